@@ -1,0 +1,39 @@
+"""The unloc_jax package: `pip install -e .[data]` for everything that touches video datasets."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="unloc_jax",
+    version="0.1.0",
+    description="Find moments in video with words: UnLoc in JAX/Flax, from video files to segments.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(
+        include=["unloc_jax", "unloc_jax.*", "data_pipelines", "data_pipelines.*", "configs", "launch"]
+    ),
+    package_data={"unloc_jax": ["assets/*", "py.typed"]},
+    install_requires=[
+        "jax>=0.9",
+        "flax>=0.12",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
+        "chex>=0.1.91",
+        "ml_collections>=1.1",
+        "numpy>=2.0",
+        "av>=14",
+        "ftfy>=6.1",
+        "tokenizers>=0.21",
+        "tensorboardX>=2.6",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "data": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "google-crc32c>=1.6", "pillow>=10"],
+        "tpu": ["jax[tpu]>=0.9"],
+        "cuda12": ["jax[cuda12]>=0.9"],
+        "cuda13": ["jax[cuda13]>=0.9"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"],
+    },
+    entry_points={"console_scripts": ["unloc=unloc_jax.cli:main"]},
+)
