@@ -1,0 +1,56 @@
+"""Sentences and class labels for the events of synthetic videos."""
+
+import numpy as np
+
+SHAPE_WORDS = {
+    "circle": ("circle", "ball", "disc"),
+    "square": ("square", "box"),
+    "triangle": ("triangle",),
+}
+
+MOTION_WORDS = {
+    "left": (
+        "moves left",
+        "moves to the left",
+        "slides left",
+        "travels leftwards",
+        "goes from right to left",
+    ),
+    "right": (
+        "moves right",
+        "moves to the right",
+        "slides right",
+        "travels rightwards",
+        "goes from left to right",
+    ),
+    "up": ("moves up", "rises", "travels upwards", "goes up", "goes from the bottom to the top"),
+    "down": ("moves down", "sinks", "travels downwards", "goes down", "goes from the top to the bottom"),
+    "grow": ("grows", "gets bigger", "becomes larger", "expands"),
+    "shrink": ("shrinks", "gets smaller", "becomes smaller", "contracts"),
+}
+
+_LABEL_VERBS = {
+    "left": "moves left",
+    "right": "moves right",
+    "up": "moves up",
+    "down": "moves down",
+    "grow": "grows",
+    "shrink": "shrinks",
+}
+
+
+def sentence(color: str, shape: str, motion: str, rng: np.random.Generator) -> str:
+    """One of the many ways to describe an event, such as "the blue box gets bigger"."""
+    article = _choice(("a", "the"), rng)
+    if article == "a" and color[0] in "aeiou":
+        article = "an"
+    return f"{article} {color} {_choice(SHAPE_WORDS[shape], rng)} {_choice(MOTION_WORDS[motion], rng)}"
+
+
+def class_label(shape: str, motion: str) -> str:
+    """The kind of an event, such as "circle moves left"; one of 18."""
+    return f"{shape} {_LABEL_VERBS[motion]}"
+
+
+def _choice(options: tuple[str, ...], rng: np.random.Generator) -> str:
+    return options[rng.integers(len(options))]

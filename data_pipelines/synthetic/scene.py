@@ -1,0 +1,208 @@
+"""What happens in a synthetic video: which object does what, when and where. No pixels here."""
+
+import dataclasses
+
+import numpy as np
+
+from data_pipelines.synthetic import language
+
+COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
+SHAPES = ("circle", "square", "triangle")
+MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
+
+DURATION_RANGE_S = (10.0, 24.0)
+SHORTEST_EVENT_S = 0.5
+LONGEST_EVENT = 0.7  # of the video's duration
+MAX_VISIBLE = 3  # objects on screen at the same instant
+
+# (color, shape, motion): what a sentence says.
+Action = tuple[str, str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pose:
+    """Centre (x to the right, y down) and diameter of an object, as fractions of the frame's side."""
+
+    x: float
+    y: float
+    diameter: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One object performing one motion, on screen for exactly `start_cs` ≤ time < `end_cs`.
+
+    Times are whole hundredths of a second, the resolution of the annotation files, so that
+    "is this frame inside the event" has an exact answer.
+
+    Attributes:
+      color, shape, motion: one of COLORS, SHAPES, MOTIONS.
+      start_cs, end_cs: hundredths of a second.
+      first, last: the pose on the first and on the last frame that shows the event.
+      sentence: the caption; None for a distractor, which no caption describes.
+    """
+
+    color: str
+    shape: str
+    motion: str
+    start_cs: int
+    end_cs: int
+    first: Pose
+    last: Pose
+    sentence: str | None
+
+    def frames(self, fps: int) -> range:
+        """The frames that show the event: those with time k/fps in [start, end)."""
+        return range(-(-self.start_cs * fps // 100), -(-self.end_cs * fps // 100))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A whole video: `num_frames` frames and its events, ordered by start time.
+
+    `duration_s` is num_frames / fps, rounded to the two decimals of the annotation files.
+    """
+
+    num_frames: int
+    duration_s: float
+    events: tuple[Event, ...]
+
+
+def make_scene(rng: np.random.Generator, fps: int) -> Scene:
+    """Draws a video: 4 to 6 events with captions and 1 to 3 distractors.
+
+    Every (color, shape, motion) occurs at most once, so each caption has exactly one right segment. Four
+    of the captioned events are two objects × two motions: each of them has one rival that differs only in
+    the motion and one that differs only in the object. The other events, and most distractors, share
+    either with an event that has a caption.
+    """
+    num_frames = round(rng.uniform(*DURATION_RANGE_S) * fps)
+    duration_cs = 100 * num_frames // fps
+    num_queries, num_distractors = int(rng.integers(4, 7)), int(rng.integers(1, 4))
+
+    actions = _query_actions(rng, num_queries)
+    for _ in range(num_distractors):
+        actions.append(_distractor_action(rng, actions, actions[:num_queries]))
+    spans = _spans_cs(rng, duration_cs, num_queries, num_distractors)
+
+    events = []
+    for i, ((color, shape, motion), (start_cs, end_cs)) in enumerate(zip(actions, spans)):
+        first, last = _poses(rng, motion)
+        text = language.sentence(color, shape, motion, rng) if i < num_queries else None
+        events.append(Event(color, shape, motion, start_cs, end_cs, first, last, text))
+    events.sort(key=lambda event: (event.start_cs, event.end_cs))
+    return Scene(num_frames, duration_cs / 100, tuple(events))
+
+
+def _query_actions(rng: np.random.Generator, count: int) -> list[Action]:
+    color, shape = _pick(rng, COLORS), _pick(rng, SHAPES)
+    motion = _pick(rng, MOTIONS)
+    other_color, other_shape = _similar_object(rng, color, shape)
+    other_motion = _other(rng, MOTIONS, motion)
+    actions = [
+        (color, shape, motion),
+        (color, shape, other_motion),
+        (other_color, other_shape, motion),
+        (other_color, other_shape, other_motion),
+    ]
+    while len(actions) < count:
+        actions.append(_rival(rng, actions, actions))
+    return actions
+
+
+def _distractor_action(rng: np.random.Generator, taken: list[Action], queries: list[Action]) -> Action:
+    if rng.random() < 0.8:
+        return _rival(rng, taken, queries)
+    while True:
+        action = (_pick(rng, COLORS), _pick(rng, SHAPES), _pick(rng, MOTIONS))
+        if action not in taken:
+            return action
+
+
+def _rival(rng: np.random.Generator, taken: list[Action], queries: list[Action]) -> Action:
+    """A new action that shares the object or the motion with one of the queries."""
+    while True:
+        color, shape, motion = queries[rng.integers(len(queries))]
+        if rng.random() < 0.5:
+            action = (color, shape, _other(rng, MOTIONS, motion))
+        else:
+            action = (*_similar_object(rng, color, shape), motion)
+        if action not in taken:
+            return action
+
+
+def _similar_object(rng: np.random.Generator, color: str, shape: str) -> tuple[str, str]:
+    """Another object: only the color, only the shape, or both differ, each a third of the time."""
+    differs = rng.integers(3)
+    return (
+        color if differs == 1 else _other(rng, COLORS, color),
+        shape if differs == 0 else _other(rng, SHAPES, shape),
+    )
+
+
+def _spans_cs(
+    rng: np.random.Generator, duration_cs: int, num_queries: int, num_distractors: int
+) -> list[tuple[int, int]]:
+    """Start and end of every event in hundredths of a second, queries first."""
+    shortest = 100 * SHORTEST_EVENT_S
+    while True:
+        draws = rng.random(num_queries + num_distractors)
+        lengths = [round(n) for n in shortest * (LONGEST_EVENT * duration_cs / shortest) ** draws]
+        # Many attempts per set of lengths: redrawing the lengths after one failure would make long
+        # events rare.
+        for _ in range(50):
+            spans = _place(rng, duration_cs, lengths, num_queries)
+            if spans is not None:
+                return spans
+
+
+def _place(
+    rng: np.random.Generator, duration_cs: int, lengths: list[int], num_queries: int
+) -> list[tuple[int, int]] | None:
+    """One attempt to find room for every event; None where more than MAX_VISIBLE would be visible."""
+    spans: list[tuple[int, int]] = []
+    for i, length in enumerate(lengths):
+        low, high = 0, duration_cs - length
+        if i >= num_queries:
+            # A distractor overlaps a query by at least half of the shorter of the two.
+            start, end = spans[rng.integers(num_queries)]
+            overlap = min(length, end - start) // 2
+            low, high = max(low, start + overlap - length), min(high, end - overlap)
+        for _ in range(20):
+            begin = int(rng.integers(low, high + 1))
+            span = (begin, begin + length)
+            if _most_visible([*spans, span]) <= MAX_VISIBLE:
+                spans.append(span)
+                break
+        else:
+            return None
+    return spans
+
+
+def _most_visible(spans: list[tuple[int, int]]) -> int:
+    return max(sum(start <= instant < end for start, end in spans) for instant, _ in spans)
+
+
+def _poses(rng: np.random.Generator, motion: str) -> tuple[Pose, Pose]:
+    if motion in ("grow", "shrink"):
+        small, large = rng.uniform(0.14, 0.17), rng.uniform(0.40, 0.46)
+        x, y = rng.uniform(large / 2, 1 - large / 2, size=2)
+        poses = Pose(x, y, small), Pose(x, y, large)
+        return poses if motion == "grow" else poses[::-1]
+    diameter = rng.uniform(0.22, 0.34)
+    margin = diameter / 2
+    distance = rng.uniform(0.40, 1 - diameter)
+    near = rng.uniform(margin, 1 - margin - distance)
+    across = rng.uniform(margin, 1 - margin)
+    ends = (near, near + distance) if motion in ("right", "down") else (near + distance, near)
+    if motion in ("left", "right"):
+        return Pose(ends[0], across, diameter), Pose(ends[1], across, diameter)
+    return Pose(across, ends[0], diameter), Pose(across, ends[1], diameter)
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[rng.integers(len(options))]
+
+
+def _other(rng: np.random.Generator, options: tuple[str, ...], than: str) -> str:
+    return _pick(rng, tuple(option for option in options if option != than))
