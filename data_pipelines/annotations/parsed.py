@@ -1,0 +1,25 @@
+"""ParsedAnnotations: what every parser returns."""
+
+import dataclasses
+
+from data_pipelines.annotations.problems import Problems
+from unloc_jax.records import VideoRecord
+
+
+@dataclasses.dataclass
+class ParsedAnnotations:
+    """The content of a dataset's annotation files.
+
+    Attributes:
+      records: one per usable video, in the order of the files; `fps` and `frames` are empty.
+      problems: what was unusable or had to be mended.
+      classes: the class names in alphabetical order; None if texts are per-video queries.
+      num_videos: videos in the files, unusable ones included.
+      num_segments: segments in the files, unusable ones included.
+    """
+
+    records: list[VideoRecord]
+    problems: Problems
+    classes: list[str] | None
+    num_videos: int = 0
+    num_segments: int = 0

@@ -1,0 +1,206 @@
+"""Random access into a built dataset's TFRecord shards, without TensorFlow.
+
+A TFRecord file is a sequence of records: length (8 bytes, little endian), masked CRC-32C of the length (4 bytes), data,
+masked CRC-32C of the data (4 bytes). Reading the 12 bytes before each record's data finds all records of a shard.
+"""
+
+import dataclasses
+import json
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from data_pipelines.tf_example import Buffer, parse_example
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+
+_HEADER_BYTES = 12
+_FOOTER_BYTES = 4
+_ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecordIndex:
+    """Where the records of a split are, in a fixed order: shard after shard, then by position in the shard.
+
+    Attributes:
+      split: "train", "validation" or "test".
+      files: the shards in order.
+      shards: int32 [N], for each record the index of its shard in `files`.
+      offsets: int64 [N], where the record's data starts, in bytes.
+      lengths: int64 [N], the length of its data in bytes.
+    """
+
+    split: str
+    files: tuple[Path, ...]
+    shards: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def from_dir(cls, dataset_dir: str | Path, split: str) -> "RecordIndex":
+        """Scans the shards of a split.
+
+        Args:
+          dataset_dir: a directory that `find_dataset` returns (it holds dataset_info.json).
+          split: "train", "validation" or "test".
+
+        Raises:
+          UserError: no dataset there, no such split or an empty one, or a shard that is missing, truncated or no
+            TFRecord file.
+        """
+        dataset_dir = Path(dataset_dir)
+        shard_lengths = _shard_lengths(dataset_dir)
+        if not sum(shard_lengths.get(split, [])):
+            there = [name for name, lengths in shard_lengths.items() if sum(lengths)]
+            raise UserError(
+                f"{dataset_dir}: there is no split {split!r} with videos in it; splits: {', '.join(there) or 'none'}."
+            )
+        total = len(shard_lengths[split])
+        files: list[Path] = []
+        shards: list[int] = []
+        positions: list[tuple[int, int]] = []
+        for number, expected in enumerate(shard_lengths[split]):
+            pattern = f"*-{split}.tfrecord-{number:05d}-of-{total:05d}"
+            found = sorted(dataset_dir.glob(pattern))
+            if not found:
+                raise UserError(f"{dataset_dir}: the shard {pattern} is missing. {_REBUILD}")
+            in_shard = _scan(found[0])
+            if len(in_shard) != expected:
+                raise UserError(
+                    f"{found[0]}: the shard is truncated after record {len(in_shard) - 1}: it should hold "
+                    f"{expected} records. {_REBUILD}"
+                )
+            files.append(found[0])
+            shards += [number] * len(in_shard)
+            positions += in_shard
+        offsets, lengths = np.array(positions, np.int64).T
+        return cls(split, tuple(files), np.array(shards, np.int32), offsets, lengths)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def read(self, i: int) -> bytes:
+        """The data of record i: a serialized tf.train.Example. Safe to call from several threads.
+
+        Raises:
+          IndexError: i is outside [0, len).
+          UserError: the data does not match its checksum, or the shard has shrunk.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"record {i} of {len(self)}")
+        file = self.files[self.shards[i]]
+        length = int(self.lengths[i])
+        with file.open("rb") as opened:
+            opened.seek(int(self.offsets[i]))
+            block = opened.read(length + _FOOTER_BYTES)
+        data, footer = block[:length], block[length:]
+        if len(footer) < _FOOTER_BYTES or _masked_crc(data) != struct.unpack("<I", footer)[0]:
+            raise UserError(f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {_REBUILD}")
+        return data
+
+    def _position_in_shard(self, i: int) -> int:
+        return i - int(np.searchsorted(self.shards, self.shards[i]))
+
+
+def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
+    """Record i of a split with its frames. To read many, keep a RecordIndex and use `parse_record(index.read(i), …)`.
+
+    Raises:
+      UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
+    """
+    return parse_record(RecordIndex.from_dir(dataset_dir, split).read(i), split, with_frames=True)
+
+
+def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> Iterator[VideoRecord]:
+    """All records of a split in the order of its RecordIndex.
+
+    Without frames only the annotations are read from disk, some hundred bytes of every record, and checksums are not
+    verified.
+
+    Raises:
+      UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
+    """
+    index = RecordIndex.from_dir(dataset_dir, split)
+    if with_frames:
+        for i in range(len(index)):
+            yield parse_record(index.read(i), split, with_frames=True)
+        return
+    for number, file in enumerate(index.files):
+        with file.open("rb") as opened:
+            shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+        for i in np.flatnonzero(index.shards == number):
+            offset, length = int(index.offsets[i]), int(index.lengths[i])
+            try:
+                yield parse_record(shard[offset : offset + length], split, with_frames=False)
+            except ValueError as error:
+                raise UserError(
+                    f"{file}: record {index._position_in_shard(i)} is corrupted ({error}). {_REBUILD}"
+                ) from error
+
+
+def parse_record(data: Buffer, split: str, with_frames: bool) -> VideoRecord:
+    """A serialized tf.train.Example of the `unloc_data` builder as a VideoRecord.
+
+    Raises:
+      ValueError: not such an example.
+    """
+    example = parse_example(data, (*_ANNOTATION_FEATURES, "frames") if with_frames else _ANNOTATION_FEATURES)
+    try:
+        return VideoRecord(
+            video_id=example["video_id"][0].decode(),
+            duration_s=float(example["duration_s"][0]),
+            split=split,
+            segments_s=np.array(example["segments_s"], np.float32).reshape(-1, 2),
+            texts=[text.decode() for text in example["texts"]],
+            attributes=[json.loads(text) for text in example["attributes"]],
+            fps=float(example["fps"][0]),
+            frames=list(example["frames"]) if with_frames else [],
+        )
+    except (KeyError, IndexError) as error:
+        raise ValueError(f"not an unloc_data example: no {error}") from error
+
+
+_REBUILD = "Delete the dataset directory and run the same `unloc data build …` again."
+
+
+def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
+    """Records per shard of every split, from the dataset_info.json that TFDS writes."""
+    try:
+        info = json.loads((dataset_dir / "dataset_info.json").read_text("utf-8"))
+        return {split["name"]: [int(n) for n in split.get("shardLengths", [])] for split in info.get("splits", [])}
+    except FileNotFoundError as error:
+        raise UserError(f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
+
+
+def _scan(file: Path) -> list[tuple[int, int]]:
+    """(offset, length) of the data of every record of a shard."""
+    records: list[tuple[int, int]] = []
+    size = file.stat().st_size
+    position = 0
+    with file.open("rb", buffering=0) as opened:
+        while position < size:
+            opened.seek(position)
+            header = opened.read(_HEADER_BYTES)
+            if len(header) == _HEADER_BYTES:
+                length, checksum = struct.unpack("<QI", header)
+                if _masked_crc(header[:8]) != checksum:
+                    raise UserError(f"{file}: record {len(records)} is corrupted (checksum of its length). {_REBUILD}")
+                end = position + _HEADER_BYTES + length + _FOOTER_BYTES
+            if len(header) < _HEADER_BYTES or end > size:
+                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {_REBUILD}")
+            records.append((position + _HEADER_BYTES, length))
+            position = end
+    return records
+
+
+def _masked_crc(data: bytes) -> int:
+    """TFRecord's checksum: CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

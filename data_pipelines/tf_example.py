@@ -1,0 +1,112 @@
+"""Reads serialized tf.train.Example messages without TensorFlow, skipping the features nobody asked for.
+
+An example of ours is several megabytes of JPEG frames and some hundred bytes of annotations. The generated protobuf
+classes copy everything; this walks the wire format (https://protobuf.dev/programming-guides/encoding) and steps over
+the values of unwanted features without touching them, which on a memory map means without reading them from disk.
+
+    Example { Features features = 1; }            Feature { oneof: BytesList bytes_list = 1;
+    Features { map<string, Feature> feature = 1; }                 FloatList float_list = 2;
+                                                                   Int64List int64_list = 3; }
+"""
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+Buffer = bytes | memoryview
+
+
+def parse_example(buffer: Buffer, wanted: Collection[str]) -> dict[str, list[bytes] | np.ndarray]:
+    """The wanted features of a serialized tf.train.Example that has them.
+
+    Args:
+      buffer: the serialized message.
+      wanted: names of features; unknown ones are absent from the result.
+
+    Returns:
+      For each feature: a list of bytes, a float32 array or an int64 array (1-D).
+
+    Raises:
+      ValueError: not a serialized Example.
+    """
+    result: dict[str, list[bytes] | np.ndarray] = {}
+    for field, features in _fields(memoryview(buffer)):
+        if field != 1:
+            continue
+        for entry_field, entry in _fields(_message(features)):
+            if entry_field != 1:
+                continue
+            parts = dict(_fields(_message(entry)))
+            name = bytes(_message(parts.get(1, memoryview(b"")))).decode()
+            if name in wanted:
+                result[name] = _feature(_message(parts.get(2, memoryview(b""))))
+    return result
+
+
+def _feature(buffer: memoryview) -> list[bytes] | np.ndarray:
+    for field, values in _fields(buffer):
+        if field == 1:
+            return [bytes(_message(value)) for _, value in _fields(_message(values))]
+        if field == 2:  # packed, or one fixed32 per value
+            packed = b"".join(bytes(_message(value)) for _, value in _fields(_message(values)))
+            return np.frombuffer(packed, "<f4")
+        if field == 3:
+            return np.array(list(_int64s(_message(values))), np.int64)
+    return []
+
+
+def _int64s(buffer: memoryview) -> Iterator[int]:
+    for _, value in _fields(buffer):
+        if isinstance(value, int):
+            yield _signed(value)
+        else:
+            position = 0
+            while position < len(value):
+                number, position = _varint(value, position)
+                yield _signed(number)
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def _message(value: memoryview | int) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("not a serialized tf.train.Example: a number where a message should be")
+    return value
+
+
+def _fields(buffer: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """(field number, value) of a message: an int for a varint, otherwise the bytes of the value."""
+    position = 0
+    while position < len(buffer):
+        tag, position = _varint(buffer, position)
+        wire_type = tag & 7
+        if wire_type == 0:
+            number, position = _varint(buffer, position)
+            yield tag >> 3, number
+            continue
+        if wire_type == 2:
+            length, position = _varint(buffer, position)
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
+        else:
+            raise ValueError(f"not a serialized tf.train.Example: wire type {wire_type}")
+        end = position + length
+        if end > len(buffer):
+            raise ValueError("not a serialized tf.train.Example: it ends inside a field")
+        yield tag >> 3, buffer[position:end]
+        position = end
+
+
+def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        if position >= len(buffer) or shift > 63:
+            raise ValueError("not a serialized tf.train.Example: broken number")
+        byte = buffer[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
