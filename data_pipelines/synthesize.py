@@ -26,9 +26,11 @@ from data_pipelines.synthetic.scene import MOTIONS, SHAPES, Scene, make_scene
 from unloc_jax.errors import UserError
 
 # Changes whenever the same arguments would make other videos, so that no folder mixes two recipes.
-RECIPE = 1
+RECIPE = 2
 
 _SPLITS = ("train", "val", "test")
+_CAPTIONS = {split: f"captions_{split}.json" for split in _SPLITS}
+_ACTIVITIES = "activities.json"
 _SUBSETS = {"train": "training", "val": "validation", "test": "testing"}  # names of ActivityNet 1.3
 
 
@@ -96,7 +98,8 @@ def synthesize(
     ]
     finished, started = out / "synthetic.json", out / "synthetic.unfinished.json"
     _check_folder(out, arguments, finished, started)
-    if finished.exists() and all(job.path.exists() for job in jobs):
+    annotations = [out / "annotations" / name for name in (*_CAPTIONS.values(), _ACTIVITIES)]
+    if all(path.exists() for path in (finished, *annotations, *(job.path for job in jobs))):
         print(f"reusing {out}: it was made with the same arguments")
         return {**json.loads(finished.read_text())["summary"], "out": str(out), "reused": True}
 
@@ -213,9 +216,9 @@ def _write_annotations(folder: Path, jobs: list[_Job], scenes: list[Scene]) -> N
             ],
         }
     for split, videos in captions.items():
-        _write_json(folder / f"captions_{split}.json", videos)
+        _write_json(folder / _CAPTIONS[split], videos)
     activities = {"version": f"synthetic {RECIPE}", "taxonomy": _taxonomy(), "database": database}
-    _write_json(folder / "activities.json", activities)
+    _write_json(folder / _ACTIVITIES, activities)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_pipelines.synthetic.scene import Event, Pose, Scene
+from data_pipelines.synthetic.scene import Event, Scene
 
 RGB = {
     "red": (225, 30, 35),
@@ -24,28 +24,28 @@ def render_frames(scene: Scene, rng: np.random.Generator, size: int, fps: int) -
     """
     texture, drift = _background(rng, size)
     period = texture.shape[0] - size
-    visible = [(event, event.frames(fps)) for event in scene.events]
+    boxes = [event.path.boxes() for event in scene.events]
     for k in range(scene.num_frames):
         top, left = np.rint(drift * k / fps).astype(int) % period
         frame = texture[top : top + size, left : left + size].copy()
-        for event, frames in visible:
-            if k in frames:
-                _draw(frame, event, (k - frames.start) / max(len(frames) - 1, 1))
+        for event, event_boxes in zip(scene.events, boxes):
+            if k in event.path.frames:
+                _draw(frame, event, *(size * event_boxes[event.path.frames.index(k)]))
         yield frame
 
 
 def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A seamless texture, uint8 [3·size, 3·size, 3] of period 2·size, and its drift (y, x) in pixels/s."""
     period = 2 * size
-    frequency = np.fft.fftfreq(period, d=1 / 2)  # cycles per frame side
+    frequency = np.fft.fftfreq(period, d=1 / size)  # cycles per frame side
     low_pass = np.exp(-(frequency[:, None] ** 2 + frequency[None, :] ** 2) / (2 * 2.5**2))
     low_pass[0, 0] = 0.0
     white = rng.standard_normal((period, period)) + 1j * rng.standard_normal((period, period))
     noise = np.fft.ifft2(np.fft.fft2(white) * low_pass)
     light, tint = (np.clip(part / part.std(), -2.5, 2.5) for part in (noise.real, noise.imag))
 
-    base = 255 * np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.05, 0.3), rng.uniform(0.4, 0.75)))
-    tint_color = rng.uniform(-10, 10, size=3)
+    base = 255 * np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.05, 0.25), rng.uniform(0.4, 0.75)))
+    tint_color = rng.uniform(-7, 7, size=3)
     texture = base + 13 * light[..., None] + tint_color * tint[..., None]
     texture = np.clip(texture, 0, 255).astype(np.uint8)
     texture = np.pad(texture, ((0, size), (0, size), (0, 0)), mode="wrap")
@@ -54,11 +54,12 @@ def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nda
     return texture, speed * np.array([np.sin(angle), np.cos(angle)])
 
 
-def _draw(frame: np.ndarray, event: Event, progress: float) -> None:
-    """Blends the object into the frame, in place, antialiased by its signed distance to the outline."""
+def _draw(frame: np.ndarray, event: Event, x: float, y: float, diameter: float) -> None:
+    """Blends the object into the frame, in place; x, y, diameter in pixels.
+
+    Antialiased by the signed distance of every pixel to the outline.
+    """
     size = frame.shape[0]
-    pose = _interpolate(event.first, event.last, progress)
-    x, y, diameter = size * pose.x, size * pose.y, size * pose.diameter
     top, left = (max(int(centre - diameter / 2) - 1, 0) for centre in (y, x))
     patch = frame[top : int(y + diameter / 2) + 2, left : int(x + diameter / 2) + 2]
     dy = (np.arange(top, top + patch.shape[0], dtype=np.float32) + 0.5 - y)[:, None]
@@ -71,13 +72,6 @@ def _draw(frame: np.ndarray, event: Event, progress: float) -> None:
     color = np.array(RGB[event.color], dtype=np.float32)
     shaded = color * (0.5 + 0.5 * inner)
     patch[:] = patch + outer * (shaded - patch) + 0.5
-
-
-def _interpolate(first: Pose, last: Pose, progress: float) -> Pose:
-    def mix(a: float, b: float) -> float:
-        return a + progress * (b - a)
-
-    return Pose(mix(first.x, last.x), mix(first.y, last.y), mix(first.diameter, last.diameter))
 
 
 def _circle(dx: np.ndarray, dy: np.ndarray, diameter: float) -> np.ndarray:

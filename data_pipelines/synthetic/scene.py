@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.synthetic import language
+from data_pipelines.synthetic.paths import Path, draw_paths
 
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle")
@@ -20,15 +21,6 @@ Action = tuple[str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Pose:
-    """Centre (x to the right, y down) and diameter of an object, as fractions of the frame's side."""
-
-    x: float
-    y: float
-    diameter: float
-
-
-@dataclasses.dataclass(frozen=True)
 class Event:
     """One object performing one motion, on screen for exactly `start_cs` ≤ time < `end_cs`.
 
@@ -38,7 +30,7 @@ class Event:
     Attributes:
       color, shape, motion: one of COLORS, SHAPES, MOTIONS.
       start_cs, end_cs: hundredths of a second.
-      first, last: the pose on the first and on the last frame that shows the event.
+      path: where the object is, on exactly the frames with time in [start, end).
       sentence: the caption; None for a distractor, which no caption describes.
     """
 
@@ -47,20 +39,15 @@ class Event:
     motion: str
     start_cs: int
     end_cs: int
-    first: Pose
-    last: Pose
+    path: Path
     sentence: str | None
-
-    def frames(self, fps: int) -> range:
-        """The frames that show the event: those with time k/fps in [start, end)."""
-        return range(-(-self.start_cs * fps // 100), -(-self.end_cs * fps // 100))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """A whole video: `num_frames` frames and its events, ordered by start time.
 
-    `duration_s` is num_frames / fps, rounded to the two decimals of the annotation files.
+    `duration_s` is num_frames / fps, cut to the two decimals of the annotation files.
     """
 
     num_frames: int
@@ -85,13 +72,19 @@ def make_scene(rng: np.random.Generator, fps: int) -> Scene:
         actions.append(_distractor_action(rng, actions, actions[:num_queries]))
     spans = _spans_cs(rng, duration_cs, num_queries, num_distractors)
 
-    events = []
-    for i, ((color, shape, motion), (start_cs, end_cs)) in enumerate(zip(actions, spans)):
-        first, last = _poses(rng, motion)
-        text = language.sentence(color, shape, motion, rng) if i < num_queries else None
-        events.append(Event(color, shape, motion, start_cs, end_cs, first, last, text))
-    events.sort(key=lambda event: (event.start_cs, event.end_cs))
-    return Scene(num_frames, duration_cs / 100, tuple(events))
+    # Later events are drawn over earlier ones, so a short event is seldom behind a long one.
+    order = sorted(range(len(spans)), key=lambda i: spans[i])
+    paths = draw_paths(rng, [actions[i][2] for i in order], [_visible_frames(*spans[i], fps) for i in order])
+    events = tuple(
+        Event(*actions[i], *spans[i], path, language.sentence(*actions[i], rng) if i < num_queries else None)
+        for i, path in zip(order, paths)
+    )
+    return Scene(num_frames, duration_cs / 100, events)
+
+
+def _visible_frames(start_cs: int, end_cs: int, fps: int) -> range:
+    """The frames k with time k/fps in [start, end)."""
+    return range(-(-start_cs * fps // 100), -(-end_cs * fps // 100))
 
 
 def _query_actions(rng: np.random.Generator, count: int) -> list[Action]:
@@ -181,23 +174,6 @@ def _place(
 
 def _most_visible(spans: list[tuple[int, int]]) -> int:
     return max(sum(start <= instant < end for start, end in spans) for instant, _ in spans)
-
-
-def _poses(rng: np.random.Generator, motion: str) -> tuple[Pose, Pose]:
-    if motion in ("grow", "shrink"):
-        small, large = rng.uniform(0.14, 0.17), rng.uniform(0.40, 0.46)
-        x, y = rng.uniform(large / 2, 1 - large / 2, size=2)
-        poses = Pose(x, y, small), Pose(x, y, large)
-        return poses if motion == "grow" else poses[::-1]
-    diameter = rng.uniform(0.22, 0.34)
-    margin = diameter / 2
-    distance = rng.uniform(0.40, 1 - diameter)
-    near = rng.uniform(margin, 1 - margin - distance)
-    across = rng.uniform(margin, 1 - margin)
-    ends = (near, near + distance) if motion in ("right", "down") else (near + distance, near)
-    if motion in ("left", "right"):
-        return Pose(ends[0], across, diameter), Pose(ends[1], across, diameter)
-    return Pose(across, ends[0], diameter), Pose(across, ends[1], diameter)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
