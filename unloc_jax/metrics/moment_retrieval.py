@@ -1,0 +1,66 @@
+"""Moment retrieval: recall at k and mean IoU, as Scenic's UnLoc and moment_detr count them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import refuse_rows
+from unloc_jax.metrics.tiou import segment_iou
+
+
+def recall_at_k(
+    ground_truth_s: np.ndarray,
+    predictions_s: Sequence[np.ndarray],
+    ks: Sequence[int] = (1, 5),
+    thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+) -> dict[str, float]:
+    """R@k, the share of queries with a segment of tIoU ≥ threshold among their first k, and mIoU, in percent.
+
+    Args:
+      ground_truth_s: float [N, 2], the one segment (start, end in s) of each query.
+      predictions_s: N arrays, float [K_n, 2], best first. K_n may differ between queries and be less than k
+        or 0: a query without predictions is a miss with IoU 0.
+      ks: how many of the first predictions count.
+      thresholds: tIoU thresholds.
+
+    Returns:
+      {"R1@0.3": …, "R1@0.5": …, …, "mIoU": …}; "mIoU" is the mean tIoU of the first predictions.
+
+    Comparison is ≥ (UnLoc, moment_detr); 2D-TAN's is >. IoU is intersection / covered length; moment_detr
+    divides by the hull, the same value but for the last bit, which on Charades-STA's rounded times turns one
+    query in 3720 at exactly 0.7.
+
+    Raises UserError when there are no queries, counts disagree or a time is NaN or infinite.
+    """
+    ground_truth_s = np.asarray(ground_truth_s, np.float64)
+    if len(ground_truth_s) == 0:
+        raise UserError("recall at k needs at least one query: the ground truth is empty")
+    if len(ground_truth_s) != len(predictions_s):
+        raise UserError(f"{len(ground_truth_s)} ground-truth segments, but {len(predictions_s)} predictions")
+    first_s = _first_predictions(predictions_s, max(ks))
+    refuse_rows(~np.isfinite(ground_truth_s), ground_truth_s, "ground truth: a time is not finite")
+    refuse_rows(~np.isfinite(first_s), first_s, "predictions: a time is not finite")
+
+    iou = segment_iou(first_s, ground_truth_s[:, None])
+    best = np.maximum.accumulate(iou, axis=1)
+    recall = {
+        f"R{k}@{threshold:g}": 100 * float(np.mean(best[:, k - 1] >= threshold))
+        for k in ks
+        for threshold in thresholds
+    }
+    return {**recall, "mIoU": 100 * float(np.mean(iou[:, 0]))}
+
+
+def _first_predictions(predictions_s: Sequence[np.ndarray], k: int) -> np.ndarray:
+    """float64 [N, k, 2]; queries with fewer predictions are padded with empty segments, which hit nothing."""
+    first_s = np.zeros((len(predictions_s), k, 2))
+    for query, segments_s in enumerate(predictions_s):
+        if len(segments_s) == 0:
+            continue
+        if np.shape(segments_s)[1:] != (2,):
+            raise UserError(
+                f"predictions: row {query} has shape {np.shape(segments_s)}, not (K, 2) (start, end)"
+            )
+        first_s[query, : len(segments_s)] = segments_s[:k]
+    return first_s

@@ -1,0 +1,167 @@
+"""How much of a moment-retrieval result comes from understanding the text.
+
+Three controls and a rate, all pure functions on arrays:
+
+- *best constant segment*: no video, no text; the same part of every video, fitted on train
+  (`fit_constant_segment`);
+- *another query of the same video*: predictions made for query j of the video, scored against the ground
+  truth of query i (`another_query_of_same_video` says which j). No new run of the model;
+- *another video's query*: the model run on the video of query i with a sentence about another video
+  (`another_videos_query` says which), scored against the ground truth of query i. The evaluation loop does;
+- *right event*: of the events that a video's queries describe, how often is the one hit that was asked for,
+  and does the object or the motion in the sentence decide it (`right_event_rates`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.tiou import pairwise_segment_iou
+
+# Starts and ends are multiples of 1/50 of the video: finer than the tIoU threshold can tell apart.
+GRID = np.arange(51) / 50
+
+
+def fit_constant_segment(train_relative: np.ndarray, threshold: float = 0.5) -> tuple[float, float]:
+    """The (start, end), relative to the video's length, with tIoU ≥ `threshold` to the most train segments.
+
+    train_relative: float [M, 2], start and end of each train segment divided by the duration of its video.
+
+    Of equally good candidates the one with the highest mean tIoU, then the earliest start, then the earliest
+    end. Raises UserError when M is 0.
+    """
+    train_relative = np.asarray(train_relative, np.float64)
+    if len(train_relative) == 0:
+        raise UserError("the best constant segment is fitted on train segments, and there are none")
+    best: tuple[int, float] = (-1, -1.0)
+    best_segment = (0.0, 1.0)
+    for start in range(len(GRID) - 1):
+        ends = GRID[start + 1 :]
+        candidates = np.stack([np.full_like(ends, GRID[start]), ends], axis=-1)
+        iou = pairwise_segment_iou(candidates, train_relative)
+        hits, mean_iou = (iou >= threshold).sum(axis=1), iou.mean(axis=1)
+        winner = np.lexsort((ends, -mean_iou, -hits))[0]
+        if (hits[winner], mean_iou[winner]) > best:
+            best = (int(hits[winner]), float(mean_iou[winner]))
+            best_segment = (float(GRID[start]), float(ends[winner]))
+    return best_segment
+
+
+def another_query_of_same_video(
+    video_index: np.ndarray, ground_truth_s: np.ndarray | None = None
+) -> np.ndarray:
+    """For each query the next query of its video, cyclically; -1 where the video has no other → int [N].
+
+    Args:
+      video_index: int [N], the video of each query, in any order.
+      ground_truth_s: float [N, 2]. When given, a query with the identical segment does not count as another
+        one: it is the same event in other words (Charades-STA has many), and knowing which event is asked for
+        is what is tested.
+
+    Queries with -1 have to be left out of the control, and counted.
+    """
+    video_index = np.asarray(video_index)
+    order, start, size, place = _blocks(video_index)
+    chosen = np.full(len(video_index), -1)
+    for step in range(1, size.max(initial=0)):
+        candidate = order[start + (place + step) % size]
+        allowed = (chosen < 0) & (step < size)
+        if ground_truth_s is not None:
+            allowed &= (np.asarray(ground_truth_s)[candidate] != np.asarray(ground_truth_s)).any(axis=1)
+        chosen[allowed] = candidate[allowed]
+    return chosen
+
+
+def another_videos_query(video_index: np.ndarray, seed: int = 0) -> np.ndarray:
+    """For each query a query of another video, drawn uniformly; -1 where there is only one video → int [N].
+
+    The same `video_index [N]` (int) and seed give the same assignment.
+    """
+    video_index = np.asarray(video_index)
+    order, start, size, _ = _blocks(video_index)
+    others = len(video_index) - size
+    # Drawn among the queries of the other videos: positions in `order` with the own video's block taken out.
+    drawn = np.random.default_rng(seed).integers(0, np.maximum(others, 1))
+    position = np.where(drawn < start, drawn, drawn + size)
+    return np.where(others > 0, order[position % max(len(order), 1)], -1)
+
+
+def right_event_rates(
+    top1_s: np.ndarray,
+    ground_truth_s: np.ndarray,
+    video_index: np.ndarray,
+    attributes: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    """How often the first prediction hits the event that was asked for rather than another one of the video.
+
+    Args:
+      top1_s: float [N, 2], first prediction for each query (s); an empty segment (0, 0) where there is none.
+      ground_truth_s: float [N, 2] (s).
+      video_index: int [N].
+      attributes: N mappings, attribute name → value, such as {"object": "red circle", "motion": "left"};
+        {} if unknown.
+
+    The rivals of query i are the queries of its video with another ground-truth segment (an identical segment
+    is the same event). Query i is *right* if its prediction's tIoU with its own event is > 0 and greater than
+    with every rival.
+
+    Returns {"right_event": R, "differs_only_in": {name: R, …}}: the first over all queries with at least one
+    rival; the others, per attribute name, with only those rivals that differ from the query in this attribute
+    and in no other, over the queries that have one. Each R is
+      "rate"  percent of queries that are right
+      "chance"  the same if one of the compared events is hit at random: mean of 1 / their number
+      "hit_none"  percent of queries whose prediction has tIoU 0 with all compared events, so is not right
+      "count"  number of queries
+    With count 0 the other three are NaN.
+    """
+    top1_s, ground_truth_s = np.asarray(top1_s, np.float64), np.asarray(ground_truth_s, np.float64)
+    names = sorted({name for query in attributes for name in query})
+    values = np.array([[query.get(name) for name in names] for query in attributes], object)
+
+    outcomes: dict[str | None, list[tuple[bool, bool, float]]] = {name: [] for name in [None, *names]}
+    order, start, size, _ = _blocks(np.asarray(video_index))
+    for first in np.unique(start):
+        queries = order[first : first + size[order[first]]]
+        iou = pairwise_segment_iou(top1_s[queries], ground_truth_s[queries])
+        _, event = np.unique(ground_truth_s[queries], axis=0, return_inverse=True)
+        event = event.reshape(-1)  # NumPy 2.0 alone keeps a second dimension
+        another_event = event[:, None] != event[None, :]
+        for name in outcomes:
+            rivals = another_event
+            if name is not None:
+                different = values[queries][:, None] != values[queries][None]
+                rivals = rivals & (different == (np.array(names) == name)).all(axis=-1)
+            for i in np.flatnonzero(rivals.any(axis=1)):
+                own, others = iou[i, i], iou[i, rivals[i]]
+                compared_events = 1 + len(np.unique(event[rivals[i]]))
+                outcomes[name].append((own > others.max(), max(own, others.max()) == 0, 1 / compared_events))
+    return {
+        "right_event": _rates(outcomes[None]),
+        "differs_only_in": {name: _rates(outcomes[name]) for name in names},
+    }
+
+
+def _rates(outcomes: list[tuple[bool, bool, float]]) -> dict[str, float | int]:
+    right, hit_none, chance = np.mean(outcomes, axis=0) if outcomes else (np.nan,) * 3
+    return {
+        "rate": 100 * float(right),
+        "chance": 100 * float(chance),
+        "hit_none": 100 * float(hit_none),
+        "count": len(outcomes),
+    }
+
+
+def _blocks(video_index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The queries in order of their videos: order, and each query's block start, block size and place in it.
+
+    All int [N]. `order` is stable; query i is `order[start[i] + place[i]]`.
+    """
+    order = np.argsort(video_index, kind="stable")
+    in_order = video_index[order]
+    start = np.searchsorted(in_order, video_index, side="left")
+    size = np.searchsorted(in_order, video_index, side="right") - start
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    return order, start, size, position - start

@@ -1,0 +1,25 @@
+"""Temporal intersection over union (tIoU), the one overlap that every metric of this room uses."""
+
+import numpy as np
+
+
+def segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """tIoU of segments `a [..., 2]` and `b [..., 2]` (start, end), broadcast → float64 `[...]`.
+
+    Any unit, as long as both use the same. The union is the covered length (`|a| + |b| - |a ∩ b|`), as in the
+    ActivityNet evaluator and in Scenic's UnLoc, not the hull. A segment with end ≤ start covers nothing and
+    has IoU 0 with everything, also with itself (the ActivityNet evaluator divides 0 by 0 there and counts the
+    NaN as a hit).
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    length_a = np.maximum(a[..., 1] - a[..., 0], 0.0)
+    length_b = np.maximum(b[..., 1] - b[..., 0], 0.0)
+    overlap = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    intersection = np.maximum(overlap, 0.0)
+    union = length_a + length_b - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def pairwise_segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """tIoU of each segment of `a [..., M, 2]` with each of `b [..., N, 2]` → float64 `[..., M, N]`."""
+    return segment_iou(np.asarray(a)[..., :, None, :], np.asarray(b)[..., None, :, :])
