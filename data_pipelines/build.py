@@ -1,4 +1,4 @@
-"""`unloc data build`: annotation files and a video folder → a TFDS dataset, with a report of what was wrong."""
+"""`unloc data build`: annotation files + video folder → a TFDS dataset and a report of what was wrong."""
 
 import contextlib
 import dataclasses
@@ -16,6 +16,7 @@ from data_pipelines.annotations import parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems
+from data_pipelines.quiet_tensorflow import import_tensorflow
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def build(
 ) -> Path:
     """Builds a dataset, or reuses the one in `out` if it was built from the same arguments.
 
-    Writes to `out`: the TFDS dataset `unloc_data/<dataset>/1.0.0`; `unusable_videos.jsonl`, the videos that were
-    skipped, with reasons; and last `build.json`: the arguments, classes, and what was built and found wrong. Prints
-    a summary to standard output and progress to standard error.
+    Writes to `out`: the TFDS dataset `unloc_data/<dataset>/1.0.0`; `unusable_videos.jsonl`, the videos that
+    were skipped, with reasons; and last `build.json`: the arguments, classes, and what was built and found
+    wrong. Prints a summary to standard output and progress to standard error.
 
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
@@ -57,8 +58,8 @@ def build(
       The TFDS directory, for `tfds.builder_from_directory` and `RecordIndex.from_dir`.
 
     Raises:
-      UserError: bad arguments or annotation files, a split without any usable video, or a dataset in `out` that was
-        built from other arguments.
+      UserError: bad arguments or annotation files, a split without any usable video, or a dataset in `out`
+        that was built from other arguments.
     """
     annotations, videos, out = [Path(file) for file in annotations], Path(videos), Path(out)
     _check_options(fps, short_side, jpeg_quality, workers)
@@ -67,7 +68,7 @@ def build(
         raise UserError(f"{videos}: there is no such video folder.")
     arguments = {
         "dataset": dataset,
-        "annotations": {file.name: sha256(file) for file in annotations},
+        "annotations": [[file.name, sha256(file)] for file in annotations],
         "videos": str(videos.resolve()),
         "fps": fps,
         "short_side": short_side,
@@ -101,7 +102,7 @@ def find_dataset(out: str | Path) -> Path:
 
 
 def read_build_info(out: str | Path) -> dict[str, Any]:
-    """The build.json of a dataset: "dataset", "fps", "short_side", "classes" (list or None), "splits", "problems", ….
+    """The build.json of a dataset: "dataset", "fps", "short_side", "classes" (list or None), "splits", ….
 
     Args:
       out: the `out` of a build, or the TFDS directory in it.
@@ -109,11 +110,13 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
     Raises:
       UserError: there is no finished dataset.
     """
-    folder = find_dataset(out).parents[2]
+    folder = find_dataset(out).resolve().parents[2]
     try:
         return json.loads((folder / BUILD_FILE).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / BUILD_FILE}: missing or damaged. Delete {folder} and build again.") from error
+        raise UserError(
+            f"{folder / BUILD_FILE}: missing or damaged. Delete {folder} and build again."
+        ) from error
 
 
 def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int | None) -> None:
@@ -139,29 +142,41 @@ def _only_build_in(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{out}: another build is writing there. Wait for it or choose another --out.") from error
+            raise UserError(
+                f"{out}: another build is writing there. Wait for it or choose another --out."
+            ) from error
         yield
 
 
 def _finished_build(out: Path, arguments: dict[str, Any]) -> Path | None:
-    """The dataset in `out` if it is finished and was built from `arguments`; None if there is nothing finished."""
+    """The finished dataset in `out`, which must be built from `arguments`; None if there is none."""
     if not (out / BUILD_FILE).is_file():
         return None
     built = read_build_info(out)["arguments"]
     differing = [name for name in arguments if built.get(name) != arguments[name]]
     if differing:
-        changes = ", ".join(f"{name} was {built.get(name)!r}, now {arguments[name]!r}" for name in differing)
-        raise UserError(f"{out} holds a dataset built from other arguments ({changes}): delete it or choose another --out.")
+        changes = ", ".join(
+            "other annotation files"
+            if name == "annotations"
+            else f"{name} was {built.get(name)!r}, now {arguments[name]!r}"
+            for name in differing
+        )
+        raise UserError(
+            f"{out} holds a dataset built from other arguments ({changes}). "
+            "Delete it or choose another --out."
+        )
     return find_dataset(out)
 
 
-def _build(parsed: ParsedAnnotations, videos: Path, out: Path, arguments: dict[str, Any], workers: int) -> Path:
+def _build(
+    parsed: ParsedAnnotations, videos: Path, out: Path, arguments: dict[str, Any], workers: int
+) -> Path:
     began = time.monotonic()
     # What a build that was stopped has left: build.json is written last, and no other build holds the lock.
     shutil.rmtree(out / "unloc_data", ignore_errors=True)
     report = out / REPORT_FILE
     report.write_text("")
-    _import_tensorflow_quietly()
+    import_tensorflow()
     from data_pipelines.builders.unloc_data import BuildSource
 
     source = BuildSource(
@@ -174,10 +189,12 @@ def _build(parsed: ParsedAnnotations, videos: Path, out: Path, arguments: dict[s
         report=report,
     )
     if not source.records:
-        raise UserError(f"No usable video in {', '.join(arguments['annotations'])}:\n{parsed.problems.table()}")
+        names = ", ".join(name for name, _ in arguments["annotations"])
+        raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     directory = _prepare(source, arguments["dataset"], out)
     splits = {
-        split: dataclasses.asdict(counts) | {"texts": len(counts.texts)} for split, counts in source.counts.items()
+        split: dataclasses.asdict(counts) | {"texts": len(counts.texts)}
+        for split, counts in source.counts.items()
     }
     info = {
         "arguments": arguments,
@@ -194,26 +211,17 @@ def _build(parsed: ParsedAnnotations, videos: Path, out: Path, arguments: dict[s
 
 
 def _prepare(source: "BuildSource", dataset: str, out: Path) -> Path:
+    import tensorflow_datasets as tfds
+
     from data_pipelines.builders.unloc_data import UnlocData
 
-    # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints that it
-    # "downloads", which is not so.
+    tfds.disable_progress_bar()
+    # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints
+    # that it "downloads", which is not so.
     with contextlib.redirect_stdout(io.StringIO()):
         builder = UnlocData(config=dataset, source=source, data_dir=out)
         builder.download_and_prepare()
     return Path(builder.data_dir)
-
-
-def _import_tensorflow_quietly() -> None:
-    """TensorFlow's start-up messages say nothing about a build, and a build needs no accelerator."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import absl.logging
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    tf.config.set_visible_devices([], "GPU")
-    tfds.disable_progress_bar()
 
 
 def _write_last(path: Path, text: str) -> None:
@@ -237,7 +245,8 @@ def _print_summary(
             f"{split:<12}{row['videos']:>8}{row['segments']:>10}{row['texts']:>8}{row['frames']:>10}"
             f"{row['megabytes']:>10.1f}"
         )
-    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments; built in {seconds:.1f} s")
+    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments")
+    print(f"built in {seconds:.1f} s")
     for title, problems in (("annotations", parsed.problems), ("videos", video_problems)):
         print(f"problems in the {title}:" + (f"\n{problems.table()}" if problems.counts else " none"))
     if report.stat().st_size:

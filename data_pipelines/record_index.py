@@ -1,9 +1,11 @@
 """Random access into a built dataset's TFRecord shards, without TensorFlow.
 
-A TFRecord file is a sequence of records: length (8 bytes, little endian), masked CRC-32C of the length (4 bytes), data,
-masked CRC-32C of the data (4 bytes). Reading the 12 bytes before each record's data finds all records of a shard.
+A TFRecord file is a sequence of records: length (8 bytes, little endian), masked CRC-32C of the length (4
+bytes), data, masked CRC-32C of the data (4 bytes). Reading the 12 bytes before each record's data finds all
+records of a shard.
 """
 
+import contextlib
 import dataclasses
 import json
 import mmap
@@ -50,15 +52,16 @@ class RecordIndex:
           split: "train", "validation" or "test".
 
         Raises:
-          UserError: no dataset there, no such split or an empty one, or a shard that is missing, truncated or no
-            TFRecord file.
+          UserError: no dataset there, no such split or an empty one, or a shard that is missing, truncated or
+            no TFRecord file.
         """
         dataset_dir = Path(dataset_dir)
         shard_lengths = _shard_lengths(dataset_dir)
         if not sum(shard_lengths.get(split, [])):
             there = [name for name, lengths in shard_lengths.items() if sum(lengths)]
             raise UserError(
-                f"{dataset_dir}: there is no split {split!r} with videos in it; splits: {', '.join(there) or 'none'}."
+                f"{dataset_dir}: there is no split {split!r} with videos in it; "
+                f"splits: {', '.join(there) or 'none'}."
             )
         total = len(shard_lengths[split])
         files: list[Path] = []
@@ -100,27 +103,46 @@ class RecordIndex:
             block = opened.read(length + _FOOTER_BYTES)
         data, footer = block[:length], block[length:]
         if len(footer) < _FOOTER_BYTES or _masked_crc(data) != struct.unpack("<I", footer)[0]:
-            raise UserError(f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {_REBUILD}")
+            raise UserError(
+                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {_REBUILD}"
+            )
         return data
+
+    def record(self, i: int) -> VideoRecord:
+        """Record i with its frames.
+
+        Raises:
+          IndexError, UserError: as `read`; also UserError if the data is no example of ours.
+        """
+        with self._naming_the_record(i):
+            return parse_record(self.read(i), self.split, with_frames=True)
+
+    @contextlib.contextmanager
+    def _naming_the_record(self, i: int) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            file = self.files[self.shards[i]]
+            raise UserError(f"{file}: record {self._position_in_shard(i)}: {error}. {_REBUILD}") from error
 
     def _position_in_shard(self, i: int) -> int:
         return i - int(np.searchsorted(self.shards, self.shards[i]))
 
 
 def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
-    """Record i of a split with its frames. To read many, keep a RecordIndex and use `parse_record(index.read(i), …)`.
+    """Record i of a split with its frames. To read many, keep a RecordIndex and use its `record`.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
     """
-    return parse_record(RecordIndex.from_dir(dataset_dir, split).read(i), split, with_frames=True)
+    return RecordIndex.from_dir(dataset_dir, split).record(i)
 
 
 def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> Iterator[VideoRecord]:
     """All records of a split in the order of its RecordIndex.
 
-    Without frames only the annotations are read from disk, some hundred bytes of every record, and checksums are not
-    verified.
+    Without frames only the annotations are read from disk, some hundred bytes of every record, and checksums
+    are not verified.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
@@ -128,19 +150,16 @@ def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> I
     index = RecordIndex.from_dir(dataset_dir, split)
     if with_frames:
         for i in range(len(index)):
-            yield parse_record(index.read(i), split, with_frames=True)
+            yield index.record(i)
         return
     for number, file in enumerate(index.files):
         with file.open("rb") as opened:
             shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-        for i in np.flatnonzero(index.shards == number):
+        for i in np.flatnonzero(index.shards == number).tolist():
             offset, length = int(index.offsets[i]), int(index.lengths[i])
-            try:
-                yield parse_record(shard[offset : offset + length], split, with_frames=False)
-            except ValueError as error:
-                raise UserError(
-                    f"{file}: record {index._position_in_shard(i)} is corrupted ({error}). {_REBUILD}"
-                ) from error
+            with index._naming_the_record(i):
+                record = parse_record(shard[offset : offset + length], split, with_frames=False)
+            yield record
 
 
 def parse_record(data: Buffer, split: str, with_frames: bool) -> VideoRecord:
@@ -161,8 +180,10 @@ def parse_record(data: Buffer, split: str, with_frames: bool) -> VideoRecord:
             fps=float(example["fps"][0]),
             frames=list(example["frames"]) if with_frames else [],
         )
-    except (KeyError, IndexError) as error:
-        raise ValueError(f"not an unloc_data example: no {error}") from error
+    except KeyError as error:
+        raise ValueError(f"not an unloc_data example, it has no {error}") from error
+    except (IndexError, AttributeError, TypeError) as error:
+        raise ValueError(f"not an unloc_data example ({error})") from error
 
 
 _REBUILD = "Delete the dataset directory and run the same `unloc data build …` again."
@@ -172,9 +193,13 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
     """Records per shard of every split, from the dataset_info.json that TFDS writes."""
     try:
         info = json.loads((dataset_dir / "dataset_info.json").read_text("utf-8"))
-        return {split["name"]: [int(n) for n in split.get("shardLengths", [])] for split in info.get("splits", [])}
+        return {
+            split["name"]: [int(n) for n in split.get("shardLengths", [])] for split in info.get("splits", [])
+        }
     except FileNotFoundError as error:
-        raise UserError(f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`.") from error
+        raise UserError(
+            f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
 
@@ -191,7 +216,9 @@ def _scan(file: Path) -> list[tuple[int, int]]:
             if len(header) == _HEADER_BYTES:
                 length, checksum = struct.unpack("<QI", header)
                 if _masked_crc(header[:8]) != checksum:
-                    raise UserError(f"{file}: record {len(records)} is corrupted (checksum of its length). {_REBUILD}")
+                    raise UserError(
+                        f"{file}: record {len(records)} is corrupted (checksum of its length). {_REBUILD}"
+                    )
                 end = position + _HEADER_BYTES + length + _FOOTER_BYTES
             if len(header) < _HEADER_BYTES or end > size:
                 raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {_REBUILD}")
@@ -201,6 +228,6 @@ def _scan(file: Path) -> list[tuple[int, int]]:
 
 
 def _masked_crc(data: bytes) -> int:
-    """TFRecord's checksum: CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
+    """CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

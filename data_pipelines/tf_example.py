@@ -1,8 +1,9 @@
 """Reads serialized tf.train.Example messages without TensorFlow, skipping the features nobody asked for.
 
-An example of ours is several megabytes of JPEG frames and some hundred bytes of annotations. The generated protobuf
-classes copy everything; this walks the wire format (https://protobuf.dev/programming-guides/encoding) and steps over
-the values of unwanted features without touching them, which on a memory map means without reading them from disk.
+An example of ours is several megabytes of JPEG frames and some hundred bytes of annotations. The generated
+protobuf classes copy everything; this walks the wire format
+(https://protobuf.dev/programming-guides/encoding) and steps over the values of unwanted features without
+touching them, which on a memory map means without reading them from disk.
 
     Example { Features features = 1; }            Feature { oneof: BytesList bytes_list = 1;
     Features { map<string, Feature> feature = 1; }                 FloatList float_list = 2;
@@ -108,5 +109,5 @@ def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
         position += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, position
+            return number & 0xFFFFFFFFFFFFFFFF, position
         shift += 7

@@ -21,9 +21,12 @@ _TRUNCATED_FRACTION = 0.10
 _TRUNCATED_S = 0.5
 # Times are sums of floats: a frame at 2.9999999 s is the frame at 3 s.
 _EPSILON_S = 1e-6
-# A time stamp that falls back by more than this starts a new clock (joined recordings); by less, the frame is a
-# repeated or misplaced one and is left out.
+# A time stamp that falls back by more than this starts a new clock (joined recordings); by less, the frame is
+# a repeated or misplaced one and is left out.
 _CLOCK_RESET_S = 0.5
+# So does one that leaps forward by more than this to a time that the header knows nothing of. Without it one
+# broken time stamp would make days of repeated frames.
+_CLOCK_LEAP_S = 10.0
 
 
 class VideoError(UserError):
@@ -78,9 +81,9 @@ class DecodedVideo:
 class FrameStream:
     """Iterates over the frames of a video at the times k / fps without holding them all in memory.
 
-    Yields uint8 [H, W, 3] RGB arrays; item k is the source frame whose presentation time, counted from the first
-    video frame, is nearest to k / fps. Where one source frame serves several k, the *same* array object is
-    yielded again, so that a caller can reuse what it made of it.
+    Yields uint8 [H, W, 3] RGB arrays; item k is the source frame whose presentation time, counted from the
+    first video frame, is nearest to k / fps. Where one source frame serves several k, the *same* array object
+    is yielded again, so that a caller can reuse what it made of it.
 
     Attributes:
       duration_s: the measured length in seconds, known after the iteration has ended.
@@ -125,9 +128,7 @@ class FrameStream:
                         k += 1
                 previous, previous_s = frame, time_s
             if previous is None:
-                raise VideoError(
-                    "no frames", f"{self.path}: no frame could be decoded; the file is damaged. Get it again."
-                )
+                raise _no_frames(self.path)
             reader.check_complete(self.path)
             array = None
             while k < math.ceil((reader.end_s - _EPSILON_S) * self._fps):
@@ -173,24 +174,25 @@ def probe(path: str | Path) -> VideoInfo:
                 codec=stream.codec_context.name,
                 avg_fps=float(_average_rate(stream)),
             )
-    raise VideoError("no frames", f"{path}: no frame could be decoded; the file is damaged. Get it again.")
+    raise _no_frames(Path(path))
 
 
 class _TimedFrames:
     """The frames of a stream with their times in seconds since the first frame, in strictly rising order.
 
-    Damaged packets are skipped: the frames around them stand in. After the iteration `end_s` is the end of the
-    last frame.
+    Damaged packets are skipped: the frames around them stand in. After the iteration `end_s` is the end of
+    the last frame.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
         self._container = container
         self._stream = stream
-        self._other_end_s = 0.0  # where audio and the like end
+        self._file_end_s = 0.0  # clock time where the last frame, audio packet, … of the file ends
         self.end_s = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
         frame_s = float(1 / _average_rate(self._stream))
+        latest_s = (_header_duration_s(self._container, self._stream) or 0.0) + _CLOCK_LEAP_S
         start_s: float | None = None  # clock time of the first frame; moves when the clock is reset
         last_s = 0.0
         for frame in self._decode():
@@ -198,7 +200,9 @@ class _TimedFrames:
                 clock_s = float(frame.pts * frame.time_base)
                 if start_s is None:
                     start_s = clock_s
-                elif clock_s - start_s < last_s - _CLOCK_RESET_S:
+                step_s = clock_s - start_s - last_s
+                leaps = step_s > _CLOCK_LEAP_S and clock_s - start_s > latest_s
+                if self.end_s and (step_s < -_CLOCK_RESET_S or leaps):
                     start_s = clock_s - last_s - frame_s
                 time_s = clock_s - start_s
             else:
@@ -206,8 +210,11 @@ class _TimedFrames:
                 time_s = last_s + frame_s if self.end_s else 0.0
             if self.end_s and time_s <= last_s:
                 continue
-            length_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else frame_s
+            length_s = (
+                float(frame.duration * frame.time_base) if frame.duration and frame.time_base else frame_s
+            )
             last_s, self.end_s = time_s, time_s + length_s
+            self._file_end_s = max(self._file_end_s, start_s + self.end_s)
             yield time_s, frame
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -222,10 +229,10 @@ class _TimedFrames:
             if packet.stream_index != self._stream.index:
                 if packet.pts is not None and packet.time_base is not None:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-                    self._other_end_s = max(self._other_end_s, end_s)
+                    self._file_end_s = max(self._file_end_s, end_s)
                 continue
             try:
-                yield from packet.decode()
+                yield from self._stream.codec_context.decode(packet)
             except av.error.FFmpegError:
                 continue
 
@@ -234,15 +241,14 @@ class _TimedFrames:
         header_s = _header_duration_s(self._container, self._stream)
         if header_s is None:
             return
-        decoded_s = self.end_s
-        if self._stream.duration is None:  # the header speaks of the whole file, not of the video stream
-            decoded_s = max(decoded_s, self._other_end_s)
-        missing_s = header_s - decoded_s
+        # Without a length of the video stream, the header's is that of the whole file, counted from clock
+        # time 0.
+        missing_s = header_s - (self._file_end_s if self._stream.duration is None else self.end_s)
         if missing_s > _TRUNCATED_S and missing_s > _TRUNCATED_FRACTION * header_s:
             raise VideoError(
                 "truncated",
-                f"{path}: the header says {header_s:.1f} s, only {self.end_s:.1f} s could be decoded: the file is "
-                "cut short or damaged (or its header is wrong). Get it again, or rewrite its header with "
+                f"{path}: the header says {header_s:.1f} s, only {self.end_s:.1f} s could be decoded: the "
+                "file is cut short or damaged (or its header is wrong). Get it again, or write its header anew: "
                 "`ffmpeg -i IN -c copy OUT`.",
             )
 
@@ -291,6 +297,9 @@ def _average_rate(stream: av.VideoStream) -> Fraction:
 
 def _header_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     """The length that the header claims, None if it does not say."""
+    if container.format.name == "avi" and stream.frames:
+        # FFmpeg scales an AVI's duration down to the size of the file that is there; the frame count stays.
+        return float(stream.frames / _average_rate(stream))
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     if container.duration is not None:
@@ -309,7 +318,7 @@ def _open(path: Path) -> av.container.InputContainer:
     except PermissionError as error:
         raise VideoError("missing", f"{path}: no permission to read this file.") from error
     except av.error.FFmpegError as error:
-        if _is_mp4_without_index(path):
+        if _is_cut_mp4(path):
             raise VideoError(
                 "truncated",
                 f"{path}: an MP4/MOV file without its index (moov atom not found): the download or recording "
@@ -323,13 +332,20 @@ def _open(path: Path) -> av.container.InputContainer:
     return container
 
 
-def _is_mp4_without_index(path: Path) -> bool:
-    """Whether a file starts like an MP4 and has no complete `moov` box among its top-level boxes."""
+def _no_frames(path: Path) -> VideoError:
+    if _is_cut_mp4(path):
+        return VideoError("truncated", f"{path}: the file ends before its first whole frame. Get it again.")
+    return VideoError("no frames", f"{path}: no frame could be decoded; the file is damaged. Get it again.")
+
+
+def _is_cut_mp4(path: Path) -> bool:
+    """Whether a file starts like an MP4, but its top-level boxes (ISO/IEC 14496-12, 4.2) are not all there."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             return False
         position = 0
+        has_moov = False
         while position + 8 <= size:
             file.seek(position)
             header = file.read(16)
@@ -339,8 +355,7 @@ def _is_mp4_without_index(path: Path) -> bool:
             elif length == 0:  # up to the end of the file
                 length = size - position
             if length < 8:
-                return True
+                break
             position += length
-            if header[4:8] == b"moov":
-                return position > size
-        return True
+            has_moov |= header[4:8] == b"moov" and position <= size
+        return position > size or not has_moov

@@ -1,14 +1,16 @@
-"""Annotation files as datasets ship them → VideoRecords. One small module per dataset; none imports TensorFlow."""
+"""Annotation files as datasets ship them → VideoRecords. One small module per dataset; no TensorFlow."""
 
 import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from data_pipelines.annotations.activitynet import parse_activitynet
 from data_pipelines.annotations.activitynet_captions import parse_activitynet_captions
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from unloc_jax.errors import UserError
 
 PARSERS: dict[str, Callable[[list[Path]], ParsedAnnotations]] = {
+    "activitynet": parse_activitynet,
     "activitynet_captions": parse_activitynet_captions,
 }
 

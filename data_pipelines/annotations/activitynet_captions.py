@@ -1,7 +1,8 @@
 """ActivityNet Captions: {id: {"duration": s, "timestamps": [[s, s], …], "sentences": ["…", …]}}.
 
-The files (train.json, val_1.json, val_2.json) do not say their split: it is taken from the file name. An optional
-"attributes" list, aligned with "sentences", says what each sentence is made of, such as {"object": "red circle"}.
+The files (train.json, val_1.json, val_2.json) do not say their split: it is taken from the file name. An
+optional "attributes" list, aligned with "sentences", says what each sentence is made of, such as {"object":
+"red circle"}.
 """
 
 from pathlib import Path
@@ -29,13 +30,17 @@ def parse_activitynet_captions(files: list[Path]) -> ParsedAnnotations:
         split = split_of_file(path)
         videos = read_json(path, parsed.problems)
         if not isinstance(videos, dict):
-            raise UserError(f"{path}: ActivityNet Captions looks like {_LAYOUT}; this is a {type(videos).__name__}.")
+            raise UserError(
+                f"{path}: ActivityNet Captions looks like {_LAYOUT}; this is a {type(videos).__name__}."
+            )
         for video_id, video in videos.items():
             where = f"{path.name}: {video_id}"
             if not isinstance(video, dict) or not all(
                 isinstance(video.get(key), list) for key in ("timestamps", "sentences")
             ):
-                raise UserError(f'{path}: ActivityNet Captions looks like {_LAYOUT}; the entry "{video_id}" does not.')
+                raise UserError(
+                    f'{path}: ActivityNet Captions looks like {_LAYOUT}; the entry "{video_id}" does not.'
+                )
             parsed.num_videos += 1
             parsed.num_segments += len(video["timestamps"])
             if video_id in seen:
@@ -48,9 +53,7 @@ def parse_activitynet_captions(files: list[Path]) -> ParsedAnnotations:
     return parsed
 
 
-def _record(
-    video_id: str, video: dict, split: str, where: str, problems: Problems
-) -> VideoRecord | None:
+def _record(video_id: str, video: dict, split: str, where: str, problems: Problems) -> VideoRecord | None:
     timestamps, sentences = video["timestamps"], video["sentences"]
     if len(timestamps) != len(sentences):
         problems.add(
@@ -64,7 +67,7 @@ def _record(
     elif not isinstance(attributes, list) or len(attributes) != len(sentences):
         problems.add("numbers of attributes and sentences differ", where, "the attributes are not used")
         attributes = [None] * len(sentences)
-    maker = RecordMaker(video_id, video.get("duration"), split, where, problems)
+    maker = RecordMaker(video_id, video.get("duration"), split, where, problems, text_name="sentence")
     for segment, sentence, attribute in zip(timestamps, sentences, attributes, strict=False):
         maker.add(segment, sentence, attribute)
     return maker.finish()

@@ -12,8 +12,8 @@ from unloc_jax.errors import UserError
 def read_json(path: Path, problems: Problems) -> Any:
     """Parses a UTF-8 JSON file.
 
-    A key that occurs twice in one object is reported as "duplicate id"; the first value is kept (Python's json
-    keeps the last and says nothing).
+    A key that occurs twice in one object is reported as "duplicate id"; the first value is kept (Python's
+    json keeps the last and says nothing).
 
     Raises:
       UserError: no such file, not UTF-8, or not JSON (with line and column).

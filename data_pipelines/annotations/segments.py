@@ -9,22 +9,28 @@ from data_pipelines.annotations.problems import Problems
 from unloc_jax.records import VideoRecord
 
 # Annotators and tools round; an end this close past the video's end is not worth a report.
-_PAST_END_TOLERANCE_S = 0.05
+PAST_END_TOLERANCE_S = 0.05
 
 
 class RecordMaker:
     """Collects the usable segments of one video; every unusable one goes to `problems`."""
 
-    def __init__(self, video_id: str, duration: Any, split: str, where: str, problems: Problems):
-        """Args:
-        video_id: the dataset's own id.
-        duration: seconds as found in the file, None if absent. An unusable one is reported and becomes 0.0,
-          which means unknown: a builder fills in the measured one.
-        split: "train", "validation" or "test".
-        where: file name and video id, for reports.
-        problems: where findings go.
+    def __init__(
+        self, video_id: str, duration: Any, split: str, where: str, problems: Problems, *, text_name: str
+    ):
+        """Starts a record without segments.
+
+        Args:
+          video_id: the dataset's own id.
+          duration: seconds as found in the file, None if absent. An unusable one is reported and becomes 0.0,
+            which means unknown: a builder fills in the measured one.
+          split: "train", "validation" or "test".
+          where: file name and video id, for reports.
+          problems: where findings go.
+          text_name: what the dataset calls a text, for reports: "sentence", "label".
         """
         self._where = where
+        self._text_name = text_name
         self._problems = problems
         duration_s = as_number(duration)
         if duration_s is None or duration_s <= 0:
@@ -35,7 +41,7 @@ class RecordMaker:
         self._seen: set[tuple[float, float, str]] = set()
 
     def add(self, segment: Any, text: Any, attributes: Any = None) -> None:
-        """Checks one segment ([start, end] in seconds as found in the file) and its text, and keeps it if usable."""
+        """Checks one segment ([start, end] in seconds, as in the file) and its text; keeps it if usable."""
         problems, where = self._problems, self._where
         if not isinstance(segment, list) or len(segment) != 2:
             problems.add("not a segment", where, f"{segment!r} is not [start, end]")
@@ -48,14 +54,14 @@ class RecordMaker:
             problems.add("start >= end", where, f"segment {segment!r}")
             return
         if not isinstance(text, str) or not text.strip():
-            problems.add("empty sentence", where, f"segment {segment!r}, text {text!r}")
+            problems.add(f"empty {self._text_name}", where, f"segment {segment!r}, text {text!r}")
             return
         if start_s < 0:
             problems.add("segment before the start", where, f"segment {segment!r}")
             start_s = 0.0
         duration_s = self._record.duration_s
         if duration_s and end_s > duration_s:
-            if end_s > duration_s + _PAST_END_TOLERANCE_S:
+            if end_s > duration_s + PAST_END_TOLERANCE_S:
                 problems.add("segment past the end", where, f"segment {segment!r}, duration {duration_s:g} s")
             end_s = duration_s
         if start_s >= end_s:  # nothing is left inside the video

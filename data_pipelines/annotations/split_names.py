@@ -18,7 +18,7 @@ _OURS = {
 
 
 def split_of_subset(subset: object) -> str | None:
-    """ "training" → "train", "validation" → "validation", "testing" → "test", …; None if it is none of these."""
+    """Our name for a subset such as "training", "val" or "Testing"; None if it is none of these."""
     return _OURS.get(subset.strip().lower()) if isinstance(subset, str) else None
 
 

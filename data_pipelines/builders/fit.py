@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.annotations.problems import Problems
+from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S
 from unloc_jax.records import VideoRecord
 
 # Durations in annotation files are often rounded, or those of another encoding of the same video.
@@ -15,10 +16,10 @@ _DISAGREES_S = 1.0
 def fit_to_video(record: VideoRecord, measured_s: float, problems: Problems) -> VideoRecord | None:
     """A record whose duration and segments hold for the video file.
 
-    The annotated duration stays, because the official metrics are computed on it, unless the video is much shorter
-    (by more than 5 % and more than 1 s, which is reported): then the video is another cut, the duration becomes the
-    measured one and segments are clipped to it. An unknown duration (0.0) becomes the measured one. Segments that
-    start after the video has ended show nothing and are left out, reported.
+    The annotated duration stays, because the official metrics are computed on it, unless the video is much
+    shorter (by more than 5 % and more than 1 s, which is reported): then the video is another cut, the
+    duration becomes the measured one and segments are clipped to it. An unknown duration (0.0) becomes the
+    measured one. Segments that start after the video has ended show nothing and are left out, reported.
 
     Args:
       record: as parsed.
@@ -33,13 +34,20 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: Problems) -> 
     difference_s = abs(duration_s - measured_s)
     if difference_s > _DISAGREES_S and difference_s > _DISAGREES_FRACTION * measured_s:
         problems.add(
-            "duration differs from the video", where, f"annotated {duration_s:.2f} s, measured {measured_s:.2f} s"
+            "duration differs from the video",
+            where,
+            f"annotated {duration_s:.2f} s, measured {measured_s:.2f} s",
         )
         duration_s = min(duration_s, measured_s)
     inside = record.segments_s[:, 0] < min(duration_s, measured_s)
     for start_s, end_s in record.segments_s[~inside]:
         detail = f"segment [{start_s:g}, {end_s:g}], measured {measured_s:.2f} s"
         problems.add("segment after the video's end", where, detail)
+    for start_s, end_s in record.segments_s[
+        inside & (record.segments_s[:, 1] > duration_s + PAST_END_TOLERANCE_S)
+    ]:
+        detail = f"segment [{start_s:g}, {end_s:g}], measured {measured_s:.2f} s"
+        problems.add("segment clipped to the video", where, detail)
     if not inside.any():
         return None
     kept = np.flatnonzero(inside)

@@ -1,7 +1,8 @@
 """The TFDS builder: VideoRecords + video files → TFRecord shards (`unloc_data/<dataset>`).
 
-Each example is one video: its annotations and its JPEG frames at 0/fps, 1/fps, 2/fps, … `data_pipelines.build.build`
-prepares it; once prepared, `tfds.builder_from_directory(find_dataset(out))` reads it like any TFDS dataset.
+Each example is one video: its annotations and its JPEG frames at 0/fps, 1/fps, 2/fps, …
+`data_pipelines.build.build` prepares it; once prepared, `tfds.builder_from_directory(find_dataset(out))`
+reads it like any TFDS dataset.
 """
 
 import collections
@@ -62,7 +63,9 @@ class BuildSource:
     workers: int
     report: Path
     problems: Problems = dataclasses.field(default_factory=Problems)
-    counts: dict[str, SplitCounts] = dataclasses.field(default_factory=lambda: collections.defaultdict(SplitCounts))
+    counts: dict[str, SplitCounts] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(SplitCounts)
+    )
 
 
 class UnlocData(tfds.core.GeneratorBasedBuilder):
@@ -82,8 +85,8 @@ class UnlocData(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "video_id": tfds.features.Text(),
-                    "duration_s": np.float64,
-                    "fps": np.float64,
+                    "duration_s": np.float32,
+                    "fps": np.float32,
                     "frames": tfds.features.Sequence(
                         tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
                     ),
@@ -101,9 +104,13 @@ class UnlocData(tfds.core.GeneratorBasedBuilder):
         if source is None:
             raise UserError("unloc_data needs annotations and videos: build it with `unloc data build …`.")
         by_split = {split: [r for r in source.records if r.split == split] for split in SPLITS}
-        return {split: self._generate_examples(split, records) for split, records in by_split.items() if records}
+        return {
+            split: self._generate_examples(split, records) for split, records in by_split.items() if records
+        }
 
-    def _generate_examples(self, split: str, records: list[VideoRecord]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(
+        self, split: str, records: list[VideoRecord]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         source = self._source
         assert source is not None
         by_id = {record.video_id: record for record in records}
@@ -120,30 +127,32 @@ class UnlocData(tfds.core.GeneratorBasedBuilder):
         for record in records:
             path = find_video(source.videos, record.video_id)
             if path is None:
-                unusable(record.video_id, "missing", f"no file {source.videos / record.video_id}.mp4 (or .mkv, …)")
+                unusable(
+                    record.video_id, "missing", f"no file {source.videos / record.video_id}.mp4 (or .mkv, …)"
+                )
             else:
                 tasks.append(
                     EncodeTask(record.video_id, path, source.fps, source.short_side, source.jpeg_quality)
                 )
 
-        progress = tqdm(total=len(tasks), desc=f"decoding {split}", unit="video", file=sys.stderr)
-        for task, result in encode_videos(tasks, source.workers):
-            progress.update()
-            if isinstance(result, UnusableVideo):
-                unusable(task.video_id, result.kind, result.reason)
-                continue
-            record = fit_to_video(by_id[task.video_id], result.duration_s, source.problems)
-            if record is None:
-                unusable(task.video_id, "no segment inside the video", f"{task.path}: {result.duration_s:.1f} s long")
-                continue
-            self._count(split, record, result)
-            yield record.video_id, _example(record, result, source.fps)
-        progress.close()
+        with tqdm(total=len(tasks), desc=f"decoding {split}", unit="video", file=sys.stderr) as progress:
+            for task, result in encode_videos(tasks, source.workers):
+                progress.update()
+                if isinstance(result, UnusableVideo):
+                    unusable(task.video_id, result.kind, result.reason)
+                    continue
+                fitted = fit_to_video(by_id[task.video_id], result.duration_s, source.problems)
+                if fitted is None:
+                    reason = f"{task.path}: {result.duration_s:.1f} s long"
+                    unusable(task.video_id, "no segment inside the video", reason)
+                    continue
+                self._count(split, fitted, result)
+                yield fitted.video_id, _example(fitted, result, source.fps)
         if not source.counts[split].videos:
             why = ", ".join(f"{kind} ({count})" for kind, count in reasons.most_common())
             raise UserError(
-                f"None of the {len(records)} videos of the split {split!r} can be used: {why}. See {source.report}; "
-                f"is {source.videos} the right video folder?"
+                f"None of the {len(records)} videos of the split {split!r} can be used: {why}. "
+                f"See {source.report}; is {source.videos} the right video folder?"
             )
 
     def _count(self, split: str, record: VideoRecord, video: EncodedVideo) -> None:

@@ -1,0 +1,59 @@
+"""Annotations against the measured length of a video."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.annotations.problems import Problems
+from data_pipelines.builders.fit import fit_to_video
+from unloc_jax.records import VideoRecord
+
+
+def _record(duration_s: float, segments: list[list[float]]) -> VideoRecord:
+    texts = [f"text {i}" for i in range(len(segments))]
+    return VideoRecord(
+        "v", duration_s, "train", np.array(segments, np.float32), texts, [{"n": text} for text in texts]
+    )
+
+
+@pytest.mark.parametrize("measured_s", [20.0, 20.9, 19.1, 19.5])
+def test_small_differences_change_nothing(measured_s):
+    problems = Problems()
+    fitted = fit_to_video(_record(20.0, [[0, 20], [5, 6]]), measured_s, problems)
+    assert fitted.duration_s == 20.0
+    np.testing.assert_array_equal(fitted.segments_s, [[0, 20], [5, 6]])
+    assert not problems.counts
+
+
+def test_a_longer_video_is_only_reported():
+    problems = Problems()
+    fitted = fit_to_video(_record(20.0, [[0, 20]]), 30.0, problems)
+    assert fitted.duration_s == 20.0
+    assert dict(problems.counts) == {"duration differs from the video": 1}
+
+
+def test_a_shorter_video_clips():
+    problems = Problems()
+    fitted = fit_to_video(_record(20.0, [[11, 12], [5, 20], [1, 2]]), 10.0, problems)
+    assert fitted.duration_s == 10.0
+    np.testing.assert_array_equal(fitted.segments_s, [[5, 10], [1, 2]])
+    assert fitted.texts == ["text 1", "text 2"]
+    assert fitted.attributes == [{"n": "text 1"}, {"n": "text 2"}]
+    assert dict(problems.counts) == {
+        "duration differs from the video": 1,
+        "segment after the video's end": 1,
+        "segment clipped to the video": 1,
+    }
+
+
+def test_a_segment_behind_a_slightly_shorter_video_shows_nothing():
+    problems = Problems()
+    assert fit_to_video(_record(20.0, [[19.6, 20]]), 19.5, problems) is None
+    assert dict(problems.counts) == {"segment after the video's end": 1}
+
+
+def test_an_unknown_duration_is_measured():
+    problems = Problems()
+    fitted = fit_to_video(_record(0.0, [[1, 2], [3, 99]]), 10.0, problems)
+    assert fitted.duration_s == 10.0
+    np.testing.assert_array_equal(fitted.segments_s, [[1, 2], [3, 10]])
+    assert dict(problems.counts) == {"segment clipped to the video": 1}
