@@ -1,0 +1,101 @@
+"""A built dataset as training and evaluation want it (see `unloc_jax.dataset.Dataset`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.mirror import mirror_text
+from data_pipelines.record_index import RecordIndex, iterate_records
+from unloc_jax.batch import Batch
+from unloc_jax.config import Config, missing_data_dir
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+from unloc_jax.text import words
+
+
+class ShardedDataset:
+    """Shards on disk, read by this host's share.
+
+    Args:
+      config: where the dataset is and what is taken from a video.
+
+    Raises:
+      UserError: no dataset there, a damaged shard, frames smaller than the crop, or (with `data.mirror`) a class
+        whose mirror image is no class.
+    """
+
+    def __init__(self, config: Config):
+        if not config.data.dir or not Path(config.data.dir).exists():
+            raise missing_data_dir(config)
+        self._config = config
+        self._directory = find_dataset(Path(config.data.dir))
+        info = read_build_info(self._directory)
+        if config.data.crop_size > info["short_side"]:
+            raise UserError(
+                f"config.data.crop_size = {config.data.crop_size} is larger than the stored frames of "
+                f"{config.data.dir} (short side {info['short_side']}). Use {info['short_side']} or less, or build "
+                f"again with `unloc data build --short-side {config.data.crop_size} …`."
+            )
+        self._records: dict[str, list[VideoRecord]] = {}
+        classes = list(info["classes"] or [])
+        if config.data.mirror:
+            _check_mirrored(classes)
+        texts = (text for record in self.records("train") for text in record.texts)
+        self.facts = DatasetFacts(
+            name=info["dataset"],
+            fps=float(info["fps"]),
+            short_side=int(info["short_side"]),
+            classes=classes,
+            words=sorted({word for text in set(texts) for word in words(text)}),
+        )
+
+    def records(self, split: str) -> list[VideoRecord]:
+        if split not in self._records:
+            self._records[split] = list(iterate_records(self._directory, split, with_frames=False))
+        return self._records[split]
+
+    def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
+        from data_pipelines.input_pipeline import training_batches
+
+        return training_batches(
+            self._source("train"),
+            seed=self._config.seed,
+            batch_size=self._config.batch_size,
+            start_step=start_step,
+            num_steps=num_steps,
+            host=jax.process_index(),
+            num_hosts=jax.process_count(),
+        )
+
+    def evaluation_batches(self, split: str) -> Iterator[Batch]:
+        from data_pipelines.input_pipeline import evaluation_batches
+
+        return evaluation_batches(
+            self._source(split),
+            batch_size=self._config.evaluation.batch_size,
+            host=jax.process_index(),
+            num_hosts=jax.process_count(),
+        )
+
+    def _source(self, split: str):
+        from data_pipelines.input_pipeline import Source
+
+        vocabulary = self.facts.classes if self._config.task == "temporal_action_localization" else None
+        return Source(
+            RecordIndex.from_dir(self._directory, split),
+            self._config.data,
+            self._config.model.text.max_tokens,
+            vocabulary,
+        )
+
+
+def _check_mirrored(classes: list[str]) -> None:
+    lost = [name for name in classes if mirror_text(name) not in classes]
+    if lost:
+        raise UserError(
+            f"config.data.mirror = True turns the class {lost[0]!r} into {mirror_text(lost[0])!r}, which is no class "
+            f"of this dataset ({len(lost)} such classes). Set config.data.mirror = False."
+        )

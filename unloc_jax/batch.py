@@ -1,0 +1,29 @@
+"""Batch: what the input pipeline hands to the device. Sizes: B videos, T frames, S segments, Q queries, L tokens."""
+
+import flax.struct
+import jax
+
+
+@flax.struct.dataclass
+class Batch:
+    """One global batch. Masks are True where real.
+
+    Attributes:
+      frames: uint8 [B, T, H, W, 3], resized and cropped; the model normalises them on the device.
+      frame_mask: bool [B, T].
+      text_tokens: int32 [B, Q, L]; the queries of each video. Q is 0 for tasks with a vocabulary.
+      text_mask: bool [B, Q].
+      segments: float32 [B, S, 2], start and end in grid units: 0 is the first sampled frame, T-1 the last.
+      segment_text: int32 [B, S], the query or class of each segment; -1 fills up.
+      span_s: float32 [B, 2], times in seconds of the first and the last sampled frame.
+      example_mask: bool [B]; False marks rows that only fill up the last evaluation batch.
+    """
+
+    frames: jax.Array
+    frame_mask: jax.Array
+    text_tokens: jax.Array
+    text_mask: jax.Array
+    segments: jax.Array
+    segment_text: jax.Array
+    span_s: jax.Array
+    example_mask: jax.Array

@@ -1,0 +1,44 @@
+"""What training and evaluation want from a dataset; `data_pipelines.dataset.ShardedDataset` is one."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from unloc_jax.batch import Batch
+from unloc_jax.records import VideoRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetFacts:
+    """Facts that travel with a checkpoint, so that it can be used without its dataset.
+
+    Attributes:
+      name: the dataset's name.
+      fps, short_side: how frames were stored: a new video is decoded the same way.
+      classes: the vocabulary, [] for datasets of queries.
+      words: every word of the training texts, sorted; other words mean nothing to a model trained from scratch.
+    """
+
+    name: str
+    fps: float
+    short_side: int
+    classes: list[str]
+    words: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+class Dataset(Protocol):
+    """Batches for the device and records for the host; `split` is "train", "validation" or "test"."""
+
+    facts: DatasetFacts
+
+    def records(self, split: str) -> list[VideoRecord]:
+        """All records of a split without their frames, in the order of `evaluation_batches`."""
+
+    def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
+        """This host's part of the batches of steps start_step … num_steps-1, a function of the step alone."""
+
+    def evaluation_batches(self, split: str) -> Iterator[Batch]:
+        """This host's part of every record once, in order, the last batch filled up."""

@@ -1,0 +1,76 @@
+"""From the model's Localization to segments in seconds, on the device, batched over videos and texts."""
+
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from unloc_jax.localization.geometry import PyramidGeometry
+from unloc_jax.localization.nms import soft_nms
+
+
+@flax.struct.dataclass
+class Localization:
+    """The model's only localisation output.
+
+    relevance: float32 [B, N, P] logits.
+    offsets: float32 [B, N, P, 2] ≥ 0, distances to start and end in units of the point's stride.
+    """
+
+    relevance: jax.Array
+    offsets: jax.Array
+
+
+class Detections(NamedTuple):
+    """Segments after soft-NMS, best first.
+
+    segments_s: float32 [B, N, K, 2], start and end in seconds.
+    scores: float32 [B, N, K] in [0, 1]; 0 fills up.
+    point: int32 [B, N, K], the pyramid point that each segment came from.
+    """
+
+    segments_s: jax.Array
+    scores: jax.Array
+    point: jax.Array
+
+
+def grid_to_seconds(grid: jax.Array, span_s: jax.Array, num_frames: int) -> jax.Array:
+    """Grid units [B, ...] → seconds, with span_s [B, 2] the times of the first and last sampled frame."""
+    first, last = (span_s[:, i].reshape(-1, *[1] * (grid.ndim - 1)) for i in (0, 1))
+    return first + grid * (last - first) / max(num_frames - 1, 1)
+
+
+def decode(
+    localization: Localization,
+    frame_mask: jax.Array,
+    span_s: jax.Array,
+    geometry: PyramidGeometry,
+    *,
+    max_detections: int,
+    sigma: float,
+    score_threshold: float,
+) -> Detections:
+    """Points → segments in seconds → soft-NMS per (video, text).
+
+    Args:
+      localization: relevance [B, N, P], offsets [B, N, P, 2].
+      frame_mask: bool [B, T], True = real frame; points on other frames are dropped.
+      span_s: float32 [B, 2].
+      geometry: the pyramid.
+      max_detections: K.
+      sigma: width of the Gaussian decay of soft-NMS.
+      score_threshold: candidates at or below this score are dropped.
+
+    Returns:
+      Detections with K segments per (video, text), clipped to the sampled span.
+    """
+    positions, strides = jnp.asarray(geometry.positions), jnp.asarray(geometry.strides)
+    distances = localization.offsets * strides[:, None]
+    segments = jnp.stack([positions - distances[..., 0], positions + distances[..., 1]], axis=-1)
+    segments = jnp.clip(segments, 0.0, geometry.num_frames - 1.0)
+    scores = jax.nn.sigmoid(localization.relevance)
+    real_point = frame_mask[:, geometry.positions.astype(int)]
+    scores = jnp.where(real_point[:, None], scores, 0.0)
+    segments_s = grid_to_seconds(segments, span_s, geometry.num_frames)
+    return Detections(*soft_nms(segments_s, scores, max_detections, sigma, score_threshold))

@@ -1,0 +1,88 @@
+"""PyramidGeometry: the one place that knows where the points of the feature pyramid are.
+
+Targets, heads and decoding all take it, so they cannot disagree. P = all points, level after level.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class PyramidGeometry:
+    """A pyramid over T sampled frames (paper section 3.3).
+
+    Attributes:
+      num_frames: T, the length of level 0.
+      num_levels: level l has T / stride**l points.
+      stride: downsampling from one level to the next.
+      regression_ranges: per level, in grid units: a point is responsible for a segment when the larger of its
+        distances to start and end lies in [low, high).
+    """
+
+    num_frames: int
+    num_levels: int
+    stride: int
+    regression_ranges: tuple[tuple[float, float], ...]
+
+    def __post_init__(self):
+        if self.num_frames % self.stride ** (self.num_levels - 1):
+            multiple = self.stride ** (self.num_levels - 1)
+            raise UserError(
+                f"data.num_frames = {self.num_frames} is not divisible by {multiple}, the stride of the coarsest of "
+                f"model.pyramid.num_levels = {self.num_levels} levels. Use {self.num_frames // multiple * multiple} or "
+                f"{(self.num_frames // multiple + 1) * multiple} frames, or fewer levels."
+            )
+        if len(self.regression_ranges) != self.num_levels:
+            raise UserError(
+                f"model.pyramid.regression_ranges has {len(self.regression_ranges)} ranges for "
+                f"num_levels = {self.num_levels}: give one (low, high) per level, or () for the default."
+            )
+
+    @property
+    def level_lengths(self) -> list[int]:
+        """Number of points of each level."""
+        return [self.num_frames // self.stride**level for level in range(self.num_levels)]
+
+    @property
+    def num_points(self) -> int:
+        return sum(self.level_lengths)
+
+    @functools.cached_property
+    def strides(self) -> np.ndarray:
+        """float32 [P], the stride of each point's level in grid units."""
+        return np.repeat(
+            [float(self.stride**level) for level in range(self.num_levels)], self.level_lengths
+        ).astype(np.float32)
+
+    @functools.cached_property
+    def positions(self) -> np.ndarray:
+        """float32 [P], grid position of each point: 0, stride, 2·stride, … on every level."""
+        return np.concatenate(
+            [np.arange(n) * self.stride**level for level, n in enumerate(self.level_lengths)]
+        ).astype(np.float32)
+
+    @functools.cached_property
+    def ranges(self) -> np.ndarray:
+        """float32 [P, 2], the regression range of each point."""
+        return np.repeat(np.array(self.regression_ranges, np.float32), self.level_lengths, axis=0)
+
+    def split_levels(self, x, axis: int) -> list:
+        """Splits an array of all points into one array per level along `axis`."""
+        ends = list(itertools.accumulate(self.level_lengths))
+        index = [slice(None)] * (axis % x.ndim)
+        return [x[(*index, slice(end - n, end))] for end, n in zip(ends, self.level_lengths)]
+
+
+def default_regression_ranges(num_levels: int) -> tuple[tuple[float, float], ...]:
+    """The reference's ranges: (0, 4), (4, 8), (8, 16), …, the last one open."""
+    if num_levels == 1:
+        return ((0.0, math.inf),)
+    inner: Sequence[float] = [4.0 * 2**level for level in range(num_levels - 1)]
+    return tuple(zip((0.0, *inner), (*inner, math.inf)))

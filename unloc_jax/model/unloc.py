@@ -1,0 +1,87 @@
+"""UnLoc: towers → early fusion → pyramid → heads (paper figure 2)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from unloc_jax.config import ModelConfig
+from unloc_jax.localization.decode import Localization
+from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
+from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
+from unloc_jax.model.fusion import Fusion
+from unloc_jax.model.heads import LocalizationHead
+from unloc_jax.model.pyramid import SimplePyramid
+
+
+def pyramid_geometry(config: ModelConfig, num_frames: int) -> PyramidGeometry:
+    """The pyramid that a model configuration makes of T frames."""
+    ranges = config.pyramid.regression_ranges or default_regression_ranges(config.pyramid.num_levels)
+    return PyramidGeometry(
+        num_frames, config.pyramid.num_levels, config.pyramid.stride, tuple((lo, hi) for lo, hi in ranges)
+    )
+
+
+class UnLoc(nn.Module):
+    """The whole model. `encode_video` and `encode_text` can be called alone and their results kept.
+
+    Attributes:
+      config: sizes.
+      num_frames: T.
+      dtype: of the computation; parameters and outputs are float32.
+    """
+
+    config: ModelConfig
+    num_frames: int
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        image, text, fusion, head = self.config.image, self.config.text, self.config.fusion, self.config.head
+        run = {"remat": self.config.remat, "unroll": self.config.unroll, "dtype": self.dtype}
+        dtype = self.dtype
+        self.geometry = pyramid_geometry(self.config, self.num_frames)
+        self.image_tower = ImageTower(
+            image.width, image.num_layers, image.num_heads, image.patch_size, image.temporal_kernel, **run
+        )
+        self.text_tower = TextTower(text.width, text.num_layers, text.num_heads, text.max_tokens, **run)
+        self.video_projection = nn.Dense(fusion.width, use_bias=False, dtype=dtype)
+        self.text_projection = nn.Dense(fusion.width, use_bias=False, dtype=dtype)
+        self.fusion = Fusion(
+            fusion.num_layers, fusion.num_heads, fusion.mlp_dim, fusion.all_text_tokens, **run
+        )
+        self.pyramid = SimplePyramid(self.geometry, dtype)
+        self.head = LocalizationHead(
+            self.geometry, head.num_conv_layers, head.kernel_size, head.relevance_bias, head.offsets_bias, dtype
+        )
+        self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
+
+    def encode_video(self, frames: jax.Array) -> jax.Array:
+        """frames uint8 [B, T, H, W, 3] → frame tokens [B, T, D]."""
+        return self.video_projection(self.image_tower(frames))
+
+    def encode_text(self, text_tokens: jax.Array) -> TextFeatures:
+        """text_tokens int32 [..., L] → TextFeatures of width D."""
+        features = self.text_tower(text_tokens)
+        project = self.text_projection
+        return TextFeatures(project(features.tokens), features.mask, project(features.sentence))
+
+    def localize(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> Localization:
+        """Frame tokens [B, T, D] × texts ([B, N] or [1, N]) → Localization [B, N, P]."""
+        fused = self.fusion(video, frame_mask, text)  # [B, N, T, D]
+        batch, num_texts, time, width = fused.shape
+        points = self.pyramid(fused.reshape(-1, time, width))
+        return self.head(points.reshape(batch, num_texts, -1, width))
+
+    def __call__(self, frames: jax.Array, frame_mask: jax.Array, text_tokens: jax.Array) -> Localization:
+        """frames [B, T, H, W, 3] uint8, text_tokens [B or 1, N, L] → Localization [B, N, P]."""
+        return self.localize(self.encode_video(frames), frame_mask, self.encode_text(text_tokens))
+
+    def contrast(self, frames: jax.Array, text_tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What contrastive pretraining trains.
+
+        Returns:
+          frame tokens [B, T, D] and sentence embeddings [..., D], float32 and not normalised, and the scalar
+          temperature that multiplies cosines.
+        """
+        video = self.encode_video(frames).astype(jnp.float32)
+        sentence = self.encode_text(text_tokens).sentence.astype(jnp.float32)
+        return video, sentence, jnp.exp(jnp.minimum(self.temperature, 4.6))

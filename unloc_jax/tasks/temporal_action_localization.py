@@ -1,0 +1,61 @@
+"""Temporal action localisation: every video is searched for all classes of a vocabulary (paper section 4.1)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unloc_jax.batch import Batch
+from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, THUMOS14_TIOU, detection_map
+from unloc_jax.model.clip import TextFeatures
+from unloc_jax.model.unloc import UnLoc
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks.base import Found, Params, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class TemporalActionLocalization(Task):
+    """The classes' names are the texts, the same for all videos."""
+
+    main_metric = "mAP@0.30:0.70"
+
+    def text_features(self, params: Params, batch: Batch) -> TextFeatures:
+        return self.apply(params, UnLoc.encode_text, jnp.asarray(self.vocabulary)[None])
+
+    def text_weights(self, batch: Batch) -> jax.Array:
+        return jnp.ones((batch.frames.shape[0], len(self.classes)), jnp.float32)
+
+    def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
+        return pair_weights[:, 0].sum()  # summed over classes, averaged over points, as in the reference
+
+    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
+        return [list(self.classes)] * len(records)
+
+    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+        """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        truth = [(v, number[text], *s) for v, r in enumerate(records) for text, s in zip(r.texts, r.segments_s)]
+        video, label, rank = (
+            np.concatenate(columns)
+            for columns in zip(*(_positive(v, scores) for v, scores in enumerate(found.scores)))
+        )
+        segments = np.concatenate([s[scores > 0] for s, scores in zip(found.segments_s, found.scores)])
+        truth_array = np.array(truth, np.float64).reshape(-1, 4)
+        metrics = {}
+        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU):
+            result = detection_map(
+                (truth_array[:, 0].astype(int), truth_array[:, 1].astype(int), truth_array[:, 2:]),
+                (video, label, segments, rank),
+                thresholds,
+            )
+            metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"] = result["average_mAP"]
+            metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
+        return metrics
+
+
+def _positive(video: int, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(video index, class index, score) of every real detection; scores [C, K]."""
+    label, _ = np.nonzero(scores > 0)
+    return np.full(len(label), video), label, scores[scores > 0]

@@ -1,0 +1,154 @@
+"""Orbax checkpoints that are enough by themselves: state, and the config and dataset facts that made it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from unloc_jax import config as config_lib
+from unloc_jax.config import Config
+from unloc_jax.errors import UserError
+from unloc_jax.training.state import TrainState
+
+# Settings that may differ when a run is continued: they change how it runs, not what it computes.
+_FREE_SETTINGS = ("data.dir", "data.num_workers", "evaluation", "checkpoint", "mesh", "log_every_steps")
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+      workdir: they lie in `workdir/checkpoints/<step>/`.
+      config: the experiment's; a directory that holds another experiment's is refused.
+      facts: JSON-able facts that prediction needs besides the config (see `DatasetFacts`).
+
+    Raises:
+      UserError: the workdir cannot be written, or holds another experiment.
+    """
+
+    def __init__(self, workdir: Path, config: Config, facts: dict[str, Any]):
+        directory = workdir.resolve() / "checkpoints"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / ".writable").touch()
+            (directory / ".writable").unlink()
+        except OSError as error:
+            raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one.") from error
+        self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
+        self._manager = ocp.CheckpointManager(
+            directory,
+            item_names=("state", "metadata"),
+            options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True),
+        )
+        if self.latest_step is not None:
+            stored = self._manager.restore(
+                self.latest_step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+            ).metadata
+            _refuse_other_experiment(workdir, stored["config"], self._metadata["config"])
+
+    @property
+    def latest_step(self) -> int | None:
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Writes in the background; a kill during the write leaves the previous checkpoint as the latest."""
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(self._metadata)
+            ),
+        )
+
+    def restore(self, abstract_state: TrainState) -> TrainState:
+        """The latest state, in the shardings of `abstract_state` (whatever mesh it was saved from)."""
+        restored = self._manager.restore(
+            self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+        )
+        return restored.state
+
+    def close(self) -> None:
+        """Waits for the last write."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
+    stored_flat, current_flat = _flat(stored), _flat(current)
+    different = [
+        f"{key}: {stored_flat.get(key)!r} there, {current_flat.get(key)!r} now"
+        for key in sorted(stored_flat.keys() | current_flat.keys())
+        if stored_flat.get(key) != current_flat.get(key)
+        and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
+    ]
+    if different:
+        shown = "; ".join(different[:5]) + ("; …" if len(different) > 5 else "")
+        raise UserError(
+            f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
+            "delete it to start anew."
+        )
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The step directory that `--checkpoint=path` means: a workdir, its checkpoints/ or one step's directory.
+
+    Raises:
+      UserError: nothing there.
+    """
+    if (path / "metadata").is_dir() and (path / "state").is_dir():
+        return path.resolve()
+    for directory in (path / "checkpoints", path):
+        steps = [p for p in directory.glob("*") if p.name.isdigit() and (p / "state").is_dir()]
+        if steps:
+            return max(steps, key=lambda p: int(p.name)).resolve()
+    raise UserError(
+        f"--checkpoint={path} holds no checkpoint. Give a workdir that `unloc train` wrote, or one of the "
+        "directories in its checkpoints/."
+    )
+
+
+def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, Any]]:
+    """(config, facts) of a step directory.
+
+    Raises:
+      UserError: metadata that cannot be read.
+    """
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            metadata = checkpointer.restore(step_dir / "metadata")
+        return config_lib.from_mapping(metadata["config"]), metadata["facts"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged.") from error
+
+
+def load_params(step_dir: Path, abstract: Any) -> Any:
+    """Parameters only, in the shapes and shardings of `abstract` (a tree of ShapeDtypeStruct).
+
+    Raises:
+      UserError: the stored tree does not match.
+    """
+    item = {"params": abstract}
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            restored = checkpointer.restore(
+                step_dir / "state",
+                args=ocp.args.PyTreeRestore(
+                    item=item,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                    partial_restore=True,
+                ),
+            )
+    except (OSError, ValueError, KeyError, FileNotFoundError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{step_dir} cannot be restored into the model of its config: {first}. The checkpoint is damaged or was "
+            "written by another version."
+        ) from error
+    return restored["params"]

@@ -1,0 +1,122 @@
+"""The training loop.
+
+Order of operations:
+  1. the mesh, the task with its model, the optimizer: everything that can be wrong in a config fails here;
+  2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place;
+  3. for every step: batch `step` → device → the step of its stage (contrastive pretraining first, then the task);
+  4. every log_every_steps: numbers to TensorBoard, metrics.jsonl and the terminal;
+  5. every evaluation.every_steps of the task's stage, and at the end: the validation split, by the same code as
+     `unloc evaluate`;
+  6. every checkpoint.every_steps, and at the end: a checkpoint.
+
+The parameters after step n are a function of (config, dataset, n) alone: batches are keyed by the step, and
+nothing else is random after initialisation. So a run that was killed and started again ends like one that was not.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+from unloc_jax import config as config_lib
+from unloc_jax.config import Config
+from unloc_jax.dataset import Dataset
+from unloc_jax.errors import UserError
+from unloc_jax.tasks import make_task
+from unloc_jax.tasks.evaluation import find, to_device
+from unloc_jax.training.checkpoints import Checkpoints
+from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from unloc_jax.training.sharding import batch_sharding, make_mesh, tree_shardings
+from unloc_jax.training.state import TrainState, count_parameters, init_state
+from unloc_jax.training.step import loss_of_stage, make_train_step
+from unloc_jax.training.writers import MetricWriter, Progress
+
+
+def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
+    """Trains, or goes on training, in `workdir`; returns the validation metrics at the end.
+
+    Raises:
+      UserError: a config that does not fit the devices, the dataset or the workdir; a loss that is not finite.
+    """
+    mesh = make_mesh(config.mesh, config.batch_size)
+    make_mesh(config.mesh, config.evaluation.batch_size)
+    task = make_task(config, dataset.facts.classes)
+    optimizer, learning_rate = make_optimizer(config), learning_rate_schedule(config)
+    validation = dataset.records("validation")
+    validation_texts = task.evaluation_texts(validation)
+
+    checkpoints = Checkpoints(workdir, config, dataset.facts.to_dict())
+    (workdir / "config.json").write_text(config_lib.to_json(config))
+    state = init_state(task, optimizer, mesh)
+    shardings = tree_shardings(state, mesh, config.mesh.strategy)
+    first_step = checkpoints.latest_step or 0
+    if first_step:
+        abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
+        state = checkpoints.restore(abstract)
+        _say(f"continuing from step {first_step} of {config.total_steps} in {workdir}")
+    _say(
+        f"{config.task}: {count_parameters(state.params) / 1e6:.2f} M parameters, "
+        f"{len(dataset.records('train'))} training videos, {len(validation)} validation videos, "
+        f"{jax.device_count()} × {jax.devices()[0].device_kind} as {dict(mesh.shape)} ({config.mesh.strategy})"
+    )
+
+    writer = MetricWriter(workdir, first_step)
+    progress = Progress(config.total_steps, first_step, config.batch_size)
+    steps = {
+        stage: make_train_step(loss_of_stage(task, stage), optimizer, mesh, shardings)
+        for stage in ("pretrain", "train")
+    }
+    detect = jax.jit(task.detect)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        batches = dataset.evaluation_batches("validation")
+        found = find(task, detect, state.params, batches, validation_texts, batch_sharding(mesh))
+        return task.score(validation, found)
+
+    scores: dict[str, float] = {}
+    compiled: set[str] = set()
+    for step, batch in enumerate(dataset.training_batches(first_step, config.total_steps), first_step):
+        stage = "pretrain" if step < config.pretrain.steps else "train"
+        started = time.monotonic()
+        state, metrics = steps[stage](state, to_device(batch, batch_sharding(mesh)))
+        if stage not in compiled:
+            compiled.add(stage)
+            jax.block_until_ready(state)
+            progress.pause(time.monotonic() - started)
+            _say(f"{stage} step compiled in {time.monotonic() - started:.1f} s")
+        done = step + 1
+        last = done == config.total_steps
+
+        if done % config.log_every_steps == 0 or last:
+            numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            if not all(abs(value) < float("inf") for value in numbers.values()):
+                raise UserError(
+                    f"step {done}: the loss is not finite ({numbers}). Lower config.{stage}.learning_rate "
+                    f"(now {getattr(config, stage).learning_rate}); the last checkpoint is of step "
+                    f"{checkpoints.latest_step or 0}."
+                )
+            shown = {name: numbers[name] for name in numbers if name not in ("gradient_norm", "temperature")}
+            speed = progress.report(stage, done, shown)
+            rate = float(learning_rate(step))
+            writer.write(done, {f"{stage}/{k}": v for k, v in numbers.items()} | {"learning_rate": rate} | speed)
+
+        started = time.monotonic()
+        if stage == "train" and ((done - config.pretrain.steps) % config.evaluation.every_steps == 0 or last):
+            scores = validate(state)
+            writer.write(done, {f"validation/{name}": value for name, value in scores.items()})
+            shown = "  ".join(f"{name} {value:.1f}" for name, value in list(scores.items())[:8])
+            _say(f"validation at step {done}: {shown}")
+        if done % config.checkpoint.every_steps == 0 or last:
+            checkpoints.save(state, done)
+        progress.pause(time.monotonic() - started)
+
+    checkpoints.close()
+    writer.close()
+    if first_step >= config.total_steps:
+        _say(f"nothing to do: {workdir} is trained ({first_step} steps)")
+    return scores
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,79 @@
+"""Where numbers go: TensorBoard, a JSON Lines file, and the progress line on the terminal."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import tensorboardX
+
+
+class MetricWriter:
+    """Writes scalars to `workdir/metrics.jsonl` and `workdir/tensorboard/`.
+
+    Args:
+      workdir: the run's directory.
+      start_step: what an interrupted run wrote beyond this step is dropped, because those steps come again.
+    """
+
+    def __init__(self, workdir: Path, start_step: int):
+        self._path = workdir / "metrics.jsonl"
+        kept = []
+        if self._path.exists():
+            kept = [line for line in self._path.read_text().splitlines(True) if _step_of(line) <= start_step]
+        self._path.write_text("".join(kept))
+        self._tensorboard = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None
+        )
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        for name, value in scalars.items():
+            self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.flush()
+
+    def close(self) -> None:
+        self._tensorboard.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return float("inf")  # half a line, cut off by a kill
+
+
+class Progress:
+    """One line per report: stage, step, loss, videos/s, time left."""
+
+    def __init__(self, total_steps: int, start_step: int, batch_size: int):
+        self._total, self._batch_size = total_steps, batch_size
+        self._last = (start_step, time.monotonic())
+        self._paused_s = 0.0
+
+    def pause(self, seconds: float) -> None:
+        """Time that was no training (compilation, evaluation) does not count as speed."""
+        self._paused_s += seconds
+
+    def report(self, stage: str, step: int, scalars: dict[str, float]) -> dict[str, float]:
+        """Prints the line; returns the speed for the writers."""
+        now = time.monotonic()
+        steps = step - self._last[0]
+        seconds = max(now - self._last[1] - self._paused_s, 1e-9)
+        self._last, self._paused_s = (step, now), 0.0
+        rate = steps / seconds
+        left = (self._total - step) / rate
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
+        print(
+            f"{stage:<8} step {step:>{len(str(self._total))}}/{self._total}  {shown}  "
+            f"{rate * self._batch_size:6.1f} videos/s  {_clock(left)} left",
+            file=sys.stderr,
+            flush=True,
+        )
+        return {"videos_per_s": rate * self._batch_size, "steps_per_s": rate}
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
