@@ -222,10 +222,11 @@ def test_cut_after_the_header(tmp_path, name, codec, fraction):
     assert "the header says 4.0 s, only" in message
 
 
-def test_cut_inside_the_first_frame(tmp_path):
+@pytest.mark.parametrize("after_mdat", [100, -100])
+def test_cut_before_the_end_of_the_first_frame(tmp_path, after_mdat):
     path = write_video(tmp_path / "a.mp4", regular_times_ms(1.0), container_options={"movflags": "faststart"})
     data = path.read_bytes()
-    path.write_bytes(data[: data.rindex(b"mdat") + 100])
+    path.write_bytes(data[: data.rindex(b"mdat") + after_mdat])
     kind, message = _kind(path)
     assert kind == "truncated"
     assert "before its first whole frame" in message

@@ -248,8 +248,8 @@ class _TimedFrames:
             raise VideoError(
                 "truncated",
                 f"{path}: the header says {header_s:.1f} s, only {self.end_s:.1f} s could be decoded: the "
-                "file is cut short or damaged (or its header is wrong). Get it again, or write its header anew: "
-                "`ffmpeg -i IN -c copy OUT`.",
+                "file is cut short or damaged (or its header is wrong). Get it again, or write its header "
+                "anew: `ffmpeg -i IN -c copy OUT`.",
             )
 
 
@@ -339,7 +339,7 @@ def _no_frames(path: Path) -> VideoError:
 
 
 def _is_cut_mp4(path: Path) -> bool:
-    """Whether a file starts like an MP4, but its top-level boxes (ISO/IEC 14496-12, 4.2) are not all there."""
+    """Whether a file starts like an MP4 and lacks some of its top-level boxes (ISO/IEC 14496-12, 4.2)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):

@@ -136,8 +136,8 @@ def test_unknown_duration_clips_nothing(tmp_path):
 
 
 def test_duplicate_ids_keep_the_first(tmp_path):
-    twice = '{"a": %s, "a": %s}' % tuple(json.dumps(_video([[0, end]])) for end in (1, 2))
-    first = _captions(tmp_path, twice)
+    one, two = (json.dumps({"a": _video([[0, end]])}) for end in (1, 2))
+    first = _captions(tmp_path, f"{one[:-1]}, {two[1:]}")
     again = _captions(tmp_path, {"a": _video([[0, 3]])}, "val.json")
     parsed = parse("activitynet_captions", [first, again])
     assert dict(parsed.problems.counts) == {"duplicate id": 2}
