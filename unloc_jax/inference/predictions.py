@@ -1,0 +1,178 @@
+"""What the model found in one video: the values that the report, the JSON file and the terminal show."""
+
+import dataclasses
+import itertools
+import math
+import textwrap
+from typing import Any
+
+import numpy as np
+
+_TEXT_COLUMNS = 44  # the widest text column of the terminal table; longer texts wrap
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One moment that matches a text.
+
+    Attributes:
+      start_s: seconds from the first frame.
+      end_s: seconds from the first frame, >= start_s.
+      score: the model's confidence, in [0, 1].
+
+    Raises:
+      ValueError: a value is not finite or out of its range.
+    """
+
+    start_s: float
+    end_s: float
+    score: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start_s) and math.isfinite(self.end_s) and self.start_s <= self.end_s):
+            raise ValueError(f"a segment needs finite times, start_s <= end_s: {self}")
+        if not 0 <= self.score <= 1:
+            raise ValueError(f"a segment's score must be in [0, 1]: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPrediction:
+    """Where one text happens.
+
+    Attributes:
+      text: the sentence, query or class name.
+      segments: best first.
+      relevance_times_s: float [R], rising, seconds from the first frame.
+      relevance: float [R] in [0, 1]: how well the text matches the moment; NaN = no value for this moment.
+      unknown_words: the words of `text` that never occurred in training.
+
+    Raises:
+      ValueError: segments are not best first, or the two arrays are not [R].
+    """
+
+    text: str
+    segments: list[Segment]
+    relevance_times_s: np.ndarray
+    relevance: np.ndarray
+    unknown_words: list[str]
+
+    def __post_init__(self) -> None:
+        if any(a.score < b.score for a, b in itertools.pairwise(self.segments)):
+            raise ValueError(f"segments must be best first (text {self.text!r})")
+        times, values = np.shape(self.relevance_times_s), np.shape(self.relevance)
+        if times != values or len(times) != 1:
+            raise ValueError(f"relevance_times_s {times} and relevance {values} must both be [R]")
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoPrediction:
+    """Everything that was found in one video.
+
+    Attributes:
+      video: path of the video file.
+      duration_s: its length in seconds, > 0.
+      texts: one entry per text, in the order they were asked for.
+      model: facts about the model to show, such as checkpoint, step, dataset, num_frames.
+
+    Raises:
+      ValueError: duration_s is not a finite number above 0.
+    """
+
+    video: str
+    duration_s: float
+    texts: list[TextPrediction]
+    model: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.duration_s < math.inf:
+            raise ValueError(f"duration_s must be finite and above 0, got {self.duration_s}")
+
+
+def to_json(prediction: VideoPrediction) -> dict[str, Any]:
+    """A prediction as plain values that `json.dumps(…, allow_nan=False)` accepts.
+
+    The layout is stable; a change of meaning raises `version`:
+
+        {"version": 1,
+         "video": str, "duration_s": float,
+         "model": {str: str},
+         "texts": [{"text": str,
+                    "unknown_words": [str],
+                    "segments": [{"start_s": float, "end_s": float, "score": float}],   best first
+                    "relevance_times_s": [float],
+                    "relevance": [float or null]}]}                                     null = no value
+
+    Times are rounded to milliseconds, scores and relevance to 4 decimals.
+    """
+    return {
+        "version": 1,
+        "video": prediction.video,
+        "duration_s": _rounded(prediction.duration_s, 3),
+        "model": {str(key): str(value) for key, value in prediction.model.items()},
+        "texts": [
+            {
+                "text": text.text,
+                "unknown_words": list(text.unknown_words),
+                "segments": [
+                    {
+                        "start_s": _rounded(segment.start_s, 3),
+                        "end_s": _rounded(segment.end_s, 3),
+                        "score": _rounded(segment.score, 4),
+                    }
+                    for segment in text.segments
+                ],
+                "relevance_times_s": [_rounded(time_s, 3) for time_s in text.relevance_times_s],
+                "relevance": [
+                    _rounded(value, 4) if math.isfinite(value) else None for value in text.relevance
+                ],
+            }
+            for text in prediction.texts
+        ],
+    }
+
+
+def terminal_table(prediction: VideoPrediction, top_k: int = 3) -> str:
+    """The best `top_k` segments of every text as a plain text table, without a newline at the end."""
+    head = ("text", "rank", "seconds", "time", "score")
+    width = max([len(head[0]), *(len(text.text) for text in prediction.texts)])
+    width = min(width, _TEXT_COLUMNS)
+    seconds = max(15, 2 * len(f"{prediction.duration_s:.2f}") + 3)
+    times = 2 * len(clock(prediction.duration_s)) + 3
+
+    def line(text: str, rank: str, start_end: str, start_end_clock: str, score: str) -> str:
+        cells = f"{text:<{width}}  {rank:>4}  {start_end:>{seconds}}  {start_end_clock:>{times}}  {score:>5}"
+        return cells.rstrip()
+
+    lines = [line(*head)]
+    lines.append("-" * (width + seconds + times + 17))
+    for text in prediction.texts:
+        found = [
+            (
+                str(rank),
+                f"{segment.start_s:.2f} – {segment.end_s:.2f}",
+                f"{clock(segment.start_s)} – {clock(segment.end_s)}",
+                f"{segment.score:.3f}",
+            )
+            for rank, segment in enumerate(text.segments[:top_k], 1)
+        ] or [("-", "no segment", "", "")]
+        for words, cells in itertools.zip_longest(textwrap.wrap(text.text, width), found):
+            lines.append(line(words or "", *(cells or ("", "", "", ""))))
+
+    unknown = [text for text in prediction.texts if text.unknown_words]
+    if unknown:
+        lines += ["", "Words the model never saw in training (expect less of these texts):"]
+        lines += [f"  {', '.join(text.unknown_words)}  in: {' '.join(text.text.split())}" for text in unknown]
+    return "\n".join(lines)
+
+
+def clock(time_s: float) -> str:
+    """Seconds as mm:ss.s, from one hour on as h:mm:ss.s. Negative times count as 0."""
+    tenths = max(0, round(time_s * 10))
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    ahead = f"{hours}:" if hours else ""
+    return f"{ahead}{minutes:02d}:{tenths // 10:02d}.{tenths % 10}"
+
+
+def _rounded(value: float, digits: int) -> float:
+    return round(float(value), digits) + 0.0  # + 0.0 turns -0.0 into 0.0

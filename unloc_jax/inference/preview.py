@@ -1,0 +1,177 @@
+"""Video bytes that a browser plays: the file itself where it can, else a smaller H.264 copy."""
+
+import math
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.reformatter import ColorRange, Colorspace
+
+from unloc_jax.errors import UserError
+from unloc_jax.video import FrameStream, VideoInfo, probe
+
+_BROWSER_CODECS = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}
+_BROWSER_PIXELS = {"yuv420p", "yuvj420p"}
+# A file whose picture starts later than this is copied: players do not agree on where its second 0 is.
+_LATE_START_S = 0.1
+
+# What is given up to meet a size, in steps: (fraction of the height, most frames per second).
+_STEPS = ((1.0, 30), (0.75, 30), (0.5, 20), (0.375, 10), (0.25, 5))
+# Slower videos repeat their frames, which costs next to nothing: at 1 frame per second times would be coarse.
+_MIN_FPS = 15
+# Bits per pixel under which H.264 looks bad: choose the next step instead.
+_MIN_BITS_PER_PIXEL = 0.05
+_CRF = 25
+_KEYFRAME_S = 2  # seeking decodes at most this much
+# Boxes of the MP4 container: a fixed part and the sample tables.
+_HEADER_BYTES, _BYTES_PER_FRAME = 4096, 16
+
+
+def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int = 480) -> tuple[bytes, str]:
+    """Bytes of a video for embedding in a page.
+
+    The file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or
+    AV1) and they are few enough. Otherwise an upright MP4 with H.264 and square pixels, without sound, with
+    the index in front, not higher than `max_height` and as much smaller as `max_bytes` asks for. A copy has a
+    constant frame rate; each of its frames is the one of the original that is nearest in time, and second 0
+    is the first frame, as everywhere here.
+
+    Args:
+      path: a video file.
+      max_bytes: most bytes returned.
+      max_height: pixels of height of a copy at most; a copy is never larger than the original.
+
+    Returns:
+      (bytes, MIME type "video/mp4" or "video/webm").
+
+    Raises:
+      VideoError: the file cannot be used.
+      UserError: the video is too long for `max_bytes`.
+    """
+    path = Path(path)
+    info = probe(path)
+    mime = _playable_as(path)
+    if mime is not None and path.stat().st_size <= max_bytes:
+        return path.read_bytes(), mime
+
+    duration_s = info.duration_s or _measured_duration_s(path)
+    with tempfile.TemporaryDirectory(prefix="unloc_preview_") as directory:
+        copy = Path(directory) / "preview.mp4"
+        for scale, most_fps in _steps_for(info, duration_s, max_bytes, max_height):
+            height = min(info.height, max_height * scale)
+            fps = _frame_rate(info, most_fps)
+            if _encode(path, copy, info, height, fps, duration_s, max_bytes):
+                return copy.read_bytes(), "video/mp4"
+    raise UserError(
+        f"{path}: {duration_s:.0f} s of video do not fit into a preview of {max_bytes} bytes. "
+        "Allow more bytes or cut the video."
+    )
+
+
+def _playable_as(path: Path) -> str | None:
+    """The MIME type under which browsers play a file as it is, or None."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    # FFmpeg's format names cover whole families (mp4 and QuickTime, WebM and Matroska): the first bytes tell.
+    if head[4:8] == b"ftyp" and head[8:12] != b"qt  ":
+        mime = "video/mp4"
+    elif head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head:
+        mime = "video/webm"
+    else:
+        return None
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        starts_late = float((stream.start_time or 0) * (stream.time_base or 0)) > _LATE_START_S
+        # Without a length in the header a browser cannot seek.
+        if container.duration is None or starts_late:
+            return None
+        playable = stream.codec_context.pix_fmt in _BROWSER_PIXELS
+        return mime if playable and _codec_name(stream) in _BROWSER_CODECS[mime] else None
+
+
+def _codec_name(stream: av.VideoStream) -> str:
+    """The codec's own name: `codec_context.name` is that of the decoder, such as libdav1d for av1."""
+    return stream.codec_context.codec.canonical_name
+
+
+def _measured_duration_s(path: Path) -> float:
+    """Seconds from the first to the last packet, for files whose header does not say (nothing is decoded)."""
+    with av.open(str(path)) as container:
+        times_s = [
+            float(packet.pts * packet.time_base)
+            for packet in container.demux(video=0)
+            if packet.pts is not None and packet.time_base is not None
+        ]
+    return max(times_s, default=0.0) - min(times_s, default=0.0)
+
+
+def _frame_rate(info: VideoInfo, most_fps: float) -> float:
+    """A whole multiple or a whole fraction of the original's rate, so that motion stays even."""
+    if info.avg_fps > most_fps:
+        return info.avg_fps / math.ceil(info.avg_fps / most_fps - 0.01)  # 30.0003 counts as 30
+    return info.avg_fps * max(1, min(_MIN_FPS, most_fps) // info.avg_fps)
+
+
+def _bits_per_second(duration_s: float, fps: float, max_bytes: int) -> float:
+    """The bit rate that fills max_bytes; a rate-limited encoder may overdraw one buffer (of one second)."""
+    payload = 0.97 * max_bytes - _HEADER_BYTES - _BYTES_PER_FRAME * fps * duration_s
+    return 8 * payload / (duration_s + 1)
+
+
+def _steps_for(
+    info: VideoInfo, duration_s: float, max_bytes: int, max_height: int
+) -> tuple[tuple[float, int], ...]:
+    """The steps worth trying: from the first one that should look good in max_bytes to the last."""
+    for i, (scale, most_fps) in enumerate(_STEPS):
+        fps = _frame_rate(info, most_fps)
+        height = min(info.height, max_height * scale)
+        pixels_per_second = height * height * info.width / info.height * fps
+        if _bits_per_second(duration_s, fps, max_bytes) >= _MIN_BITS_PER_PIXEL * pixels_per_second:
+            return _STEPS[i:]
+    return _STEPS[-1:]
+
+
+def _encode(
+    path: Path, copy: Path, info: VideoInfo, height: float, fps: float, duration_s: float, max_bytes: int
+) -> bool:
+    """Writes the copy. Returns False as soon as it would get larger than max_bytes."""
+    bits_per_second = math.floor(_bits_per_second(duration_s, fps, max_bytes))
+    if bits_per_second < 1000:
+        return False
+    rate = Fraction(fps).limit_denominator(1001)
+    short_side = max(2, round(min(height, height * info.width / info.height)))
+    frames = FrameStream(path, fps=float(rate), short_side=short_side)
+    written = _HEADER_BYTES
+    with av.open(str(copy), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = None
+        for k, array in enumerate(frames):
+            array = array[: array.shape[0] // 2 * 2, : array.shape[1] // 2 * 2]  # 4:2:0 needs even sizes
+            if stream is None:
+                stream = container.add_stream("libx264", rate=rate)
+                stream.height, stream.width = array.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.gop_size = max(1, round(_KEYFRAME_S * fps))
+                # Untagged colours are guessed, and by every browser in its own way.
+                stream.codec_context.colorspace = Colorspace.ITU709
+                stream.codec_context.color_range = ColorRange.MPEG
+                stream.codec_context.color_primaries = stream.codec_context.color_trc = 1  # BT.709
+                stream.codec_context.options = {
+                    "preset": "veryfast",
+                    "crf": str(_CRF),
+                    "maxrate": str(bits_per_second),
+                    "bufsize": str(bits_per_second),
+                }
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            frame.pts, frame.time_base = k, 1 / rate
+            for packet in stream.encode(frame):
+                written += packet.size + _BYTES_PER_FRAME
+                container.mux(packet)
+            if written > max_bytes:
+                return False
+        if stream is not None:
+            for packet in stream.encode():
+                container.mux(packet)
+    return copy.stat().st_size <= max_bytes

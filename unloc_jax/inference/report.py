@@ -1,0 +1,237 @@
+"""The report: one HTML file with the video, the relevance of every text over time and the segments found.
+
+The page needs no other file and no network. Python writes every row, so that it can be read, searched and
+printed without JavaScript; the script of the template only adds what moves.
+"""
+
+import base64
+import hashlib
+import html
+import importlib.resources
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction, clock, to_json
+from unloc_jax.inference.preview import preview_bytes
+
+# Up to this many texts all segments are shown at first, from then on only the best of each.
+_TEXTS_WITH_ALL_SEGMENTS = 10
+_TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+_MOST_TICKS = 12
+_CURVE_TOPS = (0.1, 0.25, 0.5, 1.0)
+# The part of the time axis that a segment's score and times need beside its bar.
+_NOTE_FRACTION = 0.22
+_BASE64_CHUNK = 3 * 2**18  # bytes; a multiple of 3, so that chunks can be joined
+
+
+def write_report(
+    prediction: VideoPrediction, video_path: str | Path, out_path: str | Path, top_k: int = 5
+) -> None:
+    """Writes the report page.
+
+    Args:
+      prediction: what was found.
+      video_path: the video to embed, see `preview.preview_bytes`.
+      out_path: the HTML file to write.
+      top_k: most segments per text on the page; the data block holds all of them.
+
+    Raises:
+      UserError: the video cannot be used or the page cannot be written.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    video, mime = preview_bytes(video_path)
+    template = importlib.resources.files("unloc_jax").joinpath("assets/report.html").read_text("utf-8")
+    values = _values(prediction, mime, _script_hash(template), top_k)
+    try:
+        with open(out_path, "w", encoding="utf-8", newline="\n") as page:
+            # One pass over the template: what is filled in is never looked at again.
+            for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
+                if i % 2 == 0:
+                    page.write(part)
+                elif part == "video":
+                    page.writelines(_base64(video))
+                else:
+                    page.write(values[part])
+    except OSError as error:
+        raise UserError(f"{out_path}: cannot write the report: {error.strerror}.") from error
+
+
+def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int) -> dict[str, str]:
+    """What replaces the {{names}} of the template: HTML, except `data`, which is JSON."""
+    name = Path(prediction.video).name
+    data = to_json(prediction)
+    data["video"] = name  # the page may be passed on: it does not tell where its maker keeps files
+    finite = [text.relevance[np.isfinite(text.relevance)] for text in prediction.texts]
+    highest = max((values.max() for values in finite if values.size), default=1.0)
+    curve_top = next((top for top in _CURVE_TOPS if highest <= top), 1.0)
+    scores = [segment.score for text in prediction.texts for segment in text.segments[:top_k]]
+    most = max((len(text.segments[:top_k]) for text in prediction.texts), default=0)
+    tick_s = _tick_step_s(prediction.duration_s)
+    count = len(prediction.texts)
+    return {
+        "mime": mime,
+        "script_hash": script_hash,
+        "title": html.escape(name),
+        "summary": f"{clock(prediction.duration_s)} · {count} text{'s' if count != 1 else ''}",
+        "facts": "\n".join(_facts(prediction.model)),
+        "duration_s": f"{prediction.duration_s:.3f}",
+        "duration": clock(prediction.duration_s),
+        "tick_fraction": f"{tick_s / prediction.duration_s:.6f}",
+        "ticks": "\n".join(_ticks(prediction.duration_s, tick_s)),
+        "curve_top": f"{curve_top:g}",
+        "best_checked": "checked" if count > _TEXTS_WITH_ALL_SEGMENTS else "",
+        "all_checked": "" if count > _TEXTS_WITH_ALL_SEGMENTS else "checked",
+        "most_segments": str(most),
+        "filters_hidden": "" if most else " hidden",
+        "which_hidden": "" if most > 1 else " hidden",
+        "highest_score": f"{math.ceil(max(scores, default=1.0) * 100) / 100:g}",
+        "rows": "\n".join(
+            _row(i, text, prediction.duration_s, curve_top, top_k) for i, text in enumerate(prediction.texts)
+        ),
+        "data": json.dumps(data, allow_nan=False).translate(_JSON_IN_HTML),
+    }
+
+
+# Inside <script> nothing is unescaped but "</script" and "<!--" end or confuse it.
+_JSON_IN_HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+def _script_hash(template: str) -> str:
+    """The page allows this one script to run, and no other: Content-Security-Policy's sha256 source."""
+    script = template.partition("<script>")[2].partition("</script>")[0]
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _base64(data: bytes) -> Iterator[str]:
+    for start in range(0, len(data), _BASE64_CHUNK):
+        yield base64.b64encode(data[start : start + _BASE64_CHUNK]).decode()
+
+
+def _facts(model: dict[str, str]) -> Iterator[str]:
+    for key, value in model.items():
+        name = html.escape(str(key).replace("_", " "))
+        shown = html.escape(str(value)).replace("/", "/<wbr>")  # paths break at their slashes
+        yield f"<div><dt>{name}</dt><dd>{shown}</dd></div>"
+
+
+def _tick_step_s(duration_s: float) -> float:
+    for step_s in _TICK_STEPS_S:
+        if duration_s / step_s <= _MOST_TICKS:
+            return step_s
+    return math.ceil(duration_s / _MOST_TICKS / 3600) * 3600
+
+
+def _ticks(duration_s: float, step_s: float) -> Iterator[str]:
+    for i in range(math.floor(duration_s / step_s + 1e-9) + 1):
+        time_s = i * step_s
+        label = clock(time_s) if step_s < 1 else clock(time_s).removesuffix(".0")
+        # A label in the middle of its tick would stick out at the ends of the axis.
+        side = "first" if i == 0 else "last" if time_s > 0.97 * duration_s else ""
+        kind = " ".join(name for name in ("tick", side, "odd" if i % 2 else "") if name)
+        yield f'<span class="{kind}" style="--at:{time_s / duration_s:.5f}">{label}</span>'
+
+
+def _row(index: int, text: TextPrediction, duration_s: float, curve_top: float, top_k: int) -> str:
+    """One text: the sentence on the left, its curve and segments on the time axis on the right."""
+    segments = text.segments[:top_k]
+    if segments:
+        best = segments[0]
+        found = (
+            f'<p class="best"><span class="dot"></span>{clock(best.start_s)} – {clock(best.end_s)}'
+            f'<span class="score">score {best.score:.2f}</span></p>'
+        )
+        band = f'<span class="band" style="{_place(best, duration_s)}"></span>'
+    else:
+        found, band = "", ""
+    warning = ""
+    if text.unknown_words:
+        words = ", ".join(f"<b>{html.escape(word)}</b>" for word in text.unknown_words)
+        warning = f'<p class="warning">Words the model never saw in training: {words}</p>'
+    buttons = "\n".join(
+        _segment(index, rank, segment, len(segments), text.text, duration_s)
+        for rank, segment in enumerate(segments)
+    )
+    return f"""<section class="row" data-text="{index}" style="--lanes:{max(1, len(segments))}">
+<div class="label">
+<h2 dir="auto">{_marked(text.text, text.unknown_words)}</h2>
+<span class="here" title="relevance at the time shown"></span>
+{found}{warning}
+</div>
+<div class="track">
+{band}
+{_curve(text.relevance_times_s, text.relevance, duration_s, curve_top)}
+<span class="scale" aria-hidden="true">{curve_top:g}</span>
+<ol class="segments">
+{buttons}
+</ol>
+<p class="nothing"{" hidden" if segments else ""}>no segment</p>
+</div>
+</section>"""
+
+
+def _segment(index: int, rank: int, segment: Segment, count: int, text: str, duration_s: float) -> str:
+    start, end = _fractions(segment, duration_s)
+    if end <= 1 - _NOTE_FRACTION:
+        side = "right"
+    elif start >= _NOTE_FRACTION:
+        side = "left"
+    else:
+        side = "inside"
+    label = (
+        f"Play segment {rank + 1} of {count} for “{text}”: "
+        f"{clock(segment.start_s)} to {clock(segment.end_s)}, score {segment.score:.2f}"
+    )
+    return (
+        f'<li><button type="button" class="segment{" first" if rank == 0 else ""}" data-rank="{rank}" '
+        f'style="{_place(segment, duration_s)};--rank:{rank};--score:{segment.score:.3f}" '
+        f'aria-label="{html.escape(label)}">'
+        f'<span class="note {side}">{segment.score:.2f}'
+        f'<span class="when">{clock(segment.start_s)} – {clock(segment.end_s)}</span></span></button></li>'
+    )
+
+
+def _fractions(segment: Segment, duration_s: float) -> tuple[float, float]:
+    """Start and end as fractions of the time axis, cut off at its ends."""
+    start, end = np.clip((segment.start_s / duration_s, segment.end_s / duration_s), 0, 1)
+    return float(start), float(end)
+
+
+def _place(segment: Segment, duration_s: float) -> str:
+    start, end = _fractions(segment, duration_s)
+    return f"--start:{start:.5f};--end:{end:.5f}"
+
+
+def _marked(text: str, unknown_words: list[str]) -> str:
+    """The text as HTML with its unknown words marked."""
+    if not unknown_words:
+        return html.escape(text)
+    words = "|".join(re.escape(word) for word in sorted(unknown_words, key=len, reverse=True))
+    parts = re.split(rf"(?<!\w)({words})(?!\w)", text, flags=re.IGNORECASE)
+    return "".join(
+        f"<mark>{html.escape(part)}</mark>" if i % 2 else html.escape(part) for i, part in enumerate(parts)
+    )
+
+
+def _curve(times_s: np.ndarray, relevance: np.ndarray, duration_s: float, curve_top: float) -> str:
+    """Relevance over time as an SVG of 1000 × 100 units that CSS stretches; NaN leaves a gap."""
+    x = np.clip(np.asarray(times_s, float) / duration_s, 0, 1) * 1000
+    y = 100 - 100 * np.clip(np.asarray(relevance, float) / curve_top, 0, 1)
+    good = np.isfinite(y)
+    areas, lines = [], []
+    for piece in np.split(np.arange(len(y)), np.flatnonzero(np.diff(good)) + 1):
+        if not piece.size or not good[piece[0]]:
+            continue
+        points = "L".join(f"{x[i]:.1f} {y[i]:.1f}" for i in piece)
+        lines.append(f"M{points}" + ("h0" if piece.size == 1 else ""))  # h0: a lone point becomes a dot
+        areas.append(f"M{x[piece[0]]:.1f} 100L{points}L{x[piece[-1]]:.1f} 100Z")
+    return (
+        '<svg class="curve" viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">'
+        f'<path class="area" d="{"".join(areas)}"/><path class="line" d="{"".join(lines)}"/></svg>'
+    )
