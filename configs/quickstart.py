@@ -1,0 +1,34 @@
+"""Moment retrieval on synthetic videos, everything from scratch in minutes on a CPU.
+
+unloc train --config=configs/quickstart.py --workdir=quickstart/run_moment_retrieval
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.task = "moment_retrieval"
+    config.batch_size = 16
+    config.data = {
+        "dir": "quickstart/activitynet_captions",
+        "num_frames": 32,
+        "crop_size": 32,
+        "max_segments": 6,
+        "max_queries": 6,
+        "mirror": True,
+    }
+    config.model = {
+        "image": {"width": 64, "num_layers": 2, "num_heads": 4, "patch_size": 8, "temporal_kernel": 3},
+        "text": {"width": 64, "num_layers": 2, "num_heads": 4, "max_tokens": 16},
+        "fusion": {"width": 96, "num_layers": 3, "num_heads": 4, "mlp_dim": 384},
+        "head": {"num_conv_layers": 2},
+        "unroll": 4,
+    }
+    config.loss = {"focal_alpha": 0.5}
+    # Stands in for CLIP's pretraining: segments against their sentences.
+    config.pretrain = {"steps": 500, "learning_rate": 1e-3, "warmup_steps": 50}
+    config.train = {"steps": 1000, "learning_rate": 1e-3, "warmup_steps": 50}
+    config.evaluation = {"every_steps": 250, "batch_size": 16, "max_detections": 20}
+    config.checkpoint = {"every_steps": 250}
+    return config

@@ -1,0 +1,191 @@
+"""The `unloc` command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from unloc_jax.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, 2 for a mistake the user can mend, 130 when interrupted."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    arguments.overrides = [item.removeprefix("--config.") for item in rest if item.startswith("--config.")]
+    unknown = [item for item in rest if not item.startswith("--config.")]
+    if unknown or (arguments.overrides and "config" not in arguments):
+        parser.error(f"unknown argument {(unknown or rest)[0]!r}; see `unloc {arguments.command} --help`")
+    try:
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"unloc: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nunloc: interrupted; the same command goes on where it can", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="unloc", description="Find moments in video with words.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str, of=commands):
+        made = of.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        return made
+
+    data = commands.add_parser("data", help="make datasets").add_subparsers(
+        dest="data_command", required=True, metavar="COMMAND"
+    )
+    synthesize = command("synthesize", _synthesize, "write synthetic videos with annotations", data)
+    synthesize.add_argument("--out", type=Path, required=True, metavar="DIR")
+    for split, count in (("train", 1200), ("val", 60), ("test", 150)):
+        synthesize.add_argument(f"--num-{split}", type=_count, default=count, metavar="N", help=f"(default {count})")
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
+
+    build = command("build", _build, "video files + annotations → TFRecord shards", data)
+    build.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
+    build.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
+    build.add_argument("--videos", type=Path, required=True, metavar="DIR")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR")
+    build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
+    build.add_argument("--short-side", type=_count, default=256, metavar="PX", help="of kept frames (default 256)")
+    build.add_argument("--jpeg-quality", type=_count, default=95, help="(default 95)")
+    build.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
+
+    train = command("train", _train, "train, or go on training; change settings with --config.KEY=VALUE")
+    train.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
+    train.add_argument("--workdir", type=Path, required=True, metavar="DIR")
+
+    evaluate = command("evaluate", _evaluate, "metrics of a checkpoint, next to controls")
+    evaluate.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps")
+    evaluate.add_argument("--split", default="test", choices=("train", "validation", "test"))
+    evaluate.add_argument("--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
+
+    predict = command("predict", _predict, "where do these sentences happen in this video?")
+    predict.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps")
+    predict.add_argument("--video", type=Path, required=True, metavar="FILE")
+    predict.add_argument("--text", action="append", default=[], metavar="SENTENCE", help="may be given several times")
+    predict.add_argument(
+        "--out", type=Path, action="append", default=[], metavar="FILE", help="report.html or result.json; repeatable"
+    )
+    predict.add_argument("--top-k", type=_count, default=5, metavar="K", help="segments per sentence (default 5)")
+
+    quickstart = command("quickstart", _quickstart, "synthesize, build, train, evaluate and predict in one go")
+    quickstart.add_argument("--workdir", type=Path, default=Path("quickstart"), metavar="DIR")
+    quickstart.add_argument(
+        "--task", default="moment_retrieval", choices=("moment_retrieval", "temporal_action_localization")
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _synthesize(arguments: argparse.Namespace) -> None:
+    from data_pipelines.synthesize import synthesize
+
+    synthesize(
+        arguments.out,
+        num_train=arguments.num_train,
+        num_val=arguments.num_val,
+        num_test=arguments.num_test,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from data_pipelines.build import build
+
+    build(
+        arguments.dataset,
+        arguments.annotations,
+        arguments.videos,
+        arguments.out,
+        fps=arguments.fps,
+        short_side=arguments.short_side,
+        jpeg_quality=arguments.jpeg_quality,
+        workers=arguments.workers,
+    )
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from unloc_jax import config as config_lib
+
+    config = config_lib.load(arguments.config, arguments.overrides)
+    _quiet()
+    from data_pipelines.dataset import ShardedDataset
+    from unloc_jax.training.loop import train
+
+    train(config, arguments.workdir, ShardedDataset(config))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    import dataclasses
+
+    _quiet()
+    from data_pipelines.dataset import ShardedDataset
+    from unloc_jax.inference.evaluation import evaluate
+    from unloc_jax.inference.localizer import load_model
+
+    model = load_model(arguments.checkpoint)
+    config = model.task.config
+    if arguments.data_dir:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir)))
+    out = arguments.out or model.step_dir.parents[1] / "evaluation" / arguments.split
+    evaluate(model, ShardedDataset(config), arguments.split, out)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    import json
+
+    for out in arguments.out:
+        if out.suffix not in (".html", ".json"):
+            raise UserError(f"--out={out}: write a report.html or a result.json.")
+        if not os.access(out.parent, os.W_OK):
+            raise UserError(f"--out={out}: the folder {out.parent} is missing or cannot be written.")
+    _quiet()
+    from unloc_jax.inference.localizer import Localizer, load_model
+    from unloc_jax.inference.predictions import terminal_table, to_json
+    from unloc_jax.inference.report import write_report
+
+    prediction = Localizer(load_model(arguments.checkpoint))(arguments.video, arguments.text)
+    print(terminal_table(prediction, arguments.top_k))
+    for out in arguments.out:
+        if out.suffix == ".json":
+            out.write_text(json.dumps(to_json(prediction), indent=1, allow_nan=False) + "\n")
+        else:
+            write_report(prediction, arguments.video, out, arguments.top_k)
+        print(f"wrote {out}")
+
+
+def _quickstart(arguments: argparse.Namespace) -> None:
+    from unloc_jax.quickstart import run_quickstart
+
+    run_quickstart(arguments.workdir, arguments.task, main)
+
+
+def _quiet() -> None:
+    """Libraries' notices at start-up are not for the user; TensorFlow's are handled where it is imported."""
+    import logging
+    import warnings
+
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""`unloc evaluate`: official metrics of a checkpoint, next to controls that say what they are worth."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from unloc_jax.dataset import Dataset
+from unloc_jax.inference.localizer import LoadedModel
+from unloc_jax.metrics.moment_retrieval import recall_at_k
+from unloc_jax.metrics.moment_retrieval_controls import (
+    another_query_of_same_video,
+    another_videos_query,
+    fit_constant_segment,
+    right_event_rates,
+)
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks import Found
+from unloc_jax.tasks.evaluation import find
+from unloc_jax.tasks.moment_retrieval import ranked_segments
+from unloc_jax.training.sharding import batch_sharding, make_mesh
+
+RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
+
+
+def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dict[str, Any]:
+    """Evaluates a split, prints the tables and writes `metrics.json` and the predictions to `out`.
+
+    Args:
+      model: a loaded checkpoint.
+      dataset: opened with the model's config.
+      split: "train", "validation" or "test".
+      out: folder, made if needed.
+
+    Returns:
+      What metrics.json holds.
+
+    Raises:
+      UserError: a split that is not there; a batch size that does not fit the devices.
+    """
+    make_mesh(model.task.config.mesh, model.task.config.evaluation.batch_size)
+    records = dataset.records(split)
+    out.mkdir(parents=True, exist_ok=True)
+    if model.task.classes:
+        metrics, predictions = _evaluate_vocabulary(model, dataset, split, records)
+        name = "predictions.json"
+        content = json.dumps(predictions)
+    else:
+        metrics, lines = _evaluate_queries(model, dataset, split, records)
+        name = "predictions.jsonl"
+        content = "".join(json.dumps(line) + "\n" for line in lines)
+    metrics = {
+        "checkpoint": str(model.step_dir),
+        "dataset": dataset.facts.name,
+        "split": split,
+        "videos": len(records),
+    } | metrics
+    (out / name).write_text(content)
+    (out / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
+    print(f"wrote {out / 'metrics.json'} and {out / name}")
+    return metrics
+
+
+def _find(model: LoadedModel, dataset: Dataset, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    batch_size = model.task.config.evaluation.batch_size
+    bar = lambda batches: tqdm(
+        batches, total=-(-len(texts) // batch_size), desc=f"evaluate {split}", unit="batch", file=sys.stderr
+    )
+    detect = jax.jit(model.task.detect)
+    batches = dataset.evaluation_batches(split)
+    return find(model.task, detect, model.params, batches, texts, batch_sharding(model.mesh), bar)
+
+
+def _evaluate_vocabulary(
+    model: LoadedModel, dataset: Dataset, split: str, records: list[VideoRecord]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Action localisation: mAP, and predictions in ActivityNet's submission format."""
+    found = _find(model, dataset, split, model.task.evaluation_texts(records))
+    scores = model.task.score(records, found)
+    print(f"\n{dataset.facts.name}, {split}: {len(records)} videos, {len(model.task.classes)} classes")
+    for average in (key for key in scores if ":" in key):
+        low, high = average.removeprefix("mAP@").split(":")
+        step = 0.1 if low == "0.30" else 0.05
+        thresholds = np.arange(float(low), float(high) + 1e-6, step)
+        print("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
+        values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
+        print(f"  mAP (%)" + values + f"{scores[average]:>10.1f}\n")
+    results = {}
+    for record, segments, confidences in zip(records, found.segments_s, found.scores):
+        rows = [
+            {"label": label, "score": round(float(score), 5), "segment": [round(float(x), 3) for x in segment]}
+            for label, class_segments, class_scores in zip(model.task.classes, segments, confidences)
+            for segment, score in zip(class_segments, class_scores)
+            if score > 0
+        ]
+        results[record.video_id] = sorted(rows, key=lambda row: -row["score"])[:200]
+    return {"mAP": scores}, {"version": "VERSION 1.3", "results": results, "external_data": {}}
+
+
+def _evaluate_queries(
+    model: LoadedModel, dataset: Dataset, split: str, records: list[VideoRecord]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Moment retrieval: recall, three controls, and how often the right event of the video is hit."""
+    own = model.task.evaluation_texts(records)
+    queries = [text for of_video in own for text in of_video]
+    video = np.repeat(np.arange(len(records)), [len(of_video) for of_video in own])
+    ground_truth = np.concatenate([record.segments_s for record in records])
+
+    # One pass over the videos: every query is followed by one of another video, for the first control.
+    foreign = another_videos_query(video)
+    swapped = [[*of_video, *(queries[j] for j in foreign[video == v] if j >= 0)] for v, of_video in enumerate(own)]
+    both = _find(model, dataset, split, swapped)
+    found = _columns(both, [slice(0, len(of_video)) for of_video in own])
+    ranked = ranked_segments(found)
+    results = {"model": recall_at_k(ground_truth, ranked)}
+
+    has_foreign = foreign >= 0
+    if has_foreign.any():
+        others = ranked_segments(_columns(both, [slice(len(of_video), None) for of_video in own]))
+        results["another video's query"] = recall_at_k(ground_truth[has_foreign], others)
+    neighbour = another_query_of_same_video(video, ground_truth)
+    has_neighbour = np.flatnonzero(neighbour >= 0)
+    if len(has_neighbour):
+        results["another query of the same video"] = recall_at_k(
+            ground_truth[has_neighbour], [ranked[neighbour[i]] for i in has_neighbour]
+        )
+    constant = fit_constant_segment(
+        np.concatenate([r.segments_s / r.duration_s for r in dataset.records("train")])
+    )
+    durations = np.array([record.duration_s for record in records])[video]
+    results["best constant segment"] = recall_at_k(
+        ground_truth, [np.array([constant]) * duration for duration in durations]
+    )
+
+    top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
+    attributes = [attribute for record in records for attribute in record.attributes]
+    right = right_event_rates(top1, ground_truth, video, attributes)
+    _print_queries(dataset.facts.name, split, len(records), len(queries), results, right)
+    confidences = [scores for of_video in found.scores for scores in of_video]
+    lines = [
+        {
+            "video_id": records[v].video_id,
+            "query": query,
+            "ground_truth": [round(float(x), 3) for x in truth],
+            "segments": [
+                [round(float(start), 3), round(float(end), 3), round(float(score), 5)]
+                for (start, end), score in zip(segments, scores)
+            ],
+        }
+        for v, query, truth, segments, scores in zip(video, queries, ground_truth, ranked, confidences)
+    ]
+    metrics = {
+        "queries": len(queries),
+        "recall": results,
+        "constant_segment": list(constant),
+        "queries_without_another_in_their_video": int((neighbour < 0).sum()),
+        "right_event": right,
+    }
+    return metrics, lines
+
+
+def _columns(found: Found, of_video: list[slice]) -> Found:
+    """Some of the texts of every video."""
+    pick = lambda rows: [row[part] for row, part in zip(rows, of_video)]
+    return dataclasses.replace(
+        found, texts=pick(found.texts), segments_s=pick(found.segments_s), scores=pick(found.scores)
+    )
+
+
+def _print_queries(
+    name: str, split: str, num_videos: int, num_queries: int, results: dict[str, dict], right: dict[str, Any]
+) -> None:
+    print(f"\n{name}, {split}: {num_videos} videos, {num_queries} queries; recall (%) at IoU, mean IoU (%)")
+    print(f"  {'':<34}" + "".join(f"{key:>8}" for key in RECALLS))
+    for row, values in results.items():
+        label = row if row == "model" else f"control: {row}"
+        print(f"  {label:<34}" + "".join(f"{values[key]:>8.1f}" for key in RECALLS))
+    print("\n  Is it the right event of the video that is hit? (%)")
+    print(f"  {'':<34}{'right':>8}{'chance':>8}{'none hit':>10}{'queries':>9}")
+    rows = {"all queries": right["right_event"]}
+    rows |= {f"others differ only in {key}": value for key, value in right["differs_only_in"].items()}
+    for label, value in rows.items():
+        if value["count"]:
+            print(
+                f"  {label:<34}{value['rate']:>8.1f}{value['chance']:>8.1f}{value['hit_none']:>10.1f}"
+                f"{value['count']:>9d}"
+            )
+    print()
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: rates over nothing become null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,133 @@
+"""Localizer: a checkpoint and a video file → where each text happens. Needs neither the dataset nor TensorFlow."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from unloc_jax.batch import Batch
+from unloc_jax.errors import UserError
+from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
+from unloc_jax.sampling import center_crop, linspace_indices, span_of
+from unloc_jax.tasks import Task, make_task
+from unloc_jax.text import tokenize, words
+from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params
+from unloc_jax.training.sharding import make_mesh, tree_shardings
+from unloc_jax.training.state import abstract_params
+from unloc_jax.video import decode_frames
+
+
+@dataclasses.dataclass
+class LoadedModel:
+    """What a checkpoint directory holds, ready to run on the devices that are here.
+
+    Attributes:
+      step_dir: the directory it came from.
+      task: with the model and the config.
+      params: the parameters.
+      facts: see `unloc_jax.dataset.DatasetFacts`, as a dictionary.
+      mesh: over all devices.
+    """
+
+    step_dir: Path
+    task: Task
+    params: Any
+    facts: dict[str, Any]
+    mesh: jax.sharding.Mesh
+
+
+def load_model(checkpoint: Path) -> LoadedModel:
+    """Restores a checkpoint for evaluation or prediction; nothing but the directory is needed.
+
+    Args:
+      checkpoint: a workdir, or one step's directory.
+
+    Raises:
+      UserError: no checkpoint there, or a damaged one.
+    """
+    step_dir = find_checkpoint(checkpoint)
+    config, facts = load_checkpoint(step_dir)
+    # The mesh of training may not fit the devices that are here; evaluation only splits videos.
+    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1))
+    mesh = make_mesh(config.mesh, jax.device_count())
+    task = make_task(config, facts["classes"])
+    abstract = abstract_params(task)
+    shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts, mesh)
+
+
+class Localizer:
+    """Finds texts in video files.
+
+    Args:
+      model: as `load_model` returns it.
+    """
+
+    def __init__(self, model: LoadedModel):
+        self._model = model
+        self._detect = jax.jit(model.task.detect)
+
+    def __call__(self, video: Path, texts: Sequence[str]) -> VideoPrediction:
+        """Segments and relevance curve of every text.
+
+        Args:
+          video: any file that PyAV decodes.
+          texts: sentences; for a model with a vocabulary they may be any words as well, () = its classes.
+
+        Raises:
+          UserError: no or empty texts, or a video that cannot be used.
+        """
+        texts = list(texts) or list(self._model.task.classes)
+        if not texts:
+            raise UserError('--text is needed: what to look for, such as --text="a person sits down".')
+        empty = [i for i, text in enumerate(texts, 1) if not words(text)]
+        if empty:
+            raise UserError(f"--text number {empty[0]} has no words: {texts[empty[0] - 1]!r}.")
+        config, facts = self._model.task.config, self._model.facts
+        decoded = decode_frames(video, fps=facts["fps"], short_side=facts["short_side"])
+        indices = linspace_indices(len(decoded.frames), config.data.num_frames)
+        span_s = span_of(len(decoded.frames), facts["fps"])
+        batch = Batch(
+            frames=center_crop(decoded.frames[indices], config.data.crop_size)[None],
+            frame_mask=np.ones((1, config.data.num_frames), bool),
+            text_tokens=np.zeros((1, 0, config.model.text.max_tokens), np.int32),
+            text_mask=np.zeros((1, 0), bool),
+            segments=np.zeros((1, 0, 2), np.float32),
+            segment_text=np.zeros((1, 0), np.int32),
+            span_s=span_s[None],
+            example_mask=np.ones((1,), bool),
+        )
+        tokens = tokenize(texts, config.model.text.max_tokens)[None]
+        found, curve = jax.device_get(self._detect(self._model.params, batch, tokens))
+        times_s = np.linspace(span_s[0], span_s[1], config.data.num_frames)
+        known = set(facts["words"])
+        predictions = [
+            TextPrediction(
+                text=text,
+                segments=[
+                    Segment(float(start), float(end), float(score))
+                    for (start, end), score in zip(found.segments_s[0, i], found.scores[0, i])
+                    if score > 0
+                ],
+                relevance_times_s=times_s,
+                relevance=curve[0, i],
+                unknown_words=[word for word in words(text) if word not in known],
+            )
+            for i, text in enumerate(texts)
+        ]
+        return VideoPrediction(str(video), decoded.duration_s, predictions, self.describe())
+
+    def describe(self) -> dict[str, str]:
+        """Facts about the model to show with its predictions."""
+        config = self._model.task.config
+        return {
+            "checkpoint": str(self._model.step_dir),
+            "step": self._model.step_dir.name,
+            "task": config.task,
+            "dataset": self._model.facts["name"],
+            "frames": f"{config.data.num_frames} of {config.data.crop_size}×{config.data.crop_size}",
+        }
