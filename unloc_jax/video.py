@@ -96,7 +96,8 @@ class FrameStream:
           path: a video file.
           fps: frames per second wanted, > 0.
           short_side: the shorter side in pixels after the resize; the aspect ratio is kept.
-          threads: decoder threads; 0 lets FFmpeg choose. 1 is right where several processes decode at once.
+          threads: of the decoder and of the resize; 0 lets FFmpeg choose, 1 is right where several processes
+            decode at once.
         """
         if not fps > 0:
             raise UserError(f"fps must be above 0, got {fps}.")
@@ -113,7 +114,7 @@ class FrameStream:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = self._threads
             stream.thread_type = "AUTO"
-            rgb = _RgbConverter(self._short_side, stream)
+            rgb = _RgbConverter(self._short_side, stream, self._threads)
             reader = _TimedFrames(container, stream)
             k = 0  # the next output frame
             previous: av.VideoFrame | None = None
@@ -191,13 +192,16 @@ class _TimedFrames:
         self.end_s = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        tick_s = float(
+            self._stream.time_base or 0
+        )  # as a Fraction it would cost more than the rest of the loop
         frame_s = float(1 / _average_rate(self._stream))
         latest_s = (_header_duration_s(self._container, self._stream) or 0.0) + _CLOCK_LEAP_S
         start_s: float | None = None  # clock time of the first frame; moves when the clock is reset
         last_s = 0.0
         for frame in self._decode():
-            if frame.pts is not None and frame.time_base is not None:
-                clock_s = float(frame.pts * frame.time_base)
+            if frame.pts is not None:
+                clock_s = frame.pts * tick_s
                 if start_s is None:
                     start_s = clock_s
                 step_s = clock_s - start_s - last_s
@@ -210,10 +214,7 @@ class _TimedFrames:
                 time_s = last_s + frame_s if self.end_s else 0.0
             if self.end_s and time_s <= last_s:
                 continue
-            length_s = (
-                float(frame.duration * frame.time_base) if frame.duration and frame.time_base else frame_s
-            )
-            last_s, self.end_s = time_s, time_s + length_s
+            last_s, self.end_s = time_s, time_s + (frame.duration * tick_s or frame_s)
             self._file_end_s = max(self._file_end_s, start_s + self.end_s)
             yield time_s, frame
 
@@ -256,9 +257,10 @@ class _TimedFrames:
 class _RgbConverter:
     """Decoded frames to upright, resized uint8 RGB arrays of one size, with one shared reformatter."""
 
-    def __init__(self, short_side: int, stream: av.VideoStream):
+    def __init__(self, short_side: int, stream: av.VideoStream, threads: int):
         self._short_side = short_side
         self._stream = stream
+        self._threads = threads
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None  # (width, height) upright; all frames get the first one's
 
@@ -271,7 +273,12 @@ class _RgbConverter:
         turns = _quarter_turns(frame)
         width, height = self._size if turns % 2 == 0 else self._size[::-1]
         resized = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation=Interpolation.BILINEAR,
+            threads=self._threads,
         )
         array = resized.to_ndarray()
         return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
