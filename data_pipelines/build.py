@@ -141,7 +141,7 @@ def _only_build_in(out: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(
                 f"{out}: another build is writing there. Wait for it or choose another --out."
             ) from error
@@ -221,6 +221,8 @@ def _prepare(source: "BuildSource", dataset: str, out: Path) -> Path:
     with contextlib.redirect_stdout(io.StringIO()):
         builder = UnlocData(config=dataset, source=source, data_dir=out)
         builder.download_and_prepare()
+    with contextlib.suppress(OSError):
+        (out / "downloads").rmdir()  # empty: nothing was downloaded
     return Path(builder.data_dir)
 
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import io
+import multiprocessing
+import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -65,5 +68,15 @@ def encode_jpeg(frame: np.ndarray, quality: int) -> bytes:
 
 
 def start_worker() -> None:
-    """Leaves Ctrl-C to the parent, which then ends its workers; otherwise each prints a stack trace."""
+    """Makes a worker process end with its parent, and only with it."""
+    # On Ctrl-C the parent ends its workers; without this each prints a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed parent cannot end its workers, and they would wait for their next video forever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,6 +1,9 @@
 """The decoding pool survives what decoding may do to a process."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,42 @@ def test_only_the_deadly_video_is_lost(video):
     assert results.pop("deadly").kind == "decoder crashed"
     assert set(results) == {"a", "b", "c", "d"}
     assert all(isinstance(result, EncodedVideo) for result in results.values())
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(video, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, sys, time\n"
+        "from tests.data_pipelines.test_pool import _task, encode_videos\n"
+        "if __name__ == '__main__':\n"
+        "    results = encode_videos([_task(str(i), sys.argv[1]) for i in range(9)], workers=2)\n"
+        "    next(results)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, str(script), str(video)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while any(map(_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_alive, workers))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.slow
