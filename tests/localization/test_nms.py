@@ -1,0 +1,105 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.localization.references import ORACLES, load_goldens, needs_oracles
+from unloc_jax.localization.nms import soft_nms
+
+GOLDENS = load_goldens("nms")
+jitted = jax.jit(soft_nms, static_argnums=2)
+
+
+def one_by_one(segments, scores, max_detections, sigma, score_threshold):
+    """The definition read aloud, in float64: the slow peer of `soft_nms` for one problem."""
+    remaining = dict(enumerate(scores.astype(np.float64)))
+    found = []
+    while remaining and len(found) < max_detections:
+        best = max(remaining, key=remaining.get)
+        score = remaining.pop(best)
+        if score <= score_threshold:
+            break
+        found.append((best, score))
+        for i in remaining:
+            overlap = min(segments[i, 1], segments[best, 1]) - max(segments[i, 0], segments[best, 0])
+            if overlap > 0:
+                union = np.ptp(segments[i]) + np.ptp(segments[best]) - overlap
+                remaining[i] *= np.exp(-((overlap / union) ** 2) / (2 * sigma))
+    return found
+
+
+def problems(seed: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    segments = np.sort(rng.uniform(0, 20, (*shape, 2)), axis=-1).astype(np.float32)
+    return segments, rng.uniform(0, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", GOLDENS)
+def test_equals_the_reference(name):
+    case = GOLDENS[name]
+    # All of one size, so that they share a compilation; candidates that fill up have score 0.
+    segments, scores = np.zeros((300, 2), np.float32), np.zeros(300, np.float32)
+    segments[: len(case["in/segments"])], scores[: len(case["in/scores"])] = (
+        case["in/segments"],
+        case["in/scores"],
+    )
+    found_segments, found_scores, index = jitted(
+        segments, scores, int(case["max_detections"]), case["soft_nms_sigma"], case["score_threshold"]
+    )
+    found = np.asarray(found_scores) > 0
+    assert found.sum() == len(case["out/scores"])
+    np.testing.assert_allclose(found_scores[found], case["out/scores"], atol=1e-6)
+    np.testing.assert_array_equal(found_segments[found].reshape(-1, 2), case["out/segments"])
+    np.testing.assert_array_equal(case["in/classes"][index[found]], case["out/classes"])
+
+
+@needs_oracles
+def test_equals_tensorflow():
+    """The IoU threshold of TensorFlow's op means nothing when sigma > 0, as here."""
+    cases = json.loads((ORACLES / "nms_1d" / "tf_cases.json").read_text())
+    cases = [case for case in cases if case["cfg"]["soft_nms_sigma"] > 0]
+    assert len(cases) >= 12
+    # Together in one call; what fills up has score 0, and is not found.
+    size = max(len(case["scores"]) for case in cases)
+    segments, scores = np.zeros((len(cases), size, 2), np.float32), np.zeros((len(cases), size), np.float32)
+    for i, case in enumerate(cases):
+        assert case["cfg"] | {"iou_threshold": 0} == {
+            "iou_threshold": 0, "score_threshold": 0.001, "soft_nms_sigma": 0.3, "max_output_size": 100
+        }  # fmt: skip
+        segments[i, : len(case["segs"])], scores[i, : len(case["scores"])] = case["segs"], case["scores"]
+    _, found_scores, index = jax.device_get(jitted(segments, scores, 100, 0.3, 0.001))
+    for i, case in enumerate(cases):
+        found = found_scores[i] > 0
+        np.testing.assert_array_equal(index[i, found], case["indices"])
+        np.testing.assert_allclose(found_scores[i, found], case["out_scores"], rtol=1e-5)
+
+
+def test_a_batch_equals_one_by_one():
+    segments, scores = problems(0, 2, 3, 12)
+    found = jax.device_get(jitted(segments, scores, 8, 0.2, 0.1))
+    assert [x.shape for x in found] == [(2, 3, 8, 2), (2, 3, 8), (2, 3, 8)]
+    for at in np.ndindex(2, 3):
+        expected = one_by_one(segments[at], scores[at], 8, 0.2, 0.1)
+        n = len(expected)
+        np.testing.assert_array_equal(found[2][at][:n], [i for i, _ in expected])
+        np.testing.assert_allclose(found[1][at][:n], [score for _, score in expected], rtol=1e-5)
+        np.testing.assert_array_equal(found[0][at][:n], segments[at][[i for i, _ in expected]])
+        for filled_up in found:
+            np.testing.assert_array_equal(filled_up[at][n:], 0)
+
+
+def test_all_are_found_once_when_there_is_room_for_more():
+    segments, scores = problems(1, 5)
+    _, found, index = jitted(segments, scores, 9, 0.5, 0.0)
+    assert sorted(np.asarray(index[:5]).tolist()) == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(found[5:], 0)
+
+
+def test_equal_and_empty_segments():
+    # The same segment twice decays by exp(-1 / (2 sigma)); segments of length 0 overlap with nothing.
+    segments = np.array([[1, 3], [1, 3], [2, 2], [2, 2]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    _, found, index = jitted(segments, scores, 4, 0.5, 0.0)
+    np.testing.assert_array_equal(index, [0, 2, 3, 1])
+    np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * np.exp(-1)], rtol=1e-6)
