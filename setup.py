@@ -1,12 +1,14 @@
 """The unloc_jax package: `pip install -e .[data]` for everything that touches video datasets."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 setup(
     name="unloc_jax",
     version="0.1.0",
     description="Find moments in video with words: UnLoc in JAX/Flax, from video files to segments.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
@@ -22,7 +24,7 @@ setup(
         "chex>=0.1.91",
         "ml_collections>=1.1",
         "numpy>=2.0",
-        "av>=14",
+        "av>=17",
         "ftfy>=6.1",
         "tokenizers>=0.21",
         "tensorboardX>=2.6",

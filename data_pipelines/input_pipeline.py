@@ -19,7 +19,8 @@ from unloc_jax.config import DataConfig
 from unloc_jax.sampling import linspace_indices, seconds_to_grid, span_of
 from unloc_jax.text import tokenize
 
-tf = import_tensorflow()
+import_tensorflow()
+import tensorflow as tf  # noqa: E402  only after it has been made quiet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,14 @@ class Source:
 
 
 def training_batches(
-    source: Source, *, seed: int, batch_size: int, start_step: int, num_steps: int, host: int = 0, num_hosts: int = 1
+    source: Source,
+    *,
+    seed: int,
+    batch_size: int,
+    start_step: int,
+    num_steps: int,
+    host: int = 0,
+    num_hosts: int = 1,
 ) -> Iterator[Batch]:
     """Batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos)."""
     size, per_host = len(source.index), batch_size // num_hosts
@@ -50,14 +58,16 @@ def training_batches(
         step, row = i // per_host, i % per_host
         slot = step * batch_size + host * per_host + row
         epoch, position = slot // size, slot % size
-        record = tf.random.experimental.index_shuffle(position, seed=[seed, epoch, 0], max_index=size - 1)
+        record = tf.random.experimental.index_shuffle(position, seed=[seed, epoch], max_index=size - 1)
         return record, slot, tf.constant(True)
 
     slots = tf.data.Dataset.range(start_step * per_host, num_steps * per_host)
     yield from _batches(slots.map(locate), source, per_host, seed, training=True)
 
 
-def evaluation_batches(source: Source, *, batch_size: int, host: int = 0, num_hosts: int = 1) -> Iterator[Batch]:
+def evaluation_batches(
+    source: Source, *, batch_size: int, host: int = 0, num_hosts: int = 1
+) -> Iterator[Batch]:
     """Every record once, in order; the last batch is filled up with rows whose example_mask is False."""
     size, per_host = len(source.index), batch_size // num_hosts
     num_batches = -(-size // batch_size)
@@ -98,7 +108,9 @@ def _load(record, slot, real, *, source: Source, seed: int, training: bool) -> d
     encoded = example["frames"].values
     # [seed, slot] keys everything random about this example.
     uniform = tf.random.stateless_uniform([4], seed=[seed, tf.cast(slot, tf.int32)])
-    plan: Callable = functools.partial(_plan, config=config, max_tokens=source.max_tokens, classes=source.classes)
+    plan: Callable = functools.partial(
+        _plan, config=config, max_tokens=source.max_tokens, classes=source.classes
+    )
     shapes = {
         "indices": ([config.num_frames], tf.int64),
         "text_tokens": ([_num_queries(source), source.max_tokens], tf.int32),
@@ -110,7 +122,14 @@ def _load(record, slot, real, *, source: Source, seed: int, training: bool) -> d
     mirror = (uniform[0] < 0.5) if training and config.mirror else tf.constant(False)
     planned = tf.numpy_function(
         plan,
-        [tf.size(encoded), example["fps"], example["segments_s"].values, example["texts"].values, mirror, uniform[1]],
+        [
+            tf.size(encoded),
+            example["fps"],
+            example["segments_s"].values,
+            example["texts"].values,
+            mirror,
+            uniform[1],
+        ],
         [dtype for _, dtype in shapes.values()],
         stateful=False,
     )
@@ -175,4 +194,11 @@ def _plan(
     segment_text = np.full((config.max_segments,), -1, np.int32)
     segments[: len(kept)] = grid[kept]
     segment_text[: len(kept)] = [number[names[i]] for i in kept]
-    return linspace_indices(num_stored, config.num_frames), text_tokens, text_mask, segments, segment_text, span_s
+    return (
+        linspace_indices(num_stored, config.num_frames),
+        text_tokens,
+        text_mask,
+        segments,
+        segment_text,
+        span_s,
+    )

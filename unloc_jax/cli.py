@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     synthesize = command("synthesize", _synthesize, "write synthetic videos with annotations", data)
     synthesize.add_argument("--out", type=Path, required=True, metavar="DIR")
     for split, count in (("train", 1200), ("val", 60), ("test", 150)):
-        synthesize.add_argument(f"--num-{split}", type=_count, default=count, metavar="N", help=f"(default {count})")
+        synthesize.add_argument(
+            f"--num-{split}", type=_count, default=count, metavar="N", help=f"(default {count})"
+        )
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
 
@@ -53,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--videos", type=Path, required=True, metavar="DIR")
     build.add_argument("--out", type=Path, required=True, metavar="DIR")
     build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
-    build.add_argument("--short-side", type=_count, default=256, metavar="PX", help="of kept frames (default 256)")
+    build.add_argument(
+        "--short-side", type=_count, default=256, metavar="PX", help="of kept frames (default 256)"
+    )
     build.add_argument("--jpeg-quality", type=_count, default=95, help="(default 95)")
     build.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
 
@@ -62,21 +66,38 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--workdir", type=Path, required=True, metavar="DIR")
 
     evaluate = command("evaluate", _evaluate, "metrics of a checkpoint, next to controls")
-    evaluate.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps")
+    evaluate.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
+    )
     evaluate.add_argument("--split", default="test", choices=("train", "validation", "test"))
-    evaluate.add_argument("--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training")
+    evaluate.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
+    )
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
 
     predict = command("predict", _predict, "where do these sentences happen in this video?")
-    predict.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps")
-    predict.add_argument("--video", type=Path, required=True, metavar="FILE")
-    predict.add_argument("--text", action="append", default=[], metavar="SENTENCE", help="may be given several times")
     predict.add_argument(
-        "--out", type=Path, action="append", default=[], metavar="FILE", help="report.html or result.json; repeatable"
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
-    predict.add_argument("--top-k", type=_count, default=5, metavar="K", help="segments per sentence (default 5)")
+    predict.add_argument("--video", type=Path, required=True, metavar="FILE")
+    predict.add_argument(
+        "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
+    )
+    predict.add_argument(
+        "--out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="report.html or result.json; repeatable",
+    )
+    predict.add_argument(
+        "--top-k", type=_count, default=5, metavar="K", help="segments per sentence (default 5)"
+    )
 
-    quickstart = command("quickstart", _quickstart, "synthesize, build, train, evaluate and predict in one go")
+    quickstart = command(
+        "quickstart", _quickstart, "synthesize, build, train, evaluate and predict in one go"
+    )
     quickstart.add_argument("--workdir", type=Path, default=Path("quickstart"), metavar="DIR")
     quickstart.add_argument(
         "--task", default="moment_retrieval", choices=("moment_retrieval", "temporal_action_localization")
@@ -141,7 +162,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.checkpoint)
     config = model.task.config
     if arguments.data_dir:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir)))
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir))
+        )
     out = arguments.out or model.step_dir.parents[1] / "evaluation" / arguments.split
     evaluate(model, ShardedDataset(config), arguments.split, out)
 

@@ -36,7 +36,9 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
         command = [str(word) for word in words]
         print(f"\n$ unloc {shlex.join(command)}", flush=True)
         if run(command):
-            raise UserError(f"the quickstart stopped at `unloc {' '.join(command[:2])}`; the reason is above.")
+            raise UserError(
+                f"the quickstart stopped at `unloc {' '.join(command[:2])}`; the reason is above."
+            )
 
     step("data", "synthesize", "--out", raw)
     step(
@@ -51,7 +53,9 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
         *(f"--text={text}" for text in texts if task == "moment_retrieval"), f"--out={report}",
     )  # fmt: skip
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    print(f"\nDone in {minutes} min {seconds} s. Open {report.resolve()} in a browser: the video was never trained on.")
+    print(
+        f"\nDone in {minutes} min {seconds} s. Open {report.resolve()} in a browser: the video was never trained on."
+    )
 
 
 def _example(raw: Path) -> tuple[str, list[str]]:

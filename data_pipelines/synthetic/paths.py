@@ -57,11 +57,11 @@ def draw_paths(rng: np.random.Generator, motions: list[str], frames: list[range]
 def _draw_poses(rng: np.random.Generator, motion: str) -> tuple[Pose, Pose]:
     """First and last pose of a motion that stays within the frame and is easy to see."""
     if motion in ("grow", "shrink"):
-        small, large = rng.uniform(0.14, 0.17), rng.uniform(0.40, 0.46)
+        small, large = rng.uniform(0.15, 0.19), rng.uniform(0.44, 0.50)
         x, y = rng.uniform(large / 2, 1 - large / 2, size=2)
         poses = Pose(x, y, small), Pose(x, y, large)
         return poses if motion == "grow" else poses[::-1]
-    diameter = rng.uniform(0.22, 0.34)
+    diameter = rng.uniform(0.28, 0.38)
     margin = diameter / 2
     distance = rng.uniform(0.40, 1 - diameter)
     near = rng.uniform(margin, 1 - margin - distance)

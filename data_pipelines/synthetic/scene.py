@@ -11,10 +11,10 @@ COLORS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle")
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 
-DURATION_RANGE_S = (10.0, 24.0)
+DURATION_RANGE_S = (10.0, 20.0)
 SHORTEST_EVENT_S = 0.5
 LONGEST_EVENT = 0.7  # of the video's duration
-MAX_VISIBLE = 3  # objects on screen at the same instant
+MAX_VISIBLE = 2  # objects on screen at the same instant
 
 # (color, shape, motion): what a sentence says.
 Action = tuple[str, str, str]
@@ -56,20 +56,22 @@ class Scene:
 
 
 def make_scene(rng: np.random.Generator, fps: int) -> Scene:
-    """Draws a video: 4 to 6 events with captions and 1 to 3 distractors.
+    """Draws a video: 4 to 6 events with captions and 1 or 2 distractors.
 
-    Every (color, shape, motion) occurs at most once, so each caption has exactly one right segment. Four
-    of the captioned events are two objects × two motions: each of them has one rival that differs only in
-    the motion and one that differs only in the object. The other events, and most distractors, share
-    either with an event that has a caption.
+    Every (color, shape, motion) occurs at most once, so each caption has exactly one right segment. The
+    first captioned event has one rival that differs only in the motion and one that differs only in the
+    object; the others are of other objects. Half of the distractors share the object or the motion with an
+    event that has a caption.
     """
     num_frames = round(rng.uniform(*DURATION_RANGE_S) * fps)
     duration_cs = 100 * num_frames // fps
-    num_queries, num_distractors = int(rng.integers(4, 7)), int(rng.integers(1, 4))
+    num_queries, num_distractors = int(rng.integers(4, 7)), int(rng.integers(1, 3))
 
-    actions = _query_actions(rng, num_queries)
+    # In random order, because the spans are ordered by length.
+    queries = _query_actions(rng, num_queries)
+    actions: list[Action] = [queries[int(i)] for i in rng.permutation(num_queries)]
     for _ in range(num_distractors):
-        actions.append(_distractor_action(rng, actions, actions[:num_queries]))
+        actions.append(_distractor_action(rng, actions, queries))
     spans = _spans_cs(rng, duration_cs, num_queries, num_distractors)
 
     # Later events are drawn over earlier ones, so a short event is seldom behind a long one.
@@ -92,24 +94,24 @@ def _query_actions(rng: np.random.Generator, count: int) -> list[Action]:
     motion = _pick(rng, MOTIONS)
     other_color, other_shape = _similar_object(rng, color, shape)
     other_motion = _other(rng, MOTIONS, motion)
-    actions = [
-        (color, shape, motion),
-        (color, shape, other_motion),
-        (other_color, other_shape, motion),
-        (other_color, other_shape, other_motion),
-    ]
+    actions = [(color, shape, motion), (color, shape, other_motion), (other_color, other_shape, motion)]
     while len(actions) < count:
-        actions.append(_rival(rng, actions, actions))
+        action = _any_action(rng)
+        if action[:2] not in [taken[:2] for taken in actions]:
+            actions.append(action)
     return actions
 
 
 def _distractor_action(rng: np.random.Generator, taken: list[Action], queries: list[Action]) -> Action:
-    if rng.random() < 0.8:
-        return _rival(rng, taken, queries)
+    rival = rng.random() < 0.5
     while True:
-        action = (_pick(rng, COLORS), _pick(rng, SHAPES), _pick(rng, MOTIONS))
+        action = _rival(rng, taken, queries) if rival else _any_action(rng)
         if action not in taken:
             return action
+
+
+def _any_action(rng: np.random.Generator) -> Action:
+    return _pick(rng, COLORS), _pick(rng, SHAPES), _pick(rng, MOTIONS)
 
 
 def _rival(rng: np.random.Generator, taken: list[Action], queries: list[Action]) -> Action:
@@ -141,6 +143,8 @@ def _spans_cs(
     while True:
         draws = rng.random(num_queries + num_distractors)
         lengths = [round(n) for n in shortest * (LONGEST_EVENT * duration_cs / shortest) ** draws]
+        # The longest find room first; otherwise videos with several long events would seldom succeed.
+        lengths[:num_queries] = sorted(lengths[:num_queries], reverse=True)
         # Many attempts per set of lengths: redrawing the lengths after one failure would make long
         # events rare.
         for _ in range(50):

@@ -90,16 +90,20 @@ def _evaluate_vocabulary(
         thresholds = np.arange(float(low), float(high) + 1e-6, step)
         print("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
         values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
-        print(f"  mAP (%)" + values + f"{scores[average]:>10.1f}\n")
+        print("  mAP (%)" + values + f"{scores[average]:>10.1f}\n")
     results = {}
     for record, segments, confidences in zip(records, found.segments_s, found.scores):
-        rows = [
-            {"label": label, "score": round(float(score), 5), "segment": [round(float(x), 3) for x in segment]}
+        rows: list[dict[str, Any]] = [
+            {
+                "label": label,
+                "score": round(float(score), 5),
+                "segment": [round(float(x), 3) for x in segment],
+            }
             for label, class_segments, class_scores in zip(model.task.classes, segments, confidences)
             for segment, score in zip(class_segments, class_scores)
             if score > 0
         ]
-        results[record.video_id] = sorted(rows, key=lambda row: -row["score"])[:200]
+        results[record.video_id] = sorted(rows, key=lambda row: -float(row["score"]))[:200]
     return {"mAP": scores}, {"version": "VERSION 1.3", "results": results, "external_data": {}}
 
 
@@ -114,7 +118,9 @@ def _evaluate_queries(
 
     # One pass over the videos: every query is followed by one of another video, for the first control.
     foreign = another_videos_query(video)
-    swapped = [[*of_video, *(queries[j] for j in foreign[video == v] if j >= 0)] for v, of_video in enumerate(own)]
+    swapped = [
+        [*of_video, *(queries[j] for j in foreign[video == v] if j >= 0)] for v, of_video in enumerate(own)
+    ]
     both = _find(model, dataset, split, swapped)
     found = _columns(both, [slice(0, len(of_video)) for of_video in own])
     ranked = ranked_segments(found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
@@ -56,7 +57,9 @@ def load_model(checkpoint: Path) -> LoadedModel:
     task = make_task(config, facts["classes"])
     abstract = abstract_params(task)
     shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+    )
     return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts, mesh)
 
 
@@ -91,15 +94,16 @@ class Localizer:
         decoded = decode_frames(video, fps=facts["fps"], short_side=facts["short_side"])
         indices = linspace_indices(len(decoded.frames), config.data.num_frames)
         span_s = span_of(len(decoded.frames), facts["fps"])
+        frames = center_crop(decoded.frames[indices], config.data.crop_size)
         batch = Batch(
-            frames=center_crop(decoded.frames[indices], config.data.crop_size)[None],
-            frame_mask=np.ones((1, config.data.num_frames), bool),
-            text_tokens=np.zeros((1, 0, config.model.text.max_tokens), np.int32),
-            text_mask=np.zeros((1, 0), bool),
-            segments=np.zeros((1, 0, 2), np.float32),
-            segment_text=np.zeros((1, 0), np.int32),
-            span_s=span_s[None],
-            example_mask=np.ones((1,), bool),
+            frames=jnp.asarray(frames)[None],
+            frame_mask=jnp.ones((1, config.data.num_frames), bool),
+            text_tokens=jnp.zeros((1, 0, config.model.text.max_tokens), jnp.int32),
+            text_mask=jnp.zeros((1, 0), bool),
+            segments=jnp.zeros((1, 0, 2), jnp.float32),
+            segment_text=jnp.zeros((1, 0), jnp.int32),
+            span_s=jnp.asarray(span_s)[None],
+            example_mask=jnp.ones((1,), bool),
         )
         tokens = tokenize(texts, config.model.text.max_tokens)[None]
         found, curve = jax.device_get(self._detect(self._model.params, batch, tokens))

@@ -4,6 +4,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unloc_jax.model.transformer import Transformer, quick_gelu
 from unloc_jax.text import VOCABULARY_SIZE
@@ -48,8 +49,13 @@ class ImageTower(nn.Module):
 
         normal = nn.initializers.normal(self.width**-0.5)
         class_token = self.param("class_embedding", normal, (self.width,)).astype(self.dtype)
-        position = self.param("position_embedding", normal, (x.shape[2] + 1, self.width)).astype(self.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(class_token, (batch, time, 1, self.width)), x], axis=2) + position
+        grid = (height // size, width // size)
+        position = self.param("position_embedding", lambda key: _grid_positions(*grid, self.width))
+        position = position.astype(self.dtype)
+        x = (
+            jnp.concatenate([jnp.broadcast_to(class_token, (batch, time, 1, self.width)), x], axis=2)
+            + position
+        )
 
         norm = lambda name: nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)
         x = norm("norm_in")(x)
@@ -58,6 +64,18 @@ class ImageTower(nn.Module):
             name="transformer",
         )(x.reshape(batch * time, -1, self.width))  # fmt: skip
         return norm("norm_out")(x[:, 0]).reshape(batch, time, self.width)
+
+
+def _grid_positions(rows: int, columns: int, width: int) -> jax.Array:
+    """float32 [1 + rows·columns, width]: zeros for the class token, then sines and cosines of row and column.
+
+    Only where training starts: from noise, as in CLIP, a small tower takes far longer to learn where things are.
+    """
+    frequency = np.exp(-np.log(100.0) * np.arange(width // 4) / max(width // 4 - 1, 1))
+    row, column = (x.reshape(-1, 1) * frequency for x in np.mgrid[:rows, :columns].astype(np.float32))
+    waves = np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)], axis=-1)
+    waves = np.pad(waves, ((1, 0), (0, width - waves.shape[1])))
+    return jnp.asarray(waves, jnp.float32)
 
 
 def neighbours(patches: jax.Array, kernel: int) -> jax.Array:
@@ -104,7 +122,9 @@ class TextTower(nn.Module):
             VOCABULARY_SIZE, self.width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype,
             name="token_embedding",
         )  # fmt: skip
-        position = self.param("position_embedding", nn.initializers.normal(0.01), (self.max_tokens, self.width))
+        position = self.param(
+            "position_embedding", nn.initializers.normal(0.01), (self.max_tokens, self.width)
+        )
         x = embedding(text_tokens) + position[:length].astype(self.dtype)
         causal = jnp.tril(jnp.ones((length, length), bool))
         x = Transformer(

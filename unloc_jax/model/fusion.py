@@ -53,9 +53,17 @@ class Fusion(nn.Module):
         x = jnp.concatenate(
             [pair(video[:, None], (time, width)), pair(tokens, tokens.shape[2:])], axis=1
         )  # [B·N, T + L, D]
-        mask = jnp.concatenate([pair(frame_mask[:, None], (time,)), pair(text_mask, text_mask.shape[2:])], axis=1)
+        mask = jnp.concatenate(
+            [pair(frame_mask[:, None], (time,)), pair(text_mask, text_mask.shape[2:])], axis=1
+        )
         x = x + jnp.asarray(sinusoid_positions(x.shape[1], width), self.dtype)
         x = Transformer(
-            self.num_layers, self.num_heads, self.mlp_dim, remat=self.remat, unroll=self.unroll, dtype=self.dtype, name="transformer"
+            self.num_layers,
+            self.num_heads,
+            self.mlp_dim,
+            remat=self.remat,
+            unroll=self.unroll,
+            dtype=self.dtype,
+            name="transformer",
         )(x, mask[:, None])
         return x[:, :time].reshape(batch, num_texts, time, width)

@@ -55,7 +55,10 @@ class LocalizationHead(nn.Module):
         head = lambda dim, bias, name: ConvHead(
             dim, self.num_conv_layers, self.kernel_size, bias, self.dtype, name=name
         )
-        relevance_head, offsets_head = head(1, self.relevance_bias, "relevance"), head(2, self.offsets_bias, "offsets")
+        relevance_head, offsets_head = (
+            head(1, self.relevance_bias, "relevance"),
+            head(2, self.offsets_bias, "offsets"),
+        )
         relevance, offsets = [], []
         for level, tokens in enumerate(self.geometry.split_levels(x, axis=2)):
             flat = tokens.reshape(-1, tokens.shape[2], width)
@@ -65,5 +68,6 @@ class LocalizationHead(nn.Module):
             offsets.append(nn.relu(offsets_head(flat) * scale + shift))
         shape = (batch, num_texts, self.geometry.num_points)
         return Localization(
-            jnp.concatenate(relevance, axis=1).reshape(shape), jnp.concatenate(offsets, axis=1).reshape(*shape, 2)
+            jnp.concatenate(relevance, axis=1).reshape(shape),
+            jnp.concatenate(offsets, axis=1).reshape(*shape, 2),
         )

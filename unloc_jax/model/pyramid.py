@@ -48,5 +48,7 @@ class DepthwiseConv(nn.Module):
         padding = max((out_length - 1) * self.stride + self.kernel_size - length, 0)
         x = jnp.pad(x, ((0, 0), (padding // 2, padding - padding // 2), (0, 0)))
         end = (out_length - 1) * self.stride + 1
-        taps = [x[:, i : i + end : self.stride] * kernel[i].astype(self.dtype) for i in range(self.kernel_size)]
+        taps = [
+            x[:, i : i + end : self.stride] * kernel[i].astype(self.dtype) for i in range(self.kernel_size)
+        ]
         return sum(taps, bias)

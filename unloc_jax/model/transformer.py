@@ -62,7 +62,9 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        x = x + SelfAttention(self.num_heads, self.dtype, name="attention")(norm(name="attention_norm")(x), mask)
+        x = x + SelfAttention(self.num_heads, self.dtype, name="attention")(
+            norm(name="attention_norm")(x), mask
+        )
         dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
         # Two axes instead of three make the gradients plain matrix products; recomputing the activation is
         # cheaper than what the compiler does with its derivative. Together 3x faster on a CPU.
@@ -72,7 +74,10 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of identical blocks, scanned: compiled once however deep (`unroll` layers per turn). Parameters are stacked along axis 0."""
+    """A stack of identical blocks, scanned: compiled once however deep.
+
+    Parameters are stacked along axis 0. `unroll` layers make one turn of the compiled loop.
+    """
 
     num_layers: int
     num_heads: int
@@ -96,6 +101,8 @@ class Transformer(nn.Module):
             unroll=min(self.unroll, self.num_layers),
         )
         x, _ = layers(
-            block(self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dtype, name="layers"), x, mask
+            block(self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dtype, name="layers"),
+            x,
+            mask,
         )
         return x

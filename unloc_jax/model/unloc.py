@@ -1,5 +1,7 @@
 """UnLoc: towers → early fusion → pyramid → heads (paper figure 2)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ class UnLoc(nn.Module):
 
     def setup(self):
         image, text, fusion, head = self.config.image, self.config.text, self.config.fusion, self.config.head
-        run = {"remat": self.config.remat, "unroll": self.config.unroll, "dtype": self.dtype}
+        run: dict[str, Any] = {"remat": self.config.remat, "unroll": self.config.unroll, "dtype": self.dtype}
         dtype = self.dtype
         self.geometry = pyramid_geometry(self.config, self.num_frames)
         self.image_tower = ImageTower(
@@ -50,8 +52,14 @@ class UnLoc(nn.Module):
         )
         self.pyramid = SimplePyramid(self.geometry, dtype)
         self.head = LocalizationHead(
-            self.geometry, head.num_conv_layers, head.kernel_size, head.relevance_bias, head.offsets_bias, dtype
+            self.geometry,
+            head.num_conv_layers,
+            head.kernel_size,
+            head.relevance_bias,
+            head.offsets_bias,
+            dtype,
         )
+        self.moment_projection = nn.Dense(fusion.width, dtype=dtype)
         self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
 
     def encode_video(self, frames: jax.Array) -> jax.Array:
@@ -73,15 +81,35 @@ class UnLoc(nn.Module):
 
     def __call__(self, frames: jax.Array, frame_mask: jax.Array, text_tokens: jax.Array) -> Localization:
         """frames [B, T, H, W, 3] uint8, text_tokens [B or 1, N, L] → Localization [B, N, P]."""
+        if self.is_initializing():
+            self.contrast(frames, frame_mask[:, None], text_tokens)
         return self.localize(self.encode_video(frames), frame_mask, self.encode_text(text_tokens))
 
-    def contrast(self, frames: jax.Array, text_tokens: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What contrastive pretraining trains.
+    def contrast(
+        self, frames: jax.Array, segment_mask: jax.Array, text_tokens: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What contrastive pretraining compares: one embedding per segment and one per text.
+
+        A segment's embedding is a projection of the mean of its frame tokens and of their slope over time, so that
+        "moves to the left" and "moves to the right" can differ whatever the speed.
+
+        Args:
+          frames: uint8 [B, T, H, W, 3].
+          segment_mask: bool [B, S, T], True = frame of the segment.
+          text_tokens: int32 [..., L].
 
         Returns:
-          frame tokens [B, T, D] and sentence embeddings [..., D], float32 and not normalised, and the scalar
-          temperature that multiplies cosines.
+          Segments [B, S, D] and texts [..., D], float32 and not normalised, and the scalar that multiplies cosines.
         """
-        video = self.encode_video(frames).astype(jnp.float32)
-        sentence = self.encode_text(text_tokens).sentence.astype(jnp.float32)
-        return video, sentence, jnp.exp(jnp.minimum(self.temperature, 4.6))
+        video = self.encode_video(frames)
+        time = jnp.arange(video.shape[1], dtype=jnp.float32)
+        count = jnp.maximum(segment_mask.sum(-1, keepdims=True), 1)
+        centred = time - (segment_mask * time).sum(-1, keepdims=True) / count
+        weights = (
+            segment_mask * jnp.stack([jnp.ones_like(centred), 4.0 * centred / count]) / count
+        )  # [2, B, S, T]
+        mean, slope = jnp.einsum("kbst,btd->kbsd", weights.astype(video.dtype), video)
+        segments = self.moment_projection(jnp.concatenate([mean, slope], axis=-1))
+        sentence = self.encode_text(text_tokens).sentence
+        scale = jnp.exp(jnp.minimum(self.temperature, 4.6))
+        return segments.astype(jnp.float32), sentence.astype(jnp.float32), scale

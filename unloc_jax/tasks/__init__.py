@@ -33,7 +33,9 @@ def make_task(config: Config, classes: Sequence[str] | None) -> Task:
     """
     with_vocabulary = config.task == "temporal_action_localization"
     if with_vocabulary and not classes:
-        raise UserError(f"config.task = {config.task!r} needs a dataset with classes; {config.data.dir} has queries.")
+        raise UserError(
+            f"config.task = {config.task!r} needs a dataset with classes; {config.data.dir} has queries."
+        )
     used = tuple(classes or ()) if with_vocabulary else ()
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}.get(config.model.dtype)
     if dtype is None:  # "auto"

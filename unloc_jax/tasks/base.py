@@ -77,7 +77,9 @@ class Task(abc.ABC):
         config = self.config.loss
         geometry = self.geometry
         num_texts = localization.relevance.shape[1]
-        targets: Targets = assign_targets(batch.segments, batch.segment_text, num_texts, geometry, config.radius)
+        targets: Targets = assign_targets(
+            batch.segments, batch.segment_text, num_texts, geometry, config.radius
+        )
         points = batch.frame_mask[:, geometry.positions.astype(int)] & batch.example_mask[:, None]
         weights = self.text_weights(batch)[:, :, None] * points[:, None]
 
@@ -87,7 +89,12 @@ class Task(abc.ABC):
         mean_iou = masked_mean(iou, targets.relevance * weights)
         boundaries = masked_mean(1.0 - iou, targets.relevance * weights)
         loss = config.relevance_weight * relevance + boundaries
-        return loss, {"loss": loss, "relevance_loss": relevance, "boundary_loss": boundaries, "point_iou": mean_iou}
+        return loss, {
+            "loss": loss,
+            "relevance_loss": relevance,
+            "boundary_loss": boundaries,
+            "point_iou": mean_iou,
+        }
 
     def detect(self, params: Params, batch: Batch, text_tokens: jax.Array) -> tuple[Detections, jax.Array]:
         """Segments of the given texts in the batch's videos.

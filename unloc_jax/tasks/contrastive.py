@@ -13,7 +13,7 @@ from unloc_jax.tasks.base import Metrics, Params, Task
 
 
 def segment_text_loss(task: Task, params: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
-    """Mean frame token of every segment of the global batch against every segment's sentence embedding.
+    """Every segment of the global batch against every segment's sentence embedding.
 
     Args:
       task: says where the texts come from.
@@ -25,19 +25,16 @@ def segment_text_loss(task: Task, params: Params, batch: Batch) -> tuple[jax.Arr
     """
     per_video = len(task.classes) == 0
     tokens = batch.text_tokens if per_video else jnp.asarray(task.vocabulary)[None]
-    frames, sentences, temperature = task.apply(params, UnLoc.contrast, batch.frames, tokens)
-
     # A segment covers the frames within half a grid unit of it, so that a short one has at least one.
-    grid = jnp.arange(frames.shape[1], dtype=jnp.float32)
+    grid = jnp.arange(batch.frames.shape[1], dtype=jnp.float32)
     inside = (grid > batch.segments[..., :1] - 0.51) & (grid < batch.segments[..., 1:] + 0.51)  # [B, S, T]
     inside &= batch.frame_mask[:, None]
-    weights = inside / jnp.maximum(inside.sum(-1, keepdims=True), 1)
-    video = jnp.einsum("bst,btd->bsd", weights, frames)
+    video, sentences, temperature = task.apply(params, UnLoc.contrast, batch.frames, inside, tokens)
 
     text_index = jnp.maximum(batch.segment_text, 0)
-    own_sentences = jnp.broadcast_to(sentences, (len(frames), *sentences.shape[1:]))
+    own_sentences = jnp.broadcast_to(sentences, (len(video), *sentences.shape[1:]))
     text = jnp.take_along_axis(own_sentences, text_index[..., None], axis=1)
-    own_tokens = jnp.broadcast_to(tokens, (len(frames), *tokens.shape[1:]))
+    own_tokens = jnp.broadcast_to(tokens, (len(video), *tokens.shape[1:]))
     words = jnp.take_along_axis(own_tokens, text_index[..., None], axis=1)
     video, text, words = (x.reshape(-1, x.shape[-1]) for x in (video, text, words))
     mask = ((batch.segment_text >= 0) & batch.example_mask[:, None]).reshape(-1)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -56,7 +57,7 @@ def find(
     for batch in progress(batches):
         device_batch = to_device(batch, sharding)
         rows = np.minimum(np.arange(done, done + len(batch.example_mask)), len(texts) - 1)
-        text_tokens = tokens[:1] if shared else jax.device_put(tokens[rows], sharding)
+        text_tokens = jnp.asarray(tokens[:1]) if shared else jax.device_put(tokens[rows], sharding)
         found, _ = detect(params, device_batch, text_tokens)
         segments_batch, scores_batch = jax.device_get((found.segments_s, found.scores))
         for segments_row, scores_row in zip(segments_batch[: batch.example_mask.sum()], scores_batch):

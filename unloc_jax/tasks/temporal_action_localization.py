@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
-from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, THUMOS14_TIOU, detection_map
+from unloc_jax.metrics.detection import (
+    ACTIVITYNET_TIOU,
+    THUMOS14_TIOU,
+    GroundTruth,
+    Predictions,
+    detection_map,
+)
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
@@ -36,20 +42,21 @@ class TemporalActionLocalization(Task):
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
         number = {name: i for i, name in enumerate(self.classes)}
-        truth = [(v, number[text], *s) for v, r in enumerate(records) for text, s in zip(r.texts, r.segments_s)]
+        truth = [
+            (v, number[text], *s) for v, r in enumerate(records) for text, s in zip(r.texts, r.segments_s)
+        ]
         video, label, rank = (
             np.concatenate(columns)
             for columns in zip(*(_positive(v, scores) for v, scores in enumerate(found.scores)))
         )
         segments = np.concatenate([s[scores > 0] for s, scores in zip(found.segments_s, found.scores)])
         truth_array = np.array(truth, np.float64).reshape(-1, 4)
+        ground_truth = GroundTruth(
+            truth_array[:, 0].astype(int), truth_array[:, 1].astype(int), truth_array[:, 2:]
+        )
         metrics = {}
         for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU):
-            result = detection_map(
-                (truth_array[:, 0].astype(int), truth_array[:, 1].astype(int), truth_array[:, 2:]),
-                (video, label, segments, rank),
-                thresholds,
-            )
+            result = detection_map(ground_truth, Predictions(video, label, segments, rank), thresholds)
             metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"] = result["average_mAP"]
             metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
         return metrics

@@ -34,12 +34,16 @@ class Checkpoints:
             (directory / ".writable").touch()
             (directory / ".writable").unlink()
         except OSError as error:
-            raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one.") from error
+            raise UserError(
+                f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
+            ) from error
         self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
         self._manager = ocp.CheckpointManager(
             directory,
             item_names=("state", "metadata"),
-            options=ocp.CheckpointManagerOptions(max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=config.checkpoint.keep, enable_async_checkpointing=True
+            ),
         )
         if self.latest_step is not None:
             stored = self._manager.restore(
@@ -90,7 +94,7 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
@@ -125,7 +129,9 @@ def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, Any]]:
             metadata = checkpointer.restore(step_dir / "metadata")
         return config_lib.from_mapping(metadata["config"]), metadata["facts"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged.") from error
+        raise UserError(
+            f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged."
+        ) from error
 
 
 def load_params(step_dir: Path, abstract: Any) -> Any:

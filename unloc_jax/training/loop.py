@@ -52,7 +52,9 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
     shardings = tree_shardings(state, mesh, config.mesh.strategy)
     first_step = checkpoints.latest_step or 0
     if first_step:
-        abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
+        abstract = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
+        )
         state = checkpoints.restore(abstract)
         _say(f"continuing from step {first_step} of {config.total_steps} in {workdir}")
     _say(
@@ -99,14 +101,16 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
             shown = {name: numbers[name] for name in numbers if name not in ("gradient_norm", "temperature")}
             speed = progress.report(stage, done, shown)
             rate = float(learning_rate(step))
-            writer.write(done, {f"{stage}/{k}": v for k, v in numbers.items()} | {"learning_rate": rate} | speed)
+            writer.write(
+                done, {f"{stage}/{k}": v for k, v in numbers.items()} | {"learning_rate": rate} | speed
+            )
 
         started = time.monotonic()
         if stage == "train" and ((done - config.pretrain.steps) % config.evaluation.every_steps == 0 or last):
             scores = validate(state)
             writer.write(done, {f"validation/{name}": value for name, value in scores.items()})
-            shown = "  ".join(f"{name} {value:.1f}" for name, value in list(scores.items())[:8])
-            _say(f"validation at step {done}: {shown}")
+            summary = "  ".join(f"{name} {value:.1f}" for name, value in list(scores.items())[:8])
+            _say(f"validation at step {done}: {summary}")
         if done % config.checkpoint.every_steps == 0 or last:
             checkpoints.save(state, done)
         progress.pause(time.monotonic() - started)

@@ -26,7 +26,10 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(optimizer.max_grad_norm),
         optax.adamw(
-            learning_rate_schedule(config), b2=optimizer.b2, weight_decay=optimizer.weight_decay, mask=_decayed
+            learning_rate_schedule(config),
+            b2=optimizer.b2,
+            weight_decay=optimizer.weight_decay,
+            mask=_decayed,
         ),
     )
 

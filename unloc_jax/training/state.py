@@ -9,7 +9,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from unloc_jax.config import Config
 from unloc_jax.tasks import Task
 from unloc_jax.training.sharding import tree_shardings
 
@@ -33,7 +32,9 @@ def init_params(task: Task, seed: int) -> Any:
     data, text = config.data, config.model.text
     frames = jnp.zeros((1, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
     mask = jnp.ones((1, data.num_frames), bool)
-    return task.model.init(jax.random.key(seed), frames, mask, jnp.zeros((1, 1, text.max_tokens), jnp.int32))["params"]
+    return task.model.init(jax.random.key(seed), frames, mask, jnp.zeros((1, 1, text.max_tokens), jnp.int32))[
+        "params"
+    ]
 
 
 def abstract_params(task: Task) -> Any:

@@ -18,7 +18,9 @@ Metrics = dict[str, jax.Array]
 StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(loss_fn: Callable, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any) -> StepFn:
+def make_train_step(
+    loss_fn: Callable, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any
+) -> StepFn:
     """Compiles a step for one loss.
 
     Args:
