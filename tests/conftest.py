@@ -1,0 +1,21 @@
+"""Fixtures that several rooms share; made once, because every new shape costs a compilation."""
+
+from typing import Any
+
+import pytest
+
+from tests.tiny import random_params, tiny_task
+from unloc_jax.tasks import Task
+
+
+@pytest.fixture(scope="session")
+def moment_retrieval() -> tuple[Task, Any]:
+    """A tiny task with random parameters."""
+    task = tiny_task("moment_retrieval")
+    return task, random_params(task)
+
+
+@pytest.fixture(scope="session")
+def action_localization(moment_retrieval) -> tuple[Task, Any]:
+    """A tiny task; one model serves all tasks, so the parameters are the same."""
+    return tiny_task("temporal_action_localization"), moment_retrieval[1]

@@ -1,0 +1,117 @@
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from unloc_jax.model.clip import ImageTower, TextTower
+from unloc_jax.text import tokenize
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (2, 5, 16, 24, 3), np.uint8)
+
+
+def random_like(shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype), shapes)
+
+
+def image_tower(temporal_kernel: int):
+    tower = ImageTower(width=16, num_layers=1, num_heads=2, patch_size=8, temporal_kernel=temporal_kernel)
+    params = random_like(jax.eval_shape(tower.init, jax.random.key(0), FRAMES))
+    return tower, params, jax.jit(tower.apply)
+
+
+@pytest.fixture(scope="module")
+def one_frame():
+    return image_tower(1)
+
+
+@pytest.fixture(scope="module")
+def three_frames():
+    return image_tower(3)
+
+
+def test_patches_equal_a_strided_convolution(one_frame):
+    """The layout of CLIP's first layer: a convolution of normalised pixels."""
+    tower, params, _ = one_frame
+    _, state = tower.apply(
+        params, FRAMES, capture_intermediates=lambda module, _: module.name == "patch_embedding"
+    )
+    found = state["intermediates"]["patch_embedding"]["__call__"][0]
+
+    # Mean and deviation as OpenAI published them.
+    pixels = (FRAMES / 255 - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    kernel = params["params"]["patch_embedding"]["kernel"].reshape(8, 8, 3, 16)
+    convolution = nn.Conv(16, (8, 8), (8, 8), use_bias=False)
+    expected = convolution.apply({"params": {"kernel": kernel}}, pixels.astype(np.float32))
+    np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-4, atol=1e-4)
+
+
+def changed_tokens(tower, frame: int) -> list[int]:
+    """The frames whose token changes with one frame's pixels."""
+    _, params, apply = tower
+    changed = FRAMES.copy()
+    changed[:, frame] = 255 - changed[:, frame]
+    difference = abs(np.asarray(apply(params, FRAMES)) - np.asarray(apply(params, changed))).max(-1)
+    differs = difference > 1e-4
+    np.testing.assert_array_equal(differs[0], differs[1])
+    return np.flatnonzero(differs[0]).tolist()
+
+
+def test_every_frame_alone(one_frame):
+    assert changed_tokens(one_frame, 2) == [2]
+    assert one_frame[2](one_frame[1], FRAMES).shape == (2, 5, 16)
+
+
+def test_three_frames_see_their_neighbours(three_frames):
+    assert [changed_tokens(three_frames, frame) for frame in (0, 2, 4)] == [[0, 1], [1, 2, 3], [3, 4]]
+
+
+def test_three_frames_with_zero_weights_for_the_outer_ones_is_clip(one_frame, three_frames):
+    _, params, apply = one_frame
+    kernel = params["params"]["patch_embedding"]["kernel"]
+    wide = np.concatenate([0 * kernel, kernel, 0 * kernel])
+    wide_params = {"params": params["params"] | {"patch_embedding": {"kernel": wide}}}
+    np.testing.assert_allclose(
+        three_frames[2](wide_params, FRAMES), apply(params, FRAMES), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_still_video_has_equal_frames_up_to_its_ends(three_frames):
+    _, params, apply = three_frames
+    tokens = np.asarray(apply(params, FRAMES[:, :1].repeat(5, axis=1)))
+    np.testing.assert_allclose(tokens, tokens[:, :1].repeat(5, axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def text_tower():
+    tower = TextTower(width=16, num_layers=2, num_heads=2, max_tokens=12)
+    params = random_like(jax.eval_shape(tower.init, jax.random.key(0), np.zeros((1, 12), np.int32)))
+    return params, jax.jit(tower.apply)
+
+
+TEXTS = ["a cat", "a dog runs after a ball"]
+
+
+def test_text_features(text_tower):
+    params, apply = text_tower
+    features = apply(params, tokenize(TEXTS, 12).reshape(2, 1, 12))
+    assert features.tokens.shape == (2, 1, 12, 16) and features.sentence.shape == (2, 1, 16)
+    np.testing.assert_array_equal(features.mask.sum(-1), [[4], [8]])  # words, start and end
+    for row, end in enumerate((3, 7)):
+        np.testing.assert_array_equal(features.sentence[row, 0], features.tokens[row, 0, end])
+
+
+def test_padding_of_a_text_does_not_matter(text_tower):
+    params, apply = text_tower
+    short, long = apply(params, tokenize(TEXTS, 8)), apply(params, tokenize(TEXTS, 12))
+    np.testing.assert_allclose(short.sentence, long.sentence, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(short.tokens, long.tokens[:, :8], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(short.mask, long.mask[:, :8])
+    assert not long.mask[:, 8:].any()
+
+
+def test_a_word_is_seen_by_those_after_it(text_tower):
+    params, apply = text_tower
+    first, second = np.asarray(apply(params, tokenize(["a black cat jumps", "a white cat jumps"], 12)).tokens)
+    differs = abs(first - second).max(-1) > 1e-4
+    np.testing.assert_array_equal(differs[:6], [False, False, True, True, True, True])

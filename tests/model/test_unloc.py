@@ -1,0 +1,128 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.tiny import random_batch, tiny_task
+from unloc_jax.config import ModelConfig, PyramidConfig
+from unloc_jax.model.unloc import UnLoc, pyramid_geometry
+from unloc_jax.text import END_TOKEN, tokenize
+from unloc_jax.training.state import abstract_params
+
+
+@pytest.fixture(scope="module")
+def model(moment_retrieval):
+    """(frames, frame_mask, text_tokens) → Localization on the host, and a batch."""
+    task, params = moment_retrieval
+    apply = jax.jit(lambda *inputs: task.model.apply({"params": params}, *inputs))
+    return lambda *inputs: jax.device_get(apply(*inputs)), random_batch(task.config)
+
+
+def assert_equal(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a, b)
+
+
+def test_shapes(model):
+    run, batch = model
+    found = run(batch.frames, batch.frame_mask, batch.text_tokens)
+    assert found.relevance.shape == (2, 3, 14) and found.offsets.shape == (2, 3, 14, 2)
+    assert found.relevance.dtype == found.offsets.dtype == np.float32
+    assert (found.offsets >= 0).all()
+    # No two videos, texts or points are alike.
+    assert len(np.unique(found.relevance)) == found.relevance.size
+
+
+def test_videos_and_texts_do_not_mix(model):
+    run, batch = model
+    found = run(batch.frames, batch.frame_mask, batch.text_tokens)
+    turned = run(batch.frames[::-1], batch.frame_mask, batch.text_tokens[::-1, [2, 0, 1]])
+    assert_equal(turned, jax.tree.map(lambda leaf: leaf[::-1, [2, 0, 1]], found))
+
+
+def test_three_texts_equal_one_at_a_time(model):
+    run, batch = model
+    found = run(batch.frames, batch.frame_mask, batch.text_tokens)
+    for n in range(3):
+        alone = run(batch.frames, batch.frame_mask, batch.text_tokens[:, n : n + 1])
+        assert_equal(alone, jax.tree.map(lambda leaf, n=n: leaf[:, n : n + 1], found))
+
+
+def test_a_vocabulary_equals_texts_per_video(model):
+    run, batch = model
+    vocabulary = batch.text_tokens[:1]
+    per_video = run(batch.frames, batch.frame_mask, vocabulary.repeat(2, axis=0))
+    assert_equal(run(batch.frames, batch.frame_mask, vocabulary), per_video)
+
+
+def test_a_text_of_nothing_leaves_the_others_alone(model):
+    """Rows of zeros fill up the texts of a video that has fewer."""
+    run, batch = model
+    tokens = batch.text_tokens.copy()
+    tokens[1, 2] = 0
+    before, after = (run(batch.frames, batch.frame_mask, x) for x in (batch.text_tokens, tokens))
+    assert np.isfinite(after.relevance).all()
+    assert_equal(after.relevance[:, :2], before.relevance[:, :2])
+
+
+def test_padded_frames_do_not_reach_points_that_are_far_enough(model):
+    """Fusion sees no padded frame; the convolutions of pyramid and head do, within two frames on level 0."""
+    run, batch = model
+    mask = batch.frame_mask.copy()
+    mask[:, 6:] = False
+    changed = batch.frames.copy()
+    changed[:, 6:] = 255 - changed[:, 6:]
+    before, after = (run(frames, mask, batch.text_tokens) for frames in (batch.frames, changed))
+    assert_equal(after.relevance[..., :4], before.relevance[..., :4])
+    assert_equal(after.offsets[..., :4, :], before.offsets[..., :4, :])
+    # The mask is what shields them: without it, they see those frames.
+    before, after = (run(frames, batch.frame_mask, batch.text_tokens) for frames in (batch.frames, changed))
+    assert (abs(after.relevance - before.relevance)[..., :4] > 1e-5).all()
+
+
+@pytest.mark.slow
+def test_padding_of_a_text_does_not_matter(moment_retrieval):
+    task = tiny_task(model={"fusion": {"all_text_tokens": True}})
+    params, batch = moment_retrieval[1], random_batch(task.config)
+    apply = jax.jit(lambda *inputs: task.model.apply({"params": params}, *inputs))
+    texts = ["a cat", "dogs run"]
+    short, long = (tokenize(texts, length)[None] for length in (4, 8))
+    assert (short[..., -1] == END_TOKEN).all() and (long[..., 4:] == 0).all()
+    assert_equal(*(apply(batch.frames, batch.frame_mask, tokens) for tokens in (short, long)))
+
+
+@pytest.mark.slow
+def test_bfloat16_is_near_and_gives_float32(moment_retrieval, model):
+    task, params = moment_retrieval
+    run, batch = model
+    low = UnLoc(task.config.model, task.config.data.num_frames, jnp.bfloat16)
+    inputs = (batch.frames, batch.frame_mask, batch.text_tokens)
+    found = jax.device_get(jax.jit(lambda *x: low.apply({"params": params}, *x))(*inputs))
+    expected = run(*inputs)
+    assert found.relevance.dtype == found.offsets.dtype == np.float32
+    np.testing.assert_allclose(found.relevance, expected.relevance, atol=0.05)
+    assert abs(found.relevance - expected.relevance).max() > 1e-5  # it did compute in bfloat16
+
+
+def test_remat_and_unroll_reach_towers_and_fusion():
+    """That they change no number is tested on the transformer that all three are made of."""
+
+    def traced(**change):
+        layers = {name: {"num_layers": 2} for name in ("image", "text", "fusion")}
+        task = tiny_task(model=layers | change)
+        batch = random_batch(task.config)
+        run = lambda params: task.model.apply(
+            {"params": params}, batch.frames, batch.frame_mask, batch.text_tokens
+        )
+        program = str(jax.make_jaxpr(run)(abstract_params(task)))
+        return program.count("unroll=2"), program.count("checkpoint[")
+
+    assert traced() == (0, 3)  # the activations are always recomputed
+    assert traced(remat=True, unroll=2) == (3, 6)
+
+
+def test_pyramid_of_a_config():
+    ranges = ((0.0, 2.0), (2.0, 9.0))
+    given = ModelConfig(pyramid=PyramidConfig(num_levels=2, stride=4, regression_ranges=ranges))
+    assert pyramid_geometry(given, 8).regression_ranges == ranges
+    assert pyramid_geometry(given, 8).level_lengths == [8, 2]
+    assert pyramid_geometry(ModelConfig(), 8).regression_ranges == ((0, 4), (4, 8), (8, 16), (16, np.inf))
