@@ -1,0 +1,214 @@
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from unloc_jax.config import Config, from_json, from_mapping, load, missing_data_dir, to_json
+from unloc_jax.errors import UserError
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def test_defaults_are_possible():
+    assert from_mapping({}) == Config()
+
+
+def test_given_values_replace_defaults():
+    config = from_mapping({"seed": 3, "model": {"fusion": {"width": 256}}, "loss": {"radius": None}})
+    assert (config.seed, config.model.fusion.width, config.loss.radius) == (3, 256, None)
+    assert config.model.fusion.num_layers == Config().model.fusion.num_layers
+    assert config.total_steps == config.pretrain.steps + config.train.steps
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bach_size": 4}, r"config\.bach_size is not a setting\. Did you mean config\.batch_size\?"),
+        (
+            {"model": {"image": {"patchsize": 4}}},
+            r"image\.patchsize .* config\.model\.image\.patch_size\?",
+        ),
+        ({"optimizer": {"xyz": 4}}, r"config\.optimizer\.xyz .* Known are: weight_decay, b2, max_grad_norm"),
+        ({"task": "moment_retreival"}, r"Did you mean 'moment_retrieval'\?"),
+        ({"task": "?"}, r"Known are: moment_retrieval, temporal_action_localization"),
+    ],
+)
+def test_unknown_names_get_the_nearest_known(values, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": 1.5}, r"config\.seed must be of type int, got 1\.5 \(float\)"),
+        ({"seed": True}, r"config\.seed must be of type int, got True \(bool\)"),
+        ({"seed": None}, r"config\.seed must be of type int"),
+        ({"data": {"mirror": 1}}, r"config\.data\.mirror must be of type bool"),
+        ({"data": {"dir": 3}}, r"config\.data\.dir must be of type str"),
+        ({"loss": {"radius": "3"}}, r"config\.loss\.radius must be of type float, got '3'"),
+        ({"model": 4}, r"config\.model is a group of settings, got 4"),
+        ({"model": {"pyramid": {"regression_ranges": 4.0}}}, r"regression_ranges must be a tuple"),
+        ({"model": {"pyramid": {"regression_ranges": ((0.0,),)}}}, r"regression_ranges\[0\] must have 2 entries"),
+        ({"model": {"pyramid": {"regression_ranges": ((0, "4"),)}}}, r"ranges\[0\]\[1\] must be of type float"),
+    ],
+)  # fmt: skip
+def test_wrong_types(values, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping(values)
+
+
+def test_a_whole_number_is_a_float():
+    radius = from_mapping({"loss": {"radius": 2}}).loss.radius
+    assert radius == 2 and isinstance(radius, float)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": {"num_frames": 100}}, r"num_frames = 100 is not divisible by 8.* Use 96 or 104 frames"),
+        (
+            {"data": {"crop_size": 100}},
+            r"crop_size = 100 is not divisible by .*patch_size = 16\. Use 96 or 112",
+        ),
+        ({"data": {"crop_size": 8}}, r"crop_size = 8 .* Use 16 or 32"),
+        ({"model": {"image": {"num_heads": 5}}}, r"config\.model\.image\.width = 768 .* num_heads = 5"),
+        ({"model": {"text": {"num_heads": 3}}}, r"config\.model\.text\.width = 512 .* num_heads = 3"),
+        ({"model": {"fusion": {"width": 99}}}, r"config\.model\.fusion\.width = 99 .* num_heads = 8"),
+        ({"model": {"image": {"temporal_kernel": 2}}}, r"temporal_kernel must be odd, got 2"),
+        ({"model": {"dtype": "float16"}}, r"must be auto, float32 or bfloat16, got 'float16'"),
+        (
+            {"model": {"pyramid": {"num_levels": 0}}},
+            r"config\.model\.pyramid\.num_levels must be greater than 0",
+        ),
+        ({"model": {"pyramid": {"regression_ranges": ((0, 4), (4, 9))}}}, r"has 2 ranges for num_levels = 4"),
+        ({"batch_size": 0}, r"config\.batch_size must be greater than 0, got 0"),
+        (
+            {"evaluation": {"soft_nms_sigma": 0.0}},
+            r"config\.evaluation\.soft_nms_sigma must be greater than 0",
+        ),
+        (
+            {"train": {"steps": 10, "warmup_steps": 20}},
+            r"train\.warmup_steps = 20 exceeds config\.train\.steps = 10",
+        ),
+        (
+            {"pretrain": {"warmup_steps": 1}},
+            r"pretrain\.warmup_steps = 1 exceeds config\.pretrain\.steps = 0",
+        ),
+    ],
+)
+def test_impossible_values(values, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping(values)
+
+
+@pytest.mark.parametrize("ranges", [(), ((0.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, math.inf))])
+def test_json_round_trip(ranges):
+    config = from_mapping(
+        {"seed": 7, "loss": {"radius": None}, "model": {"pyramid": {"regression_ranges": ranges}}}
+    )
+    assert config.model.pyramid.regression_ranges == ranges
+    assert from_json(to_json(config)) == config
+    assert json.loads(to_json(config))["evaluation"] == dataclasses.asdict(config.evaluation)  # defaults too
+
+
+def write_config(folder: Path, body: str, signature: str = "get_config()") -> str:
+    path = folder / "my_config.py"
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    path.write_text(f"import ml_collections\n\ndef {signature}:\n{lines}\n")
+    return str(path)
+
+
+def test_overrides(tmp_path):
+    path = write_config(tmp_path, "return ml_collections.ConfigDict({'seed': 1, 'train': {'steps': 5}})")
+    assert load(path).train.steps == 5
+    config = load(
+        path,
+        [
+            "train.steps=7",
+            "train.learning_rate=1e-4",
+            "data.dir=some/folder",
+            "data.mirror=True",
+            "loss.radius=None",
+            "model.pyramid.num_levels=2",
+            "model.pyramid.regression_ranges=((0,4),(4,1e999))",
+        ],
+    )
+    assert (config.seed, config.train.steps, config.train.learning_rate) == (1, 7, 1e-4)
+    assert (config.data.dir, config.data.mirror, config.loss.radius) == ("some/folder", True, None)
+    assert config.model.pyramid.regression_ranges == ((0.0, 4.0), (4.0, math.inf))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps", r"--config\.train\.steps: write --config\.KEY=VALUE"),
+        ("train.steps=ten", r"config\.train\.steps must be of type int, got 'ten'"),
+        ("train.step=10", r"config\.train\.step is not a setting\. Did you mean config\.train\.steps\?"),
+        ("seed.more=1", r"--config\.seed\.more: seed is a value, not a group of settings"),
+        ("train=10", r"config\.train is a group of settings, got 10"),
+    ],
+)
+def test_wrong_overrides(tmp_path, override, message):
+    path = write_config(tmp_path, "return ml_collections.ConfigDict({'seed': 1})")
+    with pytest.raises(UserError, match=message):
+        load(path, [override])
+
+
+def test_argument(tmp_path):
+    path = write_config(tmp_path, "return {'seed': len(size)}", "get_config(size='')")
+    assert load(path).seed == 0
+    assert load(f"{path}:large").seed == 5
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    with pytest.raises(UserError, match=r"there is no file nowhere/x\.py"):
+        load("nowhere/x.py")
+    with pytest.raises(
+        UserError, match=r"my_config\.py: get_config\(\) failed with ZeroDivisionError: division"
+    ):
+        load(write_config(tmp_path, "return 1 / 0"))
+    with pytest.raises(UserError, match=r"failed with TypeError: .*takes 0 positional arguments"):
+        load(write_config(tmp_path, "return {}") + ":large")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match=r"empty\.py: get_config\(\) failed with AttributeError"):
+        load(str(tmp_path / "empty.py"))
+    with pytest.raises(UserError, match="advice of the file itself"):
+        load(
+            write_config(
+                tmp_path,
+                "from unloc_jax.errors import UserError\nraise UserError('advice of the file itself')",
+            )
+        )
+
+
+CONFIGS = sorted(path.stem for path in (REPOSITORY / "configs").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_projects_configs_load_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load(f"configs/{name}.py", ["data.dir=elsewhere"])
+    assert config.data.dir == "elsewhere"
+    assert config.train.steps > 0
+
+
+def test_a_file_in_the_working_directory_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.py").write_text("def get_config():\n    return {'seed': 12345}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("configs/quickstart.py").seed == 12345
+
+
+def test_the_quickstarts_are_of_their_task():
+    assert {"quickstart", "quickstart_tal"} <= set(CONFIGS)
+    assert load("configs/quickstart.py").task == "moment_retrieval"
+    assert load("configs/quickstart_tal.py").task == "temporal_action_localization"
+
+
+def test_missing_data_dir_says_how_to_make_one():
+    message = str(missing_data_dir(from_mapping({"data": {"dir": "no/such"}})))
+    assert "config.data.dir = 'no/such' holds no dataset" in message
+    assert "unloc data build" in message and "--config.data.dir=" in message
