@@ -1,0 +1,74 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.tiny import random_batch
+from unloc_jax.tasks.contrastive import segment_text_loss
+
+
+@pytest.fixture(scope="module")
+def loss(moment_retrieval):
+    """Batch → loss and metrics; keyword arguments replace parameters."""
+    task, params = moment_retrieval
+    compiled = jax.jit(lambda params, batch: segment_text_loss(task, params, batch))
+    return lambda batch, **change: jax.device_get(compiled(params | change, batch))
+
+
+@pytest.fixture
+def batch(moment_retrieval):
+    """Video 0 has two segments and one that is padding; video 1 only fills up the batch."""
+    batch = random_batch(moment_retrieval[0].config)
+    segments = batch.segments.copy()
+    segments[0, :2] = [[0, 2.2], [3, 5]]
+    return batch.replace(
+        segments=segments,
+        segment_text=np.array([[0, 1, -1], [0, 1, 2]], np.int32),
+        example_mask=np.array([True, False]),
+    )
+
+
+def test_padding_does_not_matter(loss, batch):
+    value, metrics = loss(batch)
+    assert np.isfinite(value) and value > 0
+    assert 0 <= metrics["contrastive_accuracy"] <= 1
+    segments, frames, tokens = batch.segments.copy(), batch.frames.copy(), batch.text_tokens.copy()
+    segments[0, 2] = [6, 7]
+    frames[1], tokens[1] = 0, tokens[0]
+    for changed in ({"segments": segments}, {"frames": frames}, {"text_tokens": tokens}):
+        np.testing.assert_allclose(loss(batch.replace(**changed))[0], value, rtol=1e-6)
+
+
+def test_only_the_frames_of_segments_matter(loss, batch):
+    value = loss(batch)[0]
+    inside, outside = batch.frames.copy(), batch.frames.copy()
+    inside[0, 1], outside[0, 6:] = 0, 0
+    assert abs(loss(batch.replace(frames=inside))[0] - value) > 1e-4
+    np.testing.assert_allclose(loss(batch.replace(frames=outside))[0], value, rtol=1e-6)
+
+
+def test_padded_frames_do_not_matter(loss, batch):
+    mask, frames = batch.frame_mask.copy(), batch.frames.copy()
+    mask[0, 5:], frames[0, 5:] = False, 0
+    value = loss(batch.replace(frame_mask=mask))[0]
+    np.testing.assert_allclose(loss(batch.replace(frame_mask=mask, frames=frames))[0], value, rtol=1e-6)
+
+
+def test_the_same_sentence_is_no_negative(loss, batch):
+    """Two segments with one text cannot be told apart by it: nothing is left to learn."""
+    tokens = batch.text_tokens.copy()
+    tokens[0, 1] = tokens[0, 0]
+    np.testing.assert_allclose(loss(batch.replace(text_tokens=tokens))[0], 0, atol=1e-6)
+
+
+def test_a_short_segment_has_a_frame(loss, batch):
+    segments, frames = batch.segments.copy(), batch.frames.copy()
+    segments[0, 0] = [4.5, 4.5]
+    frames[0, 4:6] = 255 - frames[0, 4:6]
+    values = [loss(batch.replace(segments=segments, frames=x))[0] for x in (batch.frames, frames)]
+    assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-4
+
+
+def test_the_temperature_stops_at_clips_limit(loss, batch):
+    for parameter, temperature in ((2, np.exp(2)), (9, np.exp(4.6))):
+        metrics = loss(batch, temperature=np.float32(parameter))[1]
+        np.testing.assert_allclose(metrics["temperature"], temperature, rtol=1e-5)
