@@ -5,6 +5,16 @@ from typing import Any
 import pytest
 
 from tests.tiny import random_params, tiny_task
+from tests.tiny_runs import (  # noqa: F401  fixtures
+    activities_dataset,
+    captions_dataset,
+    compilation_cache,
+    config_file,
+    tiny_videos,
+    trained,
+    trained_on_classes,
+    unloc,
+)
 from unloc_jax.tasks import Task
 
 
