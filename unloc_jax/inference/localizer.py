@@ -1,6 +1,7 @@
 """Localizer: a checkpoint and a video file → where each text happens. Needs neither the dataset nor TensorFlow."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,35 @@ class Localizer:
     def describe(self) -> dict[str, str]:
         """Facts about the model to show with its predictions."""
         config = self._model.task.config
-        return {
+        facts = {
             "checkpoint": str(self._model.step_dir),
             "step": self._model.step_dir.name,
-            "task": config.task,
+            "task": config.task.replace("_", " "),
             "dataset": self._model.facts["name"],
             "frames": f"{config.data.num_frames} of {config.data.crop_size}×{config.data.crop_size}",
         }
+        return facts | _measured(self._model.step_dir)
+
+
+def _measured(step_dir: Path) -> dict[str, str]:
+    """What `unloc evaluate` found out about this checkpoint, if it was run: how far to trust it, and where not."""
+    file = step_dir.parents[1] / "evaluation" / "test" / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if metrics.get("checkpoint") != str(step_dir):
+        return {}
+    facts = {}
+    if "recall" in metrics:
+        facts["best segment right (IoU ≥ 0.5)"] = (
+            f"{metrics['recall']['model']['R1@0.5']:.0f} % of test queries"
+        )
+        for attribute, value in metrics["right_event"]["differs_only_in"].items():
+            if value["count"]:
+                facts[f"right event when only the {attribute} differs"] = (
+                    f"{value['rate']:.0f} % (by chance {value['chance']:.0f} %)"
+                )
+    if "mAP" in metrics:
+        facts |= {f"test {name}": f"{value:.1f} %" for name, value in metrics["mAP"].items() if ":" in name}
+    return facts

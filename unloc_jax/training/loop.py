@@ -36,6 +36,8 @@ from unloc_jax.training.writers import MetricWriter, Progress
 def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
     """Trains, or goes on training, in `workdir`; returns the validation metrics at the end.
 
+    A finished run is left as it is and returns {}.
+
     Raises:
       UserError: a config that does not fit the devices, the dataset or the workdir; a loss that is not finite.
     """
@@ -47,10 +49,14 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
     validation_texts = task.evaluation_texts(validation)
 
     checkpoints = Checkpoints(workdir, config, dataset.facts.to_dict())
+    first_step = checkpoints.latest_step or 0
+    if first_step >= config.total_steps:
+        _say(f"nothing to do: {workdir} is trained ({first_step} steps)")
+        checkpoints.close()
+        return {}
     (workdir / "config.json").write_text(config_lib.to_json(config))
     state = init_state(task, optimizer, mesh)
     shardings = tree_shardings(state, mesh, config.mesh.strategy)
-    first_step = checkpoints.latest_step or 0
     if first_step:
         abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
@@ -62,6 +68,8 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
         f"{len(dataset.records('train'))} training videos, {len(validation)} validation videos, "
         f"{jax.device_count()} × {jax.devices()[0].device_kind} as {dict(mesh.shape)} ({config.mesh.strategy})"
     )
+
+    _say_what_is_left_out(config, dataset)
 
     writer = MetricWriter(workdir, first_step)
     progress = Progress(config.total_steps, first_step, config.batch_size)
@@ -117,9 +125,22 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
 
     checkpoints.close()
     writer.close()
-    if first_step >= config.total_steps:
-        _say(f"nothing to do: {workdir} is trained ({first_step} steps)")
     return scores
+
+
+def _say_what_is_left_out(config: Config, dataset: Dataset) -> None:
+    """Padded sizes bound what a step sees of a video; nothing is dropped in silence."""
+    sizes = {"segments": config.data.max_segments}
+    if config.task == "moment_retrieval":
+        sizes["queries"] = config.data.max_queries
+    for what, size in sizes.items():
+        counts = [len(r.texts if what == "segments" else set(r.texts)) for r in dataset.records("train")]
+        beyond = [count - size for count in counts if count > size]
+        if beyond:
+            _say(
+                f"note: {len(beyond)} training videos have more than config.data.max_{what} = {size} {what}; "
+                f"{sum(beyond)} {what} are left out of each step (at most {max(counts)} in a video)"
+            )
 
 
 def _say(text: str) -> None:
