@@ -4,7 +4,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from unloc_jax.model.transformer import Transformer, quick_gelu
 from unloc_jax.text import VOCABULARY_SIZE
@@ -20,8 +19,8 @@ class ImageTower(nn.Module):
     Attributes:
       width, num_layers, num_heads, patch_size: ViT sizes.
       temporal_kernel: frames that one patch sees. 1 is CLIP. 3 adds the frame before and the frame after, so that
-        a frame's token can say which way something moves (starts as CLIP: the outer frames' weights are zero).
-      normalize: subtract CLIP's pixel mean and divide by its deviation.
+        a frame's token can say which way something moves.
+      remat, unroll, dtype: see `Transformer`.
     """
 
     width: int
@@ -49,13 +48,9 @@ class ImageTower(nn.Module):
 
         normal = nn.initializers.normal(self.width**-0.5)
         class_token = self.param("class_embedding", normal, (self.width,)).astype(self.dtype)
-        grid = (height // size, width // size)
-        position = self.param("position_embedding", lambda key: _grid_positions(*grid, self.width))
-        position = position.astype(self.dtype)
-        x = (
-            jnp.concatenate([jnp.broadcast_to(class_token, (batch, time, 1, self.width)), x], axis=2)
-            + position
-        )
+        position = self.param("position_embedding", normal, (x.shape[2] + 1, self.width)).astype(self.dtype)
+        class_tokens = jnp.broadcast_to(class_token, (batch, time, 1, self.width))
+        x = jnp.concatenate([class_tokens, x], axis=2) + position
 
         norm = lambda name: nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)
         x = norm("norm_in")(x)
@@ -64,18 +59,6 @@ class ImageTower(nn.Module):
             name="transformer",
         )(x.reshape(batch * time, -1, self.width))  # fmt: skip
         return norm("norm_out")(x[:, 0]).reshape(batch, time, self.width)
-
-
-def _grid_positions(rows: int, columns: int, width: int) -> jax.Array:
-    """float32 [1 + rows·columns, width]: zeros for the class token, then sines and cosines of row and column.
-
-    Only where training starts: from noise, as in CLIP, a small tower takes far longer to learn where things are.
-    """
-    frequency = np.exp(-np.log(100.0) * np.arange(width // 4) / max(width // 4 - 1, 1))
-    row, column = (x.reshape(-1, 1) * frequency for x in np.mgrid[:rows, :columns].astype(np.float32))
-    waves = np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)], axis=-1)
-    waves = np.pad(waves, ((1, 0), (0, width - waves.shape[1])))
-    return jnp.asarray(waves, jnp.float32)
 
 
 def neighbours(patches: jax.Array, kernel: int) -> jax.Array:

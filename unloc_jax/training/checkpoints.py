@@ -1,18 +1,25 @@
 """Orbax checkpoints that are enough by themselves: state, and the config and dataset facts that made it."""
 
+import contextlib
+import dataclasses
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
+from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.training.state import TrainState
 
 # Settings that may differ when a run is continued: they change how it runs, not what it computes.
 _FREE_SETTINGS = ("data.dir", "data.num_workers", "evaluation", "checkpoint", "mesh", "log_every_steps")
+_LONGEST_VALUE = 60  # characters of a value in a message
 
 
 class Checkpoints:
@@ -24,7 +31,7 @@ class Checkpoints:
       facts: JSON-able facts that prediction needs besides the config (see `DatasetFacts`).
 
     Raises:
-      UserError: the workdir cannot be written, or holds another experiment.
+      UserError: the workdir cannot be written, or holds another experiment or a damaged checkpoint.
     """
 
     def __init__(self, workdir: Path, config: Config, facts: dict[str, Any]):
@@ -38,6 +45,7 @@ class Checkpoints:
                 f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
             ) from error
         self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
+        self._directory = directory
         self._manager = ocp.CheckpointManager(
             directory,
             item_names=("state", "metadata"),
@@ -46,10 +54,8 @@ class Checkpoints:
             ),
         )
         if self.latest_step is not None:
-            stored = self._manager.restore(
-                self.latest_step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-            ).metadata
-            _refuse_other_experiment(workdir, stored["config"], self._metadata["config"])
+            stored = _read_metadata(directory / str(self.latest_step))
+            _refuse_other_experiment(workdir, stored, self._metadata)
 
     @property
     def latest_step(self) -> int | None:
@@ -65,10 +71,15 @@ class Checkpoints:
         )
 
     def restore(self, abstract_state: TrainState) -> TrainState:
-        """The latest state, in the shardings of `abstract_state` (whatever mesh it was saved from)."""
-        restored = self._manager.restore(
-            self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
-        )
+        """The latest state, in the shardings of `abstract_state` (whatever mesh it was saved from).
+
+        Raises:
+          UserError: a damaged checkpoint.
+        """
+        with _naming_damage(self._directory / str(self.latest_step)):
+            restored = self._manager.restore(
+                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            )
         return restored.state
 
     def close(self) -> None:
@@ -78,9 +89,11 @@ class Checkpoints:
 
 
 def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
-    stored_flat, current_flat = _flat(stored), _flat(current)
+    """Compares configs, and the facts of the datasets: data.dir may change because a dataset may move."""
+    stored_flat = _flat(stored["config"]) | _flat(stored["facts"], "dataset ")
+    current_flat = _flat(current["config"]) | _flat(current["facts"], "dataset ")
     different = [
-        f"{key}: {stored_flat.get(key)!r} there, {current_flat.get(key)!r} now"
+        f"{key}: {_shown(stored_flat.get(key))} there, {_shown(current_flat.get(key))} now"
         for key in sorted(stored_flat.keys() | current_flat.keys())
         if stored_flat.get(key) != current_flat.get(key)
         and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
@@ -91,6 +104,11 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
             f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
             "delete it to start anew."
         )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
@@ -109,7 +127,7 @@ def find_checkpoint(path: Path) -> Path:
     if (path / "metadata").is_dir() and (path / "state").is_dir():
         return path.resolve()
     for directory in (path / "checkpoints", path):
-        steps = [p for p in directory.glob("*") if p.name.isdigit() and (p / "state").is_dir()]
+        steps = [p for p in directory.glob("*") if p.name.isdigit() and p.is_dir()]
         if steps:
             return max(steps, key=lambda p: int(p.name)).resolve()
     raise UserError(
@@ -122,39 +140,77 @@ def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, Any]]:
     """(config, facts) of a step directory.
 
     Raises:
-      UserError: metadata that cannot be read.
+      UserError: metadata that cannot be read, or that another version wrote.
     """
+    metadata = _read_metadata(step_dir)
+    try:
+        return config_lib.from_mapping(metadata["config"]), metadata["facts"]
+    except UserError as error:
+        raise UserError(f"{step_dir} was written by another version: {error}") from error
+
+
+def _read_metadata(step_dir: Path) -> dict[str, Any]:
+    """{"config": …, "facts": …} as saved; the facts are complete."""
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             metadata = checkpointer.restore(step_dir / "metadata")
-        return config_lib.from_mapping(metadata["config"]), metadata["facts"]
-    except (OSError, ValueError, KeyError) as error:
+        DatasetFacts(**metadata["facts"])
+        if not isinstance(metadata["config"], dict):
+            raise TypeError("it holds no config")
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged."
+            f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged. {_older(step_dir)}"
         ) from error
+    return metadata
 
 
 def load_params(step_dir: Path, abstract: Any) -> Any:
     """Parameters only, in the shapes and shardings of `abstract` (a tree of ShapeDtypeStruct).
 
     Raises:
-      UserError: the stored tree does not match.
+      UserError: a damaged checkpoint, or a stored tree that does not match.
     """
     item = {"params": abstract}
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            restored = checkpointer.restore(
-                step_dir / "state",
-                args=ocp.args.PyTreeRestore(
-                    item=item,
-                    restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-                    partial_restore=True,
-                ),
-            )
-    except (OSError, ValueError, KeyError, FileNotFoundError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{step_dir} cannot be restored into the model of its config: {first}. The checkpoint is damaged or was "
-            "written by another version."
-        ) from error
+    with _naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
+        restored = checkpointer.restore(
+            step_dir / "state",
+            args=ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            ),
+        )
+        for path, leaf in jax.tree_util.tree_leaves_with_path(restored["params"]):
+            if not isinstance(leaf, jax.Array):
+                raise ValueError(f"it lacks {jax.tree_util.keystr(path, simple=True, separator='.')}")
     return restored["params"]
+
+
+@contextlib.contextmanager
+def _naming_damage(step_dir: Path) -> Iterator[None]:
+    """Turns what orbax and tensorstore raise on a bad checkpoint into one line."""
+
+    def quiet(unraisable: Any) -> None:
+        # When one array cannot be read, the reads still under way report to an event loop that is gone.
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    hook, sys.unraisablehook = sys.unraisablehook, quiet
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].partition(" [tensorstore_spec")[0]
+        raise UserError(
+            f"{step_dir} does not match the model of its config, or is damaged: {reason.rstrip('.')}. "
+            f"{_older(step_dir)}"
+        ) from error
+    sys.unraisablehook = hook
+
+
+def _older(step_dir: Path) -> str:
+    """What to do about a damaged checkpoint."""
+    steps = {int(p.name): p for p in step_dir.parent.glob("*") if p.name.isdigit()}
+    older = [step for step in steps if step_dir.name.isdigit() and step < int(step_dir.name)]
+    if not older:
+        return "There is no older one to go back to."
+    return f"An older one is {steps[max(older)]}; delete the damaged one to go on from there."
