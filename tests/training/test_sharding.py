@@ -1,6 +1,5 @@
 """Where arrays go, and that it changes no number."""
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from unloc_jax.training.sharding import (
     MESH_AXES,
     STRATEGIES,
     batch_sharding,
-    check_shardable,
     make_mesh,
     tree_shardings,
 )
@@ -45,7 +43,7 @@ def eight_devices(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "batch_size", "message"),
     [
-        ({}, 12, r"batch_size = 12 is not divisible by the data axis of 8 devices\. Use 8\."),
+        ({}, 12, r"config\.batch_size = 12 is not divisible by the data axis of 8 devices\. Use 8\."),
         ({}, 3, r"batch_size = 3 .* Use 8\."),
         (
             {"data": 3},
@@ -64,14 +62,10 @@ def test_meshes_that_do_not_fit(eight_devices, change, batch_size, message):
         make_mesh(MeshConfig(**change), batch_size)
 
 
-def test_both_batch_sizes_are_checked(eight_devices):
-    fits = tiny_task(batch_size=8, evaluation={"batch_size": 16}).config
-    check_shardable(fits)
-    for wrong in ({"batch_size": 12}, {"evaluation": dataclasses.replace(fits.evaluation, batch_size=12)}):
-        with pytest.raises(
-            UserError, match=r"batch_size = 12 is not divisible by the data axis of 8 devices"
-        ):
-            check_shardable(dataclasses.replace(fits, **wrong))
+def test_the_batch_size_at_fault_is_named(eight_devices):
+    make_mesh(MeshConfig(), 16, "evaluation.batch_size")
+    with pytest.raises(UserError, match=r"config\.evaluation\.batch_size = 12 is not divisible"):
+        make_mesh(MeshConfig(), 12, "evaluation.batch_size")
 
 
 def test_a_mesh_takes_the_devices_that_are_left():
