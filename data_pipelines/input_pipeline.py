@@ -16,6 +16,7 @@ from data_pipelines.quiet_tensorflow import import_tensorflow
 from data_pipelines.record_index import RecordIndex
 from unloc_jax.batch import Batch
 from unloc_jax.config import DataConfig
+from unloc_jax.errors import UserError
 from unloc_jax.sampling import linspace_indices, seconds_to_grid, span_of
 from unloc_jax.text import tokenize
 
@@ -83,19 +84,33 @@ def evaluation_batches(
 def _batches(
     located: tf.data.Dataset, source: Source, batch_size: int, seed: int, training: bool
 ) -> Iterator[Batch]:
+    damaged: list[UserError] = []
+
+    def read(i):
+        # An exception inside tf.data would come out as a page of TensorFlow's: the stream ends here instead.
+        try:
+            return source.index.read(i), True
+        except UserError as error:
+            damaged.append(error)
+            return b"", False
+
+    fetch = lambda i, *rest: (*tf.numpy_function(read, [i], [tf.string, tf.bool], stateful=False), *rest)
     load = functools.partial(_load, source=source, seed=seed, training=training)
-    dataset = located.map(load, num_parallel_calls=source.config.num_workers, deterministic=True)
+    parallel = {"num_parallel_calls": source.config.num_workers, "deterministic": True}
+    dataset = located.map(fetch, **parallel).take_while(lambda serialized, whole, *rest: whole)
+    dataset = dataset.map(lambda serialized, whole, *rest: load(serialized, *rest), **parallel)
     dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(2)
     options = tf.data.Options()
     options.threading.private_threadpool_size = source.config.num_workers
     for fields in dataset.with_options(options).as_numpy_iterator():
         yield Batch(**fields)
+    if damaged:
+        raise damaged[0]
 
 
-def _load(record, slot, real, *, source: Source, seed: int, training: bool) -> dict[str, tf.Tensor]:
-    """One example: read, plan, decode only the planned frames."""
+def _load(serialized, slot, real, *, source: Source, seed: int, training: bool) -> dict[str, tf.Tensor]:
+    """One example: parse, plan, decode only the planned frames."""
     config = source.config
-    serialized = tf.numpy_function(source.index.read, [record], tf.string, stateful=False)
     example = tf.io.parse_single_example(
         serialized,
         {

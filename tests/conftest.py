@@ -6,6 +6,16 @@ import jax
 import pytest
 
 from tests.tiny import random_params, tiny_task
+from tests.tiny_runs import (  # noqa: F401  fixtures
+    activities_dataset,
+    captions_dataset,
+    compilation_cache,
+    config_file,
+    tiny_videos,
+    trained,
+    trained_on_classes,
+    unloc,
+)
 from unloc_jax.tasks import Task
 
 # Tests compile far longer than they compute. Child processes, such as a whole training run, are not concerned.

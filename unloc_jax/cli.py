@@ -165,6 +165,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir))
         )
+    if not Path(config.data.dir).is_dir():
+        raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
     out = arguments.out or model.step_dir.parents[1] / "evaluation" / arguments.split
     evaluate(model, ShardedDataset(config), arguments.split, out)
 
@@ -175,6 +177,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     for out in arguments.out:
         if out.suffix not in (".html", ".json"):
             raise UserError(f"--out={out}: write a report.html or a result.json.")
+        if out.is_dir():
+            raise UserError(f"--out={out} is a folder: name a file in it.")
         if not os.access(out.parent, os.W_OK):
             raise UserError(f"--out={out}: the folder {out.parent} is missing or cannot be written.")
     _quiet()

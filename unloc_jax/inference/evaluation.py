@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from unloc_jax.dataset import Dataset
+from unloc_jax.errors import UserError
 from unloc_jax.inference.localizer import LoadedModel
 from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.metrics.moment_retrieval_controls import (
@@ -24,7 +25,7 @@ from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found
 from unloc_jax.tasks.evaluation import find
 from unloc_jax.tasks.moment_retrieval import ranked_segments
-from unloc_jax.training.sharding import batch_sharding, make_mesh
+from unloc_jax.training.sharding import batch_sharding
 
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
 
@@ -42,11 +43,15 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
       What metrics.json holds.
 
     Raises:
-      UserError: a split that is not there; a batch size that does not fit the devices.
+      UserError: a split that is not there, a dataset that does not fit the model, or a folder that cannot be
+        written.
     """
-    make_mesh(model.task.config.mesh, model.task.config.evaluation.batch_size)
     records = dataset.records(split)
-    out.mkdir(parents=True, exist_ok=True)
+    _check_fit(model, dataset, records)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be written: {error.strerror}. Choose another one.") from error
     if model.task.classes:
         metrics, predictions = _evaluate_vocabulary(model, dataset, split, records)
         name = "predictions.json"
@@ -65,6 +70,22 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
     (out / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
     print(f"wrote {out / 'metrics.json'} and {out / name}")
     return metrics
+
+
+def _check_fit(model: LoadedModel, dataset: Dataset, records: list[VideoRecord]) -> None:
+    """Refuses a dataset on which the model's numbers would mean nothing."""
+    trained_on, found = model.facts["short_side"], dataset.facts.short_side
+    if trained_on != found:
+        raise UserError(
+            f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have {found}. "
+            f"Build it with `unloc data build --short-side {trained_on} …`."
+        )
+    unknown = sorted({text for record in records for text in record.texts} - set(model.task.classes))
+    if model.task.classes and unknown:
+        raise UserError(
+            f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the model's "
+            f"{len(model.task.classes)} classes ({dataset.facts.name} now, {model.facts['name']} in training)."
+        )
 
 
 def _find(model: LoadedModel, dataset: Dataset, split: str, texts: Sequence[Sequence[str]]) -> Found:
@@ -183,18 +204,18 @@ def _print_queries(
     name: str, split: str, num_videos: int, num_queries: int, results: dict[str, dict], right: dict[str, Any]
 ) -> None:
     print(f"\n{name}, {split}: {num_videos} videos, {num_queries} queries; recall (%) at IoU, mean IoU (%)")
-    print(f"  {'':<34}" + "".join(f"{key:>8}" for key in RECALLS))
+    print(f"  {'':<42}" + "".join(f"{key:>8}" for key in RECALLS))
     for row, values in results.items():
         label = row if row == "model" else f"control: {row}"
-        print(f"  {label:<34}" + "".join(f"{values[key]:>8.1f}" for key in RECALLS))
+        print(f"  {label:<42}" + "".join(f"{values[key]:>8.1f}" for key in RECALLS))
     print("\n  Is it the right event of the video that is hit? (%)")
-    print(f"  {'':<34}{'right':>8}{'chance':>8}{'none hit':>10}{'queries':>9}")
+    print(f"  {'':<42}{'right':>8}{'chance':>8}{'none hit':>10}{'queries':>9}")
     rows = {"all queries": right["right_event"]}
     rows |= {f"others differ only in {key}": value for key, value in right["differs_only_in"].items()}
     for label, value in rows.items():
         if value["count"]:
             print(
-                f"  {label:<34}{value['rate']:>8.1f}{value['chance']:>8.1f}{value['hit_none']:>10.1f}"
+                f"  {label:<42}{value['rate']:>8.1f}{value['chance']:>8.1f}{value['hit_none']:>10.1f}"
                 f"{value['count']:>9d}"
             )
     print()

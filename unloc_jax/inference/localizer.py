@@ -52,9 +52,16 @@ def load_model(checkpoint: Path) -> LoadedModel:
     """
     step_dir = find_checkpoint(checkpoint)
     config, facts = load_checkpoint(step_dir)
-    # The mesh of training may not fit the devices that are here; evaluation only splits videos.
-    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1))
-    mesh = make_mesh(config.mesh, jax.device_count())
+    # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
+    # at least one per device.
+    devices = jax.device_count()
+    batch_size = -(-config.evaluation.batch_size // devices) * devices
+    config = dataclasses.replace(
+        config,
+        mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1),
+        evaluation=dataclasses.replace(config.evaluation, batch_size=batch_size),
+    )
+    mesh = make_mesh(config.mesh, batch_size)
     task = make_task(config, facts["classes"])
     abstract = abstract_params(task)
     shardings = tree_shardings(abstract, mesh, config.mesh.strategy)

@@ -1,8 +1,8 @@
 """Orbax checkpoints that are enough by themselves: state, and the config and dataset facts that made it."""
 
 import contextlib
-import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,17 +189,18 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
 @contextlib.contextmanager
 def _naming_damage(step_dir: Path) -> Iterator[None]:
     """Turns what orbax and tensorstore raise on a bad checkpoint into one line."""
+    hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
-        # When one array cannot be read, the reads still under way report to an event loop that is gone.
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
-    hook, sys.unraisablehook = sys.unraisablehook, quiet
+    # When one array cannot be read, the reads still under way report, later, to an event loop that is gone.
+    sys.unraisablehook = quiet
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0].partition(" [tensorstore_spec")[0]
+        reason = re.split(r" \[tensorstore_spec|\. Truncating/padding", str(error).strip().splitlines()[0])[0]
         raise UserError(
             f"{step_dir} does not match the model of its config, or is damaged: {reason.rstrip('.')}. "
             f"{_older(step_dir)}"

@@ -27,8 +27,8 @@ from unloc_jax.tasks import make_task
 from unloc_jax.tasks.evaluation import find, to_device
 from unloc_jax.training.checkpoints import Checkpoints
 from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from unloc_jax.training.sharding import batch_sharding, make_mesh, tree_shardings
-from unloc_jax.training.state import TrainState, count_parameters, init_state
+from unloc_jax.training.sharding import batch_sharding, make_mesh
+from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
 from unloc_jax.training.step import loss_of_stage, make_train_step
 from unloc_jax.training.writers import MetricWriter, Progress
 
@@ -42,7 +42,7 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
       UserError: a config that does not fit the devices, the dataset or the workdir; a loss that is not finite.
     """
     mesh = make_mesh(config.mesh, config.batch_size)
-    make_mesh(config.mesh, config.evaluation.batch_size)
+    make_mesh(config.mesh, config.evaluation.batch_size, "evaluation.batch_size")
     task = make_task(config, dataset.facts.classes)
     optimizer, learning_rate = make_optimizer(config), learning_rate_schedule(config)
     validation = dataset.records("validation")
@@ -55,14 +55,13 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
         checkpoints.close()
         return {}
     (workdir / "config.json").write_text(config_lib.to_json(config))
-    state = init_state(task, optimizer, mesh)
-    shardings = tree_shardings(state, mesh, config.mesh.strategy)
+    abstract = abstract_state(task, optimizer, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
     if first_step:
-        abstract = jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings
-        )
         state = checkpoints.restore(abstract)
         _say(f"continuing from step {first_step} of {config.total_steps} in {workdir}")
+    else:
+        state = init_state(task, optimizer, mesh)
     _say(
         f"{config.task}: {count_parameters(state.params) / 1e6:.2f} M parameters, "
         f"{len(dataset.records('train'))} training videos, {len(validation)} validation videos, "

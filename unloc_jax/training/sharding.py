@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from unloc_jax.config import Config, MeshConfig
+from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 
 MESH_AXES = ("data", "context", "model")
@@ -28,8 +28,8 @@ STRATEGIES: dict[str, list[tuple[str, PartitionSpec]]] = {
 }
 
 
-def make_mesh(config: MeshConfig, batch_size: int) -> Mesh:
-    """The mesh of a config over all devices.
+def make_mesh(config: MeshConfig, batch_size: int, setting: str = "batch_size") -> Mesh:
+    """The mesh of a config over all devices, for batches of `batch_size` videos (named `setting` in errors).
 
     Raises:
       UserError: axes that do not multiply to the number of devices, a batch that `data` does not divide, or an
@@ -48,7 +48,7 @@ def make_mesh(config: MeshConfig, batch_size: int) -> Mesh:
         )
     if batch_size % sizes[0]:
         raise UserError(
-            f"config.batch_size = {batch_size} is not divisible by the data axis of {sizes[0]} devices. "
+            f"config.{setting} = {batch_size} is not divisible by the data axis of {sizes[0]} devices. "
             f"Use {max(batch_size // sizes[0], 1) * sizes[0]}."
         )
     # Auto axes: the compiler propagates shardings; make_mesh's default (Explicit) would make it our job.
@@ -84,9 +84,3 @@ def _place(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> Partition
     if shape[axis] % parts:
         return PartitionSpec()
     return PartitionSpec(*[spec[0] if i == axis else None for i in range(len(shape))])
-
-
-def check_shardable(config: Config) -> None:
-    """Fails before any work if the config's batch sizes do not fit the devices that are here."""
-    make_mesh(config.mesh, config.batch_size)
-    make_mesh(config.mesh, config.evaluation.batch_size)

@@ -42,15 +42,25 @@ def abstract_params(task: Task) -> Any:
     return jax.eval_shape(lambda: init_params(task, 0))
 
 
+def _create_state(task: Task, optimizer: optax.GradientTransformation) -> TrainState:
+    params = init_params(task, task.config.seed)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def abstract_state(task: Task, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state; nothing is compiled or computed."""
+    shapes = jax.eval_shape(lambda: _create_state(task, optimizer))
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        tree_shardings(shapes, mesh, task.config.mesh.strategy),
+    )
+
+
 def init_state(task: Task, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """A new state; no device ever holds more than its shard."""
-
-    def create() -> TrainState:
-        params = init_params(task, task.config.seed)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-    shardings = tree_shardings(jax.eval_shape(create), mesh, task.config.mesh.strategy)
-    return jax.jit(create, out_shardings=shardings)()
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, mesh))
+    return jax.jit(lambda: _create_state(task, optimizer), out_shardings=shardings)()
 
 
 def count_parameters(params: Any) -> int:

@@ -21,7 +21,10 @@ class MetricWriter:
         kept = []
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines(True) if _step_of(line) <= start_step]
-        self._path.write_text("".join(kept))
+        # Replaced at once: a kill in between must not take the history with it.
+        partial = self._path.with_suffix(".partial")
+        partial.write_text("".join(kept))
+        partial.replace(self._path)
         self._tensorboard = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None
         )
