@@ -187,7 +187,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from unloc_jax.inference.report import write_report
 
     prediction = Localizer(load_model(arguments.checkpoint))(arguments.video, arguments.text)
-    print(terminal_table(prediction, arguments.top_k))
+    print(terminal_table(prediction, min(arguments.top_k, 3)))
     for out in arguments.out:
         if out.suffix == ".json":
             out.write_text(json.dumps(to_json(prediction), indent=1, allow_nan=False) + "\n")

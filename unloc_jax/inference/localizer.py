@@ -136,12 +136,11 @@ class Localizer:
     def describe(self) -> dict[str, str]:
         """Facts about the model to show with its predictions."""
         config = self._model.task.config
+        step_dir = self._model.step_dir
         facts = {
-            "checkpoint": str(self._model.step_dir),
-            "step": self._model.step_dir.name,
-            "task": config.task.replace("_", " "),
-            "dataset": self._model.facts["name"],
-            "frames": f"{config.data.num_frames} of {config.data.crop_size}×{config.data.crop_size}",
+            "checkpoint": f"{step_dir.parents[1].name}, step {step_dir.name}",
+            "trained on": self._model.facts["name"],
+            "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         return facts | _measured(self._model.step_dir)
 
@@ -162,8 +161,8 @@ def _measured(step_dir: Path) -> dict[str, str]:
         )
         for attribute, value in metrics["right_event"]["differs_only_in"].items():
             if value["count"]:
-                facts[f"right event when only the {attribute} differs"] = (
-                    f"{value['rate']:.0f} % (by chance {value['chance']:.0f} %)"
+                facts[f"only {attribute} differs"] = (
+                    f"{value['rate']:.0f} % right (chance {value['chance']:.0f} %)"
                 )
     if "mAP" in metrics:
         facts |= {f"test {name}": f"{value:.1f} %" for name, value in metrics["mAP"].items() if ":" in name}
