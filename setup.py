@@ -35,7 +35,14 @@ setup(
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.15"],
+        "test": [
+            "instant-clip-tokenizer>=0.1",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "mypy>=1.15",
+        ],
     },
     entry_points={"console_scripts": ["unloc=unloc_jax.cli:main"]},
 )

@@ -81,10 +81,27 @@ def test_a_whole_number_is_a_float():
         ({"model": {"dtype": "float16"}}, r"must be auto, float32 or bfloat16, got 'float16'"),
         (
             {"model": {"pyramid": {"num_levels": 0}}},
-            r"config\.model\.pyramid\.num_levels must be greater than 0",
+            r"config\.model\.pyramid\.num_levels must be at least 1",
         ),
         ({"model": {"pyramid": {"regression_ranges": ((0, 4), (4, 9))}}}, r"has 2 ranges for num_levels = 4"),
-        ({"batch_size": 0}, r"config\.batch_size must be greater than 0, got 0"),
+        ({"mesh": {"strategy": "zero"}}, r"config\.mesh\.strategy must be one of dp, fsdp, got 'zero'"),
+        ({"model": {"text": {"num_heads": 0}}}, r"config\.model\.text\.num_heads must be at least 1, got 0"),
+        (
+            {"model": {"image": {"patch_size": 0}}},
+            r"config\.model\.image\.patch_size must be at least 1, got 0",
+        ),
+        (
+            {"model": {"text": {"max_tokens": 2}}},
+            r"config\.model\.text\.max_tokens must be at least 3, got 2",
+        ),
+        ({"model": {"pyramid": {"stride": 1}}}, r"config\.model\.pyramid\.stride must be at least 2, got 1"),
+        ({"train": {"learning_rate": float("nan")}}, r"config\.train\.learning_rate is not a number"),
+        (
+            {"evaluation": {"score_threshold": -0.1}},
+            r"config\.evaluation\.score_threshold must be at least 0",
+        ),
+        ({"loss": {"radius": -1.0}}, r"config\.loss\.radius must be at least 0"),
+        ({"batch_size": 0}, r"config\.batch_size must be at least 1, got 0"),
         (
             {"evaluation": {"soft_nms_sigma": 0.0}},
             r"config\.evaluation\.soft_nms_sigma must be greater than 0",

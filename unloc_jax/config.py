@@ -10,10 +10,11 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,37 @@ import ml_collections
 from unloc_jax.errors import UserError
 
 TASKS = ("moment_retrieval", "temporal_action_localization")
+STRATEGIES = ("dp", "fsdp")
+
+# The lowest possible value of a number, by the last part of its key; 0 where it is not listed.
+_LOWEST = {
+    "batch_size": 1,
+    "num_frames": 2,
+    "crop_size": 1,
+    "max_segments": 1,
+    "max_queries": 1,
+    "num_workers": 1,
+    "width": 1,
+    "num_layers": 1,
+    "num_heads": 1,
+    "mlp_dim": 1,
+    "patch_size": 1,
+    "temporal_kernel": 1,
+    "max_tokens": 3,  # start, one word, end
+    "num_levels": 1,
+    "stride": 2,
+    "kernel_size": 1,
+    "unroll": 1,
+    "every_steps": 1,
+    "log_every_steps": 1,
+    "max_detections": 1,
+    "keep": 1,
+    "data": -1,
+    "context": -1,
+    "model": -1,
+    "relevance_bias": -math.inf,
+    "offsets_bias": -math.inf,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,16 +249,17 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     if not source.exists():
         raise UserError(f"--config: there is no file {file}. The project's own are in configs/.")
     spec = importlib.util.spec_from_file_location(f"config_{source.stem}", source)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None or not source.is_file():
+        raise UserError(f"--config={path}: must be a Python file with a function get_config().")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
         values = module.get_config(argument) if argument else module.get_config()
+        values = ml_collections.ConfigDict(values).to_dict()
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}") from error
-    values = ml_collections.ConfigDict(values).to_dict()
     for override in overrides:
         _set(values, override)
     return from_mapping(values)
@@ -311,26 +344,19 @@ def _check_values(config: Config) -> None:
         near = difflib.get_close_matches(config.task, TASKS, n=1, cutoff=0.3)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(TASKS)}."
         raise UserError(f"config.task = {config.task!r} is not a task. {hint}")
-    positive = {
-        "batch_size": config.batch_size,
-        "train.steps": config.train.steps,
-        "data.num_frames": config.data.num_frames,
-        "data.crop_size": config.data.crop_size,
-        "data.max_segments": config.data.max_segments,
-        "data.max_queries": config.data.max_queries,
-        "evaluation.batch_size": config.evaluation.batch_size,
-        "evaluation.every_steps": config.evaluation.every_steps,
-        "evaluation.max_detections": config.evaluation.max_detections,
-        "evaluation.soft_nms_sigma": config.evaluation.soft_nms_sigma,
-        "checkpoint.every_steps": config.checkpoint.every_steps,
-        "checkpoint.keep": config.checkpoint.keep,
-        "log_every_steps": config.log_every_steps,
-        "model.pyramid.num_levels": config.model.pyramid.num_levels,
-        "model.pyramid.stride": config.model.pyramid.stride,
-    }
-    for key, value in positive.items():
-        if value <= 0:
-            raise UserError(f"config.{key} must be greater than 0, got {value}.")
+    for key, value in _numbers(config):
+        if math.isnan(value):
+            raise UserError(f"config.{key} is not a number.")
+        low = _LOWEST.get(key.split(".")[-1], 0)
+        if value < low:
+            raise UserError(f"config.{key} must be at least {low}, got {value}.")
+    if config.evaluation.soft_nms_sigma == 0:
+        raise UserError("config.evaluation.soft_nms_sigma must be greater than 0.")
+    for low, high in config.model.pyramid.regression_ranges:
+        if not 0 <= low < high:
+            raise UserError(
+                f"config.model.pyramid.regression_ranges: ({low}, {high}) is no range; give low < high."
+            )
     image = config.model.image
     if config.data.crop_size % image.patch_size:
         lower = max(config.data.crop_size // image.patch_size, 1) * image.patch_size
@@ -348,6 +374,10 @@ def _check_values(config: Config) -> None:
             )
     if config.model.dtype not in ("auto", "float32", "bfloat16"):
         raise UserError(f"config.model.dtype must be auto, float32 or bfloat16, got {config.model.dtype!r}.")
+    if config.mesh.strategy not in STRATEGIES:
+        raise UserError(
+            f"config.mesh.strategy must be one of {', '.join(STRATEGIES)}, got {config.mesh.strategy!r}."
+        )
     for stage in ("pretrain", "train"):
         value = getattr(config, stage)
         if value.warmup_steps > value.steps:
@@ -358,6 +388,16 @@ def _check_values(config: Config) -> None:
     from unloc_jax.model.unloc import pyramid_geometry
 
     pyramid_geometry(config.model, config.data.num_frames)
+
+
+def _numbers(group: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """(key, value) of every number of a config."""
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{field.name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + field.name, value
 
 
 def missing_data_dir(config: Config) -> UserError:

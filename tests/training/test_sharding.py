@@ -54,7 +54,6 @@ def eight_devices(monkeypatch):
         ({"data": 16}, 16, r"does not fit 8 devices"),
         ({"data": 0}, 8, r"does not fit 8 devices"),
         ({"data": -1, "context": -1}, 8, r"does not fit 8 devices"),
-        ({"strategy": "zero"}, 8, r"config\.mesh\.strategy = 'zero'; known are dp, fsdp"),
     ],
 )
 def test_meshes_that_do_not_fit(eight_devices, change, batch_size, message):

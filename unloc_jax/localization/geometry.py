@@ -34,10 +34,11 @@ class PyramidGeometry:
     def __post_init__(self):
         if self.num_frames % self.stride ** (self.num_levels - 1):
             multiple = self.stride ** (self.num_levels - 1)
+            lower = max(self.num_frames // multiple, 1) * multiple
             raise UserError(
                 f"data.num_frames = {self.num_frames} is not divisible by {multiple}, the stride of the coarsest of "
-                f"model.pyramid.num_levels = {self.num_levels} levels. Use {self.num_frames // multiple * multiple} or "
-                f"{(self.num_frames // multiple + 1) * multiple} frames, or fewer levels."
+                f"model.pyramid.num_levels = {self.num_levels} levels. Use {lower} or {lower + multiple} frames, "
+                "or fewer levels."
             )
         if len(self.regression_ranges) != self.num_levels:
             raise UserError(

@@ -32,13 +32,10 @@ def make_mesh(config: MeshConfig, batch_size: int, setting: str = "batch_size") 
     """The mesh of a config over all devices, for batches of `batch_size` videos (named `setting` in errors).
 
     Raises:
-      UserError: axes that do not multiply to the number of devices, a batch that `data` does not divide, or an
-        unknown strategy.
+      UserError: axes that do not multiply to the number of devices, or a batch that `data` does not divide.
     """
     devices = jax.device_count()
     sizes = [config.data, config.context, config.model]
-    if config.strategy not in STRATEGIES:
-        raise UserError(f"config.mesh.strategy = {config.strategy!r}; known are {', '.join(STRATEGIES)}.")
     known = int(np.prod([size for size in sizes if size > 0]))
     sizes = [devices // known if size == -1 else size for size in sizes]
     if int(np.prod(sizes)) != devices or min(sizes) < 1:

@@ -20,7 +20,8 @@ class MetricWriter:
         self._path = workdir / "metrics.jsonl"
         kept = []
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines(True) if _step_of(line) <= start_step]
+            lines = self._path.read_text().splitlines()
+            kept = [line + "\n" for line in lines if _step_of(line) <= start_step]
         # Replaced at once: a kill in between must not take the history with it.
         partial = self._path.with_suffix(".partial")
         partial.write_text("".join(kept))
