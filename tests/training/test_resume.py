@@ -1,0 +1,142 @@
+"""A run that is killed and started again ends like one that was not: real processes, real SIGKILL."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from tests.tiny_runs import child_environment, command_of, metric_lines
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Sharding info not provided")]
+
+STEPS, EVERY = 30, 6
+START_S = 120  # a loaded machine is slow to import and compile
+
+
+def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
+    return command_of(
+        "train", f"--config={config_file}", f"--workdir={workdir}", f"--config.data.dir={dataset}",
+        "--config.pretrain.steps=8", f"--config.train.steps={STEPS - 8}", "--config.evaluation.every_steps=10",
+        f"--config.checkpoint.every_steps={EVERY}", "--config.checkpoint.keep=2",
+    )  # fmt: skip
+
+
+def _finish(command: list[str]) -> str:
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def _kill_when(command: list[str], happened: Callable[[], bool], may_finish: bool = False) -> None:
+    """Starts the command and kills it the moment that something has happened."""
+    child = subprocess.Popen(
+        command, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + START_S
+        while not happened():
+            if child.poll() == 0 and may_finish:
+                return
+            assert child.poll() is None, child.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+
+
+def _saved(workdir: Path) -> list[int]:
+    """Steps of the finished checkpoints; unfinished ones have longer names."""
+    return sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
+
+
+def _steps(workdir: Path) -> list[int]:
+    try:
+        return [line["step"] for line in metric_lines(workdir)]
+    except (OSError, ValueError):  # not there yet, or half a line
+        return []
+
+
+def _arrays(workdir: Path) -> dict[str, np.ndarray]:
+    """Everything in the last checkpoint's state: parameters, optimizer state, step."""
+    state = workdir / "checkpoints" / str(STEPS) / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore(state)
+    return {
+        jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config_file, captions_dataset) -> Path:
+    workdir = config_file.parent / "uninterrupted"
+    _finish(_command(config_file, captions_dataset, workdir))
+    return workdir
+
+
+def _assert_same_run(workdir: Path, uninterrupted: Path) -> None:
+    found, expected = _arrays(workdir), _arrays(uninterrupted)
+    assert found.keys() == expected.keys()
+    assert {name.split("']")[0][2:] for name in found} == {"step", "params", "opt_state"}
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    assert _saved(workdir) == _saved(uninterrupted)
+    # Each step was logged once, with the same numbers (apart from the clock's).
+    clock = {"videos_per_s", "steps_per_s"}
+    lines, expected_lines = (
+        [{k: v for k, v in line.items() if k not in clock} for line in metric_lines(w)]
+        for w in (workdir, uninterrupted)
+    )
+    assert lines == expected_lines
+
+
+def test_killed_and_started_again(uninterrupted, config_file, captions_dataset, tmp_path):
+    command = _command(config_file, captions_dataset, tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+
+    # The moment the first checkpoint has got its name.
+    _kill_when(command, lambda: bool(_saved(tmp_path)))
+    assert max(_steps(tmp_path)) < STEPS
+    # Between two checkpoints, inside the second stage.
+    reached = max(_saved(tmp_path)) + EVERY + EVERY // 2
+    _kill_when(command, lambda: reached in _steps(tmp_path))
+    # While a checkpoint is being written, under a name that says so. Names of kills before this one do not count.
+    old = set(checkpoints.iterdir())
+    _kill_when(command, lambda: any("tmp" in p.name for p in set(checkpoints.iterdir()) - old))
+
+    said = _finish(command)
+    assert "continuing from step" in said and "Traceback" not in said
+    _assert_same_run(tmp_path, uninterrupted)
+    assert all(p.name.isdigit() for p in checkpoints.iterdir())  # nothing half-written stays
+
+
+def test_killed_at_random_moments(uninterrupted, config_file, captions_dataset, tmp_path):
+    command = _command(config_file, captions_dataset, tmp_path)
+    for moment_s in np.random.default_rng().uniform(0, 1.0, 2):
+        print(f"killed {moment_s} s after its first step")  # shown if the test fails
+        known, began_at = _steps(tmp_path), []
+
+        def due(moment_s=moment_s, known=known, began_at=began_at) -> bool:
+            """`moment_s` after this process has done its first step."""
+            if not began_at and _steps(tmp_path) not in ([], known):
+                began_at.append(time.monotonic())
+            return bool(began_at) and time.monotonic() - began_at[0] > moment_s
+
+        _kill_when(command, due, may_finish=True)
+    _finish(command)
+    _assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_finished_run_is_left_alone(uninterrupted, config_file, captions_dataset):
+    files = lambda: {p: p.stat().st_mtime_ns for p in uninterrupted.rglob("*") if p.is_file()}
+    before = files()
+    said = _finish(_command(config_file, captions_dataset, uninterrupted))
+    assert said.splitlines()[-1] == f"nothing to do: {uninterrupted} is trained ({STEPS} steps)"
+    assert files() == before
