@@ -14,8 +14,8 @@ def get_config() -> ml_collections.ConfigDict:
         "dir": "quickstart/activitynet_captions",
         "num_frames": 32,
         "crop_size": 32,
-        "max_segments": 6,
-        "max_queries": 6,
+        "max_segments": 5,
+        "max_queries": 5,
         "mirror": True,
     }
     config.model = {

@@ -26,7 +26,7 @@ from data_pipelines.synthetic.scene import MOTIONS, SHAPES, Scene, make_scene
 from unloc_jax.errors import UserError
 
 # Changes whenever the same arguments would make other videos, so that no folder mixes two recipes.
-RECIPE = 3
+RECIPE = 4
 
 _SPLITS = ("train", "val", "test")
 _CAPTIONS = {split: f"captions_{split}.json" for split in _SPLITS}

@@ -56,23 +56,22 @@ class Scene:
 
 
 def make_scene(rng: np.random.Generator, fps: int) -> Scene:
-    """Draws a video: 4 to 6 events with captions and 1 or 2 distractors.
+    """Draws a video: 4 or 5 events with captions and a distractor.
 
     Every (color, shape, motion) occurs at most once, so each caption has exactly one right segment. The
     first captioned event has one rival that differs only in the motion and one that differs only in the
     object; the others are of other objects. Half of the distractors share the object or the motion with an
-    event that has a caption.
+    event that has a caption. More events would leave no room for the long ones.
     """
     num_frames = round(rng.uniform(*DURATION_RANGE_S) * fps)
     duration_cs = 100 * num_frames // fps
-    num_queries, num_distractors = int(rng.integers(4, 7)), int(rng.integers(1, 3))
+    num_queries = int(rng.integers(4, 6))
 
     # In random order, because the spans are ordered by length.
     queries = _query_actions(rng, num_queries)
     actions: list[Action] = [queries[int(i)] for i in rng.permutation(num_queries)]
-    for _ in range(num_distractors):
-        actions.append(_distractor_action(rng, actions, queries))
-    spans = _spans_cs(rng, duration_cs, num_queries, num_distractors)
+    actions.append(_distractor_action(rng, actions, queries))
+    spans = _spans_cs(rng, duration_cs, num_queries)
 
     # Later events are drawn over earlier ones, so a short event is seldom behind a long one.
     order = sorted(range(len(spans)), key=lambda i: spans[i])
@@ -135,13 +134,11 @@ def _similar_object(rng: np.random.Generator, color: str, shape: str) -> tuple[s
     )
 
 
-def _spans_cs(
-    rng: np.random.Generator, duration_cs: int, num_queries: int, num_distractors: int
-) -> list[tuple[int, int]]:
-    """Start and end of every event in hundredths of a second, queries first."""
+def _spans_cs(rng: np.random.Generator, duration_cs: int, num_queries: int) -> list[tuple[int, int]]:
+    """Start and end of every event in hundredths of a second, queries first, then the distractor."""
     shortest = 100 * SHORTEST_EVENT_S
     while True:
-        draws = rng.random(num_queries + num_distractors)
+        draws = rng.random(num_queries + 1)
         lengths = [round(n) for n in shortest * (LONGEST_EVENT * duration_cs / shortest) ** draws]
         # The longest find room first; otherwise videos with several long events would seldom succeed.
         lengths[:num_queries] = sorted(lengths[:num_queries], reverse=True)

@@ -16,7 +16,7 @@ from data_pipelines.synthetic.render import RGB
 from data_pipelines.synthetic.scene import make_scene
 from unloc_jax.errors import UserError
 
-TINY = {"num_train": 4, "num_val": 1, "num_test": 1}
+TINY = {"num_train": 9, "num_val": 1, "num_test": 1}
 FPS = 10
 
 
@@ -60,11 +60,11 @@ def contents(out):
 
 
 def test_a_video_has_the_stated_number_of_events_and_length(scenes):
-    assert {len(queries_of(scene)) for scene in scenes} == {4, 5, 6}
-    assert {len(scene.events) - len(queries_of(scene)) for scene in scenes} == {1, 2, 3}
+    assert {len(queries_of(scene)) for scene in scenes} == {4, 5}
+    assert {len(scene.events) - len(queries_of(scene)) for scene in scenes} == {1}
     durations_s = [scene.duration_s for scene in scenes]
     assert 10 <= min(durations_s) < 11
-    assert 23 < max(durations_s) <= 24
+    assert 19 < max(durations_s) <= 20
     for scene in scenes:
         assert scene.num_frames == pytest.approx(FPS * scene.duration_s)
         for event in scene.events:
@@ -86,16 +86,15 @@ def test_rivals_differ_only_by_motion_or_only_by_object(scenes):
             others = [event for event in queries_of(scene) if event is not query]
             same_object = [e for e in others if (e.color, e.shape) == (query.color, query.shape)]
             same_motion = [e for e in others if e.motion == query.motion]
-            assert same_object or same_motion
             with_both += bool(same_object and same_motion)
             for rival in same_motion:
                 only[(rival.color != query.color, rival.shape != query.shape)] += 1
-        assert with_both >= 4
+        assert with_both >= 1
     assert set(only) == {(True, False), (False, True), (True, True)}
     assert min(only.values()) > 0.15 * only.total()
 
 
-def test_distractors_overlap_a_query_and_most_are_rivals(scenes):
+def test_distractors_overlap_a_query_and_many_are_rivals(scenes):
     rivals = total = 0
     for scene in scenes:
         for distractor in scene.events:
@@ -112,7 +111,7 @@ def test_distractors_overlap_a_query_and_most_are_rivals(scenes):
                 (q.color, q.shape) == (distractor.color, distractor.shape) or q.motion == distractor.motion
                 for q in queries_of(scene)
             )
-    assert 0.75 < rivals / total < 0.999
+    assert 0.5 < rivals / total < 0.95
 
 
 def test_lengths_are_about_log_uniform(scenes):
@@ -127,14 +126,14 @@ def test_lengths_are_about_log_uniform(scenes):
     assert distance < 0.06
 
 
-def test_at_most_three_objects_at_once_and_frames_are_those_within_the_event(scenes):
+def test_at_most_two_objects_at_once_and_frames_are_those_within_the_event(scenes):
     for scene in scenes:
         visible = [
             [k for k in range(scene.num_frames) if event.start_cs <= 10 * k < event.end_cs]
             for event in scene.events
         ]
         assert [list(event.path.frames) for event in scene.events] == visible
-        assert max(collections.Counter(itertools.chain(*visible)).values()) <= 3
+        assert max(collections.Counter(itertools.chain(*visible)).values()) <= 2
 
 
 def test_motions_are_clearly_visible_and_stay_inside_the_frame(scenes):
@@ -145,7 +144,7 @@ def test_motions_are_clearly_visible_and_stay_inside_the_frame(scenes):
             assert all(pose.diameter / 2 <= c <= 1 - pose.diameter / 2 for c in (pose.x, pose.y))
         moved = np.array([last.x - first.x, last.y - first.y])
         if event.motion in direction:
-            assert first.diameter == last.diameter and 0.22 <= first.diameter <= 0.34
+            assert first.diameter == last.diameter and 0.28 <= first.diameter <= 0.38
             distance = moved @ direction[event.motion]
             assert distance >= 0.35 and np.abs(moved).sum() == pytest.approx(distance)
         else:
