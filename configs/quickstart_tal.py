@@ -13,7 +13,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.task = "temporal_action_localization"
     config.data.dir = "quickstart/activitynet"
     config.data.max_segments = 6
-    config.data.max_queries = 1
-    config.batch_size = 8  # 18 classes per video instead of up to 5 queries
     config.model.head.relevance_bias = -3.0  # most (video, class) pairs are negative
     return config

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data_pipelines.synthetic import language
 from data_pipelines.synthetic.render import render_frames
-from data_pipelines.synthetic.scene import MOTIONS, SHAPES, Scene, make_scene
+from data_pipelines.synthetic.scene import Scene, make_scene
 from unloc_jax.errors import UserError
 
 # Changes whenever the same arguments would make other videos, so that no folder mixes two recipes.
@@ -65,7 +65,7 @@ def synthesize(
       OUT/annotations/captions_{train,val,test}.json  format of ActivityNet Captions, and per sentence
                                                   "attributes": {"object": "red circle", "motion": "left"}
       OUT/annotations/activities.json             format of ActivityNet 1.3: every event, also those
-                                                  without a caption, labelled like "circle moves left"
+                                                  without a caption, labelled like "moves left"
       OUT/synthetic.json                          arguments and summary; written last
 
     The same arguments give the same files, however many processes work. A finished folder is reused, an
@@ -210,7 +210,7 @@ def _write_annotations(folder: Path, jobs: list[_Job], scenes: list[Scene]) -> N
             "annotations": [
                 {
                     "segment": [event.start_cs / 100, event.end_cs / 100],
-                    "label": language.class_label(event.shape, event.motion),
+                    "label": language.CLASS_LABELS[event.motion],
                 }
                 for event in scene.events
             ],
@@ -224,10 +224,9 @@ def _write_annotations(folder: Path, jobs: list[_Job], scenes: list[Scene]) -> N
 @functools.cache
 def _taxonomy() -> list[dict[str, Any]]:
     root = {"nodeId": 0, "nodeName": "Root", "parentId": None, "parentName": None}
-    labels = [language.class_label(shape, motion) for shape in SHAPES for motion in MOTIONS]
     return [root] + [
         {"nodeId": i, "nodeName": label, "parentId": 0, "parentName": "Root"}
-        for i, label in enumerate(labels, start=1)
+        for i, label in enumerate(language.CLASS_LABELS.values(), start=1)
     ]
 
 

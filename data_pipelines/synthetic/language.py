@@ -29,7 +29,8 @@ MOTION_WORDS = {
     "shrink": ("shrinks", "gets smaller", "becomes smaller", "contracts"),
 }
 
-_LABEL_VERBS = {
+# The kinds of events, whatever object does it: the classes of action localisation.
+CLASS_LABELS = {
     "left": "moves left",
     "right": "moves right",
     "up": "moves up",
@@ -45,11 +46,6 @@ def sentence(color: str, shape: str, motion: str, rng: np.random.Generator) -> s
     if article == "a" and color[0] in "aeiou":
         article = "an"
     return f"{article} {color} {_choice(SHAPE_WORDS[shape], rng)} {_choice(MOTION_WORDS[motion], rng)}"
-
-
-def class_label(shape: str, motion: str) -> str:
-    """The kind of an event, such as "circle moves left"; one of 18."""
-    return f"{shape} {_LABEL_VERBS[motion]}"
 
 
 def _choice(options: tuple[str, ...], rng: np.random.Generator) -> str:
