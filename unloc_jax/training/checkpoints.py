@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
             ),
         )
         for path, leaf in jax.tree_util.tree_leaves_with_path(restored["params"]):
-            if not isinstance(leaf, jax.Array):
+            if isinstance(leaf, jax.ShapeDtypeStruct):
                 raise ValueError(f"it lacks {jax.tree_util.keystr(path, simple=True, separator='.')}")
     return restored["params"]
 
@@ -197,6 +198,7 @@ def _naming_damage(step_dir: Path) -> Iterator[None]:
 
     # When one array cannot be read, the reads still under way report, later, to an event loop that is gone.
     sys.unraisablehook = quiet
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
