@@ -175,7 +175,7 @@ def test_annotations_say_what_the_formats_ask_for(dataset):
     out, _ = dataset
     activities = json.loads((out / "annotations/activities.json").read_text())
     leaves = {node["nodeName"] for node in activities["taxonomy"] if node["parentId"] is not None}
-    assert len(leaves) == 6 and {"circle moves left", "square grows"} <= leaves
+    assert len(leaves) == 6 and {"moves left", "grows"} <= leaves
     captions = captions_of(out)
     assert captions.keys() == activities["database"].keys() == {p.stem for p in out.glob("videos/*.mp4")}
     subsets = collections.Counter(video["subset"] for video in activities["database"].values())
