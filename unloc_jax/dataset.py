@@ -13,7 +13,7 @@ class DatasetFacts:
     """Facts that travel with a checkpoint, so that it can be used without its dataset.
 
     Attributes:
-      name: the dataset's name.
+      name: the annotation format it was built from, such as "activitynet_captions".
       fps, short_side: how frames were stored: a new video is decoded the same way.
       classes: the vocabulary, [] for datasets of queries.
       words: every word of the training texts, sorted; other words mean nothing to a model trained from scratch.

@@ -62,7 +62,8 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
         content = "".join(json.dumps(line) + "\n" for line in lines)
     metrics = {
         "checkpoint": str(model.step_dir),
-        "dataset": dataset.facts.name,
+        "data": model.task.config.data.dir,
+        "annotation_format": dataset.facts.name,
         "split": split,
         "videos": len(records),
     } | metrics
@@ -104,7 +105,9 @@ def _evaluate_vocabulary(
     """Action localisation: mAP, and predictions in ActivityNet's submission format."""
     found = _find(model, dataset, split, model.task.evaluation_texts(records))
     scores = model.task.score(records, found)
-    print(f"\n{dataset.facts.name}, {split}: {len(records)} videos, {len(model.task.classes)} classes")
+    print(
+        f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, {len(model.task.classes)} classes"
+    )
     for average in (key for key in scores if ":" in key):
         low, high = average.removeprefix("mAP@").split(":")
         step = 0.1 if low == "0.30" else 0.05
@@ -168,7 +171,7 @@ def _evaluate_queries(
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
     attributes = [attribute for record in records for attribute in record.attributes]
     right = right_event_rates(top1, ground_truth, video, attributes)
-    _print_queries(dataset.facts.name, split, len(records), len(queries), results, right)
+    _print_queries(model.task.config.data.dir, split, len(records), len(queries), results, right)
     confidences = [scores for of_video in found.scores for scores in of_video]
     lines = [
         {

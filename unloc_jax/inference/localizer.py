@@ -139,7 +139,7 @@ class Localizer:
         step_dir = self._model.step_dir
         facts = {
             "checkpoint": f"{step_dir.parents[1].name}, step {step_dir.name}",
-            "trained on": self._model.facts["name"],
+            "trained on": config.data.dir,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         return facts | _measured(self._model.step_dir)
