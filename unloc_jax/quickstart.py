@@ -35,10 +35,11 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
     def step(*words: object) -> None:
         command = [str(word) for word in words]
         print(f"\n$ unloc {shlex.join(command)}", flush=True)
+        begun = time.monotonic()
         if run(command):
-            raise UserError(
-                f"the quickstart stopped at `unloc {' '.join(command[:2])}`; the reason is above."
-            )
+            words_of_command = " ".join(command[:2])
+            raise UserError(f"the quickstart stopped at `unloc {words_of_command}`; the reason is above.")
+        print(f"({_minutes(time.monotonic() - begun)})", flush=True)
 
     step("data", "synthesize", "--out", raw)
     step(
@@ -52,10 +53,13 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
         "predict", f"--checkpoint={trained}", f"--video={raw / 'videos' / video}",
         *(f"--text={text}" for text in texts if task == "moment_retrieval"), f"--out={report}",
     )  # fmt: skip
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    print(
-        f"\nDone in {minutes} min {seconds} s. Open {report.resolve()} in a browser: the video was never trained on."
-    )
+    print(f"\nDone in {_minutes(time.monotonic() - started)}. Open {report.resolve()} in a browser:")
+    print("the page shows a video that was never trained on.")
+
+
+def _minutes(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _example(raw: Path) -> tuple[str, list[str]]:
