@@ -36,7 +36,7 @@ setup(
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],
         "test": [
-            "instant-clip-tokenizer>=0.1",
+            'instant-clip-tokenizer>=0.1; python_version < "3.13"',
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
