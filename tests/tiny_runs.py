@@ -79,10 +79,12 @@ def command_of(*words: object) -> list[str]:
     return [sys.executable, "-m", "unloc_jax.cli", *map(str, words)]
 
 
-def child_environment(devices: int = 1) -> dict[str, str]:
-    """The repository on the path; compiled programs are shared, because compiling is most of a tiny run."""
+def child_environment(devices: int = 1, *, optimized: bool = False) -> dict[str, str]:
+    """The repository on the path. Compiling is most of a tiny run: programs are shared between processes, and
+    compiled without most optimisations, as in this process, unless that is what is tested."""
     return os.environ | {
         "PYTHONPATH": str(REPOSITORY),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(not optimized),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",

@@ -1,5 +1,6 @@
 """A run that is killed and started again ends like one that was not: real processes, real SIGKILL."""
 
+import re
 import signal
 import subprocess
 import time
@@ -28,7 +29,9 @@ def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
 
 
 def _finish(command: list[str]) -> str:
-    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, env=child_environment(optimized=True), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -36,7 +39,7 @@ def _finish(command: list[str]) -> str:
 def _kill_when(command: list[str], happened: Callable[[], bool], may_finish: bool = False) -> None:
     """Starts the command and kills it the moment that something has happened."""
     child = subprocess.Popen(
-        command, env=child_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, env=child_environment(optimized=True), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         deadline = time.monotonic() + START_S
@@ -76,9 +79,25 @@ def _arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(config_file, captions_dataset) -> Path:
+    """The workdir of a run that nobody disturbed; said.txt beside it holds what it printed."""
     workdir = config_file.parent / "uninterrupted"
-    _finish(_command(config_file, captions_dataset, workdir))
+    said = _finish(_command(config_file, captions_dataset, workdir))
+    workdir.with_name("said.txt").write_text(said)
     return workdir
+
+
+def test_what_a_user_reads(uninterrupted):
+    """Progress with loss, speed and time left, and no library's notices."""
+    number = r"-?\d+\.\d+"
+    allowed = (
+        r"moment_retrieval: 0\.\d\d M parameters, 6 training videos, 2 validation videos, 1 × .*",
+        rf"(pretrain|train) step compiled in {number} s",
+        rf"(pretrain|train   ) step +\d+/{STEPS}  .*loss {number}.*  +{number} videos/s  \d+:\d\d left",
+        rf"validation at step (18|28|30): R1@0\.3 {number}  .*mIoU {number}",
+    )
+    lines = uninterrupted.with_name("said.txt").read_text().splitlines()
+    assert [line for line in lines if not any(re.fullmatch(pattern, line) for pattern in allowed)] == []
+    assert len(lines) == 1 + 2 + STEPS + 3
 
 
 def _assert_same_run(workdir: Path, uninterrupted: Path) -> None:
