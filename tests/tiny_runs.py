@@ -172,12 +172,8 @@ def trained(config_file, captions_dataset) -> Path:
 def trained_on_classes(config_file, activities_dataset) -> Path:
     """The workdir of a finished action-localisation run. Do not write into it: copy it."""
     workdir = config_file.parent / "trained_on_classes"
-    words = [
-        "train",
-        f"--config={config_file}",
-        f"--workdir={workdir}",
-        f"--config.data.dir={activities_dataset}",
-    ]
-    assert main([*words, "--config.task=temporal_action_localization", "--config.pretrain.steps=0",
-                 "--config.train.steps=3", "--config.train.warmup_steps=1"]) == 0  # fmt: skip
+    words = ["train", f"--config={config_file}", f"--workdir={workdir}"]
+    words += [f"--config.data.dir={activities_dataset}", "--config.task=temporal_action_localization"]
+    words += ["--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", "--config.train.steps=3"]
+    assert main(words) == 0
     return workdir

@@ -165,6 +165,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         config = dataclasses.replace(
             config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir))
         )
+        model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
     if not Path(config.data.dir).is_dir():
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
     out = arguments.out or model.step_dir.parents[1] / "evaluation" / arguments.split
