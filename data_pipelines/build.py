@@ -248,6 +248,8 @@ def _print_summary(
             f"{row['megabytes']:>10.1f}"
         )
     print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments")
+    for file, split in parsed.file_splits:
+        print(f"  {file.name} → {split}")
     print(f"built in {seconds:.1f} s")
     for title, problems in (("annotations", parsed.problems), ("videos", video_problems)):
         print(f"problems in the {title}:" + (f"\n{problems.table()}" if problems.counts else " none"))

@@ -22,12 +22,13 @@ def parse_activitynet_captions(files: list[Path]) -> ParsedAnnotations:
     """Reads ActivityNet Captions files; the texts are per-video queries, so `classes` is None.
 
     Raises:
-      UserError: a file is missing, is not JSON, has another layout, or its name does not tell the split.
+      UserError: a file is missing, is not JSON, has another layout, or its name does not tell one split.
     """
     parsed = ParsedAnnotations(records=[], problems=Problems(), classes=None)
     seen: dict[str, str] = {}
     for path in files:
         split = split_of_file(path)
+        parsed.file_splits.append((path, split))
         videos = read_json(path, parsed.problems)
         if not isinstance(videos, dict):
             raise UserError(

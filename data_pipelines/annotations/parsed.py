@@ -1,6 +1,7 @@
 """ParsedAnnotations: what every parser returns."""
 
 import dataclasses
+from pathlib import Path
 
 from data_pipelines.annotations.problems import Problems
 from unloc_jax.records import VideoRecord
@@ -16,6 +17,7 @@ class ParsedAnnotations:
       classes: the class names in alphabetical order; None if texts are per-video queries.
       num_videos: videos in the files, unusable ones included.
       num_segments: segments in the files, unusable ones included.
+      file_splits: (file, split) where the file name tells the split.
     """
 
     records: list[VideoRecord]
@@ -23,3 +25,4 @@ class ParsedAnnotations:
     classes: list[str] | None
     num_videos: int = 0
     num_segments: int = 0
+    file_splits: list[tuple[Path, str]] = dataclasses.field(default_factory=list)

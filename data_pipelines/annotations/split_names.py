@@ -1,5 +1,6 @@
 """The names that datasets give to their splits, and ours."""
 
+import re
 from pathlib import Path
 
 from unloc_jax.errors import UserError
@@ -15,6 +16,8 @@ _OURS = {
     "test": "test",
     "testing": "test",
 }
+# "TRAIN", "Val", "test": capitals up to the one that begins the next word, or letters up to the next capital.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def split_of_subset(subset: object) -> str | None:
@@ -23,15 +26,20 @@ def split_of_subset(subset: object) -> str | None:
 
 
 def split_of_file(path: Path) -> str:
-    """The split that a file name tells: the first of "train", "val", "test" that it contains.
+    """The split that a file name tells: the one whose name (train, val, test, …) is a whole word in it.
+
+    Words end at anything but a letter and at a capital ("val_1", "train2", "captionsVal"), so that neither
+    "moment_retrieval_test" nor "constraints_val" tells two splits.
 
     Raises:
-      UserError: the name contains none of them.
+      UserError: the name tells no split, or several.
     """
-    for part in ("train", "val", "test"):
-        if part in path.stem.lower():
-            return _OURS[part]
+    words = [word.lower() for word in _WORD.findall(path.stem)]
+    splits = sorted({_OURS[word] for word in words if word in _OURS})
+    if len(splits) == 1:
+        return splits[0]
+    found = f"it tells several ({', '.join(splits)})" if splits else "it tells none"
     raise UserError(
-        f"{path}: the file name must tell the split, because the file does not: "
-        "rename it so that it contains train, val or test."
+        f"{path}: the file name must tell the split, because the file does not, but {found}: rename it so that "
+        "exactly one of train, val and test is a word of its name, such as captions_val.json."
     )

@@ -60,6 +60,16 @@ def test_captions_become_records(tmp_path):
         ("captions_val.json", "validation"),
         ("Val_1.json", "validation"),
         ("test.json", "test"),
+        ("captions-train2.json", "train"),
+        ("val1.json", "validation"),
+        ("captionsVal.json", "validation"),
+        ("ANetTESTCaptions.json", "test"),
+        ("VALIDATION.json", "validation"),
+        ("moment_retrieval_test.json", "test"),
+        ("eval_test.json", "test"),
+        ("interval_test.json", "test"),
+        ("constraints_val.json", "validation"),
+        ("train_training.json", "train"),
     ],
 )
 def test_split_is_in_the_file_name(tmp_path, name, split):
@@ -69,9 +79,18 @@ def test_split_is_in_the_file_name(tmp_path, name, split):
     )
 
 
-def test_file_name_without_split(tmp_path):
-    with pytest.raises(UserError, match=r"all\.json.*must tell the split"):
-        parse("activitynet_captions", [_captions(tmp_path, {}, "all.json")])
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("all.json", "none"),
+        ("retrieval.json", "none"),
+        ("trainval.json", "none"),
+        ("val_test.json", r"several \(test, validation\)"),
+    ],
+)
+def test_file_name_without_one_split(tmp_path, name, found):
+    with pytest.raises(UserError, match=rf"{name}: .* must tell the split, .* tells {found}: rename it"):
+        parse("activitynet_captions", [_captions(tmp_path, {}, name)])
 
 
 @pytest.mark.parametrize(

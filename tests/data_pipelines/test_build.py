@@ -156,7 +156,7 @@ def test_build_info_and_summary(built):
     }
     jpeg_bytes = sum(len(f) for r in iterate_records(find_dataset(out), "train", True) for f in r.frames)
     assert train["megabytes"] == pytest.approx(jpeg_bytes / 1e6)
-    assert "7 videos, 14 segments" in printed
+    assert "7 videos, 14 segments\n  train.json → train\n  val_1.json → validation\n" in printed
     row = next(line for line in printed.splitlines() if line.startswith("train"))
     assert row.split()[1:5] == ["3", "6", "4", "60"]
 
