@@ -1,7 +1,10 @@
 """A built dataset as training and evaluation want it (see `unloc_jax.dataset.Dataset`)."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -39,6 +42,13 @@ class ShardedDataset:
                 f"{config.data.dir} (short side {info['short_side']}). Use {info['short_side']} or less, or build "
                 f"again with `unloc data build --short-side {config.data.crop_size} …`."
             )
+        if config.data.crop_size < 0.7 * info["short_side"]:
+            raise UserError(
+                f"config.data.crop_size = {config.data.crop_size} would see only a small part of the stored frames of "
+                f"{config.data.dir} (short side {info['short_side']}). Use {round(0.875 * info['short_side'])} to "
+                f"{info['short_side']}, or build again with `unloc data build --short-side "
+                f"{config.data.crop_size} …`."
+            )
         self._records: dict[str, list[VideoRecord]] = {}
         classes = list(info["classes"] or [])
         if config.data.mirror:
@@ -49,6 +59,7 @@ class ShardedDataset:
             fps=float(info["fps"]),
             short_side=int(info["short_side"]),
             classes=classes,
+            fingerprint=_fingerprint(info),
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
 
@@ -90,6 +101,12 @@ class ShardedDataset:
             self._config.model.text.max_tokens,
             vocabulary,
         )
+
+
+def _fingerprint(info: dict[str, Any]) -> str:
+    """Of the annotation files' contents and of what was built from them; the same wherever the dataset lies."""
+    told = {"annotations": sorted(map(list, info["arguments"]["annotations"])), "splits": info["splits"]}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check_mirrored(classes: list[str]) -> None:

@@ -149,8 +149,8 @@ def _load(serialized, slot, real, *, source: Source, seed: int, training: bool) 
         stateful=False,
     )
     fields = {name: tf.ensure_shape(x, shape) for x, (name, (shape, _)) in zip(planned, shapes.items())}
-    offset = uniform[2:] if training else tf.constant([0.5, 0.5])
-    frames = _decode(tf.gather(encoded, fields.pop("indices")), config.crop_size, offset)
+    corner = uniform[2:] if training else None
+    frames = _decode(tf.gather(encoded, fields.pop("indices")), config.crop_size, corner)
     return {
         "frames": tf.cond(mirror, lambda: tf.reverse(frames, [2]), lambda: frames),
         "frame_mask": tf.ones([config.num_frames], tf.bool),
@@ -163,11 +163,16 @@ def _num_queries(source: Source) -> int:
     return 0 if source.classes is not None else source.config.max_queries
 
 
-def _decode(encoded: tf.Tensor, size: int, offset: tf.Tensor) -> tf.Tensor:
-    """JPEGs [T] → uint8 [T, size, size, 3]; the same window for all frames, at `offset` of the free room."""
-    height, width = tf.unstack(tf.image.extract_jpeg_shape(encoded[0])[:2])
-    room = tf.cast(tf.stack([height, width]) - size, tf.float32)
-    top, left = tf.unstack(tf.cast(tf.round(offset * room), tf.int32))
+def _decode(encoded: tf.Tensor, size: int, corner: tf.Tensor | None) -> tf.Tensor:
+    """JPEGs [T] → uint8 [T, size, size, 3]; one window for all frames: at `corner` in [0, 1)² of the room, or central.
+
+    Central is `unloc_jax.sampling.center_crop`.
+    """
+    room = tf.image.extract_jpeg_shape(encoded[0])[:2] - size
+    if corner is None:
+        top, left = tf.unstack(room // 2)
+    else:
+        top, left = tf.unstack(tf.cast(corner * tf.cast(room + 1, tf.float32), tf.int32))
     window = tf.stack([top, left, size, size])
     # TensorFlow's default, INTEGER_FAST, is off by a level or two and not faster.
     crop = lambda jpeg: tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
@@ -205,7 +210,11 @@ def _plan(
         queries = classes
         text_tokens, text_mask = np.zeros((0, max_tokens), np.int32), np.zeros((0,), bool)
     number = {query: i for i, query in enumerate(queries)}
-    kept = [i for i, name in enumerate(names) if name in number][: config.max_segments]
+    kept = [i for i, name in enumerate(names) if name in number]
+    first = int(uniform * len(kept)) if len(kept) > config.max_segments else 0
+    kept = (kept[first:] + kept[:first])[: config.max_segments]
+    if classes is None:  # a query without its segment would be trained as happening nowhere
+        text_mask &= np.isin(np.arange(config.max_queries), [number[names[i]] for i in kept])
     segments = np.zeros((config.max_segments, 2), np.float32)
     segment_text = np.full((config.max_segments,), -1, np.int32)
     segments[: len(kept)] = grid[kept]

@@ -9,7 +9,7 @@ class Batch:
     """One global batch. Masks are True where real.
 
     Attributes:
-      frames: uint8 [B, T, H, W, 3], resized and cropped; the model normalises them on the device.
+      frames: uint8 [B, T, H, W, 3], cropped (the shards hold them resized); the model normalises them on the device.
       frame_mask: bool [B, T].
       text_tokens: int32 [B, Q, L]; the queries of each video. Q is 0 for tasks with a vocabulary.
       text_mask: bool [B, Q].

@@ -1,12 +1,16 @@
 """The `unloc` command."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unloc_jax.errors import UserError
+
+# What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
+_DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "PIL")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +25,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         print(f"unloc: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"unloc: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _DATA_MODULES:
+            raise
+        print(f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nunloc: interrupted; the same command goes on where it can", file=sys.stderr)
@@ -92,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
         help="report.html or result.json; repeatable",
     )
     predict.add_argument(
-        "--top-k", type=_count, default=5, metavar="K", help="segments per sentence (default 5)"
+        "--top-k",
+        type=_count,
+        default=5,
+        metavar="K",
+        help="segments per sentence on the page (default 5); the table shows up to 3, JSON all",
     )
 
     quickstart = command(
@@ -106,7 +124,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text}") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
@@ -148,16 +169,18 @@ def _train(arguments: argparse.Namespace) -> None:
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.training.loop import train
 
+    # Absolute, because the checkpoint remembers it.
+    directory = str(Path(config.data.dir).resolve()) if config.data.dir else ""
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=directory))
     train(config, arguments.workdir, ShardedDataset(config))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    import dataclasses
-
     _quiet()
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.inference.evaluation import evaluate
     from unloc_jax.inference.localizer import load_model
+    from unloc_jax.training.checkpoints import workdir_of
 
     model = load_model(arguments.checkpoint)
     config = model.task.config
@@ -168,7 +191,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
     if not Path(config.data.dir).is_dir():
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
-    out = arguments.out or model.step_dir.parents[1] / "evaluation" / arguments.split
+    split = (
+        f"{arguments.split}_{arguments.data_dir.resolve().name}" if arguments.data_dir else arguments.split
+    )
+    out = arguments.out or workdir_of(model.step_dir) / "evaluation" / split
     evaluate(model, ShardedDataset(config), arguments.split, out)
 
 

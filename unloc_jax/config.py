@@ -22,6 +22,7 @@ from typing import Any
 import ml_collections
 
 from unloc_jax.errors import UserError
+from unloc_jax.localization.geometry import pyramid_geometry
 
 TASKS = ("moment_retrieval", "temporal_action_localization")
 STRATEGIES = ("dp", "fsdp")
@@ -378,16 +379,27 @@ def _check_values(config: Config) -> None:
         raise UserError(
             f"config.mesh.strategy must be one of {', '.join(STRATEGIES)}, got {config.mesh.strategy!r}."
         )
+    if config.mesh.model != 1 or (config.mesh.context != 1 and config.mesh.strategy != "fsdp"):
+        raise UserError(
+            "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
+            "leave config.mesh.model and config.mesh.context at 1."
+        )
+    if config.model.fusion.width % 2:
+        raise UserError(f"config.model.fusion.width = {config.model.fusion.width} must be even.")
+    if config.optimizer.b2 >= 1:
+        raise UserError(f"config.optimizer.b2 must be below 1, got {config.optimizer.b2}.")
+    if config.train.steps < 1:
+        raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):
         value = getattr(config, stage)
-        if value.warmup_steps > value.steps:
+        if value.steps and value.warmup_steps >= value.steps:
             raise UserError(
-                f"config.{stage}.warmup_steps = {value.warmup_steps} exceeds config.{stage}.steps = {value.steps}."
+                f"config.{stage}.warmup_steps = {value.warmup_steps} must be below config.{stage}.steps = "
+                f"{value.steps}."
             )
-    # The pyramid checks itself; imported here because the model room imports this module.
-    from unloc_jax.model.unloc import pyramid_geometry
-
-    pyramid_geometry(config.model, config.data.num_frames)
+        if math.isinf(value.learning_rate):
+            raise UserError(f"config.{stage}.learning_rate must be finite.")
+    pyramid_geometry(config.data.num_frames, **dataclasses.asdict(config.model.pyramid))  # checks itself
 
 
 def _numbers(group: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -16,6 +16,7 @@ class DatasetFacts:
       name: the annotation format it was built from, such as "activitynet_captions".
       fps, short_side: how frames were stored: a new video is decoded the same way.
       classes: the vocabulary, [] for datasets of queries.
+      fingerprint: says which build of the dataset it is; a run cannot go on with another one.
       words: every word of the training texts, sorted; other words mean nothing to a model trained from scratch.
     """
 
@@ -24,6 +25,7 @@ class DatasetFacts:
     short_side: int
     classes: list[str]
     words: list[str]
+    fingerprint: str
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -1,11 +1,14 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.tiny import random_batch, tiny_task
-from unloc_jax.config import ModelConfig, PyramidConfig
-from unloc_jax.model.unloc import UnLoc, pyramid_geometry
+from unloc_jax.config import PyramidConfig
+from unloc_jax.localization.geometry import pyramid_geometry
+from unloc_jax.model.unloc import UnLoc
 from unloc_jax.text import END_TOKEN, tokenize
 from unloc_jax.training.state import abstract_params
 
@@ -122,7 +125,8 @@ def test_remat_and_unroll_reach_towers_and_fusion():
 
 def test_pyramid_of_a_config():
     ranges = ((0.0, 2.0), (2.0, 9.0))
-    given = ModelConfig(pyramid=PyramidConfig(num_levels=2, stride=4, regression_ranges=ranges))
-    assert pyramid_geometry(given, 8).regression_ranges == ranges
-    assert pyramid_geometry(given, 8).level_lengths == [8, 2]
-    assert pyramid_geometry(ModelConfig(), 8).regression_ranges == ((0, 4), (4, 8), (8, 16), (16, np.inf))
+    given = pyramid_geometry(8, num_levels=2, stride=4, regression_ranges=ranges)
+    assert given.regression_ranges == ranges
+    assert given.level_lengths == [8, 2]
+    default = pyramid_geometry(8, **dataclasses.asdict(PyramidConfig()))
+    assert default.regression_ranges == ((0, 4), (4, 8), (8, 16), (16, np.inf))

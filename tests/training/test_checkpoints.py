@@ -22,7 +22,7 @@ from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import TrainState, abstract_state
 
-FACTS = DatasetFacts("videos", 10.0, 16, [], ["a", "circle", "moves"]).to_dict()
+FACTS = DatasetFacts("videos", 10.0, 16, [], ["a", "circle", "moves"], "0123456789abcdef").to_dict()
 
 
 def _state(step: int, width: int = 16) -> TrainState:

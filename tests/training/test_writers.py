@@ -71,14 +71,15 @@ def test_speed_counts_training_only(clock, capsys):
     progress = Progress(total_steps=1000, start_step=0, batch_size=16)
     clock[0] += 70
     progress.pause(50)
-    speed = progress.report("train", 40, {"loss": 0.12345, "iou": 0.5})
+    speed = progress.report("train", 40, 1000, {"loss": 0.12345, "iou": 0.5})
     assert speed == {"videos_per_s": pytest.approx(32), "steps_per_s": pytest.approx(2)}
     line = capsys.readouterr().err
-    assert line == "train    step   40/1000  loss 0.123  iou 0.500    32.0 videos/s  8:00 left\n"
+    assert line == "train    step   40/1000  loss 0.123  iou 0.500    32.0 videos/s  8:00 left of train\n"
 
     # The next report starts where this one ended; an earlier pause does not count again.
     clock[0] += 10
-    assert progress.report("train", 50, {})["steps_per_s"] == pytest.approx(1)
+    assert progress.report("pretrain", 50, 60, {})["steps_per_s"] == pytest.approx(1)
+    assert capsys.readouterr().err.endswith("0:10 left of pretrain\n")
 
 
 @pytest.mark.parametrize(("left_s", "shown"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3725, "1:02:05")])
@@ -86,5 +87,5 @@ def test_time_left(clock, capsys, left_s, shown):
     progress = Progress(total_steps=1000, start_step=900, batch_size=1)
     clock[0] += 50
     steps = 50 * 100 / (left_s + 50)
-    progress.report("train", 900 + steps, {})
-    assert capsys.readouterr().err.rstrip().endswith(f"videos/s  {shown} left")
+    progress.report("train", 900 + steps, 1000, {})
+    assert capsys.readouterr().err.rstrip().endswith(f"videos/s  {shown} left of train")

@@ -12,14 +12,13 @@ import numpy as np
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
+from unloc_jax.inference.frames import sample_video
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
-from unloc_jax.sampling import center_crop, linspace_indices, span_of
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.text import tokenize, words
-from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params
+from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, workdir_of
 from unloc_jax.training.sharding import make_mesh, tree_shardings
 from unloc_jax.training.state import abstract_params
-from unloc_jax.video import decode_frames
 
 
 @dataclasses.dataclass
@@ -99,10 +98,13 @@ class Localizer:
         if empty:
             raise UserError(f"--text number {empty[0]} has no words: {texts[empty[0] - 1]!r}.")
         config, facts = self._model.task.config, self._model.facts
-        decoded = decode_frames(video, fps=facts["fps"], short_side=facts["short_side"])
-        indices = linspace_indices(len(decoded.frames), config.data.num_frames)
-        span_s = span_of(len(decoded.frames), facts["fps"])
-        frames = center_crop(decoded.frames[indices], config.data.crop_size)
+        frames, span_s, duration_s = sample_video(
+            video,
+            fps=facts["fps"],
+            short_side=facts["short_side"],
+            crop_size=config.data.crop_size,
+            num_frames=config.data.num_frames,
+        )
         batch = Batch(
             frames=jnp.asarray(frames)[None],
             frame_mask=jnp.ones((1, config.data.num_frames), bool),
@@ -131,15 +133,15 @@ class Localizer:
             )
             for i, text in enumerate(texts)
         ]
-        return VideoPrediction(str(video), decoded.duration_s, predictions, self.describe())
+        return VideoPrediction(str(video), duration_s, predictions, self.describe())
 
     def describe(self) -> dict[str, str]:
-        """Facts about the model to show with its predictions."""
+        """Facts about the model to show with its predictions; names only, no folders."""
         config = self._model.task.config
         step_dir = self._model.step_dir
         facts = {
-            "checkpoint": f"{step_dir.parents[1].name}, step {step_dir.name}",
-            "trained on": config.data.dir,
+            "checkpoint": f"{workdir_of(step_dir).name}, step {step_dir.name}",
+            "trained on": Path(config.data.dir).name,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         return facts | _measured(self._model.step_dir)
@@ -147,7 +149,7 @@ class Localizer:
 
 def _measured(step_dir: Path) -> dict[str, str]:
     """What `unloc evaluate` found out about this checkpoint, if it was run: how far to trust it, and where not."""
-    file = step_dir.parents[1] / "evaluation" / "test" / "metrics.json"
+    file = workdir_of(step_dir) / "evaluation" / "test" / "metrics.json"
     try:
         metrics = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):

@@ -87,3 +87,15 @@ def default_regression_ranges(num_levels: int) -> tuple[tuple[float, float], ...
         return ((0.0, math.inf),)
     inner: Sequence[float] = [4.0 * 2**level for level in range(num_levels - 1)]
     return tuple(zip((0.0, *inner), (*inner, math.inf)))
+
+
+def pyramid_geometry(
+    num_frames: int, num_levels: int, stride: int, regression_ranges: Sequence[tuple[float, float]] = ()
+) -> PyramidGeometry:
+    """The pyramid over T frames; without ranges, the default ones.
+
+    Raises:
+      UserError: frames that the coarsest stride does not divide, or another number of ranges than levels.
+    """
+    ranges = tuple(regression_ranges) or default_regression_ranges(num_levels)
+    return PyramidGeometry(num_frames, num_levels, stride, ranges)

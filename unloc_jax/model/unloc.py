@@ -1,5 +1,6 @@
 """UnLoc: towers → early fusion → pyramid → heads (paper figure 2)."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -8,19 +9,11 @@ import jax.numpy as jnp
 
 from unloc_jax.config import ModelConfig
 from unloc_jax.localization.decode import Localization
-from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
+from unloc_jax.localization.geometry import pyramid_geometry
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.fusion import Fusion
 from unloc_jax.model.heads import LocalizationHead
 from unloc_jax.model.pyramid import SimplePyramid
-
-
-def pyramid_geometry(config: ModelConfig, num_frames: int) -> PyramidGeometry:
-    """The pyramid that a model configuration makes of T frames."""
-    ranges = config.pyramid.regression_ranges or default_regression_ranges(config.pyramid.num_levels)
-    return PyramidGeometry(
-        num_frames, config.pyramid.num_levels, config.pyramid.stride, tuple((lo, hi) for lo, hi in ranges)
-    )
 
 
 class UnLoc(nn.Module):
@@ -40,7 +33,7 @@ class UnLoc(nn.Module):
         image, text, fusion, head = self.config.image, self.config.text, self.config.fusion, self.config.head
         run: dict[str, Any] = {"remat": self.config.remat, "unroll": self.config.unroll, "dtype": self.dtype}
         dtype = self.dtype
-        self.geometry = pyramid_geometry(self.config, self.num_frames)
+        self.geometry = pyramid_geometry(self.num_frames, **dataclasses.asdict(self.config.pyramid))
         self.image_tower = ImageTower(
             image.width, image.num_layers, image.num_heads, image.patch_size, image.temporal_kernel, **run
         )

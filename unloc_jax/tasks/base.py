@@ -12,6 +12,7 @@ import numpy as np
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.localization.decode import Detections, Localization, decode
+from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import focal_loss, masked_mean, offsets_iou
 from unloc_jax.localization.targets import Targets, assign_targets
 from unloc_jax.model.clip import TextFeatures
@@ -57,11 +58,6 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
         """The texts that each video is searched for in evaluation."""
-
-    @property
-    @abc.abstractmethod
-    def main_metric(self) -> str:
-        """Key of `score` that says which of two models is better."""
 
     def apply(self, params: Params, method: Any, *args: Any) -> Any:
         return self.model.apply({"params": params}, *args, method=method)
@@ -126,10 +122,8 @@ class Task(abc.ABC):
         return detections, jnp.stack(spread).max(0)
 
     @property
-    def geometry(self):
-        from unloc_jax.model.unloc import pyramid_geometry
-
-        return pyramid_geometry(self.config.model, self.config.data.num_frames)
+    def geometry(self) -> PyramidGeometry:
+        return pyramid_geometry(self.config.data.num_frames, **dataclasses.asdict(self.config.model.pyramid))
 
 
 @dataclasses.dataclass

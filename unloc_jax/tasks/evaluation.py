@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from unloc_jax.batch import Batch
+from unloc_jax.errors import UserError
 from unloc_jax.localization.decode import Detections
 from unloc_jax.tasks.base import Found, Params, Task
 from unloc_jax.text import tokenize
@@ -45,7 +46,12 @@ def find(
 
     Returns:
       Found, rows beyond the real videos and texts removed.
+
+    Raises:
+      UserError: more than one process.
     """
+    if jax.process_count() > 1:
+        raise UserError("evaluation runs on one process today; start it without jax.distributed.")
     width = max(len(of_video) for of_video in texts)
     max_tokens = task.config.model.text.max_tokens
     tokens = np.zeros((len(texts), width, max_tokens), np.int32)

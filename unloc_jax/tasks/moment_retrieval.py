@@ -19,8 +19,6 @@ from unloc_jax.tasks.base import Found, Params, Task
 class MomentRetrieval(Task):
     """The other queries of a video are the negatives of each of its queries."""
 
-    main_metric = "R1@0.5"
-
     def text_features(self, params: Params, batch: Batch) -> TextFeatures:
         return self.apply(params, UnLoc.encode_text, batch.text_tokens)
 

@@ -25,8 +25,6 @@ from unloc_jax.tasks.base import Found, Params, Task
 class TemporalActionLocalization(Task):
     """The classes' names are the texts, the same for all videos."""
 
-    main_metric = "mAP@0.30:0.70"
-
     def text_features(self, params: Params, batch: Batch) -> TextFeatures:
         return self.apply(params, UnLoc.encode_text, jnp.asarray(self.vocabulary)[None])
 

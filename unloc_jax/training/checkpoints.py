@@ -137,6 +137,11 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
+def workdir_of(step_dir: Path) -> Path:
+    """The workdir that a step directory belongs to; a step directory that was copied elsewhere is its own."""
+    return step_dir.parents[1] if step_dir.parent.name == "checkpoints" else step_dir
+
+
 def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, Any]]:
     """(config, facts) of a step directory.
 

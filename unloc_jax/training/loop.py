@@ -97,16 +97,20 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
         done = step + 1
         last = done == config.total_steps
 
-        if done % config.log_every_steps == 0 or last:
+        save = done % config.checkpoint.every_steps == 0 or last
+
+        if done % config.log_every_steps == 0 or save:
             numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
             if not all(abs(value) < float("inf") for value in numbers.values()):
                 raise UserError(
                     f"step {done}: the loss is not finite ({numbers}). Lower config.{stage}.learning_rate "
-                    f"(now {getattr(config, stage).learning_rate}); the last checkpoint is of step "
-                    f"{checkpoints.latest_step or 0}."
+                    f"(now {getattr(config, stage).learning_rate}) and start in another --workdir; the last "
+                    f"checkpoint here is of step {checkpoints.latest_step or 0}."
                 )
+        if done % config.log_every_steps == 0 or last:
             shown = {name: numbers[name] for name in numbers if name not in ("gradient_norm", "temperature")}
-            speed = progress.report(stage, done, shown)
+            stage_end = config.pretrain.steps if stage == "pretrain" else config.total_steps
+            speed = progress.report(stage, done, stage_end, shown)
             rate = float(learning_rate(step))
             writer.write(
                 done, {f"{stage}/{k}": v for k, v in numbers.items()} | {"learning_rate": rate} | speed
@@ -118,7 +122,7 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
             writer.write(done, {f"validation/{name}": value for name, value in scores.items()})
             summary = "  ".join(f"{name} {value:.1f}" for name, value in list(scores.items())[:8])
             _say(f"validation at step {done}: {summary}")
-        if done % config.checkpoint.every_steps == 0 or last:
+        if save:
             checkpoints.save(state, done)
         progress.pause(time.monotonic() - started)
 

@@ -49,7 +49,7 @@ def _step_of(line: str) -> float:
 
 
 class Progress:
-    """One line per report: stage, step, loss, videos/s, time left."""
+    """One line per report: stage, step, loss, videos/s, time left in the stage (stages differ in speed)."""
 
     def __init__(self, total_steps: int, start_step: int, batch_size: int):
         self._total, self._batch_size = total_steps, batch_size
@@ -60,18 +60,18 @@ class Progress:
         """Time that was no training (compilation, evaluation) does not count as speed."""
         self._paused_s += seconds
 
-    def report(self, stage: str, step: int, scalars: dict[str, float]) -> dict[str, float]:
+    def report(self, stage: str, step: int, stage_end: int, scalars: dict[str, float]) -> dict[str, float]:
         """Prints the line; returns the speed for the writers."""
         now = time.monotonic()
         steps = step - self._last[0]
         seconds = max(now - self._last[1] - self._paused_s, 1e-9)
         self._last, self._paused_s = (step, now), 0.0
         rate = steps / seconds
-        left = (self._total - step) / rate
+        left = (stage_end - step) / rate
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
         print(
             f"{stage:<8} step {step:>{len(str(self._total))}}/{self._total}  {shown}  "
-            f"{rate * self._batch_size:6.1f} videos/s  {_clock(left)} left",
+            f"{rate * self._batch_size:6.1f} videos/s  {_clock(left)} left of {stage}",
             file=sys.stderr,
             flush=True,
         )
