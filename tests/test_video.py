@@ -191,6 +191,45 @@ def test_audio_only(tmp_path):
     assert "no video in this file" in message
 
 
+def _without_decoder(path: Path) -> Path:
+    """Gives the first video stream of a Matroska file a codec that FFmpeg does not know."""
+    data = path.read_bytes()
+    assert b"V_MPEG4/ISO/AVC" in data
+    path.write_bytes(data.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ", 1))
+    return path
+
+
+def test_unknown_codec(tmp_path):
+    path = _without_decoder(write_video(tmp_path / "a.mkv", regular_times_ms(1.0)))
+    kind, message = _kind(path)
+    assert kind == "not a video"
+    assert "no decoder" in message
+    with pytest.raises(VideoError, match="no decoder"):
+        probe(path)
+
+
+def test_a_stream_without_decoder_before_the_video_is_passed_over(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        other = container.add_stream("libx264", rate=25)
+        stream = container.add_stream("libx264", rate=25)
+        for each, (width, height) in ((other, (192, 144)), (stream, (96, 72))):
+            each.width, each.height, each.pix_fmt = width, height, "yuv420p"
+            each.codec_context.time_base = Fraction(1, 1000)
+        for time_ms in regular_times_ms(1.0):
+            for each in (other, stream):
+                picture = timed_picture(time_ms, each.width, each.height)
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+                container.mux(each.encode(frame))
+        for each in (other, stream):
+            container.mux(each.encode(None))
+    assert probe(path).width == 192
+    _without_decoder(path)
+    assert probe(path).width == 96
+    _assert_nearest(path, regular_times_ms(1.0), 10.0)
+
+
 @pytest.mark.parametrize("fraction", [0.002, 0.2, 0.5, 0.95])
 def test_mp4_cut_before_its_index(tmp_path, fraction):
     data = write_video(tmp_path / "a.mp4", regular_times_ms(4.0)).read_bytes()

@@ -111,7 +111,7 @@ class FrameStream:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with _open(self.path) as container:
-            stream = container.streams.video[0]
+            stream = _video_stream(container, self.path)
             stream.codec_context.thread_count = self._threads
             stream.thread_type = "AUTO"
             rgb = _RgbConverter(self._short_side, stream, self._threads)
@@ -165,7 +165,7 @@ def probe(path: str | Path) -> VideoInfo:
       VideoError: the file cannot be used; `kind` says why.
     """
     with _open(Path(path)) as container:
-        stream = container.streams.video[0]
+        stream = _video_stream(container, Path(path))
         for _, frame in _TimedFrames(container, stream):
             width, height = _shown_size(frame, stream)
             return VideoInfo(
@@ -227,7 +227,8 @@ class _TimedFrames:
                 packet = next(packets)
             except (StopIteration, av.error.FFmpegError):  # an unreadable rest: check_complete judges it
                 break
-            if packet.stream_index != self._stream.index:
+            # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream.
+            if packet.stream.index != self._stream.index:
                 if packet.pts is not None and packet.time_base is not None:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._file_end_s = max(self._file_end_s, end_s)
@@ -315,13 +316,13 @@ def _header_duration_s(container: av.container.InputContainer, stream: av.VideoS
 
 
 def _open(path: Path) -> av.container.InputContainer:
-    """Opens a file that has a video stream, or raises VideoError."""
+    """Opens a file that FFmpeg can read, or raises VideoError."""
     try:
         if not path.is_file():
             raise VideoError("missing", f"{path}: there is no such file.")
         if path.stat().st_size == 0:
             raise VideoError("empty file", f"{path}: the file is empty. Get it again.")
-        container = av.open(str(path))
+        return av.open(str(path))
     except PermissionError as error:
         raise VideoError("missing", f"{path}: no permission to read this file.") from error
     except av.error.FFmpegError as error:
@@ -332,11 +333,23 @@ def _open(path: Path) -> av.container.InputContainer:
                 "most likely stopped early. Get it again.",
             ) from error
         raise VideoError("not a video", f"{path}: not a video file that FFmpeg can read.") from error
-    # A cover picture of an audio file counts as a video stream in FFmpeg, but is none.
-    if not any(not s.disposition & s.disposition.attached_pic for s in container.streams.video):
-        container.close()
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first video stream that can be decoded; raises VideoError if there is none."""
+    # A cover picture counts as a video stream in FFmpeg, but is none.
+    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not streams:
         raise VideoError("not a video", f"{path}: there is no video in this file, only other streams.")
-    return container
+    for stream in streams:
+        # PyAV's types do not say that it is None where FFmpeg has no decoder; neither is then the codec known.
+        if stream.codec_context is not None:
+            return stream
+    raise VideoError(
+        "not a video",
+        f"{path}: FFmpeg has no decoder for the video in this file. Convert it to H.264 or get it in another "
+        "format.",
+    )
 
 
 def _no_frames(path: Path) -> VideoError:
