@@ -35,7 +35,7 @@ class EncodedVideo:
 
 @dataclasses.dataclass(frozen=True)
 class UnusableVideo:
-    """Why a video has no frames; `kind` as in VideoError."""
+    """Why a video has no frames; `kind` as in VideoError, or "decoder error" or "decoder crashed"."""
 
     kind: str
     reason: str
@@ -53,6 +53,8 @@ def encode_video(task: EncodeTask) -> EncodedVideo | UnusableVideo:
             previous = frame
     except VideoError as error:
         return UnusableVideo(error.kind, str(error))
+    except Exception as error:  # one odd file among thousands must not end a build of hours
+        return UnusableVideo("decoder error", f"{task.path}: {type(error).__name__}: {error}")
     return EncodedVideo(frames, stream.duration_s)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipelines.builders import frames
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from tests.timed_video import regular_times_ms, write_video
@@ -36,10 +37,18 @@ def test_all_videos_come_back(video, tmp_path):
     results = {task.video_id: result for task, result in encode_videos(tasks, workers=2)}
     assert set(results) == {task.video_id for task in tasks}
     assert results["none"] == UnusableVideo("missing", f"{tmp_path / 'none.mp4'}: there is no such file.")
-    frames = results["v0"].frames
-    assert len(frames) == 5
-    assert all(frame.startswith(b"\xff\xd8") for frame in frames)
+    assert len(results["v0"].frames) == 5
+    assert all(frame.startswith(b"\xff\xd8") for frame in results["v0"].frames)
     assert results["v0"].duration_s == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_unexpected_exception_makes_one_unusable_video(video, monkeypatch):
+    def broken(frame, quality):
+        raise ValueError("odd picture")
+
+    monkeypatch.setattr(frames, "encode_jpeg", broken)
+    result = frames.encode_video(_task("a", video))
+    assert result == UnusableVideo("decoder error", f"{video}: ValueError: odd picture")
 
 
 @pytest.mark.slow
