@@ -1,9 +1,11 @@
 """Makes a small video data set for trying everything out: moving shapes, captions, activity labels.
 
-The videos are untrimmed, with short and long events that overlap, and each caption has rivals in its own
-video that differ only by the object or only by the motion. No downloads, no TensorFlow.
+The videos are untrimmed, with 4 or 5 captioned events and one distractor, short and long, that overlap. One
+caption of each video has a rival that differs only in the object and one that differs only in the motion. No
+downloads, no TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -23,6 +25,7 @@ from tqdm import tqdm
 from data_pipelines.synthetic import language
 from data_pipelines.synthetic.render import render_frames
 from data_pipelines.synthetic.scene import Scene, make_scene
+from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
 
 # Changes whenever the same arguments would make other videos, so that no folder mixes two recipes.
@@ -49,7 +52,7 @@ class _Job:
 def synthesize(
     out: str | Path,
     *,
-    num_train: int = 600,
+    num_train: int = 1200,
     num_val: int = 60,
     num_test: int = 150,
     seed: int = 0,
@@ -61,11 +64,11 @@ def synthesize(
 
     Files, where a video's id is its split and number ("train_00012"):
 
-      OUT/videos/ID.mp4                           H.264, size × size pixels, 10 to 24 seconds
+      OUT/videos/ID.mp4                           H.264, size × size pixels, 10 to 20 seconds
       OUT/annotations/captions_{train,val,test}.json  format of ActivityNet Captions, and per sentence
                                                   "attributes": {"object": "red circle", "motion": "left"}
-      OUT/annotations/activities.json             format of ActivityNet 1.3: every event, also those
-                                                  without a caption, labelled like "moves left"
+      OUT/annotations/activities.json             format of ActivityNet 1.3: every event, also the
+                                                  distractor, labelled like "moves left"
       OUT/synthetic.json                          arguments and summary; written last
 
     The same arguments give the same files, however many processes work. A finished folder is reused, an
@@ -85,7 +88,7 @@ def synthesize(
       median, mean and max length in seconds), "megabytes", "seconds" the making took, and "reused".
 
     Raises:
-      UserError: an argument is out of range, or `out` holds something else.
+      UserError: an argument is out of range, or `out` holds something else or cannot be written to.
     """
     counts = dict(zip(_SPLITS, (num_train, num_val, num_test)))
     _check(counts, seed, size, fps, workers)
@@ -97,16 +100,18 @@ def synthesize(
         for index in range(count)
     ]
     finished, started = out / "synthetic.json", out / "synthetic.unfinished.json"
-    _check_folder(out, arguments, finished, started)
+    with _usable(out):
+        _check_folder(out, arguments, finished, started)
     annotations = [out / "annotations" / name for name in (*_CAPTIONS.values(), _ACTIVITIES)]
     if all(path.exists() for path in (finished, *annotations, *(job.path for job in jobs))):
         print(f"reusing {out}: it was made with the same arguments")
         return {**json.loads(finished.read_text())["summary"], "out": str(out), "reused": True}
 
     began = time.monotonic()
-    for folder in (out / "videos", out / "annotations"):
-        folder.mkdir(parents=True, exist_ok=True)
-    _write_json(started, {"arguments": arguments})
+    with _usable(out):
+        for folder in (out / "videos", out / "annotations"):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write_json(started, {"arguments": arguments})
     scenes = list(tqdm(_run(jobs, workers or os.cpu_count() or 1), "synthesize", len(jobs), unit="video"))
     _write_annotations(out / "annotations", jobs, scenes)
     summary = _summarize(out, counts, jobs, scenes, time.monotonic() - began)
@@ -130,6 +135,15 @@ def _check(counts: dict[str, int], seed: int, size: int, fps: int, workers: int 
         raise UserError(f"fps is {fps}: give 4 or more, so that half a second shows a motion")
     if workers is not None and workers < 1:
         raise UserError(f"workers is {workers}: give 1 or more")
+
+
+@contextlib.contextmanager
+def _usable(out: Path) -> Iterator[None]:
+    """Says for every error of the file system that it is the choice of `out`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{out}: cannot write there ({error.strerror}): choose another --out") from error
 
 
 def _check_folder(out: Path, arguments: dict[str, int], finished: Path, started: Path) -> None:
@@ -160,7 +174,9 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Scene]:
     if workers == 1:
         yield from map(_make_video, jobs)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
+    )
     try:
         yield from pool.map(_make_video, jobs, chunksize=4)
     finally:

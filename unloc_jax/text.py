@@ -74,6 +74,11 @@ def tokenize(texts: Sequence[str], max_tokens: int) -> np.ndarray:
     return ids
 
 
+def num_tokens(text: str) -> int:
+    """How many tokens a text has, with start and end; `tokenize` cuts what is beyond `max_tokens`."""
+    return len(_tokenizer().encode(clean(text)).ids) + 2
+
+
 def words(text: str) -> list[str]:
     """The distinct words of a text in order, lower-cased, punctuation left out."""
     return list(dict.fromkeys(re.findall(r"[^\W_]+", clean(text).lower())))

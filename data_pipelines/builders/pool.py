@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo, encode_video, start_worker
+from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo, encode_video
+from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
 
 Result = tuple[EncodeTask, EncodedVideo | UnusableVideo]

@@ -1,9 +1,6 @@
 """The decoding pool survives what decoding may do to a process."""
 
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import pytest
 from data_pipelines.builders import frames
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
+from tests.data_pipelines.killed_parent import assert_workers_end_with_their_parent
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
 
@@ -78,28 +76,7 @@ def test_workers_end_when_their_parent_is_killed(video, tmp_path):
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
         "    time.sleep(60)\n"
     )
-    root = Path(__file__).parents[2]
-    with subprocess.Popen(
-        [sys.executable, str(script), str(video)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    ) as parent:
-        workers = [int(pid) for pid in parent.stdout.readline().split()]
-        parent.kill()
-    assert len(workers) == 2
-    deadline = time.monotonic() + 20
-    while any(map(_alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(_alive, workers))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert_workers_end_with_their_parent([str(script), str(video)])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from data_pipelines.synthesize import synthesize
 from data_pipelines.synthetic.language import MOTION_WORDS, SHAPE_WORDS
 from data_pipelines.synthetic.render import RGB
 from data_pipelines.synthetic.scene import make_scene
+from tests.data_pipelines.killed_parent import assert_workers_end_with_their_parent
 from unloc_jax.errors import UserError
 
 TINY = {"num_train": 4, "num_val": 1, "num_test": 1, "seed": 10}
@@ -287,6 +288,22 @@ def test_the_number_of_workers_does_not_matter(dataset, tmp_path):
         np.testing.assert_array_equal(frames[[0, -1]], other[[0, -1]])
 
 
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, sys, time\n"
+        "from data_pipelines import synthesize as module\n"
+        "if __name__ == '__main__':\n"
+        "    jobs = [module._Job(module.Path(sys.argv[1]) / f'{i}.mp4', 'val', i, 0, 64, 8) for i in range(16)]\n"
+        "    scenes = module._run(jobs, 2)\n"
+        "    next(scenes)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    assert_workers_end_with_their_parent([str(script), str(tmp_path)])
+
+
 def test_summary_and_reuse(dataset, capsys):
     out, summary = dataset
     assert summary["videos"] == {"train": 4, "val": 1, "test": 1}
@@ -331,6 +348,8 @@ def test_other_arguments_or_other_files_are_refused(dataset, tmp_path):
         synthesize(tmp_path, **TINY)
     with pytest.raises(UserError, match="is a file"):
         synthesize(tmp_path / "holiday.mp4", **TINY)
+    with pytest.raises(UserError, match=r"holiday\.mp4/x/y: cannot write there \(Not a directory\): choose"):
+        synthesize(tmp_path / "holiday.mp4" / "x" / "y", **TINY)
     (tmp_path / "synthetic.json").write_text("{")
     with pytest.raises(UserError, match=r"synthetic\.json is not readable"):
         synthesize(tmp_path, **TINY)

@@ -27,6 +27,7 @@ from unloc_jax.tasks.evaluation import find
 from unloc_jax.tasks.moment_retrieval import ranked_segments
 from unloc_jax.training.sharding import batch_sharding
 
+CONSTANT = "best constant segment"
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
 
 
@@ -164,9 +165,7 @@ def _evaluate_queries(
         np.concatenate([r.segments_s / r.duration_s for r in dataset.records("train")])
     )
     durations = np.array([record.duration_s for record in records])[video]
-    results["best constant segment"] = recall_at_k(
-        ground_truth, [np.array([constant]) * duration for duration in durations]
-    )
+    results[CONSTANT] = recall_at_k(ground_truth, [np.array([constant]) * duration for duration in durations])
 
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
     attributes = [attribute for record in records for attribute in record.attributes]
@@ -210,7 +209,10 @@ def _print_queries(
     print(f"  {'':<42}" + "".join(f"{key:>8}" for key in RECALLS))
     for row, values in results.items():
         label = row if row == "model" else f"control: {row}"
-        print(f"  {label:<42}" + "".join(f"{values[key]:>8.1f}" for key in RECALLS))
+        # A constant is one segment: its recall at 5 would only repeat that at 1.
+        absent = [key for key in RECALLS if row == CONSTANT and key.startswith("R5")]
+        cells = ["–" if key in absent else f"{values[key]:.1f}" for key in RECALLS]
+        print(f"  {label:<42}" + "".join(f"{cell:>8}" for cell in cells))
     print("\n  Is it the right event of the video that is hit? (%)")
     print(f"  {'':<42}{'right':>8}{'chance':>8}{'none hit':>10}{'queries':>9}")
     rows = {"all queries": right["right_event"]}

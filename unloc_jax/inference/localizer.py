@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.inference.frames import sample_video
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.tasks import Task, make_task
-from unloc_jax.text import tokenize, words
+from unloc_jax.text import num_tokens, tokenize, words
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, workdir_of
 from unloc_jax.training.sharding import make_mesh, tree_shardings
 from unloc_jax.training.state import abstract_params
@@ -98,6 +99,13 @@ class Localizer:
         if empty:
             raise UserError(f"--text number {empty[0]} has no words: {texts[empty[0] - 1]!r}.")
         config, facts = self._model.task.config, self._model.facts
+        for text in texts:
+            if num_tokens(text) > config.model.text.max_tokens:
+                print(
+                    f"note: the model reads {config.model.text.max_tokens - 2} word pieces of a text; the end of "
+                    f"{text!r} is left out",
+                    file=sys.stderr,
+                )
         frames, span_s, duration_s = sample_video(
             video,
             fps=facts["fps"],

@@ -25,6 +25,7 @@ from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import make_task
 from unloc_jax.tasks.evaluation import find, to_device
+from unloc_jax.text import num_tokens
 from unloc_jax.training.checkpoints import Checkpoints
 from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from unloc_jax.training.sharding import batch_sharding, make_mesh
@@ -144,6 +145,14 @@ def _say_what_is_left_out(config: Config, dataset: Dataset) -> None:
                 f"note: {len(beyond)} training videos have more than config.data.max_{what} = {size} {what}; "
                 f"{sum(beyond)} {what} are left out of each step (at most {max(counts)} in a video)"
             )
+
+    texts = {text for record in dataset.records("train") for text in record.texts}
+    long = sum(num_tokens(text) > config.model.text.max_tokens for text in texts)
+    if long:
+        _say(
+            f"note: {long} of {len(texts)} texts have more than config.model.text.max_tokens = "
+            f"{config.model.text.max_tokens} tokens; their ends are left out"
+        )
 
 
 def _say(text: str) -> None:
