@@ -1,0 +1,21 @@
+"""What every worker process of this package does first."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def start_worker() -> None:
+    """Makes a worker process end with its parent, and only with it."""
+    # On Ctrl-C the parent ends its workers; without this each prints a stack trace.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A killed parent cannot end its workers, and they would wait for their next video forever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
