@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+LINUX_X86 = 'sys_platform == "linux" and platform_machine == "x86_64"'
+NOT_LINUX_X86 = 'sys_platform != "linux" or platform_machine != "x86_64"'
+
 setup(
     name="unloc_jax",
     version="0.1.0",
@@ -13,7 +16,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(
-        include=["unloc_jax", "unloc_jax.*", "data_pipelines", "data_pipelines.*", "configs", "launch"]
+        include=["unloc_jax", "unloc_jax.*", "data_pipelines", "data_pipelines.*", "configs"]
     ),
     package_data={"unloc_jax": ["assets/*", "py.typed"]},
     install_requires=[
@@ -31,17 +34,24 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "data": ["tensorflow-cpu>=2.20", "tensorflow-datasets>=4.9.9", "google-crc32c>=1.6", "pillow>=10"],
+        "data": [
+            # TensorFlow only reads data: the variant without CUDA where it has wheels.
+            f"tensorflow-cpu>=2.20; {LINUX_X86}",
+            f"tensorflow>=2.20; {NOT_LINUX_X86}",
+            "tensorflow-datasets>=4.9.9",
+            "google-crc32c>=1.6",
+            "pillow>=10",
+        ],
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],
         "test": [
             'instant-clip-tokenizer>=0.1; python_version < "3.13"',
             "pytest>=8",
-            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
-            "ruff>=0.9",
-            "mypy>=1.15",
+            # Below the next series: another one formats or judges the same code differently.
+            "ruff>=0.14,<0.18",
+            "mypy>=1.15,<3",
         ],
     },
     entry_points={"console_scripts": ["unloc=unloc_jax.cli:main"]},
