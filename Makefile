@@ -23,11 +23,19 @@ install: $(VENV)/.installed
 
 # Installed again when the package's requirements change.
 $(VENV)/.installed: setup.py
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@# Without a working pip there is no virtual environment yet, or a half-made one, which venv completes.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+			echo "unloc_jax needs Python 3.11 or newer; '$(PYTHON)' is none: make PYTHON=python3.12 quickstart"; \
+			exit 1; }; \
+		$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+			rm -rf $(VENV); \
+			echo "'$(PYTHON) -m venv $(VENV)' failed; on Debian and Ubuntu: sudo apt install python3-venv"; \
+			exit 1; }; }
 	@echo "installing unloc_jax and what it needs into $(VENV) (about 2.5 GB, a minute or two)"
-	$(BIN)/python -m pip install --quiet -e '.[data,test]'
-	touch $@
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install -e '.[data,test]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) quickstart build *.egg-info
