@@ -14,14 +14,20 @@ from pathlib import Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workdir", type=Path, default=Path("quickstart"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
 
+    runs = {seed: arguments.workdir / "seeds" / str(seed) for seed in arguments.seeds}
+    if existing := [str(run) for run in runs.values() if run.exists()]:
+        # A finished or interrupted run would be continued, and its minutes would say nothing.
+        sys.exit(f"{', '.join(existing)}: there already; delete it or choose other --seeds.")
+
     columns: list[dict[str, float]] = []
-    for seed in arguments.seeds:
-        run = arguments.workdir / "seeds" / str(seed)
+    for seed, run in runs.items():
         started = time.monotonic()
         _unloc(
             "train",
@@ -35,7 +41,11 @@ def main() -> None:
         metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
         columns.append(_rows(metrics) | {"minutes (training + evaluation)": minutes})
 
-    print(f"\n{'':<52}" + "".join(f"{f'seed {seed}':>9}" for seed in arguments.seeds) + f"{'mean':>9}{'spread':>9}")
+    print(
+        f"\n{'':<52}"
+        + "".join(f"{f'seed {seed}':>9}" for seed in arguments.seeds)
+        + f"{'mean':>9}{'spread':>9}"
+    )
     for name in columns[0]:
         values = [column[name] for column in columns]
         spread = max(values) - min(values)
