@@ -242,6 +242,20 @@ def test_more_segments_than_fit(captions_dataset):
     assert (np.arange(batch.text_mask.shape[1]) == batch.segment_text).tolist() == batch.text_mask.tolist()
 
 
+def test_each_segment_has_its_turn(captions_dataset):
+    source = _source(captions_dataset, max_segments=2)
+    stored = list(iterate_records(find_dataset(captions_dataset), "train", with_frames=False))
+    assert max(len(record.texts) for record in stored) > 2
+    wanted = {float(start) for record in stored for start in record.segments_s[:, 0]}
+    seen = set()
+    for batch in _train(source, num_steps=45):
+        real = batch.segment_text >= 0
+        assert real.sum(1).max() == 2
+        starts = batch.segments[..., 0] * batch.span_s[:, 1:] / 7
+        seen |= {min(wanted, key=lambda s: abs(s - start)) for start in starts[real].tolist()}
+    assert seen == wanted
+
+
 def test_vocabulary(activities_dataset):
     classes = read_build_info(activities_dataset)["classes"]
     assert classes == sorted(classes)

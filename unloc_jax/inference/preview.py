@@ -81,6 +81,8 @@ def _playable_as(path: Path) -> str | None:
     else:
         return None
     with av.open(str(path)) as container:
+        if len(container.streams.video) != 1:
+            return None  # a cover picture or a second view: a plain copy shows what the model saw
         stream = container.streams.video[0]
         starts_late = float((stream.start_time or 0) * (stream.time_base or 0)) > _LATE_START_S
         # Without a length in the header a browser cannot seek.
