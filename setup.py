@@ -39,6 +39,7 @@ setup(
             f"tensorflow-cpu>=2.20; {LINUX_X86}",
             f"tensorflow>=2.20; {NOT_LINUX_X86}",
             "tensorflow-datasets>=4.9.9",
+            "importlib_resources>=6",  # tensorflow-datasets needs it and does not say so
             "google-crc32c>=1.6",
             "pillow>=10",
         ],

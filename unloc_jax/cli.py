@@ -10,7 +10,7 @@ from pathlib import Path
 from unloc_jax.errors import UserError
 
 # What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
-_DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "PIL")
+_DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
