@@ -18,9 +18,6 @@ from data_pipelines.build import find_dataset
 from tests.timed_video import regular_times_ms, write_video
 from tests.tiny_runs import run_child
 
-# What orbax leaves behind when a checkpoint cannot be read; a user does not see it.
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-
 # --- videos
 
 
@@ -370,8 +367,9 @@ def test_a_checkpoint_that_does_not_match(trained, tiny_videos, tmp_path, unloc)
         "--text=a",
     ]
     error = unloc(*words).error()
-    assert "does not match the model of its config" in error
-    assert "Requested shape" in error and "stored shape" in error
+    assert re.search(
+        r"does not match the model of its config.* has the shape .* there and .* in the model", error
+    )
 
 
 @pytest.mark.slow

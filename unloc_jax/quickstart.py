@@ -36,7 +36,10 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
         command = [str(word) for word in words]
         print(f"\n$ unloc {shlex.join(command)}", flush=True)
         begun = time.monotonic()
-        if run(command):
+        status = run(command)
+        if status == 130:
+            raise KeyboardInterrupt
+        if status:
             words_of_command = " ".join(command[:2])
             raise UserError(f"the quickstart stopped at `unloc {words_of_command}`; the reason is above.")
         print(f"({_minutes(time.monotonic() - begun)})", flush=True)

@@ -1,11 +1,13 @@
 """Checkpoints: what is refused, what damage looks like to a user, and numbers that survive another mesh."""
 
 import dataclasses
+import gc
 import json
 import shutil
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import jax
@@ -179,7 +181,16 @@ def test_damaged_metadata(workdir, damage):
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
 
 
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.fixture
+def unfinished_reads():
+    """What orbax has left half-done when a read failed is disposed of in the test that is to blame."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
+@pytest.mark.usefixtures("unfinished_reads")
 @pytest.mark.parametrize("damage", STATE_DAMAGES)
 def test_damaged_state(workdir, damage, capfd):
     step = workdir / "checkpoints" / "6"
@@ -207,6 +218,7 @@ def test_parameters_of_another_model(workdir):
         load_params(step, more)
 
 
+@pytest.mark.usefixtures("unfinished_reads")
 def test_the_only_checkpoint_is_damaged(tmp_path):
     _saved(tmp_path, steps=(3,))
     _halve(tmp_path / "checkpoints" / "3" / "state")

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -178,6 +177,8 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
     """
     item = {"params": abstract}
     with _naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
+        _check_shapes(stored, abstract)
         restored = checkpointer.restore(
             step_dir / "state",
             args=ocp.args.PyTreeRestore(
@@ -186,10 +187,18 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
                 partial_restore=True,
             ),
         )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(restored["params"]):
-            if isinstance(leaf, jax.ShapeDtypeStruct):
-                raise ValueError(f"it lacks {jax.tree_util.keystr(path, simple=True, separator='.')}")
     return restored["params"]
+
+
+def _check_shapes(stored: Any, wanted: Any) -> None:
+    """Raises ValueError for the first parameter that is missing or of another shape."""
+    shapes = {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if path not in shapes:
+            raise ValueError(f"it lacks {name}")
+        if shapes[path] != leaf.shape:
+            raise ValueError(f"{name} has the shape {shapes[path]} there and {leaf.shape} in the model")
 
 
 @contextlib.contextmanager
@@ -207,7 +216,7 @@ def _naming_damage(step_dir: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = re.split(r" \[tensorstore_spec|\. Truncating/padding", str(error).strip().splitlines()[0])[0]
+        reason = str(error).strip().splitlines()[0].partition(" [tensorstore_spec")[0]
         raise UserError(
             f"{step_dir} does not match the model of its config, or is damaged: {reason.rstrip('.')}. "
             f"{_older(step_dir)}"
