@@ -191,11 +191,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
     if not Path(config.data.dir).is_dir():
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
-    split = (
-        f"{arguments.split}_{arguments.data_dir.resolve().name}" if arguments.data_dir else arguments.split
-    )
-    out = arguments.out or workdir_of(model.step_dir) / "evaluation" / split
-    evaluate(model, ShardedDataset(config), arguments.split, out)
+    dataset = ShardedDataset(config)
+    trained_on_it = dataset.facts.fingerprint == model.facts["fingerprint"]
+    name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
+    out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
+    evaluate(model, dataset, arguments.split, out)
 
 
 def _predict(arguments: argparse.Namespace) -> None:

@@ -130,10 +130,11 @@ def test_rates_over_nothing_are_null(run, tmp_path, unloc):
         write_video(tmp_path / "videos" / f"{split}.mp4", regular_times_ms(3.0), size=(64, 64))
         (tmp_path / f"{split}.json").write_text(json.dumps({split: sentence}))
     files = [tmp_path / f"{split}.json" for split in ("train", "val", "test")]
-    dataset = tmp_path / "dataset"
+    dataset = tmp_path / "own_videos"
     build("activitynet_captions", files, tmp_path / "videos", dataset, fps=FPS, short_side=SIZE, workers=1)
-    ran = unloc("evaluate", f"--checkpoint={run}", f"--data-dir={dataset}", f"--out={tmp_path / 'out'}").ok()
-    metrics = _strict_json(tmp_path / "out" / "metrics.json")
+    ran = unloc("evaluate", f"--checkpoint={run}", f"--data-dir={dataset}").ok()
+    # Not into the folder of the dataset that the model was trained on.
+    metrics = _strict_json(run / "evaluation" / "test_own_videos" / "metrics.json")
     assert list(metrics["recall"]) == ["model", "best constant segment"]
     assert metrics["queries_without_another_in_their_video"] == metrics["queries"] == 1
     assert metrics["right_event"] == {
@@ -178,10 +179,10 @@ def test_datasets_that_do_not_fit_the_model(
     assert re.match(r"\d+ classes of this dataset, such as '.*', are none of the model's \d+ classes", other)
     files = [tiny_videos / "annotations" / "captions_train.json"]
     larger = tmp_path / "larger"
-    build("activitynet_captions", files, tiny_videos / "videos", larger, fps=FPS, short_side=24, workers=1)
+    build("activitynet_captions", files, tiny_videos / "videos", larger, fps=FPS, short_side=20, workers=1)
     size = unloc("evaluate", f"--checkpoint={run}", f"--data-dir={larger}", "--split=train").error()
     assert (
-        "a short side of 16 pixels, this dataset's have 24. Build it with `unloc data build --short-side 16"
+        "a short side of 16 pixels, this dataset's have 20. Build it with `unloc data build --short-side 16"
         in size
     )
     no_test = unloc("evaluate", f"--checkpoint={run}", f"--data-dir={larger}", "--split=test").error()

@@ -92,7 +92,7 @@ def test_what_a_user_reads(uninterrupted):
     allowed = (
         r"moment_retrieval: 0\.\d\d M parameters, 6 training videos, 2 validation videos, 1 × .*",
         rf"(pretrain|train) step compiled in {number} s",
-        rf"(pretrain|train   ) step +\d+/\d+  .*loss {number}.*  +{number} videos/s  \d+:\d\d left",
+        rf"(pretrain|train   ) step +\d+/\d+  .*loss {number}.*  +{number} videos/s  \d+:\d\d left of (pretrain|train)",
         rf"validation at step (18|28|30): R1@0\.3 {number}  .*mIoU {number}",
     )
     lines = uninterrupted.with_name("said.txt").read_text().splitlines()
