@@ -1,0 +1,70 @@
+"""What the quickstart's model tells apart: `python benchmarks/quickstart_understanding.py` after `make quickstart`.
+
+Takes every pair of sentences of a test video that differ in one thing only, and asks whether the first segment found
+overlaps its own event more than the other sentence's event (pairs where it overlaps neither are left out; 50 % is
+chance). Also recall by length of the event. Averages over the runs of `quickstart_seeds.py` that are there.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from itertools import pairwise, permutations
+from pathlib import Path
+
+import numpy as np
+
+from unloc_jax.metrics.tiou import segment_iou
+
+SIZE_CHANGES = ("grow", "shrink")
+LENGTHS_S = (0.0, 1.0, 2.0, 4.0, 20.0)
+
+
+def what_differs(a: dict[str, str], b: dict[str, str]) -> str | None:
+    """The one thing in which two descriptions differ; None if it is more."""
+    (color_a, shape_a), (color_b, shape_b) = a["object"].split(), b["object"].split()
+    if a["motion"] == b["motion"]:
+        return {(True, False): "colour", (False, True): "shape"}.get((color_a != color_b, shape_a != shape_b))
+    if a["object"] != b["object"]:
+        return None
+    changes = sum(motion in SIZE_CHANGES for motion in (a["motion"], b["motion"]))
+    return ("direction of movement", "moving or changing size", "growing or shrinking")[changes]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, default=Path("quickstart"))
+    workdir = parser.parse_args().workdir
+    captions = json.loads((workdir / "raw" / "annotations" / "captions_test.json").read_text())
+    runs = [workdir / "run_moment_retrieval", *sorted(workdir.glob("seed_*"))]
+    told_apart: dict[str, list[bool]] = defaultdict(list)
+    lengths_s, hits = [], []
+    for run in runs:
+        lines = (run / "evaluation" / "test" / "predictions.jsonl").read_text().splitlines()
+        by_video = defaultdict(list)
+        for query in map(json.loads, lines):
+            by_video[query["video_id"]].append(query)
+        for video_id, queries in by_video.items():
+            truth = np.array([query["ground_truth"] for query in queries])
+            first = np.array([query["segments"][0][:2] for query in queries])
+            lengths_s += list(truth[:, 1] - truth[:, 0])
+            hits += list(segment_iou(first, truth) >= 0.5)
+            attributes = captions[video_id]["attributes"]
+            for own, other in permutations(range(len(queries)), 2):
+                difference = what_differs(attributes[own], attributes[other])
+                overlap = segment_iou(first[own], truth[[own, other]])
+                if difference and overlap.max() > 0:
+                    told_apart[difference].append(bool(overlap[0] > overlap[1]))
+
+    print(f"{len(runs)} runs\n\n{'sentences that differ only in':<34}{'right (%)':>10}{'pairs':>8}")
+    for difference, right in sorted(told_apart.items(), key=lambda item: -np.mean(item[1])):
+        print(f"{difference:<34}{100 * np.mean(right):>10.1f}{len(right):>8}")
+    print(f"\n{'length of the event (s)':<34}{'R1@0.5 (%)':>10}{'queries':>8}")
+    for low, high in pairwise(LENGTHS_S):
+        inside = (np.array(lengths_s) >= low) & (np.array(lengths_s) < high)
+        print(f"{f'{low:g} to {high:g}':<34}{100 * np.array(hits)[inside].mean():>10.1f}{inside.sum():>8}")
+
+
+if __name__ == "__main__":
+    main()
