@@ -1,0 +1,139 @@
+"""Parameters whose shape depends on the input's size, brought from one size to another.
+
+The rules are those by which Scenic's UnLoc initialises a model from a checkpoint of another size
+(scenic/projects/unloc/model_utils.py unless said otherwise); where it has none, the docstring says that the
+rule is ours. One difference everywhere: the reference interpolates with scipy.ndimage.zoom, which by a
+rounding error makes the last row 0 for some pairs of sizes, such as 24 → 22; ours never does.
+All functions are pure, on the host; D is the tower's width, and results have the source's dtype.
+"""
+
+import math
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+
+
+def adapt_text_positions(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Text position embeddings for texts of another length (the reference's `init_text_posemb`).
+
+    Args:
+      source: [L0, D], from the checkpoint.
+      target: [L1, D], the model's own.
+
+    Returns:
+      [L1, D]: the first L1 rows of `source`; where L1 > L0 the rows after L0 stay `target`'s own.
+
+    Raises:
+      UserError: the widths differ.
+    """
+    if source.shape[1] != target.shape[1]:
+        raise UserError(
+            f"the checkpoint's text tower has width {source.shape[1]} and the model's {target.shape[1]}: "
+            "set the model's width to the checkpoint's."
+        )
+    kept = source[: len(target)]
+    return np.concatenate([kept, target[len(kept) :]]).astype(source.dtype)
+
+
+def adapt_image_positions(
+    source: np.ndarray,
+    num_target: int,
+    source_has_class: bool,
+    target_has_class: bool,
+    target: np.ndarray | None = None,
+) -> np.ndarray:
+    """Image position embeddings for images of another size (the reference's `init_posembed`).
+
+    The square grid of patches is interpolated bilinearly, corners onto corners
+    (`interpolate_positional_embeddings` in vivit/model_utils.py).
+
+    Args:
+      source: [n0, D], from the checkpoint, row by row of the grid; the class row, if there is one, is first.
+      num_target: rows wanted, the class row included.
+      source_has_class: whether `source` has a class row.
+      target_has_class: whether the result has one.
+      target: [num_target, D], the model's own; only its class row is used, and only if `source` has none.
+
+    Returns:
+      [num_target, D].
+
+    Raises:
+      UserError: the rows without the class row are no square grid.
+      ValueError: a class row is wanted, and neither `source` nor `target` has one.
+    """
+    if source_has_class == target_has_class and len(source) == num_target:
+        return source
+    patches = source[1:] if source_has_class else source
+    side = _grid_side(len(patches), "checkpoint")
+    new_side = _grid_side(num_target - target_has_class, "model")
+    grid = patches.reshape(side, side, -1)
+    patches = _resample(_resample(grid, new_side, axis=0), new_side, axis=1).reshape(new_side**2, -1)
+    if not target_has_class:
+        return patches
+    if not source_has_class and target is None:
+        raise ValueError("the class row must come from `target`: `source` has none")
+    class_row = source[:1] if source_has_class else np.asarray(target)[:1].astype(source.dtype)
+    return np.concatenate([class_row, patches])
+
+
+def adapt_class_embedding(source: np.ndarray, num_frames: int | None) -> np.ndarray:
+    """The image tower's class embedding for another number of frames.
+
+    CLIP has one vector, UnLoc one per frame. From one to several it is repeated (`init_class_embedding`); from
+    T0 frames to T1 it is interpolated linearly over time, first frame onto first and last onto last
+    (`interpolate_class_embedding` in unloc/train_utils.py), which suits frames sampled evenly over the whole
+    video. From several to one it is their mean: that is ours, the reference has nothing there.
+
+    Args:
+      source: [D] or [T0, D].
+      num_frames: T1, or None for a model that has one vector for all frames.
+
+    Returns:
+      [T1, D], or [D] if `num_frames` is None.
+    """
+    if num_frames is None:
+        return source if source.ndim == 1 else source.mean(axis=0, dtype=np.float64).astype(source.dtype)
+    if source.ndim == 1:
+        return np.tile(source, (num_frames, 1))
+    return _resample(source, num_frames, axis=0)
+
+
+def adapt_sequence_positions(source: np.ndarray, n1: int) -> np.ndarray:
+    """Learned position embeddings of the fusion sequence for another length; ours, the reference cannot.
+
+    Linear interpolation, ends onto ends. It is meant for positions over time (frames); text tokens that
+    follow in the same sequence have to be cut off before.
+
+    Args:
+      source: [n0, D].
+      n1: rows wanted.
+
+    Returns:
+      [n1, D].
+    """
+    return _resample(source, n1, axis=0)
+
+
+def _grid_side(num_patches: int, whose: str) -> int:
+    side = math.isqrt(max(num_patches, 0))
+    if side == 0 or side**2 != num_patches:
+        raise UserError(
+            f"the {whose}'s image position embedding has {num_patches} patches (without the class row), "
+            "which is no square grid: only square images can be adapted. Check the image size, the patch size "
+            "and whether the classifier is a token."
+        )
+    return side
+
+
+def _resample(values: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Linear interpolation to `size` points along `axis`, ends onto ends (a single point is the first)."""
+    if values.shape[axis] == size:
+        return values
+    at = np.linspace(0, values.shape[axis] - 1, size)
+    low = np.floor(at).astype(int)
+    high = np.ceil(at).astype(int)
+    weight = np.expand_dims(at - low, tuple(range(1, values.ndim - axis)))
+    wide = values.astype(np.float64)
+    mixed = np.take(wide, low, axis) * (1 - weight) + np.take(wide, high, axis) * weight
+    return mixed.astype(values.dtype)
