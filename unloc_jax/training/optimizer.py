@@ -1,38 +1,174 @@
-"""AdamW with gradient clipping, and a warm-up–cosine schedule per stage."""
+"""Clip → AdamW, Adam or SGD → the learning rate of the stage and the parameter. Frozen towers take no part."""
+
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from unloc_jax.config import Config, StageConfig
+from unloc_jax.errors import UserError
+
+_SHOWN_NAMES = 12
 
 
 def learning_rate_schedule(config: Config) -> optax.Schedule:
-    """Learning rate as a function of the global step, over both stages."""
-    return optax.join_schedules([_stage(config.pretrain), _stage(config.train)], [config.pretrain.steps])
+    """Learning rate as a function of the global step, over both stages; `learning_rates` may say otherwise."""
+    return _over_stages(config, config.pretrain.learning_rate, config.train.learning_rate)
 
 
-def _stage(stage: StageConfig) -> optax.Schedule:
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=stage.learning_rate,
-        warmup_steps=stage.warmup_steps,
-        decay_steps=max(stage.steps, 1),
-    )
+def stage_schedule(stage: StageConfig, base_rate: float | None = None) -> optax.Schedule:
+    """base_rate × decay(step) × min(1, step / warmup_steps), as Scenic's compound schedules.
+
+    Cosine decay begins after the warm-up and reaches 0 at the stage's last step; the other decays count from the
+    start of the stage. A piecewise factor is a share of base_rate, not of the factor before it, and counts for
+    the steps after its decay step.
+
+    Args:
+      stage: steps, warm-up and kind of decay.
+      base_rate: None = stage.learning_rate.
+
+    Returns:
+      Step since the start of the stage, scalar or array → float32 of its shape.
+    """
+    rate = stage.learning_rate if base_rate is None else base_rate
+    decay = _DECAYS[stage.schedule]
+
+    def schedule(step: Any) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        warmup = jnp.minimum(1.0, step / stage.warmup_steps) if stage.warmup_steps else 1.0
+        return rate * decay(stage, step) * warmup
+
+    return schedule
+
+
+def _cosine(stage: StageConfig, step: jax.Array) -> jax.Array:
+    length = max(stage.steps - math.floor(stage.warmup_steps), 1)
+    progress = jnp.maximum(step - stage.warmup_steps, 0.0) / length
+    return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
+
+
+def _piecewise(stage: StageConfig, step: jax.Array) -> jax.Array:
+    passed = (step[..., None] > jnp.array(stage.decay_steps, jnp.float32)).sum(-1)
+    return jnp.array([1.0, *stage.decay_factors], jnp.float32)[passed]
+
+
+def _exponential(stage: StageConfig, step: jax.Array) -> jax.Array:
+    progress = step / stage.decay_every
+    return jnp.power(stage.decay_rate, jnp.floor(progress) if stage.staircase else progress)
+
+
+_DECAYS: dict[str, Callable[[StageConfig, jax.Array], jax.Array]] = {
+    "constant": lambda stage, step: jnp.ones_like(step),
+    "cosine": _cosine,
+    "piecewise": _piecewise,
+    "exponential": _exponential,
+}
+
+
+def _over_stages(config: Config, pretrain_rate: float, train_rate: float) -> optax.Schedule:
+    stages = [stage_schedule(config.pretrain, pretrain_rate), stage_schedule(config.train, train_rate)]
+    return optax.join_schedules(stages, [config.pretrain.steps])
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """Clips the global gradient norm, then AdamW; biases, scales and positions are not decayed."""
-    optimizer = config.optimizer
-    return optax.chain(
-        optax.clip_by_global_norm(optimizer.max_grad_norm),
-        optax.adamw(
-            learning_rate_schedule(config),
-            b2=optimizer.b2,
-            weight_decay=optimizer.weight_decay,
-            mask=_decayed,
+    """The optimizer of a run, for a tree of parameters in nested dictionaries.
+
+    The global norm that is clipped is that of all gradients but the frozen ones. AdamW decays weights apart from
+    the gradient; Adam and SGD add `weight_decay` × weight to the clipped gradient. Frozen parameters (see
+    `frozen_parameters`) get no update and no state; all others get one state, however many rates there are.
+
+    Raises:
+      UserError: from `init`, for a prefix in `learning_rates` with which no parameter begins.
+    """
+    settings = config.optimizer
+    decay = optax.add_decayed_weights(settings.weight_decay, mask=_decayed)
+    adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2)
+    rule = {
+        "adamw": [adam, decay],
+        "adam": [decay, adam],
+        "sgd": [decay, optax.trace(settings.momentum) if settings.momentum else optax.identity()],
+    }[settings.name]
+    clip = [] if settings.max_grad_norm is None else [optax.clip_by_global_norm(settings.max_grad_norm)]
+    optimizer = optax.partition(
+        {"trained": optax.chain(*clip, *rule, _scale_by_rates(config)), "frozen": optax.set_to_zero()},
+        lambda params: jax.tree.map(
+            lambda frozen: "frozen" if frozen else "trained", frozen_parameters(config, params)
         ),
     )
 
+    def init(params: Any) -> optax.OptState:
+        _check_prefixes(config, params)
+        return optimizer.init(params)
 
-def _decayed(params):
+    return optax.GradientTransformation(init, optimizer.update)
+
+
+def frozen_parameters(config: Config, params: Any) -> Any:
+    """Tree of bool like `params`: True where a parameter belongs to an encoder that the config freezes.
+
+    These are the image tower `towers_NAME` of a modality NAME and `text_tower`; what follows them is trained.
+    """
+    model = config.model
+    frozen = {f"towers_{name}" for name, modality in model.modalities.items() if modality.freeze}
+    if model.text.freeze:
+        frozen.add("text_tower")
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key in frozen, params)
+
+
+def _scale_by_rates(config: Config) -> optax.GradientTransformation:
+    """Multiplies every update by minus the rate of its parameter; its state is one step counter."""
+
+    def init(params: Any) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: Any, state: optax.ScaleByScheduleState, params: Any = None
+    ) -> tuple[Any, optax.ScaleByScheduleState]:
+        del params
+
+        @functools.cache
+        def rate(pretrain: float, train: float) -> jax.Array:
+            return _over_stages(config, pretrain, train)(state.count)
+
+        def scaled(path: tuple, update: jax.Array) -> jax.Array:
+            return -rate(_base_rate(config.pretrain, path), _base_rate(config.train, path)) * update
+
+        updates = jax.tree_util.tree_map_with_path(scaled, updates)
+        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _base_rate(stage: StageConfig, path: tuple) -> float:
+    """The rate of the longest prefix of `learning_rates` with which the parameter's name begins."""
+    prefixes = [prefix for prefix in stage.learning_rates if _name(path).startswith(prefix)]
+    return stage.learning_rates[max(prefixes, key=len)] if prefixes else stage.learning_rate
+
+
+def _check_prefixes(config: Config, params: Any) -> None:
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for stage in ("pretrain", "train"):
+        for prefix in getattr(config, stage).learning_rates:
+            if any(name.startswith(prefix) for name in names):
+                continue
+            depth = prefix.strip("/").count("/") + 1
+            known = sorted({"/".join(name.split("/")[:depth]) for name in names})
+            known = difflib.get_close_matches(prefix, known, _SHOWN_NAMES) or known
+            shown = ", ".join(known[:_SHOWN_NAMES]) + (", …" if len(known) > _SHOWN_NAMES else "")
+            raise UserError(
+                f"config.{stage}.learning_rates: no parameter's name begins with {prefix!r}. There are: {shown}."
+            )
+
+
+def _decayed(params: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
