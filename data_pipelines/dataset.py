@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from data_pipelines.build import find_dataset, read_build_info
 from data_pipelines.mirror import mirror_text
 from data_pipelines.record_index import RecordIndex, iterate_records
+from data_pipelines.zero_shot import only_classes, split_classes
 from unloc_jax.batch import Batch
-from unloc_jax.config import Config, missing_data_dir
+from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
@@ -32,7 +35,7 @@ class ShardedDataset:
 
     def __init__(self, config: Config):
         if not config.data.dir or not Path(config.data.dir).exists():
-            raise missing_data_dir(config)
+            raise _missing(config.data.dir)
         self._config = config
         self._directory = find_dataset(Path(config.data.dir))
         info = read_build_info(self._directory)
@@ -49,8 +52,11 @@ class ShardedDataset:
                 f"{info['short_side']}, or build again with `unloc data build --short-side "
                 f"{config.data.crop_size} …`."
             )
-        self._records: dict[str, list[VideoRecord]] = {}
-        classes = list(info["classes"] or [])
+        self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
+        classes, unseen = split_classes(
+            list(info["classes"] or []), config.data.class_split, config.data.class_split_seed
+        )
+        self._classes_of = {"train": classes, "validation": unseen or classes, "test": unseen or classes}
         if config.data.mirror:
             _check_mirrored(classes)
         texts = (text for record in self.records("train") for text in record.texts)
@@ -59,13 +65,27 @@ class ShardedDataset:
             fps=float(info["fps"]),
             short_side=int(info["short_side"]),
             classes=classes,
+            unseen_classes=unseen,
             fingerprint=_fingerprint(info),
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
 
     def records(self, split: str) -> list[VideoRecord]:
+        return self._rows(split)[1]
+
+    def _rows(self, split: str) -> tuple[np.ndarray | None, list[VideoRecord]]:
+        """The records of a split that are used, with their numbers (None = all) in the shards."""
         if split not in self._records:
-            self._records[split] = list(iterate_records(self._directory, split, with_frames=False))
+            rows, records = None, list(iterate_records(self._directory, split, with_frames=False))
+            if self._config.data.class_split != "all":
+                rows, records = only_classes(records, self._classes_of[split])
+                if not records:
+                    raise UserError(
+                        f"{self._config.data.dir}, {split}: no video shows one of the "
+                        f"{len(self._classes_of[split])} classes that config.data.class_split = "
+                        f"{self._config.data.class_split!r} leaves it."
+                    )
+            self._records[split] = rows, records
         return self._records[split]
 
     def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
@@ -94,13 +114,21 @@ class ShardedDataset:
     def _source(self, split: str):
         from data_pipelines.input_pipeline import Source
 
-        vocabulary = self.facts.classes if self._config.task == "temporal_action_localization" else None
         return Source(
             RecordIndex.from_dir(self._directory, split),
             self._config.data,
             self._config.model.text.max_tokens,
-            vocabulary,
+            self._classes_of[split] if self._config.with_vocabulary else None,
+            self._rows(split)[0],
         )
+
+
+def _missing(directory: str) -> UserError:
+    return UserError(
+        f"config.data.dir = {directory!r} holds no dataset (looked in {os.path.abspath(directory)}). "
+        "Build one with `unloc data build --dataset … --annotations … --videos DIR --out DIR` and pass it as "
+        "--config.data.dir=DIR."
+    )
 
 
 def _fingerprint(info: dict[str, Any]) -> str:

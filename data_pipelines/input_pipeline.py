@@ -34,12 +34,21 @@ class Source:
       max_tokens: L.
       classes: the vocabulary if `segment_text` indexes it (action localisation); None if every video has
         its own queries.
+      rows: int64 [n], the records that are used, in order; None = all.
     """
 
     index: RecordIndex
     config: DataConfig
     max_tokens: int
     classes: list[str] | None
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index) if self.rows is None else len(self.rows)
+
+    def read(self, i: int) -> bytes:
+        """The i-th used record."""
+        return self.index.read(i if self.rows is None else int(self.rows[i]))
 
 
 def training_batches(
@@ -53,7 +62,7 @@ def training_batches(
     num_hosts: int = 1,
 ) -> Iterator[Batch]:
     """Batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos)."""
-    size, per_host = len(source.index), batch_size // num_hosts
+    size, per_host = len(source), batch_size // num_hosts
 
     def locate(i):
         step, row = i // per_host, i % per_host
@@ -70,7 +79,7 @@ def evaluation_batches(
     source: Source, *, batch_size: int, host: int = 0, num_hosts: int = 1
 ) -> Iterator[Batch]:
     """Every record once, in order; the last batch is filled up with rows whose example_mask is False."""
-    size, per_host = len(source.index), batch_size // num_hosts
+    size, per_host = len(source), batch_size // num_hosts
     num_batches = -(-size // batch_size)
 
     def locate(i):
@@ -89,7 +98,7 @@ def _batches(
     def read(i):
         # An exception inside tf.data would come out as a page of TensorFlow's: the stream ends here instead.
         try:
-            return source.index.read(i), True
+            return source.read(i), True
         except UserError as error:
             damaged.append(error)
             return b"", False
@@ -122,7 +131,7 @@ def _load(serialized, slot, real, *, source: Source, seed: int, training: bool) 
     )
     encoded = example["frames"].values
     # [seed, slot] keys everything random about this example.
-    uniform = tf.random.stateless_uniform([4], seed=[seed, tf.cast(slot, tf.int32)])
+    uniform = tf.random.stateless_uniform([5], seed=[seed, tf.cast(slot, tf.int32)])
     plan: Callable = functools.partial(
         _plan, config=config, max_tokens=source.max_tokens, classes=source.classes
     )
@@ -144,12 +153,13 @@ def _load(serialized, slot, real, *, source: Source, seed: int, training: bool) 
             example["texts"].values,
             mirror,
             uniform[1],
+            uniform[4],
         ],
         [dtype for _, dtype in shapes.values()],
         stateful=False,
     )
     fields = {name: tf.ensure_shape(x, shape) for x, (name, (shape, _)) in zip(planned, shapes.items())}
-    corner = uniform[2:] if training else None
+    corner = uniform[2:4] if training else None
     frames = _decode(tf.gather(encoded, fields.pop("indices")), config.crop_size, corner)
     return {
         "frames": tf.cond(mirror, lambda: tf.reverse(frames, [2]), lambda: frames),
@@ -187,6 +197,7 @@ def _plan(
     texts: np.ndarray,
     mirror: bool,
     uniform: float,
+    prompt: float,
     *,
     config: DataConfig,
     max_tokens: int,
@@ -204,7 +215,9 @@ def _plan(
         first = int(uniform * len(queries)) if len(queries) > config.max_queries else 0
         queries = (queries[first:] + queries[:first])[: config.max_queries]
         text_tokens = np.zeros((config.max_queries, max_tokens), np.int32)
-        text_tokens[: len(queries)] = tokenize(queries, max_tokens)
+        template = config.prompts[int(prompt * len(config.prompts))]
+        filled = [template.replace("{}", query) for query in queries]
+        text_tokens[: len(queries)] = tokenize(filled, max_tokens)
         text_mask = np.arange(config.max_queries) < len(queries)
     else:
         queries = classes

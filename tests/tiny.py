@@ -8,6 +8,7 @@ import numpy as np
 
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config, from_mapping
+from unloc_jax.dataset import DatasetFacts
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.text import tokenize
 from unloc_jax.training.state import abstract_params
@@ -36,7 +37,11 @@ def tiny_config(task: str = "moment_retrieval", **changes: Any) -> Config:
 
 
 def tiny_task(task: str = "moment_retrieval", **changes: Any) -> Task:
-    return make_task(tiny_config(task, **changes), CLASSES)
+    return make_task(tiny_config(task, **changes), tiny_facts())
+
+
+def tiny_facts() -> DatasetFacts:
+    return DatasetFacts("tiny", 5.0, 16, list(CLASSES), [], "tiny")
 
 
 def random_params(task: Task, seed: int = 0) -> Any:
@@ -56,7 +61,7 @@ def random_batch(config: Config, seed: int = 0, videos: int = 2) -> Batch:
     rng = np.random.default_rng(seed)
     data, max_tokens = config.data, config.model.text.max_tokens
     shape = (videos, data.max_segments)
-    if config.task == "moment_retrieval":
+    if not config.with_vocabulary:
         texts = [rng.choice(QUERIES, data.max_queries, replace=False).tolist() for _ in range(videos)]
         tokens = np.stack([tokenize(of_video, max_tokens) for of_video in texts])
         segment_text = np.tile(np.arange(data.max_segments, dtype=np.int32), (videos, 1))

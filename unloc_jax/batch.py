@@ -1,5 +1,7 @@
 """Batch: what the input pipeline hands to the device. Sizes: B videos, T frames, S segments, Q queries, L tokens."""
 
+import dataclasses
+
 import flax.struct
 import jax
 
@@ -10,6 +12,7 @@ class Batch:
 
     Attributes:
       frames: uint8 [B, T, H, W, 3], cropped (the shards hold them resized); the model normalises them on the device.
+        None where the model reads features only.
       frame_mask: bool [B, T].
       text_tokens: int32 [B, Q, L]; the queries of each video. Q is 0 for tasks with a vocabulary.
       text_mask: bool [B, Q].
@@ -17,9 +20,10 @@ class Batch:
       segment_text: int32 [B, S], the query or class of each segment; -1 fills up.
       span_s: float32 [B, 2], times in seconds of the first and the last sampled frame.
       example_mask: bool [B]; False marks rows that only fill up the last evaluation batch.
+      features: other modalities by name, float32 [B, T, D].
     """
 
-    frames: jax.Array
+    frames: jax.Array | None
     frame_mask: jax.Array
     text_tokens: jax.Array
     text_mask: jax.Array
@@ -27,3 +31,10 @@ class Batch:
     segment_text: jax.Array
     span_s: jax.Array
     example_mask: jax.Array
+    features: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+    @property
+    def inputs(self) -> dict[str, jax.Array]:
+        """Modalities by name; the frames are "rgb"."""
+        frames = {} if self.frames is None else {"rgb": self.frames}
+        return frames | self.features

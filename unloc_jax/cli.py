@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unloc_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from unloc_jax.inference.localizer import LoadedModel
 
 # What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
@@ -83,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
+    evaluate.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: all)")
     evaluate.add_argument("--split", default="test", choices=("train", "validation", "test"))
     evaluate.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
@@ -93,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
+    predict.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
     predict.add_argument("--video", type=Path, required=True, metavar="FILE")
     predict.add_argument(
         "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
@@ -169,20 +175,26 @@ def _train(arguments: argparse.Namespace) -> None:
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.training.loop import train
 
-    # Absolute, because the checkpoint remembers it.
-    directory = str(Path(config.data.dir).resolve()) if config.data.dir else ""
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=directory))
-    train(config, arguments.workdir, ShardedDataset(config))
+    config = config_lib.with_absolute_paths(config)  # the checkpoint remembers them
+    datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
+    train(config, arguments.workdir, datasets)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     _quiet()
+    from unloc_jax.inference.localizer import load_model
+    from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
+
+    whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
+    for name in [arguments.task] if arguments.task else whole.task_configs:
+        _evaluate_task(arguments, load_model(arguments.checkpoint, name), of_several=bool(whole.tasks))
+
+
+def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_several: bool) -> None:
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.inference.evaluation import evaluate
-    from unloc_jax.inference.localizer import load_model
     from unloc_jax.training.checkpoints import workdir_of
 
-    model = load_model(arguments.checkpoint)
     config = model.task.config
     if arguments.data_dir:
         config = dataclasses.replace(
@@ -192,9 +204,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if not Path(config.data.dir).is_dir():
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
     dataset = ShardedDataset(config)
-    trained_on_it = dataset.facts.fingerprint == model.facts["fingerprint"]
+    trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint
     name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
+    out = out / model.task_name if of_several else out
     evaluate(model, dataset, arguments.split, out)
 
 
@@ -213,7 +226,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from unloc_jax.inference.predictions import terminal_table, to_json
     from unloc_jax.inference.report import write_report
 
-    prediction = Localizer(load_model(arguments.checkpoint))(arguments.video, arguments.text)
+    prediction = Localizer(load_model(arguments.checkpoint, arguments.task))(arguments.video, arguments.text)
     print(terminal_table(prediction, min(arguments.top_k, 3)))
     for out in arguments.out:
         if out.suffix == ".json":

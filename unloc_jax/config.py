@@ -11,7 +11,6 @@ import difflib
 import importlib.util
 import json
 import math
-import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,10 +21,52 @@ from typing import Any
 import ml_collections
 
 from unloc_jax.errors import UserError
-from unloc_jax.localization.geometry import pyramid_geometry
+from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
+from unloc_jax.localization.losses import parse_boundary_loss
 
-TASKS = ("moment_retrieval", "temporal_action_localization")
 STRATEGIES = ("dp", "fsdp")
+
+# Tasks that search every video for all classes of their dataset; the others have queries per video.
+VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
+
+# What a setting may be, by its key; groups that share a field's name share its choices.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "task": (
+        "moment_retrieval",
+        "temporal_action_localization",
+        "highlight_detection",
+        "action_segmentation",
+        "classification",
+        "video_text_contrastive",
+    ),
+    "task_mixing": ("alternate", "all"),
+    "data.class_split": ("all", "50/50", "75/25"),
+    "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.modalities.encoder": ("clip", "features"),
+    "model.image.pooling": ("token", "mean"),
+    "model.image.activation": ("quick_gelu", "gelu"),
+    "model.text.encoder": ("clip", "embeddings"),
+    "model.text.pooling": ("end", "first", "mean"),
+    "model.text.activation": ("quick_gelu", "gelu"),
+    "model.fusion.type": ("early", "late"),
+    "model.fusion.positions": ("sinusoid", "learned", "none"),
+    "model.pyramid.type": ("simple", "fpn", "none"),
+    "model.pyramid.downsampling": (
+        "max_pool",
+        "avg_pool",
+        "strided_conv",
+        "strided_depthwise_conv",
+        "subsample",
+    ),
+    "model.head.type": ("conv", "linear"),
+    "model.head.distances": ("relu", "relu_clip", "sigmoid"),
+    "loss.relevance": ("focal", "sigmoid"),
+    "loss.negatives": ("own", "batch"),
+    "pretrain.schedule": ("cosine", "constant", "piecewise", "exponential"),
+    "train.schedule": ("cosine", "constant", "piecewise", "exponential"),
+    "optimizer.name": ("adamw", "adam", "sgd"),
+    "mesh.strategy": STRATEGIES,
+}
 
 # The lowest possible value of a number, by the last part of its key; 0 where it is not listed.
 _LOWEST = {
@@ -55,7 +96,11 @@ _LOWEST = {
     "model": -1,
     "relevance_bias": -math.inf,
     "offsets_bias": -math.inf,
+    "vocabulary_size": 1,
+    "decay_every": 1,
 }
+# Numbers that must be below 1.
+_FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +119,12 @@ class DataConfig:
     """Q: texts per video of a per-video task; further ones are left out in training, never in evaluation."""
     mirror: bool = False
     """Mirror half of the training videos, swapping left and right in their texts."""
+    prompts: tuple[str, ...] = ("{}",)
+    """Templates around every text: a random one in each training step, the average of all in evaluation."""
+    class_split: str = "all"
+    """Zero-shot: train on this share of the classes, evaluate on the others; "all" = no such split."""
+    class_split_seed: int = 0
+    """Which classes are seen."""
     num_workers: int = 2
     """Threads that decode frames."""
 
@@ -88,6 +139,30 @@ class ImageTowerConfig:
     patch_size: int = 16
     temporal_kernel: int = 1
     """Frames that a patch sees (odd); 1 is CLIP."""
+    pooling: str = "token"
+    """What stands for a frame: its class token, or the mean of its patches (no class token then)."""
+    class_token_per_frame: bool = False
+    """A class embedding for every sampled frame, as in the reference, instead of one for all."""
+    stochastic_depth: float = 0.0
+    """Chance to skip the last layer; it grows linearly from 0 at the first."""
+    activation: str = "quick_gelu"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModalityConfig:
+    """One kind of input per frame: what encodes it, and how it joins the others."""
+
+    encoder: str = "clip"
+    """ "clip": an image tower as in model.image; "features": precomputed, taken as they are."""
+    feature_dim: int = 0
+    """D of precomputed features."""
+    freeze: bool = False
+    """Do not train the encoder."""
+    projection_width: int = 0
+    """Width of a projection of this modality alone; 0 = none."""
+    projection_bias: bool = False
+    norm: bool = False
+    """LayerNorm after it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,49 +173,94 @@ class TextTowerConfig:
     num_layers: int = 12
     num_heads: int = 8
     max_tokens: int = 32
+    vocabulary_size: int = 49408
+    encoder: str = "clip"
+    """ "clip": this tower; "embeddings": one given vector of `width` numbers per text, in `embeddings_file`."""
+    embeddings_file: str = ""
+    """ .npz with `texts` [n] and `embeddings` [n, width]."""
+    pooling: str = "end"
+    """Which token stands for a text: the end token's, the first, or the mean of all."""
+    freeze: bool = False
+    projection: bool = True
+    """Project to the fusion's width; without, the widths must be equal."""
+    projection_bias: bool = False
+    activation: str = "quick_gelu"
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
     """Video–text fusion transformer."""
 
+    type: str = "early"
+    """ "early": frames and text attend to each other. "late": frames alone; texts meet the pyramid's points."""
     width: int = 512
     num_layers: int = 6
     num_heads: int = 8
     mlp_dim: int = 2048
     all_text_tokens: bool = False
     """Fuse with every word piece instead of one token per text."""
+    positions: str = "sinusoid"
+    positions_max_length: int | None = None
+    """Only the first tokens of the sequence get a position; None = all."""
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    stochastic_depth: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class PyramidConfig:
     """Feature pyramid."""
 
+    type: str = "simple"
+    """ "simple": from the last fusion layer. "fpn": levels at `layers`, top-down path. "none": frames only."""
     num_levels: int = 4
     stride: int = 2
+    layers: tuple[int, ...] = ()
+    """fpn: the fusion layer (from 0) after which each level is taken; () = the last num_levels layers."""
+    downsampling: str = "max_pool"
+    """fpn: how a level becomes the next."""
     regression_ranges: tuple[tuple[float, float], ...] = ()
     """One (low, high) per level, in grid units; () = (0, 4), (4, 8), (8, 16), …"""
+    ranges_from_data: bool = False
+    """Choose regression_ranges so that the levels share the training segments evenly."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
     """Relevance and boundary heads."""
 
+    type: str = "conv"
+    """ "conv", or "linear": one linear layer for relevance and no boundaries (segmentation)."""
     num_conv_layers: int = 3
     kernel_size: int = 3
+    shared_levels: bool = True
+    """One head for all levels with a scale and a shift per level, or a head per level."""
+    offsets_per_text: bool = True
+    """Boundaries for every (video, text) pair, or one boundary per point for all texts."""
+    distances: str = "relu"
+    """What keeps distances ≥ 0; "relu_clip" and "sigmoid" also keep them ≤ 1."""
     relevance_bias: float = 0.0
     offsets_bias: float = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the model."""
+    """Parts and sizes of the model."""
 
     image: ImageTowerConfig = ImageTowerConfig()
+    modalities: dict[str, ModalityConfig] = dataclasses.field(
+        default_factory=lambda: {"rgb": ModalityConfig()}
+    )
+    """Inputs by name: "rgb" with the encoder "clip" reads the frames, the others read features of their name."""
+    video_projection: bool = True
+    """Project the concatenated modalities to the fusion's width; without, the widths must be equal."""
+    video_projection_bias: bool = False
     text: TextTowerConfig = TextTowerConfig()
     fusion: FusionConfig = FusionConfig()
     pyramid: PyramidConfig = PyramidConfig()
     head: HeadConfig = HeadConfig()
+    text_chunk: int = 0
+    """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
     remat: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     unroll: int = 1
@@ -148,34 +268,66 @@ class ModelConfig:
     dtype: str = "auto"
     """Of the computation: "float32", "bfloat16", or "auto" = bfloat16 on TPU and GPU, float32 on CPU."""
 
+    def geometry(self, num_frames: int) -> PyramidGeometry:
+        """The pyramid's points over T frames."""
+        pyramid = self.pyramid
+        levels = 1 if pyramid.type == "none" else pyramid.num_levels
+        return pyramid_geometry(num_frames, levels, pyramid.stride, pyramid.regression_ranges)
+
+    @property
+    def pyramid_layers(self) -> tuple[int, ...]:
+        """The fusion layer after which each level of an fpn is taken."""
+        first = self.fusion.num_layers - self.pyramid.num_levels
+        return self.pyramid.layers or tuple(range(first, self.fusion.num_layers))
+
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """relevance_weight · focal loss + IoU loss of the boundaries."""
+    """relevance_weight · relevance loss + boundary loss."""
 
+    relevance: str = "focal"
     relevance_weight: float = 10.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    label_smoothing: float = 0.0
+    boundaries: str = "iou"
+    """Sum of "iou", "l1" and "center", each with a factor if wanted: "0.5*l1+1.0*iou"; "iou+center" is DIoU."""
     radius: float | None = 3.0
     """Centre-sampling radius in strides; None = every point of a segment is positive."""
+    negatives: str = "own"
+    """Moment retrieval: the other queries of the video, or all queries of the global batch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
-    """One stage of training: linear warm-up, then cosine decay to zero."""
+    """One stage of training: learning_rate × decay(step) × min(1, step / warmup_steps)."""
 
     steps: int = 0
     learning_rate: float = 1e-3
-    warmup_steps: int = 0
+    learning_rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Other rates by the beginning of a parameter's name, such as {"head": 0.1, "fusion": 0.1}."""
+    warmup_steps: float = 0
+    schedule: str = "cosine"
+    """ "cosine": to zero at the last step. "piecewise": times decay_factors[i] from decay_steps[i] on.
+    "exponential": times decay_rate every decay_every steps (in stairs if `staircase`). Or "constant"."""
+    decay_steps: tuple[int, ...] = ()
+    decay_factors: tuple[float, ...] = ()
+    decay_rate: float = 0.1
+    decay_every: int = 1000
+    staircase: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW."""
+    """AdamW, Adam or SGD with momentum, after the global norm of the gradients is clipped."""
 
-    weight_decay: float = 0.01
+    name: str = "adamw"
+    momentum: float = 0.9
+    b1: float = 0.9
     b2: float = 0.98
-    max_grad_norm: float = 1.0
+    weight_decay: float = 0.01
+    """Of kernels and embeddings; biases, scales and positions are not decayed."""
+    max_grad_norm: float | None = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,19 +360,38 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """One of several tasks of a run; what it does not say is as at the top of the config."""
+
+    weight: float = 1.0
+    """Its share of the steps ("alternate"), or the factor of its loss ("all")."""
+    task: str = "moment_retrieval"
+    batch_size: int = 64
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """One experiment."""
 
     task: str = "moment_retrieval"
+    tasks: dict[str, TaskConfig] = dataclasses.field(default_factory=dict)
+    """Several tasks in one run: {name: {"weight": 1.0, "task": …, "data": {…}, …}}; {} = the one above."""
+    task_mixing: str = "alternate"
+    """Each step sees one task's batch, or all of them."""
     seed: int = 0
     batch_size: int = 64
     """Videos per step, over all devices."""
+    init_from: str = ""
+    """A checkpoint to start from, such as one that `unloc import` made; "" = random parameters."""
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = LossConfig()
-    pretrain: StageConfig = StageConfig()
+    pretrain: StageConfig = dataclasses.field(default_factory=StageConfig)
     """Contrastive stage of both towers on segments and their texts; 0 steps = none."""
-    train: StageConfig = StageConfig(steps=10_000)
+    train: StageConfig = dataclasses.field(default_factory=lambda: StageConfig(steps=10_000))
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -230,6 +401,22 @@ class Config:
     @property
     def total_steps(self) -> int:
         return self.pretrain.steps + self.train.steps
+
+    @property
+    def with_vocabulary(self) -> bool:
+        """Whether the task's texts are the dataset's classes, rather than each video's queries."""
+        return self.task in VOCABULARY_TASKS
+
+    @property
+    def task_configs(self) -> dict[str, "Config"]:
+        """Each task of the run as a config of its own, by name; a single task has its own name."""
+        if not self.tasks:
+            return {self.task: self}
+        shared = ("task", "batch_size", "data", "loss", "evaluation")
+        return {
+            name: dataclasses.replace(self, tasks={}, **{key: getattr(task, key) for key in shared})
+            for name, task in self.tasks.items()
+        }
 
 
 def load(path: str, overrides: Iterable[str] = ()) -> Config:
@@ -266,15 +453,46 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     return from_mapping(values)
 
 
+def with_absolute_paths(config: Config) -> Config:
+    """Paths that a checkpoint remembers, independent of the working directory."""
+    absolute = lambda path: str(Path(path).resolve()) if path else ""
+    place = lambda group: dataclasses.replace(
+        group, data=dataclasses.replace(group.data, dir=absolute(group.data.dir))
+    )
+    text = dataclasses.replace(config.model.text, embeddings_file=absolute(config.model.text.embeddings_file))
+    return dataclasses.replace(
+        place(config),
+        tasks={name: place(task) for name, task in config.tasks.items()},
+        model=dataclasses.replace(config.model, text=text),
+        init_from=absolute(config.init_from),
+    )
+
+
 def from_mapping(values: Mapping[str, Any]) -> Config:
     """Checks a nested mapping against the schema; keys that are not given take the schema's defaults.
 
     Raises:
       UserError: unknown key (names the nearest known one), wrong type, impossible value.
     """
-    config = _build(Config, values, "config")
+    config = _build(Config, _with_inherited_settings(values), "config")
     _check_values(config)
     return config
+
+
+def _with_inherited_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Gives every entry of `tasks` what it does not say itself from the top of the config."""
+    tasks = values.get("tasks")
+    if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
+        return values
+    keys = {field.name for field in dataclasses.fields(TaskConfig)} & values.keys()
+    shared = {key: values[key] for key in keys}
+    return {**values, "tasks": {name: _merged(shared, task) for name, task in tasks.items()}}
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
+        return changes
+    return {**base, **{key: _merged(base.get(key), value) for key, value in changes.items()}}
 
 
 def to_json(config: Config) -> str:
@@ -324,6 +542,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where} is a group of settings, got {value!r}.")
+        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f"{where} must be a tuple, got {value!r}.")
@@ -341,81 +563,170 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def _check_values(config: Config) -> None:
     """Values that are well typed but impossible."""
-    if config.task not in TASKS:
-        near = difflib.get_close_matches(config.task, TASKS, n=1, cutoff=0.3)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(TASKS)}."
-        raise UserError(f"config.task = {config.task!r} is not a task. {hint}")
-    for key, value in _numbers(config):
-        if math.isnan(value):
-            raise UserError(f"config.{key} is not a number.")
-        low = _LOWEST.get(key.split(".")[-1], 0)
-        if value < low:
-            raise UserError(f"config.{key} must be at least {low}, got {value}.")
-    if config.evaluation.soft_nms_sigma == 0:
-        raise UserError("config.evaluation.soft_nms_sigma must be greater than 0.")
-    for low, high in config.model.pyramid.regression_ranges:
-        if not 0 <= low < high:
-            raise UserError(
-                f"config.model.pyramid.regression_ranges: ({low}, {high}) is no range; give low < high."
-            )
-    image = config.model.image
-    if config.data.crop_size % image.patch_size:
-        lower = max(config.data.crop_size // image.patch_size, 1) * image.patch_size
-        raise UserError(
-            f"config.data.crop_size = {config.data.crop_size} is not divisible by config.model.image.patch_size = "
-            f"{image.patch_size}. Use {lower} or {lower + image.patch_size}."
-        )
-    if image.temporal_kernel % 2 == 0:
-        raise UserError(f"config.model.image.temporal_kernel must be odd, got {image.temporal_kernel}.")
-    for name in ("image", "text", "fusion"):
-        tower = getattr(config.model, name)
-        if tower.width % tower.num_heads:
-            raise UserError(
-                f"config.model.{name}.width = {tower.width} is not divisible by num_heads = {tower.num_heads}."
-            )
-    if config.model.dtype not in ("auto", "float32", "bfloat16"):
-        raise UserError(f"config.model.dtype must be auto, float32 or bfloat16, got {config.model.dtype!r}.")
-    if config.mesh.strategy not in STRATEGIES:
-        raise UserError(
-            f"config.mesh.strategy must be one of {', '.join(STRATEGIES)}, got {config.mesh.strategy!r}."
-        )
+    _check_leaves(config)
+    for name, view in config.task_configs.items():
+        _check_task(view, f"config.tasks.{name}" if config.tasks else "config")
+    _check_model(config.model)
     if config.mesh.model != 1 or (config.mesh.context != 1 and config.mesh.strategy != "fsdp"):
         raise UserError(
             "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
             "leave config.mesh.model and config.mesh.context at 1."
         )
-    if config.model.fusion.width % 2:
-        raise UserError(f"config.model.fusion.width = {config.model.fusion.width} must be even.")
-    if config.optimizer.b2 >= 1:
-        raise UserError(f"config.optimizer.b2 must be below 1, got {config.optimizer.b2}.")
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):
-        value = getattr(config, stage)
-        if value.steps and value.warmup_steps >= value.steps:
+        _check_stage(getattr(config, stage), f"config.{stage}")
+
+
+def _check_leaves(config: Config) -> None:
+    """Every value by itself: choices and bounds."""
+    for key, value in _leaves(config):
+        last = key.split(".")[-1]
+        choices = CHOICES.get(key) or CHOICES.get(_without_names(key))
+        if choices and value not in choices:
+            near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.3)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(choices)}."
+            raise UserError(f"config.{key} = {value!r} is not one of its values. {hint}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if math.isnan(value):
+            raise UserError(f"config.{key} is not a number.")
+        low = _LOWEST.get(last, 0)
+        if value < low:
+            raise UserError(f"config.{key} must be at least {low}, got {value}.")
+        if last in _FRACTIONS and value >= 1:
+            raise UserError(f"config.{key} must be below 1, got {value}.")
+
+
+def _check_task(config: Config, where: str) -> None:
+    """What one task of a run needs."""
+    data, model = config.data, config.model
+    if config.evaluation.soft_nms_sigma == 0:
+        raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
+    uses_frames = any(modality.encoder == "clip" for modality in model.modalities.values())
+    if uses_frames and data.crop_size % model.image.patch_size:
+        lower = max(data.crop_size // model.image.patch_size, 1) * model.image.patch_size
+        raise UserError(
+            f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.image.patch_size = "
+            f"{model.image.patch_size}. Use {lower} or {lower + model.image.patch_size}."
+        )
+    wrong = [prompt for prompt in data.prompts if prompt.count("{}") != 1]
+    if wrong or not data.prompts:
+        raise UserError(
+            f"{where}.data.prompts: {wrong[0]!r} must contain {{}} once, where the text goes."
+            if wrong
+            else f'{where}.data.prompts is empty; ("{{}}",) is the text alone.'
+        )
+    try:
+        parse_boundary_loss(config.loss.boundaries)
+    except ValueError as error:
+        raise UserError(f"{where}.loss.boundaries = {config.loss.boundaries!r}: {error}") from error
+    if config.task in ("classification", "video_text_contrastive") and model.fusion.type == "late":
+        raise UserError(
+            f"{where}.task = {config.task!r} reads the fused text token; set config.model.fusion.type = 'early'."
+        )
+    if model.head.type == "linear" and config.task not in (
+        "action_segmentation",
+        "classification",
+        "video_text_contrastive",
+    ):
+        raise UserError(
+            f"{where}.task = {config.task!r} needs boundaries; config.model.head.type = 'linear' has none."
+        )
+    model.geometry(data.num_frames)  # checks itself
+
+
+def _check_model(model: ModelConfig) -> None:
+    for low, high in model.pyramid.regression_ranges:
+        if not 0 <= low < high:
             raise UserError(
-                f"config.{stage}.warmup_steps = {value.warmup_steps} must be below config.{stage}.steps = "
-                f"{value.steps}."
+                f"config.model.pyramid.regression_ranges: ({low}, {high}) is no range; give low < high."
             )
-        if math.isinf(value.learning_rate):
-            raise UserError(f"config.{stage}.learning_rate must be finite.")
-    pyramid_geometry(config.data.num_frames, **dataclasses.asdict(config.model.pyramid))  # checks itself
+    if model.image.temporal_kernel % 2 == 0:
+        raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")
+    for name in ("image", "text", "fusion"):
+        tower = getattr(model, name)
+        if tower.width % tower.num_heads:
+            raise UserError(
+                f"config.model.{name}.width = {tower.width} is not divisible by num_heads = {tower.num_heads}."
+            )
+    if model.fusion.width % 2:
+        raise UserError(f"config.model.fusion.width = {model.fusion.width} must be even.")
+    if not model.modalities:
+        raise UserError("config.model.modalities is empty: name at least one input.")
+    for name, modality in model.modalities.items():
+        if modality.encoder == "features" and not modality.feature_dim:
+            raise UserError(f"config.model.modalities.{name}.feature_dim: say how wide the features are.")
+    if not model.video_projection and video_width(model) != model.fusion.width:
+        raise UserError(
+            f"config.model.video_projection = False needs modalities of the fusion's width {model.fusion.width}, "
+            f"they have {video_width(model)}."
+        )
+    if not model.text.projection and model.text.width != model.fusion.width:
+        raise UserError(
+            f"config.model.text.projection = False needs config.model.text.width = config.model.fusion.width = "
+            f"{model.fusion.width}, got {model.text.width}."
+        )
+    if model.text.encoder == "embeddings" and model.fusion.all_text_tokens:
+        raise UserError("config.model.fusion.all_text_tokens: given text embeddings have one token per text.")
+    if model.pyramid.type == "fpn":
+        layers, last = model.pyramid_layers, model.fusion.num_layers - 1
+        if len(layers) != model.pyramid.num_levels or list(layers) != sorted(set(layers)) or layers[0] < 0:
+            raise UserError(
+                f"config.model.pyramid.layers = {layers} must name one fusion layer per level, "
+                f"{model.pyramid.num_levels} in increasing order."
+            )
+        if layers[-1] != last:
+            raise UserError(
+                f"config.model.pyramid.layers = {layers}: layers after the last level would do nothing. End with "
+                f"{last}, or set config.model.fusion.num_layers = {layers[-1] + 1}."
+            )
 
 
-def _numbers(group: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """(key, value) of every number of a config."""
+def video_width(model: ModelConfig) -> int:
+    """Width of the concatenated modalities, before `video_projection`."""
+    return sum(
+        modality.projection_width
+        or (model.image.width if modality.encoder == "clip" else modality.feature_dim)
+        for modality in model.modalities.values()
+    )
+
+
+def _check_stage(stage: StageConfig, where: str) -> None:
+    if stage.steps and stage.warmup_steps >= stage.steps:
+        raise UserError(
+            f"{where}.warmup_steps = {stage.warmup_steps} must be below {where}.steps = {stage.steps}."
+        )
+    if math.isinf(stage.learning_rate):
+        raise UserError(f"{where}.learning_rate must be finite.")
+    if len(stage.decay_steps) != len(stage.decay_factors):
+        raise UserError(f"{where}: give as many decay_factors as decay_steps.")
+    late = [step for step in stage.decay_steps if step >= stage.steps]
+    if stage.steps and stage.schedule == "piecewise" and late:
+        raise UserError(f"{where}.decay_steps: {late[0]} is never reached in {stage.steps} steps.")
+
+
+def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of every single value of a config."""
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _numbers(value, f"{prefix}{field.name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield from _leaves(value, f"{prefix}{field.name}.")
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                if dataclasses.is_dataclass(item):
+                    yield from _leaves(item, f"{prefix}{field.name}.{name}.")
+                else:
+                    yield f"{prefix}{field.name}.{name}", item
+        else:
             yield prefix + field.name, value
 
 
-def missing_data_dir(config: Config) -> UserError:
-    """What to say when config.data.dir is needed and not usable."""
-    return UserError(
-        f"config.data.dir = {config.data.dir!r} holds no dataset (looked in {os.path.abspath(config.data.dir)}). "
-        "Build one with `unloc data build --dataset … --annotations … --videos DIR --out DIR` and pass it as "
-        "--config.data.dir=DIR."
-    )
+def _without_names(key: str) -> str:
+    """ "model.modalities.rgb.encoder" → "model.modalities.encoder"; "tasks.a.loss.relevance" → "loss.relevance"."""
+    parts = key.split(".")
+    if parts[0] == "tasks":
+        parts = parts[2:]
+    if parts[:2] == ["model", "modalities"]:
+        parts = parts[:2] + parts[3:]
+    return ".".join(parts)

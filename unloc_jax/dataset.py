@@ -17,6 +17,7 @@ class DatasetFacts:
       fps, short_side: how frames were stored: a new video is decoded the same way.
       classes: the vocabulary, [] for datasets of queries.
       fingerprint: says which build of the dataset it is; a run cannot go on with another one.
+      unseen_classes: in a zero-shot experiment, the classes of evaluation; `classes` are those of training then.
       words: every word of the training texts, sorted; other words mean nothing to a model trained from scratch.
     """
 
@@ -26,6 +27,7 @@ class DatasetFacts:
     classes: list[str]
     words: list[str]
     fingerprint: str
+    unseen_classes: list[str] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

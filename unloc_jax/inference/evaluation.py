@@ -53,18 +53,20 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror}. Choose another one.") from error
-    if model.task.classes:
+    if model.task.config.task == "temporal_action_localization":
         metrics, predictions = _evaluate_vocabulary(model, dataset, split, records)
         name = "predictions.json"
         content = json.dumps(predictions)
     else:
-        metrics, lines = _evaluate_queries(model, dataset, split, records)
+        by_task = _evaluate_queries if model.task.config.task == "moment_retrieval" else _evaluate_other
+        metrics, lines = by_task(model, dataset, split, records)
         name = "predictions.jsonl"
         content = "".join(json.dumps(line) + "\n" for line in lines)
     metrics = {
         "checkpoint": str(model.step_dir),
         "data": model.task.config.data.dir,
         "annotation_format": dataset.facts.name,
+        "task": model.task_name,
         "split": split,
         "videos": len(records),
     } | metrics
@@ -76,17 +78,18 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
 
 def _check_fit(model: LoadedModel, dataset: Dataset, records: list[VideoRecord]) -> None:
     """Refuses a dataset on which the model's numbers would mean nothing."""
-    trained_on, found = model.facts["short_side"], dataset.facts.short_side
+    trained_on, found = model.facts.short_side, dataset.facts.short_side
     if trained_on != found:
         raise UserError(
             f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have {found}. "
             f"Build it with `unloc data build --short-side {trained_on} …`."
         )
-    unknown = sorted({text for record in records for text in record.texts} - set(model.task.classes))
-    if model.task.classes and unknown:
+    known = model.task.evaluation_classes
+    unknown = sorted({text for record in records for text in record.texts} - set(known))
+    if known and unknown:
         raise UserError(
             f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the model's "
-            f"{len(model.task.classes)} classes ({dataset.facts.name} now, {model.facts['name']} in training)."
+            f"{len(known)} classes ({dataset.facts.name} now, {model.facts.name} in training)."
         )
 
 
@@ -107,7 +110,8 @@ def _evaluate_vocabulary(
     found = _find(model, dataset, split, model.task.evaluation_texts(records))
     scores = model.task.score(records, found)
     print(
-        f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, {len(model.task.classes)} classes"
+        f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, "
+        f"{len(model.task.evaluation_classes)} classes"
     )
     for average in (key for key in scores if ":" in key):
         low, high = average.removeprefix("mAP@").split(":")
@@ -124,7 +128,9 @@ def _evaluate_vocabulary(
                 "score": round(float(score), 5),
                 "segment": [round(float(x), 3) for x in segment],
             }
-            for label, class_segments, class_scores in zip(model.task.classes, segments, confidences)
+            for label, class_segments, class_scores in zip(
+                model.task.evaluation_classes, segments, confidences
+            )
             for segment, score in zip(class_segments, class_scores)
             if score > 0
         ]
@@ -192,6 +198,42 @@ def _evaluate_queries(
         "right_event": right,
     }
     return metrics, lines
+
+
+def _evaluate_other(
+    model: LoadedModel, dataset: Dataset, split: str, records: list[VideoRecord]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Any other task: its own metrics, and one line per video with what was found."""
+    found = _find(model, dataset, split, model.task.evaluation_texts(records))
+    scores = model.task.score(records, found)
+    print(f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, {model.task.config.task} (%)")
+    for name, value in scores.items():
+        print(f"  {name:<42}{value:>8.1f}")
+    print()
+    lines = []
+    for v, record in enumerate(records):
+        line: dict[str, Any] = {"video_id": record.video_id}
+        texts = found.texts[v]
+        if found.segments_s:
+            line["queries"] = [
+                {
+                    "query": text,
+                    "segments": [[*s, c] for s, c in zip(segments.tolist(), scores.tolist()) if c > 0],
+                }
+                for text, segments, scores in zip(texts, found.segments_s[v], found.scores[v])
+            ]
+        if found.frame_classes:
+            line["times_s"] = _times_s(found.spans_s[v], len(found.frame_classes[v]))
+            line["frames"] = [texts[i] if i >= 0 else None for i in found.frame_classes[v]]
+        if found.video_scores:
+            best = np.argsort(-found.video_scores[v], kind="stable")[:5]
+            line["best"] = [[texts[i], float(found.video_scores[v][i])] for i in best]
+        lines.append(line)
+    return {"metrics": scores}, lines
+
+
+def _times_s(span_s: np.ndarray, num_frames: int) -> list[float]:
+    return np.linspace(span_s[0], span_s[1], num_frames).round(3).tolist()
 
 
 def _columns(found: Found, of_video: list[slice]) -> Found:

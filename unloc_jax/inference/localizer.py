@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
+from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.inference.frames import sample_video
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.tasks import Task, make_task
-from unloc_jax.text import num_tokens, tokenize, words
+from unloc_jax.text import num_tokens, words
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, workdir_of
 from unloc_jax.training.sharding import make_mesh, tree_shardings
 from unloc_jax.training.state import abstract_params
@@ -30,28 +31,36 @@ class LoadedModel:
       step_dir: the directory it came from.
       task: with the model and the config.
       params: the parameters.
-      facts: see `unloc_jax.dataset.DatasetFacts`, as a dictionary.
+      facts: of the dataset that the task was trained on.
+      task_name: which of the checkpoint's tasks it is.
       mesh: over all devices.
     """
 
     step_dir: Path
     task: Task
     params: Any
-    facts: dict[str, Any]
+    facts: DatasetFacts
     mesh: jax.sharding.Mesh
+    task_name: str
 
 
-def load_model(checkpoint: Path) -> LoadedModel:
+def load_model(checkpoint: Path, task_name: str | None = None) -> LoadedModel:
     """Restores a checkpoint for evaluation or prediction; nothing but the directory is needed.
 
     Args:
       checkpoint: a workdir, or one step's directory.
+      task_name: of a checkpoint with several tasks, the one that is wanted; None = the first.
 
     Raises:
-      UserError: no checkpoint there, or a damaged one.
+      UserError: no checkpoint there, a damaged one, or no such task in it.
     """
     step_dir = find_checkpoint(checkpoint)
-    config, facts = load_checkpoint(step_dir)
+    whole, facts = load_checkpoint(step_dir)
+    views = whole.task_configs
+    task_name = task_name or next(iter(views))
+    if task_name not in views:
+        raise UserError(f"--task={task_name}: the tasks of {step_dir} are {', '.join(views)}.")
+    config = views[task_name]
     # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
     # at least one per device.
     devices = jax.device_count()
@@ -62,13 +71,13 @@ def load_model(checkpoint: Path) -> LoadedModel:
         evaluation=dataclasses.replace(config.evaluation, batch_size=batch_size),
     )
     mesh = make_mesh(config.mesh, batch_size)
-    task = make_task(config, facts["classes"])
+    task = make_task(config, facts[task_name], whole)
     abstract = abstract_params(task)
     shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
     )
-    return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts, mesh)
+    return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts[task_name], mesh, task_name)
 
 
 class Localizer:
@@ -92,13 +101,15 @@ class Localizer:
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
-        texts = list(texts) or list(self._model.task.classes)
+        texts = list(texts) or list(self._model.task.evaluation_classes)
         if not texts:
             raise UserError('--text is needed: what to look for, such as --text="a person sits down".')
         empty = [i for i, text in enumerate(texts, 1) if not words(text)]
         if empty:
             raise UserError(f"--text number {empty[0]} has no words: {texts[empty[0] - 1]!r}.")
         config, facts = self._model.task.config, self._model.facts
+        if any(name != "rgb" or m.encoder != "clip" for name, m in config.model.modalities.items()):
+            raise UserError("this model reads precomputed features; it cannot look at a video file.")
         for text in texts:
             if num_tokens(text) > config.model.text.max_tokens:
                 print(
@@ -108,8 +119,8 @@ class Localizer:
                 )
         frames, span_s, duration_s = sample_video(
             video,
-            fps=facts["fps"],
-            short_side=facts["short_side"],
+            fps=facts.fps,
+            short_side=facts.short_side,
             crop_size=config.data.crop_size,
             num_frames=config.data.num_frames,
         )
@@ -123,23 +134,23 @@ class Localizer:
             span_s=jnp.asarray(span_s)[None],
             example_mask=jnp.ones((1,), bool),
         )
-        tokens = tokenize(texts, config.model.text.max_tokens)[None]
-        found, curve = jax.device_get(self._detect(self._model.params, batch, tokens))
+        task = self._model.task
+        output = jax.device_get(self._detect(self._model.params, batch, task.encoding(texts)[None]))
         times_s = np.linspace(span_s[0], span_s[1], config.data.num_frames)
-        known = set(facts["words"])
+        flat = np.ones_like(times_s)  # of a task without a curve
+        known = set(facts.words)
         predictions = [
             TextPrediction(
                 text=text,
                 segments=[
                     Segment(float(start), float(end), float(score))
-                    for (start, end), score in zip(found.segments_s[0, i], found.scores[0, i])
-                    if score > 0
+                    for (start, end), score in zip(segments, scores)
                 ],
                 relevance_times_s=times_s,
-                relevance=curve[0, i],
-                unknown_words=[word for word in words(text) if word not in known],
+                relevance=output.curve[0, i] if output.curve is not None else scores[0] * flat,
+                unknown_words=[word for word in words(text) if known and word not in known],
             )
-            for i, text in enumerate(texts)
+            for i, (text, (segments, scores)) in enumerate(zip(texts, task.segments(output, 0, span_s)))
         ]
         return VideoPrediction(str(video), duration_s, predictions, self.describe())
 

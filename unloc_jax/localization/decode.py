@@ -15,11 +15,12 @@ class Localization:
     """The model's only localisation output.
 
     relevance: float32 [B, N, P] logits.
-    offsets: float32 [B, N, P, 2] ≥ 0, distances to start and end in units of the point's stride.
+    offsets: float32 [B, N, P, 2] ≥ 0, distances to start and end in units of the point's stride; [B, 1, P, 2]
+      where all texts share them, None where the model has no boundaries.
     """
 
     relevance: jax.Array
-    offsets: jax.Array
+    offsets: jax.Array | None
 
 
 class Detections(NamedTuple):
@@ -66,11 +67,23 @@ def decode(
       Detections with K segments per (video, text), clipped to the sampled span.
     """
     positions, strides = jnp.asarray(geometry.positions), jnp.asarray(geometry.strides)
+    assert localization.offsets is not None, "a model without boundaries has no segments"
     distances = localization.offsets * strides[:, None]
     segments = jnp.stack([positions - distances[..., 0], positions + distances[..., 1]], axis=-1)
     segments = jnp.clip(segments, 0.0, geometry.num_frames - 1.0)
     scores = jax.nn.sigmoid(localization.relevance)
-    real_point = frame_mask[:, geometry.positions.astype(int)]
+    real_point = geometry.point_mask(frame_mask)
     scores = jnp.where(real_point[:, None], scores, 0.0)
     segments_s = grid_to_seconds(segments, span_s, geometry.num_frames)
+    segments_s = jnp.broadcast_to(segments_s, (*scores.shape, 2))
     return Detections(*soft_nms(segments_s, scores, max_detections, sigma, score_threshold))
+
+
+def frame_curve(scores: jax.Array, geometry: PyramidGeometry) -> jax.Array:
+    """Scores of points [B, N, P] → of frames [B, N, T]: the highest among the points that cover a frame."""
+    levels = geometry.split_levels(scores, axis=2)
+    spread = [
+        jnp.repeat(x, geometry.stride**level, axis=2)[:, :, : geometry.num_frames]
+        for level, x in enumerate(levels)
+    ]
+    return jnp.stack(spread).max(0)

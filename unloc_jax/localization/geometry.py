@@ -20,7 +20,7 @@ class PyramidGeometry:
 
     Attributes:
       num_frames: T, the length of level 0.
-      num_levels: level l has T / stride**l points.
+      num_levels: level l has ⌈T / stride**l⌉ points.
       stride: downsampling from one level to the next.
       regression_ranges: per level, in grid units: a point is responsible for a segment when the larger of its
         distances to start and end lies in [low, high).
@@ -32,14 +32,6 @@ class PyramidGeometry:
     regression_ranges: tuple[tuple[float, float], ...]
 
     def __post_init__(self):
-        if self.num_frames % self.stride ** (self.num_levels - 1):
-            multiple = self.stride ** (self.num_levels - 1)
-            lower = max(self.num_frames // multiple, 1) * multiple
-            raise UserError(
-                f"data.num_frames = {self.num_frames} is not divisible by {multiple}, the stride of the coarsest of "
-                f"model.pyramid.num_levels = {self.num_levels} levels. Use {lower} or {lower + multiple} frames, "
-                "or fewer levels."
-            )
         if len(self.regression_ranges) != self.num_levels:
             raise UserError(
                 f"model.pyramid.regression_ranges has {len(self.regression_ranges)} ranges for "
@@ -49,7 +41,7 @@ class PyramidGeometry:
     @property
     def level_lengths(self) -> list[int]:
         """Number of points of each level."""
-        return [self.num_frames // self.stride**level for level in range(self.num_levels)]
+        return [-(-self.num_frames // self.stride**level) for level in range(self.num_levels)]
 
     @property
     def num_points(self) -> int:
@@ -68,6 +60,10 @@ class PyramidGeometry:
         return np.concatenate(
             [np.arange(n) * self.stride**level for level, n in enumerate(self.level_lengths)]
         ).astype(np.float32)
+
+    def point_mask(self, frame_mask):
+        """bool [..., T], True = real frame → bool [..., P], True = the point lies on one."""
+        return frame_mask[..., self.positions.astype(int)]
 
     @functools.cached_property
     def ranges(self) -> np.ndarray:
@@ -89,13 +85,24 @@ def default_regression_ranges(num_levels: int) -> tuple[tuple[float, float], ...
     return tuple(zip((0.0, *inner), (*inner, math.inf)))
 
 
+def ranges_from_lengths(lengths: np.ndarray, num_levels: int) -> tuple[tuple[float, float], ...]:
+    """Regression ranges with which the levels share segments of these lengths (grid units) evenly.
+
+    The larger of a point's distances to start and end lies between half a segment's length (at its centre) and all
+    of it (at its ends): three quarters stand for it.
+    """
+    inner = np.quantile(0.75 * np.asarray(lengths, float), np.arange(1, num_levels) / num_levels)
+    inner = np.maximum.accumulate(np.maximum(inner, 1.0) + 1e-3 * np.arange(num_levels - 1)).tolist()
+    return tuple(zip((0.0, *inner), (*inner, math.inf)))
+
+
 def pyramid_geometry(
     num_frames: int, num_levels: int, stride: int, regression_ranges: Sequence[tuple[float, float]] = ()
 ) -> PyramidGeometry:
     """The pyramid over T frames; without ranges, the default ones.
 
     Raises:
-      UserError: frames that the coarsest stride does not divide, or another number of ranges than levels.
+      UserError: another number of ranges than levels.
     """
     ranges = tuple(regression_ranges) or default_regression_ranges(num_levels)
     return PyramidGeometry(num_frames, num_levels, stride, ranges)

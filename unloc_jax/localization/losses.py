@@ -5,16 +5,92 @@ import jax.numpy as jnp
 import optax
 
 
-def focal_loss(logits: jax.Array, targets: jax.Array, alpha: float, gamma: float) -> jax.Array:
-    """Focal sigmoid cross entropy (Lin et al. 2017), elementwise; `alpha` weighs positives, 1 - alpha negatives."""
+def relevance_loss(
+    logits: jax.Array, targets: jax.Array, kind: str, *, alpha: float = 0.25, gamma: float = 2.0
+) -> jax.Array:
+    """Elementwise loss of relevance logits against targets in [0, 1].
+
+    Args:
+      logits, targets: float32 [...].
+      kind: "focal" (Lin et al. 2017; `alpha` weighs positives, 1 - alpha negatives) or "sigmoid" (cross entropy).
+      alpha, gamma: of the focal loss.
+
+    Returns:
+      float32 [...].
+    """
+    if kind == "sigmoid":
+        return optax.sigmoid_binary_cross_entropy(logits, targets)
     return optax.sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=gamma)
+
+
+def smooth_labels(targets: jax.Array, amount: float) -> jax.Array:
+    """Moves 0 and 1 towards ½ by amount/2, as for a choice of two (yes or no) per text.
+
+    The reference divides by the number of classes instead: with one class its negatives become `amount` while
+    its positives stay 1.
+    """
+    return targets * (1.0 - amount) + 0.5 * amount
 
 
 def offsets_iou(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
     """IoU in [0, 1] of two segments given as distances ≥ 0 from the same point: [..., 2] → [...]."""
     intersection = jnp.minimum(offsets, target_offsets).sum(-1)
-    union = jnp.maximum(offsets, target_offsets).sum(-1)
-    return intersection / jnp.maximum(union, 1e-6)
+    return intersection / jnp.maximum(_union(offsets, target_offsets), 1e-6)
+
+
+def offsets_l1(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
+    """|start error| + |end error| as a share of the union: [..., 2] → [...], so that long segments weigh no more."""
+    distance = jnp.abs(offsets - target_offsets).sum(-1)
+    return distance / jnp.maximum(_union(offsets, target_offsets), 1e-6)
+
+
+def offsets_center(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
+    """Squared distance of the centres as a share of the union: [..., 2] → [...].
+
+    `1 - IoU + center` is the DIoU loss (Zheng et al. 2020): both segments contain the point, so their union is
+    also the smallest segment around both. For the same reason GIoU is IoU.
+    """
+    center = lambda x: 0.5 * (x[..., 1] - x[..., 0])
+    distance = center(offsets) - center(target_offsets)
+    return jnp.square(distance / jnp.maximum(_union(offsets, target_offsets), 1e-6))
+
+
+def _union(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
+    return jnp.maximum(offsets, target_offsets).sum(-1)
+
+
+_BOUNDARY_TERMS = {
+    "iou": lambda offsets, targets: 1.0 - offsets_iou(offsets, targets),
+    "l1": offsets_l1,
+    "center": offsets_center,
+}
+
+
+def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
+    """ "0.5*l1+1.0*iou" → [(0.5, "l1"), (1.0, "iou")].
+
+    Raises:
+      ValueError: a term that is not known, or a factor that is no number.
+    """
+    terms = []
+    for term in expression.split("+"):
+        factor, star, name = term.strip().rpartition("*")
+        if name.strip() not in _BOUNDARY_TERMS:
+            raise ValueError(f"{name.strip()!r} is none of {', '.join(_BOUNDARY_TERMS)}")
+        try:
+            terms.append((float(factor) if star else 1.0, name.strip()))
+        except ValueError:
+            raise ValueError(f"{factor!r} is not a factor; write such as 0.5*l1+1.0*iou") from None
+    return terms
+
+
+def boundary_loss(expression: str, offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
+    """Weighted sum of boundary losses, elementwise: distances ≥ 0 [..., 2] → [...]."""
+    terms = [
+        factor * _BOUNDARY_TERMS[name](offsets, target_offsets)
+        for factor, name in parse_boundary_loss(expression)
+    ]
+    return sum(terms[1:], terms[0])
 
 
 def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
@@ -25,7 +101,7 @@ def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 def contrastive_loss(
     video: jax.Array, text: jax.Array, mask: jax.Array, same_text: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Symmetric video–text cross entropy within the global batch (CLIP), blind to duplicates.
+    """Symmetric video–text cross entropy within the global batch (CLIP) of embeddings; see `matching_loss`.
 
     Args:
       video: float32 [M, D], one L2-normalised embedding per segment.
@@ -37,7 +113,20 @@ def contrastive_loss(
     Returns:
       (loss, accuracy of video → text), scalars.
     """
-    logits = temperature * video @ text.T
+    return matching_loss(temperature * video @ text.T, mask, same_text)
+
+
+def matching_loss(logits: jax.Array, mask: jax.Array, same_text: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Symmetric cross entropy of M videos against their M texts, blind to duplicates.
+
+    Args:
+      logits: float32 [M, M], row = video, column = text; the diagonal holds the true pairs.
+      mask: bool [M], True = real pair.
+      same_text: bool [M, M], True where two pairs have the same text: such pairs are no negatives.
+
+    Returns:
+      (loss, accuracy of video → text), scalars.
+    """
     diagonal = jnp.eye(len(mask), dtype=bool)
     excluded = ~mask[None] | ~mask[:, None] | (same_text & ~diagonal)
     logits = jnp.where(excluded & ~diagonal, -1e9, logits)

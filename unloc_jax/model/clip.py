@@ -5,60 +5,71 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from unloc_jax.model.transformer import Transformer, quick_gelu
-from unloc_jax.text import VOCABULARY_SIZE
+from unloc_jax.config import ImageTowerConfig, TextTowerConfig
+from unloc_jax.model.transformer import ACTIVATIONS, Run, Transformer
 
 # CLIP's preprocessing, applied on the device because frames cross over as uint8.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+_EPSILON = 1e-5  # of CLIP's LayerNorms
 
 
 class ImageTower(nn.Module):
-    """CLIP's vision transformer, run on every frame; the class token stands for the frame.
+    """CLIP's vision transformer, run on every frame.
+
+    A frame is its class token, or with pooling="mean" the mean of its patches (there is no class token then).
 
     Attributes:
-      width, num_layers, num_heads, patch_size: ViT sizes.
-      temporal_kernel: frames that one patch sees. 1 is CLIP. 3 adds the frame before and the frame after, so that
-        a frame's token can say which way something moves.
-      remat, unroll, dtype: see `Transformer`.
+      config: sizes. With `temporal_kernel` 3 a patch also sees the frame before and the frame after, so that a
+        frame's token can say which way something moves; 1 is CLIP.
+      run: see `Run`.
     """
 
-    width: int
-    num_layers: int
-    num_heads: int
-    patch_size: int
-    temporal_kernel: int = 1
-    remat: bool = False
-    unroll: int = 1
-    dtype: jnp.dtype = jnp.float32
+    config: ImageTowerConfig
+    run: Run = Run()
 
     @nn.compact
     def __call__(self, frames: jax.Array) -> jax.Array:
-        """frames uint8 [B, T, H, W, 3] → [B, T, width]."""
+        """frames [B, T, H, W, 3], uint8 or (already normalised) floating → [B, T, width]."""
+        config, dtype = self.config, self.run.dtype
         batch, time, height, width, _ = frames.shape
-        pixels = (frames.astype(self.dtype) / 255.0 - jnp.array(PIXEL_MEAN, self.dtype)) / jnp.array(
-            PIXEL_STD, self.dtype
-        )
-        size = self.patch_size
+        pixels = normalize(frames, dtype) if frames.dtype == jnp.uint8 else frames.astype(dtype)
+        size = config.patch_size
         patches = pixels.reshape(batch, time, height // size, size, width // size, size, 3)
         patches = patches.transpose(0, 1, 2, 4, 3, 5, 6).reshape(batch, time, -1, size * size * 3)
-        if self.temporal_kernel > 1:
-            patches = neighbours(patches, self.temporal_kernel)
-        x = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name="patch_embedding")(patches)
+        if config.temporal_kernel > 1:
+            patches = neighbours(patches, config.temporal_kernel)
+        x = nn.Dense(config.width, use_bias=False, dtype=dtype, name="patch_embedding")(patches)
 
-        normal = nn.initializers.normal(self.width**-0.5)
-        class_token = self.param("class_embedding", normal, (self.width,)).astype(self.dtype)
-        position = self.param("position_embedding", normal, (x.shape[2] + 1, self.width)).astype(self.dtype)
-        class_tokens = jnp.broadcast_to(class_token, (batch, time, 1, self.width))
-        x = jnp.concatenate([class_tokens, x], axis=2) + position
+        normal = nn.initializers.normal(config.width**-0.5)
+        if config.pooling == "token":
+            shape = (time, config.width) if config.class_token_per_frame else (config.width,)
+            class_token = self.param("class_embedding", normal, shape).astype(dtype)
+            class_tokens = jnp.broadcast_to(class_token[..., None, :], (batch, time, 1, config.width))
+            x = jnp.concatenate([class_tokens, x], axis=2)
+        x = x + self.param("position_embedding", normal, x.shape[2:]).astype(dtype)
 
-        norm = lambda name: nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)
+        norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name=name)
         x = norm("norm_in")(x)
         x = Transformer(
-            self.num_layers, self.num_heads, 4 * self.width, quick_gelu, 1e-5, self.remat, self.unroll, self.dtype,
+            config.num_layers,
+            config.num_heads,
+            4 * config.width,
+            ACTIVATIONS[config.activation],
+            _EPSILON,
+            drop_rates=(0.0, config.stochastic_depth),
+            run=self.run,
             name="transformer",
-        )(x.reshape(batch * time, -1, self.width))  # fmt: skip
-        return norm("norm_out")(x[:, 0]).reshape(batch, time, self.width)
+        )(x.reshape(batch * time, -1, config.width))
+        if config.pooling == "token":
+            return norm("norm_out")(x[:, 0]).reshape(batch, time, config.width)
+        return norm("norm_out")(x).mean(1).reshape(batch, time, config.width)
+
+
+def normalize(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """uint8 [..., 3] → CLIP's zero mean and unit variance."""
+    mean, std = jnp.array(PIXEL_MEAN, dtype), jnp.array(PIXEL_STD, dtype)
+    return (frames.astype(dtype) / 255.0 - mean) / std
 
 
 def neighbours(patches: jax.Array, kernel: int) -> jax.Array:
@@ -77,45 +88,69 @@ class TextFeatures:
 
     tokens: [..., L, D], one per word piece.
     mask: bool [..., L], True = real word piece.
-    sentence: [..., D], the end token's embedding, which stands for the text.
+    sentence: [..., D], what stands for the text where one token is wanted.
     """
 
     tokens: jax.Array
     mask: jax.Array
     sentence: jax.Array
 
+    @classmethod
+    def from_embeddings(cls, embeddings: jax.Array) -> "TextFeatures":
+        """Given embeddings [..., D]: every text is one token."""
+        return cls(embeddings[..., None, :], jnp.ones((*embeddings.shape[:-1], 1), bool), embeddings)
+
 
 class TextTower(nn.Module):
-    """CLIP's causal text transformer; the embedding at the end token stands for the text."""
+    """CLIP's causal text transformer.
 
-    width: int
-    num_layers: int
-    num_heads: int
-    max_tokens: int
-    remat: bool = False
-    unroll: int = 1
-    dtype: jnp.dtype = jnp.float32
+    What stands for a text is the end token, as in CLIP, or by `config.pooling` the first token or the mean.
+
+    Attributes:
+      config: sizes.
+      run: see `Run`.
+    """
+
+    config: TextTowerConfig
+    run: Run = Run()
 
     @nn.compact
     def __call__(self, text_tokens: jax.Array) -> TextFeatures:
         """text_tokens int32 [..., L], zeros after the end token → TextFeatures [..., L, width]."""
+        config, dtype = self.config, self.run.dtype
         *leading, length = text_tokens.shape
         text_tokens = text_tokens.reshape(-1, length)
         embedding = nn.Embed(
-            VOCABULARY_SIZE, self.width, embedding_init=nn.initializers.normal(0.02), dtype=self.dtype,
+            config.vocabulary_size,
+            config.width,
+            embedding_init=nn.initializers.normal(0.02),
+            dtype=dtype,
             name="token_embedding",
-        )  # fmt: skip
-        position = self.param(
-            "position_embedding", nn.initializers.normal(0.01), (self.max_tokens, self.width)
         )
-        x = embedding(text_tokens) + position[:length].astype(self.dtype)
+        position = self.param(
+            "position_embedding", nn.initializers.normal(0.01), (config.max_tokens, config.width)
+        )
+        x = embedding(text_tokens) + position[:length].astype(dtype)
         causal = jnp.tril(jnp.ones((length, length), bool))
         x = Transformer(
-            self.num_layers, self.num_heads, 4 * self.width, quick_gelu, 1e-5, self.remat, self.unroll, self.dtype,
+            config.num_layers,
+            config.num_heads,
+            4 * config.width,
+            ACTIVATIONS[config.activation],
+            _EPSILON,
+            run=self.run,
             name="transformer",
-        )(x, causal[None])  # fmt: skip
-        x = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm_out")(x)
+        )(x, causal[None])
+        x = nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
         end = text_tokens.argmax(-1)[:, None]  # the end token has the largest id
-        sentence = jnp.take_along_axis(x, end[..., None], axis=1)[:, 0]
-        features = TextFeatures(x, jnp.arange(length) <= end, sentence)
+        mask = jnp.arange(length) <= end
+        features = TextFeatures(x, mask, self._sentence(x, end, mask))
         return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), features)
+
+    def _sentence(self, x: jax.Array, end: jax.Array, mask: jax.Array) -> jax.Array:
+        """x [M, L, D], end [M, 1], mask [M, L] → [M, D]."""
+        if self.config.pooling == "mean":
+            weights = mask[..., None].astype(x.dtype)
+            return (x * weights).sum(1) / weights.sum(1)
+        position = end if self.config.pooling == "end" else jnp.zeros_like(end)
+        return jnp.take_along_axis(x, position[..., None], axis=1)[:, 0]

@@ -1,12 +1,32 @@
-"""Early video–text fusion (paper section 3.2): one transformer reads frame tokens and text tokens together."""
+"""Video–text fusion (paper section 3.2): one transformer reads frame tokens and text tokens together.
+
+Early fusion is UnLoc. Late fusion is the paper's ablation: the same transformer and pyramid on the frames alone,
+and texts meet the pyramid's points at the end.
+"""
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unloc_jax.config import FusionConfig, PyramidConfig
+from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.model.clip import TextFeatures
-from unloc_jax.model.transformer import Transformer
+from unloc_jax.model.pyramid import Downsample, FeaturePyramid, SimplePyramid
+from unloc_jax.model.transformer import Run, Transformer
+
+
+@flax.struct.dataclass
+class Fused:
+    """(video, text) pairs after the fusion.
+
+    points: [B, N, P, D], the pyramid's points, level after level.
+    text: [B, N, L, D], the text tokens (L = 1 unless all of them are fused; 0 without texts).
+    """
+
+    points: jax.Array
+    text: jax.Array
 
 
 def sinusoid_positions(length: int, width: int) -> np.ndarray:
@@ -17,53 +37,122 @@ def sinusoid_positions(length: int, width: int) -> np.ndarray:
 
 
 class Fusion(nn.Module):
-    """Self-attention over [frame tokens; text tokens] of every (video, text) pair.
+    """Pairs every video with its texts and encodes each pair.
 
     Attributes:
-      num_layers, num_heads, mlp_dim: sizes.
-      all_text_tokens: fuse with every word piece, or only with the sentence token.
+      config: sizes.
+      pyramid: how levels come about.
+      layers: fpn: the layer after which each level is taken.
+      geometry: the points.
+      run: see `Run`.
     """
 
-    num_layers: int
-    num_heads: int
-    mlp_dim: int
-    all_text_tokens: bool
-    remat: bool = False
-    unroll: int = 1
-    dtype: jnp.dtype = jnp.float32
+    config: FusionConfig
+    pyramid: PyramidConfig
+    layers: tuple[int, ...]
+    geometry: PyramidGeometry
+    run: Run = Run()
 
-    @nn.compact
-    def __call__(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> jax.Array:
-        """Pairs every video with its texts.
+    def setup(self):
+        self.encoder = PairEncoder(self.config, self.pyramid, self.layers, self.geometry, self.run)
+
+    def pairs(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> Fused:
+        """Early fusion.
 
         Args:
           video: [B, T, D] frame tokens.
-          frame_mask: bool [B, T].
+          frame_mask: bool [B, T], True = real frame.
           text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos).
-
-        Returns:
-          [B, N, T, D] frame tokens that have seen the text.
         """
-        batch, time, width = video.shape
-        num_texts = text.sentence.shape[1]
+        batch, num_texts = len(video), text.sentence.shape[1]
         tokens, text_mask = text.tokens, text.mask
-        if not self.all_text_tokens:
-            tokens, text_mask = text.sentence[:, :, None], text.mask[:, :, :1]
-        pair = lambda x, shape: jnp.broadcast_to(x, (batch, num_texts, *shape)).reshape(-1, *shape)
-        x = jnp.concatenate(
-            [pair(video[:, None], (time, width)), pair(tokens, tokens.shape[2:])], axis=1
-        )  # [B·N, T + L, D]
-        mask = jnp.concatenate(
-            [pair(frame_mask[:, None], (time,)), pair(text_mask, text_mask.shape[2:])], axis=1
+        if not self.config.all_text_tokens:
+            tokens, text_mask = text.sentence[:, :, None], jnp.ones((*text.sentence.shape[:2], 1), bool)
+        flat = lambda x: jnp.broadcast_to(x, (batch, num_texts, *x.shape[2:])).reshape(-1, *x.shape[2:])
+        points, fused_text = self.encoder(
+            flat(video[:, None]), flat(frame_mask[:, None]), flat(tokens), flat(text_mask)
         )
-        x = x + jnp.asarray(sinusoid_positions(x.shape[1], width), self.dtype)
-        x = Transformer(
-            self.num_layers,
-            self.num_heads,
-            self.mlp_dim,
-            remat=self.remat,
-            unroll=self.unroll,
-            dtype=self.dtype,
-            name="transformer",
-        )(x, mask[:, None])
-        return x[:, :time].reshape(batch, num_texts, time, width)
+        unflat = lambda x: x.reshape(batch, num_texts, *x.shape[1:])
+        return Fused(unflat(points), unflat(fused_text))
+
+    def frames(self, video: jax.Array, frame_mask: jax.Array) -> jax.Array:
+        """Late fusion, before the texts: [B, T, D] → [B, P, D]."""
+        no_text = jnp.zeros((len(video), 0, video.shape[-1]), video.dtype)
+        return self.encoder(video, frame_mask, no_text, jnp.zeros((len(video), 0), bool))[0]
+
+    def meet(self, points: jax.Array, text: TextFeatures) -> jax.Array:
+        """Late fusion, the texts: [B, P, D] × [B or 1, N, D] → [B, N, P, D].
+
+        Elementwise products: a linear layer on them is a dot product with learned weights.
+        """
+        return points[:, None] * text.sentence[:, :, None]
+
+
+class PairEncoder(nn.Module):
+    """Self-attention over [frame tokens; text tokens], and the pyramid of its frame tokens."""
+
+    config: FusionConfig
+    pyramid: PyramidConfig
+    layers: tuple[int, ...]
+    geometry: PyramidGeometry
+    run: Run = Run()
+
+    @nn.compact
+    def __call__(
+        self, frames: jax.Array, frame_mask: jax.Array, text: jax.Array, text_mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """frames [M, T, D], frame_mask bool [M, T], text [M, L, D], text_mask bool [M, L] → [M, P, D], [M, L, D]."""
+        config, dtype = self.config, self.run.dtype
+        time = frames.shape[1]
+        x = self._with_positions(jnp.concatenate([frames, text], axis=1))
+        x = nn.Dropout(config.dropout, deterministic=not self.has_rng("dropout"))(x)
+        mask_of = lambda mask: jnp.concatenate([mask, text_mask], axis=1)[:, None]
+
+        if self.pyramid.type != "fpn":
+            x = self._stack(0, config.num_layers, "transformer")(x, mask_of(frame_mask))
+            if self.pyramid.type == "none":
+                x = nn.LayerNorm(dtype=dtype, name="norm_out")(x)
+                return x[:, :time], x[:, time:]
+            return SimplePyramid(self.geometry, dtype, name="pyramid")(x[:, :time]), x[:, time:]
+
+        masks = self.geometry.split_levels(self.geometry.point_mask(frame_mask), axis=1)
+        levels, first = [], 0
+        for level, (layer, mask) in enumerate(zip(self.layers, masks)):
+            x = self._stack(first, layer + 1, f"transformer_{level}")(x, mask_of(mask))
+            first = layer + 1
+            frames, text = x[:, : mask.shape[1]], x[:, mask.shape[1] :]
+            levels.append(frames)
+            if level + 1 < len(self.layers):
+                down = Downsample(
+                    self.pyramid.downsampling, self.pyramid.stride, dtype, name=f"downsample_{level}"
+                )
+                x = jnp.concatenate([down(frames), text], axis=1)
+        return FeaturePyramid(self.geometry, dtype, name="pyramid")(levels), text
+
+    def _stack(self, first: int, end: int, name: str) -> Transformer:
+        """Layers first … end-1 of the whole encoder."""
+        config = self.config
+        drop_rate = lambda layer: config.stochastic_depth * layer / max(config.num_layers - 1, 1)
+        return Transformer(
+            end - first,
+            config.num_heads,
+            config.mlp_dim,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            drop_rates=(drop_rate(first), drop_rate(end - 1)),
+            run=self.run,
+            name=name,
+        )
+
+    def _with_positions(self, x: jax.Array) -> jax.Array:
+        """Adds a position to each of the first `positions_max_length` tokens of the sequence [M, T + L, D]."""
+        if self.config.positions == "none":
+            return x
+        if self.config.positions == "learned":
+            position = self.param("position_embedding", nn.initializers.normal(0.02), x.shape[1:])
+        else:
+            position = jnp.asarray(sinusoid_positions(*x.shape[1:]))
+        limit = self.config.positions_max_length
+        if limit is not None:
+            position = jnp.where(jnp.arange(x.shape[1])[:, None] < limit, position, 0.0)
+        return x + position.astype(self.run.dtype)

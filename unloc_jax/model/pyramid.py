@@ -1,4 +1,6 @@
-"""Feature pyramid over the fused frame tokens (paper section 3.3)."""
+"""Feature pyramids over frame tokens (paper section 3.3). Lengths need not be divisible by the stride."""
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -28,10 +30,66 @@ class SimplePyramid(nn.Module):
         return jnp.concatenate(levels, axis=1)
 
 
+class FeaturePyramid(nn.Module):
+    """FPN: levels taken from the fusion's layers, each helped by the coarser ones above it (top-down path)."""
+
+    geometry: PyramidGeometry
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
+        """levels: [M, T, D], [M, ⌈T/stride⌉, D], … → [M, P, D], level after level."""
+        merged = [levels[-1]]
+        for finer in reversed(levels[:-1]):
+            above = jnp.repeat(merged[0], self.geometry.stride, axis=1)[:, : finer.shape[1]]
+            merged.insert(0, finer + above)
+        outputs = []
+        for level, x in enumerate(merged):
+            x = DepthwiseConv(3, 1, self.dtype, name=f"conv_{level}")(x)
+            outputs.append(nn.LayerNorm(dtype=self.dtype, name=f"norm_{level}")(x))
+        return jnp.concatenate(outputs, axis=1)
+
+
+class Downsample(nn.Module):
+    """From one level of an FPN to the next: [M, T, D] → [M, ⌈T/stride⌉, D].
+
+    Attributes:
+      kind: "max_pool", "avg_pool", "strided_conv", "strided_depthwise_conv" or "subsample".
+      stride: frames per step.
+    """
+
+    kind: str
+    stride: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.kind == "subsample":
+            return subsample(x, self.stride)
+        x = repeat_last(x, -x.shape[1] % self.stride)
+        if self.kind == "strided_conv":
+            return nn.Conv(x.shape[-1], (3,), (self.stride,), dtype=self.dtype, name="conv")(x)
+        if self.kind == "strided_depthwise_conv":
+            return DepthwiseConv(3, self.stride, self.dtype, name="conv")(x)
+        pool = nn.max_pool if self.kind == "max_pool" else nn.avg_pool
+        return pool(x, (self.stride,), (self.stride,))
+
+
+def subsample(x: jax.Array, stride: int) -> jax.Array:
+    """Every stride-th token (the reference repeats the last one from the second level on)."""
+    return x[:, ::stride]
+
+
+def repeat_last(x: jax.Array, times: int) -> jax.Array:
+    """[M, T, D] → [M, T + times, D]."""
+    return jnp.pad(x, ((0, 0), (0, times), (0, 0)), mode="edge") if times else x
+
+
 class DepthwiseConv(nn.Module):
     """`nn.Conv` with one group per channel and SAME padding, as a sum of shifted products.
 
-    The same parameters and numbers; on a CPU it is several times faster than the grouped convolution.
+    The same parameters and numbers; on a CPU it is several times faster than the grouped convolution. A length
+    that the stride does not divide is filled up with its last token.
     """
 
     kernel_size: int
@@ -40,11 +98,12 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[M, T, D] → [M, ceil(T / stride), D]."""
+        """[M, T, D] → [M, ⌈T/stride⌉, D]."""
+        x = repeat_last(x, -x.shape[1] % self.stride)
         length, width = x.shape[1:]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel_size, 1, width))
         bias = self.param("bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        out_length = -(-length // self.stride)
+        out_length = length // self.stride
         padding = max((out_length - 1) * self.stride + self.kernel_size - length, 0)
         x = jnp.pad(x, ((0, 0), (padding // 2, padding - padding // 2), (0, 0)))
         end = (out_length - 1) * self.stride + 1

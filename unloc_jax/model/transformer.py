@@ -1,11 +1,16 @@
-"""The pre-norm transformer block that the towers and the fusion share."""
+"""The pre-norm transformer block that the towers and the fusion share.
 
+Dropout and stochastic depth are on when the caller of `apply` passes a "dropout" generator, and off otherwise.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -13,10 +18,29 @@ def quick_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"quick_gelu": quick_gelu, "gelu": nn.gelu}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How a stack of layers runs; what it computes does not change (but for rounding).
+
+    Attributes:
+      remat: recompute activations in the backward pass.
+      unroll: layers per turn of the compiled loop.
+      dtype: of the computation; LayerNorm statistics and softmax are float32 whatever it is.
+    """
+
+    remat: bool = False
+    unroll: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
     num_heads: int
+    dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -36,6 +60,7 @@ class SelfAttention(nn.Module):
         if mask is not None:
             logits = jnp.where(mask[:, None], logits, -1e9)
         weights = jax.nn.softmax(logits).astype(self.dtype)
+        weights = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(weights)
         out = jnp.einsum("mhqk,mkhd->mqhd", weights, value).reshape(-1, self.num_heads, head_width)
         out = nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="out"
@@ -50,33 +75,50 @@ class TransformerBlock(nn.Module):
       num_heads, mlp_dim: sizes.
       activation: CLIP's towers use `quick_gelu`, the fusion GELU.
       epsilon: of the LayerNorms; 1e-5 in CLIP, 1e-6 in the fusion.
-      dtype: of the computation; LayerNorm statistics and softmax are float32 whatever it is.
+      dropout, attention_dropout: rates.
+      dtype: of the computation.
     """
 
     num_heads: int
     mlp_dim: int
     activation: Callable[[jax.Array], jax.Array] = nn.gelu
     epsilon: float = 1e-6
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:
+        """x [M, L, D]; mask bool [1 or M, 1 or L, L]; drop_rate: scalar chance to skip each branch, per sequence."""
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        x = x + SelfAttention(self.num_heads, self.dtype, name="attention")(
-            norm(name="attention_norm")(x), mask
-        )
+        dropout = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
+        attention = SelfAttention(self.num_heads, self.attention_dropout, self.dtype, name="attention")
+        x = x + self._maybe_skip(dropout(attention(norm(name="attention_norm")(x), mask)), drop_rate)
         dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
         # Two axes instead of three make the gradients plain matrix products; recomputing the activation is
         # cheaper than what the compiler does with its derivative.
         flat = norm(name="mlp_norm")(x).reshape(-1, x.shape[-1])
-        hidden = jax.checkpoint(self.activation)(dense(self.mlp_dim, name="mlp_in")(flat))
-        return x + dense(x.shape[-1], name="mlp_out")(hidden).reshape(x.shape)
+        hidden = dropout(jax.checkpoint(self.activation)(dense(self.mlp_dim, name="mlp_in")(flat)))
+        out = dropout(dense(x.shape[-1], name="mlp_out")(hidden)).reshape(x.shape)
+        return x + self._maybe_skip(out, drop_rate)
+
+    def _maybe_skip(self, branch: jax.Array, rate: jax.Array) -> jax.Array:
+        """Stochastic depth (Huang et al. 2016), each sequence for itself."""
+        if not self.has_rng("dropout"):
+            return branch
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - rate, (len(branch), 1, 1))
+        return branch * (kept / (1.0 - rate)).astype(branch.dtype)
 
 
 class Transformer(nn.Module):
     """A stack of identical blocks, scanned: compiled once however deep.
 
-    Parameters are stacked along axis 0. `unroll` layers make one turn of the compiled loop.
+    Parameters are stacked along axis 0.
+
+    Attributes:
+      num_layers … attention_dropout: see `TransformerBlock`.
+      drop_rates: stochastic depth of the first and of the last layer; in between it grows linearly.
+      run: see `Run`.
     """
 
     num_layers: int
@@ -84,25 +126,30 @@ class Transformer(nn.Module):
     mlp_dim: int
     activation: Callable[[jax.Array], jax.Array] = nn.gelu
     epsilon: float = 1e-6
-    remat: bool = False
-    unroll: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_rates: tuple[float, float] = (0.0, 0.0)
+    run: Run = Run()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [M, L, D]; mask bool [1 or M, 1 or L, L], True = may attend; returns [M, L, D]."""
-        block = nn.remat(TransformerBlock, prevent_cse=False) if self.remat else TransformerBlock
+        block = nn.remat(TransformerBlock, prevent_cse=False) if self.run.remat else TransformerBlock
         layers = nn.scan(
-            lambda layer, carry, mask: (layer(carry, mask), None),
+            lambda layer, carry, rate, mask: (layer(carry, mask, rate), None),
             variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=nn.broadcast,
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(0, nn.broadcast),
             length=self.num_layers,
-            unroll=min(self.unroll, self.num_layers),
+            unroll=min(self.run.unroll, self.num_layers),
         )
         x, _ = layers(
-            block(self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dtype, name="layers"),
+            block(
+                self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
+                self.run.dtype, name="layers",
+            ),
             x,
+            jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32),
             mask,
-        )
+        )  # fmt: skip
         return x

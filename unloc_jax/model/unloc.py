@@ -1,7 +1,6 @@
-"""UnLoc: towers → early fusion → pyramid → heads (paper figure 2)."""
+"""UnLoc: towers → fusion and pyramid → heads (paper figure 2)."""
 
-import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -9,77 +8,185 @@ import jax.numpy as jnp
 
 from unloc_jax.config import ModelConfig
 from unloc_jax.localization.decode import Localization
-from unloc_jax.localization.geometry import pyramid_geometry
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.fusion import Fusion
-from unloc_jax.model.heads import LocalizationHead
-from unloc_jax.model.pyramid import SimplePyramid
+from unloc_jax.model.heads import LocalizationHead, VideoHead
+from unloc_jax.model.transformer import Run
+
+Inputs = Mapping[str, jax.Array]
+
+# What a model can have on top of towers and fusion; a task says what it needs.
+PARTS = ("localization", "video_score", "moments")
 
 
 class UnLoc(nn.Module):
     """The whole model. `encode_video` and `encode_text` can be called alone and their results kept.
 
     Attributes:
-      config: sizes.
+      config: parts and sizes.
       num_frames: T.
+      parts: of PARTS; only these have parameters.
       dtype: of the computation; parameters and outputs are float32.
     """
 
     config: ModelConfig
     num_frames: int
+    parts: tuple[str, ...] = ("localization",)
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        image, text, fusion, head = self.config.image, self.config.text, self.config.fusion, self.config.head
-        run: dict[str, Any] = {"remat": self.config.remat, "unroll": self.config.unroll, "dtype": self.dtype}
-        dtype = self.dtype
-        self.geometry = pyramid_geometry(self.num_frames, **dataclasses.asdict(self.config.pyramid))
-        self.image_tower = ImageTower(
-            image.width, image.num_layers, image.num_heads, image.patch_size, image.temporal_kernel, **run
-        )
-        self.text_tower = TextTower(text.width, text.num_layers, text.num_heads, text.max_tokens, **run)
-        self.video_projection = nn.Dense(fusion.width, use_bias=False, dtype=dtype)
-        self.text_projection = nn.Dense(fusion.width, use_bias=False, dtype=dtype)
-        self.fusion = Fusion(
-            fusion.num_layers, fusion.num_heads, fusion.mlp_dim, fusion.all_text_tokens, **run
-        )
-        self.pyramid = SimplePyramid(self.geometry, dtype)
-        self.head = LocalizationHead(
-            self.geometry,
-            head.num_conv_layers,
-            head.kernel_size,
-            head.relevance_bias,
-            head.offsets_bias,
-            dtype,
-        )
-        self.moment_projection = nn.Dense(fusion.width, dtype=dtype)
-        self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
+        config, width = self.config, self.config.fusion.width
+        run = Run(config.remat, config.unroll, self.dtype)
+        self.geometry = config.geometry(self.num_frames)
+        modalities = config.modalities.items()
+        self.towers = {name: ImageTower(config.image, run) for name, m in modalities if m.encoder == "clip"}
+        self.projections = {
+            name: nn.Dense(m.projection_width, use_bias=m.projection_bias, dtype=self.dtype)
+            for name, m in modalities
+            if m.projection_width
+        }
+        self.norms = {name: nn.LayerNorm(dtype=self.dtype) for name, m in modalities if m.norm}
+        if config.video_projection:
+            self.video_projection = nn.Dense(width, use_bias=config.video_projection_bias, dtype=self.dtype)
+        if config.text.encoder == "clip":
+            self.text_tower = TextTower(config.text, run)
+        if config.text.projection:
+            self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
+        self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, run)
+        if "localization" in self.parts:
+            self.head = LocalizationHead(self.geometry, config.head, dtype=self.dtype)
+        if "video_score" in self.parts:
+            self.video_head = VideoHead()
+        if "moments" in self.parts:
+            self.moment_projection = nn.Dense(width, dtype=self.dtype)
+            self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
 
-    def encode_video(self, frames: jax.Array) -> jax.Array:
-        """frames uint8 [B, T, H, W, 3] → frame tokens [B, T, D]."""
-        return self.video_projection(self.image_tower(frames))
+    def encode_video(self, inputs: Inputs) -> jax.Array:
+        """Frame tokens of all modalities, side by side.
 
-    def encode_text(self, text_tokens: jax.Array) -> TextFeatures:
-        """text_tokens int32 [..., L] → TextFeatures of width D."""
-        features = self.text_tower(text_tokens)
-        project = self.text_projection
+        Args:
+          inputs: by modality: frames [B, T, H, W, 3] (uint8, or floating and already normalised), or features
+            [B, T, D].
+
+        Returns:
+          [B, T, D].
+        """
+        tokens = []
+        for name, modality in sorted(self.config.modalities.items()):
+            x = self.towers[name](inputs[name]) if modality.encoder == "clip" else inputs[name]
+            x = x.astype(self.dtype)
+            if modality.freeze:
+                x = jax.lax.stop_gradient(x)
+            if modality.projection_width:
+                x = self.projections[name](x)
+            if modality.norm:
+                x = self.norms[name](x)
+            tokens.append(x)
+        video = jnp.concatenate(tokens, axis=-1)
+        return self.video_projection(video) if self.config.video_projection else video
+
+    def encode_text(self, texts: jax.Array) -> TextFeatures:
+        """texts: int32 tokens [..., L], or given embeddings float [..., D] → TextFeatures of the fusion's width."""
+        config = self.config.text
+        if config.encoder == "clip":
+            features = self.text_tower(texts)
+        else:
+            features = TextFeatures.from_embeddings(texts.astype(self.dtype))
+        if config.freeze:
+            features = jax.lax.stop_gradient(features)
+        project = self.text_projection if config.projection else lambda x: x
         return TextFeatures(project(features.tokens), features.mask, project(features.sentence))
 
-    def localize(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> Localization:
-        """Frame tokens [B, T, D] × texts ([B, N] or [1, N]) → Localization [B, N, P]."""
-        fused = self.fusion(video, frame_mask, text)  # [B, N, T, D]
-        batch, num_texts, time, width = fused.shape
-        points = self.pyramid(fused.reshape(-1, time, width))
-        return self.head(points.reshape(batch, num_texts, -1, width))
+    def localize(
+        self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures, text_mask: jax.Array | None = None
+    ) -> Localization:
+        """Where each text happens.
 
-    def __call__(self, frames: jax.Array, frame_mask: jax.Array, text_tokens: jax.Array) -> Localization:
-        """frames [B, T, H, W, 3] uint8, text_tokens [B or 1, N, L] → Localization [B, N, P]."""
+        Args:
+          video: [B, T, D] frame tokens.
+          frame_mask: bool [B, T], True = real frame.
+          text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos).
+          text_mask: bool [B or 1, N], texts that count where all texts share boundaries; None = all.
+
+        Returns:
+          Localization [B, N, P].
+        """
+        late = self.config.fusion.type == "late"
+        shared_offsets = self.config.head.type == "conv" and not self.config.head.offsets_per_text
+        seen = self.fusion.frames(video, frame_mask) if late else video
+        counts = jnp.ones((1, text.sentence.shape[1]), bool) if text_mask is None else text_mask
+
+        def of_some(model: "UnLoc", text: TextFeatures, counts: jax.Array) -> tuple[dict, dict]:
+            fusion = model.fusion
+            points = fusion.meet(seen, text) if late else fusion.pairs(seen, frame_mask, text).points  # [B, n, P, D]
+            found = {"relevance": model.head.score(points)}
+            if shared_offsets:
+                return found, {"points": (points * counts[:, :, None, None]).sum(1)}
+            if self.config.head.type == "conv":
+                found["offsets"] = model.head.distances(points)
+            return found, {}
+
+        found, sums = self._over_texts(of_some, text, counts)
+        if shared_offsets:
+            count = jnp.maximum(counts.sum(-1), 1).astype(self.dtype)
+            found["offsets"] = self.head.distances((sums["points"] / count[:, None, None])[:, None])
+        return Localization(found["relevance"], found.get("offsets"))
+
+    def score_videos(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> jax.Array:
+        """How well each text describes the whole video, from the fused text token: float32 logits [B, N]."""
+
+        def of_some(model: "UnLoc", text: TextFeatures) -> tuple[dict, dict]:
+            fused = model.fusion.pairs(video, frame_mask, text).text  # [B, n, L, D]
+            # Of all text tokens the last real one is the end token, which stands for the text.
+            last = text.mask.sum(-1) - 1 if self.config.fusion.all_text_tokens else jnp.zeros((1, 1), int)
+            last = jnp.broadcast_to(jnp.maximum(last, 0), fused.shape[:2])[..., None, None]
+            return {"score": model.video_head(jnp.take_along_axis(fused, last, axis=2)[:, :, 0])}, {}
+
+        return self._over_texts(of_some, text)[0]["score"]
+
+    def _over_texts(self, of_some: Callable, text: TextFeatures, *others: jax.Array) -> tuple[dict, dict]:
+        """Runs of_some(model, text, *others) on `text_chunk` texts at a time.
+
+        Args:
+          of_some: returns arrays [B, n, …] of its n texts, and arrays that are to be summed over all texts. It must
+            give zeros to the latter for texts whose `others` are zero: such texts fill up the last chunk.
+          text, others: [B or 1, N, …].
+
+        Returns:
+          The same two dictionaries for all N texts. Gradients recompute a chunk, so memory is that of one.
+        """
+        num_texts = text.sentence.shape[1]
+        chunk = self.config.text_chunk or num_texts
+        if self.is_initializing() or chunk >= num_texts:
+            return of_some(self, text, *others)
+
+        def split(x: jax.Array) -> jax.Array:  # [b, N, …] → [chunks, b, chunk, …]
+            x = jnp.pad(x, ((0, 0), (0, -num_texts % chunk)) + ((0, 0),) * (x.ndim - 2))
+            return jnp.moveaxis(x.reshape(len(x), -1, chunk, *x.shape[2:]), 1, 0)
+
+        scan = nn.scan(
+            nn.remat(lambda model, carry, of_chunk: (carry, of_some(model, *of_chunk)), prevent_cse=False),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+        )
+        _, (each, sums) = scan(self, (), jax.tree.map(split, (text, *others)))
+        join = lambda x: jnp.concatenate(list(x), axis=1)[:, :num_texts]
+        return jax.tree.map(join, each), jax.tree.map(lambda x: x.sum(0), sums)
+
+    def __call__(self, inputs: Inputs, frame_mask: jax.Array, texts: jax.Array) -> jax.Array | Localization:
+        """Localization of texts [B or 1, N, …] in videos (see `encode_video`, `encode_text`, `localize`)."""
+        video, text = self.encode_video(inputs), self.encode_text(texts)
         if self.is_initializing():
-            self.contrast(frames, frame_mask[:, None], text_tokens)
-        return self.localize(self.encode_video(frames), frame_mask, self.encode_text(text_tokens))
+            if "moments" in self.parts:
+                self.contrast(inputs, frame_mask[:, None], texts)
+            if "video_score" in self.parts:
+                scores = self.score_videos(video, frame_mask, text)
+                if "localization" not in self.parts:
+                    return scores
+        return self.localize(video, frame_mask, text)
 
     def contrast(
-        self, frames: jax.Array, segment_mask: jax.Array, text_tokens: jax.Array
+        self, inputs: Inputs, segment_mask: jax.Array, texts: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What contrastive pretraining compares: one embedding per segment and one per text.
 
@@ -87,14 +194,14 @@ class UnLoc(nn.Module):
         "moves to the left" and "moves to the right" can differ whatever the speed.
 
         Args:
-          frames: uint8 [B, T, H, W, 3].
+          inputs: see `encode_video`.
           segment_mask: bool [B, S, T], True = frame of the segment.
-          text_tokens: int32 [..., L].
+          texts: see `encode_text`.
 
         Returns:
           Segments [B, S, D] and texts [..., D], float32 and not normalised, and the scalar that multiplies cosines.
         """
-        video = self.encode_video(frames)
+        video = self.encode_video(inputs)
         time = jnp.arange(video.shape[1], dtype=jnp.float32)
         count = jnp.maximum(segment_mask.sum(-1, keepdims=True), 1)
         centred = time - (segment_mask * time).sum(-1, keepdims=True) / count
@@ -103,6 +210,6 @@ class UnLoc(nn.Module):
         )  # [2, B, S, T]
         mean, slope = jnp.einsum("kbst,btd->kbsd", weights.astype(video.dtype), video)
         segments = self.moment_projection(jnp.concatenate([mean, slope], axis=-1))
-        sentence = self.encode_text(text_tokens).sentence
+        sentence = self.encode_text(texts).sentence
         scale = jnp.exp(jnp.minimum(self.temperature, 4.6))
         return segments.astype(jnp.float32), sentence.astype(jnp.float32), scale

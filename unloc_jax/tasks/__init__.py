@@ -1,44 +1,65 @@
 """Tasks by name. A task is a small description, not a fork of the trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 
 from unloc_jax.config import Config
+from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import UnLoc
-from unloc_jax.tasks.base import Found, Task
+from unloc_jax.model.unloc import PARTS, UnLoc
+from unloc_jax.tasks.action_segmentation import ActionSegmentation
+from unloc_jax.tasks.base import Found, LocalizationTask, Output, Task
+from unloc_jax.tasks.classification import Classification, VideoTextContrastive
+from unloc_jax.tasks.highlight_detection import HighlightDetection
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval
 from unloc_jax.tasks.temporal_action_localization import TemporalActionLocalization
-from unloc_jax.text import tokenize
+from unloc_jax.tasks.texts import text_encoding
 
-__all__ = ["Found", "Task", "make_task"]
+__all__ = ["TASKS", "Found", "LocalizationTask", "Output", "Task", "make_model", "make_task"]
 
-_TASKS: dict[str, type[Task]] = {
+TASKS: dict[str, type[Task]] = {
     "moment_retrieval": MomentRetrieval,
     "temporal_action_localization": TemporalActionLocalization,
+    "highlight_detection": HighlightDetection,
+    "action_segmentation": ActionSegmentation,
+    "classification": Classification,
+    "video_text_contrastive": VideoTextContrastive,
 }
 
 
-def make_task(config: Config, classes: Sequence[str] | None) -> Task:
+def make_task(config: Config, facts: DatasetFacts, shared: Config | None = None) -> Task:
     """The task of a config, with its model.
 
     Args:
-      config: the experiment.
-      classes: the dataset's vocabulary, None if its videos have their own queries.
+      config: the experiment, seen from this task (see `Config.task_configs`).
+      facts: of its dataset.
+      shared: the whole experiment, if it has several tasks: its model has the parts of all of them.
 
     Raises:
       UserError: the dataset does not have what the task needs.
     """
-    with_vocabulary = config.task == "temporal_action_localization"
-    if with_vocabulary and not classes:
+    kind = TASKS[config.task]
+    if config.with_vocabulary and not facts.classes:
         raise UserError(
             f"config.task = {config.task!r} needs a dataset with classes; {config.data.dir} has queries."
         )
-    used = tuple(classes or ()) if with_vocabulary else ()
+    classes = tuple(facts.classes) if config.with_vocabulary else ()
+    unseen = tuple(facts.unseen_classes) if config.with_vocabulary else ()
+    model = make_model(shared or config, config.data.num_frames)
+    return kind(config, model, text_encoding(config), classes, unseen or classes)
+
+
+def make_model(config: Config, num_frames: int) -> UnLoc:
+    """The model of a whole experiment over T frames, with the parts that its tasks and stages need."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}.get(config.model.dtype)
     if dtype is None:  # "auto"
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    model = UnLoc(config.model, config.data.num_frames, dtype)
-    return _TASKS[config.task](config, model, used, tokenize(used, config.model.text.max_tokens))
+    return UnLoc(config.model, num_frames, _parts(config), dtype)
+
+
+def _parts(config: Config) -> tuple[str, ...]:
+    wanted: Iterable[str] = (part for view in config.task_configs.values() for part in TASKS[view.task].parts)
+    needed = {*wanted, *(("moments",) if config.pretrain.steps else ())}
+    return tuple(part for part in PARTS if part in needed)

@@ -1,46 +1,156 @@
-"""A task: where its texts come from, what is minimised, how its segments are decoded and scored."""
+"""A task: where its texts come from, what is minimised, how its findings are decoded and scored."""
 
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
-from unloc_jax.localization.decode import Detections, Localization, decode
-from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
-from unloc_jax.localization.losses import focal_loss, masked_mean, offsets_iou
+from unloc_jax.localization.decode import Detections, Localization, decode, frame_curve
+from unloc_jax.localization.geometry import PyramidGeometry
+from unloc_jax.localization.losses import (
+    boundary_loss,
+    masked_mean,
+    offsets_iou,
+    relevance_loss,
+    smooth_labels,
+)
 from unloc_jax.localization.targets import Targets, assign_targets
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
+from unloc_jax.tasks.texts import TextEncoding
 
 Params = Any
 Metrics = dict[str, jax.Array]
 
 
+@flax.struct.dataclass
+class Output:
+    """What a model says about a batch of B videos and N texts; a task fills in what it has.
+
+    detections: segments [B, N, K], best first.
+    curve: float32 [B, N, T], relevance of each sampled frame in [0, 1].
+    frame_classes: int32 [B, T], the text that each frame shows; -1 = none.
+    video_scores: float32 [B, N], how well each text describes the whole video (logits).
+    """
+
+    detections: Detections | None = None
+    curve: jax.Array | None = None
+    frame_classes: jax.Array | None = None
+    video_scores: jax.Array | None = None
+
+
+@dataclasses.dataclass
+class Found:
+    """`Output` on the host: one entry per video, rows aligned with its evaluation texts.
+
+    spans_s: float32 [2] each, the times of the first and the last sampled frame;
+    segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; the others as in `Output`.
+    """
+
+    texts: list[list[str]]
+    spans_s: list[np.ndarray] = dataclasses.field(default_factory=list)
+    segments_s: list[np.ndarray] = dataclasses.field(default_factory=list)
+    scores: list[np.ndarray] = dataclasses.field(default_factory=list)
+    curves: list[np.ndarray] = dataclasses.field(default_factory=list)
+    frame_classes: list[np.ndarray] = dataclasses.field(default_factory=list)
+    video_scores: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """Common part of all localisation tasks.
+    """Common part of all tasks.
 
     Attributes:
-      config: the experiment.
+      config: the experiment, seen from this task.
       model: the one model.
-      classes: vocabulary, () for tasks whose videos have their own queries.
-      vocabulary: int32 [C, L], the classes' tokens ([0, L] without a vocabulary).
+      encoding: texts → what the model reads.
+      classes: vocabulary of training, () for tasks whose videos have their own queries.
+      evaluation_classes: vocabulary of evaluation; other classes in a zero-shot experiment.
     """
 
     config: Config
     model: UnLoc
-    classes: tuple[str, ...]
-    vocabulary: np.ndarray
+    encoding: TextEncoding
+    classes: tuple[str, ...] = ()
+    evaluation_classes: tuple[str, ...] = ()
+
+    keeps_curves: ClassVar[bool] = False
+    """Whether scoring needs `Found.curves`, which are large."""
+    parts: ClassVar[tuple[str, ...]] = ("localization",)
+    """What the model needs besides towers and fusion (see `unloc_jax.model.unloc.PARTS`)."""
 
     @abc.abstractmethod
-    def text_features(self, params: Params, batch: Batch) -> TextFeatures:
+    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Loss of one global batch and its parts; `rng` draws dropout and the prompt."""
+
+    @abc.abstractmethod
+    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
+        """What the model says about the given texts in the batch's videos (jittable).
+
+        Args:
+          params: the model's parameters.
+          batch: only inputs, frame_mask and span_s are used.
+          texts: [B or 1, N, R, …] as `encoding` makes them; the R prompts of a text are averaged.
+        """
+
+    @abc.abstractmethod
+    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
+        """The texts that each video is searched for in evaluation."""
+
+    @abc.abstractmethod
+    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+        """Metrics of findings against ground truth, in percent. Host side."""
+
+    def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Host side: (segments in seconds [k, 2], scores [k]) of every text in one video of an output."""
+        assert output.detections is not None
+        return [
+            (segments[scores > 0], scores[scores > 0])
+            for segments, scores in zip(output.detections.segments_s[row], output.detections.scores[row])
+        ]
+
+    def apply(self, params: Params, method: Any, *args: Any, rng: jax.Array | None = None) -> Any:
+        rngs = {"dropout": rng} if rng is not None and self._has_dropout else None
+        return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
+
+    @property
+    def _has_dropout(self) -> bool:
+        model = self.config.model
+        fusion = model.fusion
+        return (
+            max(
+                fusion.dropout,
+                fusion.attention_dropout,
+                fusion.stochastic_depth,
+                model.image.stochastic_depth,
+            )
+            > 0
+        )
+
+    def vocabulary_features(self, params: Params, rng: jax.Array) -> TextFeatures:
+        """Features [1, C] of the training classes, in a prompt that is drawn."""
+        vocabulary = jnp.asarray(self.encoding(self.classes))  # [C, R, …]
+        prompt = jax.random.randint(jax.random.fold_in(rng, 1), (), 0, vocabulary.shape[1])
+        return self.apply(params, UnLoc.encode_text, vocabulary[:, prompt][None], rng=rng)
+
+    @property
+    def geometry(self) -> PyramidGeometry:
+        return self.config.model.geometry(self.config.data.num_frames)
+
+
+class LocalizationTask(Task):
+    """A task whose findings are segments: relevance and boundaries of pyramid points."""
+
+    @abc.abstractmethod
+    def text_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
         """Features of the texts that this batch's videos are searched for: leading shape [B, N] or [1, N]."""
 
     @abc.abstractmethod
@@ -51,62 +161,59 @@ class Task(abc.ABC):
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
         """The scalar that the summed relevance loss is divided by; pair_weights float32 [B, N, P]."""
 
-    @abc.abstractmethod
-    def score(self, records: Sequence[VideoRecord], found: "Found") -> dict[str, float]:
-        """Metrics of detections against ground truth, in percent. Host side."""
+    def targets(self, batch: Batch) -> Targets:
+        """[B, N, P], see `assign_targets`."""
+        num_texts = len(self.classes) if self.config.with_vocabulary else batch.text_mask.shape[1]
+        radius = self.config.loss.radius
+        return assign_targets(batch.segments, batch.segment_text, num_texts, self.geometry, radius)
 
-    @abc.abstractmethod
-    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        """The texts that each video is searched for in evaluation."""
-
-    def apply(self, params: Params, method: Any, *args: Any) -> Any:
-        return self.model.apply({"params": params}, *args, method=method)
-
-    def loss(self, params: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
-        """Relevance (focal) and boundary (IoU) loss of one global batch; scalar loss and its parts."""
-        video = self.apply(params, UnLoc.encode_video, batch.frames)
-        text = self.text_features(params, batch)
-        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text)
+    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        """relevance_weight · relevance loss + boundary loss (paper section 3.4)."""
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
+        text = self.text_features(params, batch, rng)
+        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=rng)
         return self.localization_loss(localization, batch)
 
     def localization_loss(self, localization: Localization, batch: Batch) -> tuple[jax.Array, Metrics]:
-        config = self.config.loss
-        geometry = self.geometry
-        num_texts = localization.relevance.shape[1]
-        targets: Targets = assign_targets(
-            batch.segments, batch.segment_text, num_texts, geometry, config.radius
-        )
-        points = batch.frame_mask[:, geometry.positions.astype(int)] & batch.example_mask[:, None]
+        points = self.geometry.point_mask(batch.frame_mask) & batch.example_mask[:, None]
         weights = self.text_weights(batch)[:, :, None] * points[:, None]
+        return self.losses(localization, self.targets(batch), weights)
 
-        focal = focal_loss(localization.relevance, targets.relevance, config.focal_alpha, config.focal_gamma)
-        relevance = (focal * weights).sum() / (self.relevance_normalizer(weights) + 1e-8)
-        iou = offsets_iou(localization.offsets, targets.offsets)
-        mean_iou = masked_mean(iou, targets.relevance * weights)
-        boundaries = masked_mean(1.0 - iou, targets.relevance * weights)
+    def losses(
+        self, localization: Localization, targets: Targets, weights: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """The losses of a localization whose targets are known; weights float32 [B, N, P] of (pair, point)."""
+        config = self.config.loss
+        assert localization.offsets is not None, "a model without boundaries cannot be trained for segments"
+        elementwise = relevance_loss(
+            localization.relevance,
+            smooth_labels(targets.relevance, config.label_smoothing),
+            config.relevance,
+            alpha=config.focal_alpha,
+            gamma=config.focal_gamma,
+        )
+        relevance = (elementwise * weights).sum() / (self.relevance_normalizer(weights) + 1e-8)
+        inside = targets.relevance * weights
+        boundaries = masked_mean(
+            boundary_loss(config.boundaries, localization.offsets, targets.offsets), inside
+        )
         loss = config.relevance_weight * relevance + boundaries
         return loss, {
             "loss": loss,
             "relevance_loss": relevance,
             "boundary_loss": boundaries,
-            "point_iou": mean_iou,
+            "point_iou": masked_mean(offsets_iou(localization.offsets, targets.offsets), inside),
         }
 
-    def detect(self, params: Params, batch: Batch, text_tokens: jax.Array) -> tuple[Detections, jax.Array]:
-        """Segments of the given texts in the batch's videos.
-
-        Args:
-          params: the model's parameters.
-          batch: only frames, frame_mask and span_s are used.
-          text_tokens: int32 [B or 1, N, L].
-
-        Returns:
-          Detections [B, N, K], and the relevance curve float32 [B, N, T]: for every sampled frame the highest
-          probability of a pyramid point that covers it.
-        """
-        video = self.apply(params, UnLoc.encode_video, batch.frames)
-        text = self.apply(params, UnLoc.encode_text, text_tokens)
-        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text)
+    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
+        """Detections [B, N, K], and for every frame the highest probability of a point that covers it."""
+        video = self.apply(params, UnLoc.encode_video, batch.inputs)
+        localization = mean_over_prompts(
+            lambda prompt: self.apply(
+                params, UnLoc.localize, video, batch.frame_mask, self.apply(params, UnLoc.encode_text, prompt)
+            ),
+            texts,
+        )
         config = self.config.evaluation
         detections = decode(
             localization,
@@ -117,22 +224,12 @@ class Task(abc.ABC):
             sigma=config.soft_nms_sigma,
             score_threshold=config.score_threshold,
         )
-        levels = self.geometry.split_levels(jax.nn.sigmoid(localization.relevance), axis=2)
-        spread = [jnp.repeat(x, self.config.data.num_frames // x.shape[2], axis=2) for x in levels]
-        return detections, jnp.stack(spread).max(0)
-
-    @property
-    def geometry(self) -> PyramidGeometry:
-        return pyramid_geometry(self.config.data.num_frames, **dataclasses.asdict(self.config.model.pyramid))
+        return Output(detections, frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry))
 
 
-@dataclasses.dataclass
-class Found:
-    """What a model found in a split: one entry per video, rows aligned with its evaluation texts.
-
-    segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up.
-    """
-
-    texts: list[list[str]]
-    segments_s: list[np.ndarray]
-    scores: list[np.ndarray]
+def mean_over_prompts(of_prompt: Any, texts: jax.Array) -> Any:
+    """Mean of of_prompt(texts [b, N, …]) over the R prompts of texts [b, N, R, …], one prompt at a time."""
+    if texts.shape[2] == 1:
+        return of_prompt(texts[:, :, 0])
+    each = jax.lax.map(of_prompt, jnp.moveaxis(texts, 2, 0))
+    return jax.tree.map(lambda x: x.mean(0), each)

@@ -12,24 +12,28 @@ from unloc_jax.model.unloc import UnLoc
 from unloc_jax.tasks.base import Metrics, Params, Task
 
 
-def segment_text_loss(task: Task, params: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
     """Every segment of the global batch against every segment's sentence embedding.
 
     Args:
       task: says where the texts come from.
       params: the model's parameters.
       batch: its segments [B, S] give M = B·S pairs.
+      rng: for dropout.
 
     Returns:
       Scalar loss and metrics.
     """
-    per_video = len(task.classes) == 0
-    tokens = batch.text_tokens if per_video else jnp.asarray(task.vocabulary)[None]
+    tokens = (
+        jnp.asarray(task.encoding(task.classes))[None, :, 0]
+        if task.config.with_vocabulary
+        else batch.text_tokens
+    )
     # A segment covers the frames within half a grid unit of it, so that a short one has at least one.
-    grid = jnp.arange(batch.frames.shape[1], dtype=jnp.float32)
+    grid = jnp.arange(batch.frame_mask.shape[1], dtype=jnp.float32)
     inside = (grid > batch.segments[..., :1] - 0.51) & (grid < batch.segments[..., 1:] + 0.51)  # [B, S, T]
     inside &= batch.frame_mask[:, None]
-    video, sentences, temperature = task.apply(params, UnLoc.contrast, batch.frames, inside, tokens)
+    video, sentences, temperature = task.apply(params, UnLoc.contrast, batch.inputs, inside, tokens, rng=rng)
 
     text_index = jnp.maximum(batch.segment_text, 0)
     own_sentences = jnp.broadcast_to(sentences, (len(video), *sentences.shape[1:]))

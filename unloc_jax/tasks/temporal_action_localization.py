@@ -16,30 +16,29 @@ from unloc_jax.metrics.detection import (
     detection_map,
 )
 from unloc_jax.model.clip import TextFeatures
-from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, Params, Task
+from unloc_jax.tasks.base import Found, LocalizationTask, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class TemporalActionLocalization(Task):
+class TemporalActionLocalization(LocalizationTask):
     """The classes' names are the texts, the same for all videos."""
 
-    def text_features(self, params: Params, batch: Batch) -> TextFeatures:
-        return self.apply(params, UnLoc.encode_text, jnp.asarray(self.vocabulary)[None])
+    def text_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
+        return self.vocabulary_features(params, rng)
 
     def text_weights(self, batch: Batch) -> jax.Array:
-        return jnp.ones((batch.frames.shape[0], len(self.classes)), jnp.float32)
+        return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)
 
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
         return pair_weights[:, 0].sum()  # summed over classes, averaged over points, as in the reference
 
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        return [list(self.classes)] * len(records)
+        return [list(self.evaluation_classes)] * len(records)
 
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
-        number = {name: i for i, name in enumerate(self.classes)}
+        number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
             (v, number[text], *s) for v, r in enumerate(records) for text, s in zip(r.texts, r.segments_s)
         ]

@@ -28,13 +28,13 @@ class Checkpoints:
     Args:
       workdir: they lie in `workdir/checkpoints/<step>/`.
       config: the experiment's; a directory that holds another experiment's is refused.
-      facts: JSON-able facts that prediction needs besides the config (see `DatasetFacts`).
+      facts: by task, the facts of its dataset that prediction needs besides the config (see `DatasetFacts`).
 
     Raises:
       UserError: the workdir cannot be written, or holds another experiment or a damaged checkpoint.
     """
 
-    def __init__(self, workdir: Path, config: Config, facts: dict[str, Any]):
+    def __init__(self, workdir: Path, config: Config, facts: dict[str, dict[str, Any]]):
         directory = workdir.resolve() / "checkpoints"
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -95,8 +95,7 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
     different = [
         f"{key}: {_shown(stored_flat.get(key))} there, {_shown(current_flat.get(key))} now"
         for key in sorted(stored_flat.keys() | current_flat.keys())
-        if stored_flat.get(key) != current_flat.get(key)
-        and not any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
+        if stored_flat.get(key) != current_flat.get(key) and not _is_free(key)
     ]
     if different:
         shown = "; ".join(different[:5]) + ("; …" if len(different) > 5 else "")
@@ -104,6 +103,12 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
             f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
             "delete it to start anew."
         )
+
+
+def _is_free(key: str) -> bool:
+    if key.startswith("tasks."):  # "tasks.NAME.data.dir" is free as "data.dir" is
+        key = key.split(".", 2)[2]
+    return any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
 
 
 def _shown(value: Any) -> str:
@@ -118,8 +123,10 @@ def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The step directory that `--checkpoint=path` means: a workdir, its checkpoints/ or one step's directory.
+def find_checkpoint(path: Path, setting: str = "--checkpoint") -> Path:
+    """The step directory that `path` (named `setting` in errors) means.
+
+    It may be a workdir, its checkpoints/ or one step's directory.
 
     Raises:
       UserError: nothing there.
@@ -131,7 +138,7 @@ def find_checkpoint(path: Path) -> Path:
         if steps:
             return max(steps, key=lambda p: int(p.name)).resolve()
     raise UserError(
-        f"--checkpoint={path} holds no checkpoint. Give a workdir that `unloc train` wrote, or one of the "
+        f"{setting}={path} holds no checkpoint. Give a workdir that `unloc train` wrote, or one of the "
         "directories in its checkpoints/."
     )
 
@@ -141,25 +148,27 @@ def workdir_of(step_dir: Path) -> Path:
     return step_dir.parents[1] if step_dir.parent.name == "checkpoints" else step_dir
 
 
-def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, Any]]:
-    """(config, facts) of a step directory.
+def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
+    """(config, facts by task) of a step directory.
 
     Raises:
       UserError: metadata that cannot be read, or that another version wrote.
     """
     metadata = _read_metadata(step_dir)
     try:
-        return config_lib.from_mapping(metadata["config"]), metadata["facts"]
+        facts = {name: DatasetFacts(**of_task) for name, of_task in metadata["facts"].items()}
+        return config_lib.from_mapping(metadata["config"]), facts
     except UserError as error:
         raise UserError(f"{step_dir} was written by another version: {error}") from error
 
 
 def _read_metadata(step_dir: Path) -> dict[str, Any]:
-    """{"config": …, "facts": …} as saved; the facts are complete."""
+    """{"config": …, "facts": {task: …}} as saved; the facts are complete."""
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             metadata = checkpointer.restore(step_dir / "metadata")
-        DatasetFacts(**metadata["facts"])
+        for of_task in metadata["facts"].values():
+            DatasetFacts(**of_task)
         if not isinstance(metadata["config"], dict):
             raise TypeError("it holds no config")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -177,7 +186,7 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
     """
     item = {"params": abstract}
     with _naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
+        stored = _stored_params(checkpointer, step_dir)
         _check_shapes(stored, abstract)
         restored = checkpointer.restore(
             step_dir / "state",
@@ -188,6 +197,24 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
             ),
         )
     return restored["params"]
+
+
+def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored parameters by name ("head/offsets/conv_0/bias").
+
+    Raises:
+      UserError: a damaged checkpoint.
+    """
+    with _naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
+        stored = _stored_params(checkpointer, step_dir)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+    }
+
+
+def _stored_params(checkpointer: ocp.PyTreeCheckpointer, step_dir: Path) -> Any:
+    return checkpointer.metadata(step_dir / "state").item_metadata["params"]
 
 
 def _check_shapes(stored: Any, wanted: Any) -> None:

@@ -1,20 +1,23 @@
 """The training loop.
 
 Order of operations:
-  1. the mesh, the task with its model, the optimizer: everything that can be wrong in a config fails here;
-  2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place;
-  3. for every step: batch `step` → device → the step of its stage (contrastive pretraining first, then the task);
+  1. the mesh, the tasks with their model, the optimizer: everything that can be wrong in a config fails here;
+  2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place (and, with
+     config.init_from, takes another checkpoint's parameters);
+  3. for every step: the batches of its tasks → device → the step of its stage (contrastive pretraining first, then
+     the tasks);
   4. every log_every_steps: numbers to TensorBoard, metrics.jsonl and the terminal;
-  5. every evaluation.every_steps of the task's stage, and at the end: the validation split, by the same code as
-     `unloc evaluate`;
+  5. every evaluation.every_steps of the second stage, and at the end: the validation split of every task, by the
+     same code as `unloc evaluate`;
   6. every checkpoint.every_steps, and at the end: a checkpoint.
 
-The parameters after step n are a function of (config, dataset, n) alone: batches are keyed by the step, and
-nothing else is random after initialisation. So a run that was killed and started again ends like one that was not.
+The parameters after step n are a function of (config, datasets, n) alone: batches, dropout and prompts are keyed by
+the step. So a run that was killed and started again ends like one that was not.
 """
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -23,78 +26,99 @@ from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
-from unloc_jax.tasks import make_task
+from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.evaluation import find, to_device
 from unloc_jax.text import num_tokens
 from unloc_jax.training.checkpoints import Checkpoints
+from unloc_jax.training.init_from import initialize_from
+from unloc_jax.training.mixing import loss_weights, mixed_batches, videos_per_step
 from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from unloc_jax.training.ranges import with_ranges_from_data
 from unloc_jax.training.sharding import batch_sharding, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
-from unloc_jax.training.step import loss_of_stage, make_train_step
+from unloc_jax.training.step import make_loss, make_train_step
 from unloc_jax.training.writers import MetricWriter, Progress
 
 
-def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
+def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dict[str, float]:
     """Trains, or goes on training, in `workdir`; returns the validation metrics at the end.
 
     A finished run is left as it is and returns {}.
 
-    Raises:
-      UserError: a config that does not fit the devices, the dataset or the workdir; a loss that is not finite.
-    """
-    mesh = make_mesh(config.mesh, config.batch_size)
-    make_mesh(config.mesh, config.evaluation.batch_size, "evaluation.batch_size")
-    task = make_task(config, dataset.facts.classes)
-    optimizer, learning_rate = make_optimizer(config), learning_rate_schedule(config)
-    validation = dataset.records("validation")
-    validation_texts = task.evaluation_texts(validation)
+    Args:
+      config: the experiment.
+      workdir: where checkpoints and numbers go.
+      datasets: one per task, by the names of `config.task_configs`.
 
-    checkpoints = Checkpoints(workdir, config, dataset.facts.to_dict())
+    Raises:
+      UserError: a config that does not fit the devices, a dataset or the workdir; a loss that is not finite.
+    """
+    config = with_ranges_from_data(config, datasets)
+    views = config.task_configs
+    for name, view in views.items():
+        where = f"tasks.{name}." if config.tasks else ""
+        mesh = make_mesh(config.mesh, view.batch_size, f"{where}batch_size")
+        make_mesh(config.mesh, view.evaluation.batch_size, f"{where}evaluation.batch_size")
+    tasks = {name: make_task(view, datasets[name].facts, config) for name, view in views.items()}
+    optimizer, learning_rate = make_optimizer(config), learning_rate_schedule(config)
+
+    facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
+    checkpoints = Checkpoints(workdir, config, facts)
     first_step = checkpoints.latest_step or 0
     if first_step >= config.total_steps:
         _say(f"nothing to do: {workdir} is trained ({first_step} steps)")
         checkpoints.close()
         return {}
     (workdir / "config.json").write_text(config_lib.to_json(config))
-    abstract = abstract_state(task, optimizer, mesh)
+    abstract = abstract_state(tasks, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     if first_step:
         state = checkpoints.restore(abstract)
         _say(f"continuing from step {first_step} of {config.total_steps} in {workdir}")
     else:
-        state = init_state(task, optimizer, mesh)
+        state = init_state(tasks, optimizer, mesh)
+        if config.init_from:
+            state = initialize_from(Path(config.init_from), state, _say)
     _say(
-        f"{config.task}: {count_parameters(state.params) / 1e6:.2f} M parameters, "
-        f"{len(dataset.records('train'))} training videos, {len(validation)} validation videos, "
+        f"{count_parameters(state.params) / 1e6:.2f} M parameters, "
         f"{jax.device_count()} × {jax.devices()[0].device_kind} as {dict(mesh.shape)} ({config.mesh.strategy})"
     )
-
-    _say_what_is_left_out(config, dataset)
+    for name, task in tasks.items():
+        _say_what_a_task_has(name, task, datasets[name])
 
     writer = MetricWriter(workdir, first_step)
-    progress = Progress(config.total_steps, first_step, config.batch_size)
+    progress = Progress(config.total_steps, first_step, videos_per_step(config))
     steps = {
-        stage: make_train_step(loss_of_stage(task, stage), optimizer, mesh, shardings)
+        stage: make_train_step(
+            make_loss(tasks, loss_weights(config), stage), optimizer, mesh, shardings, config.seed
+        )
         for stage in ("pretrain", "train")
     }
-    detect = jax.jit(task.detect)
+    detect = {name: jax.jit(task.detect) for name, task in tasks.items()}
 
     def validate(state: TrainState) -> dict[str, float]:
-        batches = dataset.evaluation_batches("validation")
-        found = find(task, detect, state.params, batches, validation_texts, batch_sharding(mesh))
-        return task.score(validation, found)
+        scores: dict[str, float] = {}
+        for name, task in tasks.items():
+            records = datasets[name].records("validation")
+            batches, texts = datasets[name].evaluation_batches("validation"), task.evaluation_texts(records)
+            found = find(task, detect[name], state.params, batches, texts, batch_sharding(mesh))
+            prefix = f"{name}/" if config.tasks else ""
+            scores |= {f"{prefix}{key}": value for key, value in task.score(records, found).items()}
+        return scores
 
     scores: dict[str, float] = {}
-    compiled: set[str] = set()
-    for step, batch in enumerate(dataset.training_batches(first_step, config.total_steps), first_step):
+    compiled: set[tuple[str, ...]] = set()
+    for step, batches in enumerate(mixed_batches(config, datasets, first_step), first_step):
         stage = "pretrain" if step < config.pretrain.steps else "train"
         started = time.monotonic()
-        state, metrics = steps[stage](state, to_device(batch, batch_sharding(mesh)))
-        if stage not in compiled:
-            compiled.add(stage)
+        on_device = {name: to_device(batch, batch_sharding(mesh)) for name, batch in batches.items()}
+        state, metrics = steps[stage](state, on_device)
+        if (stage, *batches) not in compiled:
+            compiled.add((stage, *batches))
             jax.block_until_ready(state)
             progress.pause(time.monotonic() - started)
-            _say(f"{stage} step compiled in {time.monotonic() - started:.1f} s")
+            of_tasks = f" of {', '.join(batches)}" if config.tasks else ""
+            _say(f"{stage} step{of_tasks} compiled in {time.monotonic() - started:.1f} s")
         done = step + 1
         last = done == config.total_steps
 
@@ -132,13 +156,18 @@ def train(config: Config, workdir: Path, dataset: Dataset) -> dict[str, float]:
     return scores
 
 
-def _say_what_is_left_out(config: Config, dataset: Dataset) -> None:
-    """Padded sizes bound what a step sees of a video; nothing is dropped in silence."""
+def _say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
+    """How many videos there are, and what of them a step does not see: nothing is dropped in silence."""
+    config, records = task.config, dataset.records("train")
+    _say(
+        f"{name}: {len(records)} training videos, {len(dataset.records('validation'))} validation videos"
+        + (f", {len(task.classes)} classes" if task.classes else "")
+    )
     sizes = {"segments": config.data.max_segments}
-    if config.task == "moment_retrieval":
+    if not task.config.with_vocabulary:
         sizes["queries"] = config.data.max_queries
     for what, size in sizes.items():
-        counts = [len(r.texts if what == "segments" else set(r.texts)) for r in dataset.records("train")]
+        counts = [len(r.texts if what == "segments" else set(r.texts)) for r in records]
         beyond = [count - size for count in counts if count > size]
         if beyond:
             _say(
@@ -146,9 +175,9 @@ def _say_what_is_left_out(config: Config, dataset: Dataset) -> None:
                 f"{sum(beyond)} {what} are left out of each step (at most {max(counts)} in a video)"
             )
 
-    texts = {text for record in dataset.records("train") for text in record.texts}
+    texts = {text for record in records for text in record.texts}
     long = sum(num_tokens(text) > config.model.text.max_tokens for text in texts)
-    if long:
+    if long and not config.model.text.embeddings_file:
         _say(
             f"note: {long} of {len(texts)} texts have more than config.model.text.max_tokens = "
             f"{config.model.text.max_tokens} tokens; their ends are left out"

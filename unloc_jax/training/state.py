@@ -1,5 +1,6 @@
 """TrainState, made directly in its sharded place."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task
 from unloc_jax.training.sharding import tree_shardings
 
@@ -30,11 +32,17 @@ def init_params(task: Task, seed: int) -> Any:
     """Fresh parameters (traceable)."""
     config = task.config
     data, text = config.data, config.model.text
-    frames = jnp.zeros((1, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
-    mask = jnp.ones((1, data.num_frames), bool)
-    return task.model.init(jax.random.key(seed), frames, mask, jnp.zeros((1, 1, text.max_tokens), jnp.int32))[
-        "params"
-    ]
+    frames = (1, data.num_frames)
+    inputs = {
+        name: jnp.zeros((*frames, data.crop_size, data.crop_size, 3), jnp.uint8)
+        if modality.encoder == "clip"
+        else jnp.zeros((*frames, modality.feature_dim), jnp.float32)
+        for name, modality in config.model.modalities.items()
+    }
+    texts = jnp.zeros((1, 1, text.max_tokens), jnp.int32)
+    if text.encoder == "embeddings":
+        texts = jnp.zeros((1, 1, text.width), jnp.float32)
+    return task.model.init(jax.random.key(seed), inputs, jnp.ones(frames, bool), texts)["params"]
 
 
 def abstract_params(task: Task) -> Any:
@@ -47,8 +55,18 @@ def _create_state(task: Task, optimizer: optax.GradientTransformation) -> TrainS
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-def abstract_state(task: Task, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of the state; nothing is compiled or computed."""
+def abstract_state(
+    tasks: Mapping[str, Task], optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Shapes, dtypes and shardings of the state; nothing is compiled or computed.
+
+    Raises:
+      UserError: tasks whose data ask for parameters of different shapes.
+    """
+    first, *others = tasks.items()
+    for name, task in others:
+        _check_same_shapes(first[0], abstract_params(first[1]), name, abstract_params(task))
+    task = first[1]
     shapes = jax.eval_shape(lambda: _create_state(task, optimizer))
     return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -57,10 +75,23 @@ def abstract_state(task: Task, optimizer: optax.GradientTransformation, mesh: Me
     )
 
 
-def init_state(task: Task, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def init_state(tasks: Mapping[str, Task], optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """A new state; no device ever holds more than its shard."""
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, mesh))
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
+    task = next(iter(tasks.values()))
     return jax.jit(lambda: _create_state(task, optimizer), out_shardings=shardings)()
+
+
+def _check_same_shapes(name: str, params: Any, other_name: str, other_params: Any) -> None:
+    for (path, leaf), other in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(other_params)
+    ):
+        if leaf.shape != other.shape:
+            parameter = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"the tasks {name} and {other_name} cannot share a model: {parameter} has the shape {leaf.shape} in "
+                f"one and {other.shape} in the other. Give them the same data.num_frames and data.crop_size."
+            )
 
 
 def count_parameters(params: Any) -> int:

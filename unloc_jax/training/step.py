@@ -1,6 +1,6 @@
-"""One training step: loss → gradients → clip → AdamW. The same function on one CPU and on a pod."""
+"""One training step: loss → gradients → optimizer. The same function on one CPU and on a pod."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,27 +15,31 @@ from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Batches = dict[str, Batch]
+LossFn = Callable[[Any, Batches, jax.Array], tuple[jax.Array, Metrics]]
+StepFn = Callable[[TrainState, Batches], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    loss_fn: Callable, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any, seed: int
 ) -> StepFn:
     """Compiles a step for one loss.
 
     Args:
-      loss_fn: (params, batch) → (scalar, metrics).
+      loss_fn: (params, batches, rng) → (scalar, metrics).
       optimizer: as made by `make_optimizer`.
       mesh: where batches are split along `data`.
       shardings: of the state; it stays where it is.
+      seed: keys, with the step, everything random in a step.
 
     Returns:
-      (state, batch) → (state, metrics); the old state's memory is given up. Metrics hold the loss's parts and
-      `gradient_norm`, measured before clipping.
+      (state, batches by task) → (state, metrics); the old state's memory is given up. Metrics hold the loss's parts
+      and `gradient_norm`, measured before clipping.
     """
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batch)
+    def step(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batches, rng)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
@@ -49,8 +53,28 @@ def make_train_step(
     )
 
 
-def loss_of_stage(task: Task, stage: str) -> Callable:
-    """The loss that a stage ("pretrain" or "train") minimises."""
-    if stage == "pretrain":
-        return lambda params, batch: segment_text_loss(task, params, batch)
-    return task.loss
+def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: str) -> LossFn:
+    """The loss of a step: the weighted sum over the tasks that the step has a batch of.
+
+    Args:
+      tasks: by name.
+      weights: of the tasks' losses.
+      stage: "pretrain" (segments against texts) or "train" (the task's own loss).
+
+    Returns:
+      (params, batches by task, rng) → (scalar, metrics); with several tasks a metric's name begins with its task's.
+    """
+
+    def loss_fn(params: Any, batches: Batches, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        total, metrics = jnp.zeros(()), dict[str, jax.Array]()
+        for name, batch in sorted(batches.items()):
+            task = tasks[name]
+            if stage == "pretrain":
+                loss, parts = segment_text_loss(task, params, batch, rng)
+            else:
+                loss, parts = task.loss(params, batch, rng)
+            total += weights[name] * loss
+            metrics |= parts if len(tasks) == 1 else {f"{name}/{key}": value for key, value in parts.items()}
+        return total, metrics
+
+    return loss_fn

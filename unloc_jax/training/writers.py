@@ -51,8 +51,8 @@ def _step_of(line: str) -> float:
 class Progress:
     """One line per report: stage, step, loss, videos/s, time left in the stage (stages differ in speed)."""
 
-    def __init__(self, total_steps: int, start_step: int, batch_size: int):
-        self._total, self._batch_size = total_steps, batch_size
+    def __init__(self, total_steps: int, start_step: int, videos_per_step: float):
+        self._total, self._videos_per_step = total_steps, videos_per_step
         self._last = (start_step, time.monotonic())
         self._paused_s = 0.0
 
@@ -71,11 +71,11 @@ class Progress:
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
         print(
             f"{stage:<8} step {step:>{len(str(self._total))}}/{self._total}  {shown}  "
-            f"{rate * self._batch_size:6.1f} videos/s  {_clock(left)} left of {stage}",
+            f"{rate * self._videos_per_step:6.1f} videos/s  {_clock(left)} left of {stage}",
             file=sys.stderr,
             flush=True,
         )
-        return {"videos_per_s": rate * self._batch_size, "steps_per_s": rate}
+        return {"videos_per_s": rate * self._videos_per_step, "steps_per_s": rate}
 
 
 def _clock(seconds: float) -> str:

@@ -1,0 +1,55 @@
+"""Zero-shot splits: a model is trained on some of the classes and evaluated on the others."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+
+
+def split_classes(classes: Sequence[str], split: str, seed: int) -> tuple[list[str], list[str]]:
+    """(seen, unseen) classes, each in the order of `classes`.
+
+    Args:
+      classes: all classes of the dataset.
+      split: "all" (nothing unseen), "50/50" or "75/25", the protocol of zero-shot action localisation
+        (Ju et al., ECCV 2022: ten random splits; `seed` names one of ours).
+      seed: which classes are seen.
+
+    Raises:
+      UserError: too few classes to split.
+    """
+    if split == "all":
+        return list(classes), []
+    count = round(len(classes) * int(split.split("/")[0]) / 100)
+    if not 0 < count < len(classes):
+        raise UserError(
+            f"config.data.class_split = {split!r}: a dataset of {len(classes)} classes has no such split."
+        )
+    seen = set(np.random.default_rng(seed).permutation(len(classes))[:count].tolist())
+    return [name for i, name in enumerate(classes) if i in seen], [
+        name for i, name in enumerate(classes) if i not in seen
+    ]
+
+
+def only_classes(
+    records: Sequence[VideoRecord], classes: Sequence[str]
+) -> tuple[np.ndarray, list[VideoRecord]]:
+    """The records with a segment of these classes, their other segments removed; and their numbers, int64 [n]."""
+    wanted = set(classes)
+    rows, kept = [], []
+    for row, record in enumerate(records):
+        which = [i for i, text in enumerate(record.texts) if text in wanted]
+        if which:
+            rows.append(row)
+            kept.append(
+                dataclasses.replace(
+                    record,
+                    segments_s=record.segments_s[which],
+                    texts=[record.texts[i] for i in which],
+                    attributes=[record.attributes[i] for i in which],
+                )
+            )
+    return np.array(rows, np.int64), kept

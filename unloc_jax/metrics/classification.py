@@ -1,0 +1,19 @@
+"""Accuracy of whole-video scores."""
+
+import numpy as np
+
+
+def accuracy_at_k(scores: np.ndarray, labels: np.ndarray, ks: tuple[int, ...] = (1, 5)) -> dict[str, float]:
+    """Share of videos, in percent, whose label is among the k best scores.
+
+    Args:
+      scores: float [V, C]; of equal scores the smaller index is better.
+      labels: int [V] in [0, C).
+      ks: sizes; those above C are left out.
+
+    Returns:
+      {"top1": …, "top5": …}.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")
+    hit = order == labels[:, None]
+    return {f"top{k}": 100.0 * float(hit[:, :k].any(1).mean()) for k in ks if k <= scores.shape[1]}

@@ -1,0 +1,81 @@
+"""Pretraining on trimmed videos (paper section 3.5): which of the texts describes the whole video?
+
+Both forms score (video, text) pairs by the fused text token. The texts are all class names, or the texts of the
+batch's other videos.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from unloc_jax.batch import Batch
+from unloc_jax.localization.losses import masked_mean, matching_loss
+from unloc_jax.metrics.classification import accuracy_at_k
+from unloc_jax.model.unloc import UnLoc
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_prompts
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Task):
+    """Softmax over the classes; the label of a video is that of its first segment."""
+
+    parts = ("video_score",)
+
+    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
+        text = self.vocabulary_features(params, rng)
+        logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=rng)  # [B, C]
+        label = batch.segment_text[:, 0]
+        mask = (batch.example_mask & (label >= 0)).astype(jnp.float32)
+        one_hot = jax.nn.one_hot(label, logits.shape[1])
+        targets = optax.smooth_labels(one_hot, self.config.loss.label_smoothing)
+        loss = masked_mean(optax.softmax_cross_entropy(logits, targets), mask)
+        right = (logits.argmax(-1) == label).astype(jnp.float32)
+        return loss, {"loss": loss, "accuracy": masked_mean(right, mask)}
+
+    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
+        video = self.apply(params, UnLoc.encode_video, batch.inputs)
+        score = lambda prompt: self.apply(
+            params, UnLoc.score_videos, video, batch.frame_mask, self.apply(params, UnLoc.encode_text, prompt)
+        )
+        return Output(video_scores=mean_over_prompts(score, texts))
+
+    def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The whole video, with the text's share of the probability."""
+        assert output.video_scores is not None
+        shares = np.asarray(jax.nn.softmax(output.video_scores[row]))
+        return [(np.array([span_s]), np.array([share])) for share in shares]
+
+    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
+        return [list(self.evaluation_classes)] * len(records)
+
+    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+        """Share of videos whose own text is the best, or among the best 5."""
+        labels = np.array([texts.index(record.texts[0]) for texts, record in zip(found.texts, records)])
+        return accuracy_at_k(np.stack(found.video_scores), labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoTextContrastive(Classification):
+    """Every video of the global batch against every video's text, both ways; equal texts are no negatives."""
+
+    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
+        which = jnp.maximum(batch.segment_text[:, 0], 0)
+        tokens = jnp.take_along_axis(batch.text_tokens, which[:, None, None], axis=1)[:, 0]  # [B, L]
+        text = self.apply(params, UnLoc.encode_text, tokens[None], rng=rng)
+        logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=rng)  # [B, B]
+        mask = batch.example_mask & (batch.segment_text[:, 0] >= 0)
+        same_text = (tokens[:, None] == tokens[None]).all(-1)
+        loss, accuracy = matching_loss(logits, mask, same_text)
+        return loss, {"loss": loss, "accuracy": accuracy}
+
+    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
+        """All texts of the split, for every video."""
+        texts = list(dict.fromkeys(text for record in records for text in record.texts))
+        return [texts] * len(records)

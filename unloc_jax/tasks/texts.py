@@ -1,0 +1,86 @@
+"""Texts → what the model reads: prompts around them, then tokens, or vectors from a file."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from unloc_jax.config import Config
+from unloc_jax.errors import UserError
+from unloc_jax.text import tokenize
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEncoding:
+    """Encodes texts on the host.
+
+    Attributes:
+      prompts: R templates with one {} each.
+      max_tokens: L.
+      embeddings_file: .npz with `texts` and `embeddings`, if the model is given vectors instead of tokens.
+    """
+
+    prompts: tuple[str, ...]
+    max_tokens: int
+    embeddings_file: str = ""
+    embedding_width: int = 0
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """N texts → int32 tokens [N, R, L], or float32 embeddings [N, 1, D].
+
+        Raises:
+          UserError: a text that the embeddings file does not have.
+        """
+        if self.embeddings_file:
+            return self._look_up(texts)[:, None]
+        filled = [prompt.replace("{}", text) for text in texts for prompt in self.prompts]
+        return tokenize(filled, self.max_tokens).reshape(len(texts), len(self.prompts), self.max_tokens)
+
+    def padding(self) -> np.ndarray:
+        """What fills up rows of texts: [R, L] or [1, D]."""
+        if self.embeddings_file:
+            return np.zeros((1, self.embedding_width), np.float32)
+        return np.zeros((len(self.prompts), self.max_tokens), np.int32)
+
+    def _look_up(self, texts: Sequence[str]) -> np.ndarray:
+        known = _embeddings(self.embeddings_file)
+        missing = [text for text in texts if text not in known]
+        if missing:
+            raise UserError(
+                f"{self.embeddings_file} has no embedding of {missing[0]!r} ({len(missing)} of {len(texts)} texts are "
+                "missing)."
+            )
+        rows = np.array([known[text] for text in texts], np.float32).reshape(len(texts), -1)
+        if len(texts) and rows.shape[1] != self.embedding_width:
+            raise UserError(
+                f"{self.embeddings_file} has embeddings of {rows.shape[1]} numbers, config.model.text.width is "
+                f"{self.embedding_width}."
+            )
+        return rows.reshape(len(texts), self.embedding_width)
+
+
+@functools.lru_cache(maxsize=4)
+def _embeddings(file: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(Path(file), allow_pickle=False) as arrays:
+            return dict(zip(arrays["texts"].tolist(), arrays["embeddings"]))
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"config.model.text.embeddings_file = {file!r} cannot be read: {error}. It is an .npz with `texts` [n] and "
+            "`embeddings` [n, width]."
+        ) from error
+
+
+def text_encoding(config: Config) -> TextEncoding:
+    """The encoding that a config asks for.
+
+    Raises:
+      UserError: given embeddings without a file.
+    """
+    text = config.model.text
+    if text.encoder == "embeddings" and not text.embeddings_file:
+        raise UserError("config.model.text.embeddings_file: say where the embeddings of the texts are.")
+    file = text.embeddings_file if text.encoder == "embeddings" else ""
+    return TextEncoding(config.data.prompts, text.max_tokens, file, text.width)

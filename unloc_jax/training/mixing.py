@@ -1,0 +1,62 @@
+"""Which task's batches a step sees, when a run has several tasks. A function of (config, step) alone."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from unloc_jax.batch import Batch
+from unloc_jax.config import Config
+from unloc_jax.dataset import Dataset
+
+
+def tasks_of_steps(config: Config) -> list[tuple[str, ...]]:
+    """The names of the tasks of every step of a run.
+
+    "all": every task in every step. "alternate": one task per step, the one that is most behind its share; so the
+    shares hold not only on average but within a few steps.
+    """
+    names: tuple[str, ...] = tuple(config.task_configs)
+    if len(names) == 1 or config.task_mixing == "all":
+        return [names] * config.total_steps
+    weights = np.array([config.tasks[name].weight for name in names])
+    shares = weights / weights.sum()
+    done = np.zeros(len(names))
+    steps: list[tuple[str, ...]] = []
+    for step in range(1, config.total_steps + 1):
+        due = int(np.argmax(shares * step - done))
+        done[due] += 1
+        steps.append((names[due],))
+    return steps
+
+
+def loss_weights(config: Config) -> dict[str, float]:
+    """Factor of each task's loss: its weight where a step sees all tasks, else 1 (the weight is its share of steps)."""
+    alternate = config.task_mixing == "alternate"
+    return {
+        name: 1.0 if alternate or not config.tasks else config.tasks[name].weight
+        for name in config.task_configs
+    }
+
+
+def videos_per_step(config: Config) -> float:
+    """Over all devices, on average."""
+    steps, views = tasks_of_steps(config), config.task_configs
+    return sum(views[name].batch_size for names in steps for name in names) / len(steps)
+
+
+def mixed_batches(
+    config: Config, datasets: Mapping[str, Dataset], first_step: int
+) -> Iterator[dict[str, Batch]]:
+    """This host's part of the batches of steps first_step … total_steps-1, by task.
+
+    The k-th batch of a task is the same whatever the other tasks do, so a run that was interrupted goes on alike.
+    """
+    steps = tasks_of_steps(config)
+    streams = {
+        name: dataset.training_batches(
+            sum(name in names for names in steps[:first_step]), sum(name in names for names in steps)
+        )
+        for name, dataset in datasets.items()
+    }
+    for names in steps[first_step:]:
+        yield {name: next(streams[name]) for name in names}
