@@ -1,0 +1,142 @@
+"""Every config at every size, as far as a CPU goes: shapes for all, a real training step for the tiny ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import tiny_facts
+from tests.tiny_runs import metric_lines
+from unloc_jax.config import Config, load
+from unloc_jax.tasks import make_task
+from unloc_jax.training.state import abstract_params, count_parameters
+
+# Argument → the config file's variants.
+VARIANTS = {
+    "charades_sta": ("B", "L", "tiny"),
+    "activitynet_captions": ("B", "L", "tiny"),
+    "activitynet_tal": ("B", "L", "tiny", "B,50/50", "L,75/25"),
+    "qvhighlights": ("B", "L", "tiny"),
+    "coin": ("B", "L", "tiny"),
+    "thumos14": ("B", "L", "tiny"),
+    "kinetics_pretrain": ("B,400,cls", "L,700,contrastive", "tiny", "tiny,400,contrastive"),
+    "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
+}
+ALL = [f"configs/{name}.py:{variant}" for name, variants in VARIANTS.items() for variant in variants]
+TINY = [path for path in ALL if ":tiny" in path]
+
+
+def millions(config: Config) -> list[float]:
+    """Parameters of the model as each task sees it."""
+    return [
+        count_parameters(abstract_params(make_task(view, tiny_facts(), config))) / 1e6
+        for view in config.task_configs.values()
+    ]
+
+
+@pytest.mark.parametrize("path", [*ALL, "configs/quickstart.py", "configs/quickstart_tal.py"])
+def test_every_config_makes_a_model(path):
+    counts = millions(load(path))
+    assert len(set(counts)) == 1  # one model for all tasks
+    low, high = {"B": (160, 190), "L": (450, 520)}.get(path.partition(":")[2][:1], (1, 5))
+    assert low < counts[0] < high
+
+
+def test_every_file_is_tested():
+    files = {path.stem for path in Path("configs").glob("*.py")}
+    assert files == {*VARIANTS, "quickstart", "quickstart_tal", "common", "__init__"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reference"), [("configs/charades_sta.py:B", 187.5), ("configs/activitynet_tal.py:B", 174.9)]
+)
+def test_parameter_counts_are_the_references(path, reference):
+    """The reference has a class embedding for every frame; ours has one, unless asked for."""
+    (own,) = millions(load(path))
+    (per_frame,) = millions(load(path, ["model.image.class_token_per_frame=True"]))
+    assert round(per_frame, 1) == reference
+    assert per_frame - own == pytest.approx(127 * 768 / 1e6)
+
+
+def test_hyperparameters_are_the_references():
+    file = Path(__file__).parents[2] / "shared" / "reference_hparams.json"
+    if not file.exists():
+        pytest.skip("the reference's settings are not here")
+    reference = json.loads(file.read_text())
+    for name, path in {
+        "activitynet_tal_linspace_unloc_base_fpn": "activitynet_tal.py:B",
+        "activitynet_tal_linspace_unloc_large_fpn": "activitynet_tal.py:L",
+        "activitynet_cap_linspace_unloc_base_fpn": "activitynet_captions.py:B",
+        "activitynet_cap_linspace_unloc_large_fpn": "activitynet_captions.py:L",
+        "charades_sta_linspace_unloc_base_fpn": "charades_sta.py:B",
+        "coin_action_seg_unloc_ft_image_clip_large": "coin.py:L",
+        "qvhighlights_linspace_unloc_base_fpn_hd": "qvhighlights.py:B",
+        "qvhighlights_linspace_unloc_large_fpn_hd": "qvhighlights.py:L",
+    }.items():
+        _compare(load(f"configs/{path}"), reference[name], path)
+
+
+def _compare(config: Config, reference: dict, path: str) -> None:
+    model, train = config.model, config.train
+    pairs = {
+        "num_frames": config.data.num_frames,
+        "image_classifier": {"token": "token", "mean": "gap"}[model.image.pooling],
+        "video_freeze": model.modalities["rgb"].freeze,
+        "projection": model.fusion.width,
+        "fusion": {"simple": "simple_pyramid", "fpn": "fpn", "none": "transformer"}[model.pyramid.type],
+        "heads": model.fusion.num_heads,
+        "mlp": model.fusion.mlp_dim,
+        "layers": model.fusion.num_layers,
+        "posemb": model.fusion.positions,
+        "stochastic_depth": model.fusion.stochastic_depth,
+        "optimizer": config.optimizer.name,
+        "momentum": config.optimizer.momentum,
+        "max_grad_norm": config.optimizer.max_grad_norm,
+        "batch": config.batch_size,
+        "base_lr": train.learning_rate,
+    }
+    if reference["text_encoder"] == "clip_text_encoder":  # otherwise it reads embeddings from a file
+        pairs |= {"max_tokens": model.text.max_tokens, "text_freeze": model.text.freeze}
+    for key, ours in pairs.items():
+        assert ours == reference[key], (path, key)
+    assert train.steps == reference["epochs"] * (reference["train_size"] // reference["batch"]), path
+    assert train.warmup_steps == reference["lr"]["warmup_steps"], path
+    assert set(train.learning_rates.values()) == set(reference["layer_lrs"].values()), path
+    head = reference["head"]
+    if model.head.type == "linear":
+        assert model.head.relevance_bias == head["init_head_bias"]
+        return
+    assert model.pyramid.num_levels == reference["pyramid_levels"], path
+    ranges = model.geometry(config.data.num_frames).regression_ranges
+    assert [list(r) for r in ranges] == reference["regression_ranges"], path
+    assert config.loss.radius == reference["radius"], path
+    assert (model.head.num_conv_layers, model.head.shared_levels, model.head.relevance_bias) == (
+        head["num_conv_layers"], head["weight_sharing"], head["init_classification_head_bias"],
+    ), path  # fmt: skip
+    loss = config.loss
+    ours = (loss.relevance, loss.relevance_weight, [loss.focal_alpha, loss.focal_gamma], loss.boundaries)
+    assert ours == tuple(reference[key] for key in ("cls_loss", "cls_alpha", "focal", "box")), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TINY)
+def test_a_tiny_config_trains_and_is_evaluated(path, unloc, captions_dataset, activities_dataset, tmp_path):
+    config = load(path)
+    datasets = {
+        name: activities_dataset if view.with_vocabulary else captions_dataset
+        for name, view in config.task_configs.items()
+    }
+    places = [
+        f"--config.tasks.{name}.data.dir={place}" if config.tasks else f"--config.data.dir={place}"
+        for name, place in datasets.items()
+    ]
+    sizes = [f"--config.tasks.{name}.data.crop_size=16" for name in config.tasks] or [
+        "--config.data.crop_size=16"
+    ]
+    steps = ["--config.train.steps=2", "--config.train.warmup_steps=1", "--config.log_every_steps=1"]
+    unloc("train", f"--config={path}", f"--workdir={tmp_path}", *places, *sizes, *steps).ok()
+    lines = metric_lines(tmp_path)
+    losses = [value for line in lines for key, value in line.items() if key.endswith("loss")]
+    assert losses and all(value > 0 for value in losses)
+    told = unloc("evaluate", f"--checkpoint={tmp_path}", "--split=test").ok().out
+    assert told.count("metrics.json") == len(datasets)
