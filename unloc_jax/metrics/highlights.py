@@ -24,9 +24,8 @@ def highlight_scores(
     for curve, windows, (first_s, last_s) in zip(curves, windows_s, spans_s):
         middle_s = np.arange(first_s + CLIP_S / 2, max(last_s, first_s + CLIP_S), CLIP_S)
         score = np.interp(middle_s, np.linspace(first_s, last_s, len(curve)), curve)
-        positive: np.ndarray = (
-            (middle_s[:, None] >= windows[:, 0]) & (middle_s[:, None] <= windows[:, 1])
-        ).any(1)
+        inside = (middle_s[:, None] >= windows[:, 0]) & (middle_s[:, None] <= windows[:, 1])
+        positive = np.asarray(inside.any(axis=1))
         if positive.any():
             precisions.append(average_precision(score, positive))
             hits.append(positive[score.argmax()])
