@@ -11,6 +11,18 @@ def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
     return np.rint(np.linspace(0, num_stored - 1, num_frames)).astype(np.int64)
 
 
+def interpolate_features(features: np.ndarray, num_frames: int) -> np.ndarray:
+    """Features [F, D] of all stored frames → float32 [num_frames, D], spread evenly from the first to the last.
+
+    What lies between two stored frames is interpolated linearly from them.
+    """
+    position = np.linspace(0, len(features) - 1, num_frames)
+    before = np.floor(position).astype(np.int64)
+    after = np.minimum(before + 1, len(features) - 1)
+    weight = (position - before)[:, None]
+    return (features[before] * (1.0 - weight) + features[after] * weight).astype(np.float32)
+
+
 def span_of(num_stored: int, fps: float) -> np.ndarray:
     """float32 [2]: seconds of the first and the last of `num_stored` frames at `fps`."""
     return np.array([0.0, (num_stored - 1) / fps], np.float32)

@@ -1,42 +1,17 @@
-import jax
 import numpy as np
 import pytest
 
+from tests.golden_checks.postprocess import decode_points, jitted
 from tests.localization.references import load_goldens
-from unloc_jax.localization.decode import Localization, decode, grid_to_seconds
+from unloc_jax.localization.decode import Localization, grid_to_seconds
 from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
 from unloc_jax.sampling import seconds_to_grid, span_of
 
 GOLDENS = load_goldens("postprocess")
-jitted = jax.jit(decode, static_argnums=3, static_argnames=("max_detections", "sigma", "score_threshold"))
-KEEP_ALL = (
-    1e9  # this wide a decay of soft-NMS is none: candidates come back sorted and otherwise as they were
-)
 
 
 def pyramid(num_frames: int, num_levels: int) -> PyramidGeometry:
     return PyramidGeometry(num_frames, num_levels, 2, default_regression_ranges(num_levels))
-
-
-def decode_points(probability, offsets, frame_mask, span_s, geometry):
-    """decode() without suppression, put back into the order of points: seconds [N, P, 2] and scores [N, P]."""
-    found = jax.device_get(
-        jitted(
-            Localization(np.log(probability / (1 - probability))[None], offsets[None]),
-            frame_mask[None],
-            np.array(span_s, np.float32)[None],
-            geometry,
-            max_detections=geometry.num_points,
-            sigma=KEEP_ALL,
-            score_threshold=0.0,
-        )
-    )
-    segments, scores = np.zeros((*probability.shape, 2)), np.zeros(probability.shape)
-    for text in range(len(probability)):
-        real = found.scores[0, text] > 0
-        segments[text, found.point[0, text, real]] = found.segments_s[0, text, real]
-        scores[text, found.point[0, text, real]] = found.scores[0, text, real]
-    return segments, scores
 
 
 @pytest.mark.parametrize("name", GOLDENS)

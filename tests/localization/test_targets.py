@@ -2,11 +2,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.golden_checks.labels import assign, nearest_boundaries, qualifying, shortest_boundaries
 from tests.localization.references import load_goldens
 from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
-from unloc_jax.localization.targets import assign_targets
 
-assign = jax.jit(assign_targets, static_argnums=(2, 3, 4))
 GOLDENS = load_goldens("targets")
 MOMENT_RETRIEVAL = [name for name in GOLDENS if name.startswith("mr_")]
 ACTION_LOCALIZATION = [name for name in GOLDENS if name.startswith("tal_")]
@@ -33,23 +32,6 @@ def grid_segments(case) -> np.ndarray:
 
 def offsets_in_strides(case, geometry) -> np.ndarray:
     return case["offsets"] if case["normalized"] else case["offsets"] / geometry.strides[:, None]
-
-
-def qualifying(segments, geometry, radius):
-    """The rule read aloud, for the segments [S, 2] of one text: which point [P] may answer for which segment [S].
-
-    Returns bool [S, P] and the two distances float32 [S, P, 2] in grid units.
-    """
-    distances = np.stack(
-        [geometry.positions - segments[:, :1], segments[:, 1:] - geometry.positions], axis=-1
-    )
-    farthest = distances.max(-1)
-    inside = (distances >= 0).all(-1)
-    if radius is not None:
-        middle = segments.mean(-1, keepdims=True, dtype=np.float32)
-        inside &= np.abs(geometry.positions - middle) <= radius * geometry.strides
-    low, high = geometry.ranges.T
-    return inside & (farthest >= low) & (farthest < high), distances
 
 
 @pytest.mark.parametrize("name", MOMENT_RETRIEVAL)
@@ -85,18 +67,17 @@ def test_action_localization_targets_equal_the_reference_but_for_its_defects(nam
 
     points = 0
     for video, text in np.ndindex(case["relevance"].shape[:2]):
-        may, distances = qualifying(segments[video][case["label"][video] == text], geometry, radius)
+        of_text = segments[video][case["label"][video] == text]
+        may, distances = qualifying(of_text, geometry, radius)
         if not may.any():
             continue
         some = may.any(0)
         strides = geometry.strides[some, None]
         ours, theirs = (x[video, text, some] for x in (targets.offsets, offsets_in_strides(case, geometry)))
 
-        nearest = np.where(distances >= 0, distances, np.inf).min(0)[some]
-        nearest = np.minimum(nearest, case["total_frames"][video] + 1)
+        nearest = nearest_boundaries(distances, case["total_frames"][video] + 1)[some]
         np.testing.assert_allclose(theirs, nearest / strides, atol=1e-5)
-        length = np.where(may, distances.sum(-1), np.inf)[:, some]
-        shortest = distances[:, some][length.argmin(0), np.arange(some.sum())]
+        shortest = shortest_boundaries(of_text, distances, may)[some]
         np.testing.assert_allclose(ours, shortest / strides, atol=1e-5)
         points += some.sum()
     assert points > 30

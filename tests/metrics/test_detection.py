@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.golden_checks.metrics import detections as inputs_of
 from tests.metrics.references import GOLDENS, load_json, needs_oracles
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.detection import (
@@ -242,21 +243,7 @@ def test_duplicates_never_raise_the_average_precision(truth, found, distance):
 @pytest.mark.parametrize("case", range(3))
 def test_equals_the_reference(case):
     golden = {key.split("/")[1]: GOLDENS[key] for key in GOLDENS if key.startswith(f"map{case}/")}
-
-    def video_index(counts):
-        return np.repeat(np.arange(len(counts)), counts)
-
-    truth = GroundTruth(
-        video_index(golden["groundtruth_counts"]),
-        golden["groundtruth_classes"],
-        golden["groundtruth_segments"],
-    )
-    found = Predictions(
-        video_index(golden["detection_counts"]),
-        golden["detection_classes"],
-        golden["detection_segments"],
-        golden["detection_scores"],
-    )
+    truth, found = inputs_of(golden)
     thresholds = np.arange(1, 20) * 0.05
     result = detection_map(truth, found, thresholds)
     # The reference sums in float32.

@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.golden_checks.metrics import ranked
 from tests.metrics.references import GOLDENS, load_json, load_json_lines, needs_oracles
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.moment_retrieval import recall_at_k
@@ -40,10 +41,7 @@ def test_equals_the_reference(case):
     golden = {
         key: GOLDENS[f"recall{case}/{key}"] for key in ("gt", "counts", "segments", "scores", "expected")
     }
-    ends = np.cumsum(golden["counts"])
-    segments, scores = (np.split(golden[key], ends[:-1]) for key in ("segments", "scores"))
-    ranked = [s[np.argsort(-score, kind="stable")] for s, score in zip(segments, scores)]
-    recall = recall_at_k(golden["gt"], ranked)
+    recall = recall_at_k(golden["gt"], ranked(golden["segments"], golden["scores"], golden["counts"]))
     got = [[recall[f"R{k}@{threshold}"] for threshold in (0.3, 0.5, 0.7)] for k in (1, 5)]
     np.testing.assert_allclose(got, 100 * golden["expected"], rtol=1e-12)
 

@@ -1,0 +1,1 @@
+"""What compares this project with the reference's numbers, for tests and for `python -m tests.check_goldens`."""

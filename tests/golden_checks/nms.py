@@ -1,0 +1,85 @@
+"""Suppression of overlapping segments."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from tests.golden_checks.case import Case, Checked, difference
+from unloc_jax.localization.nms import soft_nms
+from unloc_jax.metrics.tiou import segment_iou
+
+jitted = jax.jit(soft_nms, static_argnums=2)
+
+# Of the reference, for what a case does not say.
+DEFAULTS = {"max_detections": 100, "iou_threshold": 0.5, "score_threshold": 0.001, "soft_nms_sigma": 0.3}
+
+_NO_HARD_NMS = "the product has no hard NMS (σ = 0): the check builds it from soft_nms and segment_iou"
+
+
+def check(case: Case) -> Checked:
+    """One problem for all classes, one per class (cases named multiclass_*), or one per caption."""
+    case.refuse_other_arguments((*DEFAULTS, "num_classes"))
+    settings = DEFAULTS | case.arguments
+    segments, scores = case.inputs["segments"], case.inputs["scores"]
+    notes = () if settings["soft_nms_sigma"] > 0 else (_NO_HARD_NMS,)
+    if segments.ndim == 3:
+        return Checked(_captions(case, settings), notes)
+
+    classes = case.inputs["classes"]
+    groups = [classes >= 0]
+    if case.name.startswith("multiclass"):  # the arguments do not say it
+        groups = [classes == number for number in range(settings["num_classes"])]
+    found = []
+    for group in groups:
+        kept, decayed = suppressed(segments[group], scores[group], settings)
+        found.append((np.flatnonzero(group)[kept], decayed))
+    index, decayed = (np.concatenate(parts) for parts in zip(*found))
+    index = index.astype(int)
+    worst = [
+        difference(decayed, case.outputs["scores"]),
+        difference(segments[index].reshape(-1, 2), case.outputs["segments"].reshape(-1, 2)),
+        difference(classes[index], case.outputs["classes"]),
+    ]
+    return Checked(max(worst), notes)
+
+
+def _captions(case: Case, settings: dict[str, Any]) -> float:
+    worst = [0.0]
+    for i, (segments, scores) in enumerate(zip(case.inputs["segments"], case.inputs["scores"])):
+        kept, decayed = suppressed(segments, scores, settings)
+        worst.append(difference(decayed, case.outputs[f"scores{i}"]))
+        worst.append(difference(segments[kept], case.outputs[f"segments{i}"]))
+    return max(worst)
+
+
+def suppressed(
+    segments: np.ndarray, scores: np.ndarray, settings: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(index, decayed score) of what is kept of segments [N, 2], best first."""
+    limit, threshold = settings["max_detections"], settings["score_threshold"]
+    if settings["soft_nms_sigma"] > 0:
+        return _take(segments, scores, limit, settings["soft_nms_sigma"], threshold)
+    kept: list[int] = []
+    remaining = scores.copy()
+    while len(kept) < limit:
+        best, _ = _take(segments, remaining, 1, 1.0, threshold)
+        if not len(best):
+            break
+        kept.append(int(best[0]))
+        remaining[segment_iou(segments, segments[best[0]]) > settings["iou_threshold"]] = 0.0
+        remaining[best[0]] = 0.0
+    return np.array(kept, int), scores[kept]
+
+
+def _take(
+    segments: np.ndarray, scores: np.ndarray, limit: int, sigma: float, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """soft_nms of one problem. All are filled up to a few sizes, so that they share compilations."""
+    size = 64
+    while size < len(scores):
+        size *= 2
+    all_segments, all_scores = np.zeros((size, 2), np.float32), np.zeros(size, np.float32)
+    all_segments[: len(scores)], all_scores[: len(scores)] = segments, scores
+    _, found, index = jax.device_get(jitted(all_segments, all_scores, limit, sigma, threshold))
+    return index[found > 0], found[found > 0]
