@@ -79,6 +79,28 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--jpeg-quality", type=_count, default=95, help="(default 95)")
     build.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
 
+    import_ = command("import", _import, "a checkpoint of another program → one of ours")
+    import_.add_argument(
+        "--from", dest="format", required=True, choices=("scenic-unloc",), help="who wrote it"
+    )
+    import_.add_argument(
+        "source", type=Path, metavar="SRC", help="checkpoint file or folder, or .npz of parameters"
+    )
+    import_.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="its config: JSON, or a .py with get_config()",
+    )
+    import_.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="class names, one per line, for action localisation and the like",
+    )
+    import_.add_argument("--out", type=Path, required=True, metavar="DIR", help="workdir to write")
+
     train = command("train", _train, "train, or go on training; change settings with --config.KEY=VALUE")
     train.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
     train.add_argument("--workdir", type=Path, required=True, metavar="DIR")
@@ -167,6 +189,19 @@ def _build(arguments: argparse.Namespace) -> None:
     )
 
 
+def _import(arguments: argparse.Namespace) -> None:
+    _quiet()
+    from unloc_jax.pretrained.import_checkpoint import import_scenic_unloc
+
+    import_scenic_unloc(
+        arguments.source,
+        arguments.config,
+        arguments.out,
+        overrides=arguments.overrides,
+        classes=arguments.classes,
+    )
+
+
 def _train(arguments: argparse.Namespace) -> None:
     from unloc_jax import config as config_lib
 
@@ -201,7 +236,7 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
             config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir))
         )
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
-    if not Path(config.data.dir).is_dir():
+    if not config.data.dir or not Path(config.data.dir).is_dir():
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
     dataset = ShardedDataset(config)
     trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint

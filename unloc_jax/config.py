@@ -6,6 +6,7 @@ anything starts.
 """
 
 import ast
+import copy
 import dataclasses
 import difflib
 import importlib.util
@@ -448,9 +449,15 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
         raise
     except Exception as error:
         raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}") from error
+    return with_overrides(values, overrides)
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Config:
+    """`from_mapping` of nested values after "KEY=VALUE" strings have changed them; raises UserError as it does."""
+    changed = copy.deepcopy(dict(values))
     for override in overrides:
-        _set(values, override)
-    return from_mapping(values)
+        _set(changed, override)
+    return from_mapping(changed)
 
 
 def with_absolute_paths(config: Config) -> Config:

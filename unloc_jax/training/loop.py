@@ -72,7 +72,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     (workdir / "config.json").write_text(config_lib.to_json(config))
     abstract = abstract_state(tasks, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    if first_step:
+    if checkpoints.latest_step is not None:
         state = checkpoints.restore(abstract)
         _say(f"continuing from step {first_step} of {config.total_steps} in {workdir}")
     else:
