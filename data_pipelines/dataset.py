@@ -36,6 +36,11 @@ class ShardedDataset:
     def __init__(self, config: Config):
         if not config.data.dir or not Path(config.data.dir).exists():
             raise _missing(config.data.dir)
+        for name, modality in config.model.modalities.items():
+            if name != "rgb" or modality.encoder != "clip":
+                raise UserError(
+                    f"config.model.modalities.{name} reads features, but {config.data.dir} holds frames only."
+                )
         self._config = config
         self._directory = find_dataset(Path(config.data.dir))
         info = read_build_info(self._directory)
