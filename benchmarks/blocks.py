@@ -8,6 +8,7 @@ import time
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from unloc_jax.model.pyramid import DepthwiseConv
 from unloc_jax.model.transformer import TransformerBlock
@@ -45,9 +46,10 @@ def median_ms(module: nn.Module, *inputs: jax.Array | None) -> float:
 def main() -> None:
     tokens = jax.random.normal(jax.random.key(1), (96, 33, 96))
     frames = jax.random.normal(jax.random.key(1), (96, 32, 96))
+    never_skipped = jnp.zeros(())
     pairs = {
         "transformer block": (
-            median_ms(TransformerBlock(4, 384), tokens, None),
+            median_ms(TransformerBlock(4, 384), tokens, None, never_skipped),
             median_ms(PlainBlock(4, 384), tokens, None),
         ),
         "depthwise convolution, stride 2": (

@@ -45,7 +45,12 @@ def tiny_facts() -> DatasetFacts:
 
 
 def random_params(task: Task, seed: int = 0) -> Any:
-    """Parameters of which none is trivial: a bias of 0 or a scale of 1 would hide mistakes."""
+    """Parameters of which none is trivial."""
+    return random_tree(abstract_params(task), seed)
+
+
+def random_tree(shapes: Any, seed: int = 0) -> Any:
+    """Numbers for a tree of shapes; a bias of 0 or a scale of 1 would hide mistakes, and nothing is compiled."""
     rng = np.random.default_rng(seed)
     centre = {"scale": 1.0, "bias": 0.2}
 
@@ -53,7 +58,7 @@ def random_params(task: Task, seed: int = 0) -> Any:
         kind = path[-1].key.partition("_")[0]
         return rng.normal(centre.get(kind, 0.0), 0.2, leaf.shape).astype(leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(of_leaf, abstract_params(task))
+    return jax.tree_util.tree_map_with_path(of_leaf, shapes)
 
 
 def random_batch(config: Config, seed: int = 0, videos: int = 2) -> Batch:

@@ -3,7 +3,8 @@ import jax
 import numpy as np
 import pytest
 
-from unloc_jax.model.clip import ImageTower, TextTower
+from unloc_jax.config import ImageTowerConfig, TextTowerConfig
+from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD, ImageTower, TextFeatures, TextTower
 from unloc_jax.text import tokenize
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 5, 16, 24, 3), np.uint8)
@@ -14,8 +15,9 @@ def random_like(shapes, seed=0):
     return jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype), shapes)
 
 
-def image_tower(temporal_kernel: int):
-    tower = ImageTower(width=16, num_layers=1, num_heads=2, patch_size=8, temporal_kernel=temporal_kernel)
+def image_tower(temporal_kernel: int = 1, **change):
+    sizes = {"width": 16, "num_layers": 1, "num_heads": 2, "patch_size": 8}
+    tower = ImageTower(ImageTowerConfig(**sizes, temporal_kernel=temporal_kernel, **change))
     params = random_like(jax.eval_shape(tower.init, jax.random.key(0), FRAMES))
     return tower, params, jax.jit(tower.apply)
 
@@ -82,9 +84,50 @@ def test_a_still_video_has_equal_frames_up_to_its_ends(three_frames):
     np.testing.assert_allclose(tokens, tokens[:, :1].repeat(5, axis=1), rtol=1e-4, atol=1e-5)
 
 
+def test_normalised_frames_are_taken_as_they_are(one_frame):
+    _, params, apply = one_frame
+    normalised = ((FRAMES / 255 - PIXEL_MEAN) / PIXEL_STD).astype(np.float32)
+    np.testing.assert_allclose(apply(params, normalised), apply(params, FRAMES), rtol=1e-4, atol=1e-4)
+    assert abs(np.asarray(apply(params, FRAMES.astype(np.float32)) - apply(params, FRAMES))).max() > 0.1
+
+
+def test_a_frame_is_its_class_token_or_the_mean_of_its_patches(one_frame):
+    """6 patches, after the last LayerNorm."""
+    for tower, params, _ in (one_frame, image_tower(pooling="mean")):
+        is_mean = tower.config.pooling == "mean"
+        assert ("class_embedding" in params["params"]) == (not is_mean)
+        assert params["params"]["position_embedding"].shape == (6 if is_mean else 7, 16)
+        wanted = lambda module, _: module.name in ("transformer", "norm_out")
+        found, state = tower.apply(params, FRAMES, capture_intermediates=wanted)
+        tokens, normed = (state["intermediates"][name]["__call__"][0] for name in ("transformer", "norm_out"))
+        assert tokens.shape == (10, 6 if is_mean else 7, 16)
+        scale, bias = (params["params"]["norm_out"][name] for name in ("scale", "bias"))
+        x = np.asarray(tokens, np.float64)
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * scale + bias
+        expected = x.mean(1) if is_mean else x[:, 0]
+        np.testing.assert_allclose(found.reshape(10, 16), expected, rtol=1e-3, atol=1e-4)
+        assert normed.shape == ((10, 6, 16) if is_mean else (10, 16))
+
+
+def test_a_class_token_per_frame(one_frame):
+    _, params, apply = one_frame
+    _, per_frame_params, per_frame = image_tower(class_token_per_frame=True)
+    one = params["params"]["class_embedding"]
+    assert (one.shape, per_frame_params["params"]["class_embedding"].shape) == ((16,), (5, 16))
+    with_rows = lambda rows: {"params": params["params"] | {"class_embedding": rows}}
+    expected = np.asarray(apply(params, FRAMES))
+    np.testing.assert_allclose(
+        per_frame(with_rows(np.tile(one, (5, 1))), FRAMES), expected, rtol=1e-4, atol=1e-4
+    )
+    rows = np.tile(one, (5, 1))
+    rows[3] *= -1
+    changed = abs(np.asarray(per_frame(with_rows(rows), FRAMES)) - expected).max((0, 2)) > 1e-3
+    np.testing.assert_array_equal(changed, [False, False, False, True, False])
+
+
 @pytest.fixture(scope="module")
 def text_tower():
-    tower = TextTower(width=16, num_layers=2, num_heads=2, max_tokens=12)
+    tower = TextTower(TextTowerConfig(width=16, num_layers=2, num_heads=2, max_tokens=12))
     params = random_like(jax.eval_shape(tower.init, jax.random.key(0), np.zeros((1, 12), np.int32)))
     return params, jax.jit(tower.apply)
 
@@ -115,3 +158,28 @@ def test_a_word_is_seen_by_those_after_it(text_tower):
     first, second = np.asarray(apply(params, tokenize(["a black cat jumps", "a white cat jumps"], 12)).tokens)
     differs = abs(first - second).max(-1) > 1e-4
     np.testing.assert_array_equal(differs[:6], [False, False, True, True, True, True])
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_what_stands_for_a_text(text_tower, pooling):
+    """The end token: see test_text_features."""
+    params, apply = text_tower
+    tokens = tokenize(TEXTS, 12)
+    other = TextTower(
+        TextTowerConfig(width=16, num_layers=2, num_heads=2, max_tokens=12, pooling=pooling)
+    ).apply(params, tokens)
+    expected = apply(params, tokens)
+    np.testing.assert_allclose(other.tokens, expected.tokens, rtol=1e-4, atol=1e-5)
+    words = np.asarray(expected.tokens, np.float64)
+    wanted = [
+        words[row, 0] if pooling == "first" else words[row, :count].mean(0) for row, count in ((0, 4), (1, 8))
+    ]
+    np.testing.assert_allclose(other.sentence, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_given_embeddings_are_texts_of_one_token():
+    embeddings = np.random.default_rng(0).normal(size=(2, 3, 16)).astype(np.float32)
+    features = TextFeatures.from_embeddings(embeddings)
+    np.testing.assert_array_equal(features.tokens, embeddings[:, :, None])
+    np.testing.assert_array_equal(features.sentence, embeddings)
+    assert features.mask.shape == (2, 3, 1) and features.mask.all()

@@ -3,7 +3,7 @@ import jax
 import numpy as np
 import pytest
 
-from unloc_jax.model.transformer import SelfAttention, Transformer
+from unloc_jax.model.transformer import ACTIVATIONS, Run, SelfAttention, Transformer
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_attention_equals_flax():
 @pytest.fixture(scope="module")
 def stack():
     """Three layers, and the function (change, x, mask) → (output, gradients) of variants with the same parameters."""
-    make = lambda **change: Transformer(num_layers=3, num_heads=2, mlp_dim=16, **change)
+    make = lambda **change: Transformer(num_layers=3, num_heads=2, mlp_dim=16, run=Run(**change))
     x, mask = normal(0, 2, 6, 8), np.ones((2, 1, 6), bool)
     mask[1, :, 4:] = False
     params = jax.jit(make().init)(jax.random.key(0), x, mask)
@@ -67,3 +67,66 @@ def test_masked_positions_are_not_seen(stack):
     changed[:, 3] = 100
     real = [0, 1, 2, 4, 5]
     np.testing.assert_array_equal(apply(params, x, mask)[:, real], apply(params, changed, mask)[:, real])
+
+
+def test_activations():
+    x = np.linspace(-4, 4, 33, dtype=np.float32)
+    np.testing.assert_allclose(ACTIVATIONS["quick_gelu"](x), x / (1 + np.exp(-1.702 * x)), rtol=1e-5)
+    tanh = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))  # Hendrycks and Gimpel 2016
+    np.testing.assert_allclose(ACTIVATIONS["gelu"](x), 0.5 * x * (1 + tanh), rtol=1e-4, atol=1e-6)
+
+
+SEQUENCES = 2000
+
+
+def added_by_each_layer(key: int | None, **change) -> np.ndarray:
+    """[M, L, 3]: three layers of which number l adds 1 to channel l and nothing else, as a share of that 1."""
+    module = Transformer(num_layers=3, num_heads=1, mlp_dim=1, **change)
+    x = np.zeros((SEQUENCES, 2, 3), np.float32)
+    params = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(module.init, jax.random.key(0), x)
+    )
+    params["params"]["layers"]["mlp_out"]["bias"] = np.eye(3, dtype=np.float32)
+    rngs = {} if key is None else {"dropout": jax.random.key(key)}
+    return np.asarray(jax.jit(module.apply)(params, x, rngs=rngs))
+
+
+def test_stochastic_depth_skips_whole_sequences_more_often_the_deeper():
+    added = added_by_each_layer(0, drop_rates=(0.0, 0.6))
+    np.testing.assert_array_equal(added[:, 0], added[:, 1])  # all tokens of a sequence or none
+    for layer, rate in enumerate((0.0, 0.3, 0.6)):
+        kept = added[:, 0, layer] > 0
+        assert abs(kept.mean() - (1 - rate)) < 0.05
+        np.testing.assert_allclose(added[kept, 0, layer], 1 / (1 - rate), rtol=1e-5)  # so the mean is 1
+    second, third = added[:, 0, 1] > 0, added[:, 0, 2] > 0
+    assert abs((second & third).mean() - 0.7 * 0.4) < 0.05  # drawn for each layer
+
+
+def test_dropout_zeroes_single_numbers_and_keeps_the_mean():
+    added = added_by_each_layer(0, dropout=0.25).reshape(-1, 3)
+    assert abs((added > 0).mean() - 0.75) < 0.03
+    np.testing.assert_allclose(added[added > 0], 1 / 0.75, rtol=1e-5)
+    assert abs(added.all(1).mean() - 0.75**3) < 0.03  # each for itself
+
+
+@pytest.mark.parametrize("change", [{"dropout": 0.5}, {"drop_rates": (0.5, 0.5)}])
+def test_nothing_is_dropped_without_a_generator(change):
+    assert (added_by_each_layer(None, **change) == 1).all()
+    one, again, other = (added_by_each_layer(key, **change) for key in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+def test_attention_dropout_keeps_the_mean():
+    """Uniform attention to values of 1: what is left of the weights is what comes out."""
+    module = SelfAttention(num_heads=1, dropout=0.4)
+    x = np.ones((SEQUENCES, 5, 2), np.float32)
+    params = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(module.init, jax.random.key(0), x, None)
+    )
+    params["params"]["qkv"]["bias"][2] = 1
+    params["params"]["out"]["kernel"][0] = np.eye(2)
+    np.testing.assert_allclose(module.apply(params, x, None), 1, rtol=1e-6)
+    found = np.asarray(module.apply(params, x, None, rngs={"dropout": jax.random.key(0)}))[..., 0]
+    np.testing.assert_allclose(np.unique(found.round(4)), np.arange(6) / 5 / 0.6, atol=1e-4)
+    assert abs(found.mean() - 1) < 0.02
