@@ -301,7 +301,7 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
-    """One stage of training: learning_rate × decay(step) × min(1, step / warmup_steps)."""
+    """One stage of training: learning_rate × decay(step) × min(1, step / warmup_steps), as in the reference."""
 
     steps: int = 0
     learning_rate: float = 1e-3
@@ -309,8 +309,8 @@ class StageConfig:
     """Other rates by the beginning of a parameter's name, such as {"head": 0.1, "fusion": 0.1}."""
     warmup_steps: float = 0
     schedule: str = "cosine"
-    """ "cosine": to zero at the last step. "piecewise": times decay_factors[i] from decay_steps[i] on.
-    "exponential": times decay_rate every decay_every steps (in stairs if `staircase`). Or "constant"."""
+    """ "cosine": from the end of the warm-up to zero at the last step. "piecewise": decay_factors[i] of the rate after
+    decay_steps[i]. "exponential": times decay_rate every decay_every steps (in stairs if `staircase`). "constant"."""
     decay_steps: tuple[int, ...] = ()
     decay_factors: tuple[float, ...] = ()
     decay_rate: float = 0.1
@@ -327,7 +327,7 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.98
     weight_decay: float = 0.01
-    """Of kernels and embeddings; biases, scales and positions are not decayed."""
+    """Of kernels; biases, scales, embeddings and positions are not decayed."""
     max_grad_norm: float | None = 1.0
 
 
@@ -579,6 +579,8 @@ def _check_values(config: Config) -> None:
             "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
             "leave config.mesh.model and config.mesh.context at 1."
         )
+    if config.optimizer.max_grad_norm == 0:
+        raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):

@@ -108,7 +108,9 @@ class ActionSegmentation(Task):
         some = labels.any(1)
         return {
             "frame_accuracy": 100.0 * frame_accuracy(scores, labels),
-            "frame_accuracy_without_background": 100.0 * frame_accuracy(scores[some], labels[some]),
+            "frame_accuracy_without_background": 100.0 * frame_accuracy(scores[some], labels[some])
+            if some.any()
+            else 0.0,
         }
 
     def _labels(self, record: VideoRecord, span_s: np.ndarray, number: dict[str, int]) -> np.ndarray:
