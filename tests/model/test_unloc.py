@@ -1,13 +1,10 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import random_batch, tiny_task
-from unloc_jax.config import PyramidConfig
-from unloc_jax.localization.geometry import pyramid_geometry
+from tests.tiny import random_batch, tiny_config, tiny_task
+from unloc_jax.config import ModelConfig
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.text import END_TOKEN, tokenize
 from unloc_jax.training.state import abstract_params
@@ -17,8 +14,12 @@ from unloc_jax.training.state import abstract_params
 def model(moment_retrieval):
     """(frames, frame_mask, text_tokens) → Localization on the host, and a batch."""
     task, params = moment_retrieval
-    apply = jax.jit(lambda *inputs: task.model.apply({"params": params}, *inputs))
-    return lambda *inputs: jax.device_get(apply(*inputs)), random_batch(task.config)
+    return runner(task.model, params), random_batch(task.config)
+
+
+def runner(model, params):
+    apply = jax.jit(lambda frames, *others: model.apply({"params": params}, {"rgb": frames}, *others))
+    return lambda *inputs: jax.device_get(apply(*inputs))
 
 
 def assert_equal(a, b):
@@ -86,7 +87,7 @@ def test_padded_frames_do_not_reach_points_that_are_far_enough(model):
 def test_padding_of_a_text_does_not_matter(moment_retrieval):
     task = tiny_task(model={"fusion": {"all_text_tokens": True}})
     params, batch = moment_retrieval[1], random_batch(task.config)
-    apply = jax.jit(lambda *inputs: task.model.apply({"params": params}, *inputs))
+    apply = runner(task.model, params)
     texts = ["a cat", "dogs run"]
     short, long = (tokenize(texts, length)[None] for length in (4, 8))
     assert (short[..., -1] == END_TOKEN).all() and (long[..., 4:] == 0).all()
@@ -97,9 +98,9 @@ def test_padding_of_a_text_does_not_matter(moment_retrieval):
 def test_bfloat16_is_near_and_gives_float32(moment_retrieval, model):
     task, params = moment_retrieval
     run, batch = model
-    low = UnLoc(task.config.model, task.config.data.num_frames, jnp.bfloat16)
+    low = UnLoc(task.config.model, task.config.data.num_frames, dtype=jnp.bfloat16)
     inputs = (batch.frames, batch.frame_mask, batch.text_tokens)
-    found = jax.device_get(jax.jit(lambda *x: low.apply({"params": params}, *x))(*inputs))
+    found = runner(low, params)(*inputs)
     expected = run(*inputs)
     assert found.relevance.dtype == found.offsets.dtype == np.float32
     np.testing.assert_allclose(found.relevance, expected.relevance, atol=0.05)
@@ -114,7 +115,7 @@ def test_remat_and_unroll_reach_towers_and_fusion():
         task = tiny_task(model=layers | change)
         batch = random_batch(task.config)
         run = lambda params: task.model.apply(
-            {"params": params}, batch.frames, batch.frame_mask, batch.text_tokens
+            {"params": params}, batch.inputs, batch.frame_mask, batch.text_tokens
         )
         program = str(jax.make_jaxpr(run)(abstract_params(task)))
         return program.count("unroll=2"), program.count("prevent_cse=")
@@ -125,8 +126,9 @@ def test_remat_and_unroll_reach_towers_and_fusion():
 
 def test_pyramid_of_a_config():
     ranges = ((0.0, 2.0), (2.0, 9.0))
-    given = pyramid_geometry(8, num_levels=2, stride=4, regression_ranges=ranges)
-    assert given.regression_ranges == ranges
-    assert given.level_lengths == [8, 2]
-    default = pyramid_geometry(8, **dataclasses.asdict(PyramidConfig()))
-    assert default.regression_ranges == ((0, 4), (4, 8), (8, 16), (16, np.inf))
+    model = tiny_config(model={"pyramid": {"num_levels": 2, "stride": 4, "regression_ranges": ranges}}).model
+    assert model.geometry(8).regression_ranges == ranges
+    assert model.geometry(8).level_lengths == [8, 2]
+    assert ModelConfig().geometry(8).regression_ranges == ((0, 4), (4, 8), (8, 16), (16, np.inf))
+    frames_only = tiny_config("action_segmentation", model={"pyramid": {"type": "none"}}).model
+    assert frames_only.geometry(8).level_lengths == [8]
