@@ -48,6 +48,8 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
         written.
     """
     records = dataset.records(split)
+    if model.task_name != model.task.config.task:
+        print(f"\n== {model.task_name} ==")
     _check_fit(model, dataset, records)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -145,8 +145,13 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         if stage == "train" and ((done - config.pretrain.steps) % config.evaluation.every_steps == 0 or last):
             scores = validate(state)
             writer.write(done, {f"validation/{name}": value for name, value in scores.items()})
-            summary = "  ".join(f"{name} {value:.1f}" for name, value in list(scores.items())[:8])
-            _say(f"validation at step {done}: {summary}")
+            for name in tasks:
+                of_task = {
+                    k.removeprefix(f"{name}/"): v for k, v in scores.items() if k.startswith(f"{name}/")
+                }
+                shown = list((of_task or scores).items())[:8]
+                where = f" of {name}" if config.tasks else ""
+                _say(f"validation{where} at step {done}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
         if save:
             checkpoints.save(state, done)
         progress.pause(time.monotonic() - started)
