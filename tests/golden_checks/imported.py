@@ -23,8 +23,10 @@ from unloc_jax.pretrained.scenic_config import to_config
 from unloc_jax.pretrained.scenic_unloc import Params, naming_of, to_params
 from unloc_jax.tasks import Task, make_task
 
-SMOOTHING_NOTE = "label smoothing spreads over the number of classes, as the reference does (the product: over 2)"
-SUBSAMPLE_NOTE = "subsample takes tokens 0, s, 2s, … of the first level, cut off at the level's last, as the reference does"
+SMOOTHING_NOTE = (
+    "label smoothing spreads over the number of classes, as the reference does (the product: over 2)"
+)
+SUBSAMPLE_NOTE = "subsample takes the last token for those past the end of a level, as the reference does"
 GATHER_NOTE = "queries of other videos are masked with their own video's frame mask, as the reference does"
 
 
@@ -120,7 +122,9 @@ class Golden:
 
     def _with_mask(self, text: TextFeatures, mask: np.ndarray | None) -> TextFeatures:
         """The golden's own mask of word pieces; ours is all up to the end token."""
-        if mask is None or not (self.config.model.fusion.all_text_tokens or self.config.model.text.pooling == "mean"):
+        if mask is None or not (
+            self.config.model.fusion.all_text_tokens or self.config.model.text.pooling == "mean"
+        ):
             return text
         if self.config.model.text.pooling == "mean":
             weights = mask[..., None] / mask.sum(-1)[..., None, None]
@@ -241,7 +245,7 @@ class Golden:
     def _subsample(self, x: jax.Array, stride: int) -> jax.Array:
         time = self.config.data.num_frames
         step = stride * time // x.shape[1]  # in frames
-        return x[:, np.minimum(np.arange(0, time, step), x.shape[1] - 1)]
+        return x[:, np.arange(0, time, step)]  # jax takes the last token for what lies past the end
 
 
 def _among_all(own: np.ndarray) -> np.ndarray:

@@ -36,7 +36,10 @@ def check(name: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Res
         *(relative(a, b) for key in metrics for a, b in zip(metrics[key], meta["metrics"][key])),
     )
     apart = projected_difference(
-        to_reference(gradients, golden.config, golden.naming), arrays, "grad", float(arrays["grad/global_norm"])
+        to_reference(gradients, golden.config, golden.naming),
+        arrays,
+        "grad",
+        float(arrays["grad/global_norm"]),
     )
     passed = outputs <= LOGITS and losses <= LOSS and apart <= GRADIENTS
     return Result(name, outputs, losses, apart, passed, "; ".join(golden.notes))

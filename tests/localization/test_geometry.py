@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from unloc_jax.errors import UserError
-from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
+from unloc_jax.localization.geometry import (
+    PyramidGeometry,
+    default_regression_ranges,
+    pyramid_geometry,
+    ranges_from_lengths,
+)
 
 
 def geometry(num_frames=16, num_levels=3, stride=2):
@@ -40,8 +45,42 @@ def test_default_ranges():
 
 
 def test_frames_that_the_strides_do_not_divide():
-    with pytest.raises(UserError, match=r"num_frames = 100 is not divisible by 8.*Use 96 or 104 frames"):
-        geometry(100, 4)
+    """Every level has a point for each of the level below, also for the one that is left over."""
+    pyramid = geometry(11, 4)
+    assert pyramid.level_lengths == [11, 6, 3, 2]
+    levels = pyramid.split_levels(pyramid.positions, axis=0)
+    for level, positions in enumerate(levels):
+        np.testing.assert_array_equal(positions, np.arange(0, 11, 2**level))
+    assert geometry(7, 2, stride=3).level_lengths == [7, 3]
+
+
+@pytest.mark.parametrize("num_frames", [8, 7])
+def test_a_point_is_real_where_its_frame_is(num_frames):
+    pyramid = geometry(num_frames, 3)
+    mask = np.ones((2, num_frames), bool)
+    mask[1, 5:] = False
+    found = pyramid.split_levels(pyramid.point_mask(mask), axis=1)
+    for level, of_level in enumerate(found):
+        np.testing.assert_array_equal(of_level, mask[:, :: 2**level])
+
+
+def test_ranges_from_lengths_share_the_segments_evenly():
+    """By the larger distance of points between a segment's centre and its ends, three quarters of its length."""
+    lengths = np.random.default_rng(0).lognormal(2.5, 1.0, 4001)
+    ranges = ranges_from_lengths(lengths, 4)
+    assert (ranges[0][0], ranges[-1][1]) == (0, math.inf)
+    assert all(high == low for (_, high), (low, _) in zip(ranges, ranges[1:]))
+    counts = [((0.75 * lengths >= low) & (0.75 * lengths < high)).sum() for low, high in ranges]
+    assert max(counts) - min(counts) < 10
+    pyramid_geometry(64, 4, 2, ranges)
+
+
+def test_ranges_from_lengths_are_ranges_however_alike_the_segments():
+    for lengths in ([5.0] * 10, [0.0] * 10, [0.1, 0.2, 90.0]):
+        ranges = ranges_from_lengths(np.array(lengths), 5)
+        assert len(ranges) == 5 and all(low < high for low, high in ranges)
+        assert ranges[0][1] >= 1  # the finest level keeps something to do
+    assert ranges_from_lengths(np.array([3.0]), 1) == ((0.0, math.inf),)
 
 
 def test_one_regression_range_per_level():

@@ -1,8 +1,21 @@
+"""Each loss next to its formula, on segments instead of offsets where there are any."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
-from unloc_jax.localization.losses import contrastive_loss, focal_loss, masked_mean, offsets_iou
+from unloc_jax.localization.losses import (
+    boundary_loss,
+    contrastive_loss,
+    masked_mean,
+    matching_loss,
+    offsets_iou,
+    parse_boundary_loss,
+    relevance_loss,
+    smooth_labels,
+)
 from unloc_jax.metrics.tiou import segment_iou
 
 contrastive = jax.jit(contrastive_loss)
@@ -16,9 +29,37 @@ def test_focal_loss_is_its_formula():
     # Lin et al. 2017, equation 5, of the true class' probability.
     expected = np.stack([-(1 - alpha) * p[:, 0] ** gamma * np.log(1 - p[:, 0]),
                          -alpha * (1 - p[:, 1]) ** gamma * np.log(p[:, 1])], axis=1)  # fmt: skip
-    np.testing.assert_allclose(
-        focal_loss(jnp.asarray(logits), jnp.asarray(targets), alpha, gamma), expected, rtol=1e-4
-    )
+    found = relevance_loss(jnp.asarray(logits), jnp.asarray(targets), "focal", alpha=alpha, gamma=gamma)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "focal"])
+def test_losses_of_smoothed_labels(kind):
+    """The cross entropy with a target between 0 and 1; focal: weighted by how surprising the target is."""
+    logits, targets = np.linspace(-5, 5, 21)[:, None], np.array([0.0, 0.1, 0.5, 0.9, 1.0])
+    p = 1 / (1 + np.exp(-logits))
+    expected = -targets * np.log(p) - (1 - targets) * np.log(1 - p)
+    if kind == "focal":
+        expected = (0.3 * targets + 0.7 * (1 - targets)) * (1 - np.exp(-expected)) ** 1.5 * expected
+    found = relevance_loss(jnp.asarray(logits), jnp.asarray(targets), kind, alpha=0.3, gamma=1.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "focal"])
+def test_large_logits_are_finite(kind):
+    logits, targets = jnp.array([-200.0, -200.0, 200.0, 200.0]), jnp.array([0.0, 1.0, 0.0, 1.0])
+    value, gradient = jax.value_and_grad(lambda x: relevance_loss(x, targets, kind).sum())(logits)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    assert gradient[1] < 0 < gradient[2]
+
+
+def test_smoothed_labels():
+    found = smooth_labels(jnp.array([0.0, 1.0]), 0.2)
+    np.testing.assert_allclose(found, [0.1, 0.9], rtol=1e-6)
+    np.testing.assert_array_equal(smooth_labels(jnp.array([0.0, 1.0]), 0.0), [0, 1])
+    # The usual formula (Szegedy et al. 2016) for a choice of two.
+    both = optax.smooth_labels(jnp.eye(2), 0.2)
+    np.testing.assert_allclose(found, both[:, 1], rtol=1e-6)
 
 
 def test_offsets_iou_is_the_iou_of_the_segments():
@@ -28,6 +69,69 @@ def test_offsets_iou_is_the_iou_of_the_segments():
     segments = [np.stack([point - x[:, 0], point + x[:, 1]], axis=-1) for x in (offsets, target)]
     expected = [segment_iou(a, b) for a, b in zip(*segments, strict=True)]
     np.testing.assert_allclose(offsets_iou(jnp.asarray(offsets), jnp.asarray(target)), expected, rtol=1e-5)
+
+
+RNG = np.random.default_rng(3)
+OFFSETS, TARGET_OFFSETS = RNG.uniform(0, 5, (2, 50, 2))
+POINT = RNG.uniform(0, 100, 50)
+
+
+def boundary_terms() -> dict[str, np.ndarray]:
+    """Of the segments themselves, by their definitions."""
+    (start, end), (true_start, true_end) = (
+        (POINT - x[:, 0], POINT + x[:, 1]) for x in (OFFSETS, TARGET_OFFSETS)
+    )
+    overlap = np.minimum(end, true_end) - np.maximum(start, true_start)
+    union = (end - start) + (true_end - true_start) - overlap
+    hull = np.maximum(end, true_end) - np.minimum(start, true_start)
+    center = ((start + end) - (true_start + true_end)) / 2
+    return {
+        "iou": 1 - overlap / union,
+        "l1": (abs(start - true_start) + abs(end - true_end)) / union,
+        "center": (center / hull) ** 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("expression", "factors"),
+    [
+        ("iou", {"iou": 1}),
+        ("l1", {"l1": 1}),
+        ("center", {"center": 1}),
+        ("0.5*l1+2*iou", {"l1": 0.5, "iou": 2}),
+        (" 1e-1 * center + l1 ", {"center": 0.1, "l1": 1}),
+        ("iou+center", {"iou": 1, "center": 1}),  # DIoU: Zheng et al. 2020, equation 7
+    ],
+)
+def test_boundary_losses_are_those_of_the_segments(expression, factors):
+    expected = sum(factor * boundary_terms()[name] for name, factor in factors.items())
+    found = boundary_loss(expression, jnp.asarray(OFFSETS), jnp.asarray(TARGET_OFFSETS))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert sorted(parse_boundary_loss(expression)) == sorted((f, name) for name, f in factors.items())
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("giou", "'giou' is none of iou, l1, center"),
+        ("iou+", "'' is none of"),
+        ("2*", "'' is none of"),
+        ("two*iou", "'two' is not a factor; write such as 0.5*l1"),
+        ("*iou", "'' is not a factor"),
+    ],
+)
+def test_boundary_losses_that_are_none(expression, message):
+    with pytest.raises(ValueError, match=message):
+        parse_boundary_loss(expression)
+
+
+@pytest.mark.parametrize("name", ["iou", "l1", "center"])
+def test_boundary_losses_and_their_gradients_are_finite_where_nothing_is_relevant(name):
+    for offsets in (jnp.zeros(2), jnp.array([1.0, 2.0])):
+        value, gradient = jax.value_and_grad(lambda x: boundary_loss(name, x, jnp.zeros(2)))(offsets)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+    value, gradient = jax.value_and_grad(lambda x: boundary_loss(name, x, x))(jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(value, 0, atol=1e-6)
 
 
 def test_offsets_iou_and_its_gradient_are_finite_where_nothing_is_relevant():
@@ -80,3 +184,31 @@ def test_contrastive_accuracy_counts_real_pairs():
     accuracy = lambda mask: contrastive(pairs, found, np.array(mask, bool), same, temperature)[1]
     np.testing.assert_allclose(accuracy([1, 1, 1, 1]), 0.5)
     np.testing.assert_allclose(accuracy([1, 1, 0, 1]), 2 / 3)
+
+
+def test_matching_loss_takes_any_logits():
+    """Rows are videos, columns texts; the contrastive loss is that of scaled cosines."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 3, (5, 5)).astype(np.float32)
+    mask = np.array([1, 1, 0, 1, 1], bool)
+    same_text = np.eye(5, dtype=bool)
+    same_text[1, 4] = same_text[4, 1] = True
+    loss, accuracy = matching_loss(jnp.asarray(logits), mask, same_text)
+    allowed = ~same_text & mask & mask[:, None] | np.eye(5, dtype=bool)
+    log_softmax = lambda x: x - np.log(np.where(allowed, np.exp(x), 0).sum(1, keepdims=True))
+    rows, columns = (
+        np.diag(log_softmax(logits.astype(np.float64))),
+        np.diag(log_softmax(logits.T.astype(np.float64))),
+    )
+    np.testing.assert_allclose(loss, -0.5 * (rows + columns)[mask].mean(), rtol=1e-5)
+    right = [np.where(allowed[i], logits[i], -np.inf).argmax() == i for i in np.flatnonzero(mask)]
+    np.testing.assert_allclose(accuracy, np.mean(right), rtol=1e-5)
+    transposed = matching_loss(jnp.asarray(logits.T), mask, same_text)[0]
+    np.testing.assert_allclose(transposed, loss, rtol=1e-6)  # both ways count alike
+
+    video, text = unit(rng, 5, 8), unit(rng, 5, 8)
+    np.testing.assert_allclose(
+        matching_loss(4.0 * video @ text.T, mask, same_text)[0],
+        contrastive(video, text, mask, same_text, jnp.float32(4.0))[0],
+        rtol=1e-5,
+    )

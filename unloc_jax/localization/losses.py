@@ -13,14 +13,18 @@ def relevance_loss(
     Args:
       logits, targets: float32 [...].
       kind: "focal" (Lin et al. 2017; `alpha` weighs positives, 1 - alpha negatives) or "sigmoid" (cross entropy).
+        Of smoothed targets the focal loss takes exp(-cross entropy) as p_t, as the reference does; optax's, which
+        takes the probability of hitting the target by chance, is the same for targets 0 and 1 only.
       alpha, gamma: of the focal loss.
 
     Returns:
       float32 [...].
     """
+    cross_entropy = optax.sigmoid_binary_cross_entropy(logits, targets)
     if kind == "sigmoid":
-        return optax.sigmoid_binary_cross_entropy(logits, targets)
-    return optax.sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=gamma)
+        return cross_entropy
+    weights = alpha * targets + (1.0 - alpha) * (1.0 - targets)
+    return weights * (1.0 - jnp.exp(-cross_entropy)) ** gamma * cross_entropy
 
 
 def smooth_labels(targets: jax.Array, amount: float) -> jax.Array:

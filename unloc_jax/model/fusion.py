@@ -30,10 +30,10 @@ class Fused:
 
 
 def sinusoid_positions(length: int, width: int) -> np.ndarray:
-    """float32 [length, width]: sines in the first half of the channels, cosines in the second."""
-    frequency = np.exp(-np.log(10_000.0) * np.arange(0, width // 2) / max(width // 2 - 1, 1))
+    """float32 [length, width]: sine and cosine of one frequency side by side (Vaswani et al. 2017, section 3.5)."""
+    frequency = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * frequency
-    return np.concatenate([np.sin(angle), np.cos(angle)], axis=-1).astype(np.float32)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, width).astype(np.float32)
 
 
 class Fusion(nn.Module):
