@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_ranges_from_lengths_share_the_segments_evenly():
     lengths = np.random.default_rng(0).lognormal(2.5, 1.0, 4001)
     ranges = ranges_from_lengths(lengths, 4)
     assert (ranges[0][0], ranges[-1][1]) == (0, math.inf)
-    assert all(high == low for (_, high), (low, _) in zip(ranges, ranges[1:]))
+    assert all(high == low for (_, high), (low, _) in itertools.pairwise(ranges))
     counts = [((0.75 * lengths >= low) & (0.75 * lengths < high)).sum() for low, high in ranges]
     assert max(counts) - min(counts) < 10
     pyramid_geometry(64, 4, 2, ranges)

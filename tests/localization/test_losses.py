@@ -116,7 +116,7 @@ def test_boundary_losses_are_those_of_the_segments(expression, factors):
         ("giou", "'giou' is none of iou, l1, center"),
         ("iou+", "'' is none of"),
         ("2*", "'' is none of"),
-        ("two*iou", "'two' is not a factor; write such as 0.5*l1"),
+        ("two*iou", r"'two' is not a factor; write such as 0\.5\*l1\+1\.0\*iou"),
         ("*iou", "'' is not a factor"),
     ],
 )
