@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unloc_jax.config import Config, from_json, from_mapping, load, missing_data_dir, to_json
+from unloc_jax.config import Config, from_json, from_mapping, load, to_json
 from unloc_jax.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -219,9 +219,3 @@ def test_the_quickstarts_are_of_their_task():
     assert {"quickstart", "quickstart_tal"} <= set(CONFIGS)
     assert load("configs/quickstart.py").task == "moment_retrieval"
     assert load("configs/quickstart_tal.py").task == "temporal_action_localization"
-
-
-def test_missing_data_dir_says_how_to_make_one():
-    message = str(missing_data_dir(from_mapping({"data": {"dir": "no/such"}})))
-    assert "config.data.dir = 'no/such' holds no dataset" in message
-    assert "unloc data build" in message and "--config.data.dir=" in message

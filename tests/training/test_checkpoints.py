@@ -24,7 +24,8 @@ from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import TrainState, abstract_state
 
-FACTS = DatasetFacts("videos", 10.0, 16, [], ["a", "circle", "moves"], "0123456789abcdef").to_dict()
+FACTS = DatasetFacts("videos", 10.0, 16, [], ["a", "circle", "moves"], "0123456789abcdef")
+BY_TASK = {"moment_retrieval": FACTS.to_dict()}
 
 
 def _state(step: int, width: int = 16) -> TrainState:
@@ -41,7 +42,7 @@ def _abstract(state: TrainState) -> TrainState:
 
 
 def _saved(workdir: Path, steps=(3, 6), config=None, facts=None) -> Path:
-    checkpoints = Checkpoints(workdir, config or tiny_config(), FACTS if facts is None else facts)
+    checkpoints = Checkpoints(workdir, config or tiny_config(), BY_TASK if facts is None else facts)
     for step in steps:
         checkpoints.save(_state(step), step)
     checkpoints.close()
@@ -60,12 +61,12 @@ def workdir(template, tmp_path) -> Path:
 
 
 def test_what_was_saved_comes_back(workdir):
-    checkpoints = Checkpoints(workdir, tiny_config(), FACTS)
+    checkpoints = Checkpoints(workdir, tiny_config(), BY_TASK)
     assert checkpoints.latest_step == 6
     restored = checkpoints.restore(_abstract(_state(0)))
     checkpoints.close()
     jax.tree.map(np.testing.assert_array_equal, restored, _state(6))
-    assert load_checkpoint(find_checkpoint(workdir)) == (tiny_config(), FACTS)
+    assert load_checkpoint(find_checkpoint(workdir)) == (tiny_config(), {"moment_retrieval": FACTS})
 
 
 def test_only_the_last_ones_are_kept(tmp_path):
@@ -113,7 +114,9 @@ def test_no_checkpoint(tmp_path):
 )
 def test_another_experiments_workdir_is_refused(template, settings, facts, message):
     with pytest.raises(UserError, match=r"holds checkpoints of another experiment " + message):
-        Checkpoints(template, tiny_config(**settings), FACTS | facts)
+        Checkpoints(
+            template, tiny_config(**settings), {"moment_retrieval": BY_TASK["moment_retrieval"] | facts}
+        )
 
 
 def test_what_may_differ_when_a_run_goes_on(template):
@@ -124,18 +127,18 @@ def test_what_may_differ_when_a_run_goes_on(template):
         log_every_steps=3,
     )
     data = dataclasses.replace(changed.data, dir="moved", num_workers=7)
-    Checkpoints(template, dataclasses.replace(changed, data=data), FACTS).close()
+    Checkpoints(template, dataclasses.replace(changed, data=data), BY_TASK).close()
 
 
 def test_a_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=f"--workdir={workdir} cannot be written: .*Choose another one"):
-            Checkpoints(workdir, tiny_config(), FACTS)
+            Checkpoints(workdir, tiny_config(), BY_TASK)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        Checkpoints(tmp_path / "run", tiny_config(), FACTS)
+        Checkpoints(tmp_path / "run", tiny_config(), BY_TASK)
 
 
 def _halve(folder: Path) -> None:
@@ -173,7 +176,7 @@ OLDER = r"An older one is .*/checkpoints/3; delete the damaged one to go on from
 def test_damaged_metadata(workdir, damage):
     step = workdir / "checkpoints" / "6"
     METADATA_DAMAGES[damage](step)
-    for use in (lambda: load_checkpoint(step), lambda: Checkpoints(workdir, tiny_config(), FACTS)):
+    for use in (lambda: load_checkpoint(step), lambda: Checkpoints(workdir, tiny_config(), BY_TASK)):
         with pytest.raises(
             UserError, match=rf"{step}/metadata cannot be read .* is damaged\. {OLDER}"
         ) as caught:
@@ -199,7 +202,7 @@ def test_damaged_state(workdir, damage, capfd):
     with pytest.raises(UserError, match=rf"{step} does not match .*or is damaged: .* {OLDER}") as caught:
         load_params(step, abstract.params)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 900
-    checkpoints = Checkpoints(workdir, tiny_config(), FACTS)
+    checkpoints = Checkpoints(workdir, tiny_config(), BY_TASK)
     if checkpoints.latest_step == 6:  # else orbax has seen it, and goes on from the older one
         with pytest.raises(UserError, match=OLDER):
             checkpoints.restore(abstract)
@@ -245,7 +248,7 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
         import jax, numpy as np
         from pathlib import Path
         from tests.tiny import tiny_task
-        from tests.training.test_checkpoints import FACTS
+        from tests.training.test_checkpoints import BY_TASK
         from unloc_jax.training.checkpoints import Checkpoints
         from unloc_jax.training.optimizer import make_optimizer
         from unloc_jax.training.sharding import make_mesh
@@ -253,7 +256,7 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
 
         task = tiny_task(mesh={mesh!r})
         leaves, tree = jax.tree.flatten(
-            abstract_state(task, make_optimizer(task.config), make_mesh(task.config.mesh, 8))
+            abstract_state({{"task": task}}, make_optimizer(task.config), make_mesh(task.config.mesh, 8))
         )
         for i, x in enumerate(leaves):
             numbers = np.random.default_rng(i).normal(10, 3, x.shape).astype(x.dtype)
@@ -261,7 +264,7 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
         split = any(not x.sharding.is_fully_replicated for x in leaves)
         assert split == ({mesh!r}["strategy"] == "fsdp")
         state = jax.tree.unflatten(tree, leaves)
-        checkpoints = Checkpoints(Path("run"), task.config, FACTS)
+        checkpoints = Checkpoints(Path("run"), task.config, BY_TASK)
         checkpoints.save(state, 7)
         checkpoints.close()
     """
@@ -275,8 +278,10 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
     )
     assert child.returncode == 0, child.stderr
     task = tiny_task()
-    abstract = abstract_state(task, make_optimizer(task.config), make_mesh(MeshConfig(), jax.device_count()))
-    checkpoints = Checkpoints(tmp_path / "run", task.config, FACTS)
+    abstract = abstract_state(
+        {"task": task}, make_optimizer(task.config), make_mesh(MeshConfig(), jax.device_count())
+    )
+    checkpoints = Checkpoints(tmp_path / "run", task.config, BY_TASK)
     restored = checkpoints.restore(abstract)
     checkpoints.close()
     for i, (x, wanted) in enumerate(zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True)):

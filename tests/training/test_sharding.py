@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
@@ -24,7 +25,7 @@ from unloc_jax.training.sharding import (
     tree_shardings,
 )
 from unloc_jax.training.state import TrainState, abstract_params, init_state
-from unloc_jax.training.step import loss_of_stage, make_train_step
+from unloc_jax.training.step import make_loss, make_train_step
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -96,8 +97,8 @@ def test_every_array_has_a_place_that_fits(state_shapes, strategy, sizes):
     elif parts in (1, 8):
         assert embedding == (49408 // parts, 16)
     # The optimizer's moments lie with their parameters.
-    moments = shardings.opt_state[1][0]
-    assert moments.mu == shardings.params == moments.nu
+    for moment in ("mu", "nu"):
+        assert optax.tree_utils.tree_get(shardings.opt_state, moment) == shardings.params
 
 
 def test_fully_sharded_splits_the_largest_axis_that_can_be():
@@ -121,10 +122,12 @@ def train_one_step(strategy: str) -> dict[str, np.ndarray]:
     task = tiny_task(batch_size=8, mesh={"strategy": strategy}, train={"steps": 10, "learning_rate": 1e-2})
     mesh = make_mesh(task.config.mesh, task.config.batch_size)
     optimizer = make_optimizer(task.config)
-    state = init_state(task, optimizer, mesh)
+    state = init_state({"task": task}, optimizer, mesh)
     shardings = tree_shardings(state, mesh, strategy)
-    step = make_train_step(loss_of_stage(task, "train"), optimizer, mesh, shardings)
-    state, metrics = step(state, to_device(random_batch(task.config, videos=8), batch_sharding(mesh)))
+    loss = make_loss({"task": task}, {"task": 1.0}, "train")
+    step = make_train_step(loss, optimizer, mesh, shardings, seed=0)
+    batch = to_device(random_batch(task.config, videos=8), batch_sharding(mesh))
+    state, metrics = step(state, {"task": batch})
 
     def flat(name, tree):
         leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -134,7 +137,7 @@ def train_one_step(strategy: str) -> dict[str, np.ndarray]:
     return {
         **flat("metrics", metrics),
         **flat("params", state.params),
-        **flat("gradient", state.opt_state[1][0].mu),
+        **flat("gradient", optax.tree_utils.tree_get(state.opt_state, "mu")),
         "step": np.asarray(state.step),
         "devices": np.asarray(jax.device_count()),
         "shard": np.asarray(largest.addressable_shards[0].data.shape),

@@ -68,7 +68,7 @@ def clock(monkeypatch):
 
 
 def test_speed_counts_training_only(clock, capsys):
-    progress = Progress(total_steps=1000, start_step=0, batch_size=16)
+    progress = Progress(total_steps=1000, start_step=0, videos_per_step=16)
     clock[0] += 70
     progress.pause(50)
     speed = progress.report("train", 40, 1000, {"loss": 0.12345, "iou": 0.5})
@@ -84,7 +84,7 @@ def test_speed_counts_training_only(clock, capsys):
 
 @pytest.mark.parametrize(("left_s", "shown"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3725, "1:02:05")])
 def test_time_left(clock, capsys, left_s, shown):
-    progress = Progress(total_steps=1000, start_step=900, batch_size=1)
+    progress = Progress(total_steps=1000, start_step=900, videos_per_step=1)
     clock[0] += 50
     steps = 50 * 100 / (left_s + 50)
     progress.report("train", 900 + steps, 1000, {})

@@ -90,8 +90,9 @@ class Checkpoints:
 
 def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
     """Compares configs, and the facts of the datasets: data.dir may change because a dataset may move."""
-    stored_flat = _flat(stored["config"]) | _flat(stored["facts"], "dataset ")
-    current_flat = _flat(current["config"]) | _flat(current["facts"], "dataset ")
+    stored_flat, current_flat = (
+        _flat(side["config"]) | _flat(_only(side["facts"]), "dataset ") for side in (stored, current)
+    )
     different = [
         f"{key}: {_shown(stored_flat.get(key))} there, {_shown(current_flat.get(key))} now"
         for key in sorted(stored_flat.keys() | current_flat.keys())
@@ -103,6 +104,11 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
             f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
             "delete it to start anew."
         )
+
+
+def _only(facts: dict) -> dict:
+    """The facts of the only task, or of all by name."""
+    return next(iter(facts.values())) if len(facts) == 1 else facts
 
 
 def _is_free(key: str) -> bool:
@@ -167,6 +173,8 @@ def _read_metadata(step_dir: Path) -> dict[str, Any]:
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             metadata = checkpointer.restore(step_dir / "metadata")
+        if not metadata["facts"]:
+            raise TypeError("it holds no facts")
         for of_task in metadata["facts"].values():
             DatasetFacts(**of_task)
         if not isinstance(metadata["config"], dict):
