@@ -3,7 +3,7 @@
 
 unloc train --config=configs/multitask.py:B --config.tasks.retrieval.data.dir=DIR --config.tasks.localization.data.dir=DIR2 \\
     --config.tasks.segmentation.data.dir=DIR2 --workdir=runs/multitask
-unloc evaluate --checkpoint=runs/multitask [--task retrieval]
+unloc evaluate --checkpoint=runs/multitask --task=retrieval
 
 Start from pretrained towers with --config.init_from=CHECKPOINT. Neither the reference nor the paper has such a run.
 """

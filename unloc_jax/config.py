@@ -594,8 +594,8 @@ def _check_leaves(config: Config) -> None:
         choices = CHOICES.get(key) or CHOICES.get(_without_names(key))
         if choices and value not in choices:
             near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.3)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(choices)}."
-            raise UserError(f"config.{key} = {value!r} is not one of its values. {hint}")
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"config.{key} must be one of {', '.join(choices)}, got {value!r}.{hint}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if math.isnan(value):
@@ -709,7 +709,7 @@ def video_width(model: ModelConfig) -> int:
 def _check_stage(stage: StageConfig, where: str) -> None:
     if stage.steps and stage.warmup_steps >= stage.steps:
         raise UserError(
-            f"{where}.warmup_steps = {stage.warmup_steps} must be below {where}.steps = {stage.steps}."
+            f"{where}.warmup_steps = {stage.warmup_steps:g} must be below {where}.steps = {stage.steps}."
         )
     if math.isinf(stage.learning_rate):
         raise UserError(f"{where}.learning_rate must be finite.")

@@ -17,7 +17,7 @@ from unloc_jax.config import DataConfig
 from unloc_jax.text import tokenize
 
 L = 16  # tokens per text
-FIELDS = list(Batch.__dataclass_fields__)
+FIELDS = [name for name in Batch.__dataclass_fields__ if name != "features"]
 
 
 def _source(dataset, split="train", classes=None, **settings) -> Source:
