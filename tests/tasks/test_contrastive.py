@@ -2,15 +2,16 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import random_batch
+from tests.tiny import random_batch, random_params, tiny_task
 from unloc_jax.tasks.contrastive import segment_text_loss
 
 
 @pytest.fixture(scope="module")
-def loss(moment_retrieval):
+def loss():
     """Batch → loss and metrics; keyword arguments replace parameters."""
-    task, params = moment_retrieval
-    compiled = jax.jit(lambda params, batch: segment_text_loss(task, params, batch))
+    task = tiny_task(pretrain={"steps": 1})
+    params = random_params(task)
+    compiled = jax.jit(lambda params, batch: segment_text_loss(task, params, batch, jax.random.key(0)))
     return lambda batch, **change: jax.device_get(compiled(params | change, batch))
 
 

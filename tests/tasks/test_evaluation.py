@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tests.tiny import CLASSES, random_batch, tiny_task
 from unloc_jax.localization.decode import Detections
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import Found, Output
 from unloc_jax.tasks.evaluation import find
 from unloc_jax.tasks.moment_retrieval import ranked_segments
 from unloc_jax.text import tokenize
@@ -29,10 +29,12 @@ def test_detect(moment_retrieval):
     batch.frame_mask[1, 6:] = False
 
     def run(tokens):
-        localization = task.model.apply({"params": params}, batch.frames, batch.frame_mask, tokens)
-        return task.detect(params, batch, tokens), localization.relevance
+        localization = task.model.apply({"params": params}, batch.inputs, batch.frame_mask, tokens)
+        return task.detect(params, batch, tokens[:, :, None]), localization.relevance
 
-    (found, curve), relevance = jax.device_get(jax.jit(run)(batch.text_tokens))
+    output, relevance = jax.device_get(jax.jit(run)(batch.text_tokens))
+    found, curve = output.detections, output.curve
+    assert output.frame_classes is None and output.video_scores is None
     probability = 1 / (1 + np.exp(-relevance))
     points = list(zip(task.geometry.positions, task.geometry.strides, strict=True))
     for frame in range(8):
@@ -56,17 +58,26 @@ def evaluation_batches(num_videos: int, batch_size: int):
 
 
 class FakeDetect:
-    """Finds, for every text, two segments at the video's first second, with the text's first word as the score."""
+    """Finds, for every text, two segments at the video's first second, with the text's first word as the score.
+
+    What else an output may hold is the first word or the first second as well.
+    """
 
     def __init__(self):
         self.shapes = []
 
-    def __call__(self, params, batch, text_tokens):
-        self.shapes.append(text_tokens.shape)
-        shape = (len(batch.frames), text_tokens.shape[1], 2)
-        scores = np.broadcast_to(text_tokens[:, :, 1:2], shape).astype(np.float32)
-        segments = np.broadcast_to(np.asarray(batch.span_s)[:, :1, None, None], (*shape, 2))
-        return Detections(segments, scores, np.zeros(shape, np.int32)), np.zeros(shape)
+    def __call__(self, params, batch, texts):
+        self.shapes.append(texts.shape)
+        videos, num_texts = len(batch.frames), texts.shape[1]
+        word = np.broadcast_to(texts[:, :, 0, 1], (videos, num_texts))
+        scores = np.stack([word, word], axis=-1).astype(np.float32)
+        segments = np.broadcast_to(np.asarray(batch.span_s)[:, :1, None, None], (*scores.shape, 2))
+        return Output(
+            Detections(segments, scores, np.zeros(scores.shape, np.int32)),
+            curve=np.stack([word] * 8, axis=-1),
+            frame_classes=np.broadcast_to(np.asarray(batch.span_s)[:, :1], (videos, 8)),
+            video_scores=word,
+        )
 
 
 def first_words(texts) -> np.ndarray:
@@ -83,7 +94,11 @@ def test_every_video_once_with_its_own_texts(sharding, num_videos):
     assert found.texts == texts
     assert len(found.segments_s) == len(found.scores) == num_videos
     assert len(seen) == len(detect.shapes) == -(-num_videos // 2)
+    assert found.curves == []  # moment retrieval has no use for them
     for video, of_video in enumerate(texts):
+        np.testing.assert_array_equal(found.spans_s[video], [video, video + 7])
+        np.testing.assert_array_equal(found.frame_classes[video], [video] * 8)
+        np.testing.assert_array_equal(found.video_scores[video], first_words(of_video))
         assert found.segments_s[video].shape == (len(of_video), 2, 2)
         np.testing.assert_array_equal(found.segments_s[video], video)
         np.testing.assert_array_equal(found.scores[video], first_words(of_video)[:, None].repeat(2, axis=1))
@@ -96,10 +111,31 @@ def test_a_vocabulary_is_given_once_per_batch(sharding, action_localization):
     assert texts == [list(CLASSES)] * 3
     detect = FakeDetect()
     found = find(task, detect, None, evaluation_batches(3, 2), texts, sharding)
-    assert detect.shapes == [(1, 3, 8)] * 2
+    assert detect.shapes == [(1, 3, 1, 8)] * 2
     for video in range(3):
         np.testing.assert_array_equal(found.segments_s[video], video)
         np.testing.assert_array_equal(found.scores[video][:, 0], first_words(CLASSES))
+
+
+def test_curves_are_kept_where_scoring_needs_them(sharding):
+    task = tiny_task("highlight_detection")
+    found = find(
+        task, FakeDetect(), None, evaluation_batches(3, 2), [["cat"], ["dog", "fire"], ["tree"]], sharding
+    )
+    assert [curve.shape for curve in found.curves] == [(1, 8), (2, 8), (1, 8)]
+    np.testing.assert_array_equal(found.curves[1][:, 0], first_words(["dog", "fire"]))
+
+
+def test_texts_come_in_every_prompt(sharding):
+    task = tiny_task(data={"prompts": ("{}", "a video of {}")})
+    asked = []
+    detect = FakeDetect()
+    keep = lambda params, batch, texts: asked.append(np.asarray(texts)) or detect(params, batch, texts)
+    find(task, keep, None, evaluation_batches(2, 2), [["cat"], ["dog", "fire"]], sharding)
+    (texts,) = asked
+    assert texts.shape == (2, 2, 2, 8)
+    np.testing.assert_array_equal(texts[1, 1], tokenize(["fire", "a video of fire"], 8))
+    np.testing.assert_array_equal(texts[0, 1], 0)
 
 
 def record(segments_s, texts) -> VideoRecord:
@@ -120,7 +156,7 @@ def test_moment_retrieval_scores():
     # IoU 1; 0.6 with the second; nothing but what fills up.
     segments = [np.array([[[0, 4], [9, 9]], [[0, 2], [11, 15]]]), np.array([[[5, 9], [5, 9]]])]
     scores = [np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([[0.0, 0.0]])]
-    found = Found(texts, segments, scores)
+    found = Found(texts, segments_s=segments, scores=scores)
     assert [len(x) for x in ranked_segments(found)] == [2, 2, 0]
     result = TASK.score(RECORDS, found)
     assert result["R1@0.5"] == pytest.approx(100 / 3) and result["R5@0.5"] == pytest.approx(200 / 3)
@@ -134,7 +170,7 @@ def class_detections(rows, num_videos=2):
     for video, label, start, end, score in rows:
         place = (scores[video][label] > 0).sum()
         segments[video][label, place], scores[video][label, place] = (start, end), score
-    return Found([list(CLASSES)] * num_videos, segments, scores)
+    return Found([list(CLASSES)] * num_videos, segments_s=segments, scores=scores)
 
 
 def test_action_localization_scores(action_localization):

@@ -1,4 +1,4 @@
-"""What counts in the loss of both tasks, and what it is by hand."""
+"""What counts in the loss of tasks with boundaries, and what it is by hand."""
 
 import dataclasses
 
@@ -6,13 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import CLASSES, random_batch, tiny_task
+from tests.tiny import CLASSES, random_batch, tiny_config, tiny_facts, tiny_task
+from unloc_jax.config import VOCABULARY_TASKS
 from unloc_jax.errors import UserError
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.localization.targets import assign_targets
 from unloc_jax.tasks import make_task
 from unloc_jax.text import tokenize
+
+
+RNG = jax.random.key(0)
 
 
 @pytest.fixture(scope="module", params=["moment_retrieval", "temporal_action_localization"])
@@ -120,7 +124,7 @@ def test_nothing_to_learn_is_no_nan(task_and_loss, field):
 def test_through_the_whole_model(moment_retrieval):
     """Neither masked texts nor rows that fill up reach the loss; what is real does."""
     task, params = moment_retrieval
-    loss = jax.jit(lambda batch: task.loss(params, batch)[0])
+    loss = jax.jit(lambda batch: task.loss(params, batch, RNG)[0])
     batch = random_batch(task.config).replace(
         text_mask=np.array([[True, True, False], [True, True, True]]),
         segment_text=np.array([[0, 1, -1], [0, 1, 2]], np.int32),
@@ -144,19 +148,24 @@ def test_action_localization_takes_its_texts_from_the_vocabulary(action_localiza
     assert batch.text_tokens.shape[1] == 0
     asked = batch.replace(text_tokens=tokenize(CLASSES, 8)[None])
     found, expected = jax.jit(
-        lambda: (task.text_features(params, batch), moment_retrieval[0].text_features(params, asked))
+        lambda: [t.text_features(params, x, RNG) for t, x in ((task, batch), (moment_retrieval[0], asked))]
     )()
     assert found.sentence.shape == (1, 3, 16)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, expected)
 
 
-def test_action_localization_needs_classes():
-    config = tiny_task().config
-    wrong = dataclasses.replace(config, task="temporal_action_localization")
-    with pytest.raises(UserError, match="needs a dataset with classes"):
-        make_task(wrong, None)
-    # And moment retrieval does not use them.
-    assert make_task(config, CLASSES).classes == () and make_task(config, None).vocabulary.shape == (0, 8)
+@pytest.mark.parametrize("name", VOCABULARY_TASKS)
+def test_tasks_with_a_vocabulary_need_classes(name):
+    queries = dataclasses.replace(tiny_facts(), classes=[])
+    with pytest.raises(
+        UserError, match=f"config.task = '{name}' needs a dataset with classes; somewhere has queries"
+    ):
+        make_task(tiny_config(name, data={"dir": "somewhere"}), queries)
+
+
+def test_tasks_with_queries_do_not_use_classes():
+    task = make_task(tiny_config(), tiny_facts())
+    assert task.classes == task.evaluation_classes == ()
 
 
 def test_geometry_is_that_of_the_config():
