@@ -13,7 +13,9 @@ from configs import common
 
 def get_config(size: str = "L") -> ml_collections.ConfigDict:
     config = common.reference_config(size, "action_segmentation", epochs=55, train_videos=8_461)
-    config.train.update({"warmup_steps": 500, "schedule": "exponential", "decay_every": 6_600, "staircase": True})
+    config.train.update(
+        {"warmup_steps": 500, "schedule": "exponential", "decay_every": 6_600, "staircase": True}
+    )
     config.data.update({"num_frames": 512, "max_segments": 28})
     config.data.prompts = ("{}", "a video of a person who has to {}.", "how to {}.")
     config.model.image.pooling = "mean"

@@ -3,7 +3,7 @@ tiny), classes (400 or 700) and form (cls: class names as texts; contrastive: ea
 
 unloc train --config=configs/kinetics_pretrain.py:B,700,cls --config.data.dir=DIR --workdir=runs/kinetics_pretrain
 
-Start from CLIP's towers with --config.init_from=CHECKPOINT, and fine-tune with --config.init_from=runs/kinetics_pretrain.
+Start from CLIP's towers with --config.init_from=CHECKPOINT; fine-tune with --config.init_from=runs/kinetics_pretrain.
 The reference has no such config (its paper pretrains so, section 4.1); steps and rates are ours.
 """
 

@@ -1,8 +1,8 @@
 """One model for three tasks: moment retrieval (ActivityNet Captions), action localisation and action segmentation
 (ActivityNet). Sizes: B, L, tiny. Mixing: alternate (each step sees one task's batch; default) or all.
 
-unloc train --config=configs/multitask.py:B --config.tasks.retrieval.data.dir=DIR --config.tasks.localization.data.dir=DIR2 \\
-    --config.tasks.segmentation.data.dir=DIR2 --workdir=runs/multitask
+unloc train --config=configs/multitask.py:B --workdir=runs/multitask --config.tasks.retrieval.data.dir=DIR \\
+    --config.tasks.localization.data.dir=DIR2 --config.tasks.segmentation.data.dir=DIR2
 unloc evaluate --checkpoint=runs/multitask --task=retrieval
 
 Start from pretrained towers with --config.init_from=CHECKPOINT. Neither the reference nor the paper has such a run.

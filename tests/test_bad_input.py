@@ -284,7 +284,10 @@ def test_an_empty_split(tmp_path, unloc):
         ),
         ("mesh.data=3", r"config\.mesh = data 3 × context 1 × model 1 does not fit 1 devices"),
         ("mesh.strategy=zero", r"config\.mesh\.strategy must be one of dp, fsdp, got 'zero'"),
-        ("task=action_localization", r"config\.task must be one of .*Did you mean 'temporal_action_localization'\?"),
+        (
+            "task=action_localization",
+            r"config\.task must be one of .*Did you mean 'temporal_action_localization'\?",
+        ),
         ("task=temporal_action_localization", r"needs a dataset with classes"),
         ("seed", r"write --config\.KEY=VALUE"),
         ("seed.x=1", r"config\.seed must be of type int, got \{'x': 1\}"),

@@ -636,8 +636,8 @@ def _check_task(config: Config, where: str) -> None:
         )
     if model.text.encoder == "embeddings" and not config.with_vocabulary:
         raise UserError(
-            f"{where}.task = {config.task!r} has other texts in every video; config.model.text.encoder = 'embeddings' is for "
-            "tasks with a vocabulary."
+            f"{where}.task = {config.task!r} has other texts in every video; config.model.text.encoder = "
+            "'embeddings' is for tasks with a vocabulary."
         )
     if model.head.type == "linear" and config.task not in (
         "action_segmentation",

@@ -14,7 +14,6 @@ from tests.tiny import random_params
 from tests.tiny_runs import FPS, run_child
 from unloc_jax.errors import UserError
 from unloc_jax.inference.localizer import LoadedModel, Localizer, load_model
-from unloc_jax.text import tokenize
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +45,9 @@ def test_a_file_gives_what_the_shards_give(model, tiny_videos, captions_dataset)
     localizer, detect = Localizer(model), jax.jit(model.task.detect)
     dataset = ShardedDataset(_with_data(model.task.config, captions_dataset))
     (batch,) = dataset.evaluation_batches("test")
-    tokens = np.tile(tokenize(SENTENCES, model.task.config.model.text.max_tokens), (4, 1, 1))
-    detections, curves = jax.device_get(detect(model.params, batch, tokens))
+    tokens = np.tile(model.task.encoding(SENTENCES), (4, 1, 1, 1))
+    output = jax.device_get(detect(model.params, batch, tokens))
+    detections, curves = output.detections, output.curve
     for row, record in enumerate(dataset.records("test")):
         prediction = localizer(tiny_videos / "videos" / f"{record.video_id}.mp4", SENTENCES)
         assert prediction.duration_s == pytest.approx(record.duration_s, abs=1 / FPS)
@@ -81,7 +81,7 @@ def test_frames_of_a_file_are_those_of_the_shard(model, tiny_videos, captions_da
 
 
 def test_what_a_prediction_holds(localizer, model, tiny_videos):
-    sentence = " ".join(model.facts["words"][:3])
+    sentence = " ".join(model.facts.words[:3])
     prediction = localizer(_video(tiny_videos), [sentence, "A dog barks, twice"])
     for text in prediction.texts:
         assert text.segments

@@ -15,7 +15,6 @@ from unloc_jax.localization.targets import assign_targets
 from unloc_jax.tasks import make_task
 from unloc_jax.text import tokenize
 
-
 RNG = jax.random.key(0)
 
 

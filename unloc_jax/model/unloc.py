@@ -118,7 +118,9 @@ class UnLoc(nn.Module):
 
         def of_some(model: "UnLoc", text: TextFeatures, counts: jax.Array) -> tuple[dict, dict]:
             fusion = model.fusion
-            points = fusion.meet(seen, text) if late else fusion.pairs(seen, frame_mask, text).points  # [B, n, P, D]
+            points = (
+                fusion.meet(seen, text) if late else fusion.pairs(seen, frame_mask, text).points
+            )  # [B, n, P, D]
             found = {"relevance": model.head.score(points)}
             if shared_offsets:
                 return found, {"points": (points * counts[:, :, None, None]).sum(1)}

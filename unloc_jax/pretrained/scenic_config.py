@@ -49,7 +49,9 @@ def to_config(reference: Mapping[str, Any], params: Mapping[str, np.ndarray]) ->
         "model": _model(root.group("model"), data, their_task, params),
         "data": _data(root, data, params),
         "loss": _loss(root, data, their_task),
-        "evaluation": _renamed(root, {"score_threshold": "score_threshold", "max_detections": "max_detections"}),
+        "evaluation": _renamed(
+            root, {"score_threshold": "score_threshold", "max_detections": "max_detections"}
+        ),
     }
     if root.has("soft_nms_sigma"):
         if not root.get("soft_nms_sigma"):
@@ -76,7 +78,9 @@ class _Group:
 
     def __init__(self, values: Any, name: str = ""):
         if not isinstance(values, Mapping):
-            raise UserError(f"The reference's config: {name or 'the whole'} is no group of settings but {values!r}.")
+            raise UserError(
+                f"The reference's config: {name or 'the whole'} is no group of settings but {values!r}."
+            )
         self.values = {key: value for key, value in values.items() if value is not None}
         self.name = name
         self._read: set[str] = set()
@@ -160,9 +164,7 @@ def _model(model: _Group, data: _Group, task: str, params: Mapping[str, np.ndarr
     return ours
 
 
-def _video(
-    tower: _Group, data: _Group, width: int, params: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+def _video(tower: _Group, data: _Group, width: int, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """image, modalities and what concatenates them."""
     projected = bool(tower.get("projection_size"))
     images: list[dict[str, Any]] = []
@@ -233,7 +235,11 @@ def _modality(group: _Group, images: list[dict[str, Any]]) -> dict[str, Any]:
     images.append(_image(settings.group("image_encoder_config")))
     # Of what follows the frames' tokens; the first layer is the same whatever temporal_encoding_config says.
     settings.close(
-        "num_classes", "classifier", "temporal_encoding_config", "temporal_encoder_config", "representation_size"
+        "num_classes",
+        "classifier",
+        "temporal_encoding_config",
+        "temporal_encoder_config",
+        "representation_size",
     )
     return {"encoder": "clip", "freeze": frozen}
 
@@ -244,7 +250,9 @@ def _image(group: _Group) -> dict[str, Any]:
     if size[0] != size[1]:
         patches.refuse("size", "is no square")
     if "out_features" in group:
-        group.refuse("out_features", "cannot be expressed: with it the reference's tower returns one number per frame")
+        group.refuse(
+            "out_features", "cannot be expressed: with it the reference's tower returns one number per frame"
+        )
     token = group.get("classifier", "token") == "token"
     ours = {
         "width": group.need("features"),
@@ -270,9 +278,7 @@ def _feature_dim(
     return data.group("modality_configs").group(name).get("feature_dimension")
 
 
-def _text(
-    group: _Group, width: int, one_embedding: bool, params: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+def _text(group: _Group, width: int, one_embedding: bool, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     encoder, settings = group.need("encoder_name"), group.group("encoder_config")
     projected = bool(group.get("projection_size"))
     ours: dict[str, Any] = {
@@ -282,7 +288,9 @@ def _text(
     }
     if encoder == "pass_through_encoder":
         if not one_embedding:
-            group.refuse("encoder_name", "needs video_text_fusion_config.type = 'video_text_emb_self_attention'")
+            group.refuse(
+                "encoder_name", "needs video_text_fusion_config.type = 'video_text_emb_self_attention'"
+            )
         ours["encoder"] = "embeddings"
         ours["width"] = int(_shape(params, "text_projection/kernel")[0]) if projected else int(width)
     elif encoder == "clip_text_encoder":
@@ -324,7 +332,9 @@ def _fusion(settings: _Group, width: int) -> tuple[dict[str, Any], dict[str, Any
     pyramid: dict[str, Any] = {"type": _PYRAMIDS[name]}
     if name == "transformer":
         if "feature_pyramid_config" in encoder:
-            encoder.refuse("feature_pyramid_config", "does not go with self_attention_encoder_name = 'transformer'")
+            encoder.refuse(
+                "feature_pyramid_config", "does not go with self_attention_encoder_name = 'transformer'"
+            )
         encoder.close("remat_block")
         return fusion, pyramid
     fusion["positions_max_length"] = encoder.get("positional_embedding_max_length")
@@ -341,8 +351,9 @@ def _fusion(settings: _Group, width: int) -> tuple[dict[str, Any], dict[str, Any
 
 
 def _levels(group: _Group) -> tuple[list[int], int]:
-    levels, stride = sorted(set(group.need("feature_pyramid_levels"))), group.need(
-        "feature_pyramid_downsample_stride"
+    levels, stride = (
+        sorted(set(group.need("feature_pyramid_levels"))),
+        group.need("feature_pyramid_downsample_stride"),
     )
     frames = group.need("num_features_level0")
     if stride < 2:
@@ -405,7 +416,11 @@ def _remat(values: Any) -> bool:
 def _data(root: _Group, data: _Group, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
     ours = _renamed(
         data,
-        {"num_frames": "num_frames", "max_num_segments": "max_segments", "train_max_num_captions": "max_queries"},
+        {
+            "num_frames": "num_frames",
+            "max_num_segments": "max_segments",
+            "train_max_num_captions": "max_queries",
+        },
     )
     if "num_frames" not in ours:
         frames = _num_frames(root, params)
@@ -414,7 +429,9 @@ def _data(root: _Group, data: _Group, params: Mapping[str, np.ndarray]) -> dict[
         (group["crop_size"] for group in data.get("modality_configs", {}).values() if "crop_size" in group),
         _crop_size(root, params),
     )
-    data.only("sampling_strategy", "linspace", why="cannot be expressed: frames are spread over the whole video")
+    data.only(
+        "sampling_strategy", "linspace", why="cannot be expressed: frames are spread over the whole video"
+    )
     return ours if crop_size is None else ours | {"crop_size": crop_size}
 
 
@@ -564,7 +581,9 @@ def _decay(kind: str, group: _Group, ours: dict[str, Any]) -> dict[str, Any]:
         return {"decay_steps": [step for step, _ in kept], "decay_factors": [factor for _, factor in kept]}
     for key, only in {"t_mul": 1, "m_mul": 1, "alpha": 0, "start_decay_step": 0}.items():
         group.only(key, only, why=f"cannot be expressed, only {only}")
-    group.only("steps_per_cycle", ours.get("steps"), why="cannot be expressed: the cycle must be all of training")
+    group.only(
+        "steps_per_cycle", ours.get("steps"), why="cannot be expressed: the cycle must be all of training"
+    )
     if "linear_warmup" not in group.get("factors") and group.get("warmup_steps", 0):
         group.refuse("warmup_steps", "without linear_warmup cannot be expressed")
     return {}
@@ -584,7 +603,9 @@ def _learning_rates(root: _Group, base: float, table: list[Leaf]) -> dict[str, f
     return _by_prefix(rates, (), base)
 
 
-def _by_prefix(rates: dict[tuple[str, ...], float], at: tuple[str, ...], inherited: float) -> dict[str, float]:
+def _by_prefix(
+    rates: dict[tuple[str, ...], float], at: tuple[str, ...], inherited: float
+) -> dict[str, float]:
     """The fewest prefixes that give every parameter below `at` its rate."""
     below = {path: rate for path, rate in rates.items() if path[: len(at)] == at}
     if at and len(set(below.values())) == 1:
@@ -598,5 +619,3 @@ def _by_prefix(rates: dict[tuple[str, ...], float], at: tuple[str, ...], inherit
     for child in dict.fromkeys(path[: len(at) + 1] for path in below):
         found |= _by_prefix(rates, child, inherited)
     return found
-
-

@@ -54,11 +54,11 @@ _FUSION_BLOCK = {
 
 
 class Leaf(NamedTuple):
-    """The reference's array of this name is ours[path][index], up to axes of length 1."""
+    """The reference's array of this name is ours[path][place], up to axes of length 1."""
 
     reference: str
     path: Path
-    index: tuple = ()
+    place: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,9 @@ def to_params(reference: Mapping[str, np.ndarray], config: Config) -> tuple[Para
     naming = naming_of(config, reference)
     table = leaves(config.model, naming)
     task = TASKS[config.task](
-        config, make_model(config, config.data.num_frames), TextEncoding(("{}",), config.model.text.max_tokens)
+        config,
+        make_model(config, config.data.num_frames),
+        TextEncoding(("{}",), config.model.text.max_tokens),
     )
     shapes = traverse_util.flatten_dict(abstract_params(task))
     wanted = {leaf.reference for leaf in table}
@@ -151,7 +153,12 @@ def fill(table: Iterable[Leaf], reference: Mapping[str, np.ndarray], shapes: Map
       UserError: see `to_params`.
     """
     ours = {path: np.full(shape, np.nan, np.float32) for path, shape in shapes.items()}
-    problems: dict[str, list[str]] = {"missing": [], "unexpected": [], "shape": [], "not in the reference": []}
+    problems: dict[str, list[str]] = {
+        "missing": [],
+        "unexpected": [],
+        "shape": [],
+        "not in the reference": [],
+    }
     known, filled = set(), set()
     for leaf in table:
         known.add(leaf.reference)
@@ -162,9 +169,9 @@ def fill(table: Iterable[Leaf], reference: Mapping[str, np.ndarray], shapes: Map
         if leaf.path not in ours:
             problems["unexpected"].append(leaf.reference)
             continue
-        array, target = reference[leaf.reference], ours[leaf.path][leaf.index]
+        array, target = reference[leaf.reference], ours[leaf.path][leaf.place]
         if _same_shape(array.shape, target.shape, leaf.reference):
-            ours[leaf.path][leaf.index] = array.reshape(target.shape)
+            ours[leaf.path][leaf.place] = array.reshape(target.shape)
         else:
             problems["shape"].append(f"{leaf.reference} {array.shape} vs ours {target.shape}")
     problems["unexpected"] += sorted(reference.keys() - known)
@@ -181,7 +188,7 @@ def fill(table: Iterable[Leaf], reference: Mapping[str, np.ndarray], shapes: Map
 def read_back(table: Iterable[Leaf], params: Params) -> dict[str, np.ndarray]:
     """The arrays of a table by the reference's names."""
     flat = {path: np.asarray(array) for path, array in traverse_util.flatten_dict(params).items()}
-    return {leaf.reference: flat[leaf.path][leaf.index] for leaf in table}
+    return {leaf.reference: flat[leaf.path][leaf.place] for leaf in table}
 
 
 def image_tower_leaves(config: ImageTowerConfig, reference: str, path: Path) -> Iterator[Leaf]:
@@ -204,7 +211,10 @@ def text_tower_leaves(config: TextTowerConfig, reference: str, path: Path) -> It
     yield Leaf(f"{reference}positional_embedding", (*path, "position_embedding"))
     yield from norm_leaves(f"{reference}ln_final", (*path, "norm_out"))
     yield from _transformer_leaves(
-        f"{reference}transformer/resblocks.{{}}", _CLIP_BLOCK, (*path, "transformer"), range(config.num_layers)
+        f"{reference}transformer/resblocks.{{}}",
+        _CLIP_BLOCK,
+        (*path, "transformer"),
+        range(config.num_layers),
     )
 
 
@@ -243,7 +253,7 @@ def head_leaves(config: HeadConfig, num_levels: int, reference: str, path: Path)
         return
     both = (("ClassificationHead", "relevance"), ("RegressionHead", "offsets"))
     levels = range(num_levels)
-    names = both
+    names: tuple[tuple[str, str], ...] = both
     if not config.shared_levels:
         names = tuple((f"{theirs}_{i}", f"{ours}_of_{i}") for theirs, ours in both for i in levels)
     for theirs, ours in names:
@@ -305,7 +315,7 @@ def _transformer_leaves(block: str, parts: Mapping[str, str], path: Path, layers
                 plain = dense_leaves(f"{name}/out", (*at, "out"))
             else:
                 plain = norm_leaves(name, at) if ours.endswith("norm") else dense_leaves(name, at)
-            yield from (leaf._replace(index=(row,)) for leaf in plain)
+            yield from (leaf._replace(place=(row,)) for leaf in plain)
 
 
 def _is_unused(name: str, naming: Naming) -> bool:

@@ -149,9 +149,9 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
                 of_task = {
                     k.removeprefix(f"{name}/"): v for k, v in scores.items() if k.startswith(f"{name}/")
                 }
-                shown = list((of_task or scores).items())[:8]
+                first = list((of_task or scores).items())[:8]
                 where = f" of {name}" if config.tasks else ""
-                _say(f"validation{where} at step {done}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
+                _say(f"validation{where} at step {done}: " + "  ".join(f"{k} {v:.1f}" for k, v in first))
         if save:
             checkpoints.save(state, done)
         progress.pause(time.monotonic() - started)
