@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,13 +53,13 @@ class TextEncoding:
                 f"{self.embeddings_file} has no embedding of {missing[0]!r} ({len(missing)} of {len(texts)} texts are "
                 "missing)."
             )
-        rows = np.array([known[text] for text in texts], np.float32).reshape(len(texts), -1)
-        if len(texts) and rows.shape[1] != self.embedding_width:
+        width = np.size(next(iter(known.values()), ()))
+        if width != self.embedding_width:
             raise UserError(
-                f"{self.embeddings_file} has embeddings of {rows.shape[1]} numbers, config.model.text.width is "
+                f"{self.embeddings_file} has embeddings of {width} numbers, config.model.text.width is "
                 f"{self.embedding_width}."
             )
-        return rows.reshape(len(texts), self.embedding_width)
+        return np.array([known[text] for text in texts], np.float32).reshape(len(texts), width)
 
 
 @functools.lru_cache(maxsize=4)
@@ -66,7 +67,7 @@ def _embeddings(file: str) -> dict[str, np.ndarray]:
     try:
         with np.load(Path(file), allow_pickle=False) as arrays:
             return dict(zip(arrays["texts"].tolist(), arrays["embeddings"]))
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
             f"config.model.text.embeddings_file = {file!r} cannot be read: {error}. It is an .npz with `texts` [n] and "
             "`embeddings` [n, width]."
