@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unloc_jax.config import Config, from_json, from_mapping, load, to_json
+from unloc_jax.config import CHOICES, Config, from_json, from_mapping, load, to_json
 from unloc_jax.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -63,6 +63,14 @@ def test_wrong_types(values, message):
         from_mapping(values)
 
 
+def test_a_group_that_is_given_in_part_keeps_its_defaults():
+    """Both stages are of one kind; only the second one has steps by default."""
+    given = {"learning_rate": 0.5}
+    config = from_mapping({"pretrain": given, "train": given})
+    assert (config.pretrain.steps, config.train.steps) == (0, Config().train.steps)
+    assert config.pretrain.learning_rate == config.train.learning_rate == 0.5
+
+
 def test_a_whole_number_is_a_float():
     radius = from_mapping({"loss": {"radius": 2}}).loss.radius
     assert radius == 2 and isinstance(radius, float)
@@ -115,11 +123,157 @@ def test_a_whole_number_is_a_float():
             {"train": {"steps": 10, "warmup_steps": 20}},
             r"train\.warmup_steps = 20 must be below config\.train\.steps = 10",
         ),
+        ({"data": {"num_frames": 1}}, r"config\.data\.num_frames must be at least 2, got 1"),
+        ({"data": {"prompts": ()}}, r"config\.data\.prompts is empty; \(\"\{\}\",\) is the text alone"),
+        ({"data": {"prompts": ("{}", "a video")}}, r"data\.prompts: 'a video' must contain \{\} once"),
+        ({"data": {"prompts": ("{} and {}",)}}, r"data\.prompts: '\{\} and \{\}' must contain \{\} once"),
+        ({"loss": {"boundaries": "giou"}}, r"config\.loss\.boundaries = 'giou': 'giou' is none of iou, l1"),
+        ({"loss": {"boundaries": "x*iou"}}, r"config\.loss\.boundaries = 'x\*iou': 'x' is not a factor"),
+        ({"loss": {"label_smoothing": 1.0}}, r"config\.loss\.label_smoothing must be below 1, got 1\.0"),
+        ({"model": {"fusion": {"dropout": 1.0}}}, r"config\.model\.fusion\.dropout must be below 1"),
+        ({"model": {"image": {"stochastic_depth": 1.5}}}, r"image\.stochastic_depth must be below 1"),
+        ({"model": {"fusion": {"width": 9, "num_heads": 9}}}, r"fusion\.width = 9 must be even"),
+        ({"optimizer": {"momentum": 1.0}}, r"config\.optimizer\.momentum must be below 1"),
+        (
+            {"optimizer": {"max_grad_norm": 0.0}},
+            r"max_grad_norm = 0 would stop every update; None does not clip",
+        ),
+        ({"mesh": {"model": 2}}, r"config\.mesh: only the axis data splits"),
+        ({"mesh": {"context": 2}}, r"config\.mesh: only the axis data splits"),
+        ({"train": {"steps": 0}}, r"config\.train\.steps must be at least 1, got 0"),
+        ({"train": {"learning_rate": math.inf}}, r"config\.train\.learning_rate must be finite"),
+        ({"train": {"decay_steps": (5,)}}, r"config\.train: give as many decay_factors as decay_steps"),
+        (
+            {
+                "train": {
+                    "steps": 9,
+                    "schedule": "piecewise",
+                    "decay_steps": (3, 9),
+                    "decay_factors": (0.1, 0.0),
+                }
+            },
+            r"config\.train\.decay_steps: 9 is never reached in 9 steps",
+        ),
     ],
 )
 def test_impossible_values(values, message):
     with pytest.raises(UserError, match=message):
         from_mapping(values)
+
+
+EMBEDDINGS = {"text": {"encoder": "embeddings", "embeddings_file": "x.npz"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "message"),
+    [
+        ({"modalities": {}}, None, r"config\.model\.modalities is empty: name at least one input"),
+        (
+            {"modalities": {"flow": {"encoder": "features"}}},
+            None,
+            r"config\.model\.modalities\.flow\.feature_dim: say how wide the features are",
+        ),
+        ({"video_projection": False}, None, r"needs modalities of the fusion's width 512, they have 768"),
+        (
+            {
+                "video_projection": False,
+                "modalities": {
+                    "rgb": {"projection_width": 256},
+                    "flow": {"encoder": "features", "feature_dim": 128},
+                },
+            },
+            None,
+            r"they have 384",
+        ),
+        (
+            {"text": {"projection": False, "width": 256}},
+            None,
+            r"text\.width = config\.model\.fusion\.width = 512, got 256",
+        ),
+        (
+            {**EMBEDDINGS, "fusion": {"all_text_tokens": True}},
+            "temporal_action_localization",
+            r"all_text_tokens: given text embeddings have one token per text",
+        ),
+        (
+            EMBEDDINGS,
+            "moment_retrieval",
+            r"'moment_retrieval' has other texts in every video; .* 'embeddings'",
+        ),
+        (
+            {"head": {"type": "linear"}},
+            "highlight_detection",
+            r"'highlight_detection' needs boundaries; .*'linear' has none",
+        ),
+        (
+            {"fusion": {"type": "late"}},
+            "classification",
+            r"'classification' reads the fused text token; set .* 'early'",
+        ),
+        (
+            {"pyramid": {"regression_ranges": ((4, 4),) * 4}},
+            None,
+            r"\(4\.0, 4\.0\) is no range; give low < high",
+        ),
+        (
+            {"pyramid": {"type": "fpn", "layers": (0, 1, 5)}},
+            None,
+            r"layers = \(0, 1, 5\) must name one fusion layer per level, 4 in increasing order",
+        ),
+        ({"pyramid": {"type": "fpn", "layers": (2, 1, 3, 5)}}, None, r"in increasing order"),
+        (
+            {"pyramid": {"type": "fpn", "layers": (-1, 1, 3, 5)}},
+            None,
+            r"must name one fusion layer per level",
+        ),
+        (
+            {"pyramid": {"type": "fpn"}, "fusion": {"num_layers": 3}},
+            None,
+            r"layers = \(-1, 0, 1, 2\) must name one",
+        ),
+        (
+            {"pyramid": {"type": "fpn", "layers": (0, 1, 2, 3)}},
+            None,
+            r"layers after the last level would do nothing\. End with 5, or set .*num_layers = 4",
+        ),
+    ],
+)
+def test_models_that_cannot_be(model, task, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping({"model": model} | ({"task": task} if task else {}))
+
+
+def test_what_the_checks_let_through():
+    """The same settings where they make sense."""
+    classes = {"task": "temporal_action_localization"}
+    from_mapping(classes | {"model": EMBEDDINGS})
+    from_mapping({"task": "action_segmentation", "model": {"head": {"type": "linear"}}})
+    from_mapping({"model": {"pyramid": {"type": "fpn", "layers": (0, 2, 3, 5)}}})
+    from_mapping({"model": {"pyramid": {"type": "simple", "layers": (0,)}}})  # of an fpn only
+    from_mapping({"model": {"video_projection": False, "fusion": {"width": 768}}})
+    from_mapping({"mesh": {"context": 2, "strategy": "fsdp"}})
+    from_mapping({"data": {"num_frames": 101}})  # no stride needs to divide it
+    # Precomputed features have no patches.
+    features = {"i3d": {"encoder": "features", "feature_dim": 2048}}
+    from_mapping({"data": {"crop_size": 100}, "model": {"modalities": features}})
+
+
+SOME_CHOICES = {key: values for key, values in CHOICES.items() if not key.startswith("model.modalities")}
+
+
+@pytest.mark.parametrize("key", SOME_CHOICES)
+def test_choices_are_named(key):
+    def nested(value):
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        return value
+
+    with pytest.raises(UserError) as caught:
+        from_mapping(nested("?"))
+    assert str(caught.value) == f"config.{key} must be one of {', '.join(CHOICES[key])}, got '?'."
+    near = CHOICES[key][-1]
+    with pytest.raises(UserError, match=rf"got {near[:-1]!r}\. Did you mean '.*'\?"):
+        from_mapping(nested(near[:-1]))
 
 
 @pytest.mark.parametrize("ranges", [(), ((0.0, 4.0), (4.0, 8.0), (8.0, 16.0), (16.0, math.inf))])

@@ -528,7 +528,8 @@ def _set(values: dict[str, Any], override: str) -> None:
     values[name] = value
 
 
-def _build(schema: type, values: Any, where: str) -> Any:
+def _build(schema: type, values: Any, where: str, default: Any = None) -> Any:
+    """An instance of `schema`; what `values` does not say is as in `default`, or else as the schema says."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where} is a group of settings, got {values!r}.")
     hints = typing.get_type_hints(schema)
@@ -538,12 +539,17 @@ def _build(schema: type, values: Any, where: str) -> Any:
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"Did you mean {where}.{near[0]}?" if near else f"Known are: {', '.join(fields)}."
             raise UserError(f"{where}.{key} is not a setting. {hint}")
-    return schema(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    default = schema() if default is None else default
+    given = {
+        key: _convert(hints[key], value, f"{where}.{key}", getattr(default, key))
+        for key, value in values.items()
+    }
+    return dataclasses.replace(default, **given)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, default: Any = None) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, where)
+        return _build(typing.cast(type, hint), value, where, default)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is types.UnionType:
         if value is None and type(None) in arguments:
@@ -574,6 +580,11 @@ def _check_values(config: Config) -> None:
     for name, view in config.task_configs.items():
         _check_task(view, f"config.tasks.{name}" if config.tasks else "config")
     _check_model(config.model)
+    total_weight = sum(task.weight for task in config.tasks.values())
+    if config.tasks and not 0 < total_weight < math.inf:
+        raise UserError(
+            f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
+        )
     if config.mesh.model != 1 or (config.mesh.context != 1 and config.mesh.strategy != "fsdp"):
         raise UserError(
             "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
@@ -658,7 +669,8 @@ def _check_model(model: ModelConfig) -> None:
             )
     if model.image.temporal_kernel % 2 == 0:
         raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")
-    for name in ("image", "text", "fusion"):
+    towers = ("image", "text", "fusion") if model.text.encoder == "clip" else ("image", "fusion")
+    for name in towers:
         tower = getattr(model, name)
         if tower.width % tower.num_heads:
             raise UserError(
