@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_pipelines.build import build, find_dataset, read_build_info
 from data_pipelines.input_pipeline import Source, evaluation_batches, training_batches
+from data_pipelines.mirror import mirror_text
 from data_pipelines.record_index import RecordIndex, iterate_records
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from tests.tiny_runs import COUNTS, FPS, SIZE
@@ -209,6 +210,34 @@ def test_mirrored_examples_have_mirrored_frames_and_texts(captions_dataset):
             )
     assert 15 < mirrored < 45  # half of 60, six standard deviations
     assert texts_changed
+
+
+PROMPTS = ("{}", "a video of {}", "do you see {}")
+
+
+def test_training_draws_a_prompt_for_each_example(captions_dataset):
+    """One for all queries of a video, drawn anew in every epoch, by the slot alone; segments and frames stay."""
+    settings = {"mirror": True, "max_queries": 3}
+    plain, drawn, again = (
+        _train(_source(captions_dataset, **settings, prompts=prompts), num_steps=15)
+        for prompts in (("{}",), PROMPTS, PROMPTS)
+    )
+    stored = {text for record, _ in _stored(captions_dataset, "train") for text in record.texts}
+    text_of = {tuple(tokenize([text], L)[0]): text for text in stored | set(map(mirror_text, stored))}
+    used = []
+    for a, b, c in zip(plain, drawn, again):
+        _assert_equal(b, c)
+        for field in set(FIELDS) - {"text_tokens"}:
+            np.testing.assert_array_equal(getattr(a, field), getattr(b, field), err_msg=field)
+        for without, mask, tokens in zip(a.text_tokens, a.text_mask, b.text_tokens):
+            texts = [text_of[tuple(row)] for row in without[mask].tolist()]
+            filled = [tokenize([prompt.replace("{}", text) for text in texts], L) for prompt in PROMPTS]
+            used.append([i for i, expected in enumerate(filled) if np.array_equal(tokens[mask], expected)])
+    assert all(len(one) == 1 for one in used)
+    counts = np.bincount([one[0] for one in used], minlength=3)
+    assert counts.sum() == 60 and counts.min() > 8  # a third of 60 each, more than three standard deviations
+    by_epoch = np.array([one[0] for one in used]).reshape(-1, 6)
+    assert len(np.unique(by_epoch, axis=0)) > 3
 
 
 def test_more_queries_than_fit(captions_dataset):
