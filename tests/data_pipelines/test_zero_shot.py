@@ -43,19 +43,47 @@ def test_only_segments_of_the_classes_stay():
     assert [a["n"] for a in kept[0].attributes] == ["0", "2"]
 
 
+def zero_shot(dataset, split="50/50", **data) -> ShardedDataset:
+    sizes = {"dir": str(dataset), "crop_size": 16, "num_frames": 8, "max_segments": 6}
+    return ShardedDataset(
+        tiny_config("temporal_action_localization", data=sizes | {"class_split": split} | data)
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_batches_are_those_of_the_records_that_stay(activities_dataset, seed):
+    """Labels index the classes of their split; the frames are the record's, whose number among all is another one."""
+    dataset = zero_shot(activities_dataset, class_split_seed=seed)
+    whole = zero_shot(activities_dataset, split="all")
+    for split, classes in (("train", dataset.facts.classes), ("test", dataset.facts.unseen_classes)):
+        records = dataset.records(split)
+        frames = np.concatenate([batch.frames for batch in whole.evaluation_batches(split)])
+        number = {record.video_id: i for i, record in enumerate(whole.records(split))}
+        rows = [(b, i) for b in dataset.evaluation_batches(split) for i in np.flatnonzero(b.example_mask)]
+        assert len(rows) == len(records)
+        for (batch, i), record in zip(rows, records):
+            real = batch.segment_text[i] >= 0
+            assert [classes[label] for label in batch.segment_text[i][real]] == record.texts
+            grid = np.clip(record.segments_s / batch.span_s[i, 1] * 7, 0, 7)
+            np.testing.assert_allclose(batch.segments[i][real], grid, atol=1e-4)
+            np.testing.assert_array_equal(batch.frames[i], frames[number[record.video_id]])
+
+
+def test_splits_that_leave_nothing(activities_dataset, captions_dataset, monkeypatch):
+    with pytest.raises(UserError, match=r"class_split = '50/50': a dataset of 0 classes has no such split"):
+        zero_shot(captions_dataset)
+    seen = zero_shot(activities_dataset).facts.classes
+    every = VideoRecord("v", 9.0, "train", np.array([[0.0, 3.0]]), [seen[0]], [{}])
+    monkeypatch.setattr("data_pipelines.dataset.iterate_records", lambda *_, **__: [every])
+    with pytest.raises(
+        UserError, match=r"test: no video shows one of the 3 classes that .*class_split = '50/50'"
+    ):
+        zero_shot(activities_dataset).records("test")
+
+
 @pytest.mark.slow
 def test_training_sees_none_of_the_classes_of_evaluation(config_file, activities_dataset, unloc, tmp_path):
-    config = tiny_config(
-        "temporal_action_localization",
-        data={
-            "dir": str(activities_dataset),
-            "crop_size": 16,
-            "class_split": "50/50",
-            "num_frames": 8,
-            "max_segments": 6,
-        },
-    )
-    dataset = ShardedDataset(config)
+    dataset = zero_shot(activities_dataset)
     seen, unseen = set(dataset.facts.classes), set(dataset.facts.unseen_classes)
     assert len(seen) == len(unseen) == 3 and not seen & unseen
     texts = lambda split: {text for record in dataset.records(split) for text in record.texts}
