@@ -6,12 +6,36 @@ from pathlib import Path
 
 from data_pipelines.annotations.activitynet import parse_activitynet
 from data_pipelines.annotations.activitynet_captions import parse_activitynet_captions
+from data_pipelines.annotations.charades_sta import parse_charades_sta
+from data_pipelines.annotations.coin import parse_coin
+from data_pipelines.annotations.didemo import parse_didemo
+from data_pipelines.annotations.kinetics import parse_kinetics
+from data_pipelines.annotations.own_csv import parse_csv
+from data_pipelines.annotations.own_jsonl import parse_jsonl
 from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.qvhighlights import parse_qvhighlights
+from data_pipelines.annotations.tacos import parse_tacos
+from data_pipelines.annotations.thumos14 import parse_thumos14
+from data_pipelines.annotations.tvsum import parse_tvsum
+from data_pipelines.annotations.youcook2 import parse_youcook2
+from data_pipelines.annotations.youtube_highlights import parse_youtube_highlights
 from unloc_jax.errors import UserError
 
 PARSERS: dict[str, Callable[[list[Path]], ParsedAnnotations]] = {
     "activitynet": parse_activitynet,
     "activitynet_captions": parse_activitynet_captions,
+    "charades_sta": parse_charades_sta,
+    "coin": parse_coin,
+    "csv": parse_csv,
+    "didemo": parse_didemo,
+    "jsonl": parse_jsonl,
+    "kinetics": parse_kinetics,
+    "qvhighlights": parse_qvhighlights,
+    "tacos": parse_tacos,
+    "thumos14": parse_thumos14,
+    "tvsum": parse_tvsum,
+    "youcook2": parse_youcook2,
+    "youtube_highlights": parse_youtube_highlights,
 }
 
 

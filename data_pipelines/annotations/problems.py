@@ -2,6 +2,8 @@
 
 import collections
 import dataclasses
+import reprlib
+from typing import Any
 
 _EXAMPLES_PER_KIND = 3
 
@@ -37,3 +39,13 @@ class Problems:
                 detail = f": {example.detail}" if example.detail else ""
                 lines.append(f"          - {example.where}{detail}")
         return "\n".join(lines)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: Any) -> str:
+    """A value of a file for a message: as Python writes it, but short, whatever the file holds."""
+    return _SHORT.repr(value)

@@ -5,18 +5,29 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.annotations.problems import Problems
+from data_pipelines.annotations.problems import Problems, shown
 from unloc_jax.records import VideoRecord
 
 # Annotators and tools round; an end this close past the video's end is not worth a report.
 PAST_END_TOLERANCE_S = 0.05
+# A week. What is longer is not in seconds (frames, milliseconds), or is no length at all.
+LONGEST_S = 7 * 24 * 3600.0
 
 
 class RecordMaker:
     """Collects the usable segments of one video; every unusable one goes to `problems`."""
 
     def __init__(
-        self, video_id: str, duration: Any, split: str, where: str, problems: Problems, *, text_name: str
+        self,
+        video_id: str,
+        duration: Any,
+        split: str,
+        where: str,
+        problems: Problems,
+        *,
+        text_name: str,
+        duration_expected: bool = True,
+        keep_duplicates: bool = False,
     ):
         """Starts a record without segments.
 
@@ -28,69 +39,140 @@ class RecordMaker:
           where: file name and video id, for reports.
           problems: where findings go.
           text_name: what the dataset calls a text, for reports: "sentence", "label".
+          duration_expected: False where the format has no durations: then None is not reported.
+          keep_duplicates: keep a segment that is there already with the same text (reported all the same), for
+            datasets whose official evaluation counts each.
         """
-        self._where = where
+        self.where = where
         self._text_name = text_name
         self._problems = problems
+        self._keep_duplicates = keep_duplicates
         duration_s = as_number(duration)
-        if duration_s is None or duration_s <= 0:
-            problems.add("missing duration", where, "no duration" if duration is None else f"{duration!r}")
+        if duration is None and not duration_expected:
+            duration_s = 0.0
+        elif duration_s is None or duration_s <= 0:
+            problems.add("missing duration", where, "no duration" if duration is None else shown(duration))
+            duration_s = 0.0
+        elif duration_s > LONGEST_S:
+            problems.add("implausible duration", where, f"{duration_s:g} s; seconds were expected")
             duration_s = 0.0
         self._record = VideoRecord(video_id, duration_s, split, np.zeros((0, 2), np.float32), [], [])
         self._segments: list[tuple[float, float]] = []
-        self._seen: set[tuple[float, float, str]] = set()
+        self._seen: set[tuple[float, float, str, str | None]] = set()
+        self._queries: list[tuple[str, dict[str, str], str]] = []
+        self._seen_queries: set[tuple[str, str | None]] = set()
 
-    def add(self, segment: Any, text: Any, attributes: Any = None) -> None:
-        """Checks one segment ([start, end] in seconds, as in the file) and its text; keeps it if usable."""
-        problems, where = self._problems, self._where
-        if not isinstance(segment, list) or len(segment) != 2:
-            problems.add("not a segment", where, f"{segment!r} is not [start, end]")
+    def add(self, segment: Any, text: Any, attributes: Any = None, where: str | None = None) -> None:
+        """Checks one segment ([start, end] in seconds, as in the file) and its text; keeps it if usable.
+
+        Args:
+          segment: start and end.
+          text: the query or the class name.
+          attributes: see VideoRecord; segments with different "qid" are never duplicates of each other.
+          where: file and row of this segment, if it has a row of its own.
+        """
+        problems, where = self._problems, where or self.where
+        if not isinstance(segment, list | tuple) or len(segment) != 2:
+            problems.add("not a segment", where, f"{shown(segment)} is not [start, end]")
             return
         start_s, end_s = (as_number(bound) for bound in segment)
         if start_s is None or end_s is None:
-            problems.add("not a number", where, f"segment {segment!r}")
+            problems.add("not a number", where, f"segment {shown(segment)}")
             return
-        if start_s >= end_s:
-            problems.add("start >= end", where, f"segment {segment!r}")
+        if max(abs(start_s), abs(end_s)) > LONGEST_S:
+            problems.add("implausible time", where, f"segment {shown(segment)}; seconds were expected")
             return
-        if not isinstance(text, str) or not text.strip():
-            problems.add(f"empty {self._text_name}", where, f"segment {segment!r}, text {text!r}")
+        # As float32, because that is how they are stored.
+        if np.float32(start_s) == np.float32(end_s):
+            problems.add("zero length", where, f"segment {shown(segment)}")
+            return
+        if start_s > end_s:
+            problems.add("start >= end", where, f"segment {shown(segment)}")
+            return
+        text = self._checked_text(text, f"segment {shown(segment)}", where)
+        if text is None:
             return
         if start_s < 0:
-            problems.add("segment before the start", where, f"segment {segment!r}")
+            problems.add("segment before the start", where, f"segment {shown(segment)}")
             start_s = 0.0
         duration_s = self._record.duration_s
         if duration_s and end_s > duration_s:
             if end_s > duration_s + PAST_END_TOLERANCE_S:
-                problems.add("segment past the end", where, f"segment {segment!r}, duration {duration_s:g} s")
+                problems.add(
+                    "segment past the end", where, f"segment {shown(segment)}, duration {duration_s:g} s"
+                )
             end_s = duration_s
-        if start_s >= end_s:  # nothing is left inside the video
+        if np.float32(start_s) >= np.float32(end_s):  # nothing is left inside the video
             return
-        text = " ".join(text.split())
-        key = (start_s, end_s, text)
+        attributes = self._checked_attributes(attributes, where)
+        key = (start_s, end_s, text, attributes.get("qid"))
         if key in self._seen:
-            problems.add("duplicate segment", where, f"segment {segment!r}, {text!r}")
-            return
+            problems.add("duplicate segment", where, f"segment {shown(segment)}, {shown(text)}")
+            if not self._keep_duplicates:
+                return
         self._seen.add(key)
         self._segments.append((start_s, end_s))
         self._record.texts.append(text)
-        self._record.attributes.append(self._checked_attributes(attributes))
+        self._record.attributes.append(attributes)
 
-    def _checked_attributes(self, attributes: Any) -> dict[str, str]:
+    def add_query(self, text: Any, attributes: Any = None, where: str | None = None) -> None:
+        """Checks a text for which the file tells no segment; `finish` says what becomes of it."""
+        where = where or self.where
+        text = self._checked_text(text, "no segment", where)
+        if text is None:
+            return
+        attributes = self._checked_attributes(attributes, where)
+        key = (text, attributes.get("qid"))
+        if key in self._seen_queries:
+            self._problems.add("duplicate query", where, shown(text))
+            return
+        self._seen_queries.add(key)
+        self._queries.append((text, attributes, where))
+
+    def add_saliency(self, text: str, scores: np.ndarray) -> None:
+        """Sets the highlight scores, float32 [num_clips, num_annotators], of a text; the first ones stay."""
+        self._record.saliency.setdefault(" ".join(text.split()), scores)
+
+    def finish(self, *, queries_only: bool = False) -> VideoRecord | None:
+        """The record, or None (reported) if nothing of it is usable.
+
+        Args:
+          queries_only: the file tells no segments at all, for example because those of a test split are
+            secret: the record then has zero segments, and the queries are its texts. Otherwise a query without
+            a segment is a fault: reported and left out.
+        """
+        record = self._record
+        if queries_only and not self._segments and self._queries:
+            record.texts = [text for text, _, _ in self._queries]
+            record.attributes = [attributes for _, attributes, _ in self._queries]
+            return record
+        for text, _, where in self._queries:
+            self._problems.add("query without segments", where, shown(text))
+        if not self._segments:
+            self._problems.add("video without usable segments", self.where)
+            return None
+        record.segments_s = np.array(self._segments, np.float32)
+        record.saliency = {text: scores for text, scores in record.saliency.items() if text in record.texts}
+        return record
+
+    @property
+    def duration_s(self) -> float:
+        """The duration in seconds, 0.0 if it is not known."""
+        return self._record.duration_s
+
+    def _checked_text(self, text: Any, of: str, where: str) -> str | None:
+        if isinstance(text, str) and text.strip():
+            return " ".join(text.split())
+        self._problems.add(f"empty {self._text_name}", where, f"{of}, text {shown(text)}")
+        return None
+
+    def _checked_attributes(self, attributes: Any, where: str) -> dict[str, str]:
         if attributes is None:
             return {}
         if isinstance(attributes, dict) and all(isinstance(value, str) for value in attributes.values()):
             return attributes
-        self._problems.add("attributes are not text", self._where, f"{attributes!r}")
+        self._problems.add("attributes are not text", where, shown(attributes))
         return {}
-
-    def finish(self) -> VideoRecord | None:
-        """The record, or None (reported) if no segment is usable."""
-        if not self._segments:
-            self._problems.add("video without usable segments", self._where)
-            return None
-        self._record.segments_s = np.array(self._segments, np.float32)
-        return self._record
 
 
 def as_number(value: Any) -> float | None:

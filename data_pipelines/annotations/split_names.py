@@ -12,6 +12,7 @@ _OURS = {
     "training": "train",
     "val": "validation",
     "valid": "validation",
+    "validate": "validation",
     "validation": "validation",
     "test": "test",
     "testing": "test",
@@ -25,6 +26,12 @@ def split_of_subset(subset: object) -> str | None:
     return _OURS.get(subset.strip().lower()) if isinstance(subset, str) else None
 
 
+def split_in_name(path: Path) -> str | None:
+    """The split that a file name tells (see `split_of_file`); None if it tells none or several."""
+    splits = _splits_in(path)
+    return splits[0] if len(splits) == 1 else None
+
+
 def split_of_file(path: Path) -> str:
     """The split that a file name tells: the one whose name (train, val, test, …) is a whole word in it.
 
@@ -34,8 +41,7 @@ def split_of_file(path: Path) -> str:
     Raises:
       UserError: the name tells no split, or several.
     """
-    words = [word.lower() for word in _WORD.findall(path.stem)]
-    splits = sorted({_OURS[word] for word in words if word in _OURS})
+    splits = _splits_in(path)
     if len(splits) == 1:
         return splits[0]
     found = f"it tells several ({', '.join(splits)})" if splits else "it tells none"
@@ -43,3 +49,8 @@ def split_of_file(path: Path) -> str:
         f"{path}: the file name must tell the split, because the file does not, but {found}: rename it so that "
         "exactly one of train, val and test is a word of its name, such as captions_val.json."
     )
+
+
+def _splits_in(path: Path) -> list[str]:
+    words = [word.lower() for word in _WORD.findall(path.stem)]
+    return sorted({_OURS[word] for word in words if word in _OURS})

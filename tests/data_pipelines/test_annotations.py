@@ -96,7 +96,8 @@ def test_file_name_without_one_split(tmp_path, name, found):
 @pytest.mark.parametrize(
     ("segment", "kind", "kept"),
     [
-        ([5, 5], "start >= end", None),
+        ([5, 5], "zero length", None),
+        ([5.00000001, 5.00000002], "zero length", None),  # as float32, which is what is stored
         ([6, 5], "start >= end", None),
         ([5, 10.04], None, [5, 10]),
         ([5, 10.06], "segment past the end", [5, 10]),
@@ -109,6 +110,8 @@ def test_file_name_without_one_split(tmp_path, name, found):
         ([0, float("inf")], "not a number", None),
         ([True, 2], "not a number", None),
         ([None, 2], "not a number", None),
+        ([-1e300, 2], "implausible time", None),
+        ([0, 604801], "implausible time", None),
         ([1], "not a segment", None),
         ("1-2", "not a segment", None),
         ([0, 1], "duplicate segment", None),
@@ -136,6 +139,10 @@ def test_other_faults_are_counted(tmp_path):
     assert _problems(tmp_path, {"a": _video(one, duration=None)}) == {"missing duration": 1}
     assert _problems(tmp_path, {"a": _video(one, duration="long")}) == {"missing duration": 1}
     assert _problems(tmp_path, {"a": _video(one, duration=-2)}) == {"missing duration": 1}
+    assert _problems(tmp_path, {"a": _video(one, duration=1e9)}) == {"implausible duration": 1}
+    assert _problems(tmp_path, {"a\nb": _video(one), " ": _video(one), "x" * 999: _video(one)}) == {
+        "unusable video id": 3
+    }
     assert _problems(tmp_path, {"a": _video(one, ["x", "y"])}) == {
         "numbers of timestamps and sentences differ": 1
     }
@@ -179,6 +186,8 @@ def test_duplicate_ids_keep_the_first(tmp_path):
         (b'{"a": {"duration": 3, "annotations": 1, "timestamps": 2}}', r'looks like .*"a"'),
         (b'{"a": "\xff"}', r"not UTF-8 text \(byte 7\)"),
         (b"[" * 200_000, r"nested too deeply"),
+        (b'{"a": ' + b"1" * 5000 + b"}", r"not an annotation file: Exceeds the limit"),
+        (b'{"a\\ud83d": 1}', r"half a character"),
     ],
 )
 def test_broken_files(tmp_path, dataset, content, message):
@@ -266,11 +275,12 @@ def test_real_activitynet():
         for annotation in video["annotations"]:
             start, end = annotation["segment"]
             segments["all"] += 1
-            segments["start >= end"] += start >= end
+            segments["start >= end"] += start > end
+            segments["zero length"] += start == end
             segments["segment past the end"] += end > video["duration_second"] + 0.05
             segments["duplicate segment"] += (start, end, annotation["label"]) in seen
             seen.add((start, end, annotation["label"]))
     assert parsed.num_segments == segments.pop("all") == 22152
     assert {kind: parsed.problems.counts[kind] for kind in segments} == dict(segments)
-    assert segments["start >= end"] > 0
+    assert segments["zero length"] == 12
     assert segments["duplicate segment"] > 0

@@ -1,0 +1,81 @@
+"""The layout of ActivityNet Captions, which other datasets have taken over.
+
+{id: {"duration": s, "timestamps": [[s, s], …], "sentences": ["…", …]}}. An optional "attributes" list, aligned
+with "sentences", says what each sentence is made of, such as {"object": "red circle"}.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.json_file import entries, read_json
+from data_pipelines.annotations.segments import RecordMaker
+from data_pipelines.annotations.split_names import split_of_file
+from unloc_jax.errors import UserError
+
+
+def read_captions(path: Path, collector: VideoCollector, layout: str) -> list[tuple[str, dict[str, Any]]]:
+    """(video id, video) for every video of a file, each with the lists "timestamps" and "sentences".
+
+    Raises:
+      UserError: not JSON, or another layout.
+    """
+    return captions_of(path, read_json(path, collector.problems, layout), layout)
+
+
+def captions_of(path: Path, content: Any, layout: str) -> list[tuple[str, dict[str, Any]]]:
+    """As `read_captions`, of what has been read already."""
+    videos = list(entries(path, content, layout))
+    for video_id, video in videos:
+        if not isinstance(video, dict) or not all(
+            isinstance(video.get(key), list) for key in ("timestamps", "sentences")
+        ):
+            raise UserError(f'{path}: {layout}; the entry "{video_id}" does not.')
+    return videos
+
+
+def add_captions(
+    collector: VideoCollector,
+    path: Path,
+    videos: list[tuple[str, dict[str, Any]]],
+    *,
+    keep_duplicates: bool = False,
+) -> None:
+    """Adds the videos of a file, whose name tells the split, to a collector.
+
+    Raises:
+      UserError: the file name does not tell one split.
+    """
+    split = split_of_file(path)
+    collector.parsed.file_splits.append((path, split))
+    for video_id, video in videos:
+        timestamps, sentences = video["timestamps"], video["sentences"]
+        if not collector.is_new(path, video_id, len(timestamps)):
+            continue
+        where = f"{path.name}: {video_id}"
+        if len(timestamps) != len(sentences):
+            collector.problems.add(
+                "numbers of timestamps and sentences differ",
+                where,
+                f"{len(timestamps)} timestamps, {len(sentences)} sentences; those without a partner are skipped",
+            )
+        attributes = video.get("attributes")
+        if attributes is None:
+            attributes = [None] * len(sentences)
+        elif not isinstance(attributes, list) or len(attributes) != len(sentences):
+            collector.problems.add(
+                "numbers of attributes and sentences differ", where, "the attributes are not used"
+            )
+            attributes = [None] * len(sentences)
+        maker = RecordMaker(
+            video_id,
+            video.get("duration"),
+            split,
+            where,
+            collector.problems,
+            text_name="sentence",
+            keep_duplicates=keep_duplicates,
+        )
+        for segment, sentence, attribute in zip(timestamps, sentences, attributes, strict=False):
+            maker.add(segment, sentence, attribute)
+        collector.keep(maker.finish())

@@ -1,0 +1,85 @@
+"""Charades-STA: text files with a line "video_id start end##sentence" per query (seconds).
+
+The files do not say their split: it is taken from the file name (charades_sta_train.txt, charades_sta_test.txt).
+They have no durations either: those are in the column "length" of Charades' own tables (Charades_v1_train.csv,
+Charades_v1_test.csv), which should be given as further files. MMN's copy, JSON in the layout of ActivityNet
+Captions, is read, too.
+"""
+
+from pathlib import Path
+
+from data_pipelines.annotations.captions import add_captions, read_captions
+from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.problems import Problems, shown
+from data_pipelines.annotations.segments import RecordMaker
+from data_pipelines.annotations.split_names import split_of_file
+from data_pipelines.annotations.table_file import read_table
+from data_pipelines.annotations.text_file import read_lines
+from unloc_jax.errors import UserError
+
+_LAYOUT = 'Charades-STA looks like lines "3MSZA 24.3 30.4##person turn a light on."'
+_LENGTHS_LAYOUT = 'the lengths of Charades are in a CSV with the columns "id" and "length"'
+
+
+def parse_charades_sta(files: list[Path]) -> ParsedAnnotations:
+    """Reads Charades-STA files and Charades tables; the texts are per-video queries.
+
+    Many segments end a little after their video: they are clipped and reported.
+
+    Raises:
+      UserError: a file is missing, has another layout, or its name does not tell one split.
+    """
+    collector = VideoCollector()
+    lengths: dict[str, str] = {}
+    for path in files:
+        if path.suffix.lower() == ".csv":
+            lengths |= _read_lengths(path, collector.problems)
+    annotation_files = [path for path in files if path.suffix.lower() != ".csv"]
+    if not annotation_files:
+        raise UserError(
+            f"{files[0]}: this file only tells lengths; give charades_sta_*.txt as well. {_LAYOUT}."
+        )
+    for path in annotation_files:
+        if path.suffix.lower() == ".json":
+            add_captions(collector, path, read_captions(path, collector, _LAYOUT))
+        else:
+            _add_lines(collector, path, lengths)
+    return collector.parsed
+
+
+def _read_lengths(path: Path, problems: Problems) -> dict[str, str]:
+    """Video id → length in seconds, as in the file."""
+    return {
+        row["id"]: row["length"] for _, row in read_table(path, ("id", "length"), problems, _LENGTHS_LAYOUT)
+    }
+
+
+def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -> None:
+    split = split_of_file(path)
+    collector.parsed.file_splits.append((path, split))
+    videos: dict[str, list[tuple[str, list[str], str]]] = {}
+    for number, line in read_lines(path):
+        where = f"{path.name}:{number}"
+        times, separator, sentence = line.partition("##")
+        words = times.split()
+        if not separator or len(words) != 3:
+            collector.problems.add("not an annotation line", where, shown(line))
+            continue
+        videos.setdefault(words[0], []).append((where, words[1:], sentence))
+    if not videos:
+        raise UserError(f"{path}: {_LAYOUT}; no line of this file does.")
+    for video_id, lines in videos.items():
+        if not collector.is_new(path, video_id, len(lines)):
+            continue
+        maker = RecordMaker(
+            video_id,
+            lengths.get(video_id),
+            split,
+            f"{path.name}: {video_id}",
+            collector.problems,
+            text_name="sentence",
+        )
+        for where, segment, sentence in lines:
+            maker.add(segment, sentence, where=where)
+        collector.keep(maker.finish())

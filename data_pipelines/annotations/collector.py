@@ -1,0 +1,91 @@
+"""VideoCollector: what the parsers have in common when they go through the videos of several files."""
+
+import unicodedata
+from pathlib import Path
+
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.problems import Problems, shown
+from unloc_jax.records import VideoRecord
+
+# No file system has longer names; an id is a file's name without its ending.
+_LONGEST_ID_BYTES = 200
+# What datasets write behind the ids of their videos, also where the file at hand has another ending.
+_VIDEO_ENDINGS = {
+    *(
+        "mp4",
+        "mkv",
+        "webm",
+        "avi",
+        "mov",
+        "m4v",
+        "mpg",
+        "mpeg",
+        "wmv",
+        "flv",
+        "3gp",
+        "3g2",
+        "mts",
+        "m2ts",
+        "ogv",
+    )
+}
+
+
+class VideoCollector:
+    """Counts the videos of all files and collects the usable ones.
+
+    Attributes:
+      parsed: what has been found so far.
+    """
+
+    def __init__(self) -> None:
+        self.parsed = ParsedAnnotations(records=[], problems=Problems(), classes=None)
+        self._seen: dict[str, str] = {}
+
+    @property
+    def problems(self) -> Problems:
+        return self.parsed.problems
+
+    def is_new(self, path: Path, video_id: str, num_segments: int) -> bool:
+        """Counts a video and its segments; False, reported, if it cannot be used.
+
+        That is when an earlier one has the same id, or when no file can have such a name.
+        """
+        self.parsed.num_videos += 1
+        self.parsed.num_segments += num_segments
+        where = f"{path.name}: {shown(video_id)}"
+        if not _can_be_a_name(video_id):
+            self.problems.add("unusable video id", where, "the name of a video file was expected")
+            return False
+        if video_id in self._seen:
+            self.problems.add(
+                "duplicate id",
+                f"{path.name}: {video_id}",
+                f"also in {self._seen[video_id]}; the first is used",
+            )
+            return False
+        self._seen[video_id] = path.name
+        return True
+
+    def keep(self, record: VideoRecord | None) -> None:
+        if record is not None:
+            self.parsed.records.append(record)
+
+    def with_classes(self) -> ParsedAnnotations:
+        """The result where texts are class names."""
+        self.parsed.classes = sorted({text for record in self.parsed.records for text in record.texts})
+        return self.parsed
+
+
+def without_ending(name: str) -> str:
+    """A video's file name as its id: "clip.avi" → "clip"; other dots stay."""
+    stem, _, ending = name.rpartition(".")
+    return stem if stem and (not ending or ending.lower() in _VIDEO_ENDINGS) else name
+
+
+def _can_be_a_name(video_id: str) -> bool:
+    return (
+        bool(video_id.strip())
+        and len(video_id.encode()) <= _LONGEST_ID_BYTES
+        and not any(unicodedata.category(character) == "Cc" for character in video_id)
+    )

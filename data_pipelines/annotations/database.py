@@ -1,0 +1,97 @@
+"""The layout of ActivityNet's files, which other datasets have taken over.
+
+{"database": {id: {"duration": s, "subset": "training", "annotations": [{"segment": [s, s], "label": "…"}]}}},
+or the same without "database", or a list of videos that hold their id.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.json_file import entries, read_json
+from data_pipelines.annotations.problems import shown
+from data_pipelines.annotations.segments import RecordMaker
+from unloc_jax.errors import UserError
+
+
+def read_database(
+    path: Path, collector: VideoCollector, layout: str
+) -> list[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """(video id, video, its annotations) for every video of a file.
+
+    Raises:
+      UserError: not JSON, or another layout.
+    """
+    content = read_json(path, collector.problems, layout)
+    return list(videos_of(path, content, layout))
+
+
+def videos_of(
+    path: Path, content: Any, layout: str
+) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
+    """As `read_database`, of what has been read already."""
+    database = content.get("database", content) if isinstance(content, dict) else content
+    for video_id, video in entries(path, database, layout):
+        annotations = _annotations(video) if isinstance(video, dict) else None
+        if annotations is None:
+            raise UserError(f'{path}: {layout}; the entry "{video_id}" does not.')
+        yield video_id, video, annotations
+
+
+def _annotations(video: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The annotations of a video, as a list; None if they are something else."""
+    annotations = video.get("annotations", video.get("annotation"))
+    if annotations is None:  # test splits
+        return []
+    if isinstance(annotations, dict):
+        annotations = list(annotations.values())
+    if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
+        return None
+    return annotations
+
+
+def add_database(
+    collector: VideoCollector,
+    path: Path,
+    videos: list[tuple[str, dict[str, Any], list[dict[str, Any]]]],
+    *,
+    text_name: str,
+    split_of: Callable[[str, dict[str, Any]], str | None],
+    add: Callable[[RecordMaker, dict[str, Any], dict[str, Any]], None],
+) -> None:
+    """Adds the videos of a file to a collector.
+
+    A video whose subset is not known is put into "train" and reported: evaluating on it by mistake would be
+    worse.
+
+    Args:
+      collector: gets the records and the problems.
+      path: of the file, for reports.
+      videos: as `read_database` returns them.
+      text_name: "label" or "sentence".
+      split_of: (video id, video) → our name of its split, None if it is not known.
+      add: (maker, annotation, video): adds one annotation to a record.
+    """
+    for video_id, video, annotations in videos:
+        if not collector.is_new(path, video_id, len(annotations)):
+            continue
+        where = f"{path.name}: {video_id}"
+        split = split_of(video_id, video)
+        if split is None and annotations:
+            subset = shown(video.get("subset"))
+            collector.problems.add("unknown subset", where, f"subset {subset}; put into train")
+        duration = video.get("duration", video.get("duration_second"))
+        maker = RecordMaker(
+            video_id, duration, split or "train", where, collector.problems, text_name=text_name
+        )
+        for annotation in annotations:
+            add(maker, annotation, video)
+        collector.keep(maker.finish())
+
+
+def segment_of(annotation: dict[str, Any]) -> Any:
+    """[start, end] of an annotation, which may also hold them as "start" and "end"."""
+    if "segment" not in annotation and "start" in annotation and "end" in annotation:
+        return [annotation["start"], annotation["end"]]
+    return annotation.get("segment")

@@ -1,0 +1,96 @@
+"""DiDeMo: [{"video": "<id>.mov", "description": "…", "num_segments": 6, "times": [[0, 0], [0, 1], …],
+"annotation_id": 49152}].
+
+Times are the first and the last of 5-second chunks, both included, one pair per annotator; only the first 30
+seconds of a video are annotated (num_segments chunks), so that is its duration. The files (train_data.json, …)
+do not say their split: it is taken from the file name.
+
+A description becomes one segment for each different answer of its annotators, with the attributes "qid" (the
+annotation_id) and "annotators" (how many of them gave this answer): the official score compares a prediction
+with all answers.
+"""
+
+import collections
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.json_file import as_text, read_json
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.problems import shown
+from data_pipelines.annotations.segments import RecordMaker, as_number
+from data_pipelines.annotations.split_names import split_of_file
+from unloc_jax.errors import UserError
+
+CHUNK_S = 5.0
+
+_LAYOUT = (
+    'DiDeMo looks like [{"video": "<id>.mov", "description": "…", "num_segments": 6, "times": [[1, 1], [1, 2], '
+    '[1, 1], [0, 1]], "annotation_id": 49152}, …]'
+)
+
+
+def parse_didemo(files: list[Path]) -> ParsedAnnotations:
+    """Reads DiDeMo files; the texts are per-video queries.
+
+    Raises:
+      UserError: a file is missing, is not JSON, has another layout, or its name does not tell one split.
+    """
+    collector = VideoCollector()
+    for path in files:
+        split = split_of_file(path)
+        collector.parsed.file_splits.append((path, split))
+        for video_id, descriptions in _read(path, collector).items():
+            num_segments = sum(len(description["times"]) for _, description in descriptions)
+            if collector.is_new(path, video_id, num_segments):
+                _add_video(collector, path, video_id, split, descriptions)
+    return collector.parsed
+
+
+def _read(path: Path, collector: VideoCollector) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Video id → (where, entry) of its descriptions."""
+    content = read_json(path, collector.problems, _LAYOUT)
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{path}: {_LAYOUT}; this file does not.")
+    videos: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for number, entry in enumerate(content, 1):
+        name = as_text(entry.get("video")) if isinstance(entry, dict) else ""
+        if not name or not isinstance(entry.get("times"), list):
+            raise UserError(f"{path}: {_LAYOUT}; the entry {number} does not.")
+        videos.setdefault(without_ending(name), []).append((f"{path.name}: entry {number}", entry))
+    return videos
+
+
+def _add_video(
+    collector: VideoCollector,
+    path: Path,
+    video_id: str,
+    split: str,
+    descriptions: list[tuple[str, dict[str, Any]]],
+) -> None:
+    num_chunks = as_number(descriptions[0][1].get("num_segments"))
+    maker = RecordMaker(
+        video_id,
+        None if num_chunks is None else num_chunks * CHUNK_S,
+        split,
+        f"{path.name}: {video_id}",
+        collector.problems,
+        text_name="description",
+    )
+    for where, entry in descriptions:
+        answers: collections.Counter[tuple[float, float]] = collections.Counter()
+        for chunks in entry["times"]:
+            first, last = (
+                map(as_number, chunks) if isinstance(chunks, list) and len(chunks) == 2 else (None, None)
+            )
+            if first is None or last is None or first > last:
+                kind = "not a segment" if first is None or last is None else "start >= end"
+                collector.problems.add(kind, where, f"chunks {shown(chunks)}")
+                continue
+            answers[first * CHUNK_S, (last + 1) * CHUNK_S] += 1
+        for segment, count in answers.items():
+            attributes = {"annotators": str(count)}
+            if "annotation_id" in entry:
+                attributes["qid"] = as_text(entry["annotation_id"])
+            maker.add(segment, entry.get("description"), attributes, where)
+    collector.keep(maker.finish())

@@ -1,0 +1,105 @@
+"""What the two formats for people's own data, CSV and JSON Lines, have in common: one row per segment.
+
+A row has "video", "start" and "end" (seconds) and either "text", a sentence, or "label", a class name; it may
+have "split" and "duration" (seconds). See docs/annotations.md.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.json_file import as_text
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.problems import shown
+from data_pipelines.annotations.segments import RecordMaker, as_number
+from data_pipelines.annotations.split_names import split_in_name, split_of_file, split_of_subset
+from unloc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One segment.
+
+    Attributes:
+      where: file and line.
+      values: "video", "start", "end", "text" or "label", "split", "duration", as in the file.
+      attributes: of the text, see VideoRecord.
+    """
+
+    where: str
+    values: dict[str, Any]
+    attributes: Any = None
+
+
+def parse_rows(
+    collector: VideoCollector, files: list[tuple[Path, list[Row]]], layout: str
+) -> ParsedAnnotations:
+    """Makes records of the rows of all files; they have class names if the rows have labels.
+
+    Raises:
+      UserError: some rows have labels and others texts; or neither rows nor file name tell the split.
+    """
+    with_labels = {"label" in row.values for _, rows in files for row in rows}
+    if len(with_labels) == 2:
+        raise UserError(
+            f"{files[0][0]}: some rows have a label, others a text. Labels are class names, which every video is "
+            f"searched for; texts belong to their video: give one kind only. {layout}."
+        )
+    for path, rows in files:
+        videos: dict[str, list[Row]] = {}
+        for row in rows:
+            videos.setdefault(without_ending(as_text(row.values.get("video"))), []).append(row)
+        if all(_is_blank(row.values.get("split")) for row in rows):
+            collector.parsed.file_splits.append((path, split_of_file(path)))
+        for video_id, of_video in videos.items():
+            if collector.is_new(path, video_id, len(of_video)):
+                _add_video(collector, path, video_id, of_video)
+    return collector.with_classes() if with_labels == {True} else collector.parsed
+
+
+def _add_video(collector: VideoCollector, path: Path, video_id: str, rows: list[Row]) -> None:
+    durations = _different(rows, "duration")
+    if len(durations) > 1:
+        detail = f"duration {', '.join(map(shown, durations[:5]))}; the first is used"
+        collector.problems.add("several durations of one video", rows[0].where, detail)
+    maker = RecordMaker(
+        video_id,
+        durations[0] if durations else None,
+        _split(collector, path, rows),
+        f"{path.name}: {video_id}",
+        collector.problems,
+        text_name="label" if "label" in rows[0].values else "text",
+        duration_expected=False,
+    )
+    for row in rows:
+        text = row.values.get("label", row.values.get("text"))
+        maker.add([row.values.get("start"), row.values.get("end")], text, row.attributes, row.where)
+    collector.keep(maker.finish())
+
+
+def _split(collector: VideoCollector, path: Path, rows: list[Row]) -> str:
+    told = _different(rows, "split")
+    if len(told) > 1:
+        detail = f"split {', '.join(map(shown, told[:5]))}; the first is used"
+        collector.problems.add("several splits of one video", rows[0].where, detail)
+    split = split_of_subset(told[0]) if told else split_in_name(path)
+    if split is None:
+        detail = f"split {shown(told[0]) if told else 'is empty'}; put into train"
+        collector.problems.add("unknown subset", rows[0].where, detail)
+    return split or "train"
+
+
+def _different(rows: list[Row], name: str) -> list[Any]:
+    """The different values of a field, without empty ones, in the order of the rows."""
+    found: dict[float | str, Any] = {}
+    for row in rows:
+        value = row.values.get(name)
+        if not _is_blank(value):
+            number = as_number(value)
+            found.setdefault(shown(value) if number is None else number, value)
+    return list(found.values())
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value == ""

@@ -1,0 +1,101 @@
+"""The layout of QVHighlights' files, which other datasets have taken over: one JSON object per query.
+
+{"qid": 2579, "query": "…", "vid": "<id>", "duration": 150, "relevant_windows": [[82, 150]],
+"relevant_clip_ids": [41, …], "saliency_scores": [[1, 1, 2], …]}, where clip i lasts from 2·i to 2·i + 2
+seconds, and only the relevant clips have scores, one per annotator. The split is taken from the file name.
+
+All queries of a video become one record: a query's text is repeated for each of its windows, with the attribute
+"qid". The queries of a file that tells no windows at all (the test split) become texts without segments.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.json_file import as_text, read_json_lines
+from data_pipelines.annotations.problems import shown
+from data_pipelines.annotations.saliency import as_scores, of_relevant_clips
+from data_pipelines.annotations.segments import RecordMaker
+from data_pipelines.annotations.split_names import split_of_file
+from unloc_jax.errors import UserError
+
+# (where, query)
+Query = tuple[str, dict[str, Any]]
+# (collector, where, maker, query) → adds the scores of a query to a record
+AddScores = Callable[[VideoCollector, str, RecordMaker, dict[str, Any]], None]
+
+
+def read_queries(path: Path, collector: VideoCollector, layout: str) -> list[Query]:
+    """The queries of a JSON Lines file; each has a "vid".
+
+    Raises:
+      UserError: not JSON Lines, or another layout.
+    """
+    queries = read_json_lines(path, collector.problems, layout)
+    for where, query in queries:
+        if not as_text(query.get("vid")):
+            raise UserError(f'{path.parent / where}: {layout}; there is no "vid" here.')
+        windows = query.get("relevant_windows")
+        if windows is not None and not isinstance(windows, list):
+            raise UserError(f'{path.parent / where}: {layout}; "relevant_windows" is {shown(windows)}.')
+    return queries
+
+
+def add_queries(
+    collector: VideoCollector,
+    path: Path,
+    queries: list[Query],
+    *,
+    duration_of: Callable[[VideoCollector, str, dict[str, Any]], Any],
+    add_scores: AddScores,
+) -> None:
+    """Adds the queries of a file, whose name tells the split, to a collector.
+
+    Raises:
+      UserError: the file name does not tell one split.
+    """
+    split = split_of_file(path)
+    collector.parsed.file_splits.append((path, split))
+    queries_only = not any(query.get("relevant_windows") for _, query in queries)
+    videos: dict[str, list[Query]] = {}
+    for where, query in queries:
+        videos.setdefault(as_text(query["vid"]), []).append((where, query))
+    for video_id, of_video in videos.items():
+        num_segments = sum(len(query.get("relevant_windows") or ()) for _, query in of_video)
+        if not collector.is_new(path, video_id, num_segments):
+            continue
+        where, first = of_video[0]
+        maker = RecordMaker(
+            video_id,
+            duration_of(collector, where, first),
+            split,
+            f"{path.name}: {video_id}",
+            collector.problems,
+            text_name="query",
+        )
+        for where, query in of_video:
+            attributes = {"qid": as_text(query["qid"])} if as_text(query.get("qid")) else {}
+            windows = query.get("relevant_windows")
+            if not windows:
+                maker.add_query(query.get("query"), attributes, where)
+            for window in windows or ():
+                maker.add(window, query.get("query"), attributes, where)
+            add_scores(collector, where, maker, query)
+        collector.keep(maker.finish(queries_only=queries_only))
+
+
+def add_relevant_scores(
+    collector: VideoCollector, where: str, maker: RecordMaker, query: dict[str, Any]
+) -> None:
+    """Adds "saliency_scores" of "relevant_clip_ids"; what does not fit together is reported and left out."""
+    told = query.get("saliency_scores")
+    if not told:
+        return
+    ids, scores = query.get("relevant_clip_ids"), as_scores(told)
+    every = None if scores is None else of_relevant_clips(ids, scores, maker.duration_s)
+    if every is None:
+        detail = f"clips {shown(ids)}, scores {shown(told)}, duration {maker.duration_s:g} s"
+        collector.problems.add("saliency scores do not fit", where, detail)
+    elif isinstance(query.get("query"), str):
+        maker.add_saliency(query["query"], every)

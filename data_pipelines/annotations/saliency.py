@@ -1,0 +1,70 @@
+"""Highlight scores as files hold them → float32 [num_clips, num_annotators] of 2-second clips."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.annotations.segments import LONGEST_S
+
+CLIP_S = 2.0
+
+
+def as_scores(scores: Any) -> np.ndarray | None:
+    """A list of rows, one number per annotator, or of numbers → float32 [n, annotators]; None for all else."""
+    if not isinstance(scores, list) or not scores:
+        return None
+    try:
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused below
+            array = np.array(scores, np.float32)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    if array.ndim == 1:
+        array = array[:, None]
+    return array if array.ndim == 2 and array.shape[1] and np.isfinite(array).all() else None
+
+
+def of_relevant_clips(clip_ids: Any, scores: np.ndarray, duration_s: float) -> np.ndarray | None:
+    """Scores [n, annotators] of the n relevant clips → those of all clips; the others' are 0.
+
+    As QVHighlights' official evaluation does it: floor(duration / 2) clips. None if ids and scores do not fit
+    together, or if an id lies outside the video.
+    """
+    if not isinstance(clip_ids, list) or len(clip_ids) != len(scores):
+        return None
+    if not all(isinstance(i, int) and 0 <= i < LONGEST_S / CLIP_S for i in clip_ids):
+        return None
+    num_clips = int(duration_s / CLIP_S) if duration_s else max(clip_ids) + 1
+    if max(clip_ids) >= num_clips:
+        return None
+    every = np.zeros((num_clips, scores.shape[1]), np.float32)
+    every[clip_ids] = scores
+    return every
+
+
+def of_pieces(scores: np.ndarray, bounds_s: np.ndarray | None, duration_s: float) -> np.ndarray:
+    """Scores [n, annotators] of n pieces of a video → those of its 2-second clips.
+
+    A clip gets the scores of the piece that covers most of it; 0 where none does.
+
+    Args:
+      scores: float32.
+      bounds_s: [n, 2], where the pieces are, in seconds; they may overlap. None: they are the 2-second clips if
+        their number says so, else they divide the video evenly.
+      duration_s: length of the video, 0.0 if it is not known: then the pieces are the clips.
+    """
+    if bounds_s is None:
+        if not duration_s or abs(len(scores) - duration_s / CLIP_S) < 1.5:
+            return scores
+        edges = np.linspace(0.0, duration_s, len(scores) + 1)
+        bounds_s = np.stack([edges[:-1], edges[1:]], axis=1)
+    num_clips = int(duration_s / CLIP_S) if duration_s else math.ceil(bounds_s.max() / CLIP_S)
+    covered_s = np.zeros(num_clips)
+    result = np.zeros((num_clips, scores.shape[1]), np.float32)
+    for (start_s, end_s), score in zip(bounds_s, scores):
+        clips = np.arange(max(int(start_s / CLIP_S), 0), min(math.ceil(end_s / CLIP_S), num_clips))
+        overlap_s = np.minimum(end_s, (clips + 1) * CLIP_S) - np.maximum(start_s, clips * CLIP_S)
+        better = overlap_s > covered_s[clips]
+        covered_s[clips[better]] = overlap_s[better]
+        result[clips[better]] = score
+    return result

@@ -1,0 +1,53 @@
+"""TACoS as 2D-TAN publishes it (MMN, VSLNet and others copied it).
+
+{"s27-d50.avi": {"timestamps": [[frame, frame], …], "sentences": ["…", …], "fps": 29.4, "num_frames": 8000}}:
+times are frame numbers. The files (train.json, val.json, test.json) do not say their split: it is taken from
+the file name. Several people described each video, often with the same words: the official evaluation counts
+every one of their sentences, so repeated ones are reported but kept.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.captions import add_captions, read_captions
+from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.segments import as_number
+from unloc_jax.errors import UserError
+
+_LAYOUT = (
+    'TACoS looks like {"s27-d50.avi": {"timestamps": [[172, 331], …], "sentences": ["…", …], "fps": 29.4, '
+    '"num_frames": 8213}, …}, with times as frame numbers'
+)
+
+
+def parse_tacos(files: list[Path]) -> ParsedAnnotations:
+    """Reads TACoS files; the texts are per-video queries.
+
+    Raises:
+      UserError: a file is missing, is not JSON, has another layout, or its name does not tell one split.
+    """
+    collector = VideoCollector()
+    for path in files:
+        videos = []
+        for video_id, video in read_captions(path, collector, _LAYOUT):
+            fps = as_number(video.get("fps"))
+            if fps is None or fps <= 0:
+                raise UserError(f'{path}: {_LAYOUT}; "fps" of the entry "{video_id}" is no frame rate.')
+            videos.append((without_ending(video_id), _in_seconds(video, fps)))
+        add_captions(collector, path, videos, keep_duplicates=True)
+    return collector.parsed
+
+
+def _in_seconds(video: dict[str, Any], fps: float) -> dict[str, Any]:
+    """The same video with "timestamps" and "duration" in seconds; what is no number stays to be reported."""
+
+    def seconds(frame: Any) -> Any:
+        number = as_number(frame)
+        return frame if number is None else number / fps
+
+    timestamps = [
+        [seconds(bound) for bound in segment] if isinstance(segment, list) else segment
+        for segment in video["timestamps"]
+    ]
+    return {**video, "timestamps": timestamps, "duration": seconds(video.get("num_frames"))}
