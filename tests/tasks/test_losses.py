@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import CLASSES, random_batch, tiny_config, tiny_facts, tiny_task
+from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_facts, tiny_task
 from unloc_jax.config import VOCABULARY_TASKS
 from unloc_jax.errors import UserError
 from unloc_jax.localization.decode import Localization
@@ -170,3 +170,48 @@ def test_tasks_with_queries_do_not_use_classes():
 def test_geometry_is_that_of_the_config():
     task = tiny_task(model={"pyramid": {"num_levels": 2, "stride": 4}})
     assert task.geometry == PyramidGeometry(8, 2, 4, ((0.0, 4.0), (4.0, np.inf)))
+
+
+TWO_LAYERS = {"num_layers": 2}  # the first one is never skipped
+
+
+@pytest.mark.parametrize(
+    ("model", "random"),
+    [
+        ({}, False),
+        ({"fusion": {"dropout": 0.3}}, True),
+        ({"fusion": {"attention_dropout": 0.3}}, True),
+        ({"fusion": {"stochastic_depth": 0.6} | TWO_LAYERS}, True),
+        ({"image": {"stochastic_depth": 0.6} | TWO_LAYERS}, True),
+    ],
+    ids=["nothing", "dropout", "attention_dropout", "stochastic_depth", "image_stochastic_depth"],
+)
+def test_what_is_dropped_in_training_is_drawn_by_the_step(model, random):
+    task = tiny_task(model=model)
+    params, batch = random_params(task), random_batch(task.config)
+    loss = jax.jit(lambda rng: task.loss(params, batch, rng)[0])
+    values = [float(loss(jax.random.key(key))) for key in (0, 0, *range(1, 6))]
+    assert values[0] == values[1]
+    assert (len(set(values)) > 1) == random
+
+
+def test_the_losses_settings_reach_the_loss():
+    settings = {
+        "relevance": "sigmoid", "relevance_weight": 2.0, "label_smoothing": 0.2, "boundaries": "0.5*l1+3*center",
+    }  # fmt: skip
+    task = tiny_task(loss=settings)
+    batch = random_batch(task.config)
+    found = random_localization(task, batch)
+    parts = jax.device_get(jax.jit(task.localization_loss)(found, batch)[1])
+    targets = task.targets(batch)
+    target = 0.8 * np.asarray(targets.relevance, np.float64) + 0.1
+    p = 1 / (1 + np.exp(-found.relevance.astype(np.float64)))
+    relevance = (-target * np.log(p) - (1 - target) * np.log(1 - p)).mean()
+    positive = np.asarray(targets.relevance) > 0
+    ours, theirs = found.offsets[positive], np.asarray(targets.offsets)[positive]
+    union = np.maximum(ours, theirs).sum(-1)
+    l1 = abs(ours - theirs).sum(-1) / union
+    center = ((np.diff(ours)[:, 0] - np.diff(theirs)[:, 0]) / 2 / union) ** 2
+    np.testing.assert_allclose(parts["relevance_loss"], relevance, rtol=1e-4)
+    np.testing.assert_allclose(parts["boundary_loss"], (0.5 * l1 + 3 * center).mean(), rtol=1e-4)
+    np.testing.assert_allclose(parts["loss"], 2 * relevance + (0.5 * l1 + 3 * center).mean(), rtol=1e-4)
