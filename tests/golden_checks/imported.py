@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -27,6 +27,7 @@ SMOOTHING_NOTE = (
     "label smoothing spreads over the number of classes, as the reference does (the product: over 2)"
 )
 SUBSAMPLE_NOTE = "subsample takes the last token for those past the end of a level, as the reference does"
+EMBEDDINGS_NOTE = "given embeddings of queries: the product refuses them, its model and losses are compared"
 GATHER_NOTE = "queries of other videos are masked with their own video's frame mask, as the reference does"
 
 
@@ -48,24 +49,28 @@ class Golden:
         self.reference_params = {
             key.removeprefix("params/"): array for key, array in arrays.items() if key.startswith("params/")
         }
+        self.notes: list[str] = []
         self.config = self._config(reference)
         self.naming = naming_of(self.config, self.reference_params)
         self.params, self.report = to_params(self.reference_params, self.config)
         self.task = self._task()
-        self.notes: list[str] = []
 
     def _config(self, reference: dict[str, Any]) -> Config:
         ours = to_config(reference, self.reference_params)
         ours["model"]["dtype"] = "float32"
-        tower = reference["model"]["video_tower_config"]
         name = next(iter(ours["model"]["modalities"]))
         self.num_videos, time = self.arrays[f"inputs/{name}"].shape[:2]
         # A model without a pyramid does not know its number of frames.
-        ours["data"].setdefault("num_frames", time)
-        assert ours["data"]["num_frames"] == time, tower
-        if ours["model"]["text"].get("encoder") == "embeddings":
-            ours["model"]["text"]["embeddings_file"] = "inputs of the golden"
-        return from_mapping(ours)
+        if ours["data"].setdefault("num_frames", time) != time:
+            raise ValueError(f"inputs of {time} frames for a config of {ours['data']['num_frames']}")
+        if ours["model"]["text"].get("encoder") != "embeddings":
+            return from_mapping(ours)
+        ours["model"]["text"]["embeddings_file"] = "inputs of the golden"
+        if ours["task"] != "moment_retrieval":
+            return from_mapping(ours)
+        self.note(EMBEDDINGS_NOTE)
+        allowed = from_mapping(ours | {"task": "temporal_action_localization"})
+        return dataclasses.replace(allowed, task="moment_retrieval")
 
     def _task(self) -> Task:
         classes = [str(i) for i in range(self.arrays["batch/label"].shape[-1])]
@@ -131,10 +136,10 @@ class Golden:
             text = dataclasses.replace(text, sentence=(text.tokens * weights).sum(-2))
         tokens = self._text_inputs[0]
         if not np.array_equal(mask, np.arange(tokens.shape[-1]) <= tokens.argmax(-1)[..., None]):
-            self._note("word pieces are masked as the golden says, not up to the end token")
+            self.note("word pieces are masked as the golden says, not up to the end token")
         return dataclasses.replace(text, mask=jnp.asarray(mask))
 
-    def _note(self, note: str) -> None:
+    def note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
 
@@ -179,7 +184,7 @@ class Golden:
         right = videos[:, None, None] * (videos[:, None] * captions).reshape(1, -1, 1) * points[:, None]
         weights = videos[:, None, None] * of_own.reshape(1, -1, of_own.shape[-1])
         if not np.array_equal(weights, right):
-            self._note(GATHER_NOTE)
+            self.note(GATHER_NOTE)
         return weights
 
     def loss(self, params: Params) -> tuple[jax.Array, Forward]:
@@ -201,6 +206,10 @@ class Golden:
         if self.is_moment_retrieval:
             right = (relevance >= 0) == (targets.relevance > 0)
             found["accuracy"] = ((right * weights).sum(), count)
+        else:
+            right = _best_text_is_right(relevance, targets.relevance)
+            name = "frame_accuracy" if self.is_segmentation else "precision@1"
+            found[name] = ((right * (weights if self.is_segmentation else weights[:, 0])).sum(), count)
         if self.is_segmentation:
             return {key: (float(a), float(b)) for key, (a, b) in found.items()}
         inside = targets.relevance * weights
@@ -234,18 +243,32 @@ class Golden:
                 smooth = lambda targets, amount: targets * (1.0 - amount) + amount / classes
                 for module in ("base", "action_segmentation"):
                     stack.enter_context(mock.patch(f"unloc_jax.tasks.{module}.smooth_labels", smooth))
-                self._note(SMOOTHING_NOTE)
+                self.note(SMOOTHING_NOTE)
             pyramid = self.config.model.pyramid
             if pyramid.type == "fpn" and pyramid.downsampling == "subsample":
-                stack.enter_context(mock.patch("unloc_jax.model.pyramid.subsample", self._subsample))
+                subsample = reference_subsample(self.config.data.num_frames)
+                stack.enter_context(mock.patch("unloc_jax.model.pyramid.subsample", subsample))
                 if pyramid.num_levels > 2:
-                    self._note(SUBSAMPLE_NOTE)
+                    self.note(SUBSAMPLE_NOTE)
             yield
 
-    def _subsample(self, x: jax.Array, stride: int) -> jax.Array:
-        time = self.config.data.num_frames
-        step = stride * time // x.shape[1]  # in frames
-        return x[:, np.arange(0, time, step)]  # jax takes the last token for what lies past the end
+
+def reference_subsample(num_frames: int) -> Callable[[jax.Array, int], jax.Array]:
+    """The reference's way from a level of a pyramid over so many frames to the next."""
+
+    def subsample(x: jax.Array, stride: int) -> jax.Array:
+        step = stride * num_frames // x.shape[1]  # in frames
+        return x[:, np.arange(0, num_frames, step)]  # jax takes the last token for what lies past the end
+
+    return subsample
+
+
+def _best_text_is_right(relevance: jax.Array, label: np.ndarray) -> jax.Array:
+    """bool [B, P] of logits and labels [B, N, P]: the best text is one of the point's, or rightly none is found."""
+    if label.shape[1] == 1:
+        return (relevance[:, 0] >= 0) == (label[:, 0] > 0)
+    right = jnp.take_along_axis(jnp.asarray(label), relevance.argmax(1)[:, None], axis=1)[:, 0] > 0
+    return jnp.where(relevance.max(1) > 0, right, label.sum(1) == 0)
 
 
 def _among_all(own: np.ndarray) -> np.ndarray:

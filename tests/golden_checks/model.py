@@ -11,6 +11,7 @@ from tests.golden_checks.numbers import (
     GRADIENTS,
     LOGITS,
     LOSS,
+    largest,
     logits_difference,
     projected_difference,
     relative,
@@ -30,10 +31,16 @@ def check(name: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Res
         (loss, forward), gradients = jax.jit(jax.value_and_grad(golden.loss, has_aux=True))(golden.params)
     metrics = golden.metrics(forward.all_pairs)
     logits = golden.in_their_layout(forward.all_pairs, arrays["out/logits"].shape)
-    outputs = max(logits_difference(logits, arrays["out/logits"]), *_token_differences(golden, forward))
-    losses = max(
-        relative(loss, float(arrays["out/loss"])),
-        *(relative(a, b) for key in metrics for a, b in zip(metrics[key], meta["metrics"][key])),
+    outputs = largest([logits_difference(logits, arrays["out/logits"]), *_token_differences(golden, forward)])
+    losses = largest(
+        [
+            relative(loss, float(arrays["out/loss"])),
+            *(
+                relative(a, b)
+                for key, theirs in meta["metrics"].items()
+                for a, b in zip(metrics[key], theirs)
+            ),
+        ]
     )
     apart = projected_difference(
         to_reference(gradients, golden.config, golden.naming),

@@ -5,6 +5,7 @@ Their loss is Σ cos(0.3·i) · output_i over the outputs in their order.
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from tests.golden_checks.imported import SUBSAMPLE_NOTE, reference_subsample
 from tests.golden_checks.numbers import (
     GRADIENTS,
     LOGITS,
@@ -21,11 +23,12 @@ from tests.golden_checks.numbers import (
     relative,
 )
 from tests.golden_checks.result import Result
-from unloc_jax.config import HeadConfig, ImageTowerConfig, ModelConfig, from_mapping
+from unloc_jax.config import HeadConfig, ImageTowerConfig, ModelConfig, TextTowerConfig, from_mapping
 from unloc_jax.localization.geometry import PyramidGeometry
-from unloc_jax.model.clip import ImageTower
+from unloc_jax.model.clip import ImageTower, TextTower
 from unloc_jax.model.fusion import PairEncoder
 from unloc_jax.model.heads import LocalizationHead
+from unloc_jax.model.transformer import Transformer
 from unloc_jax.pretrained.scenic_unloc import (
     Leaf,
     Params,
@@ -35,11 +38,15 @@ from unloc_jax.pretrained.scenic_unloc import (
     head_leaves,
     image_tower_leaves,
     read_back,
+    text_tower_leaves,
 )
+
+Arguments = dict[str, np.ndarray]  # "arg0", "arg1", … by position, "arg0/KEY" of a dictionary
 
 OUT_FEATURES_NOTE = (
     "with out_features the reference's tower returns feature 0 of every frame: the check does the same"
 )
+PADDING_NOTE = "padding, which nothing real sees, sees what it sees in the reference"
 NO_OPTION_NOTE = "composed in the check: the product scores videos by the fused text token instead"
 
 
@@ -51,7 +58,7 @@ class Ours(NamedTuple):
 
     table: list[Leaf]
     shapes: dict[tuple, tuple]
-    run: Callable[[Params, list[np.ndarray]], jax.Array]
+    run: Callable[[Params, Arguments], jax.Array]
     notes: tuple[str, ...] = ()
 
 
@@ -62,7 +69,7 @@ def check(name: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Res
         raise ValueError(f"there is no module like the reference's {kind}")
     reference = {k.removeprefix("params/"): v for k, v in arrays.items() if k.startswith("params/")}
     reference.pop("cls", None)  # the reference makes it and does not use it
-    arguments = [arrays[key] for key in sorted(k for k in arrays if k.startswith("inputs/arg"))]
+    arguments = {k.removeprefix("inputs/"): v for k, v in arrays.items() if k.startswith("inputs/")}
     theirs = arrays["out/logits"]
     ours = _MODULES[kind](fields, arguments, theirs)
     params = fill(ours.table, reference, ours.shapes)
@@ -99,9 +106,9 @@ def _geometry(pyramid: dict[str, Any] | None, points: int) -> PyramidGeometry:
     return PyramidGeometry(pyramid["num_features_level0"], levels, stride, ((0.0, np.inf),) * levels)
 
 
-def _localization_head(fields: dict[str, Any], arguments: list[np.ndarray], theirs: np.ndarray) -> Ours:
+def _localization_head(fields: dict[str, Any], arguments: Arguments, theirs: np.ndarray) -> Ours:
     """LocalizationHead on [B, P, D] with a closed vocabulary, or the query dependent one on [B, N, P, D]."""
-    tokens = arguments[0]
+    tokens = arguments["arg0"]
     num_classes = fields.get("num_classes", 1) if tokens.ndim == 3 else 1
     config = HeadConfig(
         num_conv_layers=fields["num_conv_layers"],
@@ -118,7 +125,7 @@ def _localization_head(fields: dict[str, Any], arguments: list[np.ndarray], thei
         of_offsets = x if config.offsets_per_text else x.mean(1, keepdims=True)
         return head.score(x), head.distances(of_offsets)
 
-    def run(params: Params, arguments: list[np.ndarray]) -> jax.Array:
+    def run(params: Params, arguments: Arguments) -> jax.Array:
         relevance, offsets = head.apply({"params": params}, pairs, method=both)
         if theirs.ndim == 4:  # moment retrieval
             return jnp.concatenate([relevance[..., None], offsets], axis=-1)
@@ -131,13 +138,16 @@ def _localization_head(fields: dict[str, Any], arguments: list[np.ndarray], thei
     return Ours(table, _shapes(head, pairs, method=both), run)
 
 
-def _linear_head(fields: dict[str, Any], arguments: list[np.ndarray], theirs: np.ndarray) -> Ours:
-    if fields.get("output_dim", 1) != 1:
-        raise ValueError("a linear head with several outputs per text: there is no such option")
-    tokens = arguments[0]
-    head = LocalizationHead(_geometry(None, tokens.shape[-2]), HeadConfig(type="linear"))
+def _linear_head(fields: dict[str, Any], arguments: Arguments, theirs: np.ndarray) -> Ours:
+    tokens = arguments["arg0"]
+    num_outputs = fields.get("output_dim", 1)
+    head = LocalizationHead(_geometry(None, tokens.shape[-2]), HeadConfig(type="linear"), num_outputs)
     pairs = tokens.reshape(-1, 1, *tokens.shape[-2:])
-    run = lambda params, _: head.apply({"params": params}, pairs, method="score").reshape(theirs.shape)
+
+    def run(params: Params, arguments: Arguments) -> jax.Array:
+        scores = head.apply({"params": params}, pairs, method="score")  # [M, outputs, P]
+        return jnp.moveaxis(scores, 1, -1).reshape(theirs.shape)
+
     table = list(head_leaves(HeadConfig(type="linear"), 1, "", ()))
     return Ours(table, _shapes(head, pairs, method="score"), run)
 
@@ -169,23 +179,57 @@ def _encoder_config(fields: dict[str, Any], kind: str, width: int) -> ModelConfi
     return from_mapping({"model": {"fusion": fusion, "pyramid": pyramid}}).model
 
 
-def _encoder(kind: str) -> Callable[[dict[str, Any], list[np.ndarray], np.ndarray], Ours]:
+def _encoder(kind: str) -> Callable[[dict[str, Any], Arguments, np.ndarray], Ours]:
     """The reference's encoders: [M, T + L, D], mask [M, …] or nothing → points, then the text tokens."""
 
-    def make(fields: dict[str, Any], arguments: list[np.ndarray], theirs: np.ndarray) -> Ours:
+    def make(fields: dict[str, Any], arguments: Arguments, theirs: np.ndarray) -> Ours:
         del theirs
-        tokens = arguments[0]
+        tokens = arguments["arg0"]
         config = _encoder_config(fields, kind, tokens.shape[-1])
         time = tokens.shape[1] if kind == "none" else fields["feature_pyramid_config"]["num_features_level0"]
+        geometry = config.geometry(time)
         mask = np.ones(tokens.shape[:2], bool)
-        if len(arguments) > 1 and arguments[1].ndim == 2:
-            mask = arguments[1][:, : tokens.shape[1]].astype(bool)
-        module = PairEncoder(config.fusion, config.pyramid, config.pyramid_layers, config.geometry(time))
+        all_masks = arguments.get("arg1", arguments.get("input_mask"))
+        if all_masks is not None:
+            mask = all_masks[:, : tokens.shape[1]].astype(bool)
+            levels = geometry.split_levels(geometry.point_mask(mask[:, :time]), axis=1)
+            expected = np.concatenate([x for level in levels for x in (level, mask[:, time:])], axis=1)
+            if not np.array_equal(all_masks.astype(bool), expected):
+                raise ValueError("levels above the first are not masked as their frames are")
+        module = PairEncoder(config.fusion, config.pyramid, config.pyramid_layers, geometry)
         given = (tokens[:, :time], mask[:, :time], tokens[:, time:], mask[:, time:])
-        run = lambda params, _: jnp.concatenate(module.apply({"params": params}, *given), axis=1)
-        return Ours(list(fusion_leaves(config, "", ())), _shapes(module, *given), run)
+        subsamples = kind == "fpn" and config.pyramid.downsampling == "subsample"
+
+        def run(params: Params, arguments: Arguments) -> jax.Array:
+            with mock.patch("unloc_jax.model.pyramid.subsample", reference_subsample(time)):
+                return jnp.concatenate(module.apply({"params": params}, *given), axis=1)
+
+        notes = (SUBSAMPLE_NOTE,) if subsamples else ()
+        return Ours(list(fusion_leaves(config, "", ())), _shapes(module, *given), run, notes)
 
     return make
+
+
+def _text_encoder(fields: dict[str, Any], arguments: Arguments, theirs: np.ndarray) -> Ours:
+    del theirs
+    tokens = arguments["arg0/input_word_ids"]
+    config = TextTowerConfig(
+        width=fields["hidden_size"],
+        num_layers=fields["num_layers"],
+        num_heads=fields["num_heads"],
+        max_tokens=tokens.shape[-1],
+        vocabulary_size=fields["vocab_size"],
+    )
+    tower, real = TextTower(config), tokens > 0
+    mask = real[:, :, None] & real[:, None] & np.tril(np.ones(tokens.shape[-1:] * 2, bool))
+    masked = lambda *settings, **named: lambda x, _: Transformer(*settings, **named)(x, mask)
+
+    def run(params: Params, arguments: Arguments) -> jax.Array:
+        with mock.patch("unloc_jax.model.clip.Transformer", masked):
+            return tower.apply({"params": params}, tokens).tokens
+
+    notes = () if real.all() else (PADDING_NOTE,)
+    return Ours(list(text_tower_leaves(config, "", ())), _shapes(tower, tokens), run, notes)
 
 
 class VideoTower(nn.Module):
@@ -219,7 +263,7 @@ class VideoTower(nn.Module):
         return x if endpoint == "pre_logits" else nn.Dense(fields["num_classes"], name="output")(x)
 
 
-def _video_tower(fields: dict[str, Any], arguments: list[np.ndarray], theirs: np.ndarray) -> Ours:
+def _video_tower(fields: dict[str, Any], arguments: Arguments, theirs: np.ndarray) -> Ours:
     del theirs
     settings = fields["image_encoder_config"]
     token = settings.get("classifier", "token") == "token"
@@ -235,6 +279,10 @@ def _video_tower(fields: dict[str, Any], arguments: list[np.ndarray], theirs: np
     table = list(image_tower_leaves(image, "", ("image",)))
     notes: tuple[str, ...] = ()
     if settings.get("out_features"):
+        if not token:
+            raise ValueError(
+                "out_features without a class token takes the first patch, which is nothing of ours"
+            )
         table += dense_leaves("VisionTransformer/proj", ("features",), bias=False)
         notes += (OUT_FEATURES_NOTE,)
     if fields.get("final_endpoint", "logits") != "temporal_tokens":
@@ -247,14 +295,15 @@ def _video_tower(fields: dict[str, Any], arguments: list[np.ndarray], theirs: np
         if fields.get("final_endpoint", "logits") == "logits":
             table += dense_leaves("output_projection", ("output",))
     module = VideoTower(image, fields, temporal)
-    run = lambda params, arguments: module.apply({"params": params}, arguments[0])
-    return Ours(table, _shapes(module, arguments[0]), run, notes)
+    run = lambda params, arguments: module.apply({"params": params}, arguments["arg0"])
+    return Ours(table, _shapes(module, arguments["arg0"]), run, notes)
 
 
-_MODULES: dict[str, Callable[[dict[str, Any], list[np.ndarray], np.ndarray], Ours]] = {
+_MODULES: dict[str, Callable[[dict[str, Any], Arguments, np.ndarray], Ours]] = {
     "LocalizationHead": _localization_head,
     "QueryDependentLocalizationHead": _localization_head,
     "LinearHead": _linear_head,
+    "ClipTextEncoder": _text_encoder,
     "TransformerEncoder": _encoder("none"),
     "FeaturePyramidEncoder": _encoder("fpn"),
     "SimplePyramidEncoder": _encoder("simple"),

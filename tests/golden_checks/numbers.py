@@ -1,6 +1,6 @@
 """What counts as the same number, for goldens of models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -28,6 +28,11 @@ def relative(ours: float, theirs: float) -> float:
     return distance if abs(theirs) < 1e-6 else distance / abs(float(theirs))
 
 
+def largest(differences: Iterable[float]) -> float:
+    """Their maximum; NaN if one is, which is within no tolerance (Python's `max` may lose it)."""
+    return float(np.max(list(differences)))
+
+
 def projection(array: np.ndarray) -> float:
     """A number that depends on every entry's value and place, as the goldens have it of gradients."""
     return float((array.ravel().astype(np.float64) * np.cos(0.7 * np.arange(array.size))).sum())
@@ -51,11 +56,9 @@ def projected_difference(
     unused = {name for name in theirs - ours.keys() if not arrays[f"{kind}norm/{name}"]}
     if theirs - unused != ours.keys():
         raise ValueError(f"other parameters: {sorted((theirs - unused) ^ ours.keys())[:5]}")
-    worst = 0.0
+    differences = [0.0]
     for name, array in ours.items():
-        worst = max(
-            worst,
-            abs(np.linalg.norm(array.astype(np.float64)) - arrays[f"{kind}norm/{name}"]) / scale,
-            abs(projection(array) - arrays[f"{kind}proj/{name}"]) / scale,
-        )
-    return float(worst)
+        norm = np.linalg.norm(array.astype(np.float64))
+        differences.append(abs(norm - arrays[f"{kind}norm/{name}"]) / scale)
+        differences.append(abs(projection(array) - arrays[f"{kind}proj/{name}"]) / scale)
+    return largest(differences)

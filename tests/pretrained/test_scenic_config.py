@@ -2,16 +2,19 @@
 
 import copy
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from unloc_jax.config import Config, from_mapping
+from unloc_jax.config import Config, StageConfig, from_mapping
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained.scenic_config import to_config
 from unloc_jax.pretrained.scenic_source import read_params
 
+ENCODER = "model.video_text_fusion_config.config.self_attention_encoder_config"
 OWN = Path(__file__).parents[1] / "goldens" / "scenic"
 
 
@@ -76,6 +79,105 @@ def test_training():
     assert stage.learning_rates == {"fusion": 0.1, "head": 0.1}
 
 
+def with_rates(prefixes: dict[str, float]) -> dict[str, float]:
+    """train.learning_rates for layer_prefix_to_base_lrs, in a model with frames and an fpn; the base is 0.5."""
+    config, params = load("mr_fpn_ws0_gather1_focal_iou")
+    config |= {"lr_configs": {"base_learning_rate": 0.5}, "layer_prefix_to_base_lrs": prefixes}
+    return to_config(config, params)["train"]["learning_rates"]
+
+
+def test_rates_of_parts_of_a_module():
+    """A name of the reference may be several of ours: of its VisionTransformer all but the two embeddings before."""
+    assert with_rates({"video_encoder/VisionTransformer": 0.1}) == {
+        "towers_rgb/position_embedding": 0.1,
+        "towers_rgb/norm_in": 0.1,
+        "towers_rgb/norm_out": 0.1,
+        "towers_rgb/transformer": 0.1,
+    }
+    assert with_rates({"text": 0.1}) == {"text_tower": 0.1, "text_projection": 0.1}
+    assert with_rates({"temporal_localization_head": 0.1}) == {}  # of another task
+
+
+def test_of_two_prefixes_the_shorter_one_counts_as_in_the_reference():
+    rates = {"video_text_fusion": 0.1, "video_text_fusion/video_text_encoder/output_ln_0": 0.2}
+    assert with_rates(rates) == {"fusion": 0.1}
+
+
+def test_rates_of_single_layers_of_a_stack_are_refused():
+    with pytest.raises(UserError, match=r"layer_prefix_to_base_lrs .* text_tower/transformer/layers"):
+        with_rates({"text_encoder/transformer/resblocks.1": 0.1})
+
+
+def stage(factors: str, **settings: Any) -> StageConfig:
+    config, params = load("mr_fpn_ws0_gather1_focal_iou")
+    schedule = {"base_learning_rate": 0.5, "learning_rate_schedule": "compound", "factors": factors}
+    return from_mapping(to_config(config | {"lr_configs": schedule | settings}, params)).train
+
+
+def test_schedules():
+    cosine = stage("constant * cosine_decay * linear_warmup", warmup_steps=2.5, steps_per_cycle=70)
+    assert (cosine.schedule, cosine.steps, cosine.warmup_steps) == ("cosine", 70, 2.5)
+    stairs = stage("constant*exponential_decay", decay_steps=6, decay_rate=0.2, staircase=True)
+    assert (stairs.schedule, stairs.decay_every, stairs.decay_rate, stairs.staircase) == (
+        "exponential", 6, 0.2, True,
+    )  # fmt: skip
+    assert stairs.steps == Config().train.steps  # the reference counts epochs
+    late = stage(
+        "constant * piecewise_constant", decay_events=[5, 80], decay_factors=[0.5, 0.1], steps_per_cycle=70
+    )
+    assert (late.decay_steps, late.decay_factors) == ((5,), (0.5,))
+    beyond = stage("constant * piecewise_constant", decay_events=[30_000], decay_factors=[0.1])
+    assert beyond.steps > 30_000
+
+
+@pytest.mark.parametrize(
+    ("factors", "settings", "message"),
+    [
+        ("constant * rsqrt_decay", {}, "factors"),
+        ("constant * linear_warmup", {"warmup_steps": 3, "warmup_alpha": 0.1}, "warmup_alpha = 0.1"),
+        ("constant * cosine_decay", {"steps_per_cycle": 10, "total_steps": 30}, "steps_per_cycle = 10"),
+        ("constant * cosine_decay", {"steps_per_cycle": 10, "t_mul": 2}, "t_mul = 2"),
+    ],
+)
+def test_schedules_that_cannot_be_expressed(factors, settings, message):
+    with pytest.raises(UserError, match=message):
+        stage(factors, **settings)
+
+
+def test_data_decide_about_offsets():
+    """The head's distances are in strides; a config that says what data are must say so."""
+    config, params = load("mr_fpn_ws0_gather1_focal_iou")
+    pyramid = {"normalize_displacements_by_downsample_stride": True}
+    data = {"num_frames": 16, "displacement_normalizer": "none", "feature_pyramid_config": pyramid}
+    changed = lambda **values: config | {"dataset_configs": config["dataset_configs"] | data | values}
+    ranges = [[0, 3], [3, 6], [6, math.inf]]
+    found = from_mapping(
+        to_config(
+            changed(
+                radius=2.0,
+                train_max_num_captions=3,
+                feature_pyramid_config=pyramid | {"regression_ranges": ranges},
+            ),
+            params,
+        )
+    )
+    assert (found.loss.radius, found.data.max_queries) == (2.0, 3)
+    assert found.model.pyramid.regression_ranges == ((0, 3), (3, 6), (6, math.inf))
+    assert from_mapping(to_config(changed(), params)).loss.radius is None
+    for wrong, name in [
+        ({"displacement_normalizer": "duration"}, "displacement_normalizer = 'duration'"),
+        ({"displacement_normalizer": None}, "displacement_normalizer"),
+        (
+            {"feature_pyramid_config": {"regression_ranges": ranges}},
+            "normalize_displacements_by_downsample_stride",
+        ),
+        ({"sampling_strategy": "random"}, "sampling_strategy = 'random'"),
+        ({"num_frames": 32}, "num_features_level0 = 16"),
+    ]:
+        with pytest.raises(UserError, match=name):
+            to_config(changed(**wrong), params)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -86,6 +188,13 @@ def test_training():
         ("model.video_text_fusion_config.config.self_attention_encoder_name", "mamba"),
         ("model.video_tower_config.encoder_name", "resnet"),
         ("model.video_text_fusion_config.config.something_new", 3),
+        (f"{ENCODER}.feature_pyramid_config.feature_pyramid_levels", [0, 1]),
+        (f"{ENCODER}.feature_pyramid_config.num_features_level0", 14),
+        ("model.video_tower_config.encoder_config.final_endpoint", "pre_logits"),
+        ("model.video_tower_config.encoder_config.image_encoder_config.out_features", 10),
+        ("output_per_class_displacements", False),
+        ("soft_nms_sigma", 0.0),
+        ("optimizer_configs", {"optimizer": "lamb"}),
     ],
 )
 def test_what_cannot_be_expressed_is_named(path, value):
@@ -98,7 +207,11 @@ def test_what_cannot_be_expressed_is_named(path, value):
     at[key] = value
     with pytest.raises(UserError) as error:
         from_mapping(to_config(config, params))
-    assert str(value) in str(error.value) and "\n" not in str(error.value)
+    name = "optimizer" if key == "optimizer_configs" else key
+    value = value["optimizer"] if isinstance(value, dict) else value
+    assert (
+        f"{name} = " in str(error.value) and str(value) in str(error.value) and "\n" not in str(error.value)
+    )
 
 
 def test_a_missing_parameter_is_named():

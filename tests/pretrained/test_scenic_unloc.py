@@ -9,6 +9,7 @@ import pytest
 
 from tests.check_goldens import main as check_goldens
 from tests.golden_checks.imported import Golden
+from tests.golden_checks.numbers import projected_difference
 from unloc_jax.config import from_mapping, to_json
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained.scenic_config import to_config
@@ -19,6 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 OWN = REPOSITORY / "tests" / "goldens" / "scenic"
 SHARED = REPOSITORY.parent / "shared" / "goldens"
 NAMES = sorted(path.stem for path in OWN.glob("*.npz"))
+LEARNED = "tal_emb_transformer_passvideo_learnedpos"
 MODELS = [name for name in NAMES if not name.startswith(("head", "module", "trainstep"))]
 
 
@@ -46,6 +48,12 @@ def test_a_wrong_number_is_seen(tmp_path, capsys):
     assert "FAIL" in capsys.readouterr().out
 
 
+def test_not_a_number_is_within_no_tolerance():
+    arrays = {"gradnorm/a": np.float64(1.0), "gradproj/a": np.float64(1.0)}
+    found = projected_difference({"a": np.array([np.nan])}, arrays, "grad", 1.0)
+    assert not found <= 1.0
+
+
 def golden(name: str) -> Golden:
     return Golden(dict(np.load(OWN / f"{name}.npz")), json.loads((OWN / f"{name}.json").read_text()))
 
@@ -56,12 +64,8 @@ def test_there_and_back(name):
     back = to_reference(it.params, it.config, it.naming)
     assert back.keys() == it.reference_params.keys()
     for key, array in back.items():
-        np.testing.assert_array_equal(array.reshape(it.reference_params[key].shape), array_of(it, key))
+        np.testing.assert_array_equal(array.reshape(it.reference_params[key].shape), it.reference_params[key])
     assert it.report == []
-
-
-def array_of(it: Golden, key: str) -> np.ndarray:
-    return it.reference_params[key]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,37 @@ def test_a_longer_text_keeps_the_known_positions(reference):
     found = to_params(params, from_mapping(ours))[0]["text_tower"]["position_embedding"]
     np.testing.assert_array_equal(found[:6], params["text_encoder/positional_embedding"])
     np.testing.assert_array_equal(found[6:], 0)
+
+
+def test_learned_positions_are_adapted_over_the_frames_alone():
+    params, config = (
+        read(OWN / f"{LEARNED}{end}") for read, end in ((read_params, ".npz"), (read_config, ".json"))
+    )
+    name = "video_text_fusion/video_text_encoder/posembed_input/pos_embedding"  # 16 frames and one text token
+    ours = to_config(config, params)
+    ours["data"]["num_frames"] = 31
+    found = to_params(params, from_mapping(ours))[0]["fusion"]["encoder"]["position_embedding"]
+    assert found.shape == (32, 24)
+    np.testing.assert_allclose(found[:31:2], params[name][0, :16], rtol=1e-6)
+    np.testing.assert_array_equal(found[31], params[name][0, 16])
+
+
+def test_heads_with_a_dataset_in_their_name(reference):
+    params, config = reference
+    renamed = {
+        name.replace("moment_retrieval_head", "charades_moment_retrieval_head"): x
+        for name, x in params.items()
+    }
+    plain, _ = imported(reference)
+    jax.tree.map(np.testing.assert_array_equal, plain, imported((renamed, config))[0])
+
+
+def test_a_class_row_that_does_not_belong_is_an_error(reference):
+    params, config = reference
+    ours = to_config(config, params)
+    ours["model"]["image"]["pooling"] = "mean"
+    with pytest.raises(UserError, match="unexpected: video_encoder/class_embedding"):
+        to_params(params, from_mapping(ours))
 
 
 def test_what_does_not_fit_is_listed(reference):

@@ -341,8 +341,10 @@ def _adapted(
         return adapt_text_positions(array, np.zeros(target, array.dtype))
     if leaf.path[0] == "fusion":
         return _adapted_sequence(array, target, config, reference)
-    has_class = config.model.image.pooling == "token"
-    return adapt_image_positions(array, target[0], has_class, has_class)
+    source_has_class = any(name.endswith("_encoder/class_embedding") for name in reference)
+    if source_has_class != (config.model.image.pooling == "token"):
+        return array  # another model: the class embedding, missing or unexpected, is what to report
+    return adapt_image_positions(array, target[0], source_has_class, source_has_class)
 
 
 def _adapted_sequence(
