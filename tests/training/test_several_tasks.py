@@ -1,19 +1,27 @@
 """Runs with several tasks, and runs that start from another one's checkpoint."""
 
+import contextlib
+import dataclasses
+import io
+import itertools
 import json
 import re
 import shutil
+from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from tests.tiny_runs import metric_lines
+from unloc_jax.cli import main
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, stored_shapes
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_tasks(config_file, captions_dataset, activities_dataset):
     """Words of a training with two tasks."""
     return (
@@ -24,44 +32,102 @@ def two_tasks(config_file, captions_dataset, activities_dataset):
         "--config.tasks.segmentation.task=action_segmentation",
         "--config.pretrain.steps=2",
         "--config.train.steps=4",
+        "--config.checkpoint.every_steps=3",
     )
 
 
-def losses(workdir) -> list[dict]:
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run with two tasks: how they were mixed, its command, its workdir and what it said."""
+
+    mixing: str
+    words: tuple[str, ...]
+    workdir: Path
+    said: str
+
+
+@pytest.fixture(scope="module", params=["alternate", "all"])
+def run(request, two_tasks, tmp_path_factory) -> Run:
+    words, workdir = (*two_tasks, f"--config.task_mixing={request.param}"), tmp_path_factory.mktemp("run")
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert main([*words, f"--workdir={workdir}"]) == 0
+    return Run(request.param, words, workdir, said.getvalue())
+
+
+def losses(workdir: Path) -> list[dict]:
     numbers = lambda line: {key: value for key, value in line.items() if key.endswith("loss")}
     return [numbers(line) for line in metric_lines(workdir) if numbers(line)]
 
 
-def test_one_checkpoint_serves_all_tasks(two_tasks, unloc, tiny_videos, tmp_path):
-    told = unloc(*two_tasks, f"--workdir={tmp_path}").ok().err
-    assert "retrieval: 6 training videos" in told and "segmentation: 6 training videos" in told
-    assert [sorted(key.split("/")[1] for key in step)[0] for step in losses(tmp_path)] == [
-        "retrieval", "segmentation", "retrieval", "segmentation", "retrieval", "segmentation",
-    ]  # fmt: skip
-    evaluated = unloc("evaluate", f"--checkpoint={tmp_path}").ok().out
+def test_what_each_step_sees(run):
+    assert "retrieval: 6 training videos" in run.said and "segmentation: 6 training videos" in run.said
+    seen = [sorted({key.split("/")[1] for key in step}) for step in losses(run.workdir)]
+    if run.mixing == "all":
+        assert seen == [["retrieval", "segmentation"]] * 6
+        assert "train step of retrieval, segmentation compiled" in run.said
+    else:
+        assert seen == [["retrieval"], ["segmentation"]] * 3
+        for stage, name in itertools.product(("pretrain", "train"), ("retrieval", "segmentation")):
+            assert f"{stage} step of {name} compiled" in run.said
+    speeds = [
+        line["videos_per_s"] / line["steps_per_s"]
+        for line in metric_lines(run.workdir)
+        if "steps_per_s" in line
+    ]
+    assert speeds == pytest.approx([8 if run.mixing == "all" else 4] * 6)
+    scores = {key for line in metric_lines(run.workdir) for key in line if key.startswith("validation")}
+    assert {key.split("/")[1] for key in scores} == {"retrieval", "segmentation"}
+
+
+def test_one_checkpoint_serves_all_tasks(run, unloc, tiny_videos):
+    evaluated = unloc("evaluate", f"--checkpoint={run.workdir}").ok().out
     assert "== retrieval ==" in evaluated and "== segmentation ==" in evaluated
+    metrics = {}
     for name, key in (("retrieval", "recall"), ("segmentation", "metrics")):
-        metrics = json.loads((tmp_path / "evaluation" / "test" / name / "metrics.json").read_text())
-        assert metrics["task"] == name and key in metrics
-    video = next((tiny_videos / "videos").glob("test_*.mp4"))
-    segments = (
-        unloc("predict", f"--checkpoint={tmp_path}", "--task=segmentation", f"--video={video}").ok().out
+        file = run.workdir / "evaluation" / "test" / name / "metrics.json"
+        metrics[name] = json.loads(file.read_text())
+        assert metrics[name]["task"] == name and key in metrics[name]
+        file.unlink()
+    alone = unloc("evaluate", f"--checkpoint={run.workdir}", "--task=segmentation").ok().out
+    assert (
+        "== retrieval ==" not in alone
+        and not (run.workdir / "evaluation/test/retrieval/metrics.json").exists()
     )
-    assert "moves left" in segments  # the vocabulary
-    error = unloc("predict", f"--checkpoint={tmp_path}", "--task=x", f"--video={video}", "--text=a").error()
+    again = json.loads((run.workdir / "evaluation/test/segmentation/metrics.json").read_text())
+    assert again["metrics"] == pytest.approx(metrics["segmentation"]["metrics"])
+
+    predict = (
+        "predict",
+        f"--checkpoint={run.workdir}",
+        f"--video={next((tiny_videos / 'videos').glob('test_*.mp4'))}",
+    )
+    assert "moves left" in unloc(*predict, "--task=segmentation").ok().out  # the vocabulary
+    # Without --task it is the first one, which has no vocabulary.
+    for of_retrieval in ((), ("--task=retrieval",)):
+        assert "--text is needed" in unloc(*predict, *of_retrieval).error()
+        assert "a circle" in unloc(*predict, *of_retrieval, "--text=a circle").ok().out
+    error = unloc(*predict, "--task=x", "--text=a").error()
     assert "--task=x: the tasks of" in error and "retrieval, segmentation" in error
 
 
-def test_all_tasks_in_every_step_and_after_a_stop(two_tasks, unloc, tmp_path):
-    words = (*two_tasks, "--config.task_mixing=all", "--config.checkpoint.every_steps=4")
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    unloc(*words, f"--workdir={whole}").ok()
-    assert all(len([key for key in step if key.endswith("/loss")]) == 2 for step in losses(whole))
-    # As if killed after step 4: the later checkpoint and the later lines are gone.
-    shutil.copytree(whole, stopped)
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, unloc, tmp_path):
+    """As if killed after step 4: step 3's checkpoint is the last one, later lines come again."""
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run.workdir, stopped)
     shutil.rmtree(stopped / "checkpoints" / "6")
-    assert "continuing from step 4 of 6" in unloc(*words, f"--workdir={stopped}").ok().err
-    assert losses(stopped)[-2:] == losses(whole)[-2:]
+    assert "continuing from step 3 of 6" in unloc(*run.words, f"--workdir={stopped}").ok().err
+    assert losses(stopped) == losses(run.workdir)
+    whole, found = (
+        stored_state(workdir / "checkpoints" / "6" / "state") for workdir in (run.workdir, stopped)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, whole)
+
+
+def stored_state(folder: Path):
+    """Everything in a checkpoint's state: parameters, optimizer state, step."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(folder)
 
 
 def test_tasks_that_cannot_share_a_model_are_refused(two_tasks, unloc, tmp_path):
