@@ -12,7 +12,6 @@ from unloc_jax.metrics.detection import (
     GroundTruth,
     Predictions,
     detection_map,
-    interpolated_average_precision,
 )
 from unloc_jax.metrics.tiou import segment_iou
 
@@ -45,22 +44,6 @@ def ap_one_by_one(truth, found, threshold, class_index):
             taken.add(best)
     precision = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
     return 100 * sum(max(precision[n:]) / len(positives) for n, hit in enumerate(hits) if hit)
-
-
-@pytest.mark.parametrize(
-    ("hits", "positives", "ap"),
-    [
-        ([True, True], 2, 1.0),
-        ([True, True], 4, 0.5),
-        ([False, True], 1, 1 / 2),
-        # Precision 1, 1/2, 2/3, 2/4, 3/5: interpolated 1, 2/3, 2/3, 3/5, 3/5.
-        ([True, False, True, False, True], 3, (1 + 2 / 3 + 3 / 5) / 3),
-        ([False, False], 2, 0.0),
-        ([], 2, 0.0),
-    ],
-)
-def test_interpolated_average_precision(hits, positives, ap):
-    assert interpolated_average_precision(np.array(hits, bool), positives) == pytest.approx(ap, rel=1e-15)
 
 
 def test_by_hand():
