@@ -140,7 +140,8 @@ def test_build_counts_bad_annotations(tmp_path, unloc):
     ran = _build(unloc, tmp_path, tmp_path / "train.json").ok()
     assert re.search(r"^train +1 +2 ", ran.out, re.M)  # the good segment and the one that was clipped
     for line in (
-        "2  start >= end",
+        "1  start >= end",
+        "1  zero length",
         "2  segment past the end",
         "1  empty sentence",
         "1  not a number",
