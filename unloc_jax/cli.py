@@ -79,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--jpeg-quality", type=_count, default=95, help="(default 95)")
     build.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
 
+    check = command("check", _check, "what annotation files hold and what is wrong with them", data)
+    check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
+    check.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
+    check.add_argument("--videos", type=Path, metavar="DIR", help="open the video files as well")
+    check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
     import_ = command("import", _import, "a checkpoint of another program → one of ours")
     import_.add_argument(
         "--from", dest="format", required=True, choices=("scenic-unloc",), help="who wrote it"
@@ -187,6 +193,15 @@ def _build(arguments: argparse.Namespace) -> None:
         jpeg_quality=arguments.jpeg_quality,
         workers=arguments.workers,
     )
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    import json
+
+    from data_pipelines.check import check, to_text
+
+    result = check(arguments.dataset, arguments.annotations, arguments.videos)
+    print(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))
 
 
 def _import(arguments: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ def add_captions(
     collector.parsed.file_splits.append((path, split))
     for video_id, video in videos:
         timestamps, sentences = video["timestamps"], video["sentences"]
-        if not collector.is_new(path, video_id, len(timestamps)):
+        if not collector.is_new(path, video_id, split, len(timestamps)):
             continue
         where = f"{path.name}: {video_id}"
         if len(timestamps) != len(sentences):

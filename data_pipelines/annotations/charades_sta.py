@@ -70,7 +70,7 @@ def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -
     if not videos:
         raise UserError(f"{path}: {_LAYOUT}; no line of this file does.")
     for video_id, lines in videos.items():
-        if not collector.is_new(path, video_id, len(lines)):
+        if not collector.is_new(path, video_id, split, len(lines)):
             continue
         maker = RecordMaker(
             video_id,

@@ -46,13 +46,12 @@ class VideoCollector:
     def problems(self) -> Problems:
         return self.parsed.problems
 
-    def is_new(self, path: Path, video_id: str, num_segments: int) -> bool:
+    def is_new(self, path: Path, video_id: str, split: str, num_segments: int) -> bool:
         """Counts a video and its segments; False, reported, if it cannot be used.
 
         That is when an earlier one has the same id, or when no file can have such a name.
         """
-        self.parsed.num_videos += 1
-        self.parsed.num_segments += num_segments
+        self.parsed.count(split, num_segments)
         where = f"{path.name}: {shown(video_id)}"
         if not _can_be_a_name(video_id):
             self.problems.add("unusable video id", where, "the name of a video file was expected")

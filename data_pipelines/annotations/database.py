@@ -14,6 +14,9 @@ from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker
 from unloc_jax.errors import UserError
 
+# A video of a test split may lack annotations; where no video has any of these, it is another layout.
+_KEYS = {"annotations", "annotation", "subset"}
+
 
 def read_database(
     path: Path, collector: VideoCollector, layout: str
@@ -32,7 +35,10 @@ def videos_of(
 ) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
     """As `read_database`, of what has been read already."""
     database = content.get("database", content) if isinstance(content, dict) else content
-    for video_id, video in entries(path, database, layout):
+    videos = list(entries(path, database, layout))
+    if videos and not any(isinstance(video, dict) and _KEYS & video.keys() for _, video in videos):
+        raise UserError(f'{path}: {layout}; the entry "{videos[0][0]}" does not, nor does any other.')
+    for video_id, video in videos:
         annotations = _annotations(video) if isinstance(video, dict) else None
         if annotations is None:
             raise UserError(f'{path}: {layout}; the entry "{video_id}" does not.')
@@ -74,10 +80,10 @@ def add_database(
       add: (maker, annotation, video): adds one annotation to a record.
     """
     for video_id, video, annotations in videos:
-        if not collector.is_new(path, video_id, len(annotations)):
+        split = split_of(video_id, video)
+        if not collector.is_new(path, video_id, split or "train", len(annotations)):
             continue
         where = f"{path.name}: {video_id}"
-        split = split_of(video_id, video)
         if split is None and annotations:
             subset = shown(video.get("subset"))
             collector.problems.add("unknown subset", where, f"subset {subset}; put into train")

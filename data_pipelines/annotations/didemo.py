@@ -42,7 +42,7 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
         collector.parsed.file_splits.append((path, split))
         for video_id, descriptions in _read(path, collector).items():
             num_segments = sum(len(description["times"]) for _, description in descriptions)
-            if collector.is_new(path, video_id, num_segments):
+            if collector.is_new(path, video_id, split, num_segments):
                 _add_video(collector, path, video_id, split, descriptions)
     return collector.parsed
 

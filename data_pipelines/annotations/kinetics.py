@@ -46,17 +46,16 @@ def source_of_clip(video_id: str) -> str | None:
 
 
 def _add_row(collector: VideoCollector, path: Path, where: str, row: dict[str, str]) -> None:
+    split = split_of_subset(row.get("split")) or split_in_name(path)
     start_s, end_s = (as_number(row[name]) for name in ("time_start", "time_end"))
     times = f"[{shown(row['time_start'])}, {shown(row['time_end'])}]"
     if start_s is None or end_s is None or not 0 <= start_s <= LONGEST_S or not 0 <= end_s <= LONGEST_S:
-        collector.parsed.num_videos += 1
-        collector.parsed.num_segments += 1
+        collector.parsed.count(split or "train", 1)
         collector.problems.add("not a number", where, f"segment {times}")
         return
     video_id = f"{row['youtube_id']}_{int(start_s):06d}_{int(end_s):06d}"
-    if not collector.is_new(path, video_id, 1):
+    if not collector.is_new(path, video_id, split or "train", 1):
         return
-    split = split_of_subset(row.get("split")) or split_in_name(path)
     if split is None:
         collector.problems.add("unknown subset", where, f"split {shown(row.get('split'))}; put into train")
     length_s = end_s - start_s

@@ -7,6 +7,7 @@ from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.json_file import as_text, read_json_lines
 from data_pipelines.annotations.own_rows import Row, parse_rows
 from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from unloc_jax.errors import UserError
 
 _LAYOUT = (
@@ -38,7 +39,8 @@ def _read(path: Path, collector: VideoCollector) -> list[Row]:
         ):
             raise UserError(f"{path.parent / where}: {_LAYOUT}; this line does not.")
         if not segments:
-            collector.parsed.num_videos += 1
+            split = split_of_subset(line.get("split")) or split_in_name(path) or "train"
+            collector.parsed.count(split, 0)
             collector.problems.add("video without usable segments", where)
         of_video = {name: line.get(name) for name in ("video", "split", "duration")}
         rows += [Row(where, {**segment, **of_video}, segment.get("attributes")) for segment in segments]

@@ -53,12 +53,13 @@ def parse_rows(
         if all(_is_blank(row.values.get("split")) for row in rows):
             collector.parsed.file_splits.append((path, split_of_file(path)))
         for video_id, of_video in videos.items():
-            if collector.is_new(path, video_id, len(of_video)):
-                _add_video(collector, path, video_id, of_video)
+            split = _split(collector, path, of_video)
+            if collector.is_new(path, video_id, split, len(of_video)):
+                _add_video(collector, path, video_id, split, of_video)
     return collector.with_classes() if with_labels == {True} else collector.parsed
 
 
-def _add_video(collector: VideoCollector, path: Path, video_id: str, rows: list[Row]) -> None:
+def _add_video(collector: VideoCollector, path: Path, video_id: str, split: str, rows: list[Row]) -> None:
     durations = _different(rows, "duration")
     if len(durations) > 1:
         detail = f"duration {', '.join(map(shown, durations[:5]))}; the first is used"
@@ -66,7 +67,7 @@ def _add_video(collector: VideoCollector, path: Path, video_id: str, rows: list[
     maker = RecordMaker(
         video_id,
         durations[0] if durations else None,
-        _split(collector, path, rows),
+        split,
         f"{path.name}: {video_id}",
         collector.problems,
         text_name="label" if "label" in rows[0].values else "text",

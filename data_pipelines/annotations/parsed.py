@@ -17,6 +17,7 @@ class ParsedAnnotations:
       classes: the class names in alphabetical order; None if texts are per-video queries.
       num_videos: videos in the files, unusable ones included.
       num_segments: segments in the files, unusable ones included.
+      num_in_split: split → [videos, segments] in the files, likewise.
       file_splits: (file, split) where the file name tells the split.
     """
 
@@ -25,4 +26,13 @@ class ParsedAnnotations:
     classes: list[str] | None
     num_videos: int = 0
     num_segments: int = 0
+    num_in_split: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     file_splits: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
+
+    def count(self, split: str, num_segments: int) -> None:
+        """Counts one more video of the files with its segments."""
+        self.num_videos += 1
+        self.num_segments += num_segments
+        in_split = self.num_in_split.setdefault(split, [0, 0])
+        in_split[0] += 1
+        in_split[1] += num_segments

@@ -63,7 +63,7 @@ def add_queries(
         videos.setdefault(as_text(query["vid"]), []).append((where, query))
     for video_id, of_video in videos.items():
         num_segments = sum(len(query.get("relevant_windows") or ()) for _, query in of_video)
-        if not collector.is_new(path, video_id, num_segments):
+        if not collector.is_new(path, video_id, split, num_segments):
             continue
         where, first = of_video[0]
         maker = RecordMaker(

@@ -87,10 +87,10 @@ def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
             raise UserError(f"{path}: {_LAYOUT}; no line of this file does.")
     for video_id, lines in videos.items():
         path = lines[0][0]
-        if not collector.is_new(path, video_id, len(lines)):
+        split = _split(video_id) or split_in_name(path)
+        if not collector.is_new(path, video_id, split or "train", len(lines)):
             continue
         where = f"{path.name}: {video_id}"
-        split = _split(video_id) or split_in_name(path)
         if split is None:
             collector.problems.add("unknown subset", where, "put into train")
         maker = RecordMaker(

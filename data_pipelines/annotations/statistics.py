@@ -1,0 +1,122 @@
+"""Numbers about annotations: how much there is, how long it is, and which pyramid fits it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.split_names import SPLITS
+from unloc_jax.localization.geometry import default_regression_ranges, ranges_from_lengths
+from unloc_jax.records import VideoRecord
+
+# The default of config.data.num_frames, for which a pyramid is suggested.
+NUM_FRAMES = 128
+NUM_BINS = 10
+_MOST_LEVELS = 8
+# This share of the segments must not be too long for the last level but one of the default ranges.
+_COVERED = 0.95
+
+
+def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
+    """What is in the annotations, ready for JSON.
+
+    Returns:
+      "videos", "segments": in the files, unusable ones included; "texts": different ones; "classes": 0 if the
+      texts are queries; "usable": {"videos", "segments"}; "splits": {name: {"videos", "segments", "texts"}},
+      counted likewise;
+      "texts_with_saliency"; "unknown_durations": videos whose length is not known; "lengths": of "videos_s",
+      "segments_s" and "segments_per_video", {"min", "median", "mean", "max"} or None; "relative_lengths": how many
+      segments take 0 to 10 %, 10 to 20 %, … of their video (ends included in the lower bin); "suggested": see
+      `suggest_pyramid`, None without segments of known relative length.
+    """
+    records = parsed.records
+    segments_s = [np.diff(record.segments_s.astype(np.float64), axis=1)[:, 0] for record in records]
+    relative = [
+        np.minimum(lengths_s / record.duration_s, 1.0)
+        for record, lengths_s in zip(records, segments_s)
+        if record.duration_s
+    ]
+    of_all = _joined(relative)
+    return {
+        "videos": parsed.num_videos,
+        "segments": parsed.num_segments,
+        "texts": _num_texts(records),
+        "classes": len(parsed.classes or ()),
+        "usable": {"videos": len(records), "segments": sum(map(len, segments_s))},
+        "splits": {
+            split: {
+                "videos": parsed.num_in_split[split][0],
+                "segments": parsed.num_in_split[split][1],
+                "texts": _num_texts([record for record in records if record.split == split]),
+            }
+            for split in SPLITS
+            if split in parsed.num_in_split
+        },
+        "texts_with_saliency": sum(len(record.saliency) for record in records),
+        "unknown_durations": sum(not record.duration_s for record in records),
+        "lengths": {
+            "videos_s": _summary(np.array([record.duration_s for record in records if record.duration_s])),
+            "segments_s": _summary(_joined(segments_s)),
+            "segments_per_video": _summary(np.array([len(lengths_s) for lengths_s in segments_s])),
+        },
+        # Bin n holds what is above n/10 and at most (n+1)/10: a segment of the whole video is in the last one.
+        "relative_lengths": np.bincount(
+            np.clip(np.ceil(of_all * NUM_BINS - 1e-6).astype(int) - 1, 0, NUM_BINS - 1), minlength=NUM_BINS
+        ).tolist(),
+        "suggested": suggest_pyramid(of_all, NUM_FRAMES) if len(of_all) else None,
+    }
+
+
+def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, Any]:
+    """A pyramid for segments of these lengths.
+
+    The number of levels is the lowest with which, under the reference's ranges (0 to 4 grid units on the first level,
+    doubling from level to level), nearly all segments lie below twice the last finite bound. The ranges are
+    those with which the levels share the segments evenly.
+
+    Args:
+      relative_lengths: float [n], n ≥ 1: length of each segment divided by that of its video.
+      num_frames: T, frames sampled from a video.
+
+    Returns:
+      {"num_frames", "num_levels", "regression_ranges": [[low, high], …]} in grid units; the last high is None: open.
+    """
+    lengths = relative_lengths * (num_frames - 1)
+    longest = 0.75 * np.quantile(lengths, _COVERED)  # three quarters of a length, as in ranges_from_lengths
+    num_levels = next(
+        (
+            levels
+            for levels in range(1, _MOST_LEVELS)
+            if longest <= 2 * (default_regression_ranges(levels)[-1][0] or 2.0)
+        ),
+        _MOST_LEVELS,
+    )
+    ranges = ranges_from_lengths(lengths, num_levels)
+    return {
+        "num_frames": num_frames,
+        "num_levels": num_levels,
+        "regression_ranges": [
+            [round(low, 3), None if math.isinf(high) else round(high, 3)] for low, high in ranges
+        ],
+    }
+
+
+def _num_texts(records: list[VideoRecord]) -> int:
+    return len({text for record in records for text in record.texts})
+
+
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *arrays])
+
+
+def _summary(values: np.ndarray) -> dict[str, float] | None:
+    if not len(values):
+        return None
+    numbers = {
+        "min": values.min(),
+        "median": np.median(values),
+        "mean": values.mean(),
+        "max": values.max(),
+    }
+    return {name: round(float(number), 3) for name, number in numbers.items()}

@@ -1,0 +1,218 @@
+"""`unloc data check`: what annotation files hold, and everything that is wrong with them and with their videos."""
+
+import dataclasses
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_pipelines.annotations import parse
+from data_pipelines.annotations.kinetics import source_of_clip
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.statistics import NUM_BINS, statistics
+from data_pipelines.builders.fit import fit_to_video
+from data_pipelines.builders.video_files import find_video
+from data_pipelines.worker_process import start_worker
+from unloc_jax.errors import UserError
+from unloc_jax.video import VideoError, probe
+
+_BATCH = 64  # files handed to the processes at once: so many are tried again singly if a process dies
+_BAR = 40  # characters of the longest bar of the histogram
+
+
+def check(
+    dataset: str, annotations: list[Path], videos: Path | None = None, workers: int | None = None
+) -> dict[str, Any]:
+    """Reads annotation files and, if a folder is given, the headers of their videos.
+
+    Args:
+      dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
+      annotations: the annotation files of all splits.
+      videos: folder with the video files, see `find_video`; shows progress on standard error.
+      workers: processes that open videos; None: one per CPU. They are spawned: call this below
+        `if __name__ == "__main__":` when it is in a script.
+
+    Returns:
+      A dictionary ready for JSON: what `statistics` returns, and "dataset", "files" (names), "problems" (kind →
+      count) and "examples" (kind → [{"where", "detail"}, …], a few of each kind).
+
+    Raises:
+      UserError: an unknown dataset, a file that is missing or not in the dataset's format, or no such folder.
+    """
+    parsed = parse(dataset, annotations)
+    if videos is not None:
+        if not videos.is_dir():
+            raise UserError(f"{videos}: there is no such video folder.")
+        _check_videos(parsed, videos, workers or os.cpu_count() or 1)
+    return {
+        "dataset": dataset,
+        "files": [Path(file).name for file in annotations],
+        **statistics(parsed),
+        "problems": dict(parsed.problems.counts.most_common()),
+        "examples": {
+            kind: [{"where": example.where, "detail": example.detail} for example in examples]
+            for kind, examples in parsed.problems.examples.items()
+        },
+    }
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """The result of `check` as a page for the terminal."""
+    counts = [f"{result[name]} {name}" for name in ("videos", "segments", "texts", "classes") if result[name]]
+    lines = [f"{result['dataset']}: {', '.join(counts) or 'nothing'} in {', '.join(result['files'])}"]
+    usable = result["usable"]
+    lines.append(f"usable: {usable['videos']} videos, {usable['segments']} segments")
+    if result["texts_with_saliency"]:
+        lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
+    if result["unknown_durations"]:
+        lines.append(f"length unknown: of {result['unknown_durations']} videos (--videos measures it)")
+    lines += ["", f"{'split':<20}{'videos':>10}{'segments':>10}{'texts':>10}"]
+    for split, row in result["splits"].items():
+        lines.append(f"{split:<20}{row['videos']:>10}{row['segments']:>10}{row['texts']:>10}")
+    lines += ["", f"{'':<20}{'min':>10}{'median':>10}{'mean':>10}{'max':>10}"]
+    names = {
+        "videos_s": "video length, s",
+        "segments_s": "segment length, s",
+        "segments_per_video": "segments per video",
+    }
+    for key, name in names.items():
+        if (row := result["lengths"][key]) is not None:
+            lines.append(
+                f"{name:<20}" + "".join(f"{row[of]:>10.2f}" for of in ("min", "median", "mean", "max"))
+            )
+    if result["suggested"] is not None:
+        lines += ["", *_histogram(result["relative_lengths"]), "", *_suggestion(result["suggested"])]
+    lines += ["", "problems:" if result["problems"] else "problems: none"]
+    for kind, count in result["problems"].items():
+        lines.append(f"{count:8d}  {kind}")
+        for example in result["examples"][kind]:
+            detail = f": {example['detail']}" if example["detail"] else ""
+            lines.append(f"          - {example['where']}{detail}")
+    return "\n".join(lines)
+
+
+def _histogram(counts: list[int]) -> list[str]:
+    lines = ["length of segments relative to their video:"]
+    for number, count in enumerate(counts):
+        low, high = (100 * edge // NUM_BINS for edge in (number, number + 1))
+        bar = "#" * round(_BAR * count / max(counts))
+        lines.append(f"{low:>4} to {high:>3} %{count:>9}  {bar}".rstrip())
+    return lines
+
+
+def _suggestion(pyramid: dict[str, Any]) -> list[str]:
+    ranges = ", ".join(
+        f"({low:g}, {'INFINITY' if high is None else f'{high:g}'})"
+        for low, high in pyramid["regression_ranges"]
+    )
+    return [
+        f"suggested for config.data.num_frames = {pyramid['num_frames']}:",
+        f"  config.model.pyramid.num_levels = {pyramid['num_levels']}",
+        f"  config.model.pyramid.regression_ranges = ({ranges}{',' if pyramid['num_levels'] == 1 else ''})",
+    ]
+
+
+def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None:
+    """Adds the videos' problems to those of the annotations; fills in unknown durations, fits the segments."""
+    problems = parsed.problems
+    unusable: set[int] = set()
+    files: dict[Path, list[int]] = {}  # a file → which records it is the video of
+    for number, record in enumerate(parsed.records):
+        path = _find(folder, record.video_id)
+        if path is None:
+            name = folder / record.video_id
+            problems.add(
+                "missing video", f"{record.split}: {record.video_id}", f"no file {name}.mp4 (or .mkv, …)"
+            )
+        else:
+            files.setdefault(path, []).append(number)
+    with tqdm(total=len(files), desc="opening videos", unit="video", file=sys.stderr) as progress:
+        for path, duration_s, fault in probe_all(list(files), workers):
+            progress.update()
+            for number in files[path]:
+                record = parsed.records[number]
+                if fault:
+                    problems.add("undecodable video", f"{record.split}: {record.video_id}", fault)
+                elif duration_s:
+                    fitted = fit_to_video(record, duration_s, problems)
+                    if not len(record.segments_s):
+                        fitted = dataclasses.replace(record, duration_s=record.duration_s or duration_s)
+                    if fitted is None:
+                        problems.add("video without usable segments", f"{record.split}: {record.video_id}")
+                        unusable.add(number)
+                    else:
+                        parsed.records[number] = fitted
+    parsed.records = [record for number, record in enumerate(parsed.records) if number not in unusable]
+
+
+def _find(folder: Path, video_id: str) -> Path | None:
+    source = source_of_clip(video_id)
+    return find_video(folder, video_id) or (find_video(folder, source) if source else None)
+
+
+def probe_file(path: Path) -> tuple[float, str]:
+    """(length in seconds, "") of a video, 0.0 if its header does not say; (0.0, fault) if it cannot be used."""
+    try:
+        return probe(path).duration_s, ""
+    except VideoError as error:
+        return 0.0, str(error)
+    except Exception as error:  # one odd file among thousands must not end a check of an hour
+        return 0.0, f"{path}: {type(error).__name__}: {error}"
+
+
+def probe_all(
+    paths: Sequence[Path], workers: int, probe_one: Callable[[Path], tuple[float, str]] = probe_file
+) -> Iterator[tuple[Path, float, str]]:
+    """(path, length, fault) of each file, see `probe_file`, from `workers` processes.
+
+    FFmpeg is C code: a damaged file can end the process that opens it. The files whose results are lost by
+    that are tried again one by one, each in a process of its own.
+    """
+    pool = _pool(min(workers, len(paths)))
+    try:
+        for start in range(0, len(paths), _BATCH):
+            lost = []
+            for path, result in _results(pool, paths[start : start + _BATCH], probe_one):
+                if result is None:
+                    lost.append(path)
+                else:
+                    yield path, *result
+            if lost:
+                pool.shutdown()
+                pool = _pool(min(workers, len(paths)))
+            for path in lost:
+                with _pool(1) as alone:
+                    ((_, result),) = _results(alone, [path], probe_one)
+                yield path, *(result or (0.0, f"{path}: opening it ended the process."))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(
+    pool: ProcessPoolExecutor, paths: Sequence[Path], probe_one: Callable[[Path], tuple[float, str]]
+) -> Iterator[tuple[Path, tuple[float, str] | None]]:
+    """(path, result) of each file; None where the process has died."""
+    futures = []
+    for path in paths:
+        try:
+            futures.append((path, pool.submit(probe_one, path)))
+        except BrokenProcessPool:
+            yield path, None
+    for path, future in futures:
+        try:
+            yield path, future.result()
+        except BrokenProcessPool:
+            yield path, None
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # "spawn": what a fork inherits from a program with threads may be locked forever.
+    return ProcessPoolExecutor(
+        max(workers, 1), mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
+    )
