@@ -12,6 +12,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -22,7 +23,7 @@ from unloc_jax.records import VideoRecord
 
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
-_ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes")
+_ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ class RecordIndex:
         return data
 
     def record(self, i: int) -> VideoRecord:
-        """Record i with its frames.
+        """Record i with its frames and features.
 
         Raises:
           IndexError, UserError: as `read`; also UserError if the data is no example of ours.
@@ -130,7 +131,7 @@ class RecordIndex:
 
 
 def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
-    """Record i of a split with its frames. To read many, keep a RecordIndex and use its `record`.
+    """Record i of a split with its frames and features. To read many, keep a RecordIndex and use its `record`.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
@@ -141,8 +142,8 @@ def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
 def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> Iterator[VideoRecord]:
     """All records of a split in the order of its RecordIndex.
 
-    Without frames only the annotations are read from disk, some hundred bytes of every record, and checksums
-    are not verified.
+    Without frames (and features) only the annotations are read from disk, some hundred bytes of every record,
+    and checksums are not verified.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
@@ -152,7 +153,8 @@ def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> I
         for i in range(len(index)):
             yield index.record(i)
         return
-    for number, file in enumerate(index.files):
+    for number in np.unique(index.shards).tolist():
+        file = index.files[number]
         with file.open("rb") as opened:
             shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
         for i in np.flatnonzero(index.shards == number).tolist():
@@ -162,31 +164,90 @@ def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> I
             yield record
 
 
-def parse_record(data: Buffer, split: str, with_frames: bool) -> VideoRecord:
+def parse_record(
+    data: Buffer, split: str, with_frames: bool, with_features: bool | None = None
+) -> VideoRecord:
     """A serialized tf.train.Example of the `unloc_data` builder as a VideoRecord.
+
+    Args:
+      data: the serialized message.
+      split: "train", "validation" or "test".
+      with_frames: False leaves the frames out.
+      with_features: False leaves the precomputed features out; None means the same as for the frames.
 
     Raises:
       ValueError: not such an example.
     """
-    example = parse_example(data, (*_ANNOTATION_FEATURES, "frames") if with_frames else _ANNOTATION_FEATURES)
+    with_features = with_frames if with_features is None else with_features
+    wanted = (*_ANNOTATION_FEATURES, "frames") if with_frames else _ANNOTATION_FEATURES
+    example = parse_example(data, wanted, prefixes=("features/", "feature_rows/") if with_features else ())
     try:
         return VideoRecord(
-            video_id=example["video_id"][0].decode(),
-            duration_s=float(example["duration_s"][0]),
+            video_id=_strings(example["video_id"])[0],
+            duration_s=_number(example["duration_s"]),
             split=split,
             segments_s=np.array(example["segments_s"], np.float32).reshape(-1, 2),
-            texts=[text.decode() for text in example["texts"]],
-            attributes=[json.loads(text) for text in example["attributes"]],
-            fps=float(example["fps"][0]),
-            frames=list(example["frames"]) if with_frames else [],
+            texts=_strings(example["texts"]),
+            attributes=[_json_object(text) for text in _strings(example["attributes"])],
+            fps=_number(example["fps"]),
+            frames=_byte_strings(example.get("frames", [])),
+            features={
+                name.removeprefix("features/"): _feature_rows(example, name)
+                for name in sorted(example)
+                if name.startswith("features/")
+            },
+            saliency={
+                text: np.array(scores, np.float32)
+                for json_text in _strings(example.get("saliency", []))
+                for text, scores in _json_object(json_text).items()
+            },
         )
     except KeyError as error:
         raise ValueError(f"not an unloc_data example, it has no {error}") from error
-    except (IndexError, AttributeError, TypeError) as error:
+    except (IndexError, TypeError, OverflowError) as error:
         raise ValueError(f"not an unloc_data example ({error})") from error
 
 
-_REBUILD = "Delete the dataset directory and run the same `unloc data build …` again."
+def _byte_strings(values: list[bytes] | np.ndarray) -> list[bytes]:
+    # A feature without values does not tell its type.
+    if isinstance(values, np.ndarray) and values.size:
+        raise ValueError("not an unloc_data example, numbers where texts or frames should be")
+    return list(values)
+
+
+def _strings(values: list[bytes] | np.ndarray) -> list[str]:
+    return [value.decode() for value in _byte_strings(values)]
+
+
+def _number(values: list[bytes] | np.ndarray) -> float:
+    if not isinstance(values, np.ndarray):
+        raise ValueError("not an unloc_data example, a number is missing")
+    return float(values[0])
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("not an unloc_data example, its JSON is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"not an unloc_data example, {text[:40]!r} where a JSON object should be")
+    return value
+
+
+def _feature_rows(example: dict[str, list[bytes] | np.ndarray], name: str) -> np.ndarray:
+    """float32 [F, D]; the values are stored flat, F beside them."""
+    rows = int(_number(example[name.replace("features/", "feature_rows/", 1)]))
+    values = np.array(example[name], np.float32)
+    if rows < 1 or values.size < rows or values.size % rows:
+        raise ValueError(f"{name}: {values.size} values are not {rows} rows")
+    return values.reshape(rows, -1)
+
+
+_REBUILD = (
+    "If the dataset was copied here, copy this file again. Otherwise delete the dataset directory and run the "
+    "same `unloc data build …` again: a finished build keeps nothing to mend a shard from."
+)
 
 
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
@@ -200,7 +261,7 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
         raise UserError(
             f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
 
 

@@ -17,12 +17,15 @@ import numpy as np
 Buffer = bytes | memoryview
 
 
-def parse_example(buffer: Buffer, wanted: Collection[str]) -> dict[str, list[bytes] | np.ndarray]:
+def parse_example(
+    buffer: Buffer, wanted: Collection[str], prefixes: tuple[str, ...] = ()
+) -> dict[str, list[bytes] | np.ndarray]:
     """The wanted features of a serialized tf.train.Example that has them.
 
     Args:
       buffer: the serialized message.
       wanted: names of features; unknown ones are absent from the result.
+      prefixes: features whose names begin with one of these are wanted as well.
 
     Returns:
       For each feature: a list of bytes, a float32 array or an int64 array (1-D).
@@ -39,7 +42,7 @@ def parse_example(buffer: Buffer, wanted: Collection[str]) -> dict[str, list[byt
                 continue
             parts = dict(_fields(_message(entry)))
             name = bytes(_message(parts.get(1, memoryview(b"")))).decode()
-            if name in wanted:
+            if name in wanted or name.startswith(prefixes):
                 result[name] = _feature(_message(parts.get(2, memoryview(b""))))
     return result
 
