@@ -2,53 +2,58 @@
 
 Batch `step` holds the examples of slots step·B … step·B + B-1. A slot names its epoch and its place in that
 epoch's permutation, so any step can be reproduced on any number of hosts, and resuming needs a number, not an
-iterator dump. Records are read by random access (`RecordIndex`); only the sampled frames are decoded.
+iterator dump. Records are read by random access; an example is planned by `data_pipelines.example`, and only the
+planned frames are decoded, each as an element of its own, so that all threads always have something to do.
 """
 
 import dataclasses
-import functools
+import sys
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.mirror import mirror_text
+from data_pipelines.example import Draws, Example, ExampleSpec, empty_example, make_example
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from data_pipelines.record_index import RecordIndex
 from unloc_jax.batch import Batch
-from unloc_jax.config import DataConfig
 from unloc_jax.errors import UserError
-from unloc_jax.sampling import linspace_indices, seconds_to_grid, span_of
-from unloc_jax.text import tokenize
 
 import_tensorflow()
 import tensorflow as tf  # noqa: E402  only after it has been made quiet
 
+_MOST_TOLD = 5  # unreadable records that are named one by one
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One split of one dataset, and how its texts are meant.
+    """One split of one dataset, and what is taken from its records.
 
     Attributes:
-      index: random access to the records.
-      config: sampling, crop and padding sizes.
-      max_tokens: L.
-      classes: the vocabulary if `segment_text` indexes it (action localisation); None if every video has
-        its own queries.
+      records: random access to them.
+      spec: what an example is made of.
       rows: int64 [n], the records that are used, in order; None = all.
+      windows: for each used record the stored frames at which its windows begin in evaluation.
     """
 
-    index: RecordIndex
-    config: DataConfig
-    max_tokens: int
-    classes: list[str] | None
+    records: RecordIndex
+    spec: ExampleSpec
     rows: np.ndarray | None = None
+    windows: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
-        return len(self.index) if self.rows is None else len(self.rows)
+        return len(self.records) if self.rows is None else len(self.rows)
 
-    def read(self, i: int) -> bytes:
-        """The i-th used record."""
-        return self.index.read(i if self.rows is None else int(self.rows[i]))
+    def number(self, i: int) -> int:
+        """Of the i-th used record among all."""
+        return i if self.rows is None else int(self.rows[i])
+
+    @property
+    def evaluation_rows(self) -> np.ndarray:
+        """int64 [R, 2]: (used record, first frame of the window) of every row of evaluation, in order."""
+        starts = self.windows or [np.zeros(1, np.int64)] * len(self)
+        record = np.repeat(np.arange(len(self)), [len(of_record) for of_record in starts])
+        return np.stack([record, np.concatenate(starts)], axis=1)
 
 
 def training_batches(
@@ -61,7 +66,13 @@ def training_batches(
     host: int = 0,
     num_hosts: int = 1,
 ) -> Iterator[Batch]:
-    """Batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos)."""
+    """Batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos).
+
+    A record that cannot be read becomes a row whose example_mask is False, and is reported.
+
+    Raises:
+      UserError: more than config.data.max_unreadable of the records cannot be read.
+    """
     size, per_host = len(source), batch_size // num_hosts
 
     def locate(i):
@@ -69,174 +80,189 @@ def training_batches(
         slot = step * batch_size + host * per_host + row
         epoch, position = slot // size, slot % size
         record = tf.random.experimental.index_shuffle(position, seed=[seed, epoch], max_index=size - 1)
-        return record, slot, tf.constant(True)
+        draws = tf.random.stateless_uniform([len(Draws._fields)], seed=[seed, tf.cast(slot, tf.int32)])
+        return i, record, tf.constant(0, tf.int64), draws
 
-    slots = tf.data.Dataset.range(start_step * per_host, num_steps * per_host)
-    yield from _batches(slots.map(locate), source, per_host, seed, training=True)
+    planner = _Planner(source, tolerance=source.spec.config.max_unreadable)
+    while True:
+        slots = tf.data.Dataset.range(start_step * per_host, num_steps * per_host)
+        try:
+            for batch in _batches(slots.map(locate), planner, per_host):
+                start_step += 1
+                yield batch
+        except tf.errors.InvalidArgumentError:
+            # A picture that looked whole but is not. Its record is set aside, and the batch is made again.
+            planner.set_undecodable_aside()
+        else:
+            return
 
 
 def evaluation_batches(
     source: Source, *, batch_size: int, host: int = 0, num_hosts: int = 1
 ) -> Iterator[Batch]:
-    """Every record once, in order; the last batch is filled up with rows whose example_mask is False."""
-    size, per_host = len(source), batch_size // num_hosts
-    num_batches = -(-size // batch_size)
+    """Every row of `source.evaluation_rows` once, in order; the last batch is filled up with masked rows.
+
+    Raises:
+      UserError: a record cannot be read.
+    """
+    rows, per_host = source.evaluation_rows, batch_size // num_hosts
+    num_batches = -(-len(rows) // batch_size)
 
     def locate(i):
         slot = (i // per_host) * batch_size + host * per_host + i % per_host
-        return tf.minimum(slot, size - 1), slot, slot < size
+        record, start = tf.unstack(tf.gather(tf.constant(rows), tf.minimum(slot, len(rows) - 1)))
+        return i, tf.where(slot < len(rows), record, -1), start, tf.zeros([0])
 
+    planner = _Planner(source, tolerance=0.0)
     slots = tf.data.Dataset.range(num_batches * per_host)
-    yield from _batches(slots.map(locate), source, per_host, seed=0, training=False)
+    try:
+        yield from _batches(slots.map(locate), planner, per_host)
+    except tf.errors.InvalidArgumentError:
+        planner.set_undecodable_aside()
+        raise AssertionError("a picture could not be decoded, but now it can") from None
 
 
-def _batches(
-    located: tf.data.Dataset, source: Source, batch_size: int, seed: int, training: bool
-) -> Iterator[Batch]:
-    damaged: list[UserError] = []
+class _Planner:
+    """Plans examples for tf.data's threads, and keeps all but their pictures until the batch is complete."""
 
-    def read(i):
-        # An exception inside tf.data would come out as a page of TensorFlow's: the stream ends here instead.
+    def __init__(self, source: Source, tolerance: float):
+        self._source = source
+        self.spec = source.spec
+        self._tolerance = tolerance
+        self._waiting: dict[int, _Planned] = {}
+        self._unreadable: set[int] = set()
+        self.failure: UserError | None = None
+
+    def plan(self, slot: int, record: int, start: int, draws: np.ndarray) -> tuple[np.ndarray, ...]:
+        """(JPEGs, region, mirrored) of a slot; an exception inside tf.data would come out as a page of its own."""
+        slot, record = int(slot), int(record)
+        example, real = empty_example(self.spec), False
+        if record >= 0 and record not in self._unreadable and self.failure is None:
+            try:
+                found = self._source.records.record(self._source.number(record))
+                example = make_example(found, self.spec, Draws(*draws) if len(draws) else None, int(start))
+                real = True
+            except UserError as error:  # of the file, which it names
+                self._set_aside(record, str(error))
+            except ValueError as error:
+                self._set_aside(record, self._describe(record, str(error)))
+        self._waiting[slot] = _Planned(record, example, real)
+        encoded = np.array(example.encoded, object)
+        return encoded, example.region, np.bool_(example.mirrored)
+
+    def take(self, slots: np.ndarray) -> tuple[list[Example], np.ndarray]:
+        """What was kept of these slots, and bool [n]: which of them are real."""
+        if self.failure is not None:
+            raise self.failure
+        planned = [self._waiting.pop(slot) for slot in slots.tolist()]
+        return [each.example for each in planned], np.array([each.real for each in planned], bool)
+
+    def set_undecodable_aside(self) -> None:
+        """Finds the pictures among the waiting examples that TensorFlow cannot decode.
+
+        Raises:
+          UserError: these are more than may be left out, or there are none.
+        """
+        waiting, self._waiting = self._waiting, {}
+        before = len(self._unreadable)
+        for planned in waiting.values():
+            place = _first_undecodable(planned.example.encoded)
+            if place is not None:
+                reason = f"the frame at place {place} of {len(planned.example.encoded)} cannot be decoded"
+                self._set_aside(planned.record, self._describe(planned.record, reason))
+        if self.failure is not None:
+            raise self.failure
+        if len(self._unreadable) == before:
+            raise UserError(f"{self._source.records.files[0].parent}: a frame cannot be decoded, unknown which.")
+
+    def _describe(self, record: int, reason: str) -> str:
+        return self._source.records.describe(self._source.number(record), reason)
+
+    def _set_aside(self, record: int, told: str) -> None:
+        if record in self._unreadable:
+            return
+        self._unreadable.add(record)
+        count, size = len(self._unreadable), len(self._source)
+        if count > self._tolerance * size:
+            allowed = f"{count} of {size} records cannot be read, more than config.data.max_unreadable allows: "
+            self.failure = UserError((allowed if self._tolerance else "") + told)
+        elif count <= _MOST_TOLD:
+            print(f"note: left out ({count} of {size} so far): {told}", file=sys.stderr, flush=True)
+        elif count & (count - 1) == 0:
+            print(f"note: {count} of {size} records cannot be read so far", file=sys.stderr, flush=True)
+
+
+class _Planned(NamedTuple):
+    """What is kept of an example until its frames are decoded."""
+
+    record: int
+    example: Example
+    real: bool
+
+
+def _first_undecodable(encoded: list[bytes]) -> int | None:
+    for place, jpeg in enumerate(encoded):
         try:
-            return source.read(i), True
-        except UserError as error:
-            damaged.append(error)
-            return b"", False
+            tf.io.decode_jpeg(jpeg)
+        except tf.errors.InvalidArgumentError:
+            return place
+    return None
 
-    fetch = lambda i, *rest: (*tf.numpy_function(read, [i], [tf.string, tf.bool], stateful=False), *rest)
-    load = functools.partial(_load, source=source, seed=seed, training=training)
-    parallel = {"num_parallel_calls": source.config.num_workers, "deterministic": True}
-    dataset = located.map(fetch, **parallel).take_while(lambda serialized, whole, *rest: whole)
-    dataset = dataset.map(lambda serialized, whole, *rest: load(serialized, *rest), **parallel)
-    dataset = dataset.batch(batch_size, drop_remainder=True).prefetch(2)
+
+def _batches(located: tf.data.Dataset, planner: _Planner, batch_size: int) -> Iterator[Batch]:
+    spec, config = planner.spec, planner.spec.config
+    num_frames = config.num_frames if spec.with_frames else 0
+    types = [tf.string, tf.int32, tf.bool]
+
+    def plan(slot, *place):
+        jpegs, region, mirrored = tf.numpy_function(planner.plan, [slot, *place], types, stateful=False)
+        return slot, tf.ensure_shape(jpegs, [num_frames]), tf.ensure_shape(region, [4]), mirrored
+
+    parallel = {"num_parallel_calls": config.num_workers, "deterministic": True}
+    dataset = located.map(plan, **parallel)
+    if spec.with_frames:
+        repeat = lambda x: tf.broadcast_to(x, tf.concat([[num_frames], tf.shape(x)], 0))
+        dataset = dataset.map(
+            lambda slot, jpegs, region, mirrored: (repeat(slot), jpegs, repeat(region), repeat(mirrored))
+        )
+        decode = _decoder(config.crop_size)
+        dataset = dataset.unbatch().map(
+            lambda slot, jpeg, region, mirrored: (slot, decode(jpeg, region, mirrored)), **parallel
+        )
+        dataset = dataset.batch(batch_size * num_frames, drop_remainder=True)
+    else:
+        dataset = dataset.map(lambda slot, *rest: (slot, tf.zeros([0]))).batch(batch_size, drop_remainder=True)
     options = tf.data.Options()
-    options.threading.private_threadpool_size = source.config.num_workers
-    for fields in dataset.with_options(options).as_numpy_iterator():
-        yield Batch(**fields)
-    if damaged:
-        raise damaged[0]
+    options.threading.private_threadpool_size = config.num_workers
+    for slots, frames in dataset.prefetch(2).with_options(options).as_numpy_iterator():
+        examples, real = planner.take(slots[:: max(num_frames, 1)])
+        yield _assemble(examples, real, frames.reshape(batch_size, num_frames, *frames.shape[1:]) if num_frames else None)
 
 
-def _load(serialized, slot, real, *, source: Source, seed: int, training: bool) -> dict[str, tf.Tensor]:
-    """One example: parse, plan, decode only the planned frames."""
-    config = source.config
-    example = tf.io.parse_single_example(
-        serialized,
-        {
-            "frames": tf.io.VarLenFeature(tf.string),
-            "fps": tf.io.FixedLenFeature([], tf.float32),
-            "segments_s": tf.io.VarLenFeature(tf.float32),
-            "texts": tf.io.VarLenFeature(tf.string),
-        },
+def _assemble(examples: list[Example], real: np.ndarray, frames: np.ndarray | None) -> Batch:
+    stack = lambda of_each: {name: np.stack([each[name] for each in of_each]) for name in of_each[0]}
+    return Batch(
+        frames=frames,
+        example_mask=real,
+        features=stack([example.features for example in examples]),
+        **stack([example.fields for example in examples]),
     )
-    encoded = example["frames"].values
-    # [seed, slot] keys everything random about this example.
-    uniform = tf.random.stateless_uniform([5], seed=[seed, tf.cast(slot, tf.int32)])
-    plan: Callable = functools.partial(
-        _plan, config=config, max_tokens=source.max_tokens, classes=source.classes
-    )
-    shapes = {
-        "indices": ([config.num_frames], tf.int64),
-        "text_tokens": ([_num_queries(source), source.max_tokens], tf.int32),
-        "text_mask": ([_num_queries(source)], tf.bool),
-        "segments": ([config.max_segments, 2], tf.float32),
-        "segment_text": ([config.max_segments], tf.int32),
-        "span_s": ([2], tf.float32),
-    }
-    mirror = (uniform[0] < 0.5) if training and config.mirror else tf.constant(False)
-    planned = tf.numpy_function(
-        plan,
-        [
-            tf.size(encoded),
-            example["fps"],
-            example["segments_s"].values,
-            example["texts"].values,
-            mirror,
-            uniform[1],
-            uniform[4],
-        ],
-        [dtype for _, dtype in shapes.values()],
-        stateful=False,
-    )
-    fields = {name: tf.ensure_shape(x, shape) for x, (name, (shape, _)) in zip(planned, shapes.items())}
-    corner = uniform[2:4] if training else None
-    frames = _decode(tf.gather(encoded, fields.pop("indices")), config.crop_size, corner)
-    return {
-        "frames": tf.cond(mirror, lambda: tf.reverse(frames, [2]), lambda: frames),
-        "frame_mask": tf.ones([config.num_frames], tf.bool),
-        "example_mask": real,
-        **fields,
-    }
 
 
-def _num_queries(source: Source) -> int:
-    return 0 if source.classes is not None else source.config.max_queries
+def _decoder(size: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """(JPEG, region [4], mirrored) → uint8 [size, size, 3]."""
+
+    def decode(jpeg: tf.Tensor, region: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+        # TensorFlow's default, INTEGER_FAST, is off by a level or two and not faster.
+        part = tf.image.decode_and_crop_jpeg(jpeg, region, channels=3, dct_method="INTEGER_ACCURATE")
+        fits = tf.reduce_all(tf.equal(region[2:], size))
+        part = tf.cond(fits, lambda: part, lambda: _resize(part, size))
+        part = tf.cond(mirrored, lambda: tf.reverse(part, [1]), lambda: part)
+        return tf.ensure_shape(part, [size, size, 3])
+
+    return decode
 
 
-def _decode(encoded: tf.Tensor, size: int, corner: tf.Tensor | None) -> tf.Tensor:
-    """JPEGs [T] → uint8 [T, size, size, 3]; one window for all frames: at `corner` in [0, 1)² of the room, or central.
-
-    Central is `unloc_jax.sampling.center_crop`.
-    """
-    room = tf.image.extract_jpeg_shape(encoded[0])[:2] - size
-    if corner is None:
-        top, left = tf.unstack(room // 2)
-    else:
-        top, left = tf.unstack(tf.cast(corner * tf.cast(room + 1, tf.float32), tf.int32))
-    window = tf.stack([top, left, size, size])
-    # TensorFlow's default, INTEGER_FAST, is off by a level or two and not faster.
-    crop = lambda jpeg: tf.image.decode_and_crop_jpeg(jpeg, window, channels=3, dct_method="INTEGER_ACCURATE")
-    frames = tf.map_fn(crop, encoded, fn_output_signature=tf.uint8)
-    return tf.ensure_shape(frames, [encoded.shape[0], size, size, 3])
-
-
-def _plan(
-    num_stored: int,
-    fps: float,
-    segments_s: np.ndarray,
-    texts: np.ndarray,
-    mirror: bool,
-    uniform: float,
-    prompt: float,
-    *,
-    config: DataConfig,
-    max_tokens: int,
-    classes: list[str] | None,
-) -> tuple[np.ndarray, ...]:
-    """Frame indices and padded targets of one example; frames and labels share this one decision."""
-    span_s = span_of(num_stored, fps)
-    grid = seconds_to_grid(segments_s.reshape(-1, 2), span_s, config.num_frames)
-    names = [text.decode() for text in texts]
-    if mirror:
-        names = [mirror_text(name) for name in names]
-    if classes is None:
-        queries = list(dict.fromkeys(names))
-        # More queries than fit: a random window of them (cyclic), another one in every epoch.
-        first = int(uniform * len(queries)) if len(queries) > config.max_queries else 0
-        queries = (queries[first:] + queries[:first])[: config.max_queries]
-        text_tokens = np.zeros((config.max_queries, max_tokens), np.int32)
-        template = config.prompts[int(prompt * len(config.prompts))]
-        filled = [template.replace("{}", query) for query in queries]
-        text_tokens[: len(queries)] = tokenize(filled, max_tokens)
-        text_mask = np.arange(config.max_queries) < len(queries)
-    else:
-        queries = classes
-        text_tokens, text_mask = np.zeros((0, max_tokens), np.int32), np.zeros((0,), bool)
-    number = {query: i for i, query in enumerate(queries)}
-    kept = [i for i, name in enumerate(names) if name in number]
-    first = int(uniform * len(kept)) if len(kept) > config.max_segments else 0
-    kept = (kept[first:] + kept[:first])[: config.max_segments]
-    if classes is None:  # a query without its segment would be trained as happening nowhere
-        text_mask &= np.isin(np.arange(config.max_queries), [number[names[i]] for i in kept])
-    segments = np.zeros((config.max_segments, 2), np.float32)
-    segment_text = np.full((config.max_segments,), -1, np.int32)
-    segments[: len(kept)] = grid[kept]
-    segment_text[: len(kept)] = [number[names[i]] for i in kept]
-    return (
-        linspace_indices(num_stored, config.num_frames),
-        text_tokens,
-        text_mask,
-        segments,
-        segment_text,
-        span_s,
-    )
+def _resize(picture: tf.Tensor, size: int) -> tf.Tensor:
+    scaled = tf.image.resize(picture, [size, size], "bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(scaled), 0.0, 255.0), tf.uint8)

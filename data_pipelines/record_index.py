@@ -123,8 +123,11 @@ class RecordIndex:
         try:
             yield
         except ValueError as error:
-            file = self.files[self.shards[i]]
-            raise UserError(f"{file}: record {self._position_in_shard(i)}: {error}. {_REBUILD}") from error
+            raise UserError(self.describe(i, str(error))) from error
+
+    def describe(self, i: int, reason: str) -> str:
+        """What is wrong with record i, where it is, and what to do."""
+        return f"{self.files[self.shards[i]]}: record {self._position_in_shard(i)}: {reason}. {_REBUILD}"
 
     def _position_in_shard(self, i: int) -> int:
         return i - int(np.searchsorted(self.shards, self.shards[i]))

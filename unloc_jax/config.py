@@ -41,6 +41,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "video_text_contrastive",
     ),
     "task_mixing": ("alternate", "all"),
+    "data.format": ("unloc", "mediasequence"),
+    "data.sampling": ("linspace", "window"),
+    "data.evaluation_windows": ("center", "sliding"),
     "data.class_split": ("all", "50/50", "75/25"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.modalities.encoder": ("clip", "features"),
@@ -73,6 +76,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 _LOWEST = {
     "batch_size": 1,
     "num_frames": 2,
+    "window_stride": 1,
     "crop_size": 1,
     "max_segments": 1,
     "max_queries": 1,
@@ -102,6 +106,47 @@ _LOWEST = {
 }
 # Numbers that must be below 1.
 _FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
+# Numbers that must not be above a bound.
+_HIGHEST = {"color": 1, "grey": 1, "max_unreadable": 1, "rand_augment_magnitude": 10, "window_overlap": 0.9}
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """Random changes to the frames of training videos, the same for all frames of a video."""
+
+    scale_jitter: tuple[float, ...] = ()
+    """(low, high): height and width are scaled by factors drawn from this range before the crop; () = not."""
+    color: float = 0.0
+    """Chance that brightness, saturation, contrast and hue change."""
+    grey: float = 0.0
+    """Chance that the colours are dropped."""
+    rand_augment_layers: int = 0
+    """Operations of RandAugment (those that move nothing) in a row."""
+    rand_augment_magnitude: float = 10.0
+    """Their strength, up to 10."""
+
+    def __bool__(self) -> bool:
+        return bool(self.scale_jitter or self.color or self.grey or self.rand_augment_layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaSequenceConfig:
+    """Which keys of a tf.train.SequenceExample mean what, for `data.format` "mediasequence"."""
+
+    fps: float = 0.0
+    """Stored frames (or rows of features) per second; 0 = as `image/frame_rate` or `image/timestamp` say."""
+    short_side: int = 0
+    """Resize frames to this short side before they are cropped; 0 = not."""
+    video_id: str = "clip/media_id"
+    frames: str = "image/encoded"
+    starts: str = "segment/start/index"
+    ends: str = "segment/end/index"
+    texts: str = "segment/label/string"
+    class_index: str = "segment/label/index"
+    classes_file: str = ""
+    """Text file with one class per line, that `class_index` counts from 0; "" = the texts are the classes."""
+    features: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Feature lists by the name of their modality; the others are in `<modality>/feature/floats`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +154,19 @@ class DataConfig:
     """Which shards, and what is taken from a video."""
 
     dir: str = ""
-    """Folder that `unloc data build` wrote."""
+    """Folder that `unloc data build` wrote; for "mediasequence", a folder or a pattern of TFRecord files."""
+    format: str = "unloc"
+    """ "unloc", or "mediasequence": tf.train.SequenceExample records as Scenic and DMVR read them."""
     num_frames: int = 128
-    """T, frames sampled evenly from the whole video."""
+    """T, frames that are looked at."""
+    sampling: str = "linspace"
+    """ "linspace": spread evenly over the whole video. "window": every `window_stride`-th stored frame (or row of
+    features, for models without frames) from some frame on, a random one in training."""
+    window_stride: int = 1
+    evaluation_windows: str = "sliding"
+    """ "sliding": windows that together show the whole video, merged by NMS; "center": only the one in its middle."""
+    window_overlap: float = 0.5
+    """Share of a sliding window that the next one shows again."""
     crop_size: int = 224
     """Height and width of the (square) crop that the image tower sees."""
     max_segments: int = 16
@@ -120,12 +175,16 @@ class DataConfig:
     """Q: texts per video of a per-video task; further ones are left out in training, never in evaluation."""
     mirror: bool = False
     """Mirror half of the training videos, swapping left and right in their texts."""
+    augmentation: AugmentationConfig = AugmentationConfig()
     prompts: tuple[str, ...] = ("{}",)
     """Templates around every text: a random one in each training step, the average of all in evaluation."""
     class_split: str = "all"
     """Zero-shot: train on this share of the classes, evaluate on the others; "all" = no such split."""
     class_split_seed: int = 0
     """Which classes are seen."""
+    max_unreadable: float = 0.01
+    """Training goes on without records that cannot be read, up to this share of the split; evaluation never does."""
+    mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
     num_workers: int = 2
     """Threads that decode frames."""
 
@@ -614,6 +673,8 @@ def _check_leaves(config: Config) -> None:
         low = _LOWEST.get(last, 0)
         if value < low:
             raise UserError(f"config.{key} must be at least {low}, got {value}.")
+        if value > _HIGHEST.get(last, math.inf):
+            raise UserError(f"config.{key} must be at most {_HIGHEST[last]}, got {value}.")
         if last in _FRACTIONS and value >= 1:
             raise UserError(f"config.{key} must be below 1, got {value}.")
 
@@ -629,6 +690,11 @@ def _check_task(config: Config, where: str) -> None:
         raise UserError(
             f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.image.patch_size = "
             f"{model.image.patch_size}. Use {lower} or {lower + model.image.patch_size}."
+        )
+    jitter = data.augmentation.scale_jitter
+    if jitter and not (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]):
+        raise UserError(
+            f"{where}.data.augmentation.scale_jitter must be () or (low, high) with 0 < low <= high, got {jitter}."
         )
     wrong = [prompt for prompt in data.prompts if prompt.count("{}") != 1]
     if wrong or not data.prompts:

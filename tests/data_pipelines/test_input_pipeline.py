@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.example import ExampleSpec
 from data_pipelines.input_pipeline import Source, evaluation_batches, training_batches
 from data_pipelines.mirror import mirror_text
 from data_pipelines.record_index import RecordIndex, iterate_records
@@ -25,7 +26,8 @@ def _source(dataset, split="train", classes=None, **settings) -> Source:
     config = DataConfig(
         **{"num_frames": 8, "crop_size": SIZE, "max_segments": 6, "max_queries": 6} | settings
     )
-    return Source(RecordIndex.from_dir(find_dataset(dataset), split), config, L, classes)
+    spec = ExampleSpec(config, L, classes)
+    return Source(RecordIndex.from_dir(find_dataset(dataset), split), spec)
 
 
 def _train(source, start_step=0, num_steps=8, seed=0, batch_size=4, **host) -> list[Batch]:
