@@ -188,6 +188,16 @@ class DataConfig:
     num_workers: int = 2
     """Threads that decode frames."""
 
+    @property
+    def windowed(self) -> bool:
+        """Whether a video is looked at in windows, rather than as a whole."""
+        return self.sampling == "window"
+
+    @property
+    def window_hop(self) -> int:
+        """Stored frames from the start of a sliding window to that of the next."""
+        return self.window_stride * max(1, round(self.num_frames * (1 - self.window_overlap)))
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageTowerConfig:

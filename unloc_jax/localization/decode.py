@@ -24,7 +24,7 @@ class Localization:
 
 
 class Detections(NamedTuple):
-    """Segments after soft-NMS, best first.
+    """Segments, best first after soft-NMS.
 
     segments_s: float32 [B, N, K, 2], start and end in seconds.
     scores: float32 [B, N, K] in [0, 1]; 0 fills up.
@@ -51,6 +51,7 @@ def decode(
     max_detections: int,
     sigma: float,
     score_threshold: float,
+    nms: bool = True,
 ) -> Detections:
     """Points → segments in seconds → soft-NMS per (video, text).
 
@@ -62,6 +63,7 @@ def decode(
       max_detections: K.
       sigma: width of the Gaussian decay of soft-NMS.
       score_threshold: candidates at or below this score are dropped.
+      nms: False leaves out soft-NMS, for windows whose candidates are merged later: K is P then, in the points' order.
 
     Returns:
       Detections with K segments per (video, text), clipped to the sampled span.
@@ -76,6 +78,10 @@ def decode(
     scores = jnp.where(real_point[:, None], scores, 0.0)
     segments_s = grid_to_seconds(segments, span_s, geometry.num_frames)
     segments_s = jnp.broadcast_to(segments_s, (*scores.shape, 2))
+    if not nms:
+        kept = jnp.where(scores > score_threshold, scores, 0.0)
+        points = jnp.broadcast_to(jnp.arange(scores.shape[-1], dtype=jnp.int32), scores.shape)
+        return Detections(segments_s, kept, points)
     return Detections(*soft_nms(segments_s, scores, max_detections, sigma, score_threshold))
 
 

@@ -101,7 +101,10 @@ class ActionSegmentation(Task):
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         shown = np.concatenate(found.frame_classes)
         labels = np.concatenate(
-            [self._labels(record, span_s, number) for record, span_s in zip(records, found.spans_s)]
+            [
+                _labels(record, span_s, len(classes), number)
+                for record, span_s, classes in zip(records, found.spans_s, found.frame_classes)
+            ]
         )
         # One score per frame and class, for the official formula: 1 for what is shown, 0 (background) else.
         scores = np.eye(len(number) + 1, dtype=np.float32)[shown][:, :-1]
@@ -113,15 +116,19 @@ class ActionSegmentation(Task):
             else 0.0,
         }
 
-    def _labels(self, record: VideoRecord, span_s: np.ndarray, number: dict[str, int]) -> np.ndarray:
-        """bool [T, C] of one record, at the frames sampled from span_s."""
-        num_frames = self.config.data.num_frames
-        grid = seconds_to_grid(record.segments_s.reshape(-1, 2), span_s, num_frames)
-        labels = np.zeros((num_frames, len(number)), bool)
-        frames = np.arange(num_frames)
-        for name, (start, end) in zip(record.texts, grid):
+
+def _labels(
+    record: VideoRecord, span_s: np.ndarray, num_frames: int, number: dict[str, int]
+) -> np.ndarray:
+    """bool [T, C] of one record, at num_frames times spread evenly over span_s."""
+    segments_s = record.segments_s.reshape(-1, 2)
+    grid = seconds_to_grid(segments_s, span_s, num_frames)
+    labels = np.zeros((num_frames, len(number)), bool)
+    frames = np.arange(num_frames)
+    for name, (start_s, end_s), (start, end) in zip(record.texts, segments_s, grid):
+        if start_s <= span_s[1] and end_s >= span_s[0]:  # the grid's ends stand for nothing beyond them
             labels[(frames >= start) & (frames <= end), number[name]] = True
-        return labels
+    return labels
 
 
 def frame_classes(relevance: jax.Array) -> jax.Array:

@@ -51,8 +51,9 @@ class Output:
 class Found:
     """`Output` on the host: one entry per video, rows aligned with its evaluation texts.
 
-    spans_s: float32 [2] each, the times of the first and the last sampled frame;
-    segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; the others as in `Output`.
+    spans_s: float32 [2] each, the times of the first and the last frame that was looked at;
+    segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; the others as in `Output`, with T as
+    many places as were looked at in this video (it depends on the video where windows slide over it).
     """
 
     texts: list[list[str]]
@@ -223,6 +224,7 @@ class LocalizationTask(Task):
             max_detections=min(config.max_detections, self.geometry.num_points),
             sigma=config.soft_nms_sigma,
             score_threshold=config.score_threshold,
+            nms=not self.config.data.windowed,
         )
         return Output(detections, frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry))
 

@@ -1,16 +1,17 @@
 """One path for evaluation during training and from a checkpoint: device batches → Found."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from unloc_jax.batch import Batch
-from unloc_jax.errors import UserError
 from unloc_jax.tasks.base import Found, Output, Params, Task
+from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
 DetectFn = Callable[[Params, Batch, jax.Array], Output]
 
@@ -31,6 +32,7 @@ def find(
     texts: Sequence[Sequence[str]],
     sharding: NamedSharding,
     progress: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda x: x,
+    num_windows: Sequence[int] | None = None,
 ) -> Found:
     """Searches every video of a split for its texts.
 
@@ -38,19 +40,15 @@ def find(
       task: the task.
       detect: `task.detect`, jitted.
       params: the model's parameters.
-      batches: as `Dataset.evaluation_batches` yields them.
+      batches: as `Dataset.evaluation_batches` yields them, this host's part.
       texts: per record, in the order of the batches; one list for all where all entries are the same object.
       sharding: of batches.
       progress: wraps the batches, to show a bar.
+      num_windows: how many rows of the batches belong to each record; None = one each.
 
     Returns:
-      Found with the padding of videos and texts removed.
-
-    Raises:
-      UserError: more than one process.
+      Found with the padding of videos and texts removed, of all records, on every host.
     """
-    if jax.process_count() > 1:
-        raise UserError("evaluation runs on one process today; start it without jax.distributed.")
     shared = all(of_video is texts[0] for of_video in texts)
     width = max(len(of_video) for of_video in texts)
     encoded = np.tile(task.encoding.padding(), (1 if shared else len(texts), width, 1, 1))
@@ -58,25 +56,52 @@ def find(
         row[: len(of_video)] = task.encoding(of_video)
 
     found = Found([list(of_video) for of_video in texts])
+    num_windows = num_windows if num_windows is not None else [1] * len(texts)
+    record = np.repeat(np.arange(len(texts)), num_windows)
+    windows: list[WindowOutput] = []
+    first = 0
     for batch in progress(batches):
-        first = len(found.spans_s)
-        rows = np.minimum(np.arange(first, first + len(batch.example_mask)), len(texts) - 1)
-        on_device = jnp.asarray(encoded) if shared else jax.device_put(encoded[rows], sharding)
-        output: Any = jax.device_get(detect(params, to_device(batch, sharding), on_device))
-        for i in range(int(batch.example_mask.sum())):
-            _keep(found, output, i, np.asarray(batch.span_s[i]), len(texts[first + i]), task.keeps_curves)
+        batch = to_device(batch, sharding)
+        rows = np.minimum(np.arange(first, first + len(batch.example_mask)), len(record) - 1)
+        on_device = encoded if shared else jax.device_put(encoded[record[rows]], sharding)
+        output, span_s, mask = _on_host((detect(params, batch, on_device), batch.span_s, batch.frame_mask))
+        for i, row in enumerate(range(first, min(first + len(span_s), len(record)))):
+            of_video = jax.tree.map(lambda x: x[i : i + 1], output)
+            windows.append(WindowOutput(_only_texts(of_video, len(texts[record[row]])), span_s[i], mask[i]))
+            if len(windows) == num_windows[record[row]]:
+                if task.config.data.windowed:
+                    _keep(found, *merge_windows(windows, task.config.evaluation), task.keeps_curves)
+                else:
+                    _keep(found, windows[0].output, windows[0].span_s, task.keeps_curves)
+                windows = []
+        first += len(span_s)
     return found
 
 
-def _keep(found: Found, output: Any, row: int, span_s: np.ndarray, num_texts: int, curves: bool) -> None:
-    """Adds one video of a batch."""
+def _on_host(arrays: Any) -> Any:
+    """Global arrays → NumPy, the whole of them on every host."""
+    if jax.process_count() == 1:
+        return jax.device_get(arrays)
+    return multihost_utils.process_allgather(arrays, tiled=True)
+
+
+def _only_texts(output: Output, num_texts: int) -> Output:
+    """Without the texts that fill up; frame_classes are of a vocabulary, which has none."""
+    return dataclasses.replace(
+        jax.tree.map(lambda x: x[:, :num_texts], dataclasses.replace(output, frame_classes=None)),
+        frame_classes=output.frame_classes,
+    )
+
+
+def _keep(found: Found, output: Output, span_s: np.ndarray, curves: bool) -> None:
+    """Adds one video, the only row of its output."""
     found.spans_s.append(span_s)
     if output.detections is not None:
-        found.segments_s.append(output.detections.segments_s[row, :num_texts])
-        found.scores.append(output.detections.scores[row, :num_texts])
+        found.segments_s.append(output.detections.segments_s[0])
+        found.scores.append(output.detections.scores[0])
     if curves and output.curve is not None:
-        found.curves.append(output.curve[row, :num_texts])
+        found.curves.append(output.curve[0])
     if output.frame_classes is not None:
-        found.frame_classes.append(output.frame_classes[row])
+        found.frame_classes.append(output.frame_classes[0])
     if output.video_scores is not None:
-        found.video_scores.append(output.video_scores[row, :num_texts])
+        found.video_scores.append(output.video_scores[0])

@@ -1,0 +1,116 @@
+"""A long video is looked at in several windows; what was found in each becomes what was found in the video."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from unloc_jax.config import EvaluationConfig
+from unloc_jax.localization.decode import Detections
+from unloc_jax.localization.nms import soft_nms
+from unloc_jax.tasks.base import Output
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowOutput:
+    """What a model says about one window of a video, on the host.
+
+    Attributes:
+      output: `Output` with a batch axis of 1.
+      span_s: float32 [2], times of the first and the last of its T places.
+      mask: bool [T], True = in the video; these come first.
+    """
+
+    output: Output
+    span_s: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def num_real(self) -> int:
+        return int(self.mask.sum())
+
+    @property
+    def step_s(self) -> float:
+        return float(self.span_s[1] - self.span_s[0]) / (len(self.mask) - 1)
+
+    @property
+    def last_real_s(self) -> float:
+        return float(self.span_s[0]) + (self.num_real - 1) * self.step_s
+
+
+def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> tuple[Output, np.ndarray]:
+    """One video's windows → the video.
+
+    Candidate segments of all windows go through one soft-NMS; curves are averaged where windows overlap, and frames'
+    classes are read from the averaged curves; scores of whole windows are averaged.
+
+    Args:
+      windows: in the order of time, all with the same step between places. Their detections are candidates that no
+        NMS has seen (`decode` without it).
+      config: for the NMS.
+
+    Returns:
+      An Output with a batch axis of 1, whose curve and frame_classes have a place every step of the windows, and
+      float32 [2], the times of the first and the last of these places.
+    """
+    detections = curve = classes = video_scores = None
+    first, last = windows[0], max(windows, key=lambda window: window.last_real_s)
+    span_s = np.array([first.span_s[0], last.last_real_s], np.float32)
+    if first.output.detections is not None:
+        detections = _merge_detections([window.output.detections for window in windows], config)
+    if first.output.curve is not None:
+        curve = _merge_curves(windows, span_s)[None]
+    if first.output.frame_classes is not None:
+        assert curve is not None
+        # More likely than not, as of a single window's logits.
+        classes = np.where(curve.max(1) > 0.5, curve.argmax(1), -1).astype(np.int32)
+    if first.output.video_scores is not None:
+        video_scores = np.mean([window.output.video_scores for window in windows], axis=0)
+    return Output(detections, curve, classes, video_scores), span_s
+
+
+@functools.partial(jax.jit, static_argnames=("max_detections",))
+def _nms(segments_s, scores, max_detections: int, sigma: float, score_threshold: float):
+    return soft_nms(segments_s, scores, max_detections, sigma, score_threshold)
+
+
+def _merge_detections(windows: Sequence[Detections], config: EvaluationConfig) -> Detections:
+    segments_s = np.concatenate([window.segments_s for window in windows], axis=2)
+    scores = np.concatenate([window.scores for window in windows], axis=2)
+    count = scores.shape[2]
+    # Powers of two, so that videos of many lengths share a few compiled programs.
+    room = (1 << (count - 1).bit_length()) - count
+    found = _nms(
+        np.pad(segments_s, ((0, 0), (0, 0), (0, room), (0, 0))),
+        np.pad(scores, ((0, 0), (0, 0), (0, room))),
+        max_detections=min(config.max_detections, count),
+        sigma=config.soft_nms_sigma,
+        score_threshold=config.score_threshold,
+    )
+    segments_s, scores, index = jax.device_get(found)
+    point = np.concatenate([window.point for window in windows], axis=2)
+    return Detections(segments_s, scores, np.take_along_axis(point, index, axis=2))
+
+
+def _merge_curves(windows: Sequence[WindowOutput], span_s: np.ndarray) -> np.ndarray:
+    """float32 [N, places]."""
+    step_s = windows[0].step_s
+    count = round(float(span_s[1] - span_s[0]) / step_s) + 1
+    times_s = float(span_s[0]) + step_s * np.arange(count)
+    total: np.ndarray | float = 0.0
+    weight = np.zeros(count)
+    for window in windows:
+        assert window.output.curve is not None
+        curve = np.asarray(window.output.curve[0])[:, : window.num_real]
+        # The last window begins where the video's end asks for it, so its places may lie between the others'.
+        place = (times_s - float(window.span_s[0])) / step_s
+        inside = (place > -0.5) & (place < window.num_real - 0.5)
+        place = np.clip(place, 0, window.num_real - 1)
+        before = np.floor(place).astype(int)
+        after = np.minimum(before + 1, window.num_real - 1)
+        values = curve[:, before] * (1 - (place - before)) + curve[:, after] * (place - before)
+        total = total + values * inside
+        weight += inside
+    return (total / np.maximum(weight, 1)).astype(np.float32)
