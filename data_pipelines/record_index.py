@@ -10,9 +10,9 @@ import dataclasses
 import json
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import google_crc32c
 import numpy as np
@@ -66,24 +66,48 @@ class RecordIndex:
             )
         total = len(shard_lengths[split])
         files: list[Path] = []
-        shards: list[int] = []
-        positions: list[tuple[int, int]] = []
-        for number, expected in enumerate(shard_lengths[split]):
+        for number in range(total):
             pattern = f"*-{split}.tfrecord-{number:05d}-of-{total:05d}"
             found = sorted(dataset_dir.glob(pattern))
             if not found:
                 raise UserError(f"{dataset_dir}: the shard {pattern} is missing. {_REBUILD}")
-            in_shard = _scan(found[0])
-            if len(in_shard) != expected:
+            files.append(found[0])
+        index = cls.from_files(split, files)
+        counts = np.bincount(index.shards, minlength=total).tolist()
+        for file, count, expected in zip(files, counts, shard_lengths[split]):
+            if count != expected:
                 raise UserError(
-                    f"{found[0]}: the shard is truncated after record {len(in_shard) - 1}: it should hold "
+                    f"{file}: the shard is truncated after record {count - 1}: it should hold "
                     f"{expected} records. {_REBUILD}"
                 )
-            files.append(found[0])
-            shards += [number] * len(in_shard)
-            positions += in_shard
-        offsets, lengths = np.array(positions, np.int64).T
-        return cls(split, tuple(files), np.array(shards, np.int32), offsets, lengths)
+        return index
+
+    @classmethod
+    def from_files(cls, split: str, files: Sequence[Path], **fields: Any) -> Self:
+        """Scans TFRecord files, the shards of a split in their order.
+
+        Args:
+          split: "train", "validation" or "test".
+          files: the shards.
+          **fields: fields that a subclass adds.
+
+        Raises:
+          UserError: a file that is missing, truncated or no TFRecord file.
+        """
+        scanned = [_scan(file, cls._remedy()) for file in files]
+        shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(records) for records in scanned])
+        positions = [position for records in scanned for position in records]
+        offsets, lengths = np.array(positions, np.int64).reshape(-1, 2).T
+        return cls(split, tuple(files), shards, offsets, lengths, **fields)
+
+    @classmethod
+    def _remedy(cls) -> str:
+        """What a user can do about a damaged shard: the last sentence of the messages about one."""
+        return _REBUILD
+
+    def _parse(self, i: int, data: Buffer, with_frames: bool, with_features: bool | None) -> VideoRecord:
+        """Record i from its data; ValueError if the data is no example of ours."""
+        return parse_record(data, self.split, with_frames, with_features)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -105,18 +129,36 @@ class RecordIndex:
         data, footer = block[:length], block[length:]
         if len(footer) < _FOOTER_BYTES or _masked_crc(data) != struct.unpack("<I", footer)[0]:
             raise UserError(
-                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {_REBUILD}"
+                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy()}"
             )
         return data
 
-    def record(self, i: int) -> VideoRecord:
-        """Record i with its frames and features.
+    def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
+        """Record i with its frames and features; `with_features` None means the same as for the frames.
 
         Raises:
           IndexError, UserError: as `read`; also UserError if the data is no example of ours.
         """
+        data = self.read(i)
         with self._naming_the_record(i):
-            return parse_record(self.read(i), self.split, with_frames=True)
+            return self._parse(i, data, with_frames, with_features)
+
+    def annotations(self) -> Iterator[VideoRecord]:
+        """All records in order, without frames and features.
+
+        Only the annotations are read from disk, some hundred bytes of every record; checksums are not verified.
+
+        Raises:
+          UserError: the data of a record is no example of ours.
+        """
+        for number in np.unique(self.shards).tolist():
+            with self.files[number].open("rb") as opened:
+                shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+            for i in np.flatnonzero(self.shards == number).tolist():
+                offset, length = int(self.offsets[i]), int(self.lengths[i])
+                with self._naming_the_record(i):
+                    record = self._parse(i, shard[offset : offset + length], False, None)
+                yield record
 
     @contextlib.contextmanager
     def _naming_the_record(self, i: int) -> Iterator[None]:
@@ -127,7 +169,8 @@ class RecordIndex:
 
     def describe(self, i: int, reason: str) -> str:
         """What is wrong with record i, where it is, and what to do."""
-        return f"{self.files[self.shards[i]]}: record {self._position_in_shard(i)}: {reason}. {_REBUILD}"
+        file = self.files[self.shards[i]]
+        return f"{file}: record {self._position_in_shard(i)}: {reason}. {self._remedy()}"
 
     def _position_in_shard(self, i: int) -> int:
         return i - int(np.searchsorted(self.shards, self.shards[i]))
@@ -145,26 +188,15 @@ def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
 def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> Iterator[VideoRecord]:
     """All records of a split in the order of its RecordIndex.
 
-    Without frames (and features) only the annotations are read from disk, some hundred bytes of every record,
-    and checksums are not verified.
+    Without frames (and features) it is fast: see `RecordIndex.annotations`.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
     """
     index = RecordIndex.from_dir(dataset_dir, split)
     if with_frames:
-        for i in range(len(index)):
-            yield index.record(i)
-        return
-    for number in np.unique(index.shards).tolist():
-        file = index.files[number]
-        with file.open("rb") as opened:
-            shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-        for i in np.flatnonzero(index.shards == number).tolist():
-            offset, length = int(index.offsets[i]), int(index.lengths[i])
-            with index._naming_the_record(i):
-                record = parse_record(shard[offset : offset + length], split, with_frames=False)
-            yield record
+        return (index.record(i) for i in range(len(index)))
+    return index.annotations()
 
 
 def parse_record(
@@ -268,7 +300,7 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
         raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
 
 
-def _scan(file: Path) -> list[tuple[int, int]]:
+def _scan(file: Path, remedy: str) -> list[tuple[int, int]]:
     """(offset, length) of the data of every record of a shard."""
     records: list[tuple[int, int]] = []
     size = file.stat().st_size
@@ -281,11 +313,11 @@ def _scan(file: Path) -> list[tuple[int, int]]:
                 length, checksum = struct.unpack("<QI", header)
                 if _masked_crc(header[:8]) != checksum:
                     raise UserError(
-                        f"{file}: record {len(records)} is corrupted (checksum of its length). {_REBUILD}"
+                        f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
                     )
                 end = position + _HEADER_BYTES + length + _FOOTER_BYTES
             if len(header) < _HEADER_BYTES or end > size:
-                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {_REBUILD}")
+                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
             records.append((position + _HEADER_BYTES, length))
             position = end
     return records

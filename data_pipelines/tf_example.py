@@ -1,4 +1,4 @@
-"""Reads serialized tf.train.Example messages without TensorFlow, skipping the features nobody asked for.
+"""Reads serialized tf.train.Example and SequenceExample messages without TensorFlow, skipping unwanted features.
 
 An example of ours is several megabytes of JPEG frames and some hundred bytes of annotations. The generated
 protobuf classes copy everything; this walks the wire format
@@ -8,6 +8,9 @@ touching them, which on a memory map means without reading them from disk.
     Example { Features features = 1; }            Feature { oneof: BytesList bytes_list = 1;
     Features { map<string, Feature> feature = 1; }                 FloatList float_list = 2;
                                                                    Int64List int64_list = 3; }
+
+    SequenceExample { Features context = 1;       FeatureLists { map<string, FeatureList> feature_list = 1; }
+                      FeatureLists feature_lists = 2; }          FeatureList { repeated Feature feature = 1; }
 """
 
 from collections.abc import Collection, Iterator
@@ -15,11 +18,13 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 Buffer = bytes | memoryview
+Values = list[bytes] | np.ndarray
+_EMPTY = memoryview(b"")
 
 
 def parse_example(
     buffer: Buffer, wanted: Collection[str], prefixes: tuple[str, ...] = ()
-) -> dict[str, list[bytes] | np.ndarray]:
+) -> dict[str, Values]:
     """The wanted features of a serialized tf.train.Example that has them.
 
     Args:
@@ -33,21 +38,60 @@ def parse_example(
     Raises:
       ValueError: not a serialized Example.
     """
-    result: dict[str, list[bytes] | np.ndarray] = {}
+    result: dict[str, Values] = {}
     for field, features in _fields(memoryview(buffer)):
-        if field != 1:
-            continue
-        for entry_field, entry in _fields(_message(features)):
-            if entry_field != 1:
-                continue
-            parts = dict(_fields(_message(entry)))
-            name = bytes(_message(parts.get(1, memoryview(b"")))).decode()
-            if name in wanted or name.startswith(prefixes):
-                result[name] = _feature(_message(parts.get(2, memoryview(b""))))
+        if field == 1:
+            for name, feature in _map_entries(features):
+                if name in wanted or name.startswith(prefixes):
+                    result[name] = _feature(feature)
     return result
 
 
-def _feature(buffer: memoryview) -> list[bytes] | np.ndarray:
+class SequenceExample:
+    """A serialized tf.train.SequenceExample: finds its features at once, reads their values when asked.
+
+    Attributes:
+      context: the undecoded context features by name.
+      lists: the undecoded feature lists by name.
+
+    Raises:
+      ValueError: not a serialized SequenceExample (values are looked at later: `values` and `steps` raise it too).
+    """
+
+    def __init__(self, buffer: Buffer):
+        self.context: dict[str, memoryview] = {}
+        self.lists: dict[str, memoryview] = {}
+        for field, message in _fields(memoryview(buffer)):
+            if field == 1:
+                self.context.update(_map_entries(message))
+            elif field == 2:
+                self.lists.update(_map_entries(message))
+
+    def values(self, name: str) -> Values:
+        """A context feature: a list of bytes, a float32 array or an int64 array (1-D); [] if it has no values."""
+        return _feature(self.context[name])
+
+    def steps(self, name: str) -> Iterator[Values]:
+        """The features of a feature list, one by one; each as `values` gives it."""
+        for field, feature in _fields(self.lists[name]):
+            if field == 1:
+                yield _feature(_message(feature))
+
+    def num_steps(self, name: str) -> int:
+        """How many features a feature list has; their values are not read."""
+        return sum(field == 1 for field, _ in _fields(self.lists[name]))
+
+
+def _map_entries(message: memoryview | int) -> Iterator[tuple[str, memoryview]]:
+    """(key, undecoded value) of the entries of a message that is nothing but a map (field 1) of messages."""
+    for field, entry in _fields(_message(message)):
+        if field == 1:
+            parts = dict(_fields(_message(entry)))
+            name = bytes(_message(parts.get(1, _EMPTY))).decode()
+            yield name, _message(parts.get(2, _EMPTY))
+
+
+def _feature(buffer: memoryview) -> Values:
     for field, values in _fields(buffer):
         if field == 1:
             return [bytes(_message(value)) for _, value in _fields(_message(values))]
@@ -76,7 +120,7 @@ def _signed(number: int) -> int:
 
 def _message(value: memoryview | int) -> memoryview:
     if isinstance(value, int):
-        raise ValueError("not a serialized tf.train.Example: a number where a message should be")
+        raise ValueError("not a serialized example: a number where a message should be")
     return value
 
 
@@ -95,10 +139,10 @@ def _fields(buffer: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         elif wire_type in (1, 5):
             length = 8 if wire_type == 1 else 4
         else:
-            raise ValueError(f"not a serialized tf.train.Example: wire type {wire_type}")
+            raise ValueError(f"not a serialized example: wire type {wire_type}")
         end = position + length
         if end > len(buffer):
-            raise ValueError("not a serialized tf.train.Example: it ends inside a field")
+            raise ValueError("not a serialized example: it ends inside a field")
         yield tag >> 3, buffer[position:end]
         position = end
 
@@ -107,7 +151,7 @@ def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
     number = shift = 0
     while True:
         if position >= len(buffer) or shift > 63:
-            raise ValueError("not a serialized tf.train.Example: broken number")
+            raise ValueError("not a serialized example: broken number")
         byte = buffer[position]
         position += 1
         number |= (byte & 0x7F) << shift
