@@ -1,25 +1,25 @@
 """A built dataset as training and evaluation want it (see `unloc_jax.dataset.Dataset`)."""
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
-from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.example import ExampleSpec, main_timeline
 from data_pipelines.mirror import mirror_text
-from data_pipelines.record_index import RecordIndex, iterate_records
+from data_pipelines.shards import ShardFacts, Shards, UnlocShards
 from data_pipelines.zero_shot import only_classes, split_classes
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
+from unloc_jax.sampling import all_starts, center_start
 from unloc_jax.text import words
+
+if TYPE_CHECKING:
+    from data_pipelines.input_pipeline import Source
 
 
 class ShardedDataset:
@@ -29,69 +29,43 @@ class ShardedDataset:
       config: where the dataset is and what is taken from a video.
 
     Raises:
-      UserError: no dataset there, a damaged shard, frames smaller than the crop, or (with `data.mirror`) a class
-        whose mirror image is no class.
+      UserError: no dataset there, a damaged shard, frames or features that do not fit the model, or (with
+        `data.mirror`) a class whose mirror image is no class.
     """
 
     def __init__(self, config: Config):
-        if not config.data.dir or not Path(config.data.dir).exists():
-            raise _missing(config.data.dir)
-        for name, modality in config.model.modalities.items():
-            if name != "rgb" or modality.encoder != "clip":
-                raise UserError(
-                    f"config.model.modalities.{name} reads features, but {config.data.dir} holds frames only."
-                )
         self._config = config
-        self._directory = find_dataset(Path(config.data.dir))
-        info = read_build_info(self._directory)
-        if config.data.crop_size > info["short_side"]:
-            raise UserError(
-                f"config.data.crop_size = {config.data.crop_size} is larger than the stored frames of "
-                f"{config.data.dir} (short side {info['short_side']}). Use {info['short_side']} or less, or build "
-                f"again with `unloc data build --short-side {config.data.crop_size} …`."
-            )
-        if config.data.crop_size < 0.7 * info["short_side"]:
-            raise UserError(
-                f"config.data.crop_size = {config.data.crop_size} would see only a small part of the stored frames of "
-                f"{config.data.dir} (short side {info['short_side']}). Use {round(0.875 * info['short_side'])} to "
-                f"{info['short_side']}, or build again with `unloc data build --short-side "
-                f"{config.data.crop_size} …`."
-            )
+        self._shards = _open(config)
+        facts = self._shards.facts
+        modalities = config.model.modalities
+        self._with_frames = any(modality.encoder == "clip" for modality in modalities.values())
+        self._features = {
+            name: modality.feature_dim
+            for name, modality in modalities.items()
+            if modality.encoder == "features"
+        }
+        _check_modalities(config, facts)
         self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
-        classes, unseen = split_classes(
-            list(info["classes"] or []), config.data.class_split, config.data.class_split_seed
-        )
+        classes, unseen = split_classes(facts.classes, config.data.class_split, config.data.class_split_seed)
         self._classes_of = {"train": classes, "validation": unseen or classes, "test": unseen or classes}
         if config.data.mirror:
             _check_mirrored(classes)
         texts = (text for record in self.records("train") for text in record.texts)
         self.facts = DatasetFacts(
-            name=info["dataset"],
-            fps=float(info["fps"]),
-            short_side=int(info["short_side"]),
+            name=facts.name,
+            fps=facts.fps,
+            short_side=config.data.mediasequence.short_side or facts.short_side,
             classes=classes,
             unseen_classes=unseen,
-            fingerprint=_fingerprint(info),
+            fingerprint=facts.fingerprint,
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
 
     def records(self, split: str) -> list[VideoRecord]:
         return self._rows(split)[1]
 
-    def _rows(self, split: str) -> tuple[np.ndarray | None, list[VideoRecord]]:
-        """The records of a split that are used, with their numbers (None = all) in the shards."""
-        if split not in self._records:
-            rows, records = None, list(iterate_records(self._directory, split, with_frames=False))
-            if self._config.data.class_split != "all":
-                rows, records = only_classes(records, self._classes_of[split])
-                if not records:
-                    raise UserError(
-                        f"{self._config.data.dir}, {split}: no video shows one of the "
-                        f"{len(self._classes_of[split])} classes that config.data.class_split = "
-                        f"{self._config.data.class_split!r} leaves it."
-                    )
-            self._records[split] = rows, records
-        return self._records[split]
+    def num_windows(self, split: str) -> list[int]:
+        return [len(starts) for starts in self._windows(split)]
 
     def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
         from data_pipelines.input_pipeline import training_batches
@@ -116,30 +90,100 @@ class ShardedDataset:
             num_hosts=jax.process_count(),
         )
 
-    def _source(self, split: str):
-        from data_pipelines.input_pipeline import Source
+    def _rows(self, split: str) -> tuple[np.ndarray | None, list[VideoRecord]]:
+        """The records of a split that are used, with their numbers (None = all) in the shards."""
+        if split not in self._records:
+            rows, records = None, self._shards.records(split)
+            if self._config.data.class_split != "all":
+                rows, records = only_classes(records, self._classes_of[split])
+                if not records:
+                    raise UserError(
+                        f"{self._config.data.dir}, {split}: no video shows one of the "
+                        f"{len(self._classes_of[split])} classes that config.data.class_split = "
+                        f"{self._config.data.class_split!r} leaves it."
+                    )
+            self._records[split] = rows, records
+        return self._records[split]
 
-        return Source(
-            RecordIndex.from_dir(self._directory, split),
+    def _windows(self, split: str) -> list[np.ndarray]:
+        """For each record, the stored frames (or rows of features) at which its windows of evaluation begin."""
+        data = self._config.data
+        rows, records = self._rows(split)
+        if not data.windowed:
+            return [np.zeros(1, np.int64)] * len(records)
+        sizes = (data.num_frames, data.window_stride)
+        if self._with_frames:
+            counts = [max(1, round(record.duration_s * self._shards.facts.fps)) for record in records]
+        else:  # how many rows there are is known only to who reads them
+            index, spec = self._shards.index(split), self._spec(split)
+            numbers = range(len(index)) if rows is None else rows.tolist()
+            whole = (index.record(i, with_frames=False, with_features=True) for i in numbers)
+            counts = [main_timeline(record, spec).count for record in whole]
+        if data.evaluation_windows == "center":
+            return [np.array([center_start(count, *sizes)]) for count in counts]
+        return [all_starts(count, *sizes, data.window_hop) for count in counts]
+
+    def _spec(self, split: str) -> ExampleSpec:
+        return ExampleSpec(
             self._config.data,
             self._config.model.text.max_tokens,
             self._classes_of[split] if self._config.with_vocabulary else None,
-            self._rows(split)[0],
+            self._with_frames,
+            self._features,
         )
 
+    def _source(self, split: str) -> "Source":
+        from data_pipelines.input_pipeline import Source
 
-def _missing(directory: str) -> UserError:
-    return UserError(
-        f"config.data.dir = {directory!r} holds no dataset (looked in {os.path.abspath(directory)}). "
-        "Build one with `unloc data build --dataset … --annotations … --videos DIR --out DIR` and pass it as "
-        "--config.data.dir=DIR."
-    )
+        windows = None if split == "train" and not self._config.data.windowed else self._windows(split)
+        return Source(self._shards.index(split), self._spec(split), self._rows(split)[0], windows)
 
 
-def _fingerprint(info: dict[str, Any]) -> str:
-    """Of the annotation files' contents and of what was built from them; the same wherever the dataset lies."""
-    told = {"annotations": sorted(map(list, info["arguments"]["annotations"])), "splits": info["splits"]}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+def _open(config: Config) -> Shards:
+    if config.data.format == "unloc":
+        return UnlocShards(config.data.dir)
+    from data_pipelines.mediasequence import MediaSequenceShards
+
+    return MediaSequenceShards(config.data.dir, config.data.mediasequence)
+
+
+def _check_modalities(config: Config, facts: ShardFacts) -> None:
+    """Refuses shards that do not hold what the model reads."""
+    directory, size, short_side = config.data.dir, config.data.crop_size, facts.short_side
+    for name, modality in config.model.modalities.items():
+        where = f"config.model.modalities.{name}"
+        if modality.encoder == "clip" and name != "rgb":
+            raise UserError(f"{where}: the frames are called rgb; other names are precomputed features.")
+        if modality.encoder == "features" and facts.features is not None and name not in facts.features:
+            there = ", ".join(facts.features) or "none"
+            raise UserError(
+                f"{where} reads features, but {directory} holds none of that name (there: {there}). Build with "
+                f"`unloc data build --features {name}=DIR …`."
+            )
+        if modality.encoder == "features" and facts.features and facts.features[name] != modality.feature_dim:
+            raise UserError(
+                f"{where}.feature_dim = {modality.feature_dim}, but the features of {directory} are "
+                f"{facts.features[name]} wide."
+            )
+    if not any(modality.encoder == "clip" for modality in config.model.modalities.values()):
+        return
+    if not short_side:
+        raise UserError(
+            f"config.model.modalities reads frames, but {directory} holds precomputed features only."
+        )
+    if config.data.mediasequence.short_side and config.data.format == "mediasequence":
+        short_side = config.data.mediasequence.short_side
+    if size > short_side:
+        raise UserError(
+            f"config.data.crop_size = {size} is larger than the stored frames of {directory} (short side "
+            f"{short_side}). Use {short_side} or less, or build again with `unloc data build --short-side {size} …`."
+        )
+    if size < 0.7 * short_side:
+        raise UserError(
+            f"config.data.crop_size = {size} would see only a small part of the stored frames of {directory} (short "
+            f"side {short_side}). Use {round(0.875 * short_side)} to {short_side}, or build again with `unloc data "
+            f"build --short-side {size} …`."
+        )
 
 
 def _check_mirrored(classes: list[str]) -> None:

@@ -9,7 +9,7 @@ planned frames are decoded, each as an element of its own, so that all threads a
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -148,7 +148,7 @@ class _Planner:
                 self._set_aside(record, self._describe(record, str(error)))
         self._waiting[slot] = _Planned(record, example, real)
         encoded = np.array(example.encoded, object)
-        return encoded, example.region, np.bool_(example.mirrored)
+        return encoded, example.region, np.array(example.mirrored)
 
     def take(self, slots: np.ndarray) -> tuple[list[Example], np.ndarray]:
         """What was kept of these slots, and bool [n]: which of them are real."""
@@ -173,7 +173,9 @@ class _Planner:
         if self.failure is not None:
             raise self.failure
         if len(self._unreadable) == before:
-            raise UserError(f"{self._source.records.files[0].parent}: a frame cannot be decoded, unknown which.")
+            raise UserError(
+                f"{self._source.records.files[0].parent}: a frame cannot be decoded, unknown which."
+            )
 
     def _describe(self, record: int, reason: str) -> str:
         return self._source.records.describe(self._source.number(record), reason)
@@ -184,7 +186,9 @@ class _Planner:
         self._unreadable.add(record)
         count, size = len(self._unreadable), len(self._source)
         if count > self._tolerance * size:
-            allowed = f"{count} of {size} records cannot be read, more than config.data.max_unreadable allows: "
+            allowed = (
+                f"{count} of {size} records cannot be read, more than config.data.max_unreadable allows: "
+            )
             self.failure = UserError((allowed if self._tolerance else "") + told)
         elif count <= _MOST_TOLD:
             print(f"note: left out ({count} of {size} so far): {told}", file=sys.stderr, flush=True)
@@ -231,22 +235,26 @@ def _batches(located: tf.data.Dataset, planner: _Planner, batch_size: int) -> It
         )
         dataset = dataset.batch(batch_size * num_frames, drop_remainder=True)
     else:
-        dataset = dataset.map(lambda slot, *rest: (slot, tf.zeros([0]))).batch(batch_size, drop_remainder=True)
+        dataset = dataset.map(lambda slot, *rest: (slot, tf.zeros([0]))).batch(
+            batch_size, drop_remainder=True
+        )
     options = tf.data.Options()
     options.threading.private_threadpool_size = config.num_workers
     for slots, frames in dataset.prefetch(2).with_options(options).as_numpy_iterator():
         examples, real = planner.take(slots[:: max(num_frames, 1)])
-        yield _assemble(examples, real, frames.reshape(batch_size, num_frames, *frames.shape[1:]) if num_frames else None)
+        yield _assemble(
+            examples, real, frames.reshape(batch_size, num_frames, *frames.shape[1:]) if num_frames else None
+        )
 
 
 def _assemble(examples: list[Example], real: np.ndarray, frames: np.ndarray | None) -> Batch:
     stack = lambda of_each: {name: np.stack([each[name] for each in of_each]) for name in of_each[0]}
-    return Batch(
-        frames=frames,
-        example_mask=real,
-        features=stack([example.features for example in examples]),
-        **stack([example.fields for example in examples]),
-    )
+    fields: dict[str, Any] = {
+        "frames": frames,
+        "example_mask": real,
+        "features": stack([example.features for example in examples]),
+    }
+    return Batch(**fields, **stack([example.fields for example in examples]))
 
 
 def _decoder(size: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:

@@ -41,8 +41,11 @@ class Dataset(Protocol):
     def records(self, split: str) -> list[VideoRecord]:
         """All records of a split without their frames, in the order of `evaluation_batches`."""
 
+    def num_windows(self, split: str) -> list[int]:
+        """How many rows of `evaluation_batches` belong to each record; 1 where a video is looked at as a whole."""
+
     def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
         """This host's part of the batches of steps start_step … num_steps-1, a function of the step alone."""
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
-        """This host's part of every record once, in order, the last batch filled up."""
+        """This host's part of every window of every record once, in order, the last batch filled up."""

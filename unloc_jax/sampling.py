@@ -50,7 +50,8 @@ class Window:
     @property
     def times_s(self) -> np.ndarray:
         """float64 [T], when each place is."""
-        return np.linspace(*self.span_s.astype(np.float64), len(self.indices))
+        first_s, last_s = self.span_s.astype(np.float64).tolist()
+        return np.linspace(first_s, last_s, len(self.indices))
 
 
 def whole_video(timeline: Timeline, num_frames: int) -> Window:

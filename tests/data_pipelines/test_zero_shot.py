@@ -74,7 +74,7 @@ def test_splits_that_leave_nothing(activities_dataset, captions_dataset, monkeyp
         zero_shot(captions_dataset)
     seen = zero_shot(activities_dataset).facts.classes
     every = VideoRecord("v", 9.0, "train", np.array([[0.0, 3.0]]), [seen[0]], [{}])
-    monkeypatch.setattr("data_pipelines.dataset.iterate_records", lambda *_, **__: [every])
+    monkeypatch.setattr("data_pipelines.shards.iterate_records", lambda *_, **__: [every])
     with pytest.raises(
         UserError, match=r"test: no video shows one of the 3 classes that .*class_split = '50/50'"
     ):

@@ -96,13 +96,13 @@ def _check_fit(model: LoadedModel, dataset: Dataset, records: list[VideoRecord])
 
 
 def _find(model: LoadedModel, dataset: Dataset, split: str, texts: Sequence[Sequence[str]]) -> Found:
-    batch_size = model.task.config.evaluation.batch_size
+    batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
     bar = lambda batches: tqdm(
-        batches, total=-(-len(texts) // batch_size), desc=f"evaluate {split}", unit="batch", file=sys.stderr
+        batches, total=-(-sum(windows) // batch_size), desc=f"evaluate {split}", unit="batch", file=sys.stderr
     )
     detect = jax.jit(model.task.detect)
     batches = dataset.evaluation_batches(split)
-    return find(model.task, detect, model.params, batches, texts, batch_sharding(model.mesh), bar)
+    return find(model.task, detect, model.params, batches, texts, batch_sharding(model.mesh), bar, windows)
 
 
 def _evaluate_vocabulary(

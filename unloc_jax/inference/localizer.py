@@ -14,9 +14,10 @@ import numpy as np
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
-from unloc_jax.inference.frames import sample_video
+from unloc_jax.inference.frames import SampledFrames, look_at_video
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.tasks import Task, make_task
+from unloc_jax.tasks.windows import WindowOutput, merge_windows
 from unloc_jax.text import num_tokens, words
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, workdir_of
 from unloc_jax.training.sharding import make_mesh, tree_shardings
@@ -117,26 +118,19 @@ class Localizer:
                     f"{text!r} is left out",
                     file=sys.stderr,
                 )
-        frames, span_s, duration_s = sample_video(
-            video,
-            fps=facts.fps,
-            short_side=facts.short_side,
-            crop_size=config.data.crop_size,
-            num_frames=config.data.num_frames,
-        )
-        batch = Batch(
-            frames=jnp.asarray(frames)[None],
-            frame_mask=jnp.ones((1, config.data.num_frames), bool),
-            text_tokens=jnp.zeros((1, 0, config.model.text.max_tokens), jnp.int32),
-            text_mask=jnp.zeros((1, 0), bool),
-            segments=jnp.zeros((1, 0, 2), jnp.float32),
-            segment_text=jnp.zeros((1, 0), jnp.int32),
-            span_s=jnp.asarray(span_s)[None],
-            example_mask=jnp.ones((1,), bool),
-        )
         task = self._model.task
-        output = jax.device_get(self._detect(self._model.params, batch, task.encoding(texts)[None]))
-        times_s = np.linspace(span_s[0], span_s[1], config.data.num_frames)
+        encoded = task.encoding(texts)[None]
+        windows: list[WindowOutput] = []
+        duration_s = 0.0
+        for seen in look_at_video(video, fps=facts.fps, short_side=facts.short_side, data=config.data):
+            output = jax.device_get(self._detect(self._model.params, _batch_of(seen), encoded))
+            windows.append(WindowOutput(output, seen.span_s, seen.mask))
+            duration_s = seen.duration_s
+        output, span_s = windows[0].output, windows[0].span_s
+        if config.data.windowed:
+            output, span_s = merge_windows(windows, config.evaluation)
+        places = config.data.num_frames if output.curve is None else output.curve.shape[-1]
+        times_s = np.linspace(span_s[0], span_s[1], places)
         flat = np.ones_like(times_s)  # of a task without a curve
         known = set(facts.words)
         predictions = [
@@ -164,6 +158,20 @@ class Localizer:
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         return facts | _measured(self._model.step_dir)
+
+
+def _batch_of(seen: SampledFrames) -> Batch:
+    """One video without texts or segments."""
+    return Batch(
+        frames=jnp.asarray(seen.frames)[None],
+        frame_mask=jnp.asarray(seen.mask)[None],
+        text_tokens=jnp.zeros((1, 0, 1), jnp.int32),
+        text_mask=jnp.zeros((1, 0), bool),
+        segments=jnp.zeros((1, 0, 2), jnp.float32),
+        segment_text=jnp.zeros((1, 0), jnp.int32),
+        span_s=jnp.asarray(seen.span_s)[None],
+        example_mask=jnp.ones((1,), bool),
+    )
 
 
 def _measured(step_dir: Path) -> dict[str, str]:

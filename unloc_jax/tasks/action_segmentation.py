@@ -117,9 +117,7 @@ class ActionSegmentation(Task):
         }
 
 
-def _labels(
-    record: VideoRecord, span_s: np.ndarray, num_frames: int, number: dict[str, int]
-) -> np.ndarray:
+def _labels(record: VideoRecord, span_s: np.ndarray, num_frames: int, number: dict[str, int]) -> np.ndarray:
     """bool [T, C] of one record, at num_frames times spread evenly over span_s."""
     segments_s = record.segments_s.reshape(-1, 2)
     grid = seconds_to_grid(segments_s, span_s, num_frames)

@@ -63,11 +63,10 @@ def find(
     for batch in progress(batches):
         batch = to_device(batch, sharding)
         rows = np.minimum(np.arange(first, first + len(batch.example_mask)), len(record) - 1)
-        on_device = encoded if shared else jax.device_put(encoded[record[rows]], sharding)
+        on_device: Any = encoded if shared else jax.device_put(encoded[record[rows]], sharding)
         output, span_s, mask = _on_host((detect(params, batch, on_device), batch.span_s, batch.frame_mask))
         for i, row in enumerate(range(first, min(first + len(span_s), len(record)))):
-            of_video = jax.tree.map(lambda x: x[i : i + 1], output)
-            windows.append(WindowOutput(_only_texts(of_video, len(texts[record[row]])), span_s[i], mask[i]))
+            windows.append(WindowOutput(_row(output, i, len(texts[record[row]])), span_s[i], mask[i]))
             if len(windows) == num_windows[record[row]]:
                 if task.config.data.windowed:
                     _keep(found, *merge_windows(windows, task.config.evaluation), task.keeps_curves)
@@ -85,15 +84,15 @@ def _on_host(arrays: Any) -> Any:
     return multihost_utils.process_allgather(arrays, tiled=True)
 
 
-def _only_texts(output: Output, num_texts: int) -> Output:
-    """Without the texts that fill up; frame_classes are of a vocabulary, which has none."""
-    return dataclasses.replace(
-        jax.tree.map(lambda x: x[:, :num_texts], dataclasses.replace(output, frame_classes=None)),
-        frame_classes=output.frame_classes,
-    )
+def _row(output: Any, i: int, num_texts: int) -> Any:
+    """One row with a batch axis of 1, without the texts that fill up."""
+    only_texts = lambda x: x[i : i + 1, :num_texts]
+    of_frames = None if output.frame_classes is None else output.frame_classes[i : i + 1]
+    by_text = dataclasses.replace(output, frame_classes=None)
+    return dataclasses.replace(jax.tree.map(only_texts, by_text), frame_classes=of_frames)
 
 
-def _keep(found: Found, output: Output, span_s: np.ndarray, curves: bool) -> None:
+def _keep(found: Found, output: Any, span_s: np.ndarray, curves: bool) -> None:
     """Adds one video, the only row of its output."""
     found.spans_s.append(span_s)
     if output.detections is not None:

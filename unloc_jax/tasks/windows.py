@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,12 +19,12 @@ class WindowOutput:
     """What a model says about one window of a video, on the host.
 
     Attributes:
-      output: `Output` with a batch axis of 1.
+      output: `Output` of NumPy arrays with a batch axis of 1.
       span_s: float32 [2], times of the first and the last of its T places.
       mask: bool [T], True = in the video; these come first.
     """
 
-    output: Output
+    output: Any
     span_s: np.ndarray
     mask: np.ndarray
 
@@ -40,7 +41,7 @@ class WindowOutput:
         return float(self.span_s[0]) + (self.num_real - 1) * self.step_s
 
 
-def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> tuple[Output, np.ndarray]:
+def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> tuple[Any, np.ndarray]:
     """One video's windows → the video.
 
     Candidate segments of all windows go through one soft-NMS; curves are averaged where windows overlap, and frames'
@@ -52,10 +53,13 @@ def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> 
       config: for the NMS.
 
     Returns:
-      An Output with a batch axis of 1, whose curve and frame_classes have a place every step of the windows, and
-      float32 [2], the times of the first and the last of these places.
+      An `Output` of NumPy arrays with a batch axis of 1, whose curve and frame_classes have a place every step of the
+      windows, and float32 [2], the times of the first and the last of these places.
     """
-    detections = curve = classes = video_scores = None
+    detections: Any = None
+    curve: Any = None
+    classes: Any = None
+    video_scores: Any = None
     first, last = windows[0], max(windows, key=lambda window: window.last_real_s)
     span_s = np.array([first.span_s[0], last.last_real_s], np.float32)
     if first.output.detections is not None:
@@ -76,7 +80,7 @@ def _nms(segments_s, scores, max_detections: int, sigma: float, score_threshold:
     return soft_nms(segments_s, scores, max_detections, sigma, score_threshold)
 
 
-def _merge_detections(windows: Sequence[Detections], config: EvaluationConfig) -> Detections:
+def _merge_detections(windows: Sequence[Any], config: EvaluationConfig) -> Any:
     segments_s = np.concatenate([window.segments_s for window in windows], axis=2)
     scores = np.concatenate([window.scores for window in windows], axis=2)
     count = scores.shape[2]
@@ -90,8 +94,9 @@ def _merge_detections(windows: Sequence[Detections], config: EvaluationConfig) -
         score_threshold=config.score_threshold,
     )
     segments_s, scores, index = jax.device_get(found)
-    point = np.concatenate([window.point for window in windows], axis=2)
-    return Detections(segments_s, scores, np.take_along_axis(point, index, axis=2))
+    point: Any = np.concatenate([window.point for window in windows], axis=2)
+    point = np.take_along_axis(point, index, axis=2)
+    return Detections(segments_s, scores, point)
 
 
 def _merge_curves(windows: Sequence[WindowOutput], span_s: np.ndarray) -> np.ndarray:
@@ -102,7 +107,6 @@ def _merge_curves(windows: Sequence[WindowOutput], span_s: np.ndarray) -> np.nda
     total: np.ndarray | float = 0.0
     weight = np.zeros(count)
     for window in windows:
-        assert window.output.curve is not None
         curve = np.asarray(window.output.curve[0])[:, : window.num_real]
         # The last window begins where the video's end asks for it, so its places may lie between the others'.
         place = (times_s - float(window.span_s[0])) / step_s

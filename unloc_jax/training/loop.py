@@ -101,7 +101,10 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         for name, task in tasks.items():
             records = datasets[name].records("validation")
             batches, texts = datasets[name].evaluation_batches("validation"), task.evaluation_texts(records)
-            found = find(task, detect[name], state.params, batches, texts, batch_sharding(mesh))
+            windows = datasets[name].num_windows("validation")
+            found = find(
+                task, detect[name], state.params, batches, texts, batch_sharding(mesh), num_windows=windows
+            )
             prefix = f"{name}/" if config.tasks else ""
             scores |= {f"{prefix}{key}": value for key, value in task.score(records, found).items()}
         return scores
