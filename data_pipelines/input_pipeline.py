@@ -253,8 +253,8 @@ def _assemble(examples: list[Example], real: np.ndarray, frames: np.ndarray | No
         "frames": frames,
         "example_mask": real,
         "features": stack([example.features for example in examples]),
-    }
-    return Batch(**fields, **stack([example.fields for example in examples]))
+    } | stack([example.fields for example in examples])
+    return Batch(**fields)
 
 
 def _decoder(size: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
