@@ -135,7 +135,7 @@ def parse_sequence_example(
     if config.labels == "clip":
         if not texts:
             raise ValueError(_no_labels(example, config))
-        segments_s = np.tile(np.float32([0.0, duration_s]), (len(texts), 1))
+        segments_s = np.tile(np.array([0.0, duration_s], np.float32), (len(texts), 1))
     else:
         segments_s = _segments_s(example, split, config, fps)
         if len(texts) == 1 and len(segments_s) > 1:  # highlight detection: one query for all

@@ -34,27 +34,26 @@ def find_shards(location: str, files: Mapping[str, str]) -> dict[str, list[Path]
         raise UserError("config.data.dir is empty: give the folder of the shards.")
     given = {split: pattern for split, pattern in files.items() if pattern}
     if not given:
-        found = _expand(location, "config.data.dir")
+        found = _expand("", location, "config.data.dir")
         return _by_split(found, Path(location) if Path(location).is_dir() else None)
-    return {
-        split: _expand(os.path.join(location, pattern), f"{_OPTIONS}.{split}")
-        for split, pattern in given.items()
-    }
+    return {split: _expand(location, pattern, f"{_OPTIONS}.{split}") for split, pattern in given.items()}
 
 
-def _expand(pattern: str, option: str) -> list[Path]:
-    spec = _SHARD_SPEC.fullmatch(pattern)
-    if Path(pattern).is_dir():
-        found = [path for path in Path(pattern).rglob("*") if _is_shard(path)]
+def _expand(folder: str, pattern: str, option: str) -> list[Path]:
+    path = Path(folder, pattern)
+    spec = _SHARD_SPEC.fullmatch(str(path))
+    if path.is_dir():
+        found = [file for file in path.rglob("*") if _is_shard(file)]
         _check_complete(found)
-    elif Path(pattern).is_file():
-        found = [Path(pattern)]
+    elif path.is_file():
+        found = [path]
     elif spec:
         found = _numbered(spec, option)
     else:
-        found = [Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
+        matching = glob.glob(pattern, root_dir=folder or None, recursive=True)
+        found = [file for name in matching if (file := Path(folder, name)).is_file()]
     if not found:
-        raise UserError(f"{option}: no TFRecord file at {os.path.abspath(pattern)}.")
+        raise UserError(f"{option}: no TFRecord file at {os.path.abspath(path)}.")
     return sorted(found)
 
 
