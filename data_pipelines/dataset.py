@@ -54,7 +54,7 @@ class ShardedDataset:
         self.facts = DatasetFacts(
             name=facts.name,
             fps=facts.fps,
-            short_side=config.data.mediasequence.short_side or facts.short_side,
+            short_side=facts.short_side,
             classes=classes,
             unseen_classes=unseen,
             fingerprint=facts.fingerprint,
@@ -130,6 +130,8 @@ class ShardedDataset:
             self._classes_of[split] if self._config.with_vocabulary else None,
             self._with_frames,
             self._features,
+            self._config.data.mediasequence.short_side if self._config.data.format == "mediasequence" else 0,
+            self._shards.facts.row_phase,
         )
 
     def _source(self, split: str) -> "Source":
@@ -144,7 +146,8 @@ def _open(config: Config) -> Shards:
         return UnlocShards(config.data.dir)
     from data_pipelines.mediasequence import MediaSequenceShards
 
-    return MediaSequenceShards(config.data.dir, config.data.mediasequence)
+    features = [name for name, m in config.model.modalities.items() if m.encoder == "features"]
+    return MediaSequenceShards(config.data.dir, config.data.mediasequence, features)
 
 
 def _check_modalities(config: Config, facts: ShardFacts) -> None:
@@ -171,8 +174,6 @@ def _check_modalities(config: Config, facts: ShardFacts) -> None:
         raise UserError(
             f"config.model.modalities reads frames, but {directory} holds precomputed features only."
         )
-    if config.data.mediasequence.short_side and config.data.format == "mediasequence":
-        short_side = config.data.mediasequence.short_side
     if size > short_side:
         raise UserError(
             f"config.data.crop_size = {size} is larger than the stored frames of {directory} (short side "

@@ -49,6 +49,7 @@ class ExampleSpec:
       with_frames: whether the model reads frames.
       features: modalities that are read from features of their name, with their D.
       short_side: frames are scaled to this before they are cropped; 0 = they are stored as wanted.
+      row_phase: see `data_pipelines.shards.ShardFacts`.
     """
 
     config: DataConfig
@@ -57,6 +58,7 @@ class ExampleSpec:
     with_frames: bool = True
     features: dict[str, int] = dataclasses.field(default_factory=dict)
     short_side: int = 0
+    row_phase: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ def make_example(record: VideoRecord, spec: ExampleSpec, draws: Draws | None, st
       ValueError: the record has no frames or features where they are wanted, or they have another size.
     """
     config = spec.config
-    timelines = {name: _rows_of(record, name, width) for name, width in spec.features.items()}
+    timelines = {name: _rows_of(record, name, spec) for name in spec.features}
     window = _window(main_timeline(record, spec), config, draws, start)
     mirrored = draws is not None and config.mirror and draws.mirror < 0.5
     fields = {
@@ -115,7 +117,7 @@ def main_timeline(record: VideoRecord, spec: ExampleSpec) -> Timeline:
         if not record.frames:
             raise ValueError("it has no frames")
         return Timeline(len(record.frames), 0.0, 1 / record.fps)
-    timelines = [_rows_of(record, name, width) for name, width in spec.features.items()]
+    timelines = [_rows_of(record, name, spec) for name in spec.features]
     return max(timelines, key=lambda timeline: timeline.count)
 
 
@@ -144,18 +146,18 @@ def empty_example(spec: ExampleSpec) -> Example:
     )
 
 
-def _rows_of(record: VideoRecord, name: str, width: int) -> Timeline:
-    """Row i of F rows of features stands for the middle of the i-th of F equal parts of the video."""
+def _rows_of(record: VideoRecord, name: str, spec: ExampleSpec) -> Timeline:
+    """When the rows of a modality's features are."""
     if name not in record.features:
         there = ", ".join(sorted(record.features)) or "none"
         raise ValueError(f"it has no features {name!r} (features in it: {there})")
-    rows, found = record.features[name].shape
+    (rows, found), width = record.features[name].shape, spec.features[name]
     if found != width:
         raise ValueError(
             f"its features {name!r} have {found} numbers per row; config.model.modalities.{name}.feature_dim = {width}"
         )
     step_s = record.duration_s / rows
-    return Timeline(rows, 0.5 * step_s, step_s)
+    return Timeline(rows, spec.row_phase * step_s, step_s)
 
 
 def _window(timeline: Timeline, config: DataConfig, draws: Draws | None, start: int) -> Window:

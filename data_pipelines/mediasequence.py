@@ -29,57 +29,13 @@ from data_pipelines.record_index import RecordIndex
 from data_pipelines.shard_files import find_shards
 from data_pipelines.shards import ShardFacts
 from data_pipelines.tf_example import Buffer, SequenceExample, Values
+from unloc_jax.data_config import MediaSequenceConfig
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
 _OPTION = "config.data.mediasequence"
 _MICROSECONDS = 1e6
 _LOWEST_FPS = 1e-6  # a lower rate is a damaged number: times would not fit into float32
-
-
-@dataclasses.dataclass(frozen=True)
-class MediaSequenceConfig:
-    """Which files, which keys, and what they mean (`data.format=mediasequence`)."""
-
-    train: str = ""
-    """Files of the split: a name, a pattern, or Scenic's `name@10`, relative to data.dir; "" = by the files' names."""
-    validation: str = ""
-    test: str = ""
-    fps: float = 0.0
-    """Stored frames per second (Scenic: 1 / secs_per_timestep); 0 = as `image/frame_rate` or `image/timestamp` say."""
-    short_side: int = 0
-    """Resize frames to this shorter side before they are cropped (Scenic: min_resize); 0 = as they are stored."""
-    labels: str = "segment"
-    """What has labels: "segment", or "clip" (the whole video is one segment, as in Kinetics)."""
-    video_id: tuple[str, ...] = (
-        "clip/media_id",
-        "example_id",
-        "example/id",
-        "video/filename",
-        "clip/data_path",
-    )
-    """The first of these that a record has; none: `<file>/<number of the record>`."""
-    frames: str = "image/encoded"
-    """JPEG frames; "" = the shards hold features only."""
-    num_frames: str = "clip/frames"
-    """How many frames the video has; where it is missing the stored ones are counted."""
-    start_index: str = "segment/start/index"
-    """First frame of each segment; "" = use the timestamps in training too."""
-    end_index: str = "segment/end/index"
-    """Last frame of each segment (it belongs to it)."""
-    start_timestamp: str = "segment/start/timestamp"
-    """Microseconds; "" = use the frame numbers in evaluation too."""
-    end_timestamp: str = "segment/end/timestamp"
-    texts: str = ""
-    """Queries or class names; "" = `segment/label/string`, or `clip/label/text`, `clip/label/string` of clips."""
-    class_index: str = ""
-    """Class numbers, read if classes_file is given; "" = `segment/label/index` or `clip/label/index`."""
-    classes_file: str = ""
-    """Class names, the first column of a CSV (Scenic: class_name_csv), one per line."""
-    first_class: int = 0
-    """Number of the first class in classes_file (DMVR: label_offset)."""
-    features: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Feature list of each modality; `<modality>/feature/floats` where not given."""
 
 
 @dataclasses.dataclass
@@ -463,6 +419,7 @@ class MediaSequenceShards:
             short_side=config.short_side or short_side,
             classes=classes,
             fingerprint=_fingerprint(self._indices, classes),
+            row_phase=0.0,  # rows are in step with the frames
         )
 
     def index(self, split: str) -> MediaSequenceIndex:

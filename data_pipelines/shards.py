@@ -24,6 +24,7 @@ class ShardFacts:
       classes: the vocabulary, [] for datasets of queries.
       fingerprint: says which build it is; the same wherever the shards lie.
       features: by modality the width D of precomputed features; None = not known before they are read.
+      row_phase: when row i of F rows of features is, in steps of duration / F after the i-th: 0 = at its beginning.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ShardFacts:
     classes: list[str]
     fingerprint: str
     features: dict[str, int] | None = None
+    row_phase: float = 0.5
 
 
 class Shards(Protocol):

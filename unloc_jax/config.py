@@ -21,6 +21,7 @@ from typing import Any
 
 import ml_collections
 
+from unloc_jax.data_config import DataConfig
 from unloc_jax.errors import UserError
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
@@ -108,95 +109,6 @@ _LOWEST = {
 _FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
 # Numbers that must not be above a bound.
 _HIGHEST = {"color": 1, "grey": 1, "max_unreadable": 1, "rand_augment_magnitude": 10, "window_overlap": 0.9}
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentationConfig:
-    """Random changes to the frames of training videos, the same for all frames of a video."""
-
-    scale_jitter: tuple[float, ...] = ()
-    """(low, high): height and width are scaled by factors drawn from this range before the crop; () = not."""
-    color: float = 0.0
-    """Chance that brightness, saturation, contrast and hue change."""
-    grey: float = 0.0
-    """Chance that the colours are dropped."""
-    rand_augment_layers: int = 0
-    """Operations of RandAugment (those that move nothing) in a row."""
-    rand_augment_magnitude: float = 10.0
-    """Their strength, up to 10."""
-
-    def __bool__(self) -> bool:
-        return bool(self.scale_jitter or self.color or self.grey or self.rand_augment_layers)
-
-
-@dataclasses.dataclass(frozen=True)
-class MediaSequenceConfig:
-    """Which keys of a tf.train.SequenceExample mean what, for `data.format` "mediasequence"."""
-
-    fps: float = 0.0
-    """Stored frames (or rows of features) per second; 0 = as `image/frame_rate` or `image/timestamp` say."""
-    short_side: int = 0
-    """Resize frames to this short side before they are cropped; 0 = not."""
-    video_id: str = "clip/media_id"
-    frames: str = "image/encoded"
-    starts: str = "segment/start/index"
-    ends: str = "segment/end/index"
-    texts: str = "segment/label/string"
-    class_index: str = "segment/label/index"
-    classes_file: str = ""
-    """Text file with one class per line, that `class_index` counts from 0; "" = the texts are the classes."""
-    features: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Feature lists by the name of their modality; the others are in `<modality>/feature/floats`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which shards, and what is taken from a video."""
-
-    dir: str = ""
-    """Folder that `unloc data build` wrote; for "mediasequence", a folder or a pattern of TFRecord files."""
-    format: str = "unloc"
-    """ "unloc", or "mediasequence": tf.train.SequenceExample records as Scenic and DMVR read them."""
-    num_frames: int = 128
-    """T, frames that are looked at."""
-    sampling: str = "linspace"
-    """ "linspace": spread evenly over the whole video. "window": every `window_stride`-th stored frame (or row of
-    features, for models without frames) from some frame on, a random one in training."""
-    window_stride: int = 1
-    evaluation_windows: str = "sliding"
-    """ "sliding": windows that together show the whole video, merged by NMS; "center": only the one in its middle."""
-    window_overlap: float = 0.5
-    """Share of a sliding window that the next one shows again."""
-    crop_size: int = 224
-    """Height and width of the (square) crop that the image tower sees."""
-    max_segments: int = 16
-    """S: segments per video; further ones are left out (and counted)."""
-    max_queries: int = 8
-    """Q: texts per video of a per-video task; further ones are left out in training, never in evaluation."""
-    mirror: bool = False
-    """Mirror half of the training videos, swapping left and right in their texts."""
-    augmentation: AugmentationConfig = AugmentationConfig()
-    prompts: tuple[str, ...] = ("{}",)
-    """Templates around every text: a random one in each training step, the average of all in evaluation."""
-    class_split: str = "all"
-    """Zero-shot: train on this share of the classes, evaluate on the others; "all" = no such split."""
-    class_split_seed: int = 0
-    """Which classes are seen."""
-    max_unreadable: float = 0.01
-    """Training goes on without records that cannot be read, up to this share of the split; evaluation never does."""
-    mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
-    num_workers: int = 2
-    """Threads that decode frames."""
-
-    @property
-    def windowed(self) -> bool:
-        """Whether a video is looked at in windows, rather than as a whole."""
-        return self.sampling == "window"
-
-    @property
-    def window_hop(self) -> int:
-        """Stored frames from the start of a sliding window to that of the next."""
-        return self.window_stride * max(1, round(self.num_frames * (1 - self.window_overlap)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -437,7 +349,7 @@ class TaskConfig:
     """Its share of the steps ("alternate"), or the factor of its loss ("all")."""
     task: str = "moment_retrieval"
     batch_size: int = 64
-    data: DataConfig = DataConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = LossConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -456,7 +368,7 @@ class Config:
     """Videos per step, over all devices."""
     init_from: str = ""
     """A checkpoint to start from, such as one that `unloc import` made; "" = random parameters."""
-    data: DataConfig = DataConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = LossConfig()
     pretrain: StageConfig = dataclasses.field(default_factory=StageConfig)
@@ -532,8 +444,12 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Confi
 def with_absolute_paths(config: Config) -> Config:
     """Paths that a checkpoint remembers, independent of the working directory."""
     absolute = lambda path: str(Path(path).resolve()) if path else ""
+    shards = lambda group: dataclasses.replace(group, classes_file=absolute(group.classes_file))
     place = lambda group: dataclasses.replace(
-        group, data=dataclasses.replace(group.data, dir=absolute(group.data.dir))
+        group,
+        data=dataclasses.replace(
+            group.data, dir=absolute(group.data.dir), mediasequence=shards(group.data.mediasequence)
+        ),
     )
     text = dataclasses.replace(config.model.text, embeddings_file=absolute(config.model.text.embeddings_file))
     return dataclasses.replace(

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines.mediasequence import MediaSequenceConfig, MediaSequenceShards, parse_sequence_example
+from data_pipelines.mediasequence import MediaSequenceShards, parse_sequence_example
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from data_pipelines.tf_example import SequenceExample
+from unloc_jax.data_config import MediaSequenceConfig
 from unloc_jax.errors import UserError
 from unloc_jax.sampling import seconds_to_grid, span_of
 
