@@ -1,49 +1,56 @@
-"""Counting bytes and replacing them by a table: all that most operations on colours need of a frame.
+"""Counting bytes and replacing them by a table: all that most operations on colours need of a video.
 
-TPUs read and write single bytes at given addresses one by one; there, both are products of one-hot vectors of a byte's
-two halves, which their matrix units do in passing. They give the same numbers, to the last bit.
+TPUs reach single bytes at given addresses one by one. There, bytes are counted by a product of one-hot vectors of their
+two halves, which the matrix units do in passing, and looked up by selects. The numbers are the same to the last bit.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from unloc_jax.augmentation.per_frame import map_frames
 
 
-def histogram(frame: jax.Array) -> jax.Array:
-    """uint8 [H, W, 3] → int32 [3, 256], how often each channel has each value."""
-    return jax.lax.platform_dependent(frame, cpu=count_by_scatter, default=count_by_one_hot)
+def histogram(video: jax.Array) -> jax.Array:
+    """uint8 [T, 3, H, W] → int32 [3, 256], how often each channel has each value."""
+    return jax.lax.platform_dependent(
+        video,
+        # XLA's scatter on CPUs is several times slower for several frames at once.
+        cpu=lambda video: jax.lax.map(count_by_scatter, video).sum(0),
+        default=lambda video: map_frames(count_by_one_hot, video).sum(0),
+    )
 
 
 def lookup(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """uint8 [H, W, 3], uint8 [3, 256] (one table per channel) → uint8 [H, W, 3]."""
-    return jax.lax.platform_dependent(frame, tables, tpu=lookup_by_one_hot, default=lookup_by_gather)
+    """uint8 [3, H, W], uint8 [3, 256] (one table per channel) → uint8 [3, H, W]."""
+    return jax.lax.platform_dependent(frame, tables, tpu=lookup_by_selects, default=lookup_by_gather)
 
 
 def count_by_scatter(frame: jax.Array) -> jax.Array:
-    return jnp.zeros((3, 256), jnp.int32).at[jnp.arange(3), frame].add(1, mode="promise_in_bounds")
+    """One frame's histogram."""
+    bins = frame.reshape(3, -1) + 256 * jnp.arange(3)[:, None]
+    counts = jnp.zeros(3 * 256, jnp.int32).at[bins.reshape(-1)].add(1, mode="promise_in_bounds")
+    return counts.reshape(3, 256)
 
 
 def count_by_one_hot(frame: jax.Array) -> jax.Array:
-    high, low = _one_hot_halves(frame)
+    """One frame's histogram."""
+    values = jnp.arange(16, dtype=jnp.uint8)[:, None, None]
+    high = (frame[:, None] >> 4 == values).astype(jnp.bfloat16)
+    low = (frame[:, None] & 15 == values).astype(jnp.bfloat16)
     # Sums of ones are exact in float32 up to 2^24, more pixels than a frame has.
-    counts = jnp.einsum("chp,clp->chl", high, low, preferred_element_type=jnp.float32)
+    counts = jnp.einsum("chyx,clyx->chl", high, low, preferred_element_type=jnp.float32)
     return counts.reshape(3, 256).astype(jnp.int32)
 
 
 def lookup_by_gather(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    return tables.at[jnp.arange(3), frame].get(mode="promise_in_bounds")
+    return tables.at[np.arange(3)[:, None, None], frame].get(mode="promise_in_bounds")
 
 
-def lookup_by_one_hot(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    high, low = _one_hot_halves(frame)
-    # bfloat16 holds all integers up to 256.
-    rows = tables.reshape(3, 16, 16).astype(jnp.bfloat16)
-    candidates = jnp.einsum("chl,chp->clp", rows, high, preferred_element_type=jnp.float32)
-    found = jnp.where(low > 0, candidates, 0).sum(1)
-    return found.astype(jnp.uint8).T.reshape(frame.shape)
-
-
-def _one_hot_halves(frame: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """uint8 [H, W, 3] → bfloat16 [3, 16, H·W] twice: of the upper and of the lower four bits."""
-    pixels = frame.reshape(-1, 3).T[:, None]
-    values = jnp.arange(16, dtype=jnp.uint8)[:, None]
-    return (pixels >> 4 == values).astype(jnp.bfloat16), (pixels & 15 == values).astype(jnp.bfloat16)
+def lookup_by_selects(frame: jax.Array, tables: jax.Array) -> jax.Array:
+    """Each bit, from the lowest, halves the values that a pixel can still become."""
+    values = [tables[:, i, None, None].astype(jnp.int32) for i in range(256)]
+    for bit in range(8):
+        is_set = frame >> bit & 1 > 0
+        values = [jnp.where(is_set, odd, even) for even, odd in zip(values[::2], values[1::2])]
+    return values[0].astype(jnp.uint8)

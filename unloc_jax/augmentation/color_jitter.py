@@ -32,7 +32,7 @@ class ColorShift(NamedTuple):
 def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -> jax.Array:
     """With chance `color` colours are shifted; with chance `grey`, drawn apart, they are then taken away.
 
-    uint8 [T, H, W, 3] → the same.
+    uint8 [T, 3, H, W] → the same.
     """
     shift_key, chance_key = jax.random.split(key)
     shift = draw_shift(shift_key)
@@ -55,10 +55,10 @@ def draw_shift(key: jax.Array) -> ColorShift:
 
 
 def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
-    """float32 [H, W, 3] in 0..1 → the same; in between, values may leave 0..1, as in the reference."""
+    """float32 [3, H, W] in 0..1 → the same; in between, values may leave 0..1, as in the reference."""
     pixels = pixels + shift.brightness
     pixels = saturate(pixels, shift.saturation)
-    mean = pixels.mean((0, 1))
+    mean = pixels.mean((1, 2), keepdims=True)
     pixels = mean + shift.contrast * (pixels - mean)
     return jnp.clip(turn_hue(pixels, shift.hue), 0, 1)
 
@@ -68,9 +68,9 @@ def saturate(pixels: jax.Array, factor: jax.Array) -> jax.Array:
 
     With hue and value fixed, a channel's distance to the value is proportional to the saturation: no need to convert.
     """
-    value = pixels.max(-1, keepdims=True)
+    value = pixels.max(0)
     distance = value - pixels
-    largest = distance.max(-1, keepdims=True)
+    largest = distance.max(0)
     # Saturation is largest / value, so that factor × saturation ≤ 1 where the factor is below value / largest. A value
     # below zero has no saturation.
     most = jnp.maximum(value, 0) / jnp.where(largest > 0, largest, 1)
@@ -79,8 +79,8 @@ def saturate(pixels: jax.Array, factor: jax.Array) -> jax.Array:
 
 def turn_hue(pixels: jax.Array, turns: jax.Array) -> jax.Array:
     """HSV's hue plus a part of a turn; the largest and the smallest of the three channels stay."""
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    most, least = pixels.max(-1), pixels.min(-1)
+    red, green, blue = pixels
+    most, least = pixels.max(0), pixels.min(0)
     scale = 1 / jnp.where(most > least, most - least, 1)
     # In sixths of a turn from red.
     hue = jnp.where(
@@ -89,11 +89,12 @@ def turn_hue(pixels: jax.Array, turns: jax.Array) -> jax.Array:
         jnp.where(green == most, 2 + (blue - red) * scale, 4 + (red - green) * scale),
     )
     # A channel is largest within a sixth of its own hue and smallest beyond two sixths.
-    distance = (hue[..., None] + 6 * turns - jnp.array([0.0, 2.0, 4.0])) % 6
+    distance = (hue + 6 * turns - jnp.array([0.0, 2.0, 4.0])[:, None, None]) % 6
     distance = jnp.minimum(distance, 6 - distance)
-    return least[..., None] + (most - least)[..., None] * jnp.clip(2 - distance, 0, 1)
+    return least + (most - least) * jnp.clip(2 - distance, 0, 1)
 
 
 def luma(pixels: jax.Array) -> jax.Array:
-    """[..., 3] → [..., 1]."""
-    return (pixels * jnp.array(LUMA)).sum(-1, keepdims=True)
+    """[3, ...] → [...]."""
+    red, green, blue = pixels
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -37,27 +37,27 @@ def apply_operation(video: jax.Array, operation: jax.Array, center: jax.Array, m
     """One operation, without branches, so that the videos of a batch can have different ones.
 
     Args:
-      video: uint8 [T, H, W, 3].
+      video: uint8 [T, 3, H, W].
       operation: int32 scalar, index of OPERATIONS.
       center: float32 [2] in 0..1, where in height and width cutout's box has its centre.
       magnitude: 0 to 10.
 
     Returns:
-      uint8 [T, H, W, 3], the same for equal frames.
+      uint8 [T, 3, H, W], the same for equal frames.
     """
     strength = magnitude / 10
-    by_name = tables(map_frames(histogram, video).sum(0), strength)
+    by_name = tables(histogram(video), strength)
     unchanged = jnp.broadcast_to(jnp.arange(256, dtype=jnp.uint8), (3, 256))
     table = jnp.stack([by_name.get(name, unchanged) for name in OPERATIONS])[operation]
     is_color, is_sharpness, is_cutout = (
         operation == OPERATIONS.index(name) for name in ("color", "sharpness", "cutout")
     )
-    erased = is_cutout & box(video.shape[1:3], center, strength)
+    erased = is_cutout & box(video.shape[2:], center, strength)
 
     def apply(frame: jax.Array) -> jax.Array:
         blended = blend(jnp.where(is_color, grey(frame), smooth(frame)), frame, strength)
         changed = jnp.where(is_color | is_sharpness, blended, lookup(frame, table))
-        return jnp.where(erased[..., None], 0, changed)
+        return jnp.where(erased, 0, changed)
 
     return map_frames(apply, video)
 
@@ -106,17 +106,17 @@ def mean_grey(counts: jax.Array) -> jax.Array:
 
 
 def grey(frame: jax.Array) -> jax.Array:
-    """[H, W, 3] → float32 [H, W, 1], rounded to whole levels."""
+    """[3, H, W] → float32 [H, W], rounded to whole levels."""
     return jnp.floor(luma(frame.astype(jnp.float32)) + 0.5)
 
 
 def smooth(frame: jax.Array) -> jax.Array:
-    """[H, W, 3] → float32 [H, W, 3]: weights 5 at a pixel, 1 at its eight neighbours; the outermost pixels stay."""
+    """[3, H, W] → float32 [3, H, W]: weights 5 at a pixel, 1 at its eight neighbours; the outermost pixels stay."""
     pixels = frame.astype(jnp.int32)
-    rows = pixels[:-2] + pixels[1:-1] + pixels[2:]
-    box_sum = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
-    smoothed = (box_sum + 4 * pixels[1:-1, 1:-1]) // 13
-    return pixels.at[1:-1, 1:-1].set(smoothed).astype(jnp.float32)
+    rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
+    box_sum = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    smoothed = (box_sum + 4 * pixels[:, 1:-1, 1:-1]) // 13
+    return pixels.at[:, 1:-1, 1:-1].set(smoothed).astype(jnp.float32)
 
 
 def blend(start: jax.Array, pixels: jax.Array, strength: float) -> jax.Array:

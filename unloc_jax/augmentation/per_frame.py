@@ -9,5 +9,5 @@ FRAMES_AT_ONCE = 8
 
 
 def map_frames(function: Callable[[jax.Array], jax.Array], video: jax.Array) -> jax.Array:
-    """[H, W, 3] → [...] for every frame of a video [T, H, W, 3]; returns [T, ...]."""
+    """[3, H, W] → [...] for every frame of a video [T, 3, H, W]; returns [T, ...]."""
     return jax.lax.map(function, video, batch_size=FRAMES_AT_ONCE)

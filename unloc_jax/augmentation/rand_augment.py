@@ -11,13 +11,13 @@ def rand_augment(video: jax.Array, key: jax.Array, layers: int, magnitude: float
     As in the reference, a draw is one of eleven operations or none, all twelve equally likely.
 
     Args:
-      video: uint8 [T, H, W, 3].
+      video: uint8 [T, 3, H, W].
       key: typed random key.
       layers: number of draws.
       magnitude: 0 to 10; `operations` says what it means, and what differs from the reference.
 
     Returns:
-      uint8 [T, H, W, 3].
+      uint8 [T, 3, H, W].
     """
 
     def layer(video: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
