@@ -1,0 +1,65 @@
+"""Colour augmentations of training videos, on the device.
+
+They change colours only: nothing moves, so segments stay true. Crop, flip and scale jitter happen at decoding.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from unloc_jax.augmentation.color_jitter import jitter_colors
+from unloc_jax.augmentation.rand_augment import rand_augment
+
+__all__ = ["AugmentationConfig", "augment"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentationConfig:
+    """What is done to the frames of a training video; the defaults do nothing."""
+
+    scale_jitter: tuple[float, ...] = ()
+    """Lowest and highest factor by which height and width are stretched (at decoding); () = not at all."""
+    color: float = 0.0
+    """Chance that a video's brightness, saturation, contrast and hue are changed."""
+    grey: float = 0.0
+    """Chance that a video loses its colours."""
+    rand_augment_layers: int = 0
+    """Operations of RandAugment, one after the other; 0 = none."""
+    rand_augment_magnitude: float = 10.0
+    """Their strength, from 0 (nothing, for those that have a strength) to 10."""
+
+
+def augment(frames: jax.Array, keys: jax.Array, config: AugmentationConfig) -> jax.Array:
+    """Colour jitter, then grey, then RandAugment; every video has its own draw, the same for all its frames.
+
+    Scenic's recipes set all three, but there only RandAugment happens: with `do_rand_augment`, its other colour
+    settings do nothing. Its recipes are therefore color=0, grey=0, rand_augment_layers=3 here. Frames that only fill
+    up a video are changed like the others, and count in the statistics that RandAugment takes of a video.
+
+    Args:
+      frames: uint8 [B, T, H, W, 3].
+      keys: typed random keys [B], one per video.
+      config: static; chances and layers of 0 cost nothing.
+
+    Returns:
+      uint8 [B, T, H, W, 3].
+
+    Raises:
+      TypeError: if the frames are no bytes.
+    """
+    if frames.dtype != jnp.uint8:
+        raise TypeError(f"frames are {frames.dtype}; only uint8, not yet normalised, can be augmented")
+
+    def augment_video(video: jax.Array, key: jax.Array) -> jax.Array:
+        jitter_key, rand_augment_key = jax.random.split(key)
+        if config.color or config.grey:
+            video = jitter_colors(video, jitter_key, config.color, config.grey)
+        if config.rand_augment_layers:
+            layers, magnitude = config.rand_augment_layers, config.rand_augment_magnitude
+            video = rand_augment(video, rand_augment_key, layers, magnitude)
+        return video
+
+    # Channel by channel inside: an innermost axis of 3 would leave most of an accelerator's lanes empty.
+    planes = jax.vmap(augment_video)(jnp.moveaxis(frames, -1, 2), keys)
+    return jnp.moveaxis(planes, 2, -1)

@@ -1,0 +1,56 @@
+"""Counting bytes and replacing them by a table: all that most operations on colours need of a video.
+
+TPUs reach single bytes at given addresses one by one. There, bytes are counted by a product of one-hot vectors of their
+two halves, which the matrix units do in passing, and looked up by selects. The numbers are the same to the last bit.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unloc_jax.augmentation.per_frame import map_frames
+
+
+def histogram(video: jax.Array) -> jax.Array:
+    """uint8 [T, 3, H, W] → int32 [3, 256], how often each channel has each value."""
+    return jax.lax.platform_dependent(
+        video,
+        # XLA's scatter on CPUs is several times slower for several frames at once.
+        cpu=lambda video: jax.lax.map(count_by_scatter, video).sum(0),
+        default=lambda video: map_frames(count_by_one_hot, video).sum(0),
+    )
+
+
+def lookup(frame: jax.Array, tables: jax.Array) -> jax.Array:
+    """uint8 [3, H, W], uint8 [3, 256] (one table per channel) → uint8 [3, H, W]."""
+    return jax.lax.platform_dependent(frame, tables, tpu=lookup_by_selects, default=lookup_by_gather)
+
+
+def count_by_scatter(frame: jax.Array) -> jax.Array:
+    """One frame's histogram."""
+    bins = frame.reshape(3, -1) + 256 * jnp.arange(3)[:, None]
+    counts = jnp.zeros(3 * 256, jnp.int32).at[bins.reshape(-1)].add(1, mode="promise_in_bounds")
+    return counts.reshape(3, 256)
+
+
+def count_by_one_hot(frame: jax.Array) -> jax.Array:
+    """One frame's histogram."""
+    values = jnp.arange(16, dtype=jnp.uint8)[:, None, None]
+    high = (frame[:, None] >> 4 == values).astype(jnp.bfloat16)
+    low = (frame[:, None] & 15 == values).astype(jnp.bfloat16)
+    # Sums of ones are exact in float32 up to 2^24, more pixels than a frame has.
+    counts = jnp.einsum("chyx,clyx->chl", high, low, preferred_element_type=jnp.float32)
+    return counts.reshape(3, 256).astype(jnp.int32)
+
+
+def lookup_by_gather(frame: jax.Array, tables: jax.Array) -> jax.Array:
+    return tables.at[np.arange(3)[:, None, None], frame].get(mode="promise_in_bounds")
+
+
+def lookup_by_selects(frame: jax.Array, tables: jax.Array) -> jax.Array:
+    """Each bit, from the lowest, halves the values that a pixel can still become."""
+    values = [tables[:, i, None, None].astype(jnp.int32) for i in range(256)]
+    for bit in range(8):
+        is_set = frame >> bit & 1 > 0
+        values = [jnp.where(is_set, odd, even) for even, odd in zip(values[::2], values[1::2])]
+    return values[0].astype(jnp.uint8)

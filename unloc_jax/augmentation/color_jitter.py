@@ -1,0 +1,100 @@
+"""Brightness, saturation, contrast and hue of a video, and its colours altogether.
+
+Formulas and ranges are those of tf.image and of DMVR's standard augmentation, which Scenic's UnLoc uses. Two things
+differ. Scenic jitters pixels that are already normalised to CLIP's mean and variance, and then clips them to 0..1; here
+jitter comes before normalisation. And what comes out is rounded to bytes.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from unloc_jax.augmentation.per_frame import map_frames
+
+MAX_BRIGHTNESS = 32 / 255
+SATURATION = CONTRAST = (0.6, 1.4)
+MAX_HUE = 0.2
+
+# Of ITU-R BT.601, with the digits that tf.image uses.
+LUMA = (0.2989, 0.5870, 0.1140)
+
+
+class ColorShift(NamedTuple):
+    """Scalars: what is added to the pixels (of 0..1), two factors, and turns of the colour wheel."""
+
+    brightness: jax.Array
+    saturation: jax.Array
+    contrast: jax.Array
+    hue: jax.Array
+
+
+def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -> jax.Array:
+    """With chance `color` colours are shifted; with chance `grey`, drawn apart, they are then taken away.
+
+    uint8 [T, 3, H, W] → the same.
+    """
+    shift_key, chance_key = jax.random.split(key)
+    shift = draw_shift(shift_key)
+    shifted, greyed = jax.random.uniform(chance_key, (2,)) < jnp.array([color, grey])
+
+    def jitter(frame: jax.Array) -> jax.Array:
+        pixels = frame.astype(jnp.float32) / 255
+        pixels = jnp.where(shifted, shift_colors(pixels, shift), pixels)
+        pixels = jnp.where(greyed, luma(pixels), pixels)
+        return jnp.round(255 * pixels).astype(jnp.uint8)
+
+    return map_frames(jitter, video)
+
+
+def draw_shift(key: jax.Array) -> ColorShift:
+    """Uniform within the ranges above."""
+    low = jnp.array([-MAX_BRIGHTNESS, SATURATION[0], CONTRAST[0], -MAX_HUE])
+    high = jnp.array([MAX_BRIGHTNESS, SATURATION[1], CONTRAST[1], MAX_HUE])
+    return ColorShift(*jax.random.uniform(key, (4,), minval=low, maxval=high))
+
+
+def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
+    """float32 [3, H, W] in 0..1 → the same; in between, values may leave 0..1, as in the reference."""
+    pixels = pixels + shift.brightness
+    pixels = saturate(pixels, shift.saturation)
+    mean = pixels.mean((1, 2), keepdims=True)
+    pixels = mean + shift.contrast * (pixels - mean)
+    return jnp.clip(turn_hue(pixels, shift.hue), 0, 1)
+
+
+def saturate(pixels: jax.Array, factor: jax.Array) -> jax.Array:
+    """HSV's saturation times a factor, at most 1; hue and value stay.
+
+    With hue and value fixed, a channel's distance to the value is proportional to the saturation: no need to convert.
+    """
+    value = pixels.max(0)
+    distance = value - pixels
+    largest = distance.max(0)
+    # Saturation is largest / value, so that factor × saturation ≤ 1 where the factor is below value / largest. A value
+    # below zero has no saturation.
+    most = jnp.maximum(value, 0) / jnp.where(largest > 0, largest, 1)
+    return value - jnp.minimum(factor, most) * distance
+
+
+def turn_hue(pixels: jax.Array, turns: jax.Array) -> jax.Array:
+    """HSV's hue plus a part of a turn; the largest and the smallest of the three channels stay."""
+    red, green, blue = pixels
+    most, least = pixels.max(0), pixels.min(0)
+    scale = 1 / jnp.where(most > least, most - least, 1)
+    # In sixths of a turn from red.
+    hue = jnp.where(
+        red == most,
+        (green - blue) * scale,
+        jnp.where(green == most, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+    )
+    # A channel is largest within a sixth of its own hue and smallest beyond two sixths.
+    distance = (hue + 6 * turns - jnp.array([0.0, 2.0, 4.0])[:, None, None]) % 6
+    distance = jnp.minimum(distance, 6 - distance)
+    return least + (most - least) * jnp.clip(2 - distance, 0, 1)
+
+
+def luma(pixels: jax.Array) -> jax.Array:
+    """[3, ...] → [...]."""
+    red, green, blue = pixels
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -1,0 +1,134 @@
+"""The operations of RandAugment that move nothing, each on a whole video.
+
+Most replace every byte by another that depends on its channel alone, and are tables. "color" and "sharpness" blend each
+frame with another one, "cutout" blackens a box.
+
+Magnitudes are those of the reference at 10, the only one that its recipes use. The reference's posterize and solarize
+grow stronger below (its solarize at 10 inverts everything by an overflow of 256 to 0), and its blends turn into
+their opposite below 5: here every operation that has a strength does nothing at 0 and grows from there. Its other
+numbers that are not taken over: contrast around the number of pixels / 256 (white, for a video) in place of the mean;
+sharpness across the border from one frame to the next; a cutout of 40 pixels whatever the size of a frame.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from unloc_jax.augmentation.byte_tables import histogram, lookup
+from unloc_jax.augmentation.color_jitter import luma
+from unloc_jax.augmentation.per_frame import map_frames
+
+TABLE_OPERATIONS = (
+    "autocontrast",
+    "equalize",
+    "invert",
+    "posterize",
+    "solarize",
+    "solarize_add",
+    "contrast",
+    "brightness",
+)
+OPERATIONS = ("identity", *TABLE_OPERATIONS, "color", "sharpness", "cutout")
+
+# Half of the side of cutout's box at magnitude 10, as a part of the frame's: 40 pixels of 224.
+CUTOUT = 40 / 224
+
+
+def apply_operation(video: jax.Array, operation: jax.Array, center: jax.Array, magnitude: float) -> jax.Array:
+    """One operation, without branches, so that the videos of a batch can have different ones.
+
+    Args:
+      video: uint8 [T, 3, H, W].
+      operation: int32 scalar, index of OPERATIONS.
+      center: float32 [2] in 0..1, where in height and width cutout's box has its centre.
+      magnitude: 0 to 10.
+
+    Returns:
+      uint8 [T, 3, H, W], the same for equal frames.
+    """
+    strength = magnitude / 10
+    by_name = tables(histogram(video), strength)
+    unchanged = jnp.broadcast_to(jnp.arange(256, dtype=jnp.uint8), (3, 256))
+    table = jnp.stack([by_name.get(name, unchanged) for name in OPERATIONS])[operation]
+    is_color, is_sharpness, is_cutout = (
+        operation == OPERATIONS.index(name) for name in ("color", "sharpness", "cutout")
+    )
+    erased = is_cutout & box(video.shape[2:], center, strength)
+
+    def apply(frame: jax.Array) -> jax.Array:
+        blended = blend(jnp.where(is_color, grey(frame), smooth(frame)), frame, strength)
+        changed = jnp.where(is_color | is_sharpness, blended, lookup(frame, table))
+        return jnp.where(erased, 0, changed)
+
+    return map_frames(apply, video)
+
+
+def tables(counts: jax.Array, strength: float) -> dict[str, jax.Array]:
+    """What each value becomes: uint8 [3, 256] of every table operation, from a video's histogram, int32 [3, 256]."""
+    values = jnp.arange(256)
+    inverted = 255 - values
+    dropped_bits = int(4 * strength)
+    by_name = {
+        "autocontrast": autocontrast(counts),
+        "equalize": equalize(counts),
+        "invert": inverted,
+        "posterize": values >> dropped_bits << dropped_bits,
+        "solarize": jnp.where(values < 256 - int(256 * strength), values, inverted),
+        "solarize_add": jnp.where(values < 128, jnp.minimum(values + int(110 * strength), 255), values),
+        "contrast": blend(mean_grey(counts), values, strength),
+        "brightness": blend(jnp.zeros(256), values, strength),
+    }
+    return {name: jnp.broadcast_to(table, (3, 256)).astype(jnp.uint8) for name, table in by_name.items()}
+
+
+def autocontrast(counts: jax.Array) -> jax.Array:
+    """A channel's darkest value becomes 0, its brightest 255; a channel of one value stays."""
+    values = jnp.arange(256)
+    low = jnp.argmax(counts > 0, axis=1, keepdims=True)
+    high = 255 - jnp.argmax(counts[:, ::-1] > 0, axis=1, keepdims=True)
+    stretched = jnp.clip((values - low) * 255 // jnp.maximum(high - low, 1), 0, 255)
+    return jnp.where(high > low, stretched, values)
+
+
+def equalize(counts: jax.Array) -> jax.Array:
+    """All values of a channel about equally often, by the rule of PIL's ImageOps.equalize."""
+    values = jnp.arange(256)
+    brightest = 255 - jnp.argmax(counts[:, ::-1] > 0, axis=1, keepdims=True)
+    step = jnp.where(values == brightest, 0, counts).sum(1, keepdims=True) // 255
+    darker = jnp.cumsum(counts, axis=1) - counts
+    equalized = jnp.clip((darker + step // 2) // jnp.maximum(step, 1), 0, 255)
+    return jnp.where(step > 0, equalized, values)
+
+
+def mean_grey(counts: jax.Array) -> jax.Array:
+    """Scalar: the mean of a video's grey values, rounded as in PIL's ImageEnhance.Contrast."""
+    frequencies = counts / counts.sum(1, keepdims=True)
+    return jnp.floor(luma((frequencies * jnp.arange(256)).sum(1)) + 0.5)
+
+
+def grey(frame: jax.Array) -> jax.Array:
+    """[3, H, W] → float32 [H, W], rounded to whole levels."""
+    return jnp.floor(luma(frame.astype(jnp.float32)) + 0.5)
+
+
+def smooth(frame: jax.Array) -> jax.Array:
+    """[3, H, W] → float32 [3, H, W]: weights 5 at a pixel, 1 at its eight neighbours; the outermost pixels stay."""
+    pixels = frame.astype(jnp.int32)
+    rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
+    box_sum = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
+    smoothed = (box_sum + 4 * pixels[:, 1:-1, 1:-1]) // 13
+    return pixels.at[:, 1:-1, 1:-1].set(smoothed).astype(jnp.float32)
+
+
+def blend(start: jax.Array, pixels: jax.Array, strength: float) -> jax.Array:
+    """From `start` to `pixels` and 0.9 × strength beyond, cut off (not rounded) to bytes like PIL's Image.blend."""
+    start, pixels = start.astype(jnp.float32), pixels.astype(jnp.float32)
+    return jnp.clip(start + (1 + 0.9 * strength) * (pixels - start), 0, 255).astype(jnp.uint8)
+
+
+def box(size: tuple[int, ...], center: jax.Array, strength: float) -> jax.Array:
+    """bool [H, W]: True in cutout's box, which may reach over the border."""
+    inside = [
+        abs(jnp.arange(length) + 0.5 - at * length) < CUTOUT * strength * length
+        for length, at in zip(size, center)
+    ]
+    return inside[0][:, None] & inside[1]

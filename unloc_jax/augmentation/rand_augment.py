@@ -1,0 +1,28 @@
+"""RandAugment (arXiv 1909.13719) for videos, without the operations that move pixels."""
+
+import jax
+
+from unloc_jax.augmentation.operations import OPERATIONS, apply_operation
+
+
+def rand_augment(video: jax.Array, key: jax.Array, layers: int, magnitude: float) -> jax.Array:
+    """`layers` operations after each other, each drawn for itself; all frames get the same ones.
+
+    As in the reference, a draw is one of eleven operations or none, all twelve equally likely.
+
+    Args:
+      video: uint8 [T, 3, H, W].
+      key: typed random key.
+      layers: number of draws.
+      magnitude: 0 to 10; `operations` says what it means, and what differs from the reference.
+
+    Returns:
+      uint8 [T, 3, H, W].
+    """
+
+    def layer(video: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+        operation_key, center_key = jax.random.split(key)
+        operation = jax.random.randint(operation_key, (), 0, len(OPERATIONS))
+        return apply_operation(video, operation, jax.random.uniform(center_key, (2,)), magnitude), None
+
+    return jax.lax.scan(layer, video, jax.random.split(key, layers))[0]
