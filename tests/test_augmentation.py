@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from unloc_jax.augmentation import AugmentationConfig, augment
+from unloc_jax.augmentation import augment
 from unloc_jax.augmentation.byte_tables import (
     count_by_one_hot,
     count_by_scatter,
@@ -23,6 +23,7 @@ from unloc_jax.augmentation.byte_tables import (
 )
 from unloc_jax.augmentation.color_jitter import ColorShift, draw_shift, luma, shift_colors
 from unloc_jax.augmentation.operations import OPERATIONS, apply_operation
+from unloc_jax.data_config import AugmentationConfig
 
 REPOSITORY = Path(__file__).parents[1]
 

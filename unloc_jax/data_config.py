@@ -18,6 +18,10 @@ class AugmentationConfig:
     rand_augment_magnitude: float = 10.0
     """Their strength, up to 10."""
 
+    @property
+    def changes_colors(self) -> bool:
+        return bool(self.color or self.grey or self.rand_augment_layers)
+
 
 @dataclasses.dataclass(frozen=True)
 class MediaSequenceConfig:

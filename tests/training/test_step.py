@@ -1,5 +1,6 @@
 """One step: losses of several tasks, and what is random in it."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.tiny import random_batch, tiny_task
+from tests.tiny import random_batch, tiny_config, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.tasks.contrastive import segment_text_loss
@@ -19,6 +20,8 @@ from unloc_jax.training.step import make_loss, make_train_step
 
 class Square:
     """A task whose loss is factor · parameter² · batch."""
+
+    config = tiny_config()
 
     def __init__(self, factor: float):
         self.factor = factor
@@ -56,6 +59,28 @@ def test_pretraining_is_contrastive_whatever_the_task():
     expected, parts = jax.jit(lambda: segment_text_loss(task, params, batch, KEY))()
     np.testing.assert_allclose(found[0], 3 * expected, rtol=1e-5)
     assert set(found[1]) == set(parts)
+
+
+def test_colors_are_changed_before_a_task_sees_them():
+    """Both videos of the batch differently, each task's differently, and anew for every key."""
+
+    class Seen(Square):
+        config = tiny_config(data={"augmentation": {"color": 1.0}})
+
+        def loss(self, params, batch, rng):
+            return params["x"], {"frames": batch.frames}
+
+    task, plain = Seen(1.0), Square(1.0)
+    batch = random_batch(task.config)
+    batch = dataclasses.replace(batch, frames=np.repeat(batch.frames[:1], 2, axis=0))
+    loss = jax.jit(make_loss({"a": task, "b": task}, {"a": 1.0, "b": 1.0}, "train"))
+    _, metrics = loss(PARAMS, {"a": batch, "b": batch}, KEY)
+    _, again = loss(PARAMS, {"a": batch, "b": batch}, jax.random.key(1))
+    seen = [*metrics["a/frames"], *metrics["b/frames"], *again["a/frames"], batch.frames[0]]
+    assert {x.dtype for x in seen} == {np.dtype(np.uint8)}
+    assert len({np.asarray(x).tobytes() for x in seen}) == len(seen)
+    same = make_loss({"a": plain}, {"a": 1.0}, "train")
+    assert same(PARAMS, {"a": jnp.float32(2)}, KEY)[0] == 18
 
 
 @pytest.mark.parametrize("step", [0, 5])

@@ -3,31 +3,12 @@
 They change colours only: nothing moves, so segments stay true. Crop, flip and scale jitter happen at decoding.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
 from unloc_jax.augmentation.color_jitter import jitter_colors
 from unloc_jax.augmentation.rand_augment import rand_augment
-
-__all__ = ["AugmentationConfig", "augment"]
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentationConfig:
-    """What is done to the frames of a training video; the defaults do nothing."""
-
-    scale_jitter: tuple[float, ...] = ()
-    """Lowest and highest factor by which height and width are stretched (at decoding); () = not at all."""
-    color: float = 0.0
-    """Chance that a video's brightness, saturation, contrast and hue are changed."""
-    grey: float = 0.0
-    """Chance that a video loses its colours."""
-    rand_augment_layers: int = 0
-    """Operations of RandAugment, one after the other; 0 = none."""
-    rand_augment_magnitude: float = 10.0
-    """Their strength, from 0 (nothing, for those that have a strength) to 10."""
+from unloc_jax.data_config import AugmentationConfig
 
 
 def augment(frames: jax.Array, keys: jax.Array, config: AugmentationConfig) -> jax.Array:

@@ -1,5 +1,6 @@
 """One training step: loss → gradients → optimizer. The same function on one CPU and on a pod."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
+from unloc_jax.data_config import AugmentationConfig
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.sharding import batch_sharding, replicated
@@ -63,12 +66,14 @@ def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: st
 
     Returns:
       (params, batches by task, rng) → (scalar, metrics); with several tasks a metric's name begins with its task's.
+      The frames' colours are changed first, as `config.data.augmentation` of the task says.
     """
 
     def loss_fn(params: Any, batches: Batches, rng: jax.Array) -> tuple[jax.Array, Metrics]:
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
-        for name, batch in sorted(batches.items()):
+        for number, (name, batch) in enumerate(sorted(batches.items())):
             task = tasks[name]
+            batch = _in_other_colors(batch, task.config.data.augmentation, jax.random.fold_in(rng, number))
             if stage == "pretrain":
                 loss, parts = segment_text_loss(task, params, batch, rng)
             else:
@@ -78,3 +83,10 @@ def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: st
         return total, metrics
 
     return loss_fn
+
+
+def _in_other_colors(batch: Batch, config: AugmentationConfig, rng: jax.Array) -> Batch:
+    if not config.changes_colors or batch.frames is None:
+        return batch
+    keys = jax.random.split(rng, len(batch.frames))
+    return dataclasses.replace(batch, frames=augment(batch.frames, keys, config))
