@@ -225,8 +225,11 @@ def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None) -> np.
         # The cheapest test that finds truncated pictures: a JPEG begins and ends with its markers.
         if jpeg[:2] != b"\xff\xd8" or jpeg[-64:].rstrip(b"\0")[-2:] != b"\xff\xd9":
             raise ValueError(f"the frame at place {place} of {len(encoded)} is no whole JPEG")
-    with Image.open(io.BytesIO(encoded[0])) as picture:
-        width, height = picture.size
+    try:
+        with Image.open(io.BytesIO(encoded[0])) as picture:
+            width, height = picture.size
+    except (OSError, SyntaxError) as error:  # Pillow's for pictures that it cannot read
+        raise ValueError(f"its first frame cannot be read: {error}") from error
     stored = np.array([height, width])
     scale = np.ones(2)
     if spec.short_side:
