@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.dataset import ShardedDataset
 from data_pipelines.mediasequence import MediaSequenceShards, parse_sequence_example
 from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.record_index import iterate_records
 from data_pipelines.tf_example import SequenceExample
+from tests.tiny_runs import FPS, SIZE
+from unloc_jax.config import from_mapping
 from unloc_jax.data_config import MediaSequenceConfig
 from unloc_jax.errors import UserError
 from unloc_jax.sampling import seconds_to_grid, span_of
@@ -265,6 +270,27 @@ def test_what_is_missing_or_wrong_is_named(context, options, message):
         _parse(_video(**context), config=MediaSequenceConfig(**{"fps": 10.0} | options), with_frames=True)
 
 
+def test_features_beside_frames(tmp_path):
+    context = {"clip/frames": [2], "clip/label/string": ["x"]}
+    lists = {
+        "image/encoded": [[_jpeg(0)], [_jpeg(1)]],
+        "audio/feature/floats": [[1.0, 2.0, 3.0]] * 5,
+        "f": [[4.0]],
+    }
+    _write(tmp_path / "test.tfrecord", [_example(context, lists)])
+    config = MediaSequenceConfig(fps=1.0, labels="clip", features={"flow": "f"})
+    shards = MediaSequenceShards(str(tmp_path), config, ["audio", "flow"])
+    assert shards.facts.features == {"audio": 3, "flow": 1}
+    record = shards.index("test").record(0, with_frames=False, with_features=True)
+    assert record.frames == [] and record.features["audio"].shape == (5, 3)
+    assert shards.index("test").record(0).features.keys() == {"audio", "flow"}
+    assert MediaSequenceShards(str(tmp_path), config).index("test").record(0).features == {}
+    with pytest.raises(
+        UserError, match=r"test.tfrecord: record 0: .*'depth/feature/floats'; set .*features.depth"
+    ):
+        MediaSequenceShards(str(tmp_path), config, ["depth"])
+
+
 def test_features_of_different_widths():
     config = MediaSequenceConfig(fps=1.0, labels="clip", frames="", features={"a": "a"})
     context = {"clip/frames": [2], "clip/label/string": ["x"], "example_id": ["v"]}
@@ -378,9 +404,47 @@ def test_shards(tmp_path, capsys):
     assert MediaSequenceShards(str(elsewhere), _AT_10).facts.fingerprint == facts.fingerprint
     _write(elsewhere / "val" / "anet_val.tfrecord-00000-of-00001", [_video("other")])
     assert MediaSequenceShards(str(elsewhere), _AT_10).facts.fingerprint != facts.fingerprint
-    assert (
-        MediaSequenceShards(str(tmp_path), MediaSequenceConfig(fps=5.0, short_side=24)).facts.short_side == 24
+    assert facts.features == {}
+    resized = MediaSequenceConfig(fps=5.0, short_side=24)
+    assert MediaSequenceShards(str(tmp_path), resized).facts.short_side == 24
+
+
+@pytest.mark.slow  # the fixtures build datasets
+@pytest.mark.parametrize("task", ["moment_retrieval", "temporal_action_localization"])
+def test_batches_are_those_of_our_own_shards(captions_dataset, activities_dataset, tmp_path, task):
+    """The same videos, written once more in Scenic's layout, reach the model as from `unloc data build`'s shards."""
+    by_class = task == "temporal_action_localization"
+    ours = activities_dataset if by_class else captions_dataset
+    classes = read_build_info(ours)["classes"] or []
+    (tmp_path / "labels.csv").write_text("".join(f'"{name}"\n' for name in classes))
+    for split in ("train", "validation", "test"):
+        examples = []
+        for record in iterate_records(find_dataset(ours), split, with_frames=True):
+            starts, ends = np.rint(record.segments_s.astype(np.float64) * 1e6).astype(int).T.tolist()
+            labels = {"segment/label/string": record.texts}
+            if by_class:
+                labels = {"segment/label/index": [classes.index(text) for text in record.texts]}
+            context = {"clip/media_id": [record.video_id], "clip/frames": [len(record.frames)], **labels}
+            context |= {"segment/start/timestamp": starts, "segment/end/timestamp": ends}
+            examples.append(_example(context, {"image/encoded": [[frame] for frame in record.frames]}))
+        _write(tmp_path / f"{split}.tfrecord-00000-of-00001", examples)
+    keys = {"fps": float(FPS), "classes_file": str(tmp_path / "labels.csv") if by_class else ""}
+    sizes = {"num_frames": 8, "crop_size": SIZE, "max_segments": 6, "max_queries": 6}
+    settings = {"task": task, "batch_size": 4, "evaluation": {"batch_size": 4}}
+    expected, found = (
+        ShardedDataset(from_mapping(settings | {"data": sizes | data}))
+        for data in (
+            {"dir": str(ours)},
+            {"dir": str(tmp_path), "format": "mediasequence", "mediasequence": keys},
+        )
     )
+    assert found.facts.classes == expected.facts.classes and found.facts.words == expected.facts.words
+    assert (found.facts.fps, found.facts.short_side) == (expected.facts.fps, expected.facts.short_side)
+    for batches in (lambda data: data.training_batches(0, 3), lambda data: data.evaluation_batches("test")):
+        for a, b in zip(batches(expected), batches(found), strict=True):
+            for name in ("frames", "frame_mask", "text_tokens", "text_mask", "segment_text", "span_s"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+            np.testing.assert_allclose(a.segments, b.segments, atol=1e-4)
 
 
 def test_queries_are_no_classes(tmp_path):
