@@ -117,6 +117,18 @@ def test_evaluation_is_against_timestamps():
     np.testing.assert_allclose(_parse(only_frames, "test").segments_s, [[0.2, 0.5], [1, 2]])
 
 
+def test_short_and_unusable_segments():
+    """Between two frames, the first frame after the start is behind the last frame before the end."""
+    between = _video(segment__start__index=[4, 9], segment__end__index=[3, 9])
+    record = _parse(between)
+    np.testing.assert_allclose(record.segments_s, [[0.3, 0.4], [0.9, 0.9]])
+    assert record.texts == ["jump", "run"]
+    for starts, ends in (([9, 4], [3, 9]), ([-8, 4], [-3, 9])):
+        record = _parse(_video(segment__start__index=starts, segment__end__index=ends))
+        np.testing.assert_allclose(record.segments_s, [[0.4, 0.9]])
+        assert record.texts == ["run"] and len(record.attributes) == 1
+
+
 def test_time_runs_from_the_first_frame():
     """A clip cut out of a longer video: MediaSequence's timestamps count from the start of that video."""
     data = _example(
@@ -384,7 +396,9 @@ def test_shards(tmp_path, capsys):
     index = shards.index("train")
     assert len(index) == 3
     assert index.read(1) == _video("b", 11)
+    counted = index.findings.num_texts
     assert len(index.record(1).frames) == 11 and index.record(2).texts == ["run"]
+    assert index.findings.num_texts == counted == 6  # reading again counts nothing twice
     facts = shards.facts
     assert (facts.name, facts.fps, facts.short_side, facts.classes) == (
         "mediasequence",
@@ -449,6 +463,8 @@ def test_batches_are_those_of_our_own_shards(captions_dataset, activities_datase
 
 def test_queries_are_no_classes(tmp_path):
     _write(tmp_path / "train.tfrecord", [_video("a"), _video("b", segment__label__string=["leap", "run"])])
+    assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == []
+    _write(tmp_path / "train.tfrecord", [_video("a")])  # numbers that only count the queries
     assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == []
     _write(tmp_path / "train.tfrecord", [_video("a", segment__label__index=None), _video("b")])
     assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == ["run", "jump"]
