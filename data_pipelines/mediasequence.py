@@ -411,7 +411,9 @@ class MediaSequenceShards:
         )
         if first is None:
             raise UserError(f"config.data.dir = {location!r}: there is no record in its shards.")
-        short_side = self._check_first(self._indices[first])
+        index = self._indices[first]
+        record = index.record(0)
+        short_side = self._short_side(record, index.files[index.shards[0]])
         classes = list(read_classes(config.classes_file)) if config.classes_file else self._named_classes()
         self.facts = ShardFacts(
             name="mediasequence",
@@ -419,6 +421,7 @@ class MediaSequenceShards:
             short_side=config.short_side or short_side,
             classes=classes,
             fingerprint=_fingerprint(self._indices, classes),
+            features={name: rows.shape[1] for name, rows in record.features.items()},
             row_phase=0.0,  # rows are in step with the frames
         )
 
@@ -447,12 +450,11 @@ class MediaSequenceShards:
             self._records[split] = records
         return self._records[split]
 
-    def _check_first(self, index: MediaSequenceIndex) -> int:
-        """The shorter side of the frames of the first record (0 without frames), which is read completely."""
-        record = index.record(0)
+    def _short_side(self, record: VideoRecord, file: Path) -> int:
+        """The shorter side of the frames of the first record, which are checked; 0 without frames."""
         if not self._config.frames:
             return 0
-        where = f"{index.files[index.shards[0]]}: record 0"
+        where = f"{file}: record 0"
         counted = round(record.duration_s * record.fps)
         if abs(counted - len(record.frames)) > 1:
             raise UserError(

@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.dataset import ShardedDataset
 from data_pipelines.mediasequence import MediaSequenceShards, parse_sequence_example
 from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.record_index import iterate_records
 from data_pipelines.tf_example import SequenceExample
+from tests.tiny_runs import FPS, SIZE
+from unloc_jax.config import from_mapping
 from unloc_jax.data_config import MediaSequenceConfig
 from unloc_jax.errors import UserError
 from unloc_jax.sampling import seconds_to_grid, span_of
@@ -110,6 +115,18 @@ def test_evaluation_is_against_timestamps():
     np.testing.assert_allclose(_parse(only_times).segments_s, [[0.15, 0.54], [1.0, 2.07]], rtol=1e-6)
     only_frames = _video(segment__start__timestamp=None, segment__end__timestamp=None)
     np.testing.assert_allclose(_parse(only_frames, "test").segments_s, [[0.2, 0.5], [1, 2]])
+
+
+def test_short_and_unusable_segments():
+    """Between two frames, the first frame after the start is behind the last frame before the end."""
+    between = _video(segment__start__index=[4, 9], segment__end__index=[3, 9])
+    record = _parse(between)
+    np.testing.assert_allclose(record.segments_s, [[0.3, 0.4], [0.9, 0.9]])
+    assert record.texts == ["jump", "run"]
+    for starts, ends in (([9, 4], [3, 9]), ([-8, 4], [-3, 9])):
+        record = _parse(_video(segment__start__index=starts, segment__end__index=ends))
+        np.testing.assert_allclose(record.segments_s, [[0.4, 0.9]])
+        assert record.texts == ["run"] and len(record.attributes) == 1
 
 
 def test_time_runs_from_the_first_frame():
@@ -265,6 +282,27 @@ def test_what_is_missing_or_wrong_is_named(context, options, message):
         _parse(_video(**context), config=MediaSequenceConfig(**{"fps": 10.0} | options), with_frames=True)
 
 
+def test_features_beside_frames(tmp_path):
+    context = {"clip/frames": [2], "clip/label/string": ["x"]}
+    lists = {
+        "image/encoded": [[_jpeg(0)], [_jpeg(1)]],
+        "audio/feature/floats": [[1.0, 2.0, 3.0]] * 5,
+        "f": [[4.0]],
+    }
+    _write(tmp_path / "test.tfrecord", [_example(context, lists)])
+    config = MediaSequenceConfig(fps=1.0, labels="clip", features={"flow": "f"})
+    shards = MediaSequenceShards(str(tmp_path), config, ["audio", "flow"])
+    assert shards.facts.features == {"audio": 3, "flow": 1}
+    record = shards.index("test").record(0, with_frames=False, with_features=True)
+    assert record.frames == [] and record.features["audio"].shape == (5, 3)
+    assert shards.index("test").record(0).features.keys() == {"audio", "flow"}
+    assert MediaSequenceShards(str(tmp_path), config).index("test").record(0).features == {}
+    with pytest.raises(
+        UserError, match=r"test.tfrecord: record 0: .*'depth/feature/floats'; set .*features.depth"
+    ):
+        MediaSequenceShards(str(tmp_path), config, ["depth"])
+
+
 def test_features_of_different_widths():
     config = MediaSequenceConfig(fps=1.0, labels="clip", frames="", features={"a": "a"})
     context = {"clip/frames": [2], "clip/label/string": ["x"], "example_id": ["v"]}
@@ -358,7 +396,9 @@ def test_shards(tmp_path, capsys):
     index = shards.index("train")
     assert len(index) == 3
     assert index.read(1) == _video("b", 11)
+    counted = index.findings.num_texts
     assert len(index.record(1).frames) == 11 and index.record(2).texts == ["run"]
+    assert index.findings.num_texts == counted == 6  # reading again counts nothing twice
     facts = shards.facts
     assert (facts.name, facts.fps, facts.short_side, facts.classes) == (
         "mediasequence",
@@ -378,13 +418,53 @@ def test_shards(tmp_path, capsys):
     assert MediaSequenceShards(str(elsewhere), _AT_10).facts.fingerprint == facts.fingerprint
     _write(elsewhere / "val" / "anet_val.tfrecord-00000-of-00001", [_video("other")])
     assert MediaSequenceShards(str(elsewhere), _AT_10).facts.fingerprint != facts.fingerprint
-    assert (
-        MediaSequenceShards(str(tmp_path), MediaSequenceConfig(fps=5.0, short_side=24)).facts.short_side == 24
+    assert facts.features == {}
+    resized = MediaSequenceConfig(fps=5.0, short_side=24)
+    assert MediaSequenceShards(str(tmp_path), resized).facts.short_side == 24
+
+
+@pytest.mark.slow  # the fixtures build datasets
+@pytest.mark.parametrize("task", ["moment_retrieval", "temporal_action_localization"])
+def test_batches_are_those_of_our_own_shards(captions_dataset, activities_dataset, tmp_path, task):
+    """The same videos, written once more in Scenic's layout, reach the model as from `unloc data build`'s shards."""
+    by_class = task == "temporal_action_localization"
+    ours = activities_dataset if by_class else captions_dataset
+    classes = read_build_info(ours)["classes"] or []
+    (tmp_path / "labels.csv").write_text("".join(f'"{name}"\n' for name in classes))
+    for split in ("train", "validation", "test"):
+        examples = []
+        for record in iterate_records(find_dataset(ours), split, with_frames=True):
+            starts, ends = np.rint(record.segments_s.astype(np.float64) * 1e6).astype(int).T.tolist()
+            labels = {"segment/label/string": record.texts}
+            if by_class:
+                labels = {"segment/label/index": [classes.index(text) for text in record.texts]}
+            context = {"clip/media_id": [record.video_id], "clip/frames": [len(record.frames)], **labels}
+            context |= {"segment/start/timestamp": starts, "segment/end/timestamp": ends}
+            examples.append(_example(context, {"image/encoded": [[frame] for frame in record.frames]}))
+        _write(tmp_path / f"{split}.tfrecord-00000-of-00001", examples)
+    keys = {"fps": float(FPS), "classes_file": str(tmp_path / "labels.csv") if by_class else ""}
+    sizes = {"num_frames": 8, "crop_size": SIZE, "max_segments": 6, "max_queries": 6}
+    settings = {"task": task, "batch_size": 4, "evaluation": {"batch_size": 4}}
+    expected, found = (
+        ShardedDataset(from_mapping(settings | {"data": sizes | data}))
+        for data in (
+            {"dir": str(ours)},
+            {"dir": str(tmp_path), "format": "mediasequence", "mediasequence": keys},
+        )
     )
+    assert found.facts.classes == expected.facts.classes and found.facts.words == expected.facts.words
+    assert (found.facts.fps, found.facts.short_side) == (expected.facts.fps, expected.facts.short_side)
+    for batches in (lambda data: data.training_batches(0, 3), lambda data: data.evaluation_batches("test")):
+        for a, b in zip(batches(expected), batches(found), strict=True):
+            for name in ("frames", "frame_mask", "text_tokens", "text_mask", "segment_text", "span_s"):
+                np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+            np.testing.assert_allclose(a.segments, b.segments, atol=1e-4)
 
 
 def test_queries_are_no_classes(tmp_path):
     _write(tmp_path / "train.tfrecord", [_video("a"), _video("b", segment__label__string=["leap", "run"])])
+    assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == []
+    _write(tmp_path / "train.tfrecord", [_video("a")])  # numbers that only count the queries
     assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == []
     _write(tmp_path / "train.tfrecord", [_video("a", segment__label__index=None), _video("b")])
     assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == ["run", "jump"]
