@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import mmap
+import shlex
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,8 @@ from data_pipelines.tf_example import Buffer, parse_example
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
-_HEADER_BYTES = 12
-_FOOTER_BYTES = 4
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
 
 
@@ -69,17 +70,16 @@ class RecordIndex:
         shards: list[int] = []
         positions: list[tuple[int, int]] = []
         for number, expected in enumerate(shard_lengths[split]):
-            pattern = f"*-{split}.tfrecord-{number:05d}-of-{total:05d}"
-            found = sorted(dataset_dir.glob(pattern))
-            if not found:
-                raise UserError(f"{dataset_dir}: the shard {pattern} is missing. {_REBUILD}")
-            in_shard = _scan(found[0])
+            file = dataset_dir / f"unloc_data-{split}.tfrecord-{number:05d}-of-{total:05d}"
+            if not file.is_file():
+                raise UserError(f"{file}: the shard is missing. {_mend(file)}")
+            in_shard = _scan(file)
             if len(in_shard) != expected:
                 raise UserError(
-                    f"{found[0]}: the shard is truncated after record {len(in_shard) - 1}: it should hold "
-                    f"{expected} records. {_REBUILD}"
+                    f"{file}: the shard is truncated after record {len(in_shard) - 1}: it should hold "
+                    f"{expected} records. {_mend(file)}"
                 )
-            files.append(found[0])
+            files.append(file)
             shards += [number] * len(in_shard)
             positions += in_shard
         offsets, lengths = np.array(positions, np.int64).T
@@ -101,11 +101,11 @@ class RecordIndex:
         length = int(self.lengths[i])
         with file.open("rb") as opened:
             opened.seek(int(self.offsets[i]))
-            block = opened.read(length + _FOOTER_BYTES)
+            block = opened.read(length + FOOTER_BYTES)
         data, footer = block[:length], block[length:]
-        if len(footer) < _FOOTER_BYTES or _masked_crc(data) != struct.unpack("<I", footer)[0]:
+        if len(footer) < FOOTER_BYTES or masked_crc(data) != struct.unpack("<I", footer)[0]:
             raise UserError(
-                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {_REBUILD}"
+                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {_mend(file)}"
             )
         return data
 
@@ -124,7 +124,7 @@ class RecordIndex:
             yield
         except ValueError as error:
             file = self.files[self.shards[i]]
-            raise UserError(f"{file}: record {self._position_in_shard(i)}: {error}. {_REBUILD}") from error
+            raise UserError(f"{file}: record {self._position_in_shard(i)}: {error}. {_mend(file)}") from error
 
     def _position_in_shard(self, i: int) -> int:
         return i - int(np.searchsorted(self.shards, self.shards[i]))
@@ -244,10 +244,11 @@ def _feature_rows(example: dict[str, list[bytes] | np.ndarray], name: str) -> np
     return values.reshape(rows, -1)
 
 
-_REBUILD = (
-    "If the dataset was copied here, copy this file again. Otherwise delete the dataset directory and run the "
-    "same `unloc data build …` again: a finished build keeps nothing to mend a shard from."
-)
+def _mend(file: Path) -> str:
+    return (
+        "If the dataset was copied here, copy this file again. Otherwise make it anew: "
+        f"`unloc data rebuild-shard {shlex.quote(str(file))}`."
+    )
 
 
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
@@ -262,7 +263,10 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
             f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
+        raise UserError(
+            f"{dataset_dir / 'dataset_info.json'}: damaged. If the dataset was copied here, copy this file again. "
+            "Otherwise delete the dataset directory and run the same `unloc data build …` again."
+        ) from error
 
 
 def _scan(file: Path) -> list[tuple[int, int]]:
@@ -273,22 +277,28 @@ def _scan(file: Path) -> list[tuple[int, int]]:
     with file.open("rb", buffering=0) as opened:
         while position < size:
             opened.seek(position)
-            header = opened.read(_HEADER_BYTES)
-            if len(header) == _HEADER_BYTES:
+            header = opened.read(HEADER_BYTES)
+            if len(header) == HEADER_BYTES:
                 length, checksum = struct.unpack("<QI", header)
-                if _masked_crc(header[:8]) != checksum:
+                if masked_crc(header[:8]) != checksum:
                     raise UserError(
-                        f"{file}: record {len(records)} is corrupted (checksum of its length). {_REBUILD}"
+                        f"{file}: record {len(records)} is corrupted (checksum of its length). {_mend(file)}"
                     )
-                end = position + _HEADER_BYTES + length + _FOOTER_BYTES
-            if len(header) < _HEADER_BYTES or end > size:
-                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {_REBUILD}")
-            records.append((position + _HEADER_BYTES, length))
+                end = position + HEADER_BYTES + length + FOOTER_BYTES
+            if len(header) < HEADER_BYTES or end > size:
+                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {_mend(file)}")
+            records.append((position + HEADER_BYTES, length))
             position = end
     return records
 
 
-def _masked_crc(data: bytes) -> int:
+def tfrecord(data: bytes) -> bytes:
+    """The bytes of one record of a shard."""
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
+
+
+def masked_crc(data: bytes) -> int:
     """CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
