@@ -107,7 +107,7 @@ def make_example(record: VideoRecord, spec: ExampleSpec, draws: Draws | None, st
     }
     if not spec.with_frames:
         return Example(fields, features, [], np.zeros(4, np.int32), mirrored)
-    encoded = [record.frames[i] for i in window.indices.tolist()]
+    encoded = [bytes(record.frames[i]) for i in window.indices.tolist()]
     return Example(fields, features, encoded, _region(encoded, spec, draws), mirrored)
 
 

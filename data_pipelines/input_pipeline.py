@@ -139,7 +139,7 @@ class _Planner:
         example, real = empty_example(self.spec), False
         if record >= 0 and record not in self._unreadable and self.failure is None:
             try:
-                found = self._source.records.record(
+                found = self._source.records.borrow(
                     self._source.number(record), self.spec.with_frames, bool(self.spec.features)
                 )
                 example = make_example(found, self.spec, Draws(*draws) if len(draws) else None, int(start))

@@ -63,6 +63,7 @@ def parse_sequence_example(
     *,
     with_frames: bool,
     with_features: bool | None = None,
+    views: bool = False,
     name: str = "",
     findings: Findings | None = None,
 ) -> VideoRecord:
@@ -74,6 +75,7 @@ def parse_sequence_example(
       config: the keys.
       with_frames: False leaves the frames out; their bytes are not touched then.
       with_features: False leaves the features of `config.features` out; None means the same as for the frames.
+      views: the frames are not copied out of the data, but views of it.
       name: the id of a video that has none.
       findings: is added to.
 
@@ -124,7 +126,7 @@ def parse_sequence_example(
         texts=[texts[i] for i in kept],
         attributes=[{} for _ in kept],
         fps=fps,
-        frames=_frames(example, config) if with_frames and config.frames else [],
+        frames=_frames(example, config, views) if with_frames and config.frames else [],
         features=_features(example, config)
         if (with_frames if with_features is None else with_features)
         else {},
@@ -262,14 +264,14 @@ def _unusable(segments_s: np.ndarray, numbers: list[int]) -> dict[int, tuple[str
     return reasons
 
 
-def _frames(example: SequenceExample, config: MediaSequenceConfig) -> list[bytes]:
+def _frames(example: SequenceExample, config: MediaSequenceConfig, views: bool) -> list[bytes | memoryview]:
     if config.frames not in example.lists:
         raise ValueError(
             f"it has no frames in {config.frames!r}; set {_OPTION}.frames to their feature list, or to '' if there are "
             f"features only (its lists: {_listed(example.lists)})"
         )
-    frames: list[bytes] = []
-    for step in example.steps(config.frames):
+    frames: list[bytes | memoryview] = []
+    for step in example.steps(config.frames, views):
         if isinstance(step, np.ndarray) or len(step) != 1:
             raise ValueError(f"{config.frames}: step {len(frames)} is not one encoded frame")
         frames.append(step[0])
@@ -366,16 +368,19 @@ class MediaSequenceIndex(RecordIndex):
     findings: Findings = dataclasses.field(default_factory=Findings)
 
     @classmethod
-    def _remedy(cls) -> str:
+    def _remedy(cls, file: Path) -> str:
         return f"If the shard was copied here, copy it again. Which keys are read: {_OPTION}, docs/mediasequence.md."
 
-    def _parse(self, i: int, data: Buffer, with_frames: bool, with_features: bool | None) -> VideoRecord:
+    def _parse(
+        self, i: int, data: Buffer, with_frames: bool, with_features: bool | None, views: bool
+    ) -> VideoRecord:
         return parse_sequence_example(
             data,
             self.split,
             self.config,
             with_frames=with_frames,
             with_features=with_features,
+            views=views,
             name=f"{self.files[self.shards[i]].name}/{self._position_in_shard(i)}",
             # Every record once: `annotations` asks for neither.
             findings=None if with_frames or with_features else self.findings,

@@ -1,28 +1,25 @@
-"""Random access into a built dataset's TFRecord shards, without TensorFlow.
-
-A TFRecord file is a sequence of records: length (8 bytes, little endian), masked CRC-32C of the length (4
-bytes), data, masked CRC-32C of the data (4 bytes). Reading the 12 bytes before each record's data finds all
-records of a shard.
-"""
+"""Random access into a built dataset's TFRecord shards, without TensorFlow."""
 
 import contextlib
 import dataclasses
+import functools
 import json
 import mmap
+import os
+import shlex
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import google_crc32c
 import numpy as np
 
-from data_pipelines.tf_example import Buffer, parse_example
+from data_pipelines.tf_example import Buffer, Values, parse_example
+from data_pipelines.tfrecord import FOOTER_BYTES, masked_crc, scan
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
-_HEADER_BYTES = 12
-_FOOTER_BYTES = 4
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
 
 
@@ -43,6 +40,11 @@ class RecordIndex:
     shards: np.ndarray
     offsets: np.ndarray
     lengths: np.ndarray
+
+    @functools.cached_property
+    def _checked(self) -> np.ndarray:
+        """bool [N], the records whose checksum was right."""
+        return np.zeros(len(self), bool)
 
     @classmethod
     def from_dir(cls, dataset_dir: str | Path, split: str) -> "RecordIndex":
@@ -65,20 +67,14 @@ class RecordIndex:
                 f"splits: {', '.join(there) or 'none'}."
             )
         total = len(shard_lengths[split])
-        files: list[Path] = []
-        for number in range(total):
-            pattern = f"*-{split}.tfrecord-{number:05d}-of-{total:05d}"
-            found = sorted(dataset_dir.glob(pattern))
-            if not found:
-                raise UserError(f"{dataset_dir}: the shard {pattern} is missing. {_REBUILD}")
-            files.append(found[0])
-        index = cls.from_files(split, files)
+        names = [f"unloc_data-{split}.tfrecord-{number:05d}-of-{total:05d}" for number in range(total)]
+        index = cls.from_files(split, [dataset_dir / name for name in names])
         counts = np.bincount(index.shards, minlength=total).tolist()
-        for file, count, expected in zip(files, counts, shard_lengths[split]):
+        for file, count, expected in zip(index.files, counts, shard_lengths[split]):
             if count != expected:
                 raise UserError(
-                    f"{file}: the shard is truncated after record {count - 1}: it should hold "
-                    f"{expected} records. {_REBUILD}"
+                    f"{file}: the shard is truncated after record {count - 1}: it should hold {expected} records. "
+                    f"{cls._remedy(file)}"
                 )
         return index
 
@@ -94,20 +90,25 @@ class RecordIndex:
         Raises:
           UserError: a file that is missing, truncated or no TFRecord file.
         """
-        scanned = [_scan(file, cls._remedy()) for file in files]
+        scanned = [scan(file, cls._remedy(file)) for file in files]
         shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(records) for records in scanned])
         positions = [position for records in scanned for position in records]
         offsets, lengths = np.array(positions, np.int64).reshape(-1, 2).T
         return cls(split, tuple(files), shards, offsets, lengths, **fields)
 
     @classmethod
-    def _remedy(cls) -> str:
+    def _remedy(cls, file: Path) -> str:
         """What a user can do about a damaged shard: the last sentence of the messages about one."""
-        return _REBUILD
+        return (
+            "If the dataset was copied here, copy this file again. Otherwise make it anew: "
+            f"`unloc data rebuild-shard {shlex.quote(str(file))}`."
+        )
 
-    def _parse(self, i: int, data: Buffer, with_frames: bool, with_features: bool | None) -> VideoRecord:
+    def _parse(
+        self, i: int, data: Buffer, with_frames: bool, with_features: bool | None, views: bool
+    ) -> VideoRecord:
         """Record i from its data; ValueError if the data is no example of ours."""
-        return parse_record(data, self.split, with_frames, with_features)
+        return parse_record(data, self.split, with_frames, with_features, views)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -119,19 +120,7 @@ class RecordIndex:
           IndexError: i is outside [0, len).
           UserError: the data does not match its checksum, or the shard has shrunk.
         """
-        if not 0 <= i < len(self):
-            raise IndexError(f"record {i} of {len(self)}")
-        file = self.files[self.shards[i]]
-        length = int(self.lengths[i])
-        with file.open("rb") as opened:
-            opened.seek(int(self.offsets[i]))
-            block = opened.read(length + _FOOTER_BYTES)
-        data, footer = block[:length], block[length:]
-        if len(footer) < _FOOTER_BYTES or _masked_crc(data) != struct.unpack("<I", footer)[0]:
-            raise UserError(
-                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy()}"
-            )
-        return data
+        return bytes(self._read(i, check=True))
 
     def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
         """Record i with its frames and features; `with_features` None means the same as for the frames.
@@ -139,9 +128,36 @@ class RecordIndex:
         Raises:
           IndexError, UserError: as `read`; also UserError if the data is no example of ours.
         """
-        data = self.read(i)
+        data = self._read(i, check=True)
         with self._naming_the_record(i):
-            return self._parse(i, data, with_frames, with_features)
+            return self._parse(i, data, with_frames, with_features, views=False)
+
+    def borrow(self, i: int, with_frames: bool, with_features: bool) -> VideoRecord:
+        """As `record`, for who wants a few of the frames: they are not copied.
+
+        They are views of memory that this thread's next reading overwrites. The checksum is compared when a record is
+        read for the first time.
+        """
+        data = self._read(i, check=not self._checked[i])
+        self._checked[i] = True
+        with self._naming_the_record(i):
+            return self._parse(i, data, with_frames, with_features, views=True)
+
+    def _read(self, i: int, check: bool) -> memoryview:
+        """The data of record i in this thread's buffer."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"record {i} of {len(self)}")
+        size = int(self.lengths[i]) + FOOTER_BYTES
+        block = _buffer(size)
+        file = self.files[self.shards[i]]
+        with file.open("rb", buffering=0) as opened:
+            whole = os.preadv(opened.fileno(), [block], int(self.offsets[i])) == size
+        data, footer = block[:-FOOTER_BYTES].toreadonly(), block[-FOOTER_BYTES:]
+        if not whole or (check and masked_crc(bytes(data)) != struct.unpack("<I", footer)[0]):
+            raise UserError(
+                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy(file)}"
+            )
+        return data
 
     def annotations(self) -> Iterator[VideoRecord]:
         """All records in order, without frames and features.
@@ -157,7 +173,8 @@ class RecordIndex:
             for i in np.flatnonzero(self.shards == number).tolist():
                 offset, length = int(self.offsets[i]), int(self.lengths[i])
                 with self._naming_the_record(i):
-                    record = self._parse(i, shard[offset : offset + length], False, None)
+                    data = shard[offset : offset + length]
+                    record = self._parse(i, data, False, None, views=False)
                 yield record
 
     @contextlib.contextmanager
@@ -170,7 +187,7 @@ class RecordIndex:
     def describe(self, i: int, reason: str) -> str:
         """What is wrong with record i, where it is, and what to do."""
         file = self.files[self.shards[i]]
-        return f"{file}: record {self._position_in_shard(i)}: {reason}. {self._remedy()}"
+        return f"{file}: record {self._position_in_shard(i)}: {reason}. {self._remedy(file)}"
 
     def _position_in_shard(self, i: int) -> int:
         return i - int(np.searchsorted(self.shards, self.shards[i]))
@@ -199,8 +216,18 @@ def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> I
     return index.annotations()
 
 
+_BUFFERS = threading.local()
+
+
+def _buffer(size: int) -> memoryview:
+    """Memory of this thread, the same again and again: fresh memory costs as much as reading into it."""
+    if size > len(getattr(_BUFFERS, "memory", b"")):
+        _BUFFERS.memory = bytearray(size)
+    return memoryview(_BUFFERS.memory)[:size]
+
+
 def parse_record(
-    data: Buffer, split: str, with_frames: bool, with_features: bool | None = None
+    data: Buffer, split: str, with_frames: bool, with_features: bool | None = None, views: bool = False
 ) -> VideoRecord:
     """A serialized tf.train.Example of the `unloc_data` builder as a VideoRecord.
 
@@ -209,13 +236,15 @@ def parse_record(
       split: "train", "validation" or "test".
       with_frames: False leaves the frames out.
       with_features: False leaves the precomputed features out; None means the same as for the frames.
+      views: the frames are not copied out of the data, but views of it.
 
     Raises:
       ValueError: not such an example.
     """
     with_features = with_frames if with_features is None else with_features
     wanted = (*_ANNOTATION_FEATURES, "frames") if with_frames else _ANNOTATION_FEATURES
-    example = parse_example(data, wanted, prefixes=("features/", "feature_rows/") if with_features else ())
+    prefixes = ("features/", "feature_rows/") if with_features else ()
+    example = parse_example(data, wanted, prefixes, views=("frames",) if views else ())
     try:
         return VideoRecord(
             video_id=_strings(example["video_id"])[0],
@@ -225,7 +254,7 @@ def parse_record(
             texts=_strings(example["texts"]),
             attributes=[_json_object(text) for text in _strings(example["attributes"])],
             fps=_number(example["fps"]),
-            frames=_byte_strings(example.get("frames", [])),
+            frames=_binary(example.get("frames", [])),
             features={
                 name.removeprefix("features/"): _feature_rows(example, name)
                 for name in sorted(example)
@@ -243,18 +272,18 @@ def parse_record(
         raise ValueError(f"not an unloc_data example ({error})") from error
 
 
-def _byte_strings(values: list[bytes] | np.ndarray) -> list[bytes]:
+def _binary(values: Values) -> list[bytes | memoryview]:
     # A feature without values does not tell its type.
     if isinstance(values, np.ndarray) and values.size:
         raise ValueError("not an unloc_data example, numbers where texts or frames should be")
     return list(values)
 
 
-def _strings(values: list[bytes] | np.ndarray) -> list[str]:
-    return [value.decode() for value in _byte_strings(values)]
+def _strings(values: Values) -> list[str]:
+    return [bytes(value).decode() for value in _binary(values)]
 
 
-def _number(values: list[bytes] | np.ndarray) -> float:
+def _number(values: Values) -> float:
     if not isinstance(values, np.ndarray):
         raise ValueError("not an unloc_data example, a number is missing")
     return float(values[0])
@@ -270,19 +299,13 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-def _feature_rows(example: dict[str, list[bytes] | np.ndarray], name: str) -> np.ndarray:
+def _feature_rows(example: dict[str, Values], name: str) -> np.ndarray:
     """float32 [F, D]; the values are stored flat, F beside them."""
     rows = int(_number(example[name.replace("features/", "feature_rows/", 1)]))
     values = np.array(example[name], np.float32)
     if rows < 1 or values.size < rows or values.size % rows:
         raise ValueError(f"{name}: {values.size} values are not {rows} rows")
     return values.reshape(rows, -1)
-
-
-_REBUILD = (
-    "If the dataset was copied here, copy this file again. Otherwise delete the dataset directory and run the "
-    "same `unloc data build …` again: a finished build keeps nothing to mend a shard from."
-)
 
 
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
@@ -297,33 +320,7 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
             f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
-
-
-def _scan(file: Path, remedy: str) -> list[tuple[int, int]]:
-    """(offset, length) of the data of every record of a shard."""
-    records: list[tuple[int, int]] = []
-    size = file.stat().st_size
-    position = 0
-    with file.open("rb", buffering=0) as opened:
-        while position < size:
-            opened.seek(position)
-            header = opened.read(_HEADER_BYTES)
-            if len(header) == _HEADER_BYTES:
-                length, checksum = struct.unpack("<QI", header)
-                if _masked_crc(header[:8]) != checksum:
-                    raise UserError(
-                        f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
-                    )
-                end = position + _HEADER_BYTES + length + _FOOTER_BYTES
-            if len(header) < _HEADER_BYTES or end > size:
-                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
-            records.append((position + _HEADER_BYTES, length))
-            position = end
-    return records
-
-
-def _masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
-    crc = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+        raise UserError(
+            f"{dataset_dir / 'dataset_info.json'}: damaged. If the dataset was copied here, copy this file again. "
+            "Otherwise delete the dataset directory and run the same `unloc data build …` again."
+        ) from error

@@ -14,16 +14,17 @@ touching them, which on a memory map means without reading them from disk.
 """
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import numpy as np
 
 Buffer = bytes | memoryview
-Values = list[bytes] | np.ndarray
+Values = list[bytes] | np.ndarray  # or list[memoryview], for who asks for views
 _EMPTY = memoryview(b"")
 
 
 def parse_example(
-    buffer: Buffer, wanted: Collection[str], prefixes: tuple[str, ...] = ()
+    buffer: Buffer, wanted: Collection[str], prefixes: tuple[str, ...] = (), views: Collection[str] = ()
 ) -> dict[str, Values]:
     """The wanted features of a serialized tf.train.Example that has them.
 
@@ -31,9 +32,10 @@ def parse_example(
       buffer: the serialized message.
       wanted: names of features; unknown ones are absent from the result.
       prefixes: features whose names begin with one of these are wanted as well.
+      views: features whose bytes are not copied out of the buffer.
 
     Returns:
-      For each feature: a list of bytes, a float32 array or an int64 array (1-D).
+      For each feature: a list of bytes (or of memoryviews), a float32 array or an int64 array (1-D).
 
     Raises:
       ValueError: not a serialized Example.
@@ -43,7 +45,7 @@ def parse_example(
         if field == 1:
             for name, feature in _map_entries(features):
                 if name in wanted or name.startswith(prefixes):
-                    result[name] = _feature(feature)
+                    result[name] = _feature(feature, views=name in views)
     return result
 
 
@@ -71,11 +73,11 @@ class SequenceExample:
         """A context feature: a list of bytes, a float32 array or an int64 array (1-D); [] if it has no values."""
         return _feature(self.context[name])
 
-    def steps(self, name: str) -> Iterator[Values]:
-        """The features of a feature list, one by one; each as `values` gives it."""
+    def steps(self, name: str, views: bool = False) -> Iterator[Values]:
+        """The features of a feature list, one by one, each as `values` gives it, or with views instead of bytes."""
         for field, feature in _fields(self.lists[name]):
             if field == 1:
-                yield _feature(_message(feature))
+                yield _feature(_message(feature), views)
 
     def num_steps(self, name: str) -> int:
         """How many features a feature list has; their values are not read."""
@@ -91,8 +93,11 @@ def _map_entries(message: memoryview | int) -> Iterator[tuple[str, memoryview]]:
             yield name, _message(parts.get(2, _EMPTY))
 
 
-def _feature(buffer: memoryview) -> Values:
+def _feature(buffer: memoryview, views: bool = False) -> Values:
     for field, values in _fields(buffer):
+        if field == 1 and views:
+            views_of_bytes: Any = [_message(value) for _, value in _fields(_message(values))]
+            return views_of_bytes
         if field == 1:
             return [bytes(_message(value)) for _, value in _fields(_message(values))]
         if field == 2:  # packed, or one fixed32 per value

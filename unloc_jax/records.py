@@ -1,6 +1,7 @@
 """VideoRecord: what every annotation parser produces, every builder writes and every reader returns."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +39,6 @@ class VideoRecord:
     texts: list[str]
     attributes: list[dict[str, str]]
     fps: float = 0.0
-    frames: list[bytes] = dataclasses.field(default_factory=list)
+    frames: Sequence[bytes | memoryview] = dataclasses.field(default_factory=list)
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     saliency: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)

@@ -37,7 +37,7 @@ class Records:
     def __len__(self):
         return len(self._records)
 
-    def record(self, i, with_frames, with_features):
+    def borrow(self, i, with_frames, with_features):
         record = self._records[i]
         if isinstance(record, Exception):
             raise record
