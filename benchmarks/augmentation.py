@@ -17,9 +17,10 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
-from unloc_jax.augmentation import AugmentationConfig, augment
+from unloc_jax.augmentation import augment
 from unloc_jax.augmentation.color_jitter import CONTRAST, MAX_BRIGHTNESS, MAX_HUE, SATURATION
 from unloc_jax.augmentation.operations import OPERATIONS
+from unloc_jax.data_config import AugmentationConfig
 
 RUNS = 11
 SHAPE = (4, 16, 224, 224, 3)
