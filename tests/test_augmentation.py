@@ -131,6 +131,7 @@ EXTREME_SHIFTS = [
 ]
 
 
+@pytest.mark.slow
 def test_color_shifts_are_those_of_tf_image():
     tf = pytest.importorskip("tensorflow")
     frame = videos()[0, 0]

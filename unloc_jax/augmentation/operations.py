@@ -3,11 +3,12 @@
 Most replace every byte by another that depends on its channel alone, and are tables. "color" and "sharpness" blend each
 frame with another one, "cutout" blackens a box.
 
-Magnitudes are those of the reference at 10, the only one that its recipes use. The reference's posterize and solarize
-grow stronger below (its solarize at 10 inverts everything by an overflow of 256 to 0), and its blends turn into
-their opposite below 5: here every operation that has a strength does nothing at 0 and grows from there. Its other
-numbers that are not taken over: contrast around the number of pixels / 256 (white, for a video) in place of the mean;
-sharpness across the border from one frame to the next; a cutout of 40 pixels whatever the size of a frame.
+At magnitude 10, the only one in the recipes of the reference (Scenic's UnLoc), they give its numbers, except:
+  - contrast is around the mean grey; the reference's is around the number of pixels / 256, which for a video is white;
+  - sharpness ends at a frame's border; the reference's goes on into the frame below, as it stacks a video's frames;
+  - cutout's box is a part of the frame's size; the reference's has 80 pixels, which is the same for frames of 224.
+Below 10, operations that have a strength weaken, down to nothing at 0. The reference's posterize and solarize grow
+stronger (its solarize inverts everything at 10 because 256 overflows to 0), and its blends change direction at 5.
 """
 
 import jax
@@ -17,7 +18,8 @@ from unloc_jax.augmentation.byte_tables import histogram, lookup
 from unloc_jax.augmentation.color_jitter import luma
 from unloc_jax.augmentation.per_frame import map_frames
 
-TABLE_OPERATIONS = (
+OPERATIONS = (
+    "identity",
     "autocontrast",
     "equalize",
     "invert",
@@ -26,8 +28,10 @@ TABLE_OPERATIONS = (
     "solarize_add",
     "contrast",
     "brightness",
+    "color",
+    "sharpness",
+    "cutout",
 )
-OPERATIONS = ("identity", *TABLE_OPERATIONS, "color", "sharpness", "cutout")
 
 # Half of the side of cutout's box at magnitude 10, as a part of the frame's: 40 pixels of 224.
 CUTOUT = 40 / 224
@@ -114,9 +118,8 @@ def smooth(frame: jax.Array) -> jax.Array:
     """[3, H, W] → float32 [3, H, W]: weights 5 at a pixel, 1 at its eight neighbours; the outermost pixels stay."""
     pixels = frame.astype(jnp.int32)
     rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
-    box_sum = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
-    smoothed = (box_sum + 4 * pixels[:, 1:-1, 1:-1]) // 13
-    return pixels.at[:, 1:-1, 1:-1].set(smoothed).astype(jnp.float32)
+    total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, 1:-1, 1:-1]
+    return pixels.at[:, 1:-1, 1:-1].set(total // 13).astype(jnp.float32)
 
 
 def blend(start: jax.Array, pixels: jax.Array, strength: float) -> jax.Array:
