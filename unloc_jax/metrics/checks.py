@@ -1,8 +1,17 @@
-"""Input that would make a metric silently wrong is refused with the row it is in."""
+"""Input that would make a metric silently wrong is refused with the row it is in, or warned of with a count."""
+
+import dataclasses
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from unloc_jax.errors import UserError
+
+
+class InputWarning(UserWarning):
+    """Something in the evaluated files that has a defined result, but that its author may not know of."""
 
 
 def refuse_rows(wrong: np.ndarray, values: np.ndarray, what: str) -> None:
@@ -16,3 +25,39 @@ def refuse_rows(wrong: np.ndarray, values: np.ndarray, what: str) -> None:
         raise UserError(
             f"{what} in {len(rows)} of {len(values)} rows, first in row {row}: {values[row].tolist()}"
         )
+
+
+def warn(message: str) -> None:
+    """An InputWarning, each time: Python's own filter would show equal messages only once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.warn(message, InputWarning, stacklevel=3)
+
+
+def warn_of(names: Iterable[object], of_how_many: int, what: str) -> None:
+    """Warns of `what` ("predicted videos …: …") with the number of `names` and the first of them; silent without."""
+    names = list(names)
+    if names:
+        warn(f"{len(names)} of {of_how_many} {what}; first: {names[0]}")
+
+
+@dataclasses.dataclass
+class Problems:
+    """What is wrong with the rows of a file: how many, and where the first one is."""
+
+    path: Path
+    rows: str  # what the rows are called, such as "predictions"
+    count: int = 0
+    seen: int = 0
+    first: str = ""
+
+    def add(self, where: str, what: str) -> None:
+        self.first = self.first or f"{where}: {what}"
+        self.count += 1
+
+    def refuse(self) -> None:
+        """UserError if there are any."""
+        if self.count:
+            raise UserError(
+                f"{self.path}: {self.count} of {self.seen} {self.rows} are wrong; the first is {self.first}"
+            )

@@ -22,6 +22,7 @@ from unloc_jax.metrics.matching import (
     greedy_matches,
     interpolated_average_precisions,
     overlapping_pairs,
+    rank_in_group,
 )
 
 # Built with linspace as the official scripts do: THUMOS14_TIOU[1] is 0.39999999999999997, a hair under 0.4,
@@ -84,27 +85,8 @@ def detection_map(
     thresholds = np.asarray(thresholds, np.float64)
     num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
     truth_per_class = np.bincount(truth.class_index, minlength=num_classes)
-    order, class_starts = descending_score_per_class(found, num_classes)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-
-    pairs = overlapping_pairs(
-        truth.video_index * num_classes + truth.class_index,
-        truth.segments_s,
-        found.video_index * num_classes + found.class_index,
-        found.segments_s,
-        thresholds.min(),
-        empty_pairs_hit=empty_pairs_hit,
-    ).best_first(place)
-    per_class_ap = np.full((num_classes, len(thresholds)), np.nan)
-    for column in np.argsort(thresholds):
-        pairs = pairs.at_least(thresholds[column])
-        holder = greedy_matches(pairs.prediction, pairs.segment, len(truth.class_index))
-        hit = np.sort(holder[holder >= 0])
-        hit_class = found.class_index[order[hit]]
-        ap = interpolated_average_precisions(hit_class, hit - class_starts[hit_class] + 1, truth_per_class)
-        per_class_ap[:, column] = np.where(truth_per_class > 0, 100 * ap, np.nan)
-
+    order = descending_score_per_class(found, num_classes)
+    per_class_ap = 100 * average_precisions(truth, found, order, thresholds, empty_pairs_hit=empty_pairs_hit)
     mean_ap = per_class_ap[truth_per_class > 0].mean(axis=0)
     return {
         **{f"mAP@{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_ap)},
@@ -116,8 +98,85 @@ def detection_map(
     }
 
 
-def descending_score_per_class(found: Predictions, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Order of the predictions by class, then descending score; bounds int [C + 1] of the classes in it."""
+def average_precisions(
+    truth: GroundTruth,
+    found: Predictions,
+    order: np.ndarray,
+    thresholds: np.ndarray,
+    *,
+    empty_pairs_hit: bool,
+) -> np.ndarray:
+    """AP in [0, 1] of every class at every threshold → float64 [C, T]; NaN for a class without ground truth.
+
+    Args:
+      truth, found: checked.
+      order: int [M], the predictions by class, the best of each class first.
+      thresholds: float64 [T].
+      empty_pairs_hit: see detection_map.
+    """
+    num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
+    truth_per_class = np.bincount(truth.class_index, minlength=num_classes)
+    found_per_class = np.bincount(found.class_index, minlength=num_classes)
+    class_starts = np.cumsum(found_per_class) - found_per_class
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    pairs = overlapping_pairs(
+        truth.video_index * num_classes + truth.class_index,
+        truth.segments_s,
+        found.video_index * num_classes + found.class_index,
+        found.segments_s,
+        thresholds.min(),
+        empty_pairs_hit=empty_pairs_hit,
+    ).best_first(place)
+    average_precision = np.full((num_classes, len(thresholds)), np.nan)
+    for column in np.argsort(thresholds):
+        pairs = pairs.at_least(thresholds[column])
+        holder = greedy_matches(pairs.prediction, pairs.segment, len(truth.class_index))
+        hit = np.sort(holder[holder >= 0])
+        hit_class = found.class_index[order[hit]]
+        ap = interpolated_average_precisions(hit_class, hit - class_starts[hit_class] + 1, truth_per_class)
+        average_precision[:, column] = np.where(truth_per_class > 0, ap, np.nan)
+    return average_precision
+
+
+def recall_at_multiples(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    thresholds: Sequence[float] | np.ndarray = ACTIVITYNET_TIOU,
+    multiples: Sequence[int] = (1, 5),
+) -> dict[str, float]:
+    """Recall among the best k·n predictions of a (video, class) with n segments, in percent: OpenTAD's "top-kx".
+
+    A segment is found if any of them has tIoU ≥ threshold with it; one prediction may find several. Recall is
+    taken per class and averaged over the classes with ground truth. Equal scores as in `detection_map`.
+
+    Returns {"recall@0.50@1": …, "recall@0.50@5": …, …}.
+    """
+    truth, found = checked(ground_truth, predictions)
+    num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
+    truth_group = truth.video_index * num_classes + truth.class_index
+    found_group = found.video_index * num_classes + found.class_index
+    rank = rank_in_group(found_group, found.score)
+    pairs = overlapping_pairs(truth_group, truth.segments_s, found_group, found.segments_s, min(thresholds))
+    _, group, size = np.unique(truth_group, return_inverse=True, return_counts=True)
+    # A segment is found from this multiple on.
+    multiple = rank[pairs.prediction] // size[group][pairs.segment] + 1
+    per_class = np.bincount(truth.class_index, minlength=num_classes)
+    recall = {}
+    for threshold in thresholds:
+        enough = pairs.iou >= threshold
+        first = np.full(len(truth.class_index), np.iinfo(np.int64).max)
+        np.minimum.at(first, pairs.segment[enough], multiple[enough])
+        for k in multiples:
+            of_class = np.bincount(truth.class_index[first <= k], minlength=num_classes)
+            recall[f"recall@{threshold:.2f}@{k}"] = 100 * float(
+                (of_class / np.maximum(per_class, 1))[per_class > 0].mean()
+            )
+    return recall
+
+
+def descending_score_per_class(found: Predictions, num_classes: int) -> np.ndarray:
+    """int [M]: the predictions by class, then descending score; ties as in the official evaluator."""
     small = np.min_scalar_type(num_classes)  # NumPy sorts 16 bits and less by counting
     order = np.argsort(found.class_index.astype(small), kind="stable")
     bounds = np.concatenate([[0], np.cumsum(np.bincount(found.class_index, minlength=num_classes))])
@@ -125,7 +184,7 @@ def descending_score_per_class(found: Predictions, num_classes: int) -> tuple[np
     for start, end in itertools.pairwise(bounds):
         # No stable sort: ties must fall as in the official evaluator, see detection_map.
         order[start:end] = order[start:end][score[start:end].argsort()[::-1]]
-    return order, bounds
+    return order
 
 
 def _count_ties(found: Predictions, order: np.ndarray) -> int:

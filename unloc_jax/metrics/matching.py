@@ -81,6 +81,21 @@ def overlapping_pairs(
     return Pairs(*(np.concatenate(column) for column in zip(*blocks)))
 
 
+def rank_in_group(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """int [M]: 0 for the best of each group; equal scores in the order of NumPy's argsort, reversed."""
+    order = np.lexsort((-score, group))
+    in_order, scores = group[order], score[order]
+    starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]]) if len(order) else order
+    tied = (in_order[1:] == in_order[:-1]) & (scores[1:] == scores[:-1])
+    bounds = np.append(starts, len(order))
+    for i in np.unique(np.searchsorted(starts, np.flatnonzero(tied), side="right") - 1):
+        rows = np.sort(order[bounds[i] : bounds[i + 1]])
+        order[bounds[i] : bounds[i + 1]] = rows[score[rows].argsort()[::-1]]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(bounds))
+    return rank
+
+
 def greedy_matches(prediction: np.ndarray, segment: np.ndarray, num_segments: int) -> np.ndarray:
     """The segments' predictions when each prediction, in ascending index, takes its first free segment.
 

@@ -14,6 +14,8 @@ def recall_at_k(
     predictions_s: Sequence[np.ndarray],
     ks: Sequence[int] = (1, 5),
     thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+    *,
+    strict: bool = False,
 ) -> dict[str, float]:
     """R@k, the share of queries with a segment of tIoU ≥ threshold among their first k, and mIoU, in percent.
 
@@ -23,13 +25,13 @@ def recall_at_k(
         or 0: a query without predictions is a miss with IoU 0.
       ks: how many of the first predictions count.
       thresholds: tIoU thresholds.
+      strict: compare with > (2D-TAN) instead of ≥ (UnLoc, moment_detr).
 
     Returns:
       {"R1@0.3": …, "R1@0.5": …, …, "mIoU": …}; "mIoU" is the mean tIoU of the first predictions.
 
-    Comparison is ≥ (UnLoc, moment_detr); 2D-TAN's is >. IoU is intersection / covered length; moment_detr
-    divides by the hull, the same value but for the last bit, which on Charades-STA's rounded times turns one
-    query in 3720 at exactly 0.7.
+    IoU is intersection / covered length; moment_detr divides by the hull, the same value but for the last bit,
+    which on Charades-STA's rounded times turns one query in 3720 at exactly 0.7.
 
     Raises UserError when there are no queries, counts disagree or a time is NaN or infinite.
     """
@@ -42,10 +44,17 @@ def recall_at_k(
     refuse_rows(~np.isfinite(ground_truth_s), ground_truth_s, "ground truth: a time is not finite")
     refuse_rows(~np.isfinite(first_s), first_s, "predictions: a time is not finite")
 
-    iou = segment_iou(first_s, ground_truth_s[:, None])
+    return recall_of_ious(segment_iou(first_s, ground_truth_s[:, None]), ks, thresholds, strict=strict)
+
+
+def recall_of_ious(
+    iou: np.ndarray, ks: Sequence[int], thresholds: Sequence[float], *, strict: bool = False
+) -> dict[str, float]:
+    """What `recall_at_k` returns, from the tIoU [N, K] of the predictions, best first; 0 fills up."""
     best = np.maximum.accumulate(iou, axis=1)
+    enough = np.greater if strict else np.greater_equal
     recall = {
-        f"R{k}@{threshold:g}": 100 * float(np.mean(best[:, k - 1] >= threshold))
+        f"R{k}@{threshold:g}": 100 * float(np.mean(enough(best[:, min(k, iou.shape[1]) - 1], threshold)))
         for k in ks
         for threshold in thresholds
     }

@@ -1,0 +1,6 @@
+"""Official evaluations, from the datasets' own files to their numbers: one module per protocol.
+
+Each has a function that takes the paths of the ground truth and the predictions and returns the metrics as a dict;
+`unloc metrics` calls them. docs/metrics.md describes formats, definitions and corner cases. Faults that make
+a number meaningless raise UserError; the others are `unloc_jax.metrics.checks.InputWarning`, with a count.
+"""
