@@ -30,17 +30,18 @@ def what_it_is(keys: Any) -> str:
     return f"; it looks like {kinds[0]}" if kinds else ""
 
 
-def read_members(path: Path, nested: str) -> Iterator[tuple[str, str | None, Any]]:
+def read_members(path: Path, nested: str | None = None) -> Iterator[tuple[str, str | None, Any]]:
     """The members of a JSON object, in the file's order: (name, None, value).
 
     The members of member `nested`, itself an object, come one by one: (nested, name, value), so that a file
     of millions of rows is never in memory as Python objects. Raises UserError where the file is not such JSON,
-    or has no member `nested`.
+    or has no member `nested`, if one is named.
     """
     text = _Text(path)
     if text.peek() != "{":
         kind = "a JSON list" if text.peek() == "[" else "no JSON object"
-        raise UserError(f'{path}: {kind}; an object with "{nested}" is needed')
+        with_ = f' with "{nested}"' if nested else ""
+        raise UserError(f"{path}: {kind}; an object{with_} is needed")
     seen = {}
     for name in text.names():
         seen[name] = True
@@ -51,7 +52,7 @@ def read_members(path: Path, nested: str) -> Iterator[tuple[str, str | None, Any
             raise UserError(f'{path}: "{nested}" must be an object: video → list of rows')
         for inner in text.names():
             yield nested, inner, text.value()
-    if nested not in seen:
+    if nested is not None and nested not in seen:
         raise UserError(f'{path}: there is no "{nested}"{what_it_is(seen)}')
     if text.peek():
         raise text.error("the JSON object ends here, but the file goes on")

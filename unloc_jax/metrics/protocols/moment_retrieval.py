@@ -1,0 +1,105 @@
+"""Moment retrieval on Charades-STA, ActivityNet Captions, TACoS and DiDeMo: R@k and mIoU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import warn
+from unloc_jax.metrics.moment_retrieval import recall_of_ious
+from unloc_jax.metrics.protocols.moment_files import (
+    CHUNK_S,
+    Query,
+    match_predictions,
+    predicted_windows,
+    read_queries,
+)
+from unloc_jax.metrics.tiou import segment_iou, segment_iou_by_hull
+
+KS = (1, 5, 10)
+THRESHOLDS = (0.3, 0.5, 0.7)
+
+
+def evaluate_moment_retrieval(
+    ground_truth: Path,
+    predictions: Path,
+    *,
+    variant: str = "unloc",
+    strict: bool = False,
+    nms: float | None = None,
+) -> dict[str, Any]:
+    """R@k at tIoU 0.3, 0.5, 0.7 for k = 1, 5, 10, and mIoU of the first windows, in percent.
+
+    Args:
+      ground_truth: see `moment_files.read_queries`.
+      predictions: JSON lines of "pred_relevant_windows", best first; the order counts, not the scores.
+      variant: "unloc" (IoU ≥ threshold), "moment-detr" (the same, but the union is the hull, which differs in
+        the last bit) or "2d-tan" (the hull and IoU > threshold; wants `nms`).
+      strict: > instead of ≥ with any variant.
+      nms: take out windows with tIoU above this with a better one first, as 2D-TAN (0.4 to 0.5).
+
+    A query with several windows is found by a hit of any of them. DiDeMo's are its annotators' answers; besides,
+    its own numbers are given: "Rank@1", "Rank@5" and "DiDeMo mIoU", of windows rounded to 5-second chunks and
+    of the three annotators who agree best (Hendricks et al. 2017).
+    """
+    if variant not in ("unloc", "moment-detr", "2d-tan"):
+        raise UserError(f"moment-retrieval has the variants unloc, moment-detr and 2d-tan, not {variant!r}")
+    queries = read_queries(ground_truth)
+    rows = match_predictions(predictions, queries)
+    every = predicted_windows(predictions, rows)
+    unsorted = sum(bool((np.diff(windows[:, 2]) > 0).any()) for windows in every)
+    if unsorted:
+        warn(
+            f"the windows of {unsorted} of {len(queries)} queries are not in descending score: they count in"
+            f" their given order"
+        )
+    windows_s = _padded([windows[:, :2] for windows in every], max(map(len, every)) or 1)
+    if nms is not None:
+        windows_s = _without_overlaps(windows_s, nms, max(KS))
+    windows_s = windows_s[:, : max(KS)]
+    overlap = segment_iou if variant == "unloc" else segment_iou_by_hull
+    truth_s = _padded([query.windows_s for query in queries], max(len(query.windows_s) for query in queries))
+    iou = overlap(windows_s[:, :, None], truth_s[:, None]).max(axis=2)
+    return {
+        **recall_of_ious(iou, KS, THRESHOLDS, strict=strict or variant == "2d-tan"),
+        **(_didemo(queries, every) if "times" in queries[0].row else {}),
+        "queries": len(queries),
+        "predicted_queries": sum(row is not None for row in rows),
+    }
+
+
+def _padded(windows: list[np.ndarray], width: int) -> np.ndarray:
+    """float64 [N, width, 2]; empty windows fill up, which nothing overlaps."""
+    padded = np.zeros((len(windows), width, 2))
+    counts = np.array([len(rows) for rows in windows])
+    padded[np.arange(width) < counts[:, None]] = np.concatenate(windows)
+    return padded
+
+
+def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.ndarray:
+    """Greedy non-maximum suppression of [N, K, 2] → [N, keep, 2] in order."""
+    gone = windows_s[..., 0] >= windows_s[..., 1]
+    for i in range(windows_s.shape[1] - 1):
+        overlaps = segment_iou(windows_s[:, i + 1 :], windows_s[:, i, None]) > threshold
+        gone[:, i + 1 :] |= overlaps & ~gone[:, i, None]
+    order = np.argsort(gone, axis=1, kind="stable")[:, :keep]
+    kept = np.take_along_axis(windows_s, order[..., None], axis=1)
+    return np.where(np.take_along_axis(gone, order, axis=1)[..., None], 0.0, kept)
+
+
+def _didemo(queries: list[Query], every: list[np.ndarray]) -> dict[str, float]:
+    """Rank@1, Rank@5 and mIoU of LocalizingMoments' `eval.py`: mean rank and IoU of the best three annotators."""
+    ranks, ious = [], []
+    for query, windows in zip(queries, every):
+        answers = list(map(tuple, query.windows_s / CHUNK_S))
+        predicted = list(dict.fromkeys(map(tuple, np.round(windows[:, :2] / CHUNK_S))))
+        rank = [predicted.index(answer) + 1 if answer in predicted else np.inf for answer in answers]
+        ranks.append(np.mean(np.sort(rank)[:3]))
+        first = segment_iou(predicted[0], answers) if predicted else np.zeros(len(answers))
+        ious.append(np.mean(np.sort(first)[-3:]))
+    return {
+        "Rank@1": 100 * float(np.mean(np.array(ranks) <= 1)),
+        "Rank@5": 100 * float(np.mean(np.array(ranks) <= 5)),
+        "DiDeMo mIoU": 100 * float(np.mean(ious)),
+    }
