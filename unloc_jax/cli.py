@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
 
 
+_PROTOCOLS = (
+    "activitynet",
+    "thumos14",
+    "detad",
+    "moment-retrieval",
+    "qvhighlights",
+    "tvsum",
+    "youtube-highlights",
+    "segmentation",
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 2 for a mistake the user can mend, 130 when interrupted."""
     parser = _parser()
@@ -146,6 +158,25 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
     )
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
+
+    metrics = command("metrics", _metrics, "official numbers of a file of predictions (docs/metrics.md)")
+    metrics.add_argument(
+        "--protocol", required=True, choices=_PROTOCOLS, metavar="NAME", help=", ".join(_PROTOCOLS)
+    )
+    metrics.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    metrics.add_argument("--predictions", type=Path, required=True, metavar="FILE")
+    metrics.add_argument("--out", type=Path, metavar="FILE", help="metrics.json to write")
+    metrics.add_argument("--variant", metavar="NAME", help="whose definition, where there are several")
+    metrics.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
+    metrics.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
+    metrics.add_argument(
+        "--proposals", action="store_true", help="activitynet: AR@AN and AUC, without labels"
+    )
+    metrics.add_argument(
+        "--strict", action="store_true", help="moment-retrieval: IoU > threshold instead of ≥"
+    )
+    metrics.add_argument("--nms", type=float, metavar="IOU", help="moment-retrieval: suppress overlaps first")
+    metrics.add_argument("--background", metavar="LABEL", help='segmentation: no action; or "none"')
 
     predict = command("predict", _predict, "where do these sentences happen in this video?")
     predict.add_argument(
@@ -294,6 +325,18 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
     evaluate(model, dataset, arguments.split, out)
+
+
+def _metrics(arguments: argparse.Namespace) -> None:
+    from unloc_jax.metrics.protocols.run import evaluate
+
+    evaluate(
+        **{
+            name: value
+            for name, value in vars(arguments).items()
+            if name not in ("command", "run", "overrides")
+        }
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> None:
