@@ -9,24 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unloc_jax.errors import UserError
+from unloc_jax.metrics.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from unloc_jax.inference.localizer import LoadedModel
 
 # What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
-
-
-_PROTOCOLS = (
-    "activitynet",
-    "thumos14",
-    "detad",
-    "moment-retrieval",
-    "qvhighlights",
-    "tvsum",
-    "youtube-highlights",
-    "segmentation",
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
     metrics = command("metrics", _metrics, "official numbers of a file of predictions (docs/metrics.md)")
     metrics.add_argument(
-        "--protocol", required=True, choices=_PROTOCOLS, metavar="NAME", help=", ".join(_PROTOCOLS)
+        "--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help=", ".join(PROTOCOLS)
     )
     metrics.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
     metrics.add_argument("--predictions", type=Path, required=True, metavar="FILE")
@@ -328,14 +317,15 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
-    from unloc_jax.metrics.protocols.run import evaluate
+    from unloc_jax.metrics.protocols.run import run_protocol
 
-    evaluate(
-        **{
-            name: value
-            for name, value in vars(arguments).items()
-            if name not in ("command", "run", "overrides")
-        }
+    options = ("variant", "subset", "blocked_videos", "proposals", "strict", "nms", "background")
+    run_protocol(
+        arguments.protocol,
+        arguments.ground_truth,
+        arguments.predictions,
+        arguments.out,
+        **{name: getattr(arguments, name) for name in options},
     )
 
 

@@ -10,7 +10,6 @@ class, one list of the (prediction, ground truth) pairs that overlap enough, and
 for all classes and videos at once (`matching`).
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,8 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import refuse_rows
 from unloc_jax.metrics.matching import (
+    count_ties,
+    descending_in_groups,
     greedy_matches,
     interpolated_average_precisions,
     overlapping_pairs,
@@ -85,16 +86,23 @@ def detection_map(
     thresholds = np.asarray(thresholds, np.float64)
     num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
     truth_per_class = np.bincount(truth.class_index, minlength=num_classes)
-    order = descending_score_per_class(found, num_classes)
+    order = descending_in_groups(found.class_index, found.score)
     per_class_ap = 100 * average_precisions(truth, found, order, thresholds, empty_pairs_hit=empty_pairs_hit)
-    mean_ap = per_class_ap[truth_per_class > 0].mean(axis=0)
+    return {
+        **mean_over_classes(per_class_ap, thresholds),
+        "per_class_AP": per_class_ap,
+        "ignored_predictions": int((truth_per_class[found.class_index] == 0).sum()),
+        "tied_predictions": count_ties(found.class_index[order], found.score[order]),
+        "empty_predictions": int((found.segments_s[:, 1] <= found.segments_s[:, 0]).sum()),
+    }
+
+
+def mean_over_classes(per_class_ap: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """{"mAP@0.50": …, …, "average_mAP": …} of `per_class_ap [C, T]`; rows of NaN do not count."""
+    mean_ap = per_class_ap[~np.isnan(per_class_ap[:, 0])].mean(axis=0)
     return {
         **{f"mAP@{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_ap)},
         "average_mAP": float(mean_ap.mean()),
-        "per_class_AP": per_class_ap,
-        "ignored_predictions": int((truth_per_class[found.class_index] == 0).sum()),
-        "tied_predictions": _count_ties(found, order),
-        "empty_predictions": int((found.segments_s[:, 1] <= found.segments_s[:, 0]).sum()),
     }
 
 
@@ -173,26 +181,6 @@ def recall_at_multiples(
                 (of_class / np.maximum(per_class, 1))[per_class > 0].mean()
             )
     return recall
-
-
-def descending_score_per_class(found: Predictions, num_classes: int) -> np.ndarray:
-    """int [M]: the predictions by class, then descending score; ties as in the official evaluator."""
-    small = np.min_scalar_type(num_classes)  # NumPy sorts 16 bits and less by counting
-    order = np.argsort(found.class_index.astype(small), kind="stable")
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(found.class_index, minlength=num_classes))])
-    score = found.score[order]
-    for start, end in itertools.pairwise(bounds):
-        # No stable sort: ties must fall as in the official evaluator, see detection_map.
-        order[start:end] = order[start:end][score[start:end].argsort()[::-1]]
-    return order
-
-
-def _count_ties(found: Predictions, order: np.ndarray) -> int:
-    """Predictions whose score occurs more than once in their class; `order` is by class and score."""
-    score, class_index = found.score[order], found.class_index[order]
-    tied = np.zeros(len(order) + 1, bool)  # place i: equal to the one before
-    tied[1:-1] = (score[1:] == score[:-1]) & (class_index[1:] == class_index[:-1])
-    return int((tied[1:] | tied[:-1]).sum())
 
 
 def checked(ground_truth: GroundTruth, predictions: Predictions) -> tuple[GroundTruth, Predictions]:

@@ -4,6 +4,7 @@ The official evaluators walk through predictions one by one. Here the overlappin
 all videos and classes are one list, and a matching is a few array operations on it.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -81,19 +82,35 @@ def overlapping_pairs(
     return Pairs(*(np.concatenate(column) for column in zip(*blocks)))
 
 
+def descending_in_groups(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """int [M]: rows by ascending `group` (int [M] ≥ 0), within a group by descending `score` (float [M]).
+
+    Equal scores are in the order of NumPy's default argsort, reversed, as the official evaluators have them. That
+    sort is not stable, so that each group has to be sorted by itself, in its given order.
+    """
+    small = np.min_scalar_type(int(group.max(initial=0)))  # NumPy sorts 16 bits and less by counting
+    order = np.argsort(group.astype(small), kind="stable")
+    scores = score[order]
+    bounds = np.concatenate([[0], np.flatnonzero(np.diff(group[order])) + 1, [len(order)]])
+    for start, end in itertools.pairwise(bounds.tolist()):
+        order[start:end] = order[start:end][scores[start:end].argsort()[::-1]]
+    return order
+
+
 def rank_in_group(group: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """int [M]: 0 for the best of each group; equal scores in the order of NumPy's argsort, reversed."""
-    order = np.lexsort((-score, group))
-    in_order, scores = group[order], score[order]
-    starts = np.flatnonzero(np.r_[True, in_order[1:] != in_order[:-1]]) if len(order) else order
-    tied = (in_order[1:] == in_order[:-1]) & (scores[1:] == scores[:-1])
-    bounds = np.append(starts, len(order))
-    for i in np.unique(np.searchsorted(starts, np.flatnonzero(tied), side="right") - 1):
-        rows = np.sort(order[bounds[i] : bounds[i + 1]])
-        order[bounds[i] : bounds[i + 1]] = rows[score[rows].argsort()[::-1]]
+    """int [M]: 0 for the best of each group; order as in `descending_in_groups`."""
+    order = descending_in_groups(group, score)
+    in_order = group[order]
     rank = np.empty_like(order)
-    rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(bounds))
+    rank[order] = np.arange(len(order)) - np.searchsorted(in_order, in_order)
     return rank
+
+
+def count_ties(group: np.ndarray, score: np.ndarray) -> int:
+    """Rows whose score occurs more than once in their group; both [M], ordered by group, then by score."""
+    tied = np.zeros(len(score) + 1, bool)  # place i: equal to the one before
+    tied[1:-1] = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
+    return int((tied[1:] | tied[:-1]).sum())
 
 
 def greedy_matches(prediction: np.ndarray, segment: np.ndarray, num_segments: int) -> np.ndarray:

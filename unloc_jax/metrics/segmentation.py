@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unloc_jax.metrics.highlights import average_precision
+from unloc_jax.metrics.tiou import segment_iou_by_hull
 
 OVERLAPS = (0.1, 0.25, 0.5)
 
@@ -147,13 +148,8 @@ def _hits(truth: Segments, found: Segments, num_videos: int) -> tuple[np.ndarray
     pair_truth, pair_found = pair_truth[both], pair_found[both]
     same = truth.label[pair_truth] == found.label[pair_found]
     pair_truth, pair_found = pair_truth[same], pair_found[same]
-    overlap = np.minimum(truth.end[pair_truth], found.end[pair_found]) - np.maximum(
-        truth.start[pair_truth], found.start[pair_found]
-    )
-    hull = np.maximum(truth.end[pair_truth], found.end[pair_found]) - np.minimum(
-        truth.start[pair_truth], found.start[pair_found]
-    )
-    iou = overlap / hull
+    span = lambda segments, rows: np.stack([segments.start[rows], segments.end[rows]], axis=-1)
+    iou = segment_iou_by_hull(span(truth, pair_truth), span(found, pair_found))
     order = np.lexsort((pair_truth, -iou, pair_found))
     _, first = np.unique(pair_found[order], return_index=True)
     best = order[first]

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from unloc_jax.metrics.detection import GroundTruth, Predictions, checked
-from unloc_jax.metrics.matching import greedy_matches, overlapping_pairs
+from unloc_jax.metrics.detection import GroundTruth, Predictions, checked, mean_over_classes
+from unloc_jax.metrics.matching import count_ties, greedy_matches, overlapping_pairs
 from unloc_jax.metrics.tiou import segment_iou_by_hull
 
 DEVKIT_TIOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -75,14 +75,11 @@ def devkit_map(
         precision = (true_positives[at] - true_positives[before]) / (position[at] - position[before])
         total = np.bincount(of_class, precision, minlength=num_classes)
         np.divide(100 * total, per_class, out=per_class_ap[:, column], where=per_class > 0)
-    mean_ap = per_class_ap[per_class > 0].mean(axis=0)
-    same = (np.diff(found.score) == 0) & (np.diff(found.class_index) == 0)
     return {
-        **{f"mAP@{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_ap)},
-        "average_mAP": float(mean_ap.mean()),
+        **mean_over_classes(per_class_ap, thresholds),
         "per_class_AP": per_class_ap,
         "ignored_predictions": int((per_class[found.class_index] == 0).sum()),
-        "tied_predictions": int((np.append(same, False) | np.insert(same, 0, False)).sum()),
+        "tied_predictions": count_ties(found.class_index, found.score),
         "empty_predictions": int((segments_s[:, 0] == segments_s[:, 1]).sum()),
         "ambiguous_predictions": left_out,
     }

@@ -1,15 +1,12 @@
 """Rows {"segment": [start, end], "label": …, "score": …} as arrays, and what can be wrong with one."""
 
 import itertools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from unloc_jax.metrics.checks import Problems
-from unloc_jax.metrics.protocols.json_files import what_it_is
-
-_NUMBER = {int, float}
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, what_it_is
 
 
 class Rows(NamedTuple):
@@ -32,7 +29,7 @@ def read_segments(
         times = list(itertools.chain.from_iterable(segments))
         right_types = (
             set(map(len, segments)) <= {2}
-            and set(map(type, times)) | set(map(type, score)) <= _NUMBER
+            and set(map(type, times)) | set(map(type, score)) <= NUMBER
             and set(map(type, names)) <= {str}
         )
         if right_types:
@@ -57,23 +54,16 @@ def _what_is_wrong(row: Any, scores: bool, labels: bool) -> str:
         if name not in row:
             return f'"{name}" is missing{what_it_is(row)}'
     segment = row["segment"]
-    if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in _NUMBER for x in segment):
+    if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in NUMBER for x in segment):
         return f'"segment" must be two numbers, not {segment!r}'
-    if not all(_finite(x) for x in segment):
+    if not all(is_finite(x) for x in segment):
         return f'"segment" is not finite: {segment}'
     if not scores and segment[0] > segment[1]:
         return f'"segment" starts after its end: {segment}'
-    if scores and type(row["score"]) not in _NUMBER:
+    if scores and type(row["score"]) not in NUMBER:
         return f'"score" must be a number, not {row["score"]!r}'
-    if scores and not _finite(row["score"]):
+    if scores and not is_finite(row["score"]):
         return f'"score" is not finite: {row["score"]}'
     if labels and not isinstance(row["label"], str):
         return f'"label" must be a string, not {row["label"]!r}'
     return ""
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond float64
-        return False

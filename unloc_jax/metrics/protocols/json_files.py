@@ -1,6 +1,7 @@
 """Reading JSON and JSON lines of any size: a row at a time, and with the line where something is wrong."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 
 from unloc_jax.errors import UserError
 
+NUMBER = {int, float}  # types of JSON's numbers; true and false are bool
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 # Keys that only one kind of file has → what that file is.
 _KINDS = {
-    "results": "ActivityNet-style predictions (protocols activitynet, thumos14, detad)",
-    "database": "an ActivityNet-style ground truth (protocols activitynet, thumos14, detad)",
+    "results": "ActivityNet-style predictions (protocols activitynet, thumos14)",
+    "database": "an ActivityNet-style ground truth (protocols activitynet, thumos14)",
     "pred_relevant_windows": "predictions of moments (protocols moment-retrieval, qvhighlights)",
     "pred_saliency_scores": "predictions of highlights (protocols qvhighlights, tvsum, youtube-highlights)",
     "relevant_windows": "a ground truth of moments (protocols moment-retrieval, qvhighlights)",
@@ -22,6 +24,13 @@ _KINDS = {
     "gt": "a ground truth of frames (protocol segmentation)",
     "label": "a ground truth of highlights (protocols tvsum, youtube-highlights)",
 }
+
+
+def is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
 
 
 def what_it_is(keys: Any) -> str:

@@ -6,7 +6,6 @@ Predictions are found by "qid" where the ground truth has one, otherwise by "vid
 """
 
 import dataclasses
-import math
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,9 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of
-from unloc_jax.metrics.protocols.json_files import read_members, read_rows, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, read_rows, what_it_is
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
-
-_NUMBER = {int, float}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,10 +164,10 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
     for window in windows:
         if not isinstance(window, list) or len(window) not in widths:
             return _NONE, f'"{name}" has {window!r}, not {" or ".join(map(str, widths))} numbers'
-        if not set(map(type, window)) <= _NUMBER:
+        if not set(map(type, window)) <= NUMBER:
             return _NONE, f'"{name}" has {window!r}, not numbers'
-        if not all(map(math.isfinite, window)):
-            return _NONE, f'"{name}" has {window!r}, which is not finite'
+        if not all(map(is_finite, window)):
+            return _NONE, f'"{name}" has {window!r}, not finite numbers'
     if len(set(map(len, windows))) > 1:
         return _NONE, f'some windows of "{name}" have a score, others not'
     return np.array(windows, np.float64), ""

@@ -1,6 +1,5 @@
 """QVHighlights' moments and highlights, under the names of moment_detr's `standalone_eval`."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite
 from unloc_jax.metrics.protocols.moment_files import (
     Query,
     match_predictions,
@@ -135,11 +135,12 @@ def predicted_scores(path: Path, rows: list[dict[str, Any] | None]) -> list[np.n
     for number, row in enumerate(rows):
         problems.seen += 1
         scores = [] if row is None else row.get("pred_saliency_scores")
-        if not isinstance(scores, list) or not set(map(type, scores)) <= {int, float}:
+        if not isinstance(scores, list) or not set(map(type, scores)) <= NUMBER:
             problems.add(f"number {number}", '"pred_saliency_scores" must be a list of numbers')
             continue
-        if not all(map(math.isfinite, scores)):
+        if not all(map(is_finite, scores)):
             problems.add(f"number {number}", '"pred_saliency_scores" has a number that is not finite')
+            continue
         every.append(np.array(scores, np.float64))
     problems.refuse()
     return every
