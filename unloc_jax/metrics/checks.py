@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,33 @@ def warn_of(names: Iterable[object], of_how_many: int, what: str) -> None:
     names = list(names)
     if names:
         warn(f"{len(names)} of {of_how_many} {what}; first: {names[0]}")
+
+
+def warn_of_odd_segments(segments_s: np.ndarray, what: str, where_is: Callable[[int], str]) -> None:
+    """Warns of predicted segments [M, 2] that overlap nothing, and of negative times.
+
+    where_is: says where a row is in the file.
+    """
+    for odd, why in (
+        (segments_s[:, 0] == segments_s[:, 1], "have no length: they overlap nothing"),
+        (segments_s[:, 0] > segments_s[:, 1], "are reversed, start after end"),
+        (segments_s[:, 0] < 0, "start before 0 s: they count as they are"),
+    ):
+        rows = np.flatnonzero(odd)
+        if len(rows):
+            first = rows[0]
+            warn(
+                f"{len(rows)} of {len(segments_s)} {what} {why}; first: {where_is(first)}, {segments_s[first].tolist()}"
+            )
+
+
+def warn_of_no_hit(found_s: np.ndarray, truth_s: np.ndarray) -> None:
+    """Warns that nothing was hit, with what helps to see why: the times [M, 2] of predictions and [G, 2] of truth."""
+    if len(found_s):
+        warn(
+            f"no prediction hits anything: half of them end before {np.median(found_s[:, 1]):.4g} s, half of the"
+            f" ground truth before {np.median(truth_s[:, 1]):.4g} s; are its times seconds?"
+        )
 
 
 @dataclasses.dataclass

@@ -40,7 +40,12 @@ def recall_at_k(
         raise UserError("recall at k needs at least one query: the ground truth is empty")
     if len(ground_truth_s) != len(predictions_s):
         raise UserError(f"{len(ground_truth_s)} ground-truth segments, but {len(predictions_s)} predictions")
-    first_s = _first_predictions(predictions_s, max(ks))
+    for query, segments_s in enumerate(predictions_s):
+        if len(segments_s) and np.shape(segments_s)[1:] != (2,):
+            raise UserError(
+                f"predictions: row {query} has shape {np.shape(segments_s)}, not (K, 2) (start, end)"
+            )
+    first_s = padded(predictions_s, max(ks))
     refuse_rows(~np.isfinite(ground_truth_s), ground_truth_s, "ground truth: a time is not finite")
     refuse_rows(~np.isfinite(first_s), first_s, "predictions: a time is not finite")
 
@@ -61,15 +66,9 @@ def recall_of_ious(
     return {**recall, "mIoU": 100 * float(np.mean(iou[:, 0]))}
 
 
-def _first_predictions(predictions_s: Sequence[np.ndarray], k: int) -> np.ndarray:
-    """float64 [N, k, 2]; queries with fewer predictions are padded with empty segments, which hit nothing."""
-    first_s = np.zeros((len(predictions_s), k, 2))
-    for query, segments_s in enumerate(predictions_s):
-        if len(segments_s) == 0:
-            continue
-        if np.shape(segments_s)[1:] != (2,):
-            raise UserError(
-                f"predictions: row {query} has shape {np.shape(segments_s)}, not (K, 2) (start, end)"
-            )
-        first_s[query, : len(segments_s)] = segments_s[:k]
-    return first_s
+def padded(segments_s: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """The first `width` of each list's segments [n, 2] → float64 [N, width, 2]; empty ones fill up."""
+    rows = np.zeros((len(segments_s), width, 2))
+    for row, of_query in zip(rows, segments_s):
+        row[: len(of_query)] = np.reshape(of_query[:width], (-1, 2))
+    return rows

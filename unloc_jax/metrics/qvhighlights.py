@@ -48,15 +48,17 @@ def first_window_ious(truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarra
     counts = [len(rows) if len(predicted) else 0 for rows, predicted in zip(truth_s, windows)]
     query = np.repeat(np.arange(len(truth_s)), counts)
     if len(query):
-        truth = np.concatenate([truth_s[i] for i in np.unique(query)])
-        first = np.stack([windows[i][0, :2] for i in query])
+        truth = np.concatenate([rows for rows, n in zip(truth_s, counts) if n])
+        first = np.repeat(
+            [rows[0, :2] for rows, n in zip(windows, counts) if n], [n for n in counts if n], axis=0
+        )
         # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
         best_last = np.lexsort((-np.arange(len(query)), segment_iou(first, truth), query))
         ious[query[best_last]] = segment_iou_by_hull(first, truth)[best_last]
     return ious
 
 
-def highlight_scores(
+def highlight_precision_and_hit(
     saliency: Sequence[np.ndarray], predicted: Sequence[np.ndarray], min_score: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """AP and HIT@1 in [0, 1] of each query → float64 [Q], [Q].

@@ -6,6 +6,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import Problems, warn, warn_of
+from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
 from unloc_jax.metrics.protocols.json_files import read_members, what_it_is
@@ -30,7 +31,9 @@ class Annotations:
 
     Attributes:
       path: the file.
-      videos: id → index of every video of the subset, those without segments included.
+      videos: id → index of every video of the subset, those without segments included; then of videos that only
+        have ambiguous regions.
+      num_videos: of the subset.
       classes: label → index, in order of first appearance.
       truth: segments in the file's order.
       ambiguous: segments with class index 0; no video needs to be in the subset.
@@ -40,6 +43,7 @@ class Annotations:
 
     path: Path
     videos: dict[str, int]
+    num_videos: int
     classes: dict[str, int]
     truth: GroundTruth
     ambiguous: GroundTruth
@@ -94,6 +98,7 @@ def read_annotations(
     if blocked and not blocked & all_videos:
         raise UserError(f"{blocked_videos}: none of the {len(blocked)} blocked videos is in {path}")
 
+    num_videos = len(videos)
     regions = [
         (
             videos.setdefault(video, len(videos)),
@@ -116,6 +121,7 @@ def read_annotations(
     return Annotations(
         path,
         videos,
+        num_videos,
         {name: i for i, name in enumerate(classes)},
         GroundTruth(every.video_index[~is_ambiguous], by_name, every.segments_s[~is_ambiguous]),
         GroundTruth(
@@ -210,29 +216,18 @@ def read_results(
         )
     predicted = set(columns)
     warn_of(
-        [video for video, index in of.videos.items() if index not in predicted],
-        len(of.videos),
+        [video for video, index in of.videos.items() if index < of.num_videos and index not in predicted],
+        of.num_videos,
         "videos have no predictions: their segments are missed",
     )
-    empty = int((segments_s[:, 0] >= segments_s[:, 1]).sum())
-    if empty:
-        reversed_ = int((segments_s[:, 0] > segments_s[:, 1]).sum())
-        warn(
-            f"{empty} of {total} predictions have no length ({reversed_} are reversed, start after end):"
-            f" they overlap nothing and are false positives"
-        )
-    negative = int((segments_s[:, 0] < 0).sum())
-    if negative:
-        warn(f"{negative} of {total} predictions start before 0 s; they count as they are")
+    starts = dict(zip(columns, itertools.accumulate(counts, initial=0)))
+    names = list(videos)
+
+    def where_is(row: int) -> str:
+        return f'results["{names[video_index[row]]}"][{row - starts[video_index[row]]}]'
+
+    warn_of_odd_segments(segments_s, "predictions", where_is)
     return Predictions(video_index, class_index, segments_s, score)
-
-
-def warn_of_ties(count: int, total: int) -> None:
-    if count:
-        warn(
-            f"{count} of {total} predictions share their score with another one of their class: which comes"
-            f" first depends on NumPy's sort and the processor, here as in the official evaluator"
-        )
 
 
 def _joined(columns: list[tuple[int, Rows]], classes: dict[str, int]) -> GroundTruth:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import warn, warn_of_no_hit
 from unloc_jax.metrics.detection import (
     ACTIVITYNET_TIOU,
     GroundTruth,
@@ -18,9 +19,9 @@ from unloc_jax.metrics.protocols.action_files import (
     Annotations,
     read_annotations,
     read_results,
-    warn_of_ties,
 )
 
+WITHOUT_DUPLICATES = ("opentad", "actionformer")
 NEAR_S = 1e-3  # OpenTAD: two segments of a class whose starts and ends are this near are one
 
 
@@ -32,55 +33,66 @@ def evaluate_activitynet(
     subset: str = "validation",
     blocked_videos: Path | None = None,
     proposals: bool = False,
-    thresholds: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Detections in ActivityNet's format, in percent.
 
     Args:
       ground_truth, predictions: JSON files, see `action_files`.
-      variant: "official", or "opentad": without ground-truth segments that are empty or there twice, an empty
+      variant: "official"; "opentad": without ground-truth segments that are empty or there twice, an empty
         prediction never hits, and recall@t@k, the share of segments found among the best k·n predictions of
-        their video and class, n being how many segments it has; mean over classes.
+        their video and class, n being how many segments it has; mean over classes; or "actionformer", the same
+        but for the thresholds' last bits.
       subset: of the ground truth, in any case.
       blocked_videos: JSON list of video ids to leave out everywhere.
       proposals: leave labels alone and evaluate proposals: AR@1, AR@5, AR@10, AR@100 and the AUC of average
         recall over average number of proposals per video (up to 100).
-      thresholds: tIoU; by default 0.5:0.05:0.95, officially from linspace (its 0.9 is 0.8999999999999999),
-        OpenTAD's typed as decimals.
+
+    tIoU thresholds are 0.5:0.05:0.95, from linspace (its 0.9 is 0.8999999999999999), OpenTAD's typed as decimals.
 
     Returns:
       "average_mAP", "mAP@0.50", …; "per_class_AP" {label: one per threshold}, "tiou_thresholds";
       "videos", "ground_truth_segments", "predictions": how many were evaluated. With `proposals`, "AUC" and
       "AR@1", … instead of the first ones.
     """
-    if variant not in ("official", "opentad"):
-        raise UserError(f"activitynet has the variants official and opentad, not {variant!r}")
-    if thresholds is None:
-        thresholds = ACTIVITYNET_TIOU if variant == "official" else np.round(ACTIVITYNET_TIOU, 2)
+    if variant not in ("official", *WITHOUT_DUPLICATES):
+        raise UserError(f"activitynet has the variants official, opentad and actionformer, not {variant!r}")
+    thresholds = np.round(ACTIVITYNET_TIOU, 2) if variant == "opentad" else ACTIVITYNET_TIOU
     annotations = read_annotations(ground_truth, subset, blocked_videos)
     found = read_results(predictions, annotations, labels=not proposals)
     if proposals:
-        truth = without_duplicates(annotations.truth) if variant == "opentad" else annotations.truth
-        return {**average_recall(truth, found, thresholds), **_counts(annotations, truth, found)}
-    return detection_metrics(annotations, found, thresholds, opentad=variant == "opentad")
+        truth = without_duplicates(annotations.truth) if variant in WITHOUT_DUPLICATES else annotations.truth
+        recall = average_recall(truth, found, thresholds)
+        if not recall["AUC"]:
+            warn_of_no_hit(found.segments_s, truth.segments_s)
+        return {**recall, **counts(annotations, truth, found)}
+    return detection_metrics(annotations, found, thresholds, variant)
 
 
 def detection_metrics(
-    annotations: Annotations, found: Predictions, thresholds: np.ndarray, *, opentad: bool
+    annotations: Annotations, found: Predictions, thresholds: np.ndarray, variant: str
 ) -> dict[str, Any]:
     """What evaluate_activitynet returns."""
-    truth = without_duplicates(annotations.truth) if opentad else annotations.truth
-    result = detection_map(truth, found, thresholds, empty_pairs_hit=not opentad)
-    warn_of_ties(result["tied_predictions"], len(found.score))
-    metrics = {"average_mAP": result["average_mAP"]}
-    metrics |= {name: value for name, value in result.items() if name.startswith("mAP@")}
-    if opentad:
+    deduplicated = variant in WITHOUT_DUPLICATES
+    truth = without_duplicates(annotations.truth) if deduplicated else annotations.truth
+    result = detection_map(truth, found, thresholds, empty_pairs_hit=not deduplicated)
+    if result["tied_predictions"]:
+        warn(
+            f"{result['tied_predictions']} of {len(found.score)} predictions share their score with another one of"
+            f" their class: which comes first depends on NumPy's sort and the processor, here as in the official"
+            f" evaluator"
+        )
+    if not result["average_mAP"]:
+        warn_of_no_hit(found.segments_s, truth.segments_s)
+    metrics = {
+        name: value for name, value in result.items() if name == "average_mAP" or name.startswith("mAP@")
+    }
+    if deduplicated:
         metrics |= recall_at_multiples(truth, found, thresholds)
     return {
         **metrics,
         "per_class_AP": by_label(annotations, result["per_class_AP"]),
         **facts(thresholds),
-        **_counts(annotations, truth, found),
+        **counts(annotations, truth, found),
     }
 
 
@@ -106,9 +118,9 @@ def facts(thresholds: np.ndarray) -> dict[str, list[float]]:
     return {"tiou_thresholds": [round(float(t), 10) for t in thresholds]}
 
 
-def _counts(annotations: Annotations, truth: GroundTruth, found: Predictions) -> dict[str, int]:
+def counts(annotations: Annotations, truth: GroundTruth, found: Predictions) -> dict[str, int]:
     return {
-        "videos": len(annotations.videos),
+        "videos": annotations.num_videos,
         "ground_truth_segments": len(truth.class_index),
         "predictions": len(found.score),
     }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import Problems, warn, warn_of
+from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, read_rows, what_it_is
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
@@ -134,17 +134,13 @@ def predicted_windows(path: Path, rows: list[dict[str, Any] | None]) -> list[np.
             windows = np.insert(windows, 2, np.nan, axis=1)
         every.append(windows)
     problems.refuse()
-    joined = np.concatenate(every)
-    empty = int((joined[:, 0] >= joined[:, 1]).sum())
-    if empty:
-        reversed_ = int((joined[:, 0] > joined[:, 1]).sum())
-        warn(
-            f"{empty} of {len(joined)} predicted windows have no length ({reversed_} are reversed, start after"
-            f" end): they overlap nothing"
-        )
-    negative = int((joined[:, 0] < 0).sum())
-    if negative:
-        warn(f"{negative} of {len(joined)} predicted windows start before 0 s; they count as they are")
+    ends = np.cumsum([len(windows) for windows in every])
+
+    def where_is(window: int) -> str:
+        query = int(np.searchsorted(ends, window, side="right"))
+        return f"window {window - ends[query] + len(every[query])} of {_key(rows[query] or {})!r}"
+
+    warn_of_odd_segments(np.concatenate(every)[:, :2], "predicted windows", where_is)
     without = sum(row is not None and not len(windows) for row, windows in zip(rows, every))
     if without:
         warn(f"{without} of {len(rows)} queries have an empty list of windows: they are missed")

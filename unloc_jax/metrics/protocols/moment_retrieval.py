@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import warn
-from unloc_jax.metrics.moment_retrieval import recall_of_ious
+from unloc_jax.metrics.checks import warn, warn_of_no_hit
+from unloc_jax.metrics.moment_retrieval import padded, recall_of_ious
 from unloc_jax.metrics.protocols.moment_files import (
     CHUNK_S,
     Query,
@@ -45,6 +45,8 @@ def evaluate_moment_retrieval(
     """
     if variant not in ("unloc", "moment-detr", "2d-tan"):
         raise UserError(f"moment-retrieval has the variants unloc, moment-detr and 2d-tan, not {variant!r}")
+    if nms is not None and not 0 <= nms <= 1:
+        raise UserError(f"nms is a tIoU from 0 to 1, not {nms}")
     queries = read_queries(ground_truth)
     rows = match_predictions(predictions, queries)
     every = predicted_windows(predictions, rows)
@@ -54,27 +56,21 @@ def evaluate_moment_retrieval(
             f"the windows of {unsorted} of {len(queries)} queries are not in descending score: they count in"
             f" their given order"
         )
-    windows_s = _padded([windows[:, :2] for windows in every], max(map(len, every)) or 1)
+    width = max(KS) if nms is None else max(map(len, every)) or 1
+    windows_s = padded([windows[:, :2] for windows in every], width)
     if nms is not None:
         windows_s = _without_overlaps(windows_s, nms, max(KS))
-    windows_s = windows_s[:, : max(KS)]
     overlap = segment_iou if variant == "unloc" else segment_iou_by_hull
-    truth_s = _padded([query.windows_s for query in queries], max(len(query.windows_s) for query in queries))
+    truth_s = padded([query.windows_s for query in queries], max(len(query.windows_s) for query in queries))
     iou = overlap(windows_s[:, :, None], truth_s[:, None]).max(axis=2)
+    if not iou.any():
+        warn_of_no_hit(np.concatenate(every), np.concatenate([query.windows_s for query in queries]))
     return {
         **recall_of_ious(iou, KS, THRESHOLDS, strict=strict or variant == "2d-tan"),
         **(_didemo(queries, every) if "times" in queries[0].row else {}),
         "queries": len(queries),
         "predicted_queries": sum(row is not None for row in rows),
     }
-
-
-def _padded(windows: list[np.ndarray], width: int) -> np.ndarray:
-    """float64 [N, width, 2]; empty windows fill up, which nothing overlaps."""
-    padded = np.zeros((len(windows), width, 2))
-    counts = np.array([len(rows) for rows in windows])
-    padded[np.arange(width) < counts[:, None]] = np.concatenate(windows)
-    return padded
 
 
 def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.ndarray:
@@ -96,7 +92,9 @@ def _didemo(queries: list[Query], every: list[np.ndarray]) -> dict[str, float]:
         predicted = list(dict.fromkeys(map(tuple, np.round(windows[:, :2] / CHUNK_S))))
         rank = [predicted.index(answer) + 1 if answer in predicted else np.inf for answer in answers]
         ranks.append(np.mean(np.sort(rank)[:3]))
-        first = segment_iou(predicted[0], answers) if predicted else np.zeros(len(answers))
+        first = (
+            segment_iou(np.array(predicted[0]), np.array(answers)) if predicted else np.zeros(len(answers))
+        )
         ious.append(np.mean(np.sort(first)[-3:]))
     return {
         "Rank@1": 100 * float(np.mean(np.array(ranks) <= 1)),

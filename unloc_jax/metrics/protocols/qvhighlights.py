@@ -7,6 +7,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn
+from unloc_jax.metrics.highlights import CLIP_S
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite
 from unloc_jax.metrics.protocols.moment_files import (
     Query,
@@ -19,11 +20,9 @@ from unloc_jax.metrics.qvhighlights import (
     MIN_SCORES,
     TIOU,
     first_window_ious,
-    highlight_scores,
+    highlight_precision_and_hit,
     moment_average_precisions,
 )
-
-CLIP_S = 2
 
 
 def evaluate_qvhighlights(ground_truth: Path, predictions: Path) -> dict[str, Any]:
@@ -41,7 +40,8 @@ def evaluate_qvhighlights(ground_truth: Path, predictions: Path) -> dict[str, An
     queries = read_queries(ground_truth)
     rows = match_predictions(predictions, queries)
     given = [row for row in rows if row is not None]
-    detailed, brief = {}, {}
+    detailed: dict[str, Any] = {}
+    brief: dict[str, Any] = {}
     for name, evaluate in (("pred_relevant_windows", _moments), ("pred_saliency_scores", _highlights)):
         having = sum(name in row for row in given)
         if having == 0:
@@ -116,7 +116,7 @@ def _highlights(
     is_predicted = np.array([row is not None for row in rows])
     result = {}
     for name, min_score in MIN_SCORES.items():
-        average_precision, hit = highlight_scores(saliency, predicted, min_score)
+        average_precision, hit = highlight_precision_and_hit(saliency, predicted, min_score)
         result[f"HL-min-{name}"] = {
             "HL-mAP": _percent((average_precision * is_predicted).mean()),
             "HL-Hit1": _percent((hit * is_predicted).mean()),

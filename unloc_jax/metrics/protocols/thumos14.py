@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import warn
+from unloc_jax.metrics.checks import warn, warn_of_no_hit
 from unloc_jax.metrics.detection import THUMOS14_TIOU, Predictions
 from unloc_jax.metrics.protocols.action_files import (
     AMBIGUOUS,
@@ -16,7 +16,13 @@ from unloc_jax.metrics.protocols.action_files import (
     read_annotations,
     read_results,
 )
-from unloc_jax.metrics.protocols.activitynet import by_label, detection_metrics, facts
+from unloc_jax.metrics.protocols.activitynet import (
+    WITHOUT_DUPLICATES,
+    by_label,
+    counts,
+    detection_metrics,
+    facts,
+)
 from unloc_jax.metrics.thumos14 import DEVKIT_TIOU, devkit_map
 
 # Of the 101 classes, those with temporal annotations: detclasslist.txt of the devkit.
@@ -58,7 +64,7 @@ def evaluate_thumos14(
       ground_truth: JSON like ActivityNet's, whose ambiguous regions are segments with the label "Ambiguous" or
         a member {"ambiguous": {VIDEO: [[start_s, end_s], …]}}; or the devkit's folder of CLASS_SUBSET.txt.
       predictions: JSON like ActivityNet's; or the devkit's text file (.txt): video, start, end, class id, score.
-      variant: "activitynet", tIoU 0.3:0.1:0.7; "opentad", the same as OpenTAD counts it; or "devkit", tIoU
+      variant: "activitynet", tIoU 0.3:0.1:0.7; "opentad" or "actionformer", as they count it; or "devkit", tIoU
         0.1:0.1:0.7 with ambiguous regions (`devkit_map`), whose "average_mAP_0.3_0.7" is over the upper five.
       subset: of the ground truth, in any case.
       blocked_videos: JSON list of video ids to leave out everywhere.
@@ -66,12 +72,21 @@ def evaluate_thumos14(
     Returns:
       As `evaluate_activitynet`.
     """
-    if variant not in ("activitynet", "opentad", "devkit"):
-        raise UserError(f"thumos14 has the variants activitynet, opentad and devkit, not {variant!r}")
-    members = _devkit_annotations(ground_truth) if ground_truth.is_dir() else None
-    annotations = read_annotations(ground_truth, subset, blocked_videos, members)
-    members = _devkit_detections(predictions) if predictions.suffix == ".txt" else None
-    found = read_results(predictions, annotations, members=members)
+    if variant not in ("activitynet", "devkit", *WITHOUT_DUPLICATES):
+        raise UserError(
+            f"thumos14 has the variants activitynet, opentad, actionformer and devkit, not {variant!r}"
+        )
+    annotations = read_annotations(
+        ground_truth,
+        subset,
+        blocked_videos,
+        _devkit_annotations(ground_truth) if ground_truth.is_dir() else None,
+    )
+    found = read_results(
+        predictions,
+        annotations,
+        members=_devkit_detections(predictions) if predictions.suffix == ".txt" else None,
+    )
     if variant == "devkit":
         return _devkit(annotations, found)
     if len(annotations.ambiguous.class_index):
@@ -79,7 +94,8 @@ def evaluate_thumos14(
             f"{len(annotations.ambiguous.class_index)} ambiguous regions are left alone: detections there are"
             f" false positives, except with --variant devkit"
         )
-    return detection_metrics(annotations, found, THUMOS14_TIOU, opentad=variant == "opentad")
+    thresholds = np.round(THUMOS14_TIOU, 2) if variant == "opentad" else THUMOS14_TIOU
+    return detection_metrics(annotations, found, thresholds, variant)
 
 
 def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
@@ -97,6 +113,8 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
             f"{result['tied_predictions']} of {len(found.score)} predictions share their score with another one"
             f" of their class: they are in the order of the videos' names, then of the file, as in the devkit"
         )
+    if not result["average_mAP"]:
+        warn_of_no_hit(found.segments_s, annotations.truth.segments_s)
     metrics = {name: value for name, value in result.items() if name.startswith("mAP@")}
     upper = [metrics[f"mAP@{threshold:.2f}"] for threshold in DEVKIT_TIOU if threshold >= 0.3]
     return {
@@ -105,10 +123,8 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
         **metrics,
         "per_class_AP": by_label(annotations, result["per_class_AP"]),
         **facts(np.array(DEVKIT_TIOU)),
-        "videos": len(annotations.videos),
-        "ground_truth_segments": len(annotations.truth.class_index),
+        **counts(annotations, annotations.truth, found),
         "ambiguous_regions": len(annotations.ambiguous.class_index),
-        "predictions": len(found.score),
     }
 
 
