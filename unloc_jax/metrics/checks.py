@@ -28,10 +28,7 @@ def refuse_rows(wrong: np.ndarray, values: np.ndarray, what: str) -> None:
 
 
 def warn(message: str) -> None:
-    """An InputWarning, each time: Python's own filter would show equal messages only once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        warnings.warn(message, InputWarning, stacklevel=3)
+    warnings.warn(message, InputWarning, stacklevel=3)
 
 
 def warn_of(names: Iterable[object], of_how_many: int, what: str) -> None:

@@ -42,7 +42,6 @@ def average_recall(
         np.searchsorted(videos, found.video_index[kept]),
         found.segments_s[kept],
         min(thresholds),
-        empty_pairs_hit=True,
     )
     # The official ratios, in the official order of operations.
     share = (
