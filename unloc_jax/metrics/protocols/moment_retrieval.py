@@ -74,14 +74,16 @@ def evaluate_moment_retrieval(
 
 
 def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.ndarray:
-    """Greedy non-maximum suppression of [N, K, 2] → [N, keep, 2] in order."""
-    gone = windows_s[..., 0] >= windows_s[..., 1]
-    for i in range(windows_s.shape[1] - 1):
-        overlaps = segment_iou(windows_s[:, i + 1 :], windows_s[:, i, None]) > threshold
-        gone[:, i + 1 :] |= overlaps & ~gone[:, i, None]
-    order = np.argsort(gone, axis=1, kind="stable")[:, :keep]
-    kept = np.take_along_axis(windows_s, order[..., None], axis=1)
-    return np.where(np.take_along_axis(gone, order, axis=1)[..., None], 0.0, kept)
+    """Greedy non-maximum suppression of [N, K, 2], best first → the first [N, keep, 2] that are left."""
+    query = np.arange(len(windows_s))
+    left = windows_s[..., 0] < windows_s[..., 1]
+    kept = np.zeros((len(windows_s), keep, 2))
+    for i in range(keep):
+        best = left.argmax(axis=1)
+        kept[:, i] = np.where(left[query, best, None], windows_s[query, best], 0.0)
+        left[query, best] = False
+        left &= segment_iou(windows_s, kept[:, i, None]) <= threshold
+    return kept
 
 
 def _didemo(queries: list[Query], every: list[np.ndarray]) -> dict[str, float]:
