@@ -18,7 +18,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
-from unloc_jax.metrics.protocols.json_files import read_members, what_it_is
+from unloc_jax.metrics.protocols.json_files import read_members, shown
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
 
@@ -72,6 +72,10 @@ def read_annotations(
     repeated = []
     for member, video, value in members or read_members(path, "database"):
         if member == "ambiguous":
+            if not isinstance(value, dict) or not all(
+                isinstance(regions, list) for regions in value.values()
+            ):
+                raise UserError(f'{path}: "ambiguous" must be an object: video → list of [start, end]')
             ambiguous = value
         if video is None:
             continue
@@ -167,7 +171,7 @@ def read_results(
             continue
         where = f'results["{video}"]'
         if not isinstance(rows, list):
-            raise UserError(f"{path}: {where} must be a list of predictions{what_it_is(rows)}")
+            raise UserError(f"{path}: {where} must be a list of predictions, not {shown(rows)}")
         found = read_segments(rows, where, problems, scores=True, labels=labels)
         index = videos.setdefault(video, len(videos))
         repeated += index in columns
@@ -214,7 +218,7 @@ def read_results(
             f"{unknown_labels.total()} of {total} predictions are of {len(unknown_labels)} classes without ground"
             f" truth and do not count; first: {next(iter(unknown_labels))!r}"
         )
-    predicted = set(columns)
+    predicted = {video for video, rows in zip(columns, counts) if rows}
     warn_of(
         [video for video, index in of.videos.items() if index < of.num_videos and index not in predicted],
         of.num_videos,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unloc_jax.metrics.checks import Problems
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, shown
 
 
 class Rows(NamedTuple):
@@ -48,22 +48,22 @@ def read_segments(
 
 def _what_is_wrong(row: Any, scores: bool, labels: bool) -> str:
     if not isinstance(row, dict):
-        return f"an object is needed, not {row!r}"
+        return f"an object is needed, not {shown(row)}"
     needed = ["segment"] + ["score"] * scores + ["label"] * labels
     for name in needed:
         if name not in row:
-            return f'"{name}" is missing{what_it_is(row)}'
+            return f'"{name}" is missing'
     segment = row["segment"]
     if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in NUMBER for x in segment):
-        return f'"segment" must be two numbers, not {segment!r}'
+        return f'"segment" must be two numbers, not {shown(segment)}'
     if not all(is_finite(x) for x in segment):
-        return f'"segment" is not finite: {segment}'
+        return f'"segment" is not finite: {shown(segment)}'
     if not scores and segment[0] > segment[1]:
         return f'"segment" starts after its end: {segment}'
     if scores and type(row["score"]) not in NUMBER:
-        return f'"score" must be a number, not {row["score"]!r}'
+        return f'"score" must be a number, not {shown(row["score"])}'
     if scores and not is_finite(row["score"]):
-        return f'"score" is not finite: {row["score"]}'
+        return f'"score" is not finite: {shown(row["score"])}'
     if labels and not isinstance(row["label"], str):
-        return f'"label" must be a string, not {row["label"]!r}'
+        return f'"label" must be a string, not {shown(row["label"])}'
     return ""

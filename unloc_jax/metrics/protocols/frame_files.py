@@ -40,7 +40,7 @@ def read_frame_labels(path: Path, *, predictions: bool) -> dict[str, FrameLabels
         labels = row.get(name, row.get("labels"))
         scores, wrong = _scores(row.get("scores")) if predictions else (None, "")
         if not isinstance(video, str | int):
-            wrong = wrong or f'"video_id" is missing{what_it_is(row)}'
+            wrong = wrong or f'"video_id" is missing{what_it_is(row, name, "labels")}'
         if labels is None and scores is None:
             wrong = wrong or f'"labels" are missing{what_it_is(row)}'
         wrong = wrong or _what_is_wrong(labels)

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import warn
 from unloc_jax.metrics.highlights import top_moments_average_precision
 from unloc_jax.metrics.protocols.json_files import read_rows, what_it_is
 from unloc_jax.metrics.protocols.moment_files import Query, match_predictions
-from unloc_jax.metrics.protocols.qvhighlights import predicted_scores
+from unloc_jax.metrics.protocols.qvhighlights import predicted_scores, warn_of_lengths
 
 TVSUM_TOP = 5
 
@@ -46,23 +45,18 @@ def evaluate_youtube_highlights(ground_truth: Path, predictions: Path) -> dict[s
 def _evaluate(
     ground_truth: Path, predictions: Path, average_precision: Callable[[np.ndarray, np.ndarray], float]
 ) -> dict[str, Any]:
-    videos = [_video(ground_truth, where, row) for where, row in read_rows(ground_truth)]
-    rows = match_predictions(predictions, videos)
-    scores = predicted_scores(predictions, rows)
+    several = average_precision is _tvsum
+    videos = [_video(ground_truth, where, row, several) for where, row in read_rows(ground_truth)]
+    found = match_predictions(predictions, videos)
+    scores = predicted_scores(predictions, found)
+    labels = [video.row["label"] for video in videos]
+    warn_of_lengths(found, scores, labels, "do not count")
     of_domain: dict[str, list[float]] = collections.defaultdict(list)
-    surplus = lacking = 0
-    for video, row, predicted in zip(videos, rows, scores):
-        labels = video.row["label"]
-        surplus += len(predicted) > len(labels)
-        lacking += row is not None and len(predicted) < len(labels)
-        n = min(len(predicted), len(labels))
+    for video, of_video, predicted in zip(videos, labels, scores):
+        n = min(len(predicted), len(of_video))
         order = np.argsort(-predicted[:n], kind="stable")
-        ap = average_precision(labels[:n], order) if n else 0.0
+        ap = average_precision(of_video, order) if n else 0.0
         of_domain[str(video.row.get("domain", ""))].append(ap)
-    if surplus:
-        warn(f"{surplus} of {len(videos)} videos have more scores than clips: the rest is dropped")
-    if lacking:
-        warn(f"{lacking} of {len(videos)} videos have fewer scores than clips: the rest is dropped")
     per_domain = {domain: 100 * float(np.mean(aps)) for domain, aps in of_domain.items()}
     return {
         "mAP": float(np.mean(list(per_domain.values()))),
@@ -82,21 +76,23 @@ def _youtube_highlights(labels: np.ndarray, order: np.ndarray) -> float:
     return float(top_moments_average_precision((labels[:, 0] > 0)[order]))
 
 
-def _video(path: Path, where: str, row: dict[str, Any]) -> Query:
-    """With row["label"] float64 [clips, annotators]."""
-    given = row.get("label", row.get("match"))
+def _video(path: Path, where: str, row: dict[str, Any], several: bool) -> Query:
+    """With row["label"] float64 [clips, annotators]; `several`: of them there must be more than one."""
+    name = next((name for name in ("label", "match") if name in row), "label")
     try:
-        labels = np.array(given, np.float64)
+        labels = np.array(row.get(name), np.float64)
+        labels = labels.reshape(len(labels), -1)
     except (TypeError, ValueError):
-        labels = np.zeros(0)
+        labels = np.zeros((0, 0))
     key = row.get("qid", row.get("vid"))
-    if (
-        labels.ndim not in (1, 2)
-        or not labels.size
-        or not np.isfinite(labels).all()
-        or not isinstance(key, str | int)
-    ):
+    if not labels.size or not np.isfinite(labels).all() or not isinstance(key, str | int):
         raise UserError(
-            f'{path}: {where}: "qid" and "label", numbers for each clip, are needed{what_it_is(row)}'
+            f'{path}: {where}: "qid" and "{name}", numbers for each clip, are needed{what_it_is(row, name)}'
         )
-    return Query(key, np.zeros((0, 2)), row | {"label": labels.reshape(len(labels), -1)})
+    if (labels.shape[1] > 1) != several:
+        needed, other = ("several numbers", "youtube-highlights") if several else ("one number", "tvsum")
+        raise UserError(
+            f'{path}: {where}: "{name}" must have {needed} for each clip, not {labels.shape[1]}; is this a file of the'
+            f" protocol {other}?"
+        )
+    return Query(key, np.zeros((0, 2)), row | {"label": labels})

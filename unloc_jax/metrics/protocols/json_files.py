@@ -33,9 +33,17 @@ def is_finite(value: float) -> bool:
         return False
 
 
-def what_it_is(keys: Any) -> str:
-    """'; it looks like …' for a file of another protocol with these keys, or ''."""
-    kinds = [kind for key, kind in _KINDS.items() if isinstance(keys, dict | set | list) and key in keys]
+def shown(value: Any) -> str:
+    """For a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def what_it_is(keys: Any, *expected: str) -> str:
+    """'; it looks like …' for an object with these keys, or '' where one of the `expected` ones is among them."""
+    if not isinstance(keys, dict) or any(key in keys for key in expected):
+        return ""
+    kinds = [kind for key, kind in _KINDS.items() if key in keys]
     return f"; it looks like {kinds[0]}" if kinds else ""
 
 
@@ -48,7 +56,7 @@ def read_members(path: Path, nested: str | None = None) -> Iterator[tuple[str, s
     """
     text = _Text(path)
     if text.peek() != "{":
-        kind = "a JSON list" if text.peek() == "[" else "no JSON object"
+        kind = {"[": "a JSON list", "": "the file is empty"}.get(text.peek(), "no JSON object")
         with_ = f' with "{nested}"' if nested else ""
         raise UserError(f"{path}: {kind}; an object{with_} is needed")
     seen = {}
@@ -78,7 +86,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for where, row in rows:
         empty = False
         if not isinstance(row, dict):
-            raise UserError(f"{path}: {where}: a JSON object is needed, not {_short(row)}")
+            raise UserError(f"{path}: {where}: a JSON object is needed, not {shown(row)}")
         yield where, row
     if empty:
         raise UserError(f"{path}: the file is empty")
@@ -96,24 +104,20 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
                     ) from None
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "…"
-
-
 class _Text:
     """A window on a JSON file that moves forward."""
 
     def __init__(self, path: Path):
         self.path = path
         self.file = path.open(encoding="utf-8-sig")
-        self.buffer, self.position, self.line = "", 0, 1
+        self.buffer, self.position = "", 0
+        self.before, self.line = 0, 1  # characters before the buffer, line where it starts
         self.at_end = False
         self.decoder = json.JSONDecoder()
 
     def error(self, what: str) -> UserError:
         line = self.line + self.buffer.count("\n", 0, self.position)
-        return UserError(f"{self.path}: line {line}: {what}")
+        return UserError(f"{self.path}: line {line}, character {self.before + self.position}: {what}")
 
     def more(self) -> None:
         # At least as much as there is: a huge value is tried again a few times only.
@@ -125,6 +129,7 @@ class _Text:
         if self.at_end:
             self.file.close()
         self.line += self.buffer.count("\n", 0, self.position)
+        self.before += self.position
         self.buffer = self.buffer[self.position :] + chunk
         self.position = 0
 

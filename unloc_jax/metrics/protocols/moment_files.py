@@ -8,13 +8,20 @@ Predictions are found by "qid" where the ground truth has one, otherwise by "vid
 import dataclasses
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, read_rows, what_it_is
+from unloc_jax.metrics.protocols.json_files import (
+    NUMBER,
+    is_finite,
+    read_members,
+    read_rows,
+    shown,
+    what_it_is,
+)
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
 
@@ -31,6 +38,13 @@ class Query:
 
     key: Hashable
     windows_s: np.ndarray
+    row: dict[str, Any]
+
+
+class Predicted(NamedTuple):
+    """The prediction of a query: the file's object, and the words that say where it is."""
+
+    where: str
     row: dict[str, Any]
 
 
@@ -64,72 +78,78 @@ def read_queries(path: Path) -> list[Query]:
         raise UserError(f"{path}: there are no queries in it")
     empty = sum(bool((query.windows_s[:, 0] >= query.windows_s[:, 1]).any()) for query in queries)
     if empty:
-        warn(
-            f"{empty} of {len(queries)} queries have a ground-truth window that ends before it lasts: no one hits it"
-        )
-    by_qid = [query.key for query in queries if not isinstance(query.key, tuple)]
-    if len(set(by_qid)) < len(by_qid):
-        raise UserError(f"{path}: {len(by_qid) - len(set(by_qid))} queries share their qid with another one")
+        warn(f"{empty} of {len(queries)} queries have a ground-truth window without length (start ≥ end)")
     return queries
 
 
-def match_predictions(path: Path, queries: list[Query]) -> list[dict[str, Any] | None]:
+def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None]:
     """The prediction of each query, or None; what is odd about that is warned of.
 
-    UserError where no prediction is of a query of the ground truth.
+    UserError where no prediction is of a query of the ground truth, or its queries share a qid.
     """
     wanted: dict[Hashable, list[int]] = {}
     for number, query in enumerate(queries):
         wanted.setdefault(query.key, []).append(number)
+    repeated = [key for key, numbers in wanted.items() if len(numbers) > 1 and not isinstance(key, tuple)]
+    if repeated:
+        raise UserError(
+            f"the ground truth: {len(repeated)} qids of {len(wanted)} occur more than once; first: {repeated[0]!r}"
+        )
     with_qid = not isinstance(queries[0].key, tuple)
-    given: dict[Hashable, list[dict[str, Any]]] = {}
+    given: dict[Hashable, list[Predicted]] = {}
     unknown, total = [], 0
     for where, row in read_rows(path):
         total += 1
         key = _key(row) if with_qid else _text_key(row)
         if key is None or isinstance(key, tuple) == with_qid:
             needed = '"qid"' if with_qid else '"vid" and "query"'
-            raise UserError(f"{path}: {where}: {needed} is missing{what_it_is(row)}")
+            hint = what_it_is(row, "pred_relevant_windows", "pred_saliency_scores")
+            raise UserError(f"{path}: {where}: {needed} must tell the query, as in the ground truth{hint}")
         if key in wanted:
-            given.setdefault(key, []).append(row)
+            given.setdefault(key, []).append(Predicted(where, row))
         else:
             unknown.append(key)
     if len(unknown) == total:
+        hint = ""
+        if with_qid and type(unknown[0]) is not type(queries[0].key):
+            hint = ": one is text, the other a number"
         raise UserError(
             f"{path}: none of its {total} predictions is of a query of the ground truth: for example"
-            f" {unknown[0]!r} is not, but {queries[0].key!r} is"
+            f" {unknown[0]!r} is not, but {queries[0].key!r} is{hint}"
         )
     warn_of(
         unknown, total, f"predictions of {path} are of queries that the ground truth does not have: ignored"
     )
-    found: list[dict[str, Any] | None] = [None] * len(queries)
-    repeated = []
+    found: list[Predicted | None] = [None] * len(queries)
     for key, numbers in wanted.items():
         predictions = given.get(key, [])
         # A sentence that is annotated twice may be predicted twice: in the same order.
         if len(predictions) != len(numbers) and predictions:
             repeated.extend([key] * (len(predictions) > 1))
             predictions = predictions[-1:] * len(numbers)
-        for number, row in zip(numbers, predictions):
-            found[number] = row
+        for number, prediction in zip(numbers, predictions):
+            found[number] = prediction
     warn_of(repeated, len(queries), "queries are predicted more than once: the last one counts")
-    missing = [query.key for query, row in zip(queries, found) if row is None]
+    missing = [query.key for query, prediction in zip(queries, found) if prediction is None]
     warn_of(missing, len(queries), "queries have no prediction: they are missed")
     return found
 
 
-def predicted_windows(path: Path, rows: list[dict[str, Any] | None]) -> list[np.ndarray]:
+def predicted_windows(path: Path, predictions: list[Predicted | None]) -> list[np.ndarray]:
     """float64 [K, 3] per query: start and end in seconds, score (NaN where a window has none), in given order.
 
     UserError where a window is no two or three finite numbers; warns of windows that overlap nothing.
     """
     problems = Problems(path, "predictions")
     every = []
-    for row in rows:
+    for prediction in predictions:
+        if prediction is None:
+            every.append(_NONE)
+            continue
         problems.seen += 1
-        windows, wrong = windows_of(row, "pred_relevant_windows", (2, 3)) if row is not None else (_NONE, "")
+        windows, wrong = windows_of(prediction.row, "pred_relevant_windows", (2, 3))
         if wrong:
-            problems.add(f"the one of {_key(row or {})!r}", wrong)
+            problems.add(prediction.where, wrong)
         if windows.shape[1] == 2:
             windows = np.insert(windows, 2, np.nan, axis=1)
         every.append(windows)
@@ -138,12 +158,13 @@ def predicted_windows(path: Path, rows: list[dict[str, Any] | None]) -> list[np.
 
     def where_is(window: int) -> str:
         query = int(np.searchsorted(ends, window, side="right"))
-        return f"window {window - ends[query] + len(every[query])} of {_key(rows[query] or {})!r}"
+        prediction = predictions[query]
+        assert prediction is not None
+        return f"window {window - ends[query] + len(every[query])} of {prediction.where}"
 
     warn_of_odd_segments(np.concatenate(every)[:, :2], "predicted windows", where_is)
-    without = sum(row is not None and not len(windows) for row, windows in zip(rows, every))
-    if without:
-        warn(f"{without} of {len(rows)} queries have an empty list of windows: they are missed")
+    without = [p.where for p, windows in zip(predictions, every) if p is not None and not len(windows)]
+    warn_of(without, problems.seen, "predictions are an empty list of windows: their queries are missed")
     return every
 
 
@@ -154,16 +175,16 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
     """The windows [n, width] of a row, and what is wrong with them, or ''."""
     windows = row.get(name)
     if not isinstance(windows, list):
-        return _NONE, f'"{name}" must be a list{what_it_is(row) if windows is None else ""}'
+        return _NONE, f'"{name}" must be a list of windows{what_it_is(row, name)}'
     if not windows:
         return _NONE[:, : widths[-1]], ""
     for window in windows:
         if not isinstance(window, list) or len(window) not in widths:
-            return _NONE, f'"{name}" has {window!r}, not {" or ".join(map(str, widths))} numbers'
+            return _NONE, f'"{name}" has {shown(window)}, not {" or ".join(map(str, widths))} numbers'
         if not set(map(type, window)) <= NUMBER:
-            return _NONE, f'"{name}" has {window!r}, not numbers'
+            return _NONE, f'"{name}" has {shown(window)}, not numbers'
         if not all(map(is_finite, window)):
-            return _NONE, f'"{name}" has {window!r}, not finite numbers'
+            return _NONE, f'"{name}" has {shown(window)}, not finite numbers'
     if len(set(map(len, windows))) > 1:
         return _NONE, f'some windows of "{name}" have a score, others not'
     return np.array(windows, np.float64), ""
@@ -192,7 +213,9 @@ def _charades_sta(path: Path, problems: Problems) -> Iterator[Query]:
                 video, start, end = where.split()
                 window = np.array([[float(start), float(end)]])
             except ValueError:
-                problems.add(f"line {number}", f'"video start end##sentence" is needed, not {line.strip()!r}')
+                problems.add(
+                    f"line {number}", f'"video start end##sentence" is needed, not {shown(line.strip())}'
+                )
                 continue
             yield Query((video, text.strip()), window, {})
 
@@ -208,15 +231,21 @@ def _is_one_object_of_videos(path: Path) -> bool:
 
 def _captions(path: Path, problems: Problems) -> Iterator[Query]:
     for video, _, value in read_members(path):
+        if not isinstance(value, dict):
+            raise UserError(f'{path}: "{video}" must have "timestamps" and "sentences", not {shown(value)}')
         times, texts = (value.get(name) for name in ("timestamps", "sentences"))
         if not isinstance(times, list) or not isinstance(texts, list) or len(times) != len(texts):
             raise UserError(
-                f'{path}: "{video}" has no "timestamps" and "sentences" of one length{what_it_is(value)}'
+                f'{path}: "{video}" has no "timestamps" and "sentences" of one length{what_it_is({video: value})}'
             )
         per_second = value.get("fps", 1.0)
+        if type(per_second) not in NUMBER or not per_second > 0:
+            raise UserError(f'{path}: "{video}" has an "fps" that is no positive number: {shown(per_second)}')
         for time, text in zip(times, texts):
             problems.seen += 1
             windows, wrong = windows_of({"timestamps": [time]}, "timestamps", (2,))
+            if not isinstance(text, str):
+                wrong = f"a sentence must be text, not {shown(text)}"
             if wrong:
                 problems.add(f'"{video}"', wrong)
                 continue

@@ -48,8 +48,8 @@ def evaluate_moment_retrieval(
     if nms is not None and not 0 <= nms <= 1:
         raise UserError(f"nms is a tIoU from 0 to 1, not {nms}")
     queries = read_queries(ground_truth)
-    rows = match_predictions(predictions, queries)
-    every = predicted_windows(predictions, rows)
+    found = match_predictions(predictions, queries)
+    every = predicted_windows(predictions, found)
     unsorted = sum(bool((np.diff(windows[:, 2]) > 0).any()) for windows in every)
     if unsorted:
         warn(
@@ -63,13 +63,13 @@ def evaluate_moment_retrieval(
     overlap = segment_iou if variant == "unloc" else segment_iou_by_hull
     truth_s = padded([query.windows_s for query in queries], max(len(query.windows_s) for query in queries))
     iou = overlap(windows_s[:, :, None], truth_s[:, None]).max(axis=2)
-    if not iou.any():
+    if iou.max() < min(THRESHOLDS):
         warn_of_no_hit(np.concatenate(every), np.concatenate([query.windows_s for query in queries]))
     return {
         **recall_of_ious(iou, KS, THRESHOLDS, strict=strict or variant == "2d-tan"),
         **(_didemo(queries, every) if "times" in queries[0].row else {}),
         "queries": len(queries),
-        "predicted_queries": sum(row is not None for row in rows),
+        "predicted_queries": sum(prediction is not None for prediction in found),
     }
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import Problems, warn
+from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_no_hit
 from unloc_jax.metrics.highlights import CLIP_S
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, what_it_is
 from unloc_jax.metrics.protocols.moment_files import (
+    Predicted,
     Query,
     match_predictions,
     predicted_windows,
@@ -38,19 +39,23 @@ def evaluate_qvhighlights(ground_truth: Path, predictions: Path) -> dict[str, An
       "average": …}, "MR-R1": {…}}, "HL-min-Fair" | …: {"HL-mAP": …, "HL-Hit1": …}}.
     """
     queries = read_queries(ground_truth)
-    rows = match_predictions(predictions, queries)
-    given = [row for row in rows if row is not None]
+    found = match_predictions(predictions, queries)
+    given = [prediction for prediction in found if prediction is not None]
     detailed: dict[str, Any] = {}
     brief: dict[str, Any] = {}
-    for name, evaluate in (("pred_relevant_windows", _moments), ("pred_saliency_scores", _highlights)):
-        having = sum(name in row for row in given)
-        if having == 0:
+    for name in ("pred_relevant_windows", "pred_saliency_scores"):
+        without = [prediction.where for prediction in given if name not in prediction.row]
+        if len(without) == len(given):
             continue
-        if having < len(given):
+        if without:
             raise UserError(
-                f'{predictions}: {len(given) - having} of {len(given)} predictions have no "{name}"'
+                f'{predictions}: {len(without)} of {len(given)} predictions have no "{name}", others have; first:'
+                f" {without[0]}"
             )
-        of_task, in_brief = evaluate(predictions, queries, rows)
+        if name == "pred_relevant_windows":
+            of_task, in_brief = _moments(predictions, queries, found)
+        else:
+            of_task, in_brief = _highlights(predictions, _saliency(ground_truth, queries), found)
         detailed |= of_task
         brief |= in_brief
     if not detailed:
@@ -61,30 +66,32 @@ def evaluate_qvhighlights(ground_truth: Path, predictions: Path) -> dict[str, An
 
 
 def _moments(
-    path: Path, queries: list[Query], rows: list[dict[str, Any] | None]
+    path: Path, queries: list[Query], found: list[Predicted | None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    windows = predicted_windows(path, rows)
+    windows = predicted_windows(path, found)
     without = sum(bool(np.isnan(of_query[:, 2]).any()) for of_query in windows)
     if without:
-        raise UserError(f"{path}: the windows of {without} of {len(rows)} queries have no score")
+        raise UserError(f"{path}: the windows of {without} of {len(found)} queries have no score")
     result = {}
     for name, (shortest, longest) in LENGTHS_S.items():
         kept = [q.windows_s[_lasts(q.windows_s, shortest, longest)] for q in queries]
         if name == "full":
             kept = [q.windows_s for q in queries]
-        rows_kept = [i for i, truth in enumerate(kept) if len(truth)]
-        truth_s, found = [kept[i] for i in rows_kept], [windows[i] for i in rows_kept]
+        rows = [i for i, truth in enumerate(kept) if len(truth)]
+        truth_s, predicted = [kept[i] for i in rows], [windows[i] for i in rows]
         if not truth_s:
             warn(f"no ground-truth window is {name} ({shortest} to {longest} s): no score")
         average_precision = (
-            moment_average_precisions(truth_s, found).mean(axis=0) if truth_s else TIOU * np.nan
+            moment_average_precisions(truth_s, predicted).mean(axis=0) if truth_s else TIOU * np.nan
         )
-        recall = [(first_window_ious(truth_s, found) >= t).mean() if truth_s else np.nan for t in TIOU]
+        recall = [(first_window_ious(truth_s, predicted) >= t).mean() if truth_s else np.nan for t in TIOU]
         named = lambda values: {str(float(t)): _percent(value) for t, value in zip(TIOU, values)}
         result[name] = {
             "MR-mAP": {**named(average_precision), "average": _percent(average_precision.mean())},
             "MR-R1": named(recall),
         }
+    if not result["full"]["MR-mAP"]["0.5"]:
+        warn_of_no_hit(np.concatenate(windows), np.concatenate([query.windows_s for query in queries]))
     brief = {f"MR-{name}-mAP": of_length["MR-mAP"]["average"] for name, of_length in result.items()}
     brief |= {f"MR-full-mAP@{t}": result["full"]["MR-mAP"][t] for t in ("0.5", "0.75")}
     brief |= {f"MR-full-R1@{t}": result["full"]["MR-R1"][t] for t in ("0.5", "0.7")}
@@ -97,23 +104,11 @@ def _lasts(windows_s: np.ndarray, shortest: float, longest: float) -> np.ndarray
 
 
 def _highlights(
-    path: Path, queries: list[Query], rows: list[dict[str, Any] | None]
+    path: Path, saliency: list[np.ndarray], found: list[Predicted | None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    saliency = [_saliency(query) for query in queries]
-    predicted = predicted_scores(path, rows)
-    surplus = sum(len(scores) > len(clips) for scores, clips in zip(predicted, saliency))
-    lacking = sum(
-        row is not None and len(scores) < len(clips) for row, scores, clips in zip(rows, predicted, saliency)
-    )
-    if surplus:
-        warn(
-            f"{surplus} of {len(rows)} queries have more scores than their video has clips: the rest is dropped"
-        )
-    if lacking:
-        warn(
-            f"{lacking} of {len(rows)} queries have fewer scores than their video has clips: the others score 0"
-        )
-    is_predicted = np.array([row is not None for row in rows])
+    predicted = predicted_scores(path, found)
+    warn_of_lengths(found, predicted, saliency, "score 0")
+    is_predicted = np.array([prediction is not None for prediction in found])
     result = {}
     for name, min_score in MIN_SCORES.items():
         average_precision, hit = highlight_precision_and_hit(saliency, predicted, min_score)
@@ -129,34 +124,65 @@ def _highlights(
     return result, brief
 
 
-def predicted_scores(path: Path, rows: list[dict[str, Any] | None]) -> list[np.ndarray]:
-    """float64 [n] of each row's "pred_saliency_scores"; empty for None. UserError where they are no finite numbers."""
+def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarray]:
+    """float64 [n] of each prediction's "pred_saliency_scores"; empty for None. UserError if they are no numbers."""
     problems, every = Problems(path, "predictions"), []
-    for number, row in enumerate(rows):
+    for prediction in found:
+        if prediction is None:
+            every.append(np.zeros(0))
+            continue
         problems.seen += 1
-        scores = [] if row is None else row.get("pred_saliency_scores")
+        scores = prediction.row.get("pred_saliency_scores")
         if not isinstance(scores, list) or not set(map(type, scores)) <= NUMBER:
-            problems.add(f"number {number}", '"pred_saliency_scores" must be a list of numbers')
-            continue
-        if not all(map(is_finite, scores)):
-            problems.add(f"number {number}", '"pred_saliency_scores" has a number that is not finite')
-            continue
-        every.append(np.array(scores, np.float64))
+            hint = what_it_is(prediction.row, "pred_saliency_scores")
+            problems.add(prediction.where, f'"pred_saliency_scores" must be a list of numbers{hint}')
+        elif not all(map(is_finite, scores)):
+            problems.add(prediction.where, '"pred_saliency_scores" has a number that is not finite')
+        else:
+            every.append(np.array(scores, np.float64))
     problems.refuse()
     return every
 
 
-def _saliency(query: Query) -> np.ndarray:
-    """float64 [clips, A]: only relevant clips have scores in the file, the others are 0."""
-    try:
-        scores = np.array(query.row["saliency_scores"], np.float64)
-        every = np.zeros((int(query.row["duration"] / CLIP_S), scores.shape[1]))
-        every[query.row["relevant_clip_ids"]] = scores
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise UserError(
-            f"query {query.key!r} of the ground truth: highlights need a duration, relevant_clip_ids and one list of"
-            f" saliency_scores per clip"
-        ) from None
+def warn_of_lengths(
+    found: list[Predicted | None], scores: list[np.ndarray], clips: list[np.ndarray], effect: str
+) -> None:
+    """Where predictions have more or fewer scores than their video has clips; effect: what missing ones do."""
+    where = [prediction.where if prediction else "" for prediction in found]
+    surplus = [w for w, s, c in zip(where, scores, clips) if len(s) > len(c)]
+    lacking = [w for w, s, c in zip(where, scores, clips) if w and len(s) < len(c)]
+    warn_of(
+        surplus, len(found), "predictions have more scores than their video has clips: the rest is dropped"
+    )
+    warn_of(
+        lacking, len(found), f"predictions have fewer scores than their video has clips: the others {effect}"
+    )
+
+
+def _saliency(path: Path, queries: list[Query]) -> list[np.ndarray]:
+    """float64 [clips, A] of each query: only relevant clips have scores in the file, the others are 0."""
+    problems, every = Problems(path, "queries"), []
+    annotators = set()
+    for query in queries:
+        problems.seen += 1
+        try:
+            clips = np.array(query.row["relevant_clip_ids"])
+            scores = np.array(query.row["saliency_scores"], np.float64).reshape(len(clips), -1)
+            saliency = np.zeros((int(query.row["duration"] / CLIP_S), scores.shape[1]))
+            if not np.isfinite(scores).all() or clips.min() < 0:
+                raise ValueError
+            saliency[clips] = scores
+        except (KeyError, TypeError, ValueError, IndexError):
+            problems.add(
+                f"query {query.key!r}",
+                '"duration", "relevant_clip_ids" within it, and for each a list of "saliency_scores" are needed',
+            )
+            continue
+        annotators.add(scores.shape[1])
+        every.append(saliency)
+    problems.refuse()
+    if len(annotators) > 1:
+        raise UserError(f"{path}: all queries need the same number of annotators, not {sorted(annotators)}")
     return every
 
 

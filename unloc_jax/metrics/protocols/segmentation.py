@@ -69,6 +69,16 @@ def evaluate_segmentation(
         np.concatenate([number(of_video) for of_video in predicted]),
         np.array([len(of_video) for of_video in labels]),
     )
+    known = {str(label) for of_video in labels for label in of_video}
+    unknown = [str(label) for of_video in predicted for label in of_video if str(label) not in known]
+    if len(unknown) == len(frames.labels):
+        raise UserError(
+            f"{predictions}: none of its labels occurs in {ground_truth}: for example {unknown[0]!r} does not, but"
+            f" {sorted(known)[0]!r} does"
+        )
+    warn_of(
+        sorted(set(unknown)), len(numbers), f"labels ({len(unknown)} predicted frames) have no ground truth"
+    )
     name = background or next((name for name in BACKGROUND if name in numbers), "none")
     if name not in (*numbers, *BACKGROUND, "none"):
         raise UserError(

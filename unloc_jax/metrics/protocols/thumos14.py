@@ -23,6 +23,7 @@ from unloc_jax.metrics.protocols.activitynet import (
     detection_metrics,
     facts,
 )
+from unloc_jax.metrics.protocols.json_files import shown
 from unloc_jax.metrics.thumos14 import DEVKIT_TIOU, devkit_map
 
 # Of the 101 classes, those with temporal annotations: detclasslist.txt of the devkit.
@@ -163,4 +164,6 @@ def _columns(path: Path, types: tuple[type, ...]) -> Iterator[list[Any]]:
                     yield [kind(field) for kind, field in zip(types, fields, strict=True)]
             except ValueError:
                 form = " ".join({str: "video", float: "number", int: "class-id"}[kind] for kind in types)
-                raise UserError(f'{path}: line {number}: "{form}" is needed, not {line.strip()!r}') from None
+                raise UserError(
+                    f'{path}: line {number}: "{form}" is needed, not {shown(line.strip())}'
+                ) from None
