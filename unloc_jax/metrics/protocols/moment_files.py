@@ -67,6 +67,8 @@ def read_queries(path: Path) -> list[Query]:
             windows, wrong = windows_of(row, "times" if "times" in row else "relevant_windows", (2,))
             if not wrong and not len(windows):
                 wrong = "it has no windows"
+            if not wrong and _key(row) is None:
+                wrong = '"qid", or "vid" and "query", is missing'
             if wrong:
                 problems.add(where, wrong)
                 continue
