@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unloc_jax.errors import UserError
+from unloc_jax.metrics.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from unloc_jax.inference.localizer import LoadedModel
@@ -146,6 +147,25 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
     )
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
+
+    metrics = command("metrics", _metrics, "official numbers of a file of predictions (docs/metrics.md)")
+    metrics.add_argument(
+        "--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help=", ".join(PROTOCOLS)
+    )
+    metrics.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    metrics.add_argument("--predictions", type=Path, required=True, metavar="FILE")
+    metrics.add_argument("--out", type=Path, metavar="FILE", help="metrics.json to write")
+    metrics.add_argument("--variant", metavar="NAME", help="whose definition, where there are several")
+    metrics.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
+    metrics.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
+    metrics.add_argument(
+        "--proposals", action="store_true", help="activitynet: AR@AN and AUC, without labels"
+    )
+    metrics.add_argument(
+        "--strict", action="store_true", help="moment-retrieval: IoU > threshold instead of ≥"
+    )
+    metrics.add_argument("--nms", type=float, metavar="IOU", help="moment-retrieval: suppress overlaps first")
+    metrics.add_argument("--background", metavar="LABEL", help='segmentation: no action; or "none"')
 
     predict = command("predict", _predict, "where do these sentences happen in this video?")
     predict.add_argument(
@@ -294,6 +314,19 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
     evaluate(model, dataset, arguments.split, out)
+
+
+def _metrics(arguments: argparse.Namespace) -> None:
+    from unloc_jax.metrics.protocols.run import run_protocol
+
+    options = ("variant", "subset", "blocked_videos", "proposals", "strict", "nms", "background")
+    run_protocol(
+        arguments.protocol,
+        arguments.ground_truth,
+        arguments.predictions,
+        arguments.out,
+        **{name: getattr(arguments, name) for name in options},
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> None:

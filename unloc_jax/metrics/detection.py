@@ -10,7 +10,6 @@ class, one list of the (prediction, ground truth) pairs that overlap enough, and
 for all classes and videos at once (`matching`).
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,9 +18,12 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import refuse_rows
 from unloc_jax.metrics.matching import (
+    count_ties,
+    descending_in_groups,
     greedy_matches,
     interpolated_average_precisions,
     overlapping_pairs,
+    rank_in_group,
 )
 
 # Built with linspace as the official scripts do: THUMOS14_TIOU[1] is 0.39999999999999997, a hair under 0.4,
@@ -84,10 +86,48 @@ def detection_map(
     thresholds = np.asarray(thresholds, np.float64)
     num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
     truth_per_class = np.bincount(truth.class_index, minlength=num_classes)
-    order, class_starts = descending_score_per_class(found, num_classes)
+    order = descending_in_groups(found.class_index, found.score)
+    per_class_ap = 100 * average_precisions(truth, found, order, thresholds, empty_pairs_hit=empty_pairs_hit)
+    return {
+        **mean_over_classes(per_class_ap, thresholds),
+        "per_class_AP": per_class_ap,
+        "ignored_predictions": int((truth_per_class[found.class_index] == 0).sum()),
+        "tied_predictions": count_ties(found.class_index[order], found.score[order]),
+        "empty_predictions": int((found.segments_s[:, 1] <= found.segments_s[:, 0]).sum()),
+    }
+
+
+def mean_over_classes(per_class_ap: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """{"mAP@0.50": …, …, "average_mAP": …} of `per_class_ap [C, T]`; rows of NaN do not count."""
+    mean_ap = per_class_ap[~np.isnan(per_class_ap[:, 0])].mean(axis=0)
+    return {
+        **{f"mAP@{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_ap)},
+        "average_mAP": float(mean_ap.mean()),
+    }
+
+
+def average_precisions(
+    truth: GroundTruth,
+    found: Predictions,
+    order: np.ndarray,
+    thresholds: np.ndarray,
+    *,
+    empty_pairs_hit: bool,
+) -> np.ndarray:
+    """AP in [0, 1] of every class at every threshold → float64 [C, T]; NaN for a class without ground truth.
+
+    Args:
+      truth, found: checked.
+      order: int [M], the predictions by class, the best of each class first.
+      thresholds: float64 [T].
+      empty_pairs_hit: see detection_map.
+    """
+    num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
+    truth_per_class = np.bincount(truth.class_index, minlength=num_classes)
+    found_per_class = np.bincount(found.class_index, minlength=num_classes)
+    class_starts = np.cumsum(found_per_class) - found_per_class
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
-
     pairs = overlapping_pairs(
         truth.video_index * num_classes + truth.class_index,
         truth.segments_s,
@@ -96,44 +136,51 @@ def detection_map(
         thresholds.min(),
         empty_pairs_hit=empty_pairs_hit,
     ).best_first(place)
-    per_class_ap = np.full((num_classes, len(thresholds)), np.nan)
+    average_precision = np.full((num_classes, len(thresholds)), np.nan)
     for column in np.argsort(thresholds):
         pairs = pairs.at_least(thresholds[column])
         holder = greedy_matches(pairs.prediction, pairs.segment, len(truth.class_index))
         hit = np.sort(holder[holder >= 0])
         hit_class = found.class_index[order[hit]]
         ap = interpolated_average_precisions(hit_class, hit - class_starts[hit_class] + 1, truth_per_class)
-        per_class_ap[:, column] = np.where(truth_per_class > 0, 100 * ap, np.nan)
-
-    mean_ap = per_class_ap[truth_per_class > 0].mean(axis=0)
-    return {
-        **{f"mAP@{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_ap)},
-        "average_mAP": float(mean_ap.mean()),
-        "per_class_AP": per_class_ap,
-        "ignored_predictions": int((truth_per_class[found.class_index] == 0).sum()),
-        "tied_predictions": _count_ties(found, order),
-        "empty_predictions": int((found.segments_s[:, 1] <= found.segments_s[:, 0]).sum()),
-    }
+        average_precision[:, column] = np.where(truth_per_class > 0, ap, np.nan)
+    return average_precision
 
 
-def descending_score_per_class(found: Predictions, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Order of the predictions by class, then descending score; bounds int [C + 1] of the classes in it."""
-    small = np.min_scalar_type(num_classes)  # NumPy sorts 16 bits and less by counting
-    order = np.argsort(found.class_index.astype(small), kind="stable")
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(found.class_index, minlength=num_classes))])
-    score = found.score[order]
-    for start, end in itertools.pairwise(bounds):
-        # No stable sort: ties must fall as in the official evaluator, see detection_map.
-        order[start:end] = order[start:end][score[start:end].argsort()[::-1]]
-    return order, bounds
+def recall_at_multiples(
+    ground_truth: GroundTruth,
+    predictions: Predictions,
+    thresholds: Sequence[float] | np.ndarray = ACTIVITYNET_TIOU,
+    multiples: Sequence[int] = (1, 5),
+) -> dict[str, float]:
+    """Recall among the best k·n predictions of a (video, class) with n segments, in percent: OpenTAD's "top-kx".
 
+    A segment is found if any of them has tIoU ≥ threshold with it; one prediction may find several. Recall is
+    taken per class and averaged over the classes with ground truth. Equal scores as in `detection_map`.
 
-def _count_ties(found: Predictions, order: np.ndarray) -> int:
-    """Predictions whose score occurs more than once in their class; `order` is by class and score."""
-    score, class_index = found.score[order], found.class_index[order]
-    tied = np.zeros(len(order) + 1, bool)  # place i: equal to the one before
-    tied[1:-1] = (score[1:] == score[:-1]) & (class_index[1:] == class_index[:-1])
-    return int((tied[1:] | tied[:-1]).sum())
+    Returns {"recall@0.50@1": …, "recall@0.50@5": …, …}.
+    """
+    truth, found = checked(ground_truth, predictions)
+    num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
+    truth_group = truth.video_index * num_classes + truth.class_index
+    found_group = found.video_index * num_classes + found.class_index
+    rank = rank_in_group(found_group, found.score)
+    pairs = overlapping_pairs(truth_group, truth.segments_s, found_group, found.segments_s, min(thresholds))
+    _, group, size = np.unique(truth_group, return_inverse=True, return_counts=True)
+    # A segment is found from this multiple on.
+    multiple = rank[pairs.prediction] // size[group][pairs.segment] + 1
+    per_class = np.bincount(truth.class_index, minlength=num_classes)
+    recall = {}
+    for threshold in thresholds:
+        enough = pairs.iou >= threshold
+        first = np.full(len(truth.class_index), np.iinfo(np.int64).max)
+        np.minimum.at(first, pairs.segment[enough], multiple[enough])
+        for k in multiples:
+            of_class = np.bincount(truth.class_index[first <= k], minlength=num_classes)
+            recall[f"recall@{threshold:.2f}@{k}"] = 100 * float(
+                (of_class / np.maximum(per_class, 1))[per_class > 0].mean()
+            )
+    return recall
 
 
 def checked(ground_truth: GroundTruth, predictions: Predictions) -> tuple[GroundTruth, Predictions]:

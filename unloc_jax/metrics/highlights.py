@@ -45,3 +45,18 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     true = np.cumsum(positive)[last_of_ties]
     precision, recall = true / (last_of_ties + 1), true / positive.sum()
     return float((np.diff(np.r_[0.0, recall]) * precision).sum())
+
+
+def top_moments_average_precision(positive: np.ndarray) -> np.ndarray:
+    """AP of TVSum and YouTube Highlights as UMT (Liu et al. 2022) counts it → float64 [...].
+
+    positive: bool [..., n], whether each of the n moments is a highlight, best-scored first; for TVSum the five
+      best. Recall is of the highlights among these n alone; 0 where there are none.
+
+    The area under the precision-recall line drawn from (0, 1), by the trapezoid rule.
+    """
+    hits = positive.cumsum(axis=-1)
+    total = np.maximum(hits[..., -1:], 1)
+    precision = hits / np.arange(1, positive.shape[-1] + 1)
+    before = np.concatenate([np.ones_like(precision[..., :1]), precision[..., :-1]], axis=-1)
+    return (positive / total * (precision + before) / 2).sum(axis=-1)

@@ -4,6 +4,7 @@ The official evaluators walk through predictions one by one. Here the overlappin
 all videos and classes are one list, and a matching is a few array operations on it.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,37 @@ def overlapping_pairs(
             iou[(a[:, 0] == a[:, 1]) & (b[:, 0] == b[:, 1])] = np.inf
         blocks.append(Pairs(prediction, segment, iou).at_least(min_iou))
     return Pairs(*(np.concatenate(column) for column in zip(*blocks)))
+
+
+def descending_in_groups(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """int [M]: rows by ascending `group` (int [M] ≥ 0), within a group by descending `score` (float [M]).
+
+    Equal scores are in the order of NumPy's default argsort, reversed, as the official evaluators have them. That
+    sort is not stable, so that each group has to be sorted by itself, in its given order.
+    """
+    small = np.min_scalar_type(int(group.max(initial=0)))  # NumPy sorts 16 bits and less by counting
+    order = np.argsort(group.astype(small), kind="stable")
+    scores = score[order]
+    bounds = np.concatenate([[0], np.flatnonzero(np.diff(group[order])) + 1, [len(order)]])
+    for start, end in itertools.pairwise(bounds.tolist()):
+        order[start:end] = order[start:end][scores[start:end].argsort()[::-1]]
+    return order
+
+
+def rank_in_group(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """int [M]: 0 for the best of each group; order as in `descending_in_groups`."""
+    order = descending_in_groups(group, score)
+    in_order = group[order]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - np.searchsorted(in_order, in_order)
+    return rank
+
+
+def count_ties(group: np.ndarray, score: np.ndarray) -> int:
+    """Rows whose score occurs more than once in their group; both [M], ordered by group, then by score."""
+    tied = np.zeros(len(score) + 1, bool)  # place i: equal to the one before
+    tied[1:-1] = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
+    return int((tied[1:] | tied[:-1]).sum())
 
 
 def greedy_matches(prediction: np.ndarray, segment: np.ndarray, num_segments: int) -> np.ndarray:

@@ -14,6 +14,8 @@ def recall_at_k(
     predictions_s: Sequence[np.ndarray],
     ks: Sequence[int] = (1, 5),
     thresholds: Sequence[float] = (0.3, 0.5, 0.7),
+    *,
+    strict: bool = False,
 ) -> dict[str, float]:
     """R@k, the share of queries with a segment of tIoU ≥ threshold among their first k, and mIoU, in percent.
 
@@ -23,13 +25,13 @@ def recall_at_k(
         or 0: a query without predictions is a miss with IoU 0.
       ks: how many of the first predictions count.
       thresholds: tIoU thresholds.
+      strict: compare with > (2D-TAN) instead of ≥ (UnLoc, moment_detr).
 
     Returns:
       {"R1@0.3": …, "R1@0.5": …, …, "mIoU": …}; "mIoU" is the mean tIoU of the first predictions.
 
-    Comparison is ≥ (UnLoc, moment_detr); 2D-TAN's is >. IoU is intersection / covered length; moment_detr
-    divides by the hull, the same value but for the last bit, which on Charades-STA's rounded times turns one
-    query in 3720 at exactly 0.7.
+    IoU is intersection / covered length; moment_detr divides by the hull, the same value but for the last bit,
+    which on Charades-STA's rounded times turns one query in 3720 at exactly 0.7.
 
     Raises UserError when there are no queries, counts disagree or a time is NaN or infinite.
     """
@@ -38,29 +40,35 @@ def recall_at_k(
         raise UserError("recall at k needs at least one query: the ground truth is empty")
     if len(ground_truth_s) != len(predictions_s):
         raise UserError(f"{len(ground_truth_s)} ground-truth segments, but {len(predictions_s)} predictions")
-    first_s = _first_predictions(predictions_s, max(ks))
+    for query, segments_s in enumerate(predictions_s):
+        if len(segments_s) and np.shape(segments_s)[1:] != (2,):
+            raise UserError(
+                f"predictions: row {query} has shape {np.shape(segments_s)}, not (K, 2) (start, end)"
+            )
+    first_s = padded(predictions_s, max(ks))
     refuse_rows(~np.isfinite(ground_truth_s), ground_truth_s, "ground truth: a time is not finite")
     refuse_rows(~np.isfinite(first_s), first_s, "predictions: a time is not finite")
 
-    iou = segment_iou(first_s, ground_truth_s[:, None])
+    return recall_of_ious(segment_iou(first_s, ground_truth_s[:, None]), ks, thresholds, strict=strict)
+
+
+def recall_of_ious(
+    iou: np.ndarray, ks: Sequence[int], thresholds: Sequence[float], *, strict: bool = False
+) -> dict[str, float]:
+    """What `recall_at_k` returns, from the tIoU [N, K] of the predictions, best first; 0 fills up."""
     best = np.maximum.accumulate(iou, axis=1)
+    enough = np.greater if strict else np.greater_equal
     recall = {
-        f"R{k}@{threshold:g}": 100 * float(np.mean(best[:, k - 1] >= threshold))
+        f"R{k}@{threshold:g}": 100 * float(np.mean(enough(best[:, min(k, iou.shape[1]) - 1], threshold)))
         for k in ks
         for threshold in thresholds
     }
     return {**recall, "mIoU": 100 * float(np.mean(iou[:, 0]))}
 
 
-def _first_predictions(predictions_s: Sequence[np.ndarray], k: int) -> np.ndarray:
-    """float64 [N, k, 2]; queries with fewer predictions are padded with empty segments, which hit nothing."""
-    first_s = np.zeros((len(predictions_s), k, 2))
-    for query, segments_s in enumerate(predictions_s):
-        if len(segments_s) == 0:
-            continue
-        if np.shape(segments_s)[1:] != (2,):
-            raise UserError(
-                f"predictions: row {query} has shape {np.shape(segments_s)}, not (K, 2) (start, end)"
-            )
-        first_s[query, : len(segments_s)] = segments_s[:k]
-    return first_s
+def padded(segments_s: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """The first `width` of each list's segments [n, 2] → float64 [N, width, 2]; empty ones fill up."""
+    rows = np.zeros((len(segments_s), width, 2))
+    for row, of_query in zip(rows, segments_s):
+        row[: len(of_query)] = np.reshape(of_query[:width], (-1, 2))
+    return rows

@@ -20,6 +20,19 @@ def segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
+def segment_iou_by_hull(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """tIoU with the length from the earlier start to the later end as the union; as `segment_iou` otherwise.
+
+    Segments that overlap cover their hull, so that this is the same number but for the last bit, which decides
+    at thresholds that rounded times hit exactly. The devkit of THUMOS14, moment_detr (R1) and 2D-TAN divide
+    by the hull.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    overlap = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
+    hull = np.maximum(a[..., 1], b[..., 1]) - np.minimum(a[..., 0], b[..., 0])
+    return np.divide(np.maximum(overlap, 0.0), hull, out=np.zeros_like(hull), where=hull > 0)
+
+
 def pairwise_segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """tIoU of each segment of `a [..., M, 2]` with each of `b [..., N, 2]` → float64 `[..., M, N]`."""
     return segment_iou(np.asarray(a)[..., :, None, :], np.asarray(b)[..., None, :, :])

@@ -1,0 +1,197 @@
+"""How long evaluation takes: `python benchmarks/evaluation.py [--ground-truth FILE] [--qvhighlights FILE] [--all]`.
+
+From files to numbers, as `unloc metrics` does it: half a million detections on ActivityNet's validation set, and
+moments and highlights on QVHighlights' validation set. The peer is the published detection algorithm, one
+prediction after the other (`detection_one_by_one.py`), in the same run on the same predictions: with dicts, and with
+pandas' tables like the official evaluator if pandas is installed; of some of the 200 classes, or with --all of all
+(with tables that takes minutes).
+
+Predictions are synthetic: half of them annotated segments moved a little, half random; so are the annotations, in
+the datasets' number and format, unless FILE names the real ones.
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detection_one_by_one import average_precisions_one_by_one
+
+from unloc_jax.metrics.checks import InputWarning
+from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictions, detection_map
+from unloc_jax.metrics.protocols.action_files import read_annotations, read_results
+from unloc_jax.metrics.protocols.activitynet import evaluate_activitynet
+from unloc_jax.metrics.protocols.qvhighlights import evaluate_qvhighlights
+
+RUNS = 5
+VIDEOS, CLASSES, PER_VIDEO = 4926, 200, 100
+PEER_CLASSES = {"one by one": 20, "one by one, tables": 4}
+QUERIES, CLIPS = 1550, 75
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="ActivityNet 1.3 (JSON)")
+    parser.add_argument("--qvhighlights", type=Path, metavar="FILE", help="highlight_val_release.jsonl")
+    parser.add_argument("--all", action="store_true", help="classes for the peer")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the files here and keep them")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", InputWarning)  # of equal scores: the predictions have some by chance
+    with tempfile.TemporaryDirectory() as folder:
+        folder = arguments.keep or Path(folder)
+        detections(folder, arguments.ground_truth, arguments.all)
+        moments(folder, arguments.qvhighlights)
+
+
+def detections(folder: Path, ground_truth: Path | None, all_classes: bool) -> None:
+    rng = np.random.default_rng(0)
+    if ground_truth is None:
+        ground_truth = folder / "activitynet.json"
+        ground_truth.write_text(json.dumps({"database": activitynet(rng)}))
+    predictions = folder / "activitynet_predictions.json"
+    predictions.write_text(json.dumps({"results": detected(ground_truth, rng)}))
+
+    annotations = read_annotations(ground_truth, "validation")
+    truth, found = annotations.truth, read_results(predictions, annotations)
+    from_files = median_s(lambda: evaluate_activitynet(ground_truth, predictions))
+    print(
+        f"ActivityNet validation, {len(truth.class_index)} segments, {len(found.score)} predictions, 10 thresholds"
+    )
+    row("from files to mAP", from_files)
+    row("mAP of arrays", median_s(lambda: detection_map(truth, found)))
+    for name, number in PEER_CLASSES.items():
+        number = len(annotations.classes) if all_classes else number
+        against_peer(name, _of_classes(truth, number), _of_classes(found, number), number)
+
+
+def against_peer(name: str, truth: GroundTruth, found: Predictions, num_classes: int) -> None:
+    tables = name.endswith("tables")
+    if tables and not importlib.util.find_spec("pandas"):
+        print(f"  {name}: pandas is not installed")
+        return
+    ours_s = median_s(lambda: detection_map(truth, found))
+    started = time.perf_counter()
+    peer = average_precisions_one_by_one(truth, found, range(num_classes), ACTIVITYNET_TIOU, tables=tables)
+    peer_s = time.perf_counter() - started
+    difference = np.abs(100 * peer - detection_map(truth, found)["per_class_AP"]).max()
+    print(
+        f"  {num_classes} classes, {len(found.score)} predictions; APs differ by up to {difference:.0e} points"
+    )
+    row("  mAP of arrays", ours_s)
+    row(f"  {name}", peer_s, f", {peer_s / ours_s:.0f} times")
+
+
+def moments(folder: Path, ground_truth: Path | None) -> None:
+    rng = np.random.default_rng(0)
+    if ground_truth is None:
+        ground_truth = folder / "qvhighlights.jsonl"
+        write_lines(ground_truth, qvhighlights(rng))
+    annotated = [json.loads(line) for line in ground_truth.read_text().splitlines()]
+    predictions = folder / "qvhighlights_predictions.jsonl"
+    write_lines(predictions, [highlighted(query, rng) for query in annotated])
+    print(f"QVHighlights validation, {len(annotated)} queries, 10 windows and one score per clip each")
+    row("from files to numbers", median_s(lambda: evaluate_qvhighlights(ground_truth, predictions)))
+
+
+def activitynet(rng: np.random.Generator) -> dict[str, Any]:
+    """Videos of a minute or three with one class and one to three segments."""
+    database = {}
+    for i in range(VIDEOS):
+        duration = rng.uniform(20, 240)
+        annotations = [
+            {"segment": np.sort(rng.uniform(0, duration, 2)).tolist(), "label": f"class {i % CLASSES}"}
+            for _ in range(rng.choice([1, 1, 1, 2, 3]))
+        ]
+        database[f"video {i}"] = {
+            "subset": "validation",
+            "duration": duration,
+            "annotations": annotations,
+        }
+    return database
+
+
+def detected(ground_truth: Path, rng: np.random.Generator) -> dict[str, Any]:
+    """Predictions of one class per video, mostly the right one, and every tenth of any class."""
+    database = json.loads(ground_truth.read_text())["database"]
+    database = {name: video for name, video in database.items() if video["subset"] == "validation"}
+    classes = sorted({a["label"] for video in database.values() for a in video["annotations"]})
+    results = {}
+    for name, video in database.items():
+        duration, annotations = video["duration"], video["annotations"]
+        segments = rng.uniform(0, duration, (PER_VIDEO, 2))
+        near = np.array(
+            [annotations[i]["segment"] for i in rng.integers(len(annotations), size=PER_VIDEO // 2)]
+        )
+        segments[: PER_VIDEO // 2] = near + rng.normal(0, 0.1 * duration, near.shape)
+        segments = np.sort(segments.clip(0, duration), axis=1).round(3)
+        best = annotations[0]["label"] if rng.random() < 0.85 else rng.choice(classes)
+        labels = np.where(rng.random(PER_VIDEO) < 0.9, best, rng.choice(classes, PER_VIDEO))
+        scores = rng.random(PER_VIDEO).round(7)
+        results[name] = [
+            {"segment": segment, "score": score, "label": label}
+            for segment, score, label in zip(segments.tolist(), scores.tolist(), labels.tolist())
+        ]
+    return results
+
+
+def qvhighlights(rng: np.random.Generator) -> list[dict[str, Any]]:
+    rows = []
+    for i in range(QUERIES):
+        starts = np.sort(rng.choice(CLIPS - 12, 2, replace=False)).tolist()
+        clips = sorted({clip for start in starts for clip in range(start, start + int(rng.integers(2, 12)))})
+        rows.append(
+            {
+                "qid": i,
+                "vid": f"video {i}",
+                "query": "",
+                "duration": 2 * CLIPS,
+                "relevant_windows": [[2 * start, 2 * start + int(rng.integers(2, 60))] for start in starts],
+                "relevant_clip_ids": clips,
+                "saliency_scores": rng.integers(0, 5, (len(clips), 3)).tolist(),
+            }
+        )
+    return rows
+
+
+def highlighted(query: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    windows = np.sort(rng.uniform(0, query["duration"], (10, 2)), axis=1)
+    scores = np.sort(rng.random(10))[::-1]
+    return {
+        "qid": query["qid"],
+        "pred_relevant_windows": np.column_stack([windows, scores]).round(4).tolist(),
+        "pred_saliency_scores": rng.normal(size=int(query["duration"] / 2)).round(4).tolist(),
+    }
+
+
+def _of_classes(rows: GroundTruth | Predictions, number: int) -> Any:
+    return type(rows)(*(column[rows.class_index < number] for column in rows))
+
+
+def median_s(run: Callable[[], object]) -> float:
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def row(name: str, seconds: float, remark: str = "") -> None:
+    print(f"  {name:24}{seconds:9.3f} s{remark}")
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,351 @@
+"""Every protocol through the command, on small files of ours whose numbers are worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+
+from unloc_jax.cli import main
+from unloc_jax.metrics.protocols import PROTOCOLS, json_files
+from unloc_jax.metrics.protocols.activitynet import evaluate_activitynet
+from unloc_jax.metrics.protocols.run import tables
+
+
+def action(start, end, label=None, score=None):
+    row = {"segment": [start, end], "label": label, "score": score}
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def lines(*rows):
+    return "\n".join(map(json.dumps, rows))
+
+
+DATABASE = {
+    "database": {
+        "a": {"subset": "validation", "annotations": [action(0, 10, "run"), action(20, 30, "run")]},
+        "b": {"subset": "validation", "annotations": [action(0, 10, "jump")]},
+        "c": {"subset": "training", "annotations": [action(0, 10, "sit")]},
+    }
+}
+RESULTS = {
+    "results": {
+        "a": [action(0, 10, "run", 0.9), action(40, 50, "run", 0.8), action(20, 26, "run", 0.7)],
+        "b": [action(0, 20, "jump", 0.5)],
+    }
+}
+# THUMOS14 as its devkit counts it: the second detection touches an ambiguous region and does not count.
+TEST = {
+    "database": {
+        "a": {"subset": "test", "annotations": [action(0, 10, "run"), action(20, 30, "run")]},
+        "b": {"subset": "Test", "annotations": [action(0, 10, "Ambiguous"), action(50, 60, "run")]},
+    }
+}
+TEST_RESULTS = {
+    "results": {
+        "a": [action(0, 10, "run", 0.9), action(40, 50, "run", 0.7), action(20, 30, "run", 0.6)],
+        "b": [action(5, 15, "run", 0.8)],
+    }
+}
+QUERIES = [
+    {"qid": 1, "vid": "a", "query": "x", "duration": 40, "relevant_windows": [[0, 10]]},
+    {"qid": 2, "vid": "a", "query": "y", "duration": 40, "relevant_windows": [[10, 20], [30, 40]]},
+]
+WINDOWS = [
+    {"qid": 2, "pred_relevant_windows": [[30, 35, 0.9], [10, 20, 0.5]], "pred_saliency_scores": [1, 3, 2, 0]},
+    {"qid": 1, "pred_relevant_windows": [[20, 30, 0.9], [0, 10, 0.5]], "pred_saliency_scores": [5, 3, 2, 4]},
+]
+HIGHLIGHTS = [
+    query | {"duration": 8, "relevant_clip_ids": [0, 1], "saliency_scores": [[4, 0, 3], [2, 2, 3]]}
+    for query in QUERIES
+]
+DOMAINS = [
+    {"qid": "a", "domain": "DS", "label": [[1, 5], [2, 1], [3, 1], [3, 1]]},
+    {"qid": "b", "domain": "VT", "label": [[2, 2], [1, 1], [1, 1]]},
+]
+CLIPS = [{"qid": "a", "label": [1, 0, 1, -1]}, {"qid": "b", "label": [0, 0, 1]}]
+CLIP_SCORES = [
+    {"qid": "a", "pred_saliency_scores": [4, 3, 2, 1]},
+    {"qid": "b", "pred_saliency_scores": [3, 2, 1]},
+]
+FRAMES = [
+    {"video_id": "a", "labels": [0, 0, 1, 1, 2, 2, 0, 0]},
+    {"video_id": "b", "labels": [1, 1, 1, 1]},
+]
+FRAME_LABELS = [
+    {"video_id": "a", "labels": [0, 0, 1, 1, 1, 2, 0, 3]},
+    {"video_id": "b", "labels": [2, 2, 2, 1]},
+]
+
+
+def evaluate(tmp_path, protocol, truth, found, *options):
+    """What the command writes to --out."""
+    paths = tmp_path / "truth.json", tmp_path / "found.json"
+    for path, content in zip(paths, (truth, found)):
+        path.write_text(lines(*content) if isinstance(content, list) else json.dumps(content))
+    out = tmp_path / "metrics.json"
+    files = ["--ground-truth", str(paths[0]), "--predictions", str(paths[1]), "--out", str(out)]
+    status = main(["metrics", "--protocol", protocol, *files, *options])
+    return json.loads(out.read_text()) if status == 0 else status
+
+
+CASES = {
+    "activitynet": (
+        ("activitynet", DATABASE, RESULTS),
+        # run at 0.5: hit, miss, hit (0.6) of two; jump: 0.5, which is ≥ 0.5. From 0.65 on run hits once.
+        {
+            "mAP@0.50": 50 * (1 + 2 / 3) / 2 + 50,
+            "mAP@0.55": 50 * (1 + 2 / 3) / 2,
+            "mAP@0.95": 25,
+            "videos": 2,
+            "ground_truth_segments": 3,
+            "predictions": 4,
+        },
+    ),
+    "activitynet proposals": (
+        ("activitynet", DATABASE, RESULTS, "--proposals"),
+        # All four: of three segments 3 are found at 0.5, 2 at 0.55 and at 0.6 (the third has 0.6), then 1.
+        {"AR@100": 100 * (3 + 2 + 2 + 7 * 1) / 30},
+    ),
+    "thumos14": (
+        ("thumos14", TEST, TEST_RESULTS, "--variant", "devkit"),
+        # Hit, (ambiguous), miss, hit: precision 1 and 2/3, of three.
+        {
+            "mAP@0.50": 100 * (1 + 2 / 3) / 3,
+            "average_mAP_0.3_0.7": 100 * (1 + 2 / 3) / 3,
+            "ambiguous_regions": 1,
+        },
+    ),
+    "thumos14, activitynet": (
+        ("thumos14", TEST, TEST_RESULTS),
+        {"mAP@0.50": 100 * (1 + 2 / 4) / 3, "average_mAP": 100 * (1 + 2 / 4) / 3, "videos": 2},
+    ),
+    "moment-retrieval": (
+        ("moment-retrieval", QUERIES, WINDOWS),
+        {"R1@0.3": 50, "R1@0.5": 50, "R1@0.7": 0, "R5@0.7": 100, "mIoU": 25, "queries": 2},
+    ),
+    "moment-retrieval, strict": (
+        ("moment-retrieval", QUERIES, WINDOWS, "--strict"),
+        {"R1@0.3": 50, "R1@0.5": 0, "R5@0.5": 100},
+    ),
+    "qvhighlights, moments": (
+        (
+            "qvhighlights",
+            QUERIES,
+            [{k: v for k, v in row.items() if k != "pred_saliency_scores"} for row in WINDOWS],
+        ),
+        # Query 1: AP 1/2 at all thresholds. Query 2: at 0.5 both hit, 1; above only the second, 1/2 · 1/2.
+        {
+            "full": {
+                "MR-mAP": {"0.5": 75.0, "0.55": 37.5, "0.95": 37.5, "average": (75 + 9 * 37.5) / 10},
+                "MR-R1": {"0.5": 50.0, "0.55": 0.0},
+            },
+            "middle": {"MR-mAP": {"average": None}},
+            "brief": {"MR-full-R1@0.5": 50.0},
+        },
+    ),
+    "qvhighlights, highlights": (
+        (
+            "qvhighlights",
+            HIGHLIGHTS,
+            [{k: v for k, v in row.items() if k[:7] != "pred_re"} for row in WINDOWS],
+        ),
+        # Very good is 4: clip 0 for the first annotator alone. Query 2 scores it third, query 1 first.
+        {"HL-min-VeryGood": {"HL-mAP": round(100 * (1 / 3 + 1) / 3 / 2, 2), "HL-Hit1": 50.0}},
+    ),
+    "tvsum": (
+        ("tvsum", DOMAINS, CLIP_SCORES),
+        # a: above the lower median (2) are clips 2, 3; for the second annotator clip 0. b: clip 0 for both.
+        {
+            "per_domain": {"DS": 50 * (0.5 * (0 + 1 / 3) / 2 + 0.5 * (1 / 3 + 2 / 4) / 2 + 1), "VT": 100},
+            "videos": 2,
+        },
+    ),
+    "youtube-highlights": (
+        ("youtube-highlights", CLIPS, CLIP_SCORES),
+        {"mAP_over_videos": 50 * (0.5 + 0.5 * (1 / 2 + 2 / 3) / 2 + (0 + 1 / 3) / 2)},
+    ),
+    "segmentation": (
+        ("segmentation", FRAMES, FRAME_LABELS),
+        # Segments without 0: a 1 2 | 1 2 3, b 1 | 2 1. At 25 %: 2 of a, 1 of b (1 of 4 frames); at 50 % 2.
+        {
+            "accuracy": 100 * 7 / 12,
+            "accuracy_without_background": 100 * 4 / 8,
+            "edit": 100 * (1 - 1 / 3 + 1 - 1 / 2) / 2,
+            "F1@25": 100 * 2 * 3 / (3 + 5),
+            "F1@50": 100 * 2 * 2 / (3 + 5),
+            "background": "0",
+        },
+    ),
+    "segmentation, tcn": (
+        ("segmentation", FRAMES, FRAME_LABELS, "--variant", "tcn"),
+        {"accuracy": 100 * (6 / 8 + 1 / 4) / 2, "F1@50": 100 * (2 * 2 / (2 + 3) + 0) / 2},
+    ),
+}
+
+
+def assert_holds(found, expected):
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            assert_holds(found[name], value)
+        elif value is None or isinstance(value, str):
+            assert found[name] == value, name
+        else:
+            assert found[name] == pytest.approx(value, rel=1e-12), name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_by_hand(case, tmp_path, capsys):
+    arguments, expected = CASES[case]
+    found = evaluate(tmp_path, *arguments)
+    assert_holds(found, expected)
+    # The numbers are on the terminal, and warnings are not among them.
+    printed = capsys.readouterr()
+    headline = next(value for value in found.get("brief", found).values() if isinstance(value, float))
+    assert f"{headline:.2f}" in printed.out and "warning" not in printed.out
+
+
+def test_every_protocol_is_tried():
+    assert {arguments[0] for arguments, _ in CASES.values()} == set(PROTOCOLS)
+
+
+def test_scores_instead_of_labels(tmp_path):
+    """As UnLoc predicts COIN: the best class where its score is above 0, otherwise background."""
+    scores = [[-1, -2], [2, 1], [0, -1], [1, 3]]
+    truth = [{"video_id": "a", "labels": [0, 1, 2, 2]}]
+    found = evaluate(tmp_path, "segmentation", truth, [{"video_id": "a", "scores": scores}])
+    assert found["accuracy"] == 75
+    # Class 1: the only frame is the best. Class 2 (scores −2, 1, −1, 3): first and third of four.
+    assert found["mAP"] == pytest.approx(100 * (1 + (1 + 2 / 3) / 2) / 2)
+
+
+def test_datasets_own_ground_truths(tmp_path):
+    """A Charades-STA text, ActivityNet Captions, TACoS's frames and DiDeMo's chunks say the same windows."""
+    found = [
+        {"vid": "a", "query": "x", "pred_relevant_windows": [[0, 10, 1]]},
+        {"vid": "a", "query": "y", "pred_relevant_windows": [[10, 15, 1]]},
+    ]
+    (tmp_path / "found.jsonl").write_text(lines(*found))
+    captions = {"a": {"timestamps": [[0, 10], [10, 20]], "sentences": [" x", "y"]}}
+    frames = {"a": {"timestamps": [[0, 250], [250, 500]], "sentences": ["x", "y"], "fps": 25.0}}
+    didemo = [
+        {"annotation_id": 5, "video": "a", "description": "x", "times": [[0, 1]]},
+        {"annotation_id": 6, "video": "a", "description": "y", "times": [[2, 3]]},
+    ]
+    for name, content in {
+        "charades.txt": "a 0.0 10.0##x\na 10.0 20.0##y\n",
+        "captions.json": json.dumps(captions),
+        "tacos.json": json.dumps(frames),
+        "didemo.json": json.dumps(didemo),
+    }.items():
+        (tmp_path / name).write_text(content)
+        if name == "didemo.json":
+            by_id = [row | {"annotation_id": 5 + i} for i, row in enumerate(found)]
+            (tmp_path / "found.jsonl").write_text(lines(*by_id))
+        files = ["--ground-truth", str(tmp_path / name), "--predictions", str(tmp_path / "found.jsonl")]
+        out = tmp_path / "metrics.json"
+        assert main(["metrics", "--protocol", "moment-retrieval", *files, "--out", str(out)]) == 0
+        metrics = json.loads(out.read_text())
+        assert (metrics["R1@0.5"], metrics["R1@0.7"], metrics["mIoU"]) == (100, 50, 75), name
+    # Chunks 2 to 3 were predicted as chunk 2 alone.
+    assert (metrics["Rank@1"], metrics["DiDeMo mIoU"]) == (50, 75)
+
+
+def test_thumos14_devkit_files(tmp_path):
+    """The folder of texts and the text of detections say the same as the JSON files."""
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "LongJump_test.txt").write_text("a 0 10\na 20 30\nb 50 60\n")
+    (tmp_path / "truth" / "Ambiguous_test.txt").write_text("b 0 10\n")
+    (tmp_path / "found.txt").write_text("a.mp4 0 10 51 0.9\nb 5 15 51 0.8\na 40 50 51 0.7\na 20 30 51 0.6\n")
+    files = ["--ground-truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found.txt")]
+    out = tmp_path / "metrics.json"
+    assert main(["metrics", "--protocol", "thumos14", "--variant", "devkit", *files, "--out", str(out)]) == 0
+    metrics = json.loads(out.read_text())
+    assert metrics["mAP@0.50"] == pytest.approx(100 * (1 + 2 / 3) / 3)
+    assert metrics["per_class_AP"].keys() == {"LongJump"}
+
+
+def test_mstcn_folders(tmp_path):
+    for folder, suffix, separator in (("truth", ".txt", "\n"), ("found", "", " ")):
+        (tmp_path / folder).mkdir()
+        for row in FRAMES if folder == "truth" else FRAME_LABELS:
+            names = separator.join(f"step{label}" if label else "background" for label in row["labels"])
+            title = "### Frame level recognition: ###\n" if folder == "found" else ""
+            (tmp_path / folder / f"{row['video_id']}{suffix}").write_text(title + names)
+    files = ["--ground-truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found")]
+    out = tmp_path / "metrics.json"
+    assert main(["metrics", "--protocol", "segmentation", *files, "--out", str(out)]) == 0
+    assert_holds(json.loads(out.read_text()), CASES["segmentation"][1] | {"background": "background"})
+
+
+def recall_one_by_one(truth, found, budget_per_video):
+    """Average recall when each video may keep the given share of its proposals; the slow peer of `average_recall`."""
+    recalls = []
+    for threshold in np.linspace(0.5, 0.95, 10):
+        hits = total = 0
+        for video, segments in truth.items():
+            kept = sorted(found.get(video, []), key=lambda row: -row[2])[: budget_per_video(video)]
+            for start, end in segments:
+                ious = [
+                    max(min(end, e) - max(start, s), 0) / (max(end, e) - min(start, s)) for s, e, _ in kept
+                ]
+                hits += max(ious, default=0) >= threshold
+                total += 1
+        recalls.append(hits / total)
+    return 100 * np.mean(recalls)
+
+
+def test_proposals_one_by_one(tmp_path):
+    rng = np.random.default_rng(3)
+    spans = lambda n: np.sort(rng.uniform(0, 30, (n, 2)), axis=1).tolist()
+    truth = {f"v{i}": spans(rng.integers(1, 4)) for i in range(12)}
+    found = {f"v{i}": [(*span, rng.random()) for span in spans(rng.integers(1, 60))] for i in range(2, 12)}
+    database = {
+        video: {"subset": "validation", "annotations": [action(*span, "x") for span in rows]}
+        for video, rows in truth.items()
+    }
+    results = {
+        video: [action(start, end, score=score) for start, end, score in rows]
+        for video, rows in found.items()
+    }
+    (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
+    (tmp_path / "found.json").write_text(json.dumps({"results": results}))
+    with pytest.warns(match="2 of 12 videos have no predictions"):
+        metrics = evaluate_activitynet(tmp_path / "truth.json", tmp_path / "found.json", proposals=True)
+    total = sum(map(len, found.values()))
+    for n in (1, 5, 10, 100):
+        share = n * len(truth) / total
+        budget = lambda video, share=share: int(min(share, 1) * len(found.get(video, [])))
+        assert metrics[f"AR@{n}"] == pytest.approx(recall_one_by_one(truth, found, budget)), n
+    assert metrics["AR@1"] < metrics["AR@10"] < metrics["AR@100"]
+
+
+def test_files_are_read_in_pieces_of_any_size(tmp_path, monkeypatch):
+    content = {
+        "version": "1.3",
+        "results": {"ä": [1, 2.5e-3, {"b": "]}"}], "c": [], "d": 12345},
+        "last": None,
+    }
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False), "utf-8")
+    expected = [("version", None, "1.3")]
+    expected += [("results", *item) for item in content["results"].items()]
+    expected += [("last", None, None)]
+    for size in (1, 2, 7, 1000):
+        monkeypatch.setattr(json_files, "_CHUNK", size)
+        assert list(json_files.read_members(path, "results")) == expected
+
+
+def test_tables():
+    metrics = {
+        "mAP": 12.345,
+        "nothing": float("nan"),
+        "mAP@0.50": 1.0,
+        "recall@0.50@5": 2.0,
+        "mAP@0.75": 3.0,
+        "per_class_AP": {"x": [1.0]},
+        "full": {"MR-mAP": {"0.5": 4.0, "average": 5.0}, "MR-R1": {"0.5": 6.0}},
+    }
+    assert "\n".join(" ".join(line.split()) for line in tables(metrics)) == (
+        "mAP 12.35\nnothing -\n\n0.50 0.75\nmAP 1.00 3.00\nrecall@5 2.00\n\n0.5 average\nfull MR-mAP 4.00 5.00"
+        "\nfull MR-R1 6.00"
+    )

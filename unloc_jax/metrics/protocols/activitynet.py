@@ -1,0 +1,126 @@
+"""Temporal action localisation as on ActivityNet (and THUMOS14, see there): detections and proposals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import warn, warn_of_no_hit
+from unloc_jax.metrics.detection import (
+    ACTIVITYNET_TIOU,
+    GroundTruth,
+    Predictions,
+    detection_map,
+    recall_at_multiples,
+)
+from unloc_jax.metrics.proposals import average_recall
+from unloc_jax.metrics.protocols.action_files import (
+    Annotations,
+    read_annotations,
+    read_results,
+)
+
+WITHOUT_DUPLICATES = ("opentad", "actionformer")
+NEAR_S = 1e-3  # OpenTAD: two segments of a class whose starts and ends are this near are one
+
+
+def evaluate_activitynet(
+    ground_truth: Path,
+    predictions: Path,
+    *,
+    variant: str = "official",
+    subset: str = "validation",
+    blocked_videos: Path | None = None,
+    proposals: bool = False,
+) -> dict[str, Any]:
+    """Detections in ActivityNet's format, in percent.
+
+    Args:
+      ground_truth, predictions: JSON files, see `action_files`.
+      variant: "official"; "opentad": without ground-truth segments that are empty or there twice, an empty
+        prediction never hits, and recall@t@k, the share of segments found among the best k·n predictions of
+        their video and class, n being how many segments it has; mean over classes; or "actionformer", the same
+        but for the thresholds' last bits.
+      subset: of the ground truth, in any case.
+      blocked_videos: JSON list of video ids to leave out everywhere.
+      proposals: leave labels alone and evaluate proposals: AR@1, AR@5, AR@10, AR@100 and the AUC of average
+        recall over average number of proposals per video (up to 100).
+
+    tIoU thresholds are 0.5:0.05:0.95, from linspace (its 0.9 is 0.8999999999999999), OpenTAD's typed as decimals.
+
+    Returns:
+      "average_mAP", "mAP@0.50", …; "per_class_AP" {label: one per threshold}, "tiou_thresholds";
+      "videos", "ground_truth_segments", "predictions": how many were evaluated. With `proposals`, "AUC" and
+      "AR@1", … instead of the first ones.
+    """
+    if variant not in ("official", *WITHOUT_DUPLICATES):
+        raise UserError(f"activitynet has the variants official, opentad and actionformer, not {variant!r}")
+    thresholds = np.round(ACTIVITYNET_TIOU, 2) if variant == "opentad" else ACTIVITYNET_TIOU
+    annotations = read_annotations(ground_truth, subset, blocked_videos)
+    found = read_results(predictions, annotations, labels=not proposals)
+    if proposals:
+        truth = without_duplicates(annotations.truth) if variant in WITHOUT_DUPLICATES else annotations.truth
+        recall = average_recall(truth, found, thresholds)
+        if not recall["AUC"]:
+            warn_of_no_hit(found.segments_s, truth.segments_s)
+        return {**recall, **counts(annotations, truth, found)}
+    return detection_metrics(annotations, found, thresholds, variant)
+
+
+def detection_metrics(
+    annotations: Annotations, found: Predictions, thresholds: np.ndarray, variant: str
+) -> dict[str, Any]:
+    """What evaluate_activitynet returns."""
+    deduplicated = variant in WITHOUT_DUPLICATES
+    truth = without_duplicates(annotations.truth) if deduplicated else annotations.truth
+    result = detection_map(truth, found, thresholds, empty_pairs_hit=not deduplicated)
+    if result["tied_predictions"]:
+        warn(
+            f"{result['tied_predictions']} of {len(found.score)} predictions share their score with another one of"
+            f" their class: which comes first depends on NumPy's sort and the processor, here as in the official"
+            f" evaluator"
+        )
+    if not result["average_mAP"]:
+        warn_of_no_hit(found.segments_s, truth.segments_s)
+    metrics = {
+        name: value for name, value in result.items() if name == "average_mAP" or name.startswith("mAP@")
+    }
+    if deduplicated:
+        metrics |= recall_at_multiples(truth, found, thresholds)
+    return {
+        **metrics,
+        "per_class_AP": by_label(annotations, result["per_class_AP"]),
+        **facts(thresholds),
+        **counts(annotations, truth, found),
+    }
+
+
+def without_duplicates(truth: GroundTruth) -> GroundTruth:
+    """Without empty segments, and without those that repeat an earlier one of their video and class (OpenTAD)."""
+    kept: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    keep = []
+    for video, label, (start, end) in zip(truth.video_index, truth.class_index, truth.segments_s.tolist()):
+        earlier = kept.setdefault((video, label), [])
+        near = any(abs(start - s) <= NEAR_S and abs(end - e) <= NEAR_S for s, e in earlier)
+        keep.append(end - start > 0 and not near)
+        if keep[-1]:
+            earlier.append((start, end))
+    return GroundTruth(*(column[np.array(keep)] for column in truth))
+
+
+def by_label(annotations: Annotations, per_class_ap: np.ndarray) -> dict[str, list[float]]:
+    return {label: per_class_ap[i].tolist() for label, i in annotations.classes.items()}
+
+
+def facts(thresholds: np.ndarray) -> dict[str, list[float]]:
+    """Rounded: 0.39999999999999997 is meant as 0.4."""
+    return {"tiou_thresholds": [round(float(t), 10) for t in thresholds]}
+
+
+def counts(annotations: Annotations, truth: GroundTruth, found: Predictions) -> dict[str, int]:
+    return {
+        "videos": annotations.num_videos,
+        "ground_truth_segments": len(truth.class_index),
+        "predictions": len(found.score),
+    }

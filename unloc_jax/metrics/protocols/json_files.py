@@ -1,0 +1,183 @@
+"""Reading JSON and JSON lines of any size: a row at a time, and with the line where something is wrong."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unloc_jax.errors import UserError
+
+NUMBER = {int, float}  # types of JSON's numbers; true and false are bool
+_CHUNK = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+# Keys that only one kind of file has → what that file is.
+_KINDS = {
+    "results": "ActivityNet-style predictions (protocols activitynet, thumos14)",
+    "database": "an ActivityNet-style ground truth (protocols activitynet, thumos14)",
+    "pred_relevant_windows": "predictions of moments (protocols moment-retrieval, qvhighlights)",
+    "pred_saliency_scores": "predictions of highlights (protocols qvhighlights, tvsum, youtube-highlights)",
+    "relevant_windows": "a ground truth of moments (protocols moment-retrieval, qvhighlights)",
+    "pred": "predictions of frames (protocol segmentation)",
+    "gt": "a ground truth of frames (protocol segmentation)",
+    "label": "a ground truth of highlights (protocols tvsum, youtube-highlights)",
+}
+
+
+def is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
+
+
+def shown(value: Any) -> str:
+    """For a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def what_it_is(keys: Any, *expected: str) -> str:
+    """'; it looks like …' for an object with these keys, or '' where one of the `expected` ones is among them."""
+    if not isinstance(keys, dict) or any(key in keys for key in expected):
+        return ""
+    kinds = [kind for key, kind in _KINDS.items() if key in keys]
+    return f"; it looks like {kinds[0]}" if kinds else ""
+
+
+def read_members(path: Path, nested: str | None = None) -> Iterator[tuple[str, str | None, Any]]:
+    """The members of a JSON object, in the file's order: (name, None, value).
+
+    The members of member `nested`, itself an object, come one by one: (nested, name, value), so that a file
+    of millions of rows is never in memory as Python objects. Raises UserError where the file is not such JSON,
+    or has no member `nested`, if one is named.
+    """
+    text = _Text(path)
+    if text.peek() != "{":
+        kind = {"[": "a JSON list", "": "the file is empty"}.get(text.peek(), "no JSON object")
+        with_ = f' with "{nested}"' if nested else ""
+        raise UserError(f"{path}: {kind}; an object{with_} is needed")
+    seen = {}
+    for name in text.names():
+        seen[name] = True
+        if name != nested:
+            yield name, None, text.value()
+            continue
+        if text.peek() != "{":
+            raise UserError(f'{path}: "{nested}" must be an object: video → list of rows')
+        for inner in text.names():
+            yield nested, inner, text.value()
+    if nested is not None and nested not in seen:
+        raise UserError(f'{path}: there is no "{nested}"{what_it_is(seen)}')
+    if text.peek():
+        raise text.error("the JSON object ends here, but the file goes on")
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON lines file, or of one JSON list, each with the words that say where it is."""
+    text = _Text(path)
+    if text.peek() == "[":
+        rows: Iterator[tuple[str, Any]] = ((f"entry {i}", value) for i, value in enumerate(text.items()))
+    else:
+        rows = _lines(path)
+    empty = True
+    for where, row in rows:
+        empty = False
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: {where}: a JSON object is needed, not {shown(row)}")
+        yield where, row
+    if empty:
+        raise UserError(f"{path}: the file is empty")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield f"line {number}", json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(
+                        f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})"
+                    ) from None
+
+
+class _Text:
+    """A window on a JSON file that moves forward."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.file = path.open(encoding="utf-8-sig")
+        self.buffer, self.position = "", 0
+        self.before, self.line = 0, 1  # characters before the buffer, line where it starts
+        self.at_end = False
+        self.decoder = json.JSONDecoder()
+
+    def error(self, what: str) -> UserError:
+        line = self.line + self.buffer.count("\n", 0, self.position)
+        return UserError(f"{self.path}: line {line}, character {self.before + self.position}: {what}")
+
+    def more(self) -> None:
+        # At least as much as there is: a huge value is tried again a few times only.
+        try:
+            chunk = self.file.read(max(_CHUNK, len(self.buffer) - self.position))
+        except UnicodeDecodeError:
+            raise UserError(f"{self.path}: not a text file (UTF-8)") from None
+        self.at_end = not chunk
+        if self.at_end:
+            self.file.close()
+        self.line += self.buffer.count("\n", 0, self.position)
+        self.before += self.position
+        self.buffer = self.buffer[self.position :] + chunk
+        self.position = 0
+
+    def peek(self) -> str:
+        """The next character that is no space; '' at the end."""
+        while True:
+            self.position = _SPACE.match(self.buffer, self.position).end()  # type: ignore[union-attr]
+            if self.position < len(self.buffer) or self.at_end:
+                return self.buffer[self.position : self.position + 1]
+            self.more()
+
+    def value(self) -> Any:
+        if not self.peek():
+            raise self.error("the file ends too early")
+        while True:
+            try:
+                value, end = self.decoder.raw_decode(self.buffer, self.position)
+            except json.JSONDecodeError as error:
+                if self.at_end:
+                    self.position = error.pos
+                    raise self.error(f"not JSON ({error.msg})") from None
+            else:
+                # A number at the end of the window may go on behind it.
+                if end < len(self.buffer) or self.at_end:
+                    self.position = end
+                    return value
+            self.more()
+
+    def names(self) -> Iterator[str]:
+        """Names of an object's members; whoever asks takes the value before asking again."""
+        for _ in self._entries("}"):
+            name = self.value()
+            if not isinstance(name, str) or self.peek() != ":":
+                raise self.error("not JSON (a name and a colon are needed)")
+            self.position += 1
+            yield name
+
+    def items(self) -> Iterator[Any]:
+        for _ in self._entries("]"):
+            yield self.value()
+
+    def _entries(self, closing: str) -> Iterator[None]:
+        self.position += 1  # the opening bracket
+        if self.peek() != closing:
+            yield
+            while self.peek() == ",":
+                self.position += 1
+                yield
+        if self.peek() != closing:
+            raise self.error(f"not JSON (a comma or {closing} is needed)")
+        self.position += 1

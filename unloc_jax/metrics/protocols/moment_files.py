@@ -1,0 +1,254 @@
+"""Moments of queries: ground truths of several datasets, and predictions as moment_detr writes them.
+
+    {"qid": 2579, "vid": …, "query": …, "pred_relevant_windows": [[start_s, end_s, score], …]}
+
+Predictions are found by "qid" where the ground truth has one, otherwise by "vid" and "query".
+"""
+
+import dataclasses
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
+from unloc_jax.metrics.protocols.json_files import (
+    NUMBER,
+    is_finite,
+    read_members,
+    read_rows,
+    shown,
+    what_it_is,
+)
+
+CHUNK_S = 5.0  # DiDeMo's unit of time
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """One query of a ground truth.
+
+    Attributes:
+      key: what a prediction is found by: the qid, or (video id, text).
+      windows_s: float64 [W, 2].
+      row: the file's own object, where it is one per query.
+    """
+
+    key: Hashable
+    windows_s: np.ndarray
+    row: dict[str, Any]
+
+
+class Predicted(NamedTuple):
+    """The prediction of a query: the file's object, and the words that say where it is."""
+
+    where: str
+    row: dict[str, Any]
+
+
+def read_queries(path: Path) -> list[Query]:
+    """The queries of a ground truth, in its order.
+
+    JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
+    other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
+    "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list.
+    """
+    problems = Problems(path, "queries")
+    if path.suffix == ".txt":
+        queries = list(_charades_sta(path, problems))
+    elif _is_one_object_of_videos(path):
+        queries = list(_captions(path, problems))
+    else:
+        queries = []
+        for where, row in read_rows(path):
+            problems.seen += 1
+            windows, wrong = windows_of(row, "times" if "times" in row else "relevant_windows", (2,))
+            if not wrong and not len(windows):
+                wrong = "it has no windows"
+            if not wrong and _key(row) is None:
+                wrong = '"qid", or "vid" and "query", is missing'
+            if wrong:
+                problems.add(where, wrong)
+                continue
+            if "times" in row:  # first and last chunk, both included, one pair per annotator
+                windows = (windows + np.array([0, 1])) * CHUNK_S
+            queries.append(Query(_key(row), windows, row))
+    problems.refuse()
+    if not queries:
+        raise UserError(f"{path}: there are no queries in it")
+    empty = sum(bool((query.windows_s[:, 0] >= query.windows_s[:, 1]).any()) for query in queries)
+    if empty:
+        warn(f"{empty} of {len(queries)} queries have a ground-truth window without length (start ≥ end)")
+    return queries
+
+
+def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None]:
+    """The prediction of each query, or None; what is odd about that is warned of.
+
+    UserError where no prediction is of a query of the ground truth, or its queries share a qid.
+    """
+    wanted: dict[Hashable, list[int]] = {}
+    for number, query in enumerate(queries):
+        wanted.setdefault(query.key, []).append(number)
+    repeated = [key for key, numbers in wanted.items() if len(numbers) > 1 and not isinstance(key, tuple)]
+    if repeated:
+        raise UserError(
+            f"the ground truth: {len(repeated)} qids of {len(wanted)} occur more than once; first: {repeated[0]!r}"
+        )
+    with_qid = not isinstance(queries[0].key, tuple)
+    given: dict[Hashable, list[Predicted]] = {}
+    unknown, total = [], 0
+    for where, row in read_rows(path):
+        total += 1
+        key = _key(row) if with_qid else _text_key(row)
+        if key is None or isinstance(key, tuple) == with_qid:
+            needed = '"qid"' if with_qid else '"vid" and "query"'
+            hint = what_it_is(row, "pred_relevant_windows", "pred_saliency_scores")
+            raise UserError(f"{path}: {where}: {needed} must tell the query, as in the ground truth{hint}")
+        if key in wanted:
+            given.setdefault(key, []).append(Predicted(where, row))
+        else:
+            unknown.append(key)
+    if len(unknown) == total:
+        hint = ""
+        if with_qid and type(unknown[0]) is not type(queries[0].key):
+            hint = ": one is text, the other a number"
+        raise UserError(
+            f"{path}: none of its {total} predictions is of a query of the ground truth: for example"
+            f" {unknown[0]!r} is not, but {queries[0].key!r} is{hint}"
+        )
+    warn_of(
+        unknown, total, f"predictions of {path} are of queries that the ground truth does not have: ignored"
+    )
+    found: list[Predicted | None] = [None] * len(queries)
+    for key, numbers in wanted.items():
+        predictions = given.get(key, [])
+        # A sentence that is annotated twice may be predicted twice: in the same order.
+        if len(predictions) != len(numbers) and predictions:
+            repeated.extend([key] * (len(predictions) > 1))
+            predictions = predictions[-1:] * len(numbers)
+        for number, prediction in zip(numbers, predictions):
+            found[number] = prediction
+    warn_of(repeated, len(queries), "queries are predicted more than once: the last one counts")
+    missing = [query.key for query, prediction in zip(queries, found) if prediction is None]
+    warn_of(missing, len(queries), "queries have no prediction: they are missed")
+    return found
+
+
+def predicted_windows(path: Path, predictions: list[Predicted | None]) -> list[np.ndarray]:
+    """float64 [K, 3] per query: start and end in seconds, score (NaN where a window has none), in given order.
+
+    UserError where a window is no two or three finite numbers; warns of windows that overlap nothing.
+    """
+    problems = Problems(path, "predictions")
+    every = []
+    for prediction in predictions:
+        if prediction is None:
+            every.append(_NONE)
+            continue
+        problems.seen += 1
+        windows, wrong = windows_of(prediction.row, "pred_relevant_windows", (2, 3))
+        if wrong:
+            problems.add(prediction.where, wrong)
+        if windows.shape[1] == 2:
+            windows = np.insert(windows, 2, np.nan, axis=1)
+        every.append(windows)
+    problems.refuse()
+    ends = np.cumsum([len(windows) for windows in every])
+
+    def where_is(window: int) -> str:
+        query = int(np.searchsorted(ends, window, side="right"))
+        prediction = predictions[query]
+        assert prediction is not None
+        return f"window {window - ends[query] + len(every[query])} of {prediction.where}"
+
+    warn_of_odd_segments(np.concatenate(every)[:, :2], "predicted windows", where_is)
+    without = [p.where for p, windows in zip(predictions, every) if p is not None and not len(windows)]
+    warn_of(without, problems.seen, "predictions are an empty list of windows: their queries are missed")
+    return every
+
+
+_NONE = np.zeros((0, 3))
+
+
+def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    """The windows [n, width] of a row, and what is wrong with them, or ''."""
+    windows = row.get(name)
+    if not isinstance(windows, list):
+        return _NONE, f'"{name}" must be a list of windows{what_it_is(row, name)}'
+    if not windows:
+        return _NONE[:, : widths[-1]], ""
+    for window in windows:
+        if not isinstance(window, list) or len(window) not in widths:
+            return _NONE, f'"{name}" has {shown(window)}, not {" or ".join(map(str, widths))} numbers'
+        if not set(map(type, window)) <= NUMBER:
+            return _NONE, f'"{name}" has {shown(window)}, not numbers'
+        if not all(map(is_finite, window)):
+            return _NONE, f'"{name}" has {shown(window)}, not finite numbers'
+    if len(set(map(len, windows))) > 1:
+        return _NONE, f'some windows of "{name}" have a score, others not'
+    return np.array(windows, np.float64), ""
+
+
+def _key(row: dict[str, Any]) -> Hashable:
+    for name in ("qid", "annotation_id"):
+        if isinstance(row.get(name), str | int):
+            return row[name]
+    return _text_key(row)
+
+
+def _text_key(row: dict[str, Any]) -> Hashable:
+    video, text = row.get("vid", row.get("video")), row.get("query", row.get("description"))
+    return (video, text.strip()) if isinstance(video, str) and isinstance(text, str) else None
+
+
+def _charades_sta(path: Path, problems: Problems) -> Iterator[Query]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            problems.seen += 1
+            where, _, text = line.partition("##")
+            try:
+                video, start, end = where.split()
+                window = np.array([[float(start), float(end)]])
+            except ValueError:
+                problems.add(
+                    f"line {number}", f'"video start end##sentence" is needed, not {shown(line.strip())}'
+                )
+                continue
+            yield Query((video, text.strip()), window, {})
+
+
+def _is_one_object_of_videos(path: Path) -> bool:
+    """Whether the file starts with {"…": {, unlike JSON lines with their fields."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(4096)
+    start = head.lstrip()
+    _, _, after_name = start[1:].partition('":')
+    return start.startswith("{") and after_name.lstrip().startswith("{")
+
+
+def _captions(path: Path, problems: Problems) -> Iterator[Query]:
+    for video, _, value in read_members(path):
+        if not isinstance(value, dict):
+            raise UserError(f'{path}: "{video}" must have "timestamps" and "sentences", not {shown(value)}')
+        times, texts = (value.get(name) for name in ("timestamps", "sentences"))
+        if not isinstance(times, list) or not isinstance(texts, list) or len(times) != len(texts):
+            raise UserError(
+                f'{path}: "{video}" has no "timestamps" and "sentences" of one length{what_it_is({video: value})}'
+            )
+        per_second = value.get("fps", 1.0)
+        if type(per_second) not in NUMBER or not per_second > 0:
+            raise UserError(f'{path}: "{video}" has an "fps" that is no positive number: {shown(per_second)}')
+        for time, text in zip(times, texts):
+            problems.seen += 1
+            windows, wrong = windows_of({"timestamps": [time]}, "timestamps", (2,))
+            if not isinstance(text, str):
+                wrong = f"a sentence must be text, not {shown(text)}"
+            if wrong:
+                problems.add(f'"{video}"', wrong)
+                continue
+            yield Query((video, text.strip()), windows / per_second, {})

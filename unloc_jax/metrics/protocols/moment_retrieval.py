@@ -1,0 +1,105 @@
+"""Moment retrieval on Charades-STA, ActivityNet Captions, TACoS and DiDeMo: R@k and mIoU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import warn, warn_of_no_hit
+from unloc_jax.metrics.moment_retrieval import padded, recall_of_ious
+from unloc_jax.metrics.protocols.moment_files import (
+    CHUNK_S,
+    Query,
+    match_predictions,
+    predicted_windows,
+    read_queries,
+)
+from unloc_jax.metrics.tiou import segment_iou, segment_iou_by_hull
+
+KS = (1, 5, 10)
+THRESHOLDS = (0.3, 0.5, 0.7)
+
+
+def evaluate_moment_retrieval(
+    ground_truth: Path,
+    predictions: Path,
+    *,
+    variant: str = "unloc",
+    strict: bool = False,
+    nms: float | None = None,
+) -> dict[str, Any]:
+    """R@k at tIoU 0.3, 0.5, 0.7 for k = 1, 5, 10, and mIoU of the first windows, in percent.
+
+    Args:
+      ground_truth: see `moment_files.read_queries`.
+      predictions: JSON lines of "pred_relevant_windows", best first; the order counts, not the scores.
+      variant: "unloc" (IoU ≥ threshold), "moment-detr" (the same, but the union is the hull, which differs in
+        the last bit) or "2d-tan" (the hull and IoU > threshold; wants `nms`).
+      strict: > instead of ≥ with any variant.
+      nms: take out windows with tIoU above this with a better one first, as 2D-TAN (0.4 to 0.5).
+
+    A query with several windows is found by a hit of any of them. DiDeMo's are its annotators' answers; besides,
+    its own numbers are given: "Rank@1", "Rank@5" and "DiDeMo mIoU", of windows rounded to 5-second chunks and
+    of the three annotators who agree best (Hendricks et al. 2017).
+    """
+    if variant not in ("unloc", "moment-detr", "2d-tan"):
+        raise UserError(f"moment-retrieval has the variants unloc, moment-detr and 2d-tan, not {variant!r}")
+    if nms is not None and not 0 <= nms <= 1:
+        raise UserError(f"nms is a tIoU from 0 to 1, not {nms}")
+    queries = read_queries(ground_truth)
+    found = match_predictions(predictions, queries)
+    every = predicted_windows(predictions, found)
+    unsorted = sum(bool((np.diff(windows[:, 2]) > 0).any()) for windows in every)
+    if unsorted:
+        warn(
+            f"the windows of {unsorted} of {len(queries)} queries are not in descending score: they count in"
+            f" their given order"
+        )
+    width = max(KS) if nms is None else max(map(len, every)) or 1
+    windows_s = padded([windows[:, :2] for windows in every], width)
+    if nms is not None:
+        windows_s = _without_overlaps(windows_s, nms, max(KS))
+    overlap = segment_iou if variant == "unloc" else segment_iou_by_hull
+    truth_s = padded([query.windows_s for query in queries], max(len(query.windows_s) for query in queries))
+    iou = overlap(windows_s[:, :, None], truth_s[:, None]).max(axis=2)
+    if iou.max() < min(THRESHOLDS):
+        warn_of_no_hit(np.concatenate(every), np.concatenate([query.windows_s for query in queries]))
+    return {
+        **recall_of_ious(iou, KS, THRESHOLDS, strict=strict or variant == "2d-tan"),
+        **(_didemo(queries, every) if "times" in queries[0].row else {}),
+        "queries": len(queries),
+        "predicted_queries": sum(prediction is not None for prediction in found),
+    }
+
+
+def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.ndarray:
+    """Greedy non-maximum suppression of [N, K, 2], best first → the first [N, keep, 2] that are left."""
+    query = np.arange(len(windows_s))
+    left = windows_s[..., 0] < windows_s[..., 1]
+    kept = np.zeros((len(windows_s), keep, 2))
+    for i in range(keep):
+        best = left.argmax(axis=1)
+        kept[:, i] = np.where(left[query, best, None], windows_s[query, best], 0.0)
+        left[query, best] = False
+        left &= segment_iou(windows_s, kept[:, i, None]) <= threshold
+    return kept
+
+
+def _didemo(queries: list[Query], every: list[np.ndarray]) -> dict[str, float]:
+    """Rank@1, Rank@5 and mIoU of LocalizingMoments' `eval.py`: mean rank and IoU of the best three annotators."""
+    ranks, ious = [], []
+    for query, windows in zip(queries, every):
+        answers = list(map(tuple, query.windows_s / CHUNK_S))
+        predicted = list(dict.fromkeys(map(tuple, np.round(windows[:, :2] / CHUNK_S))))
+        rank = [predicted.index(answer) + 1 if answer in predicted else np.inf for answer in answers]
+        ranks.append(np.mean(np.sort(rank)[:3]))
+        first = (
+            segment_iou(np.array(predicted[0]), np.array(answers)) if predicted else np.zeros(len(answers))
+        )
+        ious.append(np.mean(np.sort(first)[-3:]))
+    return {
+        "Rank@1": 100 * float(np.mean(np.array(ranks) <= 1)),
+        "Rank@5": 100 * float(np.mean(np.array(ranks) <= 5)),
+        "DiDeMo mIoU": 100 * float(np.mean(ious)),
+    }

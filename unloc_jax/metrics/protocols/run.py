@@ -1,0 +1,103 @@
+"""What `unloc metrics` does: one protocol on two files, its numbers as tables and as JSON."""
+
+import importlib
+import inspect
+import json
+import math
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import InputWarning
+from unloc_jax.metrics.protocols import PROTOCOLS
+
+_AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
+_LINE_BY_LINE = ("brief", "per_domain")
+
+
+def run_protocol(
+    protocol: str, ground_truth: Path, predictions: Path, out: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """Prints the metrics of a protocol and writes them to `out`; warnings go to stderr, one line each.
+
+    options: of the protocol's function; those that are None or False are left out. UserError where it has
+    no such option.
+    """
+    module, name = PROTOCOLS[protocol]
+    function = getattr(importlib.import_module(f"unloc_jax.metrics.protocols.{module}"), name)
+    given = {option: value for option, value in options.items() if value not in (None, False)}
+    known = [option for option in inspect.signature(function).parameters if option in options]
+    for option in given:
+        if option not in known:
+            its = ", ".join(_flag(name) for name in known) or "none"
+            raise UserError(f"{_flag(option)} is no option of the protocol {protocol}; its options: {its}")
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError(f"--out={out}: name a file in a folder that exists")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        metrics = function(ground_truth, predictions, **given)
+    for warning in caught:
+        print(f"unloc: warning: {warning.message}", file=sys.stderr)
+    print("\n".join(tables(metrics)))
+    if out:
+        out.write_text(json.dumps(_json(metrics), indent=1, allow_nan=False) + "\n", "utf-8")
+        print(f"wrote {out}")
+    return metrics
+
+
+def tables(metrics: dict[str, Any]) -> list[str]:
+    """Lines of text: single values, then a row for each group of values at thresholds.
+
+    What is listed per class is for the JSON file.
+    """
+    single: list[tuple[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        at = _AT.fullmatch(name)
+        if at:
+            rows.setdefault(at[1] + (at[3] or ""), {})[at[2]] = value
+        elif name.startswith("per_class") or isinstance(value, list):
+            continue
+        elif not isinstance(value, dict):
+            single.append((name, value))
+        elif name in _LINE_BY_LINE:
+            single += value.items()
+        elif any(isinstance(inner, dict) for inner in value.values()):
+            rows |= {f"{name} {kind}": inner for kind, inner in value.items()}
+        else:
+            rows[name] = value
+    width = max(map(len, [name for name, _ in single] + list(rows)))
+    lines = [f"{name:{width}}  {_text(value):>7}" for name, value in single]
+    for first in dict.fromkeys(
+        next(iter(values)) for values in rows.values()
+    ):  # of the columns: a table each
+        of_table = {name: values for name, values in rows.items() if first in values}
+        header = max(of_table.values(), key=len)
+        lines += ["", " " * width + "".join(f"{column:>9}" for column in header)]
+        for name, values in of_table.items():
+            lines.append(
+                f"{name:{width}}" + "".join(f"{_text(values.get(c, '')):>9}" for c in header).rstrip()
+            )
+    return lines
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
+
+
+def _json(value: Any) -> Any:
+    """With null for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _json(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,103 @@
+"""QVHighlights (Lei et al. 2021): moments and highlights of a query, as moment_detr's `standalone_eval` counts them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from unloc_jax.metrics.detection import GroundTruth, Predictions, average_precisions
+from unloc_jax.metrics.tiou import segment_iou, segment_iou_by_hull
+
+# Typed as decimals there: 0.9, not linspace's 0.8999999999999999.
+TIOU = np.round(np.linspace(0.5, 0.95, 10), 2)
+MAX_WINDOWS = 10
+LENGTHS_S = {"short": (0, 10), "middle": (10, 30), "long": (30, 150), "full": (0, np.inf)}
+FAIR, GOOD, VERY_GOOD = 2, 3, 4
+MIN_SCORES = {"Fair": FAIR, "Good": GOOD, "VeryGood": VERY_GOOD}
+
+
+def moment_average_precisions(
+    truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarray], thresholds: np.ndarray = TIOU
+) -> np.ndarray:
+    """AP in [0, 1] of each query at each threshold → float64 [Q, T].
+
+    Args:
+      truth_s: per query float [W, 2], W ≥ 1.
+      windows: per query float [K, 3], start (s), end (s), score; of these the first 10 in their given order
+        count, by descending score, equal ones in given order.
+      thresholds: tIoU.
+    """
+    first = [rows[:MAX_WINDOWS] for rows in windows]
+    query_of = lambda lists: np.repeat(np.arange(len(lists)), [len(rows) for rows in lists])
+    joined = np.concatenate([np.zeros((0, 3)), *first])
+    of_truth, of_window = query_of(truth_s), query_of(first)
+    return average_precisions(
+        GroundTruth(of_truth, of_truth, np.concatenate(truth_s)),
+        Predictions(of_window, of_window, joined[:, :2], joined[:, 2]),
+        np.lexsort((-joined[:, 2], of_window)),
+        thresholds,
+        empty_pairs_hit=True,
+    )
+
+
+def first_window_ious(truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> np.ndarray:
+    """tIoU float64 [Q] of each query's first window with the ground-truth window that it matches best; 0 without.
+
+    Args: as in moment_average_precisions.
+    """
+    ious = np.zeros(len(truth_s))
+    counts = [len(rows) if len(predicted) else 0 for rows, predicted in zip(truth_s, windows)]
+    query = np.repeat(np.arange(len(truth_s)), counts)
+    if len(query):
+        truth = np.concatenate([rows for rows, n in zip(truth_s, counts) if n])
+        first = np.repeat(
+            [rows[0, :2] for rows, n in zip(windows, counts) if n], [n for n in counts if n], axis=0
+        )
+        # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
+        best_last = np.lexsort((-np.arange(len(query)), segment_iou(first, truth), query))
+        ious[query[best_last]] = segment_iou_by_hull(first, truth)[best_last]
+    return ious
+
+
+def highlight_precision_and_hit(
+    saliency: Sequence[np.ndarray], predicted: Sequence[np.ndarray], min_score: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """AP and HIT@1 in [0, 1] of each query → float64 [Q], [Q].
+
+    Args:
+      saliency: per query float [clips, A], the score 0 … 4 that each of A annotators gave.
+      predicted: per query float [n]; where clips are missing at the end they score 0, surplus ones are dropped
+        for AP, and as the best one they are a miss for HIT@1.
+      min_score: a clip is a highlight for the annotators who gave at least this.
+
+    AP is per annotator, then averaged: the mean over distinct recalls of the interpolated precision, equal scores
+    taken together; 0 for an annotator without highlights, 1 for one with nothing else. HIT@1: is the best
+    clip, the first of equal ones, a highlight for any annotator?
+    """
+    num_clips = np.array([len(scores) for scores in saliency])
+    num_predicted = np.array([len(scores) for scores in predicted])
+    width = int(max(num_clips.max(), num_predicted.max()))
+    place = np.arange(width)
+    is_clip = place < num_clips[:, None]
+    positive = np.zeros((len(saliency), width, saliency[0].shape[1]), bool)
+    positive[is_clip] = np.concatenate(saliency) >= min_score
+    best_first = np.full((len(saliency), width), -np.inf)
+    best_first[place < num_predicted[:, None]] = np.concatenate(predicted)
+    best = np.where(num_predicted > 0, best_first.argmax(axis=1), width)
+    hit = np.take_along_axis(positive, np.minimum(best, width - 1)[:, None, None], axis=1)[:, 0].any(axis=1)
+    hit &= best < num_clips
+
+    scores = np.where(is_clip, np.where(place < num_predicted[:, None], best_first, 0.0), -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    scores = np.take_along_axis(scores, order, axis=1)
+    positive = np.take_along_axis(positive, order[..., None], axis=1)
+    true_positives = positive.cumsum(axis=1)
+    ends_tie = np.ones(scores.shape, bool)
+    ends_tie[:, :-1] = scores[:, :-1] != scores[:, 1:]
+    ends_tie = (ends_tie & is_clip)[..., None]  # clips are in front still: what fills up scores -inf
+    precision = np.where(ends_tie, true_positives / (place + 1)[:, None], 0.0)
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    before = np.maximum.accumulate(np.where(ends_tie, true_positives, 0), axis=1)
+    before = np.concatenate([np.zeros_like(before[:, :1]), before[:, :-1]], axis=1)
+    counts = ends_tie & (true_positives > before)
+    total = (precision * counts).sum(axis=1) / np.maximum(counts.sum(axis=1), 1)
+    return total.mean(axis=1), hit.astype(np.float64)
