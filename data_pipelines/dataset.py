@@ -113,7 +113,7 @@ class ShardedDataset:
             return [np.zeros(1, np.int64)] * len(records)
         sizes = (data.num_frames, data.window_stride)
         if self._with_frames:
-            counts = [max(1, round(record.duration_s * self._shards.facts.fps)) for record in records]
+            counts = [max(1, round(record.duration_s * record.fps)) for record in records]
         else:  # how many rows there are is known only to who reads them
             index, spec = self._shards.index(split), self._spec(split)
             numbers = range(len(index)) if rows is None else rows.tolist()
@@ -153,17 +153,19 @@ def _open(config: Config) -> Shards:
 def _check_modalities(config: Config, facts: ShardFacts) -> None:
     """Refuses shards that do not hold what the model reads."""
     directory, size, short_side = config.data.dir, config.data.crop_size, facts.short_side
+    built_here = config.data.format == "unloc"
     for name, modality in config.model.modalities.items():
         where = f"config.model.modalities.{name}"
         if modality.encoder == "clip" and name != "rgb":
             raise UserError(f"{where}: the frames are called rgb; other names are precomputed features.")
-        if modality.encoder == "features" and facts.features is not None and name not in facts.features:
-            there = ", ".join(facts.features) or "none"
+        if modality.encoder != "features":
+            continue
+        if name not in facts.features:
             raise UserError(
-                f"{where} reads features, but {directory} holds none of that name (there: {there}). Build with "
-                f"`unloc data build --features {name}=DIR …`."
+                f"{where} reads features, but {directory} holds none of that name (there: "
+                f"{', '.join(facts.features) or 'none'}). Build with `unloc data build --features {name}=DIR …`."
             )
-        if modality.encoder == "features" and facts.features and facts.features[name] != modality.feature_dim:
+        if facts.features[name] != modality.feature_dim:
             raise UserError(
                 f"{where}.feature_dim = {modality.feature_dim}, but the features of {directory} are "
                 f"{facts.features[name]} wide."
@@ -174,16 +176,20 @@ def _check_modalities(config: Config, facts: ShardFacts) -> None:
         raise UserError(
             f"config.model.modalities reads frames, but {directory} holds precomputed features only."
         )
+    mend = (
+        "build again with `unloc data build --short-side {} …`"
+        if built_here
+        else ("set config.data.mediasequence.short_side = {}, to which frames are scaled first")
+    )
     if size > short_side:
         raise UserError(
             f"config.data.crop_size = {size} is larger than the stored frames of {directory} (short side "
-            f"{short_side}). Use {short_side} or less, or build again with `unloc data build --short-side {size} …`."
+            f"{short_side}). Use {short_side} or less, or {mend.format(size)}."
         )
     if size < 0.7 * short_side:
         raise UserError(
             f"config.data.crop_size = {size} would see only a small part of the stored frames of {directory} (short "
-            f"side {short_side}). Use {round(0.875 * short_side)} to {short_side}, or build again with `unloc data "
-            f"build --short-side {size} …`."
+            f"side {short_side}). Use {round(0.875 * short_side)} to {short_side}, or {mend.format(size)}."
         )
 
 

@@ -23,7 +23,7 @@ class ShardFacts:
       short_side: shorter side of the frames in pixels; 0 if there are no frames.
       classes: the vocabulary, [] for datasets of queries.
       fingerprint: says which build it is; the same wherever the shards lie.
-      features: by modality the width D of precomputed features; None = not known before they are read.
+      features: by modality the width D of precomputed features.
       row_phase: when row i of F rows of features is, in steps of duration / F after the i-th: 0 = at its beginning.
     """
 
@@ -32,7 +32,7 @@ class ShardFacts:
     short_side: int
     classes: list[str]
     fingerprint: str
-    features: dict[str, int] | None = None
+    features: dict[str, int] = dataclasses.field(default_factory=dict)
     row_phase: float = 0.5
 
 

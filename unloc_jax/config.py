@@ -45,6 +45,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.format": ("unloc", "mediasequence"),
     "data.sampling": ("linspace", "window"),
     "data.evaluation_windows": ("center", "sliding"),
+    "data.mediasequence.labels": ("segment", "clip"),
     "data.class_split": ("all", "50/50", "75/25"),
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.modalities.encoder": ("clip", "features"),

@@ -59,7 +59,7 @@ class MediaSequenceConfig:
     texts: str = ""
     """Queries or class names; "" = `segment/label/string`, or `clip/label/text`, `clip/label/string` of clips."""
     class_index: str = ""
-    """Class numbers, read if classes_file is given; "" = `segment/label/index` or `clip/label/index`."""
+    """Class numbers, which order the vocabulary; "" = `segment/label/index` or `clip/label/index`."""
     classes_file: str = ""
     """Class names, the first column of a CSV (Scenic: class_name_csv), one per line."""
     first_class: int = 0
