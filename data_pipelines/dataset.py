@@ -50,7 +50,8 @@ class ShardedDataset:
         self._classes_of = {"train": classes, "validation": unseen or classes, "test": unseen or classes}
         if config.data.mirror:
             _check_mirrored(classes)
-        texts = (text for record in self.records("train") for text in record.texts)
+        training_records = self.records("train") if "train" in self.splits else []
+        texts = (text for record in training_records for text in record.texts)
         self.facts = DatasetFacts(
             name=facts.name,
             fps=facts.fps,
@@ -60,6 +61,10 @@ class ShardedDataset:
             fingerprint=facts.fingerprint,
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self._shards.splits
 
     def records(self, split: str) -> list[VideoRecord]:
         return self._rows(split)[1]

@@ -411,11 +411,10 @@ class MediaSequenceShards:
             for split, shards in files.items()
         }
         self._records: dict[str, list[VideoRecord]] = {}
-        first = next(
-            (split for split in SPLITS if split in self._indices and len(self._indices[split])), None
-        )
-        if first is None:
+        self.splits = tuple(split for split in SPLITS if len(self._indices.get(split, ())))
+        if not self.splits:
             raise UserError(f"config.data.dir = {location!r}: there is no record in its shards.")
+        first = self.splits[0]
         index = self._indices[first]
         record = index.record(0)
         short_side = self._short_side(record, index.files[index.shards[0]])

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+from data_pipelines.annotations.split_names import SPLITS
 from data_pipelines.build import find_dataset, read_build_info
 from data_pipelines.record_index import RecordIndex, iterate_records
 from unloc_jax.errors import UserError
@@ -40,6 +41,8 @@ class Shards(Protocol):
     """TFRecord shards of all splits; `split` is "train", "validation" or "test"."""
 
     facts: ShardFacts
+    splits: tuple[str, ...]
+    """Those with videos in them."""
 
     def records(self, split: str) -> list[VideoRecord]:
         """All records without frames and features, in the order of `index(split)`.
@@ -71,6 +74,7 @@ class UnlocShards:
             raise _missing(directory)
         self._directory = find_dataset(directory)
         info = read_build_info(self._directory)
+        self.splits = tuple(name for name in SPLITS if info["splits"].get(name, {}).get("videos"))
         self.facts = ShardFacts(
             name=info["dataset"],
             fps=float(info["fps"]),

@@ -306,7 +306,7 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
             config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir))
         )
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
-    if not config.data.dir or not Path(config.data.dir).is_dir():
+    if config.data.format == "unloc" and not (config.data.dir and Path(config.data.dir).is_dir()):
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
     dataset = ShardedDataset(config)
     trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint

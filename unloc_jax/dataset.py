@@ -38,6 +38,10 @@ class Dataset(Protocol):
 
     facts: DatasetFacts
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those with videos in them."""
+
     def records(self, split: str) -> list[VideoRecord]:
         """All records of a split without their frames, in the order of `evaluation_batches`."""
 
@@ -49,3 +53,11 @@ class Dataset(Protocol):
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
         """This host's part of every window of every record once, in order, the last batch filled up."""
+
+
+def validation_split(dataset: Dataset) -> str | None:
+    """What a run is validated on: the validation split; the test split of datasets that have none; None without both.
+
+    Charades-STA and THUMOS14 have no validation split, and all published numbers of them are chosen on the test split.
+    """
+    return next((split for split in ("validation", "test") if split in dataset.splits), None)

@@ -114,11 +114,19 @@ def test_a_loss_that_is_not_finite(config_file, captions_dataset, tmp_path, unlo
     )
 
 
-def test_no_validation_split(config_file, captions_dataset, tmp_path, unloc):
+def test_datasets_without_a_validation_split(config_file, captions_dataset, tmp_path, unloc):
+    """Charades-STA and THUMOS14 have none: the test split stands in, and that is said. Without both: no validation."""
     dataset = shutil.copytree(captions_dataset, tmp_path / "dataset")
-    info = find_dataset(dataset) / "dataset_info.json"
-    content = json.loads(info.read_text())
-    content["splits"] = [split for split in content["splits"] if split["name"] != "validation"]
-    info.write_text(json.dumps(content))
-    error = unloc(*_train(config_file, dataset, tmp_path / "run")).error()
-    assert "there is no split 'validation' with videos in it; splits: train, test." in error
+    info = dataset / "build.json"
+    for gone, validated_on in (("validation", "test"), ("test", None)):
+        content = json.loads(info.read_text())
+        del content["splits"][gone]
+        info.write_text(json.dumps(content))
+        workdir = tmp_path / f"without_{gone}"
+        ran = unloc(*_train(config_file, dataset, workdir, "pretrain.steps=2", "train.steps=3")).ok()
+        assert (
+            "this dataset has no validation split; the run is validated on its test split" in ran.err
+        ) == (validated_on == "test")
+        assert ("none for validation" in ran.err) == (validated_on is None)
+        validated = any("validation/mIoU" in line for line in metric_lines(workdir))
+        assert validated == (validated_on is not None)

@@ -169,11 +169,14 @@ def _evaluate_queries(
         results["another query of the same video"] = recall_at_k(
             ground_truth[has_neighbour], [ranked[neighbour[i]] for i in has_neighbour]
         )
-    constant = fit_constant_segment(
-        np.concatenate([r.segments_s / r.duration_s for r in dataset.records("train")])
-    )
-    durations = np.array([record.duration_s for record in records])[video]
-    results[CONSTANT] = recall_at_k(ground_truth, [np.array([constant]) * duration for duration in durations])
+    constant = None
+    if "train" in dataset.splits:
+        constant = fit_constant_segment(
+            np.concatenate([r.segments_s / r.duration_s for r in dataset.records("train")])
+        )
+        durations = np.array([record.duration_s for record in records])[video]
+        always = [np.array([constant]) * duration for duration in durations]
+        results[CONSTANT] = recall_at_k(ground_truth, always)
 
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
     attributes = [attribute for record in records for attribute in record.attributes]
@@ -195,7 +198,7 @@ def _evaluate_queries(
     metrics = {
         "queries": len(queries),
         "recall": results,
-        "constant_segment": list(constant),
+        "constant_segment": None if constant is None else list(constant),
         "queries_without_another_in_their_video": int((neighbour < 0).sum()),
         "right_event": right,
     }

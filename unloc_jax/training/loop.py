@@ -7,8 +7,8 @@ Order of operations:
   3. for every step: the batches of its tasks → device → the step of its stage (contrastive pretraining first, then
      the tasks);
   4. every log_every_steps: numbers to TensorBoard, metrics.jsonl and the terminal;
-  5. every evaluation.every_steps of the second stage, and at the end: the validation split of every task, by the
-     same code as `unloc evaluate`;
+  5. every evaluation.every_steps of the second stage, and at the end: the validation split of every task (or else its
+     test split), by the same code as `unloc evaluate`;
   6. every checkpoint.every_steps, and at the end: a checkpoint.
 
 The parameters after step n are a function of (config, datasets, n) alone: batches, dropout and prompts are keyed by
@@ -24,7 +24,7 @@ import jax
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
-from unloc_jax.dataset import Dataset
+from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.evaluation import find, to_device
@@ -99,9 +99,12 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     def validate(state: TrainState) -> dict[str, float]:
         scores: dict[str, float] = {}
         for name, task in tasks.items():
-            records = datasets[name].records("validation")
-            batches, texts = datasets[name].evaluation_batches("validation"), task.evaluation_texts(records)
-            windows = datasets[name].num_windows("validation")
+            split = validation_split(datasets[name])
+            if split is None:
+                continue
+            records = datasets[name].records(split)
+            batches, texts = datasets[name].evaluation_batches(split), task.evaluation_texts(records)
+            windows = datasets[name].num_windows(split)
             found = find(
                 task, detect[name], state.params, batches, texts, batch_sharding(mesh), num_windows=windows
             )
@@ -166,11 +169,14 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
 
 def _say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
     """How many videos there are, and what of them a step does not see: nothing is dropped in silence."""
-    config, records = task.config, dataset.records("train")
+    config, records, split = task.config, dataset.records("train"), validation_split(dataset)
     _say(
-        f"{name}: {len(records)} training videos, {len(dataset.records('validation'))} validation videos"
+        f"{name}: {len(records)} training videos, "
+        + (f"{len(dataset.records(split))} {split} videos" if split else "none for validation")
         + (f", {len(task.classes)} classes" if task.classes else "")
     )
+    if split == "test":
+        _say("note: this dataset has no validation split; the run is validated on its test split")
     sizes = {"segments": config.data.max_segments}
     if not task.config.with_vocabulary:
         sizes["queries"] = config.data.max_queries
