@@ -23,7 +23,7 @@ from unloc_jax.metrics.protocols.activitynet import (
     detection_metrics,
     facts,
 )
-from unloc_jax.metrics.protocols.json_files import shown
+from unloc_jax.metrics.protocols.json_files import shown, text_lines
 from unloc_jax.metrics.thumos14 import DEVKIT_TIOU, devkit_map
 
 # Of the 101 classes, those with temporal annotations: detclasslist.txt of the devkit.
@@ -156,14 +156,9 @@ def _devkit_detections(path: Path) -> Iterator[tuple[str, str, list[dict[str, An
 
 
 def _columns(path: Path, types: tuple[type, ...]) -> Iterator[list[Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            fields = line.split()
-            try:
-                if fields:
-                    yield [kind(field) for kind, field in zip(types, fields, strict=True)]
-            except ValueError:
-                form = " ".join({str: "video", float: "number", int: "class-id"}[kind] for kind in types)
-                raise UserError(
-                    f'{path}: line {number}: "{form}" is needed, not {shown(line.strip())}'
-                ) from None
+    for number, line in text_lines(path):
+        try:
+            yield [kind(field) for kind, field in zip(types, line.split(), strict=True)]
+        except ValueError:
+            form = " ".join({str: "video", float: "number", int: "class-id"}[kind] for kind in types)
+            raise UserError(f'{path}: line {number}: "{form}" is needed, not {shown(line)}') from None
