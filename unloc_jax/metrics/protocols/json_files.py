@@ -98,6 +98,10 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})") from None
+        except RecursionError:
+            raise UserError(
+                f"{path}: line {number}: not such a file (brackets within brackets within …)"
+            ) from None
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -168,6 +172,8 @@ class _Text:
                 if self.at_end:
                     self.position = error.pos
                     raise self.error(f"not JSON ({error.msg})") from None
+            except RecursionError:
+                raise self.error("not such a file (brackets within brackets within …)") from None
             else:
                 # A number at the end of the window may go on behind it.
                 if end < len(self.buffer) or self.at_end:

@@ -114,6 +114,10 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
             f"{result['tied_predictions']} of {len(found.score)} predictions share their score with another one"
             f" of their class: they are in the order of the videos' names, then of the file, as in the devkit"
         )
+    if not len(annotations.ambiguous.class_index):
+        warn(
+            f"{annotations.path} has no ambiguous regions: detections there are false positives, unlike the devkit's"
+        )
     if not result["average_mAP"]:
         warn_of_no_hit(found.segments_s, annotations.truth.segments_s)
     metrics = {name: value for name, value in result.items() if name.startswith("mAP@")}
