@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from unloc_jax.metrics.detection import GroundTruth, Predictions, average_precisions
+from unloc_jax.metrics.moment_retrieval import padded
 from unloc_jax.metrics.tiou import segment_iou, segment_iou_by_hull
 
 # Typed as decimals there: 0.9, not linspace's 0.8999999999999999.
 TIOU = np.round(np.linspace(0.5, 0.95, 10), 2)
 MAX_WINDOWS = 10
-LENGTHS_S = {"short": (0, 10), "middle": (10, 30), "long": (30, 150), "full": (0, np.inf)}
+LENGTHS_S = {"short": (0, 10), "middle": (10, 30), "long": (30, 150), "full": (-np.inf, np.inf)}
 FAIR, GOOD, VERY_GOOD = 2, 3, 4
 MIN_SCORES = {"Fair": FAIR, "Good": GOOD, "VeryGood": VERY_GOOD}
 
@@ -44,18 +45,11 @@ def first_window_ious(truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarra
 
     Args: as in moment_average_precisions.
     """
-    ious = np.zeros(len(truth_s))
-    counts = [len(rows) if len(predicted) else 0 for rows, predicted in zip(truth_s, windows)]
-    query = np.repeat(np.arange(len(truth_s)), counts)
-    if len(query):
-        truth = np.concatenate([rows for rows, n in zip(truth_s, counts) if n])
-        first = np.repeat(
-            [rows[0, :2] for rows, n in zip(windows, counts) if n], [n for n in counts if n], axis=0
-        )
-        # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
-        best_last = np.lexsort((-np.arange(len(query)), segment_iou(first, truth), query))
-        ious[query[best_last]] = segment_iou_by_hull(first, truth)[best_last]
-    return ious
+    truth = padded(truth_s, max(map(len, truth_s)))
+    first = padded([rows[:1, :2] for rows in windows], 1)
+    # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
+    best = segment_iou(first, truth).argmax(axis=1)
+    return segment_iou_by_hull(first[:, 0], truth[np.arange(len(truth)), best])
 
 
 def highlight_precision_and_hit(
