@@ -68,19 +68,18 @@ def highlight_precision_and_hit(
     clip, the first of equal ones, a highlight for any annotator?
     """
     num_clips = np.array([len(scores) for scores in saliency])
-    num_predicted = np.array([len(scores) for scores in predicted])
-    width = int(max(num_clips.max(), num_predicted.max()))
+    width = int(num_clips.max())
     place = np.arange(width)
     is_clip = place < num_clips[:, None]
     positive = np.zeros((len(saliency), width, saliency[0].shape[1]), bool)
     positive[is_clip] = np.concatenate(saliency) >= min_score
-    best_first = np.full((len(saliency), width), -np.inf)
-    best_first[place < num_predicted[:, None]] = np.concatenate(predicted)
-    best = np.where(num_predicted > 0, best_first.argmax(axis=1), width)
-    hit = np.take_along_axis(positive, np.minimum(best, width - 1)[:, None, None], axis=1)[:, 0].any(axis=1)
-    hit &= best < num_clips
+    best = np.array([scores.argmax() if len(scores) else width for scores in predicted])
+    hit = positive[np.arange(len(best)), np.minimum(best, width - 1)].any(axis=1) & (best < num_clips)
 
-    scores = np.where(is_clip, np.where(place < num_predicted[:, None], best_first, 0.0), -np.inf)
+    scores = np.zeros(is_clip.shape)
+    for row, of_query in zip(scores, predicted):
+        row[: len(of_query)] = of_query[:width]
+    scores[~is_clip] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     positive = np.take_along_axis(positive, order[..., None], axis=1)
