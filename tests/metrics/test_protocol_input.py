@@ -105,6 +105,8 @@ REFUSED = {
     "half a file": (("activitynet", DATABASE, '{"results": {"a": [{'), "line 1, character 20: not JSON"),
     "two files": (("activitynet", DATABASE, '{"results": {}}{}'), "line 1, character 15: the JSON object ends here"),
     "an empty file": (("activitynet", DATABASE, ""), "the file is empty"),
+    "a deep file": (("activitynet", DATABASE, '{"results": {"a": ' + "[" * 100_000), "brackets within brackets"),
+    "deep lines": (("qvhighlights", QUERIES, '{"qid": ' + "[" * 100_000), "line 1: not such a file"),
     "no text": (("activitynet", DATABASE, b"\xff\xfe\x00"), "not a text file (UTF-8)"),
     "an option of another protocol": (
         ("activitynet", DATABASE, RESULTS, "--strict"),
@@ -217,6 +219,10 @@ WARNED = {
     "negative times": (
         ("activitynet", DATABASE, actions(GOOD, action(-1, 2, "run", 0.5))),
         '1 of 2 predictions start before 0 s: they count as they are; first: results["a"][1], [-1.0, 2.0]',
+    ),
+    "no ambiguous regions": (
+        ("thumos14", json.loads(json.dumps(TEST).replace("Ambiguous", "run")), TEST_RESULTS, "--variant", "devkit"),
+        "has no ambiguous regions: detections there are false positives",
     ),
     "relative times": (
         ("activitynet", DATABASE, actions(action(0.1, 0.4, "run", 0.5))),

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from unloc_jax.metrics.detection import GroundTruth, Predictions, average_precisions
+from unloc_jax.metrics.moment_retrieval import padded
 from unloc_jax.metrics.tiou import segment_iou, segment_iou_by_hull
 
 # Typed as decimals there: 0.9, not linspace's 0.8999999999999999.
 TIOU = np.round(np.linspace(0.5, 0.95, 10), 2)
 MAX_WINDOWS = 10
-LENGTHS_S = {"short": (0, 10), "middle": (10, 30), "long": (30, 150), "full": (0, np.inf)}
+LENGTHS_S = {"short": (0, 10), "middle": (10, 30), "long": (30, 150), "full": (-np.inf, np.inf)}
 FAIR, GOOD, VERY_GOOD = 2, 3, 4
 MIN_SCORES = {"Fair": FAIR, "Good": GOOD, "VeryGood": VERY_GOOD}
 
@@ -44,18 +45,11 @@ def first_window_ious(truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarra
 
     Args: as in moment_average_precisions.
     """
-    ious = np.zeros(len(truth_s))
-    counts = [len(rows) if len(predicted) else 0 for rows, predicted in zip(truth_s, windows)]
-    query = np.repeat(np.arange(len(truth_s)), counts)
-    if len(query):
-        truth = np.concatenate([rows for rows, n in zip(truth_s, counts) if n])
-        first = np.repeat(
-            [rows[0, :2] for rows, n in zip(windows, counts) if n], [n for n in counts if n], axis=0
-        )
-        # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
-        best_last = np.lexsort((-np.arange(len(query)), segment_iou(first, truth), query))
-        ious[query[best_last]] = segment_iou_by_hull(first, truth)[best_last]
-    return ious
+    truth = padded(truth_s, max(map(len, truth_s)))
+    first = padded([rows[:1, :2] for rows in windows], 1)
+    # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
+    best = segment_iou(first, truth).argmax(axis=1)
+    return segment_iou_by_hull(first[:, 0], truth[np.arange(len(truth)), best])
 
 
 def highlight_precision_and_hit(
@@ -74,19 +68,18 @@ def highlight_precision_and_hit(
     clip, the first of equal ones, a highlight for any annotator?
     """
     num_clips = np.array([len(scores) for scores in saliency])
-    num_predicted = np.array([len(scores) for scores in predicted])
-    width = int(max(num_clips.max(), num_predicted.max()))
+    width = int(num_clips.max())
     place = np.arange(width)
     is_clip = place < num_clips[:, None]
     positive = np.zeros((len(saliency), width, saliency[0].shape[1]), bool)
     positive[is_clip] = np.concatenate(saliency) >= min_score
-    best_first = np.full((len(saliency), width), -np.inf)
-    best_first[place < num_predicted[:, None]] = np.concatenate(predicted)
-    best = np.where(num_predicted > 0, best_first.argmax(axis=1), width)
-    hit = np.take_along_axis(positive, np.minimum(best, width - 1)[:, None, None], axis=1)[:, 0].any(axis=1)
-    hit &= best < num_clips
+    best = np.array([scores.argmax() if len(scores) else width for scores in predicted])
+    hit = positive[np.arange(len(best)), np.minimum(best, width - 1)].any(axis=1) & (best < num_clips)
 
-    scores = np.where(is_clip, np.where(place < num_predicted[:, None], best_first, 0.0), -np.inf)
+    scores = np.zeros(is_clip.shape)
+    for row, of_query in zip(scores, predicted):
+        row[: len(of_query)] = of_query[:width]
+    scores[~is_clip] = -np.inf
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     positive = np.take_along_axis(positive, order[..., None], axis=1)

@@ -18,7 +18,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
-from unloc_jax.metrics.protocols.json_files import read_members, shown
+from unloc_jax.metrics.protocols.json_files import read_members, read_text, shown
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
 
@@ -61,87 +61,88 @@ def read_annotations(
     UserError: no such file or format, no segments in the subset, a segment that is no pair of finite numbers,
     or is reversed, a label that is no string.
     """
-    blocked = read_blocked(blocked_videos) if blocked_videos else frozenset()
-    videos: dict[str, int] = {}
-    classes: dict[str, int] = {}
-    all_videos: set[str] = set()
-    subsets: collections.Counter[str] = collections.Counter()
-    columns: list[tuple[int, Rows]] = []
-    ambiguous: dict[str, Any] = {}
+    blocked = _read_blocked(blocked_videos) if blocked_videos else frozenset()
+    database, ambiguous = _read_database(path, members or read_members(path, "database"))
+    if blocked and not blocked & set(database):
+        raise UserError(f"{blocked_videos}: none of the {len(blocked)} blocked videos is in {path}")
+    ids = [v for v, (of, _) in database.items() if of.lower() == subset.lower() and v not in blocked]
+    if not ids:
+        subsets = collections.Counter(of for of, _ in database.values())
+        known = ", ".join(f"{name} ({n} videos)" for name, n in subsets.items()) or "none"
+        raise UserError(
+            f'{path}: no videos of subset "{subset}"; there are: {known}. Choose one with --subset.'
+        )
     problems = Problems(path, "ground-truth segments")
+    columns = [
+        (i, read_segments(database[v][1], f'database["{v}"].annotations', problems))
+        for i, v in enumerate(ids)
+    ]
+    videos = {v: i for i, v in enumerate(ids)}
+    regions = [
+        (videos.setdefault(v, len(videos)), read_segments(rows, f'ambiguous["{v}"]', problems))
+        for v, rows in ambiguous.items()
+        if v not in blocked
+    ]
+    problems.refuse()
+
+    classes: dict[str, int] = {}
+    every, more = _joined(columns, classes), _joined(regions, {})
+    is_ambiguous = every.class_index == classes.pop(AMBIGUOUS, -1)
+    if is_ambiguous.all():
+        raise UserError(f'{path}: the {len(ids)} videos of subset "{subset}" have no segments')
+    return Annotations(
+        path,
+        videos,
+        len(ids),
+        {name: i for i, name in enumerate(classes)},
+        GroundTruth(
+            every.video_index[~is_ambiguous],
+            np.unique(every.class_index[~is_ambiguous], return_inverse=True)[1],  # closes AMBIGUOUS' gap
+            every.segments_s[~is_ambiguous],
+        ),
+        GroundTruth(
+            np.concatenate([every.video_index[is_ambiguous], more.video_index]),
+            np.zeros(is_ambiguous.sum() + len(more.class_index), np.int64),
+            np.concatenate([every.segments_s[is_ambiguous], more.segments_s]),
+        ),
+        frozenset(database),
+        blocked,
+    )
+
+
+def _read_database(
+    path: Path, members: Members
+) -> tuple[dict[str, tuple[str, list[Any]]], dict[str, list[Any]]]:
+    """Each video's subset and rows; ambiguous regions as rows. UserError for another format."""
+    database: dict[str, tuple[str, list[Any]]] = {}
+    ambiguous: dict[str, list[Any]] = {}
     repeated = []
-    for member, video, value in members or read_members(path, "database"):
+    for member, video, value in members:
         if member == "ambiguous":
             if not isinstance(value, dict) or not all(
                 isinstance(regions, list) for regions in value.values()
             ):
                 raise UserError(f'{path}: "ambiguous" must be an object: video → list of [start, end]')
-            ambiguous = value
+            ambiguous = {
+                video: [{"segment": region, "label": AMBIGUOUS} for region in regions]
+                for video, regions in value.items()
+            }
         if video is None:
             continue
         if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
             raise UserError(f'{path}: database["{video}"] has no list "annotations"')
         if not isinstance(value.get("subset"), str):
             raise UserError(f'{path}: database["{video}"] has no "subset"')
-        if video in all_videos:
-            repeated.append(video)
-            if video in videos:
-                columns = [(v, rows) for v, rows in columns if v != videos[video]]
-        all_videos.add(video)
-        subsets[value["subset"]] += 1
-        if value["subset"].lower() == subset.lower() and video not in blocked:
-            rows = read_segments(value["annotations"], f'database["{video}"].annotations', problems)
-            columns.append((videos.setdefault(video, len(videos)), rows))
-    problems.refuse()
-    warn_of(repeated, len(all_videos), f"videos of {path} occur twice: the last one counts")
-    if not videos:
-        known = ", ".join(f"{name} ({n} videos)" for name, n in subsets.items()) or "none"
-        raise UserError(
-            f'{path}: no videos of subset "{subset}"; there are: {known}. Choose one with --subset.'
-        )
-    if blocked and not blocked & all_videos:
-        raise UserError(f"{blocked_videos}: none of the {len(blocked)} blocked videos is in {path}")
-
-    num_videos = len(videos)
-    regions = [
-        (
-            videos.setdefault(video, len(videos)),
-            read_segments(
-                [{"segment": segment, "label": AMBIGUOUS} for segment in value],
-                f'ambiguous["{video}"]',
-                problems,
-            ),
-        )
-        for video, value in ambiguous.items()
-        if video not in blocked
-    ]
-    problems.refuse()
-    every = _joined(columns, classes)
-    is_ambiguous = every.class_index == classes.pop(AMBIGUOUS, -1)
-    if not len(every.class_index) - is_ambiguous.sum():
-        raise UserError(f'{path}: the {len(videos)} videos of subset "{subset}" have no segments')
-    by_name = np.unique(every.class_index[~is_ambiguous], return_inverse=True)[1]
-    more = _joined(regions, {})
-    return Annotations(
-        path,
-        videos,
-        num_videos,
-        {name: i for i, name in enumerate(classes)},
-        GroundTruth(every.video_index[~is_ambiguous], by_name, every.segments_s[~is_ambiguous]),
-        GroundTruth(
-            np.concatenate([every.video_index[is_ambiguous], more.video_index]),
-            np.zeros(is_ambiguous.sum() + len(more.class_index), np.int64),
-            np.concatenate([every.segments_s[is_ambiguous], more.segments_s]),
-        ),
-        frozenset(all_videos),
-        blocked,
-    )
+        repeated.extend([video] * (video in database))
+        database[video] = value["subset"], value["annotations"]
+    warn_of(repeated, len(database), f"videos of {path} occur twice: the last one counts")
+    return database, ambiguous
 
 
-def read_blocked(path: Path) -> frozenset[str]:
+def _read_blocked(path: Path) -> frozenset[str]:
     """Ids of a JSON list: videos that are gone from the web, for example."""
     try:
-        ids = json.loads(path.read_text("utf-8"))
+        ids = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
     if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
@@ -156,82 +157,86 @@ def read_results(
 
     Videos that the subset does not have get indices from len(of.videos) on, and all classes that it does not
     have the index len(of.classes); both are warned of, and so are videos without predictions, negative times,
-    and empty or reversed segments, which overlap nothing. UserError: wrong types, numbers that are not
-    finite, and files in which no video or no class is one of the ground truth's.
+    and empty or reversed segments. UserError: wrong types, numbers that are not finite, and files in which no
+    video or no class is one of the ground truth's.
 
     labels: whether rows have one; without, all class indices are 0.
     members: as in read_annotations.
     """
-    videos, classes = dict(of.videos), dict(of.classes) if labels else {"": 0}
-    known, problems, repeated = len(videos), Problems(path, "predictions"), 0
+    videos = dict(of.videos)  # the file's own are added
     columns: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     unknown_labels: collections.Counter[str] = collections.Counter()
+    repeated, problems = [], Problems(path, "predictions")
     for _, video, rows in members or read_members(path, "results"):
         if video is None or video in of.blocked:
             continue
         where = f'results["{video}"]'
         if not isinstance(rows, list):
             raise UserError(f"{path}: {where} must be a list of predictions, not {shown(rows)}")
-        found = read_segments(rows, where, problems, scores=True, labels=labels)
-        index = videos.setdefault(video, len(videos))
-        repeated += index in columns
+        given = read_segments(rows, where, problems, scores=True, labels=labels)
+        classes = np.zeros(len(given.score), np.int32)
         if labels:
-            numbers = np.array([classes.get(label, len(classes)) for label in found.labels], np.int32)
-            if len(numbers) and numbers.max() == len(classes):
-                unknown_labels.update(label for label in found.labels if label not in classes)
-        else:
-            numbers = np.zeros(len(found.score), np.int32)
-        columns.pop(index, None)
-        columns[index] = numbers, found.segments_s, found.score
+            classes[:] = [of.classes.get(label, len(of.classes)) for label in given.labels]
+            if (classes == len(of.classes)).any():
+                unknown_labels.update(label for label in given.labels if label not in of.classes)
+        index = videos.setdefault(video, len(videos))
+        repeated.extend([video] * (index in columns))
+        columns[index] = classes, given.segments_s, given.score
     problems.refuse()
+    warn_of(repeated, len(columns), f"videos of {path} occur twice: the last one counts")
 
-    counts = [len(numbers) for numbers, _, _ in columns.values()]
-    video_index = np.repeat(np.fromiter(columns, np.int32, len(columns)), counts)
-    class_index = _concatenate([c for c, _, _ in columns.values()], np.zeros(0, np.int32))
-    segments_s = _concatenate([s for _, s, _ in columns.values()], np.zeros((0, 2)))
-    score = _concatenate([s for _, _, s in columns.values()], np.zeros(0))
-    total = len(score)
-
-    if repeated:
-        warn(f"{repeated} videos of {path} occur twice: the last one counts")
-    unknown = list(videos)[known:]
-    if unknown and len(unknown) == len(columns):
-        raise UserError(
-            f"{path}: none of its {len(columns)} videos is in the evaluated subset of {of.path}: for example"
-            f" {unknown[0]!r} is not, but {next(iter(of.videos))!r} is. {_why_unknown(unknown, of)}"
-        )
-    elsewhere = sum(video in of.all_videos for video in unknown)
-    note = f" ({elsewhere} are of another subset)" if elsewhere else ""
-    warn_of(
-        unknown,
-        len(columns),
-        f"predicted videos are not in the evaluated subset{note}: their"
-        f" {int((video_index >= known).sum())} predictions are false positives",
+    counts = [len(score) for _, _, score in columns.values()]
+    found = Predictions(
+        np.repeat(np.fromiter(columns, np.int32, len(columns)), counts),
+        np.concatenate([np.zeros(0, np.int32), *(c for c, _, _ in columns.values())]),
+        np.concatenate([np.zeros((0, 2)), *(s for _, s, _ in columns.values())]),
+        np.concatenate([np.zeros(0), *(s for _, _, s in columns.values())]),
     )
-    if unknown_labels and unknown_labels.total() == total:
-        raise UserError(
-            f"{path}: none of its labels is a class of {of.path}: for example {next(iter(unknown_labels))!r} is"
-            f" not, but {next(iter(of.classes))!r} is"
-        )
-    if unknown_labels:
-        warn(
-            f"{unknown_labels.total()} of {total} predictions are of {len(unknown_labels)} classes without ground"
-            f" truth and do not count; first: {next(iter(unknown_labels))!r}"
-        )
-    predicted = {video for video, rows in zip(columns, counts) if rows}
-    warn_of(
-        [video for video, index in of.videos.items() if index < of.num_videos and index not in predicted],
-        of.num_videos,
-        "videos have no predictions: their segments are missed",
-    )
+    _check_ids(path, of, list(videos)[len(of.videos) :], dict(zip(columns, counts)))
+    _check_labels(path, of, unknown_labels, len(found.score))
     starts = dict(zip(columns, itertools.accumulate(counts, initial=0)))
     names = list(videos)
 
     def where_is(row: int) -> str:
-        return f'results["{names[video_index[row]]}"][{row - starts[video_index[row]]}]'
+        video = found.video_index[row]
+        return f'results["{names[video]}"][{row - starts[video]}]'
 
-    warn_of_odd_segments(segments_s, "predictions", where_is)
-    return Predictions(video_index, class_index, segments_s, score)
+    warn_of_odd_segments(found.segments_s, "predictions", where_is)
+    return found
+
+
+def _check_ids(path: Path, of: Annotations, unknown: list[str], counts: dict[int, int]) -> None:
+    """unknown: predicted videos that the subset does not have; counts: video index → predictions."""
+    if unknown and len(unknown) == len(counts):
+        raise UserError(
+            f"{path}: none of its {len(counts)} videos is in the evaluated subset of {of.path}: for example"
+            f" {unknown[0]!r} is not, but {next(iter(of.videos))!r} is. {_why_unknown(unknown, of)}"
+        )
+    elsewhere = sum(video in of.all_videos for video in unknown)
+    note = f" ({elsewhere} are of another subset)" if elsewhere else ""
+    rows = sum(n for video, n in counts.items() if video >= len(of.videos))
+    warn_of(
+        unknown,
+        len(counts),
+        f"predicted videos are not in the evaluated subset{note}: their {rows} predictions are false positives",
+    )
+    without = [v for v, index in of.videos.items() if index < of.num_videos and not counts.get(index)]
+    warn_of(without, of.num_videos, "videos have no predictions: their segments are missed")
+
+
+def _check_labels(path: Path, of: Annotations, unknown: collections.Counter[str], total: int) -> None:
+    if not unknown:
+        return
+    first = next(iter(unknown))
+    if unknown.total() == total:
+        raise UserError(
+            f"{path}: none of its labels is a class of {of.path}: for example {first!r} is not, but"
+            f" {next(iter(of.classes))!r} is"
+        )
+    warn(
+        f"{unknown.total()} of {total} predictions are of {len(unknown)} classes without ground truth and do not"
+        f" count; first: {first!r}"
+    )
 
 
 def _joined(columns: list[tuple[int, Rows]], classes: dict[str, int]) -> GroundTruth:
@@ -242,12 +247,8 @@ def _joined(columns: list[tuple[int, Rows]], classes: dict[str, int]) -> GroundT
             np.array([video for video, _ in columns], np.int64), [len(rows.labels) for _, rows in columns]
         ),
         np.array([classes.setdefault(name, len(classes)) for name in names], np.int64),
-        _concatenate([rows.segments_s for _, rows in columns], np.zeros((0, 2))),
+        np.concatenate([np.zeros((0, 2)), *(rows.segments_s for _, rows in columns)]),
     )
-
-
-def _concatenate(arrays: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
-    return np.concatenate([empty, *arrays])
 
 
 def _why_unknown(unknown: list[str], of: Annotations) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn
-from unloc_jax.metrics.protocols.json_files import read_rows, what_it_is
+from unloc_jax.metrics.protocols.json_files import read_rows, read_text, what_it_is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _text_files(folder: Path, predictions: bool) -> Iterator[tuple[str, dict[str
     if not paths:
         raise UserError(f"{folder}: there are no files in it")
     for path in paths:
-        text = path.read_text("utf-8")
+        text = read_text(path)
         if predictions and text.startswith("#"):
             text = text.partition("\n")[2]
         yield path.name, {"video_id": path.name.removesuffix(".txt"), "labels": text.split()}

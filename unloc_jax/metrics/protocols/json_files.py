@@ -93,15 +93,36 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in text_lines(path):
+        try:
+            yield f"line {number}", json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})") from None
+        except RecursionError:
+            raise UserError(
+                f"{path}: line {number}: not such a file (brackets within brackets within …)"
+            ) from None
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not empty, with their numbers from 1. UserError where the file is no text."""
     with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield f"line {number}", json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(
-                        f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})"
-                    ) from None
+        try:
+            yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
+        except UnicodeDecodeError:
+            raise _no_text(path) from None
+
+
+def read_text(path: Path) -> str:
+    """UserError where the file is no text."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _no_text(path) from None
+
+
+def _no_text(path: Path) -> UserError:
+    return UserError(f"{path}: not a text file (UTF-8)")
 
 
 class _Text:
@@ -124,7 +145,7 @@ class _Text:
         try:
             chunk = self.file.read(max(_CHUNK, len(self.buffer) - self.position))
         except UnicodeDecodeError:
-            raise UserError(f"{self.path}: not a text file (UTF-8)") from None
+            raise _no_text(self.path) from None
         self.at_end = not chunk
         if self.at_end:
             self.file.close()
@@ -151,6 +172,8 @@ class _Text:
                 if self.at_end:
                     self.position = error.pos
                     raise self.error(f"not JSON ({error.msg})") from None
+            except RecursionError:
+                raise self.error("not such a file (brackets within brackets within …)") from None
             else:
                 # A number at the end of the window may go on behind it.
                 if end < len(self.buffer) or self.at_end:

@@ -20,6 +20,7 @@ from unloc_jax.metrics.protocols.json_files import (
     read_members,
     read_rows,
     shown,
+    text_lines,
     what_it_is,
 )
 
@@ -205,21 +206,18 @@ def _text_key(row: dict[str, Any]) -> Hashable:
 
 
 def _charades_sta(path: Path, problems: Problems) -> Iterator[Query]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            problems.seen += 1
-            where, _, text = line.partition("##")
-            try:
-                video, start, end = where.split()
-                window = np.array([[float(start), float(end)]])
-            except ValueError:
-                problems.add(
-                    f"line {number}", f'"video start end##sentence" is needed, not {shown(line.strip())}'
-                )
-                continue
-            yield Query((video, text.strip()), window, {})
+    for number, line in text_lines(path):
+        problems.seen += 1
+        where, _, text = line.partition("##")
+        try:
+            video, start, end = where.split()
+            window = np.array([[float(start), float(end)]])
+            if not text or not np.isfinite(window).all():
+                raise ValueError
+        except ValueError:
+            problems.add(f"line {number}", f'"video start end##sentence" is needed, not {shown(line)}')
+            continue
+        yield Query((video, text.strip()), window, {})
 
 
 def _is_one_object_of_videos(path: Path) -> bool:

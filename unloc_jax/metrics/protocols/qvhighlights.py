@@ -75,8 +75,6 @@ def _moments(
     result = {}
     for name, (shortest, longest) in LENGTHS_S.items():
         kept = [q.windows_s[_lasts(q.windows_s, shortest, longest)] for q in queries]
-        if name == "full":
-            kept = [q.windows_s for q in queries]
         rows = [i for i, truth in enumerate(kept) if len(truth)]
         truth_s, predicted = [kept[i] for i in rows], [windows[i] for i in rows]
         if not truth_s:

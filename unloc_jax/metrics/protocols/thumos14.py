@@ -23,7 +23,7 @@ from unloc_jax.metrics.protocols.activitynet import (
     detection_metrics,
     facts,
 )
-from unloc_jax.metrics.protocols.json_files import shown
+from unloc_jax.metrics.protocols.json_files import shown, text_lines
 from unloc_jax.metrics.thumos14 import DEVKIT_TIOU, devkit_map
 
 # Of the 101 classes, those with temporal annotations: detclasslist.txt of the devkit.
@@ -114,6 +114,10 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
             f"{result['tied_predictions']} of {len(found.score)} predictions share their score with another one"
             f" of their class: they are in the order of the videos' names, then of the file, as in the devkit"
         )
+    if not len(annotations.ambiguous.class_index):
+        warn(
+            f"{annotations.path} has no ambiguous regions: detections there are false positives, unlike the devkit's"
+        )
     if not result["average_mAP"]:
         warn_of_no_hit(found.segments_s, annotations.truth.segments_s)
     metrics = {name: value for name, value in result.items() if name.startswith("mAP@")}
@@ -156,14 +160,9 @@ def _devkit_detections(path: Path) -> Iterator[tuple[str, str, list[dict[str, An
 
 
 def _columns(path: Path, types: tuple[type, ...]) -> Iterator[list[Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            fields = line.split()
-            try:
-                if fields:
-                    yield [kind(field) for kind, field in zip(types, fields, strict=True)]
-            except ValueError:
-                form = " ".join({str: "video", float: "number", int: "class-id"}[kind] for kind in types)
-                raise UserError(
-                    f'{path}: line {number}: "{form}" is needed, not {shown(line.strip())}'
-                ) from None
+    for number, line in text_lines(path):
+        try:
+            yield [kind(field) for kind, field in zip(types, line.split(), strict=True)]
+        except ValueError:
+            form = " ".join({str: "video", float: "number", int: "class-id"}[kind] for kind in types)
+            raise UserError(f'{path}: line {number}: "{form}" is needed, not {shown(line)}') from None
