@@ -43,6 +43,8 @@ setup(
             "google-crc32c>=1.6",
             "pillow>=10",
         ],
+        "features": ["h5py>=3.8"],  # `unloc data build --features` from HDF5 files
+        "beam": ["apache-beam>=2.77"],  # `unloc data build --beam-pipeline-options`
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],

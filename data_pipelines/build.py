@@ -2,84 +2,119 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from data_pipelines.annotations import parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
-from data_pipelines.annotations.problems import Problems
+from data_pipelines.builders.encoded_videos import EncodedVideos
+from data_pipelines.builders.features import FeatureSource, find_widths
+from data_pipelines.builders.local import LocalBuild
+from data_pipelines.builders.report import BuildReport
+from data_pipelines.builders.source import BuildSource
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from data_pipelines.builders.unloc_data import BuildSource
+    from data_pipelines.builders.beam import BeamBuild
 
 BUILD_FILE = "build.json"
 REPORT_FILE = "unusable_videos.jsonl"
+# Until build.json is written: what the build was asked for, and what it has done.
+ARGUMENTS_FILE = "unfinished_build.json"
+ENCODED_DIR = "encoded_videos"
 
 
 def build(
     dataset: str,
-    annotations: list[Path],
-    videos: Path,
-    out: Path,
+    annotations: Sequence[str | Path],
+    videos: str | Path | None,
+    out: str | Path,
     *,
     fps: float = 10.0,
     short_side: int = 256,
     jpeg_quality: int = 95,
+    features: Sequence[FeatureSource] = (),
     workers: int | None = None,
+    beam_options: Sequence[str] | None = None,
 ) -> Path:
-    """Builds a dataset, or reuses the one in `out` if it was built from the same arguments.
+    """Builds a dataset, goes on with an unfinished one, or reuses the one in `out`.
 
     Writes to `out`: the TFDS dataset `unloc_data/<dataset>/1.0.0`; `unusable_videos.jsonl`, the videos that
     were skipped, with reasons; and last `build.json`: the arguments, classes, and what was built and found
     wrong. Prints a summary to standard output and progress to standard error.
 
+    A build that was stopped, however it was stopped, goes on when it is called again with the same arguments,
+    and gives the same records. It needs about twice the space of the dataset, half of it until it has finished.
+
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
       annotations: the annotation files of all splits.
-      videos: folder with the video files `<id>.mp4` (or .mkv, .webm, .avi, .mov).
+      videos: folder with the video files `<id>.mp4` (or .mkv, .webm, .avi, .mov); None stores no frames.
       out: folder to write to.
       fps: frames per second to store.
       short_side: shorter side of the stored frames in pixels.
       jpeg_quality: 1 to 100.
+      features: precomputed features to store, see `builders.features.feature_sources`.
       workers: decoding processes; None: one per CPU. Processes are spawned: call this below
         `if __name__ == "__main__":` when it is in a script.
+      beam_options: runs on Apache Beam with these pipeline options, such as ["--runner=FlinkRunner"]; `videos`
+        and `out` may then be remote ("gs://…"). Such a build is left to its runner and does not go on by itself.
 
     Returns:
       The TFDS directory, for `tfds.builder_from_directory` and `RecordIndex.from_dir`.
 
     Raises:
-      UserError: bad arguments or annotation files, a split without any usable video, or a dataset in `out`
-        that was built from other arguments.
+      UserError: bad arguments or annotation files, a split without any usable video, a dataset in `out` that was
+        built from other arguments, a full disk, or a video folder that goes away.
     """
-    annotations, videos, out = [Path(file) for file in annotations], Path(videos), Path(out)
     _check_options(fps, short_side, jpeg_quality, workers)
-    parsed = parse(dataset, annotations)
-    if not videos.is_dir():
+    if videos is None and not features:
+        raise UserError("A dataset without frames (--no-frames) needs features: --features NAME=DIR.")
+    files = [Path(file) for file in annotations]
+    parsed = parse(dataset, files)
+    source = BuildSource(
+        videos=None if videos is None else storage_path(videos),
+        fps=0.0 if videos is None else fps,
+        short_side=0 if videos is None else short_side,
+        jpeg_quality=0 if videos is None else jpeg_quality,
+        features=tuple(features),
+    )
+    if source.videos is not None and not source.videos.is_dir():
         raise UserError(f"{videos}: there is no such video folder.")
-    arguments = {
-        "dataset": dataset,
-        "annotations": [[file.name, sha256(file)] for file in annotations],
-        "videos": str(videos.resolve()),
-        "fps": fps,
-        "short_side": short_side,
-        "jpeg_quality": jpeg_quality,
-    }
-    with _only_build_in(out):
-        done = _finished_build(out, arguments)
-        if done is not None:
-            print(f"reusing {done}: it was built from the same arguments (delete {out} to build again)")
-            return done
-        return _build(parsed, videos, out, arguments, workers or os.cpu_count() or 1)
+    arguments = _arguments(dataset, files, source)
+    out = storage_path(out)
+    if beam_options is None and any(map(_is_remote, (out, source.videos))):
+        raise UserError(f"{out}: folders in a cloud need a build on Apache Beam (--beam-pipeline-options).")
+    with _only_build_in(out), _telling_full_disk(out):
+        if _is_finished(out, arguments):
+            _remove_unfinished(out)  # it may have been stopped just before its last line
+            print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
+            return find_dataset(out)
+        return _build(parsed, source, out, arguments, workers or os.cpu_count() or 1, beam_options)
+
+
+def storage_path(path: str | Path) -> Path:
+    """A local path, or one with the same methods for "gs://…" and the like (etils.epath)."""
+    if "://" not in str(path):
+        return Path(path)
+    from etils import epath
+
+    return epath.Path(path)  # type: ignore[return-value]
+
+
+def _is_remote(path: Path | None) -> bool:
+    return path is not None and not isinstance(path, Path)
 
 
 def find_dataset(out: str | Path) -> Path:
@@ -88,32 +123,44 @@ def find_dataset(out: str | Path) -> Path:
     Raises:
       UserError: there is no finished dataset.
     """
-    out = Path(out)
+    out = storage_path(out)
     if (out / "dataset_info.json").is_file():
         return out
     if (out / BUILD_FILE).is_file():
-        found = sorted(out.glob("unloc_data/*/*/dataset_info.json"))
-        if found:
-            return found[0].parent
+        found = _prepared(out)
+        if found is not None:
+            return found
     raise UserError(
         f"{out}: no finished dataset here. Build one: "
         f"`unloc data build --dataset NAME --annotations FILE… --videos DIR --out {out}`."
     )
 
 
+def _prepared(out: Path) -> Path | None:
+    found = sorted(out.glob("unloc_data/*/*/dataset_info.json"))
+    return found[0].parent if found else None
+
+
 def read_build_info(out: str | Path) -> dict[str, Any]:
-    """The build.json of a dataset: "dataset", "fps", "short_side", "classes" (list or None), "splits", ….
+    """The build.json of a dataset.
 
     Args:
       out: the `out` of a build, or the TFDS directory in it.
+
+    Returns:
+      "arguments": what it was built from; "dataset": the annotation parser; "has_frames": whether it holds
+      frames; "fps" and "short_side" of these, 0 without; "features": by modality the width D of precomputed
+      features; "classes": a list or None; "splits": by split the numbers of videos, segments, texts, frames and
+      megabytes; "problems": numbers by kind, in "annotations" and in "videos".
 
     Raises:
       UserError: there is no finished dataset.
     """
     folder = find_dataset(out).resolve().parents[2]
     try:
-        return json.loads((folder / BUILD_FILE).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        # Datasets built before there were such hold frames and no features.
+        return {"has_frames": True, "features": {}} | json.loads((folder / BUILD_FILE).read_text("utf-8"))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{folder / BUILD_FILE}: missing or damaged. Delete {folder} and build again."
         ) from error
@@ -130,11 +177,30 @@ def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int 
         raise UserError(f"workers must be at least 1, got {workers}.")
 
 
+def _arguments(dataset: str, files: list[Path], source: BuildSource) -> dict[str, Any]:
+    """What a dataset is built from, as build.json says it; equal arguments give equal datasets."""
+    return {
+        "dataset": dataset,
+        "annotations": [[file.name, sha256(file)] for file in files],
+        "videos": str(source.videos.resolve()) if source.videos is not None else None,
+        "fps": source.fps,
+        "short_side": source.short_side,
+        "jpeg_quality": source.jpeg_quality,
+        "features": {
+            feature.name: [str(feature.path.resolve()), feature.key, feature.time_axis]
+            for feature in source.features
+        },
+    }
+
+
 @contextlib.contextmanager
 def _only_build_in(out: Path) -> Iterator[None]:
     """Holds a lock on `out`; the system lifts it when the process ends, however it ends."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if _is_remote(out):  # there are no locks
+            yield
+            return
         lock = (out / ".build.lock").open("w")
     except OSError as error:
         raise UserError(f"{out}: cannot write there: {error.strerror}.") from error
@@ -148,11 +214,36 @@ def _only_build_in(out: Path) -> Iterator[None]:
         yield
 
 
-def _finished_build(out: Path, arguments: dict[str, Any]) -> Path | None:
-    """The finished dataset in `out`, which must be built from `arguments`; None if there is none."""
-    if not (out / BUILD_FILE).is_file():
-        return None
-    built = read_build_info(out)["arguments"]
+@contextlib.contextmanager
+def _telling_full_disk(out: Path) -> Iterator[None]:
+    """One clear error for a full disk, whoever was writing."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow has exceptions of its own, and TFDS wraps what it gets.
+        full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        if not any(text in str(error) for text in full):
+            raise
+        raise UserError(
+            f"{out}: the disk is full. Free some space; then the same command goes on where this one stopped."
+        ) from error
+
+
+def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
+    """Whether `out` holds the finished dataset; False also for an unfinished one that can be gone on with.
+
+    Raises:
+      UserError: what `out` holds is built from other arguments.
+    """
+    finished = (out / BUILD_FILE).is_file() and _prepared(out) is not None
+    if finished:
+        built = read_build_info(out)["arguments"]
+    else:
+        try:
+            built = json.loads((out / ARGUMENTS_FILE).read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+    built = {"features": {}} | built  # datasets built before there were features
     differing = [name for name in arguments if built.get(name) != arguments[name]]
     if differing:
         changes = ", ".join(
@@ -162,55 +253,69 @@ def _finished_build(out: Path, arguments: dict[str, Any]) -> Path | None:
             for name in differing
         )
         raise UserError(
-            f"{out} holds a dataset built from other arguments ({changes}). "
+            f"{out} holds {'a' if finished else 'an unfinished'} dataset built from other arguments ({changes}). "
             "Delete it or choose another --out."
         )
-    return find_dataset(out)
+    return finished
 
 
 def _build(
-    parsed: ParsedAnnotations, videos: Path, out: Path, arguments: dict[str, Any], workers: int
+    parsed: ParsedAnnotations,
+    source: BuildSource,
+    out: Path,
+    arguments: dict[str, Any],
+    workers: int,
+    beam_options: Sequence[str] | None,
 ) -> Path:
     began = time.monotonic()
-    # What a build that was stopped has left: build.json is written last, and no other build holds the lock.
-    shutil.rmtree(out / "unloc_data", ignore_errors=True)
-    report = out / REPORT_FILE
-    report.write_text("")
-    import_tensorflow()
-    from data_pipelines.builders.unloc_data import BuildSource
-
-    source = BuildSource(
-        records=parsed.records,
-        videos=videos,
-        fps=arguments["fps"],
-        short_side=arguments["short_side"],
-        jpeg_quality=arguments["jpeg_quality"],
-        workers=workers,
-        report=report,
-    )
-    if not source.records:
+    if not parsed.records:
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
-    directory = _prepare(source, arguments["dataset"], out)
-    splits = {
-        split: dataclasses.asdict(counts) | {"texts": len(counts.texts)}
-        for split, counts in source.counts.items()
-    }
+    widths = find_widths(source.features, [record.video_id for record in parsed.records])
+    source = dataclasses.replace(source, widths=widths)
+    # Shards of a build that was stopped: nobody knows whether they are whole, and with the frames at hand they
+    # are soon written again.
+    (out / BUILD_FILE).unlink(missing_ok=True)
+    _remove_tree(out / "unloc_data")
+    _write_whole(out / ARGUMENTS_FILE, _json(arguments))
+    report = BuildReport(out / REPORT_FILE)
+    if beam_options is None:
+        encoded = EncodedVideos(out / ENCODED_DIR)
+        local = LocalBuild(source, parsed.records, encoded, workers, report)
+        directory = _prepare(local, arguments["dataset"], out)
+    else:
+        beam = _import_beam()
+        on_beam = beam.BeamBuild(source, parsed.records, out, beam_options, report)
+        directory = _prepare(on_beam, arguments["dataset"], out)
     info = {
         "arguments": arguments,
         "dataset": arguments["dataset"],
-        "fps": arguments["fps"],
-        "short_side": arguments["short_side"],
+        "has_frames": source.videos is not None,
+        "fps": source.fps,
+        "short_side": source.short_side,
+        "features": widths,
         "classes": parsed.classes,
-        "splits": splits,
-        "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(source.problems.counts)},
+        "splits": report.splits(),
+        "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},
     }
-    _write_last(out / BUILD_FILE, json.dumps(info, indent=2, ensure_ascii=False))
-    _print_summary(info, parsed, source.problems, directory, report, time.monotonic() - began)
+    os.sync()  # the frames are deleted below: first the shards must be safe, also from a power failure
+    _write_whole(out / BUILD_FILE, _json(info))
+    _remove_unfinished(out)
+    _print_summary(info, parsed, report, directory, time.monotonic() - began)
     return directory
 
 
-def _prepare(source: "BuildSource", dataset: str, out: Path) -> Path:
+def _import_beam() -> ModuleType:
+    try:
+        from data_pipelines.builders import beam
+    except ModuleNotFoundError as error:
+        raise UserError("Apache Beam is missing: `pip install 'unloc_jax[beam]'`.") from error
+    return beam
+
+
+def _prepare(work: "LocalBuild | BeamBuild", dataset: str, out: Path) -> Path:
+    splits = work.start()
+    import_tensorflow()  # after the hours of decoding, which do without its memory
     import tensorflow_datasets as tfds
 
     from data_pipelines.builders.unloc_data import UnlocData
@@ -219,27 +324,47 @@ def _prepare(source: "BuildSource", dataset: str, out: Path) -> Path:
     # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints
     # that it "downloads", which is not so.
     with contextlib.redirect_stdout(io.StringIO()):
-        builder = UnlocData(config=dataset, source=source, data_dir=out)
-        builder.download_and_prepare()
+        builder = UnlocData(
+            config=dataset,
+            splits=splits,
+            has_frames=work.source.videos is not None,
+            widths=work.source.widths,
+            data_dir=str(out),
+        )
+        work.prepare(builder)
     with contextlib.suppress(OSError):
         (out / "downloads").rmdir()  # empty: nothing was downloaded
-    return Path(builder.data_dir)
+    return storage_path(builder.data_dir)
 
 
-def _write_last(path: Path, text: str) -> None:
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _write_whole(path: Path, text: str) -> None:
     """Writes a file so that it exists only when it is complete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, "utf-8")
     partial.replace(path)
 
 
+def _remove_unfinished(out: Path) -> None:
+    """What only an unfinished build needs."""
+    _remove_tree(out / ENCODED_DIR)
+    (out / ARGUMENTS_FILE).unlink(missing_ok=True)
+
+
+def _remove_tree(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if isinstance(folder, Path):
+        shutil.rmtree(folder)
+    else:
+        folder.rmtree()
+
+
 def _print_summary(
-    info: dict[str, Any],
-    parsed: ParsedAnnotations,
-    video_problems: Problems,
-    directory: Path,
-    report: Path,
-    seconds: float,
+    info: dict[str, Any], parsed: ParsedAnnotations, report: BuildReport, directory: Path, seconds: float
 ) -> None:
     print(f"{'split':<12}{'videos':>8}{'segments':>10}{'texts':>8}{'frames':>10}{'MB':>10}")
     for split, row in info["splits"].items():
@@ -247,12 +372,14 @@ def _print_summary(
             f"{split:<12}{row['videos']:>8}{row['segments']:>10}{row['texts']:>8}{row['frames']:>10}"
             f"{row['megabytes']:>10.1f}"
         )
+    for name, width in info["features"].items():
+        print(f"features {name}: {width} wide")
     print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments")
     for file, split in parsed.file_splits:
         print(f"  {file.name} → {split}")
     print(f"built in {seconds:.1f} s")
-    for title, problems in (("annotations", parsed.problems), ("videos", video_problems)):
+    for title, problems in (("annotations", parsed.problems), ("videos", report.problems)):
         print(f"problems in the {title}:" + (f"\n{problems.table()}" if problems.counts else " none"))
-    if report.stat().st_size:
-        print(f"skipped videos, with reasons: {report}")
+    if any(kind.startswith("video skipped") for kind in report.problems.counts):
+        print(f"skipped videos, with reasons: {report.file}")
     print(f"dataset: {directory}")

@@ -1,6 +1,5 @@
 """`unloc data check`: what annotation files hold, and everything that is wrong with them and with their videos."""
 
-import dataclasses
 import multiprocessing
 import os
 import sys
@@ -13,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from data_pipelines.annotations import parse
-from data_pipelines.annotations.kinetics import source_of_clip
 from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.fit import fit_to_video
 from data_pipelines.builders.video_files import find_video
@@ -124,7 +123,7 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
     unusable: set[int] = set()
     files: dict[Path, list[int]] = {}  # a file → which records it is the video of
     for number, record in enumerate(parsed.records):
-        path = _find(folder, record.video_id)
+        path = find_video(folder, record.video_id)
         if path is None:
             name = folder / record.video_id
             problems.add(
@@ -140,20 +139,16 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
                 if fault:
                     problems.add("undecodable video", f"{record.split}: {record.video_id}", fault)
                 elif duration_s:
-                    fitted = fit_to_video(record, duration_s, problems)
-                    if not len(record.segments_s):
-                        fitted = dataclasses.replace(record, duration_s=record.duration_s or duration_s)
+                    findings: list[Problem] = []
+                    fitted = fit_to_video(record, duration_s, findings)
+                    for found in findings:
+                        problems.add(found.kind, found.where, found.detail)
                     if fitted is None:
                         problems.add("video without usable segments", f"{record.split}: {record.video_id}")
                         unusable.add(number)
                     else:
                         parsed.records[number] = fitted
     parsed.records = [record for number, record in enumerate(parsed.records) if number not in unusable]
-
-
-def _find(folder: Path, video_id: str) -> Path | None:
-    source = source_of_clip(video_id)
-    return find_video(folder, video_id) or (find_video(folder, source) if source else None)
 
 
 def probe_file(path: Path) -> tuple[float, str]:

@@ -70,14 +70,35 @@ def _parser() -> argparse.ArgumentParser:
     build = command("build", _build, "video files + annotations → TFRecord shards", data)
     build.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     build.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
-    build.add_argument("--videos", type=Path, required=True, metavar="DIR")
-    build.add_argument("--out", type=Path, required=True, metavar="DIR")
+    frames = build.add_mutually_exclusive_group(required=True)
+    frames.add_argument("--videos", metavar="DIR", help="video files, named by their ids")
+    frames.add_argument("--no-frames", action="store_true", help="store annotations and --features only")
+    build.add_argument("--out", required=True, metavar="DIR")
     build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
     build.add_argument(
         "--short-side", type=_count, default=256, metavar="PX", help="of kept frames (default 256)"
     )
     build.add_argument("--jpeg-quality", type=_count, default=95, help="(default 95)")
+    build.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="NAME=DIR[:KEY]",
+        help="store precomputed features too: DIR/ID.npy (.npz, .h5, .pt) or one HDF5 file; repeatable",
+    )
+    build.add_argument(
+        "--features-axis",
+        action="append",
+        default=[],
+        metavar="[NAME=]AXIS",
+        help="which axis of the features is time: 0 for [F, D] (default), 1 for [D, F]; repeatable",
+    )
     build.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
+    build.add_argument(
+        "--beam-pipeline-options",
+        metavar="OPTIONS",
+        help="run on Apache Beam with these, such as runner=FlinkRunner,flink_master=HOST:8081",
+    )
 
     check = command("check", _check, "what annotation files hold and what is wrong with them", data)
     check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
@@ -182,7 +203,9 @@ def _synthesize(arguments: argparse.Namespace) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     from data_pipelines.build import build
+    from data_pipelines.builders.features import feature_sources
 
+    options = arguments.beam_pipeline_options
     build(
         arguments.dataset,
         arguments.annotations,
@@ -191,7 +214,9 @@ def _build(arguments: argparse.Namespace) -> None:
         fps=arguments.fps,
         short_side=arguments.short_side,
         jpeg_quality=arguments.jpeg_quality,
+        features=feature_sources(arguments.features, arguments.features_axis),
         workers=arguments.workers,
+        beam_options=None if options is None else [f"--{option}" for option in options.split(",")],
     )
 
 

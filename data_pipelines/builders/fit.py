@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from data_pipelines.annotations.problems import Problems
+from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S
 from unloc_jax.records import VideoRecord
 
@@ -13,7 +13,7 @@ _DISAGREES_FRACTION = 0.05
 _DISAGREES_S = 1.0
 
 
-def fit_to_video(record: VideoRecord, measured_s: float, problems: Problems) -> VideoRecord | None:
+def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]) -> VideoRecord | None:
     """A record whose duration and segments hold for the video file.
 
     The annotated duration stays, because the official metrics are computed on it, unless the video is much
@@ -27,27 +27,26 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: Problems) -> 
       problems: where findings go.
 
     Returns:
-      The record, or None if no segment lies inside the video.
+      The record, or None if it has segments and none lies inside the video.
     """
     where = f"{record.split}: {record.video_id}"
     duration_s = record.duration_s or measured_s
     difference_s = abs(duration_s - measured_s)
     if difference_s > _DISAGREES_S and difference_s > _DISAGREES_FRACTION * measured_s:
-        problems.add(
-            "duration differs from the video",
-            where,
-            f"annotated {duration_s:.2f} s, measured {measured_s:.2f} s",
-        )
+        detail = f"annotated {duration_s:.2f} s, measured {measured_s:.2f} s"
+        problems.append(Problem("duration differs from the video", where, detail))
         duration_s = min(duration_s, measured_s)
+    if not len(record.segments_s):  # its queries have no segments, or nobody may know them
+        return dataclasses.replace(record, duration_s=duration_s)
     inside = record.segments_s[:, 0] < min(duration_s, measured_s)
     for start_s, end_s in record.segments_s[~inside]:
         detail = f"segment [{start_s:g}, {end_s:g}], measured {measured_s:.2f} s"
-        problems.add("segment after the video's end", where, detail)
+        problems.append(Problem("segment after the video's end", where, detail))
     for start_s, end_s in record.segments_s[
         inside & (record.segments_s[:, 1] > duration_s + PAST_END_TOLERANCE_S)
     ]:
         detail = f"segment [{start_s:g}, {end_s:g}], measured {measured_s:.2f} s"
-        problems.add("segment clipped to the video", where, detail)
+        problems.append(Problem("segment clipped to the video", where, detail))
     if not inside.any():
         return None
     kept = np.flatnonzero(inside)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +32,24 @@ class EncodedVideo:
 
 @dataclasses.dataclass(frozen=True)
 class UnusableVideo:
-    """Why a video has no frames; `kind` as in VideoError, or "decoder error" or "decoder crashed"."""
+    """Why a video is left out.
+
+    `kind` is short and countable: as in VideoError, or "cannot be read", "decoder error", "decoder crashed", and
+    others where a whole example is judged (`examples.py`, `features.py`).
+    """
 
     kind: str
     reason: str
 
 
-def encode_video(task: EncodeTask) -> EncodedVideo | UnusableVideo:
-    """Decodes and encodes frame by frame: besides the JPEGs, one frame is in memory at a time."""
+def encode_video(
+    task: EncodeTask, on_frame: Callable[[], object] = lambda: None
+) -> EncodedVideo | UnusableVideo:
+    """Decodes and encodes frame by frame: besides the JPEGs, one frame is in memory at a time.
+
+    `on_frame` is called before the first and after each frame.
+    """
+    on_frame()
     stream = FrameStream(task.path, fps=task.fps, short_side=task.short_side, threads=1)
     frames: list[bytes] = []
     previous: np.ndarray | None = None
@@ -47,11 +58,27 @@ def encode_video(task: EncodeTask) -> EncodedVideo | UnusableVideo:
             # A video with fewer frames per second than wanted repeats frames: encode each once.
             frames.append(frames[-1] if frame is previous else encode_jpeg(frame, task.jpeg_quality))
             previous = frame
+            on_frame()
     except VideoError as error:
-        return UnusableVideo(error.kind, str(error))
+        if error.kind == "missing":
+            return UnusableVideo(error.kind, str(error))
+        return _not_readable(task.path) or UnusableVideo(error.kind, str(error))
+    except OSError as error:
+        return UnusableVideo("cannot be read", f"{task.path}: {error.strerror}")
     except Exception as error:  # one odd file among thousands must not end a build of hours
         return UnusableVideo("decoder error", f"{task.path}: {type(error).__name__}: {error}")
     return EncodedVideo(frames, stream.duration_s)
+
+
+def _not_readable(path: Path) -> UnusableVideo | None:
+    """FFmpeg takes a read error for the end of the file: reading it whole tells a bad disk from a bad video."""
+    try:
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError as error:
+        return UnusableVideo("cannot be read", f"{path}: {error.strerror}")
+    return None
 
 
 def encode_jpeg(frame: np.ndarray, quality: int) -> bytes:

@@ -1,14 +1,25 @@
-"""Finds the file of a video id."""
+"""Finds the files of a video id."""
 
 from pathlib import Path
+
+from data_pipelines.annotations.kinetics import source_of_clip
 
 _EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
-def find_video(folder: Path, video_id: str) -> Path | None:
-    """The file `<id>.mp4` (or .mkv, .webm, .avi, .mov), with or without ActivityNet's prefix `v_`."""
+def names_of(video_id: str) -> list[str]:
+    """The names that files of a video may have, best first.
+
+    Its id; with or without ActivityNet's prefix `v_`; for a clip of Kinetics also the YouTube id alone.
+    """
     other = video_id.removeprefix("v_") if video_id.startswith("v_") else f"v_{video_id}"
-    for name in (video_id, other):
+    source = source_of_clip(video_id)
+    return [video_id, other] + ([source] if source else [])
+
+
+def find_video(folder: Path, video_id: str) -> Path | None:
+    """The file `<id>.mp4` (or .mkv, .webm, .avi, .mov), named as `names_of` says."""
+    for name in names_of(video_id):
         for extension in _EXTENSIONS:
             path = folder / f"{name}{extension}"
             if path.is_file():

@@ -1,9 +1,11 @@
 """Annotations against the measured length of a video."""
 
+import collections
+
 import numpy as np
 import pytest
 
-from data_pipelines.annotations.problems import Problems
+from data_pipelines.annotations.problems import Problem
 from data_pipelines.builders.fit import fit_to_video
 from unloc_jax.records import VideoRecord
 
@@ -15,30 +17,34 @@ def _record(duration_s: float, segments: list[list[float]]) -> VideoRecord:
     )
 
 
+def _counts(problems: list[Problem]) -> dict[str, int]:
+    return dict(collections.Counter(problem.kind for problem in problems))
+
+
 @pytest.mark.parametrize("measured_s", [20.0, 20.9, 19.1, 19.5])
 def test_small_differences_change_nothing(measured_s):
-    problems = Problems()
+    problems: list[Problem] = []
     fitted = fit_to_video(_record(20.0, [[0, 20], [5, 6]]), measured_s, problems)
     assert fitted.duration_s == 20.0
     np.testing.assert_array_equal(fitted.segments_s, [[0, 20], [5, 6]])
-    assert not problems.counts
+    assert not problems
 
 
 def test_a_longer_video_is_only_reported():
-    problems = Problems()
+    problems: list[Problem] = []
     fitted = fit_to_video(_record(20.0, [[0, 20]]), 30.0, problems)
     assert fitted.duration_s == 20.0
-    assert dict(problems.counts) == {"duration differs from the video": 1}
+    assert _counts(problems) == {"duration differs from the video": 1}
 
 
 def test_a_shorter_video_clips():
-    problems = Problems()
+    problems: list[Problem] = []
     fitted = fit_to_video(_record(20.0, [[11, 12], [5, 20], [1, 2]]), 10.0, problems)
     assert fitted.duration_s == 10.0
     np.testing.assert_array_equal(fitted.segments_s, [[5, 10], [1, 2]])
     assert fitted.texts == ["text 1", "text 2"]
     assert fitted.attributes == [{"n": "text 1"}, {"n": "text 2"}]
-    assert dict(problems.counts) == {
+    assert _counts(problems) == {
         "duration differs from the video": 1,
         "segment after the video's end": 1,
         "segment clipped to the video": 1,
@@ -46,14 +52,25 @@ def test_a_shorter_video_clips():
 
 
 def test_a_segment_behind_a_slightly_shorter_video_shows_nothing():
-    problems = Problems()
+    problems: list[Problem] = []
     assert fit_to_video(_record(20.0, [[19.6, 20]]), 19.5, problems) is None
-    assert dict(problems.counts) == {"segment after the video's end": 1}
+    assert _counts(problems) == {"segment after the video's end": 1}
 
 
 def test_an_unknown_duration_is_measured():
-    problems = Problems()
+    problems: list[Problem] = []
     fitted = fit_to_video(_record(0.0, [[1, 2], [3, 99]]), 10.0, problems)
     assert fitted.duration_s == 10.0
     np.testing.assert_array_equal(fitted.segments_s, [[1, 2], [3, 10]])
-    assert dict(problems.counts) == {"segment clipped to the video": 1}
+    assert _counts(problems) == {"segment clipped to the video": 1}
+
+
+def test_a_record_without_segments_keeps_its_queries():
+    problems: list[Problem] = []
+    record = _record(20.0, [])
+    record.segments_s = np.zeros((0, 2), np.float32)
+    record.texts, record.attributes = ["a query"], [{}]
+    fitted = fit_to_video(record, 10.0, problems)
+    assert (fitted.duration_s, fitted.texts, fitted.attributes) == (10.0, ["a query"], [{}])
+    assert fitted.segments_s.shape == (0, 2)
+    assert _counts(problems) == {"duration differs from the video": 1}

@@ -1,0 +1,115 @@
+"""What an unfinished build has done: one file per video, written atomically, so that the build can go on.
+
+A file is a line of JSON and then the JPEGs, one after the other. The line says which video file they are of
+(size and time of change), so that a video that was got again is decoded again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
+
+# These are about the content of a file. Others ("missing", "decoder crashed", …) may have passed next time.
+_REMEMBERED = ("empty file", "not a video", "no frames", "truncated")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedVideos:
+    """The folder with these files; small and picklable, workers write to it."""
+
+    folder: Path
+
+    def known(self, task: EncodeTask) -> bool:
+        """Whether `load` will (most likely) have a result; reads one line and compares sizes."""
+        return self._read(task, with_frames=False) is not None
+
+    def load(self, task: EncodeTask) -> EncodedVideo | UnusableVideo | None:
+        """What was saved; None if nothing was, if it is damaged, or if it is of another video file.
+
+        A video file that is not there (any more) is not compared: its frames are good without it.
+        """
+        return self._read(task, with_frames=True)
+
+    def save(self, task: EncodeTask, result: EncodedVideo | UnusableVideo) -> bool:
+        """Writes a result; it is there whole or not at all, also after a power failure.
+
+        Returns:
+          False for an UnusableVideo whose reason may pass: that is not remembered.
+
+        Raises:
+          OSError: the disk is full, for example.
+        """
+        header: dict[str, Any] = _state_of(task.path) or {}
+        frames: list[bytes] = []
+        if isinstance(result, UnusableVideo):
+            if result.kind not in _REMEMBERED or not header:
+                return False
+            header |= dataclasses.asdict(result)
+        else:
+            frames = result.frames
+            header |= {
+                "duration_s": result.duration_s,
+                "lengths": [len(frame) for frame in frames],
+                "crc32": _crc32(frames),
+            }
+        path = self._path(task)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(json.dumps(header).encode() + b"\n")
+                file.writelines(frames)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return True
+
+    def remove_partial(self) -> None:
+        """What workers of a killed build have left."""
+        for partial in self.folder.glob("*.partial"):
+            partial.unlink(missing_ok=True)
+
+    def _path(self, task: EncodeTask) -> Path:
+        key = json.dumps([task.video_id, task.fps, task.short_side, task.jpeg_quality])
+        return self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    def _read(self, task: EncodeTask, with_frames: bool) -> EncodedVideo | UnusableVideo | None:
+        try:
+            with self._path(task).open("rb") as file:
+                line = file.readline()
+                header = json.loads(line)
+                state = _state_of(task.path)
+                if state is not None and any(header[key] != state[key] for key in state):
+                    return None
+                if "kind" in header:
+                    return UnusableVideo(header["kind"], header["reason"])
+                lengths = header["lengths"]
+                if os.fstat(file.fileno()).st_size != len(line) + sum(lengths):
+                    return None
+                if not with_frames:
+                    return EncodedVideo([], header["duration_s"])
+                frames = [file.read(length) for length in lengths]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return EncodedVideo(frames, header["duration_s"]) if _crc32(frames) == header["crc32"] else None
+
+
+def _state_of(video: Path) -> dict[str, int] | None:
+    try:
+        stat = video.stat()
+    except OSError:
+        return None
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _crc32(frames: list[bytes]) -> int:
+    crc = 0
+    for frame in frames:
+        crc = zlib.crc32(frame, crc)
+    return crc

@@ -1,0 +1,301 @@
+"""Precomputed features as other programs left them: one file per video, or one HDF5 file for all.
+
+DIR/<id>.npy                the array
+DIR/<id>.npz                the array KEY, else "features", else the only one
+DIR/<id>.h5 (.hdf5)         the dataset KEY, else "features", else the only one
+DIR/<id>.pt (.pth)          a tensor, or a dictionary with the tensor KEY, else "features", else the only one
+FILE.h5 (.hdf5)             a dataset per id, or a group per id that is read like a file of its own
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.builders.frames import UnusableVideo
+from data_pipelines.builders.video_files import names_of
+from unloc_jax.errors import UserError
+
+_HDF5 = (".h5", ".hdf5")
+_EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
+# The width is that of most of the first videos with features.
+_LOOKED_AT = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSource:
+    """Where the features of one modality are.
+
+    Attributes:
+      name: of the modality, such as "clip" or "i3d".
+      path: a folder with one file per video, or one HDF5 file for all videos.
+      key: the array inside a file that holds several; None: "features", or the only one.
+      time_axis: 0 for arrays [F, D], 1 for [D, F].
+    """
+
+    name: str
+    path: Path
+    key: str | None = None
+    time_axis: int = 0
+
+
+class FeatureError(Exception):
+    """The features of one video cannot be used; `kind` is short and countable."""
+
+    def __init__(self, kind: str, reason: str):
+        super().__init__(reason)
+        self.kind = kind
+
+
+def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[FeatureSource]:
+    """Reads what the command line says: NAME=DIR[:KEY], and the axis of time: 0, 1 or NAME=0, NAME=1.
+
+    Raises:
+      UserError: a text has another form, a name occurs twice or is not that of a modality, or the folder or
+        file is not there.
+    """
+    time_axes: dict[str, int] = {}
+    for text in axes:
+        name, _, axis = text.rpartition("=")
+        if axis not in ("0", "1"):
+            raise UserError(
+                f"--features-axis {text}: say which axis is time: 0 for arrays [F, D], 1 for [D, F] (or NAME=0, "
+                "NAME=1 for one modality)."
+            )
+        time_axes[name] = int(axis)
+    sources: list[FeatureSource] = []
+    for text in texts:
+        name, _, where = text.partition("=")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or not where:
+            raise UserError(
+                f"--features {text}: write NAME=DIR or NAME=DIR:KEY, where NAME consists of letters, digits, _, - "
+                "and dots, such as clip=features/clip."
+            )
+        path, key = Path(where), None
+        if not path.exists() and ":" in where:
+            folder, _, key = where.rpartition(":")
+            path = Path(folder)
+        if any(source.name == name for source in sources):
+            raise UserError(f"--features {text}: there are already features named {name}.")
+        if not path.is_dir() and not (path.is_file() and path.suffix in _HDF5):
+            raise UserError(
+                f"--features {text}: {path} is neither a folder with one file per video nor an HDF5 file."
+            )
+        sources.append(FeatureSource(name, path, key or None, time_axes.get(name, time_axes.get("", 0))))
+    unknown = set(time_axes) - {""} - {source.name for source in sources}
+    if unknown:
+        raise UserError(f"--features-axis {min(unknown)}=…: there are no --features of this name.")
+    return sources
+
+
+def find_widths(sources: Iterable[FeatureSource], video_ids: Iterable[str]) -> dict[str, int]:
+    """D of each modality: that of most of the first videos that have features.
+
+    Raises:
+      UserError: no video has usable features of a modality, or the widths look like lengths.
+    """
+    video_ids = list(video_ids)
+    return {source.name: _find_width(source, video_ids) for source in sources}
+
+
+def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
+    shapes: list[tuple[int, ...]] = []
+    reasons: list[str] = []
+    for video_id in video_ids:
+        try:
+            shapes.append(read_features(source, video_id).shape)
+        except FeatureError as error:
+            reasons.append(str(error))
+        if len(shapes) == _LOOKED_AT:
+            break
+    if not shapes:
+        raise UserError(
+            f"None of the {len(video_ids)} videos has usable features {source.name!r} in {source.path}"
+            + (f", for example {reasons[0]}" if reasons else ".")
+        )
+    (_, same_length), (width, same_width) = (
+        collections.Counter(shape[axis] for shape in shapes).most_common(1)[0] for axis in (0, 1)
+    )
+    if same_width < same_length:
+        shape = " × ".join(map(str, shapes[0]))
+        raise UserError(
+            f"{source.path}: the features {source.name!r} differ in width between videos but not in length "
+            f"({shape}, …): they seem to be stored {'[D, F]' if source.time_axis == 0 else '[F, D]'}; "
+            f"try --features-axis {source.name}={1 - source.time_axis}."
+        )
+    return width
+
+
+def read_all_features(
+    sources: Iterable[FeatureSource], widths: Mapping[str, int], video_id: str
+) -> dict[str, np.ndarray] | UnusableVideo:
+    """float32 [F, D] per modality; what is wrong, if one of them cannot be used."""
+    features: dict[str, np.ndarray] = {}
+    for source in sources:
+        try:
+            array = read_features(source, video_id)
+            if array.shape[1] != widths[source.name]:
+                raise FeatureError(
+                    "other width",
+                    f"{source.path}: {video_id}: {array.shape[1]} wide, those of other videos are "
+                    f"{widths[source.name]} wide.",
+                )
+        except FeatureError as error:
+            return _unusable(source, error)
+        features[source.name] = array
+    return features
+
+
+def find_missing(sources: Iterable[FeatureSource], video_id: str) -> UnusableVideo | None:
+    """Says if a file is missing, without reading any; a common HDF5 file is not searched."""
+    for source in sources:
+        try:
+            _find(source, video_id)
+        except FeatureError as error:
+            return _unusable(source, error)
+    return None
+
+
+def _unusable(source: FeatureSource, error: FeatureError) -> UnusableVideo:
+    return UnusableVideo(f"{source.name} features: {error.kind}", str(error))
+
+
+def read_features(source: FeatureSource, video_id: str) -> np.ndarray:
+    """The features of one video as float32 [F, D].
+
+    Raises:
+      FeatureError: there are none, or they cannot be used.
+      UserError: the package that reads such files is missing.
+    """
+    if source.path.is_file():
+        where = f"{source.path}: {video_id}"
+        with _readable(where):
+            content = _in_common_file(_open_hdf5(source.path), source, video_id)
+            array = np.asarray(_choose(content, source.key, where))
+    else:
+        path = _find(source, video_id)
+        where = str(path)
+        with _readable(where):
+            array = _READERS[path.suffix](path, source.key)
+    return _checked(array, source.time_axis, where)
+
+
+def _find(source: FeatureSource, video_id: str) -> Path:
+    """The file of a video's features; the common HDF5 file where there is one."""
+    if source.path.is_file():
+        return source.path
+    for name in names_of(video_id):
+        for extension in _EXTENSIONS:
+            path = source.path / f"{name}{extension}"
+            if path.is_file():
+                return path
+    raise FeatureError(
+        "missing", f"{source.path / video_id}.npy (or .npz, .h5, .hdf5, .pt, .pth): there is no such file."
+    )
+
+
+def _checked(array: np.ndarray, time_axis: int, where: str) -> np.ndarray:
+    shape = " × ".join(map(str, array.shape)) or "a single number"
+    if array.dtype.kind not in "fiu":
+        raise FeatureError(
+            "not numbers", f"{where}: an array of {array.dtype}, not of floating point numbers."
+        )
+    if array.ndim != 2:
+        raise FeatureError("wrong rank", f"{where}: {shape}, where two axes (time and width) are needed.")
+    if array.size == 0:
+        raise FeatureError("empty", f"{where}: {shape}.")
+    with np.errstate(over="ignore"):  # becomes infinite, which is told below
+        array = np.ascontiguousarray(array if time_axis == 0 else array.T, np.float32)
+    if not np.isfinite(array).all():
+        raise FeatureError(
+            "NaN or infinite", f"{where}: {(~np.isfinite(array)).sum()} of {array.size} values."
+        )
+    return array
+
+
+@contextlib.contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Whatever a library says about a damaged file becomes a FeatureError."""
+    try:
+        yield
+    except (FeatureError, UserError):
+        raise
+    except Exception as error:
+        raise FeatureError("cannot be read", f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _read_npy(path: Path, key: str | None) -> np.ndarray:
+    del key  # there is one array
+    return np.load(path, allow_pickle=False)
+
+
+def _read_npz(path: Path, key: str | None) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as arrays:
+        return _choose(arrays, key, str(path))
+
+
+def _read_hdf5(path: Path, key: str | None) -> np.ndarray:
+    with _open(path) as file:
+        return np.asarray(_choose(file, key, str(path)))
+
+
+def _read_torch(path: Path, key: str | None) -> np.ndarray:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path}: reading this file needs PyTorch: `pip install torch`.") from error
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    tensor = _choose(content, key, str(path))
+    return tensor.float().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
+
+
+_READERS: dict[str, Callable[[Path, str | None], np.ndarray]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    **dict.fromkeys(_HDF5, _read_hdf5),
+    **dict.fromkeys((".pt", ".pth"), _read_torch),
+}
+
+
+def _choose(content: Any, key: str | None, where: str) -> Any:
+    """The array in something that may hold several."""
+    if not isinstance(content, Mapping):
+        return content
+    names = list(content)
+    if key is None:
+        key = "features" if "features" in names or len(names) != 1 else names[0]
+    if key not in content:  # an HDF5 file also knows paths, such as "group/array"
+        there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        raise FeatureError(
+            "no such array", f"{where}: no array {key!r} (there are: {there}); say NAME=DIR:KEY."
+        )
+    return content[key]
+
+
+def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
+    for name in names_of(video_id):
+        if name in file:
+            return file[name]
+    raise FeatureError("missing", f"{source.path}: nothing is stored for {video_id}.")
+
+
+@functools.lru_cache(maxsize=8)
+def _open_hdf5(path: Path) -> Any:
+    """Stays open: one file serves all videos."""
+    return _open(path)
+
+
+def _open(path: Path) -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{path}: reading this file needs h5py: `pip install 'unloc_jax[features]'`."
+        ) from error
+    return h5py.File(path, "r", locking="best-effort")  # there are mounts without locks

@@ -1,0 +1,173 @@
+"""A build on this machine: first all frames into a folder, so that it can go on when it is stopped, then examples."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_pipelines.annotations.split_names import SPLITS
+from data_pipelines.builders.encoded_videos import EncodedVideos
+from data_pipelines.builders.examples import make_example
+from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
+from data_pipelines.builders.pool import encode_videos
+from data_pipelines.builders.report import BuildReport
+from data_pipelines.builders.source import BuildSource
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+
+# So many files in a row that were there and are gone: not the files' fault.
+_MAX_GONE_IN_A_ROW = 20
+_MAY_PASS = ("missing", "cannot be read")
+
+
+class LocalBuild:
+    """Turns records into examples.
+
+    Attributes:
+      source: videos, features and settings.
+      records: of all splits.
+    """
+
+    def __init__(
+        self,
+        source: BuildSource,
+        records: list[VideoRecord],
+        encoded: EncodedVideos,
+        workers: int,
+        report: BuildReport,
+    ):
+        """Prepares a build.
+
+        Args:
+          source: videos, features and settings.
+          records: of all splits.
+          encoded: what is done, and where more of it goes.
+          workers: decoding processes.
+          report: gets what is found.
+        """
+        self.source = source
+        self.records = records
+        self._encoded = encoded
+        self._workers = workers
+        self._report = report
+        # Why videos have no frames in `encoded`, other than what it remembers itself.
+        self._unusable: dict[str, UnusableVideo] = {}
+        self._tasks: dict[str, EncodeTask] = {}
+
+    def start(self) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        """Decodes and encodes the videos that are not done yet.
+
+        Returns:
+          By split its examples, for the TFDS builder.
+
+        Raises:
+          UserError: the video folder has gone away, or worker processes die.
+          OSError: the disk is full.
+        """
+        self._report.begin_file()
+        if self.source.videos is not None:
+            self._encode()
+            self._report.begin_file()
+        there = {record.split for record in self.records}
+        return {split: self._examples(split) for split in SPLITS if split in there}
+
+    def prepare(self, builder: Any) -> None:
+        """Lets the TFDS builder write the examples.
+
+        Raises:
+          UserError: a split has no usable video.
+        """
+        builder.download_and_prepare()
+
+    def _encode(self) -> None:
+        self._encoded.folder.mkdir(exist_ok=True)
+        split_of = {record.video_id: record.split for record in self.records}
+        todo: list[EncodeTask] = []
+        known = 0
+        self._encoded.remove_partial()
+        for video_id in split_of:
+            task = self._tasks[video_id] = self.source.task(video_id)
+            if self._encoded.known(task):
+                known += 1
+            elif (missing := self.source.missing(task)) is not None:
+                self._skip(video_id, split_of[video_id], missing)
+            else:
+                todo.append(task)
+        if known:
+            print(f"{known} of {known + len(todo)} videos were encoded before")
+        with tqdm(
+            total=known + len(todo), initial=known, desc="decoding", unit="video", file=sys.stderr
+        ) as progress:
+            later = [task for task, _ in self._pass(todo, progress, split_of, last=False)]
+            if later:  # a network drive, for example, may be back
+                for task, unusable in self._pass(later, progress, split_of, last=True):
+                    self._skip(task.video_id, split_of[task.video_id], unusable)
+
+    def _pass(
+        self, tasks: list[EncodeTask], progress: tqdm, split_of: dict[str, str], last: bool
+    ) -> list[tuple[EncodeTask, UnusableVideo]]:
+        """Encodes; returns the videos that could not be read, though they were there before."""
+        gone: list[tuple[EncodeTask, UnusableVideo]] = []
+        in_a_row = 0
+        for task, unusable in encode_videos(tasks, self._encoded, self._workers):
+            if unusable is not None and unusable.kind in _MAY_PASS:
+                gone.append((task, unusable))
+                in_a_row += 1
+                self._check_folder(unusable, in_a_row)
+                progress.update(last)
+                continue
+            in_a_row = 0
+            progress.update()
+            if unusable is not None:
+                self._skip(task.video_id, split_of[task.video_id], unusable)
+                progress.set_postfix(unusable=len(self._unusable))
+        return gone
+
+    def _skip(self, video_id: str, split: str, unusable: UnusableVideo) -> None:
+        self._unusable[video_id] = unusable
+        # So that one can look while the build is under way; the list is written anew with the examples.
+        self._report.list_unusable(video_id, split, unusable)
+
+    def _check_folder(self, unusable: UnusableVideo, in_a_row: int) -> None:
+        assert self.source.videos is not None
+        if _has_files(self.source.videos) and in_a_row < _MAX_GONE_IN_A_ROW:
+            return
+        raise UserError(
+            f"{self.source.videos}: the videos cannot be read any more ({unusable.reason.rstrip('.')}). Is the "
+            "folder still mounted? When it is back, the same command goes on where this one stopped."
+        )
+
+    def _examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(video id, example) of the usable videos of a split, in the order of the annotations.
+
+        Raises:
+          UserError: there is none.
+        """
+        records = [record for record in self.records if record.split == split]
+        for record in tqdm(records, desc=f"writing {split}", unit="video", file=sys.stderr):
+            video = self._video(record.video_id) if self.source.videos is not None else None
+            features = {} if isinstance(video, UnusableVideo) else self.source.read_features(record.video_id)
+            example, findings = make_example(record, video, features, self.source.fps)
+            self._report.add(findings)
+            if example is not None:
+                yield record.video_id, example
+        self._report.check_split(split)
+
+    def _video(self, video_id: str) -> EncodedVideo | UnusableVideo:
+        if video_id in self._unusable:
+            return self._unusable[video_id]
+        task = self._tasks[video_id]
+        video = self._encoded.load(task)
+        if video is None:  # the file was damaged after it had been written
+            for _, unusable in encode_videos([task], self._encoded, workers=1):
+                video = unusable or self._encoded.load(task)
+        return video or UnusableVideo("cannot be read", f"{task.path}: its encoded frames are damaged.")
+
+
+def _has_files(folder: Path) -> bool:
+    try:
+        return any(True for _ in folder.iterdir())
+    except OSError:
+        return False

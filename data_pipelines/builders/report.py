@@ -1,0 +1,91 @@
+"""What a build has stored, found wrong and left out."""
+
+import collections
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.problems import Problems
+from data_pipelines.builders.examples import Findings
+from data_pipelines.builders.frames import UnusableVideo
+from unloc_jax.errors import UserError
+
+
+@dataclasses.dataclass
+class SplitCounts:
+    """What one split of the built dataset holds; `bytes` is that of the JPEG frames."""
+
+    videos: int = 0
+    segments: int = 0
+    texts: set[str] = dataclasses.field(default_factory=set)
+    frames: int = 0
+    bytes: int = 0
+    unusable: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+
+class BuildReport:
+    """Collects findings; unusable videos go to a JSON Lines file, with reasons.
+
+    Attributes:
+      file: that file.
+      problems: findings about videos, by kind.
+      counts: by split.
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.problems = Problems()
+        self.counts: dict[str, SplitCounts] = collections.defaultdict(SplitCounts)
+
+    def begin_file(self) -> None:
+        """Empties the file."""
+        self.file.write_text("")
+
+    def add(self, findings: Findings) -> None:
+        counts = self.counts[findings.split]
+        for problem in findings.problems:
+            self.problems.add(problem.kind, problem.where, problem.detail)
+        unusable = findings.unusable
+        if unusable is not None:
+            counts.unusable[unusable.kind] += 1
+            where = f"{findings.split}: {findings.video_id}"
+            self.problems.add(f"video skipped: {unusable.kind}", where, unusable.reason)
+            self.list_unusable(findings.video_id, findings.split, unusable)
+            return
+        counts.videos += 1
+        counts.segments += findings.segments
+        counts.texts.update(findings.texts)
+        counts.frames += findings.frames
+        counts.bytes += findings.bytes
+
+    def list_unusable(self, video_id: str, split: str, unusable: UnusableVideo) -> None:
+        """Writes a line to the file and counts nothing."""
+        line = {"video_id": video_id, "split": split, "kind": unusable.kind, "reason": unusable.reason}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def check_split(self, split: str) -> None:
+        """Raises UserError if all videos of a split are unusable."""
+        counts = self.counts[split]
+        if counts.videos:
+            return
+        why = ", ".join(f"{kind} ({count})" for kind, count in counts.unusable.most_common())
+        raise UserError(
+            f"None of the {counts.unusable.total()} videos of the split {split!r} can be used: {why}. "
+            f"See {self.file}; are these the right folders for these annotations?"
+        )
+
+    def splits(self) -> dict[str, dict[str, Any]]:
+        """The counts as build.json has them."""
+        return {
+            split: {
+                "videos": counts.videos,
+                "segments": counts.segments,
+                "texts": len(counts.texts),
+                "frames": counts.frames,
+                "megabytes": counts.bytes / 1e6,
+            }
+            for split, counts in self.counts.items()
+            if counts.videos
+        }

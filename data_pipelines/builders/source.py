@@ -1,0 +1,47 @@
+"""What a dataset is built from: the settings of a build, and the videos' tasks."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.builders.features import FeatureSource, find_missing, read_all_features
+from data_pipelines.builders.frames import EncodeTask, UnusableVideo
+from data_pipelines.builders.video_files import find_video
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildSource:
+    """Small and picklable: processes and machines that help get a copy.
+
+    Attributes:
+      videos: the folder with the video files; None builds without frames.
+      fps: frames per second to store.
+      short_side: shorter side of the stored frames in pixels.
+      jpeg_quality: 1 to 100.
+      features: where precomputed features are.
+      widths: D of each modality in `features`.
+    """
+
+    videos: Path | None
+    fps: float
+    short_side: int
+    jpeg_quality: int
+    features: tuple[FeatureSource, ...] = ()
+    widths: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def task(self, video_id: str) -> EncodeTask:
+        """How the frames of a video are made; its path may be one where nothing is."""
+        assert self.videos is not None
+        path = find_video(self.videos, video_id) or self.videos / f"{video_id}.mp4"
+        return EncodeTask(video_id, path, self.fps, self.short_side, self.jpeg_quality)
+
+    def missing(self, task: EncodeTask) -> UnusableVideo | None:
+        """What is not there; asked before anything is decoded."""
+        if not task.path.is_file():
+            return UnusableVideo("missing", f"{task.path} (or .mkv, …): there is no such file.")
+        return find_missing(self.features, task.video_id)
+
+    def read_features(self, video_id: str) -> dict[str, np.ndarray] | UnusableVideo:
+        """All modalities of a video, or what is wrong with one of them."""
+        return read_all_features(self.features, self.widths, video_id)
