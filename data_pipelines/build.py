@@ -2,14 +2,12 @@
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import io
 import json
 import os
-import shutil
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,16 @@ from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.features import FeatureSource, find_widths
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
+from data_pipelines.builders.shard_list import list_shards, write_shard_list
 from data_pipelines.builders.source import BuildSource
+from data_pipelines.builders.storage import (
+    is_remote,
+    only_build_in,
+    remove_tree,
+    storage_path,
+    telling_full_disk,
+    write_whole,
+)
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from unloc_jax.errors import UserError
 
@@ -94,27 +101,14 @@ def build(
         raise UserError(f"{videos}: there is no such video folder.")
     arguments = _arguments(dataset, files, source)
     out = storage_path(out)
-    if beam_options is None and any(map(_is_remote, (out, source.videos))):
+    if beam_options is None and any(map(is_remote, (out, source.videos or out))):
         raise UserError(f"{out}: folders in a cloud need a build on Apache Beam (--beam-pipeline-options).")
-    with _only_build_in(out), _telling_full_disk(out):
+    with only_build_in(out), telling_full_disk(out):
         if _is_finished(out, arguments):
             _remove_unfinished(out)  # it may have been stopped just before its last line
             print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
             return find_dataset(out)
-        return _build(parsed, source, out, arguments, workers or os.cpu_count() or 1, beam_options)
-
-
-def storage_path(path: str | Path) -> Path:
-    """A local path, or one with the same methods for "gs://…" and the like (etils.epath)."""
-    if "://" not in str(path):
-        return Path(path)
-    from etils import epath
-
-    return epath.Path(path)  # type: ignore[return-value]
-
-
-def _is_remote(path: Path | None) -> bool:
-    return path is not None and not isinstance(path, Path)
+        return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
 
 
 def find_dataset(out: str | Path) -> Path:
@@ -148,10 +142,10 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
       out: the `out` of a build, or the TFDS directory in it.
 
     Returns:
-      "arguments": what it was built from; "dataset": the annotation parser; "has_frames": whether it holds
-      frames; "fps" and "short_side" of these, 0 without; "features": by modality the width D of precomputed
-      features; "classes": a list or None; "splits": by split the numbers of videos, segments, texts, frames and
-      megabytes; "problems": numbers by kind, in "annotations" and in "videos".
+      "arguments": what it was built from; "annotation_files": where these were; "dataset": the annotation parser;
+      "has_frames": whether it holds frames; "fps" and "short_side" of these, 0 without; "features": by modality
+      the width D of precomputed features; "classes": a list or None; "splits": by split the numbers of videos,
+      segments, texts, frames and megabytes; "problems": numbers by kind, in "annotations" and in "videos".
 
     Raises:
       UserError: there is no finished dataset.
@@ -182,51 +176,8 @@ def _arguments(dataset: str, files: list[Path], source: BuildSource) -> dict[str
     return {
         "dataset": dataset,
         "annotations": [[file.name, sha256(file)] for file in files],
-        "videos": str(source.videos.resolve()) if source.videos is not None else None,
-        "fps": source.fps,
-        "short_side": source.short_side,
-        "jpeg_quality": source.jpeg_quality,
-        "features": {
-            feature.name: [str(feature.path.resolve()), feature.key, feature.time_axis]
-            for feature in source.features
-        },
+        **source.to_arguments(),
     }
-
-
-@contextlib.contextmanager
-def _only_build_in(out: Path) -> Iterator[None]:
-    """Holds a lock on `out`; the system lifts it when the process ends, however it ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if _is_remote(out):  # there are no locks
-            yield
-            return
-        lock = (out / ".build.lock").open("w")
-    except OSError as error:
-        raise UserError(f"{out}: cannot write there: {error.strerror}.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{out}: another build is writing there. Wait for it or choose another --out."
-            ) from error
-        yield
-
-
-@contextlib.contextmanager
-def _telling_full_disk(out: Path) -> Iterator[None]:
-    """One clear error for a full disk, whoever was writing."""
-    try:
-        yield
-    except Exception as error:
-        # TensorFlow has exceptions of its own, and TFDS wraps what it gets.
-        full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
-        if not any(text in str(error) for text in full):
-            raise
-        raise UserError(
-            f"{out}: the disk is full. Free some space; then the same command goes on where this one stopped."
-        ) from error
 
 
 def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
@@ -263,6 +214,7 @@ def _build(
     parsed: ParsedAnnotations,
     source: BuildSource,
     out: Path,
+    files: list[Path],
     arguments: dict[str, Any],
     workers: int,
     beam_options: Sequence[str] | None,
@@ -276,8 +228,8 @@ def _build(
     # Shards of a build that was stopped: nobody knows whether they are whole, and with the frames at hand they
     # are soon written again.
     (out / BUILD_FILE).unlink(missing_ok=True)
-    _remove_tree(out / "unloc_data")
-    _write_whole(out / ARGUMENTS_FILE, _json(arguments))
+    remove_tree(out / "unloc_data")
+    write_whole(out / ARGUMENTS_FILE, _json(arguments))
     report = BuildReport(out / REPORT_FILE)
     if beam_options is None:
         encoded = EncodedVideos(out / ENCODED_DIR)
@@ -289,6 +241,7 @@ def _build(
         directory = _prepare(on_beam, arguments["dataset"], out)
     info = {
         "arguments": arguments,
+        "annotation_files": [str(file.resolve()) for file in files],
         "dataset": arguments["dataset"],
         "has_frames": source.videos is not None,
         "fps": source.fps,
@@ -298,8 +251,10 @@ def _build(
         "splits": report.splits(),
         "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},
     }
+    if not is_remote(out):
+        write_shard_list(out, list_shards(directory, list(info["splits"])))
     os.sync()  # the frames are deleted below: first the shards must be safe, also from a power failure
-    _write_whole(out / BUILD_FILE, _json(info))
+    write_whole(out / BUILD_FILE, _json(info))
     _remove_unfinished(out)
     _print_summary(info, parsed, report, directory, time.monotonic() - began)
     return directory
@@ -323,7 +278,7 @@ def _prepare(work: "LocalBuild | BeamBuild", dataset: str, out: Path) -> Path:
     tfds.disable_progress_bar()
     # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints
     # that it "downloads", which is not so.
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
         builder = UnlocData(
             config=dataset,
             splits=splits,
@@ -331,9 +286,7 @@ def _prepare(work: "LocalBuild | BeamBuild", dataset: str, out: Path) -> Path:
             widths=work.source.widths,
             data_dir=str(out),
         )
-        work.prepare(builder)
-    with contextlib.suppress(OSError):
-        (out / "downloads").rmdir()  # empty: nothing was downloaded
+        work.prepare(builder, downloads)  # which stays empty
     return storage_path(builder.data_dir)
 
 
@@ -341,26 +294,10 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it exists only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
-
-
 def _remove_unfinished(out: Path) -> None:
     """What only an unfinished build needs."""
-    _remove_tree(out / ENCODED_DIR)
+    remove_tree(out / ENCODED_DIR)
     (out / ARGUMENTS_FILE).unlink(missing_ok=True)
-
-
-def _remove_tree(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if isinstance(folder, Path):
-        shutil.rmtree(folder)
-    else:
-        folder.rmtree()
 
 
 def _print_summary(

@@ -366,7 +366,7 @@ class MediaSequenceIndex(RecordIndex):
     findings: Findings = dataclasses.field(default_factory=Findings)
 
     @classmethod
-    def _remedy(cls) -> str:
+    def _remedy(cls, file: Path) -> str:
         return f"If the shard was copied here, copy it again. Which keys are read: {_OPTION}, docs/mediasequence.md."
 
     def _parse(self, i: int, data: Buffer, with_frames: bool, with_features: bool | None) -> VideoRecord:

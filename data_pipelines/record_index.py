@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import mmap
+import shlex
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,8 +22,8 @@ from data_pipelines.tf_example import Buffer, parse_example
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
-_HEADER_BYTES = 12
-_FOOTER_BYTES = 4
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
 
 
@@ -67,18 +68,17 @@ class RecordIndex:
         total = len(shard_lengths[split])
         files: list[Path] = []
         for number in range(total):
-            pattern = f"*-{split}.tfrecord-{number:05d}-of-{total:05d}"
-            found = sorted(dataset_dir.glob(pattern))
-            if not found:
-                raise UserError(f"{dataset_dir}: the shard {pattern} is missing. {_REBUILD}")
-            files.append(found[0])
+            file = dataset_dir / f"unloc_data-{split}.tfrecord-{number:05d}-of-{total:05d}"
+            if not file.is_file():
+                raise UserError(f"{file}: the shard is missing. {cls._remedy(file)}")
+            files.append(file)
         index = cls.from_files(split, files)
         counts = np.bincount(index.shards, minlength=total).tolist()
         for file, count, expected in zip(files, counts, shard_lengths[split]):
             if count != expected:
                 raise UserError(
                     f"{file}: the shard is truncated after record {count - 1}: it should hold "
-                    f"{expected} records. {_REBUILD}"
+                    f"{expected} records. {cls._remedy(file)}"
                 )
         return index
 
@@ -94,16 +94,19 @@ class RecordIndex:
         Raises:
           UserError: a file that is missing, truncated or no TFRecord file.
         """
-        scanned = [_scan(file, cls._remedy()) for file in files]
+        scanned = [_scan(file, cls._remedy(file)) for file in files]
         shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(records) for records in scanned])
         positions = [position for records in scanned for position in records]
         offsets, lengths = np.array(positions, np.int64).reshape(-1, 2).T
         return cls(split, tuple(files), shards, offsets, lengths, **fields)
 
     @classmethod
-    def _remedy(cls) -> str:
+    def _remedy(cls, file: Path) -> str:
         """What a user can do about a damaged shard: the last sentence of the messages about one."""
-        return _REBUILD
+        return (
+            "If the dataset was copied here, copy this file again. Otherwise make it anew: "
+            f"`unloc data rebuild-shard {shlex.quote(str(file))}`."
+        )
 
     def _parse(self, i: int, data: Buffer, with_frames: bool, with_features: bool | None) -> VideoRecord:
         """Record i from its data; ValueError if the data is no example of ours."""
@@ -125,11 +128,11 @@ class RecordIndex:
         length = int(self.lengths[i])
         with file.open("rb") as opened:
             opened.seek(int(self.offsets[i]))
-            block = opened.read(length + _FOOTER_BYTES)
+            block = opened.read(length + FOOTER_BYTES)
         data, footer = block[:length], block[length:]
-        if len(footer) < _FOOTER_BYTES or _masked_crc(data) != struct.unpack("<I", footer)[0]:
+        if len(footer) < FOOTER_BYTES or masked_crc(data) != struct.unpack("<I", footer)[0]:
             raise UserError(
-                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy()}"
+                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy(file)}"
             )
         return data
 
@@ -170,7 +173,7 @@ class RecordIndex:
     def describe(self, i: int, reason: str) -> str:
         """What is wrong with record i, where it is, and what to do."""
         file = self.files[self.shards[i]]
-        return f"{file}: record {self._position_in_shard(i)}: {reason}. {self._remedy()}"
+        return f"{file}: record {self._position_in_shard(i)}: {reason}. {self._remedy(file)}"
 
     def _position_in_shard(self, i: int) -> int:
         return i - int(np.searchsorted(self.shards, self.shards[i]))
@@ -279,12 +282,6 @@ def _feature_rows(example: dict[str, list[bytes] | np.ndarray], name: str) -> np
     return values.reshape(rows, -1)
 
 
-_REBUILD = (
-    "If the dataset was copied here, copy this file again. Otherwise delete the dataset directory and run the "
-    "same `unloc data build …` again: a finished build keeps nothing to mend a shard from."
-)
-
-
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
     """Records per shard of every split, from the dataset_info.json that TFDS writes."""
     try:
@@ -297,7 +294,10 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
             f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{dataset_dir / 'dataset_info.json'}: damaged. {_REBUILD}") from error
+        raise UserError(
+            f"{dataset_dir / 'dataset_info.json'}: damaged. If the dataset was copied here, copy this file again. "
+            "Otherwise delete the dataset directory and run the same `unloc data build …` again."
+        ) from error
 
 
 def _scan(file: Path, remedy: str) -> list[tuple[int, int]]:
@@ -308,22 +308,28 @@ def _scan(file: Path, remedy: str) -> list[tuple[int, int]]:
     with file.open("rb", buffering=0) as opened:
         while position < size:
             opened.seek(position)
-            header = opened.read(_HEADER_BYTES)
-            if len(header) == _HEADER_BYTES:
+            header = opened.read(HEADER_BYTES)
+            if len(header) == HEADER_BYTES:
                 length, checksum = struct.unpack("<QI", header)
-                if _masked_crc(header[:8]) != checksum:
+                if masked_crc(header[:8]) != checksum:
                     raise UserError(
                         f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
                     )
-                end = position + _HEADER_BYTES + length + _FOOTER_BYTES
-            if len(header) < _HEADER_BYTES or end > size:
+                end = position + HEADER_BYTES + length + FOOTER_BYTES
+            if len(header) < HEADER_BYTES or end > size:
                 raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
-            records.append((position + _HEADER_BYTES, length))
+            records.append((position + HEADER_BYTES, length))
             position = end
     return records
 
 
-def _masked_crc(data: bytes) -> int:
+def tfrecord(data: bytes) -> bytes:
+    """The bytes of one record of a shard."""
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
+
+
+def masked_crc(data: bytes) -> int:
     """CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -100,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         help="run on Apache Beam with these, such as runner=FlinkRunner,flink_master=HOST:8081",
     )
 
+    rebuild = command("rebuild-shard", _rebuild_shard, "make a damaged or lost shard again", data)
+    rebuild.add_argument("file", type=Path, metavar="FILE", help="as the error message named it")
+    rebuild.add_argument("--workers", type=_count, default=None, help="processes (default: one per CPU)")
+
     check = command("check", _check, "what annotation files hold and what is wrong with them", data)
     check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     check.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
@@ -218,6 +222,12 @@ def _build(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         beam_options=None if options is None else [f"--{option}" for option in options.split(",")],
     )
+
+
+def _rebuild_shard(arguments: argparse.Namespace) -> None:
+    from data_pipelines.rebuild_shard import rebuild_shard
+
+    rebuild_shard(arguments.file, arguments.workers)
 
 
 def _check(arguments: argparse.Namespace) -> None:

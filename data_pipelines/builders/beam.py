@@ -69,7 +69,7 @@ class BeamBuild:
             if records
         }
 
-    def prepare(self, builder: Any) -> None:
+    def prepare(self, builder: Any, download_dir: str) -> None:
         """Runs the pipeline.
 
         Raises:
@@ -79,7 +79,7 @@ class BeamBuild:
 
         config = tfds.download.DownloadConfig(beam_options=PipelineOptions(self._options))
         try:
-            builder.download_and_prepare(download_config=config)
+            builder.download_and_prepare(download_dir=download_dir, download_config=config)
         except Exception as error:
             if "number of generated examples is 0" not in str(error):
                 raise

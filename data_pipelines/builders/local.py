@@ -73,13 +73,13 @@ class LocalBuild:
         there = {record.split for record in self.records}
         return {split: self._examples(split) for split in SPLITS if split in there}
 
-    def prepare(self, builder: Any) -> None:
+    def prepare(self, builder: Any, download_dir: str) -> None:
         """Lets the TFDS builder write the examples.
 
         Raises:
           UserError: a split has no usable video.
         """
-        builder.download_and_prepare()
+        builder.download_and_prepare(download_dir=download_dir)
 
     def _encode(self) -> None:
         self._encoded.folder.mkdir(exist_ok=True)

@@ -1,12 +1,15 @@
 """What a dataset is built from: the settings of a build, and the videos' tasks."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.builders.features import FeatureSource, find_missing, read_all_features
 from data_pipelines.builders.frames import EncodeTask, UnusableVideo
+from data_pipelines.builders.storage import storage_path
 from data_pipelines.builders.video_files import find_video
 
 
@@ -29,6 +32,35 @@ class BuildSource:
     jpeg_quality: int
     features: tuple[FeatureSource, ...] = ()
     widths: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def to_arguments(self) -> dict[str, Any]:
+        """As build.json has it; equal arguments make equal examples."""
+        return {
+            "videos": None if self.videos is None else str(self.videos.resolve()),
+            "fps": self.fps,
+            "short_side": self.short_side,
+            "jpeg_quality": self.jpeg_quality,
+            "features": {
+                feature.name: [str(feature.path.resolve()), feature.key, feature.time_axis]
+                for feature in self.features
+            },
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any], widths: dict[str, int]) -> "BuildSource":
+        """The reverse of `to_arguments`, with what was found out later."""
+        videos = arguments["videos"]
+        return cls(
+            videos=None if videos is None else storage_path(videos),
+            fps=arguments["fps"],
+            short_side=arguments["short_side"],
+            jpeg_quality=arguments["jpeg_quality"],
+            features=tuple(
+                FeatureSource(name, Path(path), key, time_axis)
+                for name, (path, key, time_axis) in arguments["features"].items()
+            ),
+            widths=widths,
+        )
 
     def task(self, video_id: str) -> EncodeTask:
         """How the frames of a video are made; its path may be one where nothing is."""

@@ -29,6 +29,11 @@ class SameBytesWriter(ExampleWriter):
         return super().write(path, ((key, _in_order(example)) for key, example in examples))
 
 
+def serialize(features: tfds.features.FeaturesDict, example: Mapping[str, Any]) -> bytes:
+    """An example as the builder writes it."""
+    return _in_order(features.serialize_example(example))
+
+
 def _in_order(example: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 

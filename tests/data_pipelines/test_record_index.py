@@ -72,7 +72,9 @@ def test_many_shards_are_in_order(tmp_path):
 @pytest.mark.parametrize("cut", range(1, len(_TF_SHARD)))
 def test_every_truncation_is_found(tmp_path, cut):
     (file,) = _dataset(tmp_path, [_TF_SHARD[:-cut]], [3])
-    with pytest.raises(UserError, match=r"truncated (inside|after) record \d.*unloc data build") as caught:
+    with pytest.raises(
+        UserError, match=r"truncated (inside|after) record \d.*unloc data rebuild-shard"
+    ) as caught:
         RecordIndex.from_dir(tmp_path, "train")
     assert str(file) in str(caught.value)
 
@@ -82,7 +84,7 @@ def test_every_flipped_byte_is_found(tmp_path, position):
     damaged = bytearray(_TF_SHARD)
     damaged[position] ^= 0x10
     (file,) = _dataset(tmp_path, [bytes(damaged)], [3])
-    with pytest.raises(UserError, match=r"record \d.*unloc data build") as caught:
+    with pytest.raises(UserError, match=r"record \d.*unloc data rebuild-shard") as caught:
         index = RecordIndex.from_dir(tmp_path, "train")
         for i in range(3):
             index.read(i)
@@ -107,7 +109,7 @@ def test_missing_things(tmp_path):
         with pytest.raises(UserError, match=f"no split '{split}' with videos in it; splits: validation"):
             RecordIndex.from_dir(tmp_path, split)
     files[1].unlink()
-    with pytest.raises(UserError, match=r"00001-of-00002 is missing"):
+    with pytest.raises(UserError, match=r"00001-of-00002: the shard is missing"):
         RecordIndex.from_dir(tmp_path, "validation")
     (tmp_path / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match=r"dataset_info\.json: damaged"):

@@ -1,0 +1,81 @@
+"""The folder that a build writes to: local or in a cloud, one build at a time, no half-written file."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from unloc_jax.errors import UserError
+
+
+def storage_path(path: str | Path) -> Path:
+    """A local path, or one with the same methods for "gs://…" and the like (etils.epath)."""
+    if "://" not in str(path):
+        return Path(path)
+    from etils import epath
+
+    return epath.Path(path)  # type: ignore[return-value]
+
+
+def is_remote(path: Path) -> bool:
+    return not isinstance(path, Path)
+
+
+@contextlib.contextmanager
+def only_build_in(out: Path) -> Iterator[None]:
+    """Holds a lock on `out`; the system lifts it when the process ends, however it ends.
+
+    Raises:
+      UserError: another build holds it, or nothing can be written there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if is_remote(out):  # there are no locks
+            yield
+            return
+        lock = (out / ".build.lock").open("w")
+    except OSError as error:
+        raise UserError(f"{out}: cannot write there: {error.strerror}.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{out}: another build is writing there. Wait for it or choose another --out."
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def telling_full_disk(out: Path) -> Iterator[None]:
+    """One clear UserError for a full disk, whoever was writing."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow has exceptions of its own, and TFDS wraps what it gets.
+        full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+        if not any(text in str(error) for text in full):
+            raise
+        raise UserError(
+            f"{out}: the disk is full. Free some space; then the same command goes on where this one stopped."
+        ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it exists only when it is complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder with everything in it, if it is there."""
+    if not folder.exists():
+        return
+    if isinstance(folder, Path):
+        shutil.rmtree(folder)
+    else:
+        folder.rmtree()

@@ -1,0 +1,145 @@
+"""`unloc data rebuild-shard`: a damaged or lost shard, made again from what the dataset was built from."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations import parse
+from data_pipelines.annotations.json_file import sha256
+from data_pipelines.build import read_build_info
+from data_pipelines.builders.encoded_videos import EncodedVideos
+from data_pipelines.builders.examples import make_example
+from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
+from data_pipelines.builders.pool import encode_videos
+from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_shard_list, write_shard_list
+from data_pipelines.builders.source import BuildSource
+from data_pipelines.builders.storage import only_build_in, telling_full_disk
+from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.record_index import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+
+
+def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
+    """Mends one shard of a dataset: whole records stay, the others are made again from their videos.
+
+    From the same annotation files, videos and features, with the same versions of the libraries, the shard
+    becomes what it was to the last bit; whether it did is printed. The file is replaced at the end, at once.
+
+    Args:
+      file: the shard, whether it is there or not, in the folder where it was built.
+      workers: decoding processes; None: one per CPU. Processes are spawned: call this below
+        `if __name__ == "__main__":` when it is in a script.
+
+    Returns:
+      How many records were made again.
+
+    Raises:
+      UserError: no shard of a build, or what it was made from has changed or is gone; nothing is written then.
+    """
+    file = Path(file).absolute()
+    info = read_build_info(file.parent)
+    out = file.parent.resolve().parents[2]
+    with only_build_in(out), telling_full_disk(out):
+        shards = read_shard_list(out)
+        shard = next((shard for shard in shards if shard.file == file.name), None)
+        if shard is None:
+            raise UserError(f"{file}: no shard of this dataset; its first one is {shards[0].file}.")
+        data = _whole_records(file, shard)
+        damaged = [record.video_id for record in shard.records if record.video_id not in data]
+        if damaged:
+            data |= _make_records(file, damaged, shard.split, info, out, workers or os.cpu_count() or 1)
+        partial = file.with_name(file.name + ".partial")
+        partial.write_bytes(b"".join(tfrecord(data[record.video_id]) for record in shard.records))
+        partial.replace(file)
+        made = [ListedRecord(i, len(data[i]), masked_crc(data[i])) for i in damaged]
+        different = [record.video_id for record in made if record not in shard.records]
+        if different:
+            new = {record.video_id: record for record in made}
+            shard.records[:] = [new.get(record.video_id, record) for record in shard.records]
+            write_shard_list(out, shards)
+    print(f"{file}: {len(damaged)} of {len(shard.records)} records were made again", end=", ")
+    if different:
+        print(
+            f"{len(different)} of them differ from before (other video files, or other versions of FFmpeg or "
+            f"libjpeg): {', '.join(different[:3])}{', …' if len(different) > 3 else ''}"
+        )
+    else:
+        print("and the shard is what it was to the last bit")
+    return len(damaged)
+
+
+def _whole_records(file: Path, shard: ListedShard) -> dict[str, bytes]:
+    """By video id the data of the records that are as they were written."""
+    whole: dict[str, bytes] = {}
+    if not file.is_file():
+        return whole
+    with file.open("rb") as opened:
+        position = 0
+        for record in shard.records:
+            opened.seek(position + HEADER_BYTES)
+            data = opened.read(record.length)
+            if len(data) == record.length and masked_crc(data) == record.masked_crc:
+                whole[record.video_id] = data
+            position += HEADER_BYTES + record.length + FOOTER_BYTES
+    return whole
+
+
+def _make_records(
+    file: Path, video_ids: list[str], split: str, info: dict[str, Any], out: Path, workers: int
+) -> dict[str, bytes]:
+    """By video id the serialized examples, as the build made them."""
+    source = BuildSource.from_arguments(info["arguments"], info["features"])
+    records = _parse_again(file, video_ids, split, info)
+    videos: dict[str, EncodedVideo | UnusableVideo | None] = dict.fromkeys(video_ids)
+    examples: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(dir=out, prefix="rebuild_shard_") as folder:
+        encoded = EncodedVideos(Path(folder))
+        if source.videos is not None:
+            for task, unusable in encode_videos(map(source.task, video_ids), encoded, workers):
+                videos[task.video_id] = unusable or encoded.load(task)
+        for video_id in video_ids:
+            features = source.read_features(video_id)
+            example, findings = make_example(records[video_id], videos[video_id], features, source.fps)
+            if example is None:
+                assert findings.unusable is not None
+                raise UserError(
+                    f"{file}: cannot be made again, because this video cannot be used any more: "
+                    f"{findings.unusable.reason} Nothing was changed."
+                )
+            examples[video_id] = example
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+
+    from data_pipelines.builders.unloc_data import serialize
+
+    specs = tfds.builder_from_directory(file.parent).info.features
+    return {video_id: serialize(specs, example) for video_id, example in examples.items()}
+
+
+def _parse_again(
+    file: Path, video_ids: list[str], split: str, info: dict[str, Any]
+) -> dict[str, VideoRecord]:
+    """By video id its annotations.
+
+    Raises:
+      UserError: the annotation files are gone or have changed.
+    """
+    paths = [Path(path) for path in info.get("annotation_files", [])]
+    if not paths:
+        raise UserError(
+            f"{file}: cannot be made again alone: this dataset was built by an earlier version of unloc_jax."
+        )
+    for path, (_, digest) in zip(paths, info["arguments"]["annotations"], strict=True):
+        if not path.is_file() or sha256(path) != digest:
+            raise UserError(
+                f"{path}: {'has changed' if path.is_file() else 'is gone'} since {file} was built from it. "
+                "Put the former file there (a link will do)."
+            )
+    parsed = parse(info["dataset"], paths)
+    return {
+        record.video_id: record
+        for record in parsed.records
+        if record.split == split and record.video_id in set(video_ids)
+    }
