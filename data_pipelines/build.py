@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from data_pipelines.annotations import parse
+from data_pipelines.annotations import PARSERS, parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.builders.encoded_videos import EncodedVideos
@@ -33,6 +33,8 @@ from data_pipelines.quiet_tensorflow import import_tensorflow
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     from data_pipelines.builders.beam import BeamBuild
 
 BUILD_FILE = "build.json"
@@ -53,13 +55,15 @@ def build(
     jpeg_quality: int = 95,
     features: Sequence[FeatureSource] = (),
     workers: int | None = None,
-    beam_options: Sequence[str] | None = None,
+    beam_options: "Sequence[str] | PipelineOptions | None" = None,
+    config_name: str | None = None,
 ) -> Path:
     """Builds a dataset, goes on with an unfinished one, or reuses the one in `out`.
 
-    Writes to `out`: the TFDS dataset `unloc_data/<dataset>/1.0.0`; `unusable_videos.jsonl`, the videos that
-    were skipped, with reasons; and last `build.json`: the arguments, classes, and what was built and found
-    wrong. Prints a summary to standard output and progress to standard error.
+    Writes to `out`: the TFDS dataset `unloc_data/<config_name>/1.0.0`; `unusable_videos.jsonl`, the videos that
+    were skipped, with reasons; `shards.jsonl`, which videos are in which shard; and last `build.json`: the
+    arguments, classes, and what was built and found wrong. Prints a summary to standard output and progress to
+    standard error.
 
     A build that was stopped, however it was stopped, goes on when it is called again with the same arguments,
     and gives the same records. It needs about twice the space of the dataset, half of it until it has finished.
@@ -77,6 +81,7 @@ def build(
         `if __name__ == "__main__":` when it is in a script.
       beam_options: runs on Apache Beam with these pipeline options, such as ["--runner=FlinkRunner"]; `videos`
         and `out` may then be remote ("gs://…"). Such a build is left to its runner and does not go on by itself.
+      config_name: what TFDS calls the dataset: `unloc_data/<config_name>`; None: as `dataset`.
 
     Returns:
       The TFDS directory, for `tfds.builder_from_directory` and `RecordIndex.from_dir`.
@@ -99,7 +104,7 @@ def build(
     )
     if source.videos is not None and not source.videos.is_dir():
         raise UserError(f"{videos}: there is no such video folder.")
-    arguments = _arguments(dataset, files, source)
+    arguments = _arguments(dataset, config_name or dataset, files, source)
     out = storage_path(out)
     if beam_options is None and any(map(is_remote, (out, source.videos or out))):
         raise UserError(f"{out}: folders in a cloud need a build on Apache Beam (--beam-pipeline-options).")
@@ -171,10 +176,11 @@ def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int 
         raise UserError(f"workers must be at least 1, got {workers}.")
 
 
-def _arguments(dataset: str, files: list[Path], source: BuildSource) -> dict[str, Any]:
+def _arguments(dataset: str, config_name: str, files: list[Path], source: BuildSource) -> dict[str, Any]:
     """What a dataset is built from, as build.json says it; equal arguments give equal datasets."""
     return {
         "dataset": dataset,
+        "config_name": config_name,
         "annotations": [[file.name, sha256(file)] for file in files],
         **source.to_arguments(),
     }
@@ -194,7 +200,8 @@ def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
             built = json.loads((out / ARGUMENTS_FILE).read_text("utf-8"))
         except (OSError, ValueError):
             return False
-    built = {"features": {}} | built  # datasets built before there were features
+    # Datasets that earlier versions have built say nothing about what there was not.
+    built = {"features": {}, "config_name": arguments["dataset"]} | built
     differing = [name for name in arguments if built.get(name) != arguments[name]]
     if differing:
         changes = ", ".join(
@@ -217,7 +224,7 @@ def _build(
     files: list[Path],
     arguments: dict[str, Any],
     workers: int,
-    beam_options: Sequence[str] | None,
+    beam_options: "Sequence[str] | PipelineOptions | None",
 ) -> Path:
     began = time.monotonic()
     if not parsed.records:
@@ -228,17 +235,17 @@ def _build(
     # Shards of a build that was stopped: nobody knows whether they are whole, and with the frames at hand they
     # are soon written again.
     (out / BUILD_FILE).unlink(missing_ok=True)
-    remove_tree(out / "unloc_data")
+    remove_tree(out / "unloc_data" / arguments["config_name"])
     write_whole(out / ARGUMENTS_FILE, _json(arguments))
     report = BuildReport(out / REPORT_FILE)
     if beam_options is None:
         encoded = EncodedVideos(out / ENCODED_DIR)
         local = LocalBuild(source, parsed.records, encoded, workers, report)
-        directory = _prepare(local, arguments["dataset"], out)
+        directory = _prepare(local, arguments["config_name"], out)
     else:
         beam = _import_beam()
         on_beam = beam.BeamBuild(source, parsed.records, out, beam_options, report)
-        directory = _prepare(on_beam, arguments["dataset"], out)
+        directory = _prepare(on_beam, arguments["config_name"], out)
     info = {
         "arguments": arguments,
         "annotation_files": [str(file.resolve()) for file in files],
@@ -268,19 +275,20 @@ def _import_beam() -> ModuleType:
     return beam
 
 
-def _prepare(work: "LocalBuild | BeamBuild", dataset: str, out: Path) -> Path:
+def _prepare(work: "LocalBuild | BeamBuild", config_name: str, out: Path) -> Path:
     splits = work.start()
     import_tensorflow()  # after the hours of decoding, which do without its memory
     import tensorflow_datasets as tfds
 
-    from data_pipelines.builders.unloc_data import UnlocData
+    from data_pipelines.builders.unloc_data import UnlocConfig, UnlocData
 
     tfds.disable_progress_bar()
     # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints
     # that it "downloads", which is not so.
     with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
         builder = UnlocData(
-            config=dataset,
+            # TFDS wants the name where it knows the config.
+            config=config_name if config_name in PARSERS else UnlocConfig(name=config_name),
             splits=splits,
             has_frames=work.source.videos is not None,
             widths=work.source.widths,

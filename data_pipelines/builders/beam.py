@@ -40,7 +40,7 @@ class BeamBuild:
         source: BuildSource,
         records: list[VideoRecord],
         out: Path,
-        options: Sequence[str],
+        options: Sequence[str] | PipelineOptions,
         report: BuildReport,
     ):
         """Prepares a build.
@@ -49,13 +49,13 @@ class BeamBuild:
           source: videos, features and settings.
           records: of all splits.
           out: the folder that is built in, which every machine can write to.
-          options: Beam's pipeline options, such as "--runner=DataflowRunner".
+          options: Beam's pipeline options, such as ["--runner=DataflowRunner"].
           report: gets what is found.
         """
         self.source = source
         self._records = records
         self._findings = out / _FINDINGS
-        self._options = list(options)
+        self._options = options if isinstance(options, PipelineOptions) else PipelineOptions(list(options))
         self._report = report
 
     def start(self) -> dict[str, beam.PTransform]:
@@ -77,7 +77,7 @@ class BeamBuild:
         """
         import tensorflow_datasets as tfds
 
-        config = tfds.download.DownloadConfig(beam_options=PipelineOptions(self._options))
+        config = tfds.download.DownloadConfig(beam_options=self._options)
         try:
             builder.download_and_prepare(download_dir=download_dir, download_config=config)
         except Exception as error:
