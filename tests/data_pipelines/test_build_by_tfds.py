@@ -100,7 +100,10 @@ def test_reading_needs_nothing_but_tfds(built, tmp_path):
 
 
 def test_the_command_tfds_build(folder, built, tmp_path):
-    pytest.importorskip("apache_beam", reason="without it the command `tfds` does not start (TFDS 4.9.10)")
+    for module in ("apache_beam", "mlcroissant"):
+        pytest.importorskip(
+            module, reason=f"without {module} the command `tfds` does not start (TFDS 4.9.10)"
+        )
     command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", "unloc_data"]
     command += ["--imports=data_pipelines.builders.unloc_data", f"--data_dir={tmp_path}"]
     config = {
