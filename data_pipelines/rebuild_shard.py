@@ -9,7 +9,7 @@ from data_pipelines.annotations import parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.build import read_build_info
 from data_pipelines.builders.encoded_videos import EncodedVideos
-from data_pipelines.builders.examples import make_example
+from data_pipelines.builders.examples import example_to_store
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_shard_list, write_shard_list
@@ -101,7 +101,7 @@ def _make_records(
                 videos[task.video_id] = unusable or encoded.load(task)
         for video_id in video_ids:
             features = source.read_features(video_id)
-            example, findings = make_example(records[video_id], videos[video_id], features, source.fps)
+            example, findings = example_to_store(records[video_id], videos[video_id], features, source.fps)
             if example is None:
                 assert findings.unusable is not None
                 raise UserError(
