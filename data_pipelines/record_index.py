@@ -9,11 +9,12 @@ import contextlib
 import dataclasses
 import json
 import mmap
+import os
 import shlex
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import google_crc32c
 import numpy as np
@@ -68,10 +69,7 @@ class RecordIndex:
         total = len(shard_lengths[split])
         files: list[Path] = []
         for number in range(total):
-            file = dataset_dir / f"unloc_data-{split}.tfrecord-{number:05d}-of-{total:05d}"
-            if not file.is_file():
-                raise UserError(f"{file}: the shard is missing. {cls._remedy(file)}")
-            files.append(file)
+            files.append(dataset_dir / f"unloc_data-{split}.tfrecord-{number:05d}-of-{total:05d}")
         index = cls.from_files(split, files)
         counts = np.bincount(index.shards, minlength=total).tolist()
         for file, count, expected in zip(files, counts, shard_lengths[split]):
@@ -120,20 +118,21 @@ class RecordIndex:
 
         Raises:
           IndexError: i is outside [0, len).
-          UserError: the data does not match its checksum, or the shard has shrunk.
+          UserError: the data does not match its checksum, or the shard has shrunk or cannot be read.
         """
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
         file = self.files[self.shards[i]]
         length = int(self.lengths[i])
-        with file.open("rb") as opened:
-            opened.seek(int(self.offsets[i]))
-            block = opened.read(length + FOOTER_BYTES)
+        try:
+            with file.open("rb") as opened:
+                opened.seek(int(self.offsets[i]))
+                block = opened.read(length + FOOTER_BYTES)
+        except OSError as error:
+            raise UserError(self.describe(i, f"cannot be read: {error.strerror}")) from error
         data, footer = block[:length], block[length:]
         if len(footer) < FOOTER_BYTES or masked_crc(data) != struct.unpack("<I", footer)[0]:
-            raise UserError(
-                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy(file)}"
-            )
+            raise UserError(self.describe(i, "corrupted (checksum)"))
         return data
 
     def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
@@ -152,11 +151,15 @@ class RecordIndex:
         Only the annotations are read from disk, some hundred bytes of every record; checksums are not verified.
 
         Raises:
-          UserError: the data of a record is no example of ours.
+          UserError: the data of a record is no example of ours, or a shard cannot be read.
         """
         for number in np.unique(self.shards).tolist():
-            with self.files[number].open("rb") as opened:
-                shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+            file = self.files[number]
+            try:
+                with file.open("rb") as opened:
+                    shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+            except (OSError, ValueError) as error:  # ValueError: it is empty
+                raise UserError(f"{file}: cannot be read: {error}. {self._remedy(file)}") from error
             for i in np.flatnonzero(self.shards == number).tolist():
                 offset, length = int(self.offsets[i]), int(self.lengths[i])
                 with self._naming_the_record(i):
@@ -302,24 +305,33 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
 
 def _scan(file: Path, remedy: str) -> list[tuple[int, int]]:
     """(offset, length) of the data of every record of a shard."""
+    try:
+        with file.open("rb", buffering=0) as opened:
+            return _records_in(file, opened, remedy)
+    except OSError as error:
+        raise UserError(
+            f"{file}: the shard is missing or cannot be read: {error.strerror}. {remedy}"
+        ) from error
+
+
+def _records_in(file: Path, opened: BinaryIO, remedy: str) -> list[tuple[int, int]]:
     records: list[tuple[int, int]] = []
-    size = file.stat().st_size
+    size = opened.seek(0, os.SEEK_END)
     position = 0
-    with file.open("rb", buffering=0) as opened:
-        while position < size:
-            opened.seek(position)
-            header = opened.read(HEADER_BYTES)
-            if len(header) == HEADER_BYTES:
-                length, checksum = struct.unpack("<QI", header)
-                if masked_crc(header[:8]) != checksum:
-                    raise UserError(
-                        f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
-                    )
-                end = position + HEADER_BYTES + length + FOOTER_BYTES
-            if len(header) < HEADER_BYTES or end > size:
-                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
-            records.append((position + HEADER_BYTES, length))
-            position = end
+    while position < size:
+        opened.seek(position)
+        header = opened.read(HEADER_BYTES)
+        if len(header) == HEADER_BYTES:
+            length, checksum = struct.unpack("<QI", header)
+            if masked_crc(header[:8]) != checksum:
+                raise UserError(
+                    f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
+                )
+            end = position + HEADER_BYTES + length + FOOTER_BYTES
+        if len(header) < HEADER_BYTES or end > size:
+            raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
+        records.append((position + HEADER_BYTES, length))
+        position = end
     return records
 
 
