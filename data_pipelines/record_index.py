@@ -132,7 +132,9 @@ class RecordIndex:
             raise UserError(self.describe(i, f"cannot be read: {error.strerror}")) from error
         data, footer = block[:length], block[length:]
         if len(footer) < FOOTER_BYTES or masked_crc(data) != struct.unpack("<I", footer)[0]:
-            raise UserError(self.describe(i, "corrupted (checksum)"))
+            raise UserError(
+                f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy(file)}"
+            )
         return data
 
     def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:

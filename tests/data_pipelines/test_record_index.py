@@ -85,7 +85,7 @@ def test_record_number_counts_within_the_shard(tmp_path):
     damaged[-10] ^= 1
     files = _dataset(tmp_path, [_TF_SHARD, bytes(damaged)], [3, 3])
     index = RecordIndex.from_dir(tmp_path, "train")
-    with pytest.raises(UserError, match=r"record 2: corrupted \(checksum\)") as caught:
+    with pytest.raises(UserError, match=r"record 2 is corrupted \(checksum\)") as caught:
         index.read(5)
     assert str(files[1]) in str(caught.value)
 
@@ -237,7 +237,7 @@ def test_damaged_shards(tmp_path_factory, data):
         try:
             assert index.read(i) in _EXAMPLES
         except UserError as error:
-            assert f"{file}: record {i}: corrupted (checksum)" in str(error)
+            assert f"{file}: record {i} is corrupted (checksum)" in str(error)
     _read_all(file, index)
 
 
