@@ -1,7 +1,6 @@
 """`unloc data rebuild-shard`: a damaged or lost shard, made again from what the dataset was built from."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,19 @@ from data_pipelines.annotations import parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.build import read_build_info
 from data_pipelines.builders.encoded_videos import EncodedVideos
-from data_pipelines.builders.examples import make_example
+from data_pipelines.builders.examples import example_to_store
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_shard_list, write_shard_list
 from data_pipelines.builders.source import BuildSource
-from data_pipelines.builders.storage import only_build_in, telling_full_disk
+from data_pipelines.builders.storage import only_build_in, remove_tree, telling_full_disk
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from data_pipelines.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
+
+# Frames that were encoded for it; a run that was stopped leaves them to the next one.
+_ENCODED_DIR = "encoded_videos_of_a_shard"
 
 
 def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
@@ -53,6 +55,7 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
         partial = file.with_name(file.name + ".partial")
         partial.write_bytes(b"".join(tfrecord(data[record.video_id]) for record in shard.records))
         partial.replace(file)
+        remove_tree(out / _ENCODED_DIR)
         made = [ListedRecord(i, len(data[i]), masked_crc(data[i])) for i in damaged]
         different = [record.video_id for record in made if record not in shard.records]
         if different:
@@ -94,21 +97,22 @@ def _make_records(
     records = _parse_again(file, video_ids, split, info)
     videos: dict[str, EncodedVideo | UnusableVideo | None] = dict.fromkeys(video_ids)
     examples: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(dir=out, prefix="rebuild_shard_") as folder:
-        encoded = EncodedVideos(Path(folder))
-        if source.videos is not None:
-            for task, unusable in encode_videos(map(source.task, video_ids), encoded, workers):
-                videos[task.video_id] = unusable or encoded.load(task)
-        for video_id in video_ids:
-            features = source.read_features(video_id)
-            example, findings = make_example(records[video_id], videos[video_id], features, source.fps)
-            if example is None:
-                assert findings.unusable is not None
-                raise UserError(
-                    f"{file}: cannot be made again, because this video cannot be used any more: "
-                    f"{findings.unusable.reason} Nothing was changed."
-                )
-            examples[video_id] = example
+    encoded = EncodedVideos(out / _ENCODED_DIR)
+    if source.videos is not None:
+        encoded.folder.mkdir(exist_ok=True)
+        for task, unusable in encode_videos(map(source.task, video_ids), encoded, workers):
+            lost = UnusableVideo("cannot be read", f"{task.path}: its encoded frames are damaged.")
+            videos[task.video_id] = unusable or encoded.load(task) or lost
+    for video_id in video_ids:
+        features = source.read_features(video_id)
+        example, findings = example_to_store(records[video_id], videos[video_id], features, source.fps)
+        if example is None:
+            assert findings.unusable is not None
+            raise UserError(
+                f"{file}: cannot be made again, because this video cannot be used any more: "
+                f"{findings.unusable.reason} Nothing was changed."
+            )
+        examples[video_id] = example
     import_tensorflow()
     import tensorflow_datasets as tfds
 

@@ -118,7 +118,7 @@ class RecordIndex:
 
         Raises:
           IndexError: i is outside [0, len).
-          UserError: the data does not match its checksum, or the shard has shrunk.
+          UserError: the data does not match its checksum, or the shard has shrunk or cannot be read.
         """
         return bytes(self._read(i, check=True))
 
@@ -150,8 +150,11 @@ class RecordIndex:
         size = int(self.lengths[i]) + FOOTER_BYTES
         block = _buffer(size)
         file = self.files[self.shards[i]]
-        with file.open("rb", buffering=0) as opened:
-            whole = os.preadv(opened.fileno(), [block], int(self.offsets[i])) == size
+        try:
+            with file.open("rb", buffering=0) as opened:
+                whole = os.preadv(opened.fileno(), [block], int(self.offsets[i])) == size
+        except OSError as error:
+            raise UserError(self.describe(i, f"cannot be read: {error.strerror}")) from error
         data, footer = block[:-FOOTER_BYTES].toreadonly(), block[-FOOTER_BYTES:]
         if not whole or (check and masked_crc(bytes(data)) != struct.unpack("<I", footer)[0]):
             raise UserError(
@@ -165,11 +168,15 @@ class RecordIndex:
         Only the annotations are read from disk, some hundred bytes of every record; checksums are not verified.
 
         Raises:
-          UserError: the data of a record is no example of ours.
+          UserError: the data of a record is no example of ours, or a shard cannot be read.
         """
         for number in np.unique(self.shards).tolist():
-            with self.files[number].open("rb") as opened:
-                shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+            file = self.files[number]
+            try:
+                with file.open("rb") as opened:
+                    shard = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+            except (OSError, ValueError) as error:  # ValueError: it is empty
+                raise UserError(f"{file}: cannot be read: {error}. {self._remedy(file)}") from error
             for i in np.flatnonzero(self.shards == number).tolist():
                 offset, length = int(self.offsets[i]), int(self.lengths[i])
                 with self._naming_the_record(i):

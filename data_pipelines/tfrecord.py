@@ -4,8 +4,10 @@ A file is a sequence of records: length (8 bytes, little endian), masked CRC-32C
 CRC-32C of the data (4 bytes). Reading the 12 bytes before each record's data finds all records.
 """
 
+import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 
@@ -21,27 +23,33 @@ def scan(file: Path, remedy: str) -> list[tuple[int, int]]:
     Raises:
       UserError: a file that is missing, truncated or no TFRecord file; the message ends with `remedy`.
     """
-    records: list[tuple[int, int]] = []
     try:
-        size = file.stat().st_size
+        with file.open("rb", buffering=0) as opened:
+            return _scan(file, opened, remedy)
     except OSError as error:
-        raise UserError(f"{file}: the shard is missing. {remedy}") from error
+        raise UserError(
+            f"{file}: the shard is missing or cannot be read: {error.strerror}. {remedy}"
+        ) from error
+
+
+def _scan(file: Path, opened: BinaryIO, remedy: str) -> list[tuple[int, int]]:
+    records: list[tuple[int, int]] = []
+    size = opened.seek(0, os.SEEK_END)
     position = 0
-    with file.open("rb", buffering=0) as opened:
-        while position < size:
-            opened.seek(position)
-            header = opened.read(HEADER_BYTES)
-            if len(header) == HEADER_BYTES:
-                length, checksum = struct.unpack("<QI", header)
-                if masked_crc(header[:8]) != checksum:
-                    raise UserError(
-                        f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
-                    )
-                end = position + HEADER_BYTES + length + FOOTER_BYTES
-            if len(header) < HEADER_BYTES or end > size:
-                raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
-            records.append((position + HEADER_BYTES, length))
-            position = end
+    while position < size:
+        opened.seek(position)
+        header = opened.read(HEADER_BYTES)
+        if len(header) == HEADER_BYTES:
+            length, checksum = struct.unpack("<QI", header)
+            if masked_crc(header[:8]) != checksum:
+                raise UserError(
+                    f"{file}: record {len(records)} is corrupted (checksum of its length). {remedy}"
+                )
+            end = position + HEADER_BYTES + length + FOOTER_BYTES
+        if len(header) < HEADER_BYTES or end > size:
+            raise UserError(f"{file}: the shard is truncated inside record {len(records)}. {remedy}")
+        records.append((position + HEADER_BYTES, length))
+        position = end
     return records
 
 

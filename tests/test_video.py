@@ -122,30 +122,9 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
     assert (probe(path).width, probe(path).height) == (128, 72)
 
 
-def _set_rotation(path: Path, clockwise: int) -> None:
-    """Writes a rotation into the track header (ISO/IEC 14496-12, 8.3.2), after 40 bytes of fields."""
-    data = bytearray(path.read_bytes())
-    matrix = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise]
-    a, b, c, d = (x << 16 for x in matrix)
-    start = data.index(b"tkhd") + 4 + 40
-    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("clockwise", [90, 180, 270])
 def test_rotation_metadata_is_honoured(tmp_path, clockwise):
-    # A phone held upright stores lying pictures: what is shown is the stored picture turned clockwise.
-    path = tmp_path / "phone.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        upright = [timed_picture(t, 72, 96) for t in regular_times_ms(1.0)]
-        stored = [np.ascontiguousarray(np.rot90(p, clockwise // 90)) for p in upright]
-        stream.height, stream.width = stored[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for shown in stored:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, "rgb24")))
-        container.mux(stream.encode(None))
-    _set_rotation(path, clockwise)
+    path = write_video(tmp_path / "phone.mp4", regular_times_ms(1.0), size=(72, 96), clockwise=clockwise)
     decoded = decode_frames(path, fps=5.0, short_side=48)
     assert decoded.frames.shape == (5, 64, 48, 3)
     assert [read_time_s(p) for p in decoded.frames] == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])

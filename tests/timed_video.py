@@ -1,5 +1,6 @@
 """Small videos whose pictures carry their own time, so that a test can read it back from a frame."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -40,18 +41,36 @@ def write_video(
     time_base: Fraction = Fraction(1, 1000),
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    clockwise: int = 0,
 ) -> Path:
+    """A video that shows pictures of `size`; with `clockwise` (90, 180, 270) it stores them turned and says so.
+
+    A phone held upright does that: what is shown is the stored picture turned clockwise.
+    """
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
-        stream.width, stream.height = size
+        stream.width, stream.height = size if clockwise % 180 == 0 else size[::-1]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base
         for time_ms in times_ms:
-            frame = av.VideoFrame.from_ndarray(timed_picture(time_ms, *size), "rgb24")
+            stored = np.ascontiguousarray(np.rot90(timed_picture(time_ms, *size), clockwise // 90))
+            frame = av.VideoFrame.from_ndarray(stored, "rgb24")
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if clockwise:
+        _set_rotation(path, clockwise)
     return path
+
+
+def _set_rotation(path: Path, clockwise: int) -> None:
+    """Writes a rotation into the track header of an MP4 (ISO/IEC 14496-12, 8.3.2), after 40 bytes of fields."""
+    data = bytearray(path.read_bytes())
+    matrix = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise]
+    a, b, c, d = (x << 16 for x in matrix)
+    start = data.index(b"tkhd") + 4 + 40
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
 
 
 def regular_times_ms(seconds: float, fps: int = 25) -> list[int]:

@@ -17,7 +17,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from data_pipelines.annotations.split_names import SPLITS
 from data_pipelines.builders.encoded_videos import EncodedVideos
-from data_pipelines.builders.examples import Findings, make_example
+from data_pipelines.builders.examples import Findings, example_to_store
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.report import BuildReport
@@ -132,7 +132,7 @@ class _MakeExample(beam.DoFn):
     def process(self, record: VideoRecord) -> Iterator[Any]:
         video = _encode(self._source, record.video_id) if self._source.videos is not None else None
         features = {} if isinstance(video, UnusableVideo) else self._source.read_features(record.video_id)
-        example, findings = make_example(record, video, features, self._source.fps)
+        example, findings = example_to_store(record, video, features, self._source.fps)
         if example is not None:
             yield record.video_id, example
         yield beam.pvalue.TaggedOutput("findings", findings.to_json())

@@ -49,7 +49,7 @@ class Findings:
         return cls(**fields, unusable=unusable and UnusableVideo(**unusable), problems=problems)
 
 
-def make_example(
+def example_to_store(
     record: VideoRecord,
     video: EncodedVideo | UnusableVideo | None,
     features: dict[str, np.ndarray] | UnusableVideo,

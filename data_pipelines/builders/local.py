@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from data_pipelines.annotations.split_names import SPLITS
 from data_pipelines.builders.encoded_videos import EncodedVideos
-from data_pipelines.builders.examples import make_example
+from data_pipelines.builders.examples import example_to_store
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.report import BuildReport
@@ -149,7 +149,7 @@ class LocalBuild:
         for record in tqdm(records, desc=f"writing {split}", unit="video", file=sys.stderr):
             video = self._video(record.video_id) if self.source.videos is not None else None
             features = {} if isinstance(video, UnusableVideo) else self.source.read_features(record.video_id)
-            example, findings = make_example(record, video, features, self.source.fps)
+            example, findings = example_to_store(record, video, features, self.source.fps)
             self._report.add(findings)
             if example is not None:
                 yield record.video_id, example

@@ -345,7 +345,7 @@ def test_a_file_that_comes_back_and_one_that_does_not(tmp_path, monkeypatch):
     build = _local(tmp_path, _IDS, monkeypatch, flaky)
     splits = build.start()
     assert {video_id for video_id, number in tried.items() if number > 1} == {"v2", "v5"}
-    monkeypatch.setattr(local, "make_example", lambda record, video, *rest: _stored(record, video))
+    monkeypatch.setattr(local, "example_to_store", lambda record, video, *rest: _stored(record, video))
     assert [video_id for video_id, _ in splits["train"]] == [i for i in _IDS if i != "v2"]
     (line,) = (tmp_path / "report.jsonl").read_text().splitlines()
     assert (json.loads(line)["video_id"], json.loads(line)["kind"]) == ("v2", "cannot be read")

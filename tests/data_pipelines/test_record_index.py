@@ -1,17 +1,16 @@
 """Random access into TFRecord shards, and reading examples without TensorFlow."""
 
 import json
-import struct
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data_pipelines.record_index import RecordIndex, iterate_records, parse_record, read_record
 from data_pipelines.tf_example import parse_example
+from data_pipelines.tfrecord import tfrecord
 from unloc_jax.errors import UserError
 
 # Written by tf.io.TFRecordWriter (TensorFlow 2.21): b"abc", b"", and a tf.train.Example.
@@ -26,15 +25,6 @@ _TF_SHARD = (
     + _EXAMPLE
     + bytes.fromhex("5d2323a4")
 )
-
-
-def _record(data: bytes) -> bytes:
-    def masked(part: bytes) -> bytes:
-        crc = google_crc32c.value(part)
-        return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-    length = struct.pack("<Q", len(data))
-    return length + masked(length) + data + masked(data)
 
 
 def _dataset(folder: Path, shards: list[bytes], lengths: list[int], split: str = "train") -> list[Path]:
@@ -53,7 +43,7 @@ def _dataset(folder: Path, shards: list[bytes], lengths: list[int], split: str =
 
 
 def test_reads_what_tensorflow_wrote(tmp_path):
-    _dataset(tmp_path, [_TF_SHARD, _record(b"xyz")], [3, 1])
+    _dataset(tmp_path, [_TF_SHARD, tfrecord(b"xyz")], [3, 1])
     index = RecordIndex.from_dir(tmp_path, "train")
     assert len(index) == 4
     assert [index.read(i) for i in range(4)] == [b"abc", b"", _EXAMPLE, b"xyz"]
@@ -64,7 +54,7 @@ def test_reads_what_tensorflow_wrote(tmp_path):
 
 
 def test_many_shards_are_in_order(tmp_path):
-    _dataset(tmp_path, [_record(b"%d" % i) for i in range(12)], [1] * 12)
+    _dataset(tmp_path, [tfrecord(b"%d" % i) for i in range(12)], [1] * 12)
     index = RecordIndex.from_dir(tmp_path, "train")
     assert [index.read(i) for i in range(12)] == [b"%d" % i for i in range(12)]
 
@@ -96,7 +86,7 @@ def test_record_number_counts_within_the_shard(tmp_path):
     damaged[-10] ^= 1
     files = _dataset(tmp_path, [_TF_SHARD, bytes(damaged)], [3, 3])
     index = RecordIndex.from_dir(tmp_path, "train")
-    with pytest.raises(UserError, match="record 2 is corrupted") as caught:
+    with pytest.raises(UserError, match=r"record 2 is corrupted \(checksum\)") as caught:
         index.read(5)
     assert str(files[1]) in str(caught.value)
 
@@ -144,7 +134,7 @@ def test_no_bytes_crash_the_parser(data):
 
 
 def test_an_example_of_another_kind(tmp_path):
-    (file,) = _dataset(tmp_path, [_record(_EXAMPLE)], [1])
+    (file,) = _dataset(tmp_path, [tfrecord(_EXAMPLE)], [1])
     for read in (
         lambda: read_record(tmp_path, "train", 0),
         lambda: list(iterate_records(tmp_path, "train", False)),
@@ -152,3 +142,136 @@ def test_an_example_of_another_kind(tmp_path):
         with pytest.raises(UserError, match="record 0") as caught:
             read()
         assert str(file) in str(caught.value)
+
+
+def test_a_shard_that_goes_away(tmp_path):
+    (file,) = _dataset(tmp_path, [_TF_SHARD], [3])
+    index = RecordIndex.from_dir(tmp_path, "train")
+    file.unlink()
+    for read in (lambda: index.read(1), lambda: list(index.annotations())):
+        with pytest.raises(UserError, match=r"cannot be read: .*No such file.*rebuild-shard") as caught:
+            read()
+        assert str(file) in str(caught.value)
+
+
+def _message(number: int, *parts: bytes) -> bytes:
+    """A field of a protocol buffer that holds bytes (all of them shorter than 16 KB)."""
+    data = b"".join(parts)
+    return bytes([number << 3 | 2, len(data) & 0x7F | 0x80, len(data) >> 7]) + data
+
+
+def _feature(name: str, kind: int, *values: bytes) -> bytes:
+    return _message(1, _message(1, name.encode()), _message(2, _message(kind, *values)))
+
+
+def _unloc_example(video_id: str) -> bytes:
+    """A whole example of ours: texts, numbers, frames, features, saliency."""
+    floats = lambda *values: _message(1, np.array(values, "<f4").tobytes())
+    features = (
+        _feature("video_id", 1, _message(1, video_id.encode())),
+        _feature("duration_s", 2, floats(2.5)),
+        _feature("fps", 2, floats(2)),
+        _feature("frames", 1, _message(1, b"one jpeg"), _message(1, b"two jpeg")),
+        _feature("segments_s", 2, floats(0, 1, 1, 2)),
+        _feature("texts", 1, _message(1, "Hünde".encode()), _message(1, b"cats")),
+        _feature("attributes", 1, _message(1, b"{}"), _message(1, b'{"object": "cat"}')),
+        _feature("saliency", 1, _message(1, b'{"cats": [[1, 2], [3, 4]]}')),
+        _feature("features/clip", 2, floats(*range(6))),
+        _feature("feature_rows/clip", 3, _message(1, b"\x03")),
+    )
+    return _message(1, *features)
+
+
+_EXAMPLES = [_unloc_example(f"v{i}") for i in range(3)]
+
+
+def test_the_examples_of_the_fuzzing_are_whole():
+    records = [parse_record(data, "train", with_frames=True) for data in _EXAMPLES]
+    assert [record.video_id for record in records] == ["v0", "v1", "v2"]
+    assert (records[0].frames, records[0].features["clip"].shape) == ([b"one jpeg", b"two jpeg"], (3, 2))
+    np.testing.assert_array_equal(records[0].saliency["cats"], [[1, 2], [3, 4]])
+
+
+@st.composite
+def _damaged(draw, data: bytes) -> bytes:
+    """Flipped bytes, a piece that is overwritten, cut out, doubled or put in, or the end cut off."""
+    contents = bytearray(data)
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(contents)))
+        end = draw(st.integers(start, min(start + draw(st.integers(0, 40)), len(contents))))
+        how = draw(st.sampled_from(["flip", "overwrite", "cut", "double", "insert", "truncate"]))
+        piece = draw(st.binary(max_size=20))
+        match how:
+            case "flip":
+                contents[start:end] = bytes(byte ^ draw(st.integers(1, 255)) for byte in contents[start:end])
+            case "overwrite":
+                contents[start : start + len(piece)] = piece
+            case "cut":
+                del contents[start:end]
+            case "double":
+                contents[end:end] = contents[start:end]
+            case "insert":
+                contents[start:start] = piece
+            case "truncate":
+                del contents[start:]
+    return bytes(contents)
+
+
+_WHOLE_SHARD = b"".join(map(tfrecord, _EXAMPLES))
+_FUZZED = settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=2000)
+
+
+@_FUZZED
+@given(_damaged(_WHOLE_SHARD))
+@example(b"")
+def test_damaged_shards(tmp_path_factory, data):
+    """What is read is what was written, or the error names the file and the record."""
+    folder = tmp_path_factory.mktemp("shards")
+    (file,) = _dataset(folder, [data], [3])
+    try:
+        index = RecordIndex.from_dir(folder, "train")
+    except UserError as error:
+        assert str(file) in str(error) and "rebuild-shard" in str(error)
+        assert "record " in str(error)
+        return
+    for i in range(3):
+        try:
+            assert index.read(i) in _EXAMPLES
+        except UserError as error:
+            assert f"{file}: record {i} is corrupted (checksum)" in str(error)
+    _read_all(file, index)
+
+
+@_FUZZED
+@given(st.lists(_damaged(_EXAMPLES[0]) | st.binary(max_size=60), min_size=1, max_size=3))
+def test_nonsense_with_right_checksums(tmp_path_factory, datas):
+    """The data of a program that writes something else."""
+    folder = tmp_path_factory.mktemp("shards")
+    (file,) = _dataset(folder, [b"".join(map(tfrecord, datas))], [len(datas)])
+    _read_all(file, RecordIndex.from_dir(folder, "train"))
+
+
+def _read_all(file: Path, index: RecordIndex) -> None:
+    for read in (
+        *(lambda i=i: index.record(i) for i in range(len(index))),
+        lambda: list(index.annotations()),
+    ):
+        try:
+            read()
+        except UserError as error:
+            assert f"{file}: record " in str(error) and "rebuild-shard" in str(error)
+
+
+@_FUZZED
+@given(st.binary(max_size=80) | _damaged(b'{"splits": [{"name": "train", "shardLengths": ["3"]}]}'))
+@example(b'{"splits": [{"name": ["train"], "shardLengths": ["3"]}]}')
+@example(b'{"splits": [{"name": "train", "shardLengths": ["-3"]}]}')
+@example(b'{"splits": [{"name": "train", "shardLengths": ["9999999999999"]}]}')
+def test_a_damaged_dataset_info(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("infos")
+    _dataset(folder, [_WHOLE_SHARD], [3])
+    (folder / "dataset_info.json").write_bytes(data)
+    try:
+        assert len(RecordIndex.from_dir(folder, "train")) == 3
+    except UserError as error:
+        assert str(folder) in str(error)
