@@ -147,6 +147,11 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
     )
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
+    for run in (train, evaluate):
+        processes = run.add_argument_group("several processes", "start the command once in each")
+        processes.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+        processes.add_argument("--num-processes", type=_count, metavar="N")
+        processes.add_argument("--process-id", type=int, metavar="I", help="from 0")
 
     metrics = command("metrics", _metrics, "official numbers of a file of predictions (docs/metrics.md)")
     metrics.add_argument(
@@ -277,6 +282,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     config = config_lib.load(arguments.config, arguments.overrides)
     _quiet()
+    _join_processes(arguments)
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.training.loop import train
 
@@ -285,8 +291,15 @@ def _train(arguments: argparse.Namespace) -> None:
     train(config, arguments.workdir, datasets)
 
 
+def _join_processes(arguments: argparse.Namespace) -> None:
+    from unloc_jax import processes
+
+    processes.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
+
+
 def _evaluate(arguments: argparse.Namespace) -> None:
     _quiet()
+    _join_processes(arguments)
     from unloc_jax.inference.localizer import load_model
     from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
 

@@ -21,6 +21,7 @@ from unloc_jax.metrics.moment_retrieval_controls import (
     fit_constant_segment,
     right_event_rates,
 )
+from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found
 from unloc_jax.tasks.evaluation import find
@@ -72,8 +73,9 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
         "split": split,
         "videos": len(records),
     } | metrics
-    (out / name).write_text(content)
-    (out / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
+    if is_main():
+        (out / name).write_text(content)
+        (out / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
     print(f"wrote {out / 'metrics.json'} and {out / name}")
     return metrics
 
@@ -98,7 +100,12 @@ def _check_fit(model: LoadedModel, dataset: Dataset, records: list[VideoRecord])
 def _find(model: LoadedModel, dataset: Dataset, split: str, texts: Sequence[Sequence[str]]) -> Found:
     batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
     bar = lambda batches: tqdm(
-        batches, total=-(-sum(windows) // batch_size), desc=f"evaluate {split}", unit="batch", file=sys.stderr
+        batches,
+        total=-(-sum(windows) // batch_size),
+        desc=f"evaluate {split}",
+        unit="batch",
+        file=sys.stderr,
+        disable=not is_main(),
     )
     detect = jax.jit(model.task.detect)
     batches = dataset.evaluation_batches(split)

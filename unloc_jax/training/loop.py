@@ -26,6 +26,7 @@ from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.errors import UserError
+from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.evaluation import find, to_device
 from unloc_jax.text import num_tokens
@@ -69,7 +70,8 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         _say(f"nothing to do: {workdir} is trained ({first_step} steps)")
         checkpoints.close()
         return {}
-    (workdir / "config.json").write_text(config_lib.to_json(config))
+    if is_main():
+        (workdir / "config.json").write_text(config_lib.to_json(config))
     abstract = abstract_state(tasks, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     if checkpoints.latest_step is not None:
@@ -199,4 +201,5 @@ def _say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if is_main():
+        print(text, file=sys.stderr, flush=True)

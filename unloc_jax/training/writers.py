@@ -7,9 +7,11 @@ from pathlib import Path
 
 import tensorboardX
 
+from unloc_jax.processes import is_main
+
 
 class MetricWriter:
-    """Writes scalars to `workdir/metrics.jsonl` and `workdir/tensorboard/`.
+    """Writes scalars to `workdir/metrics.jsonl` and `workdir/tensorboard/`; of several processes only the first does.
 
     Args:
       workdir: the run's directory.
@@ -17,6 +19,9 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, start_step: int):
+        self._tensorboard = None
+        if not is_main():
+            return
         self._path = workdir / "metrics.jsonl"
         kept = []
         if self._path.exists():
@@ -31,6 +36,8 @@ class MetricWriter:
         )
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
+        if self._tensorboard is None:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
@@ -38,7 +45,8 @@ class MetricWriter:
         self._tensorboard.flush()
 
     def close(self) -> None:
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
 
 
 def _step_of(line: str) -> float:
@@ -69,13 +77,16 @@ class Progress:
         rate = steps / seconds
         left = (stage_end - step) / rate
         shown = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items())
+        speed = {"videos_per_s": rate * self._videos_per_step, "steps_per_s": rate}
+        if not is_main():
+            return speed
         print(
             f"{stage:<8} step {step:>{len(str(self._total))}}/{self._total}  {shown}  "
             f"{rate * self._videos_per_step:6.1f} videos/s  {_clock(left)} left of {stage}",
             file=sys.stderr,
             flush=True,
         )
-        return {"videos_per_s": rate * self._videos_per_step, "steps_per_s": rate}
+        return speed
 
 
 def _clock(seconds: float) -> str:
