@@ -25,6 +25,7 @@ from unloc_jax.data_config import DataConfig
 from unloc_jax.errors import UserError
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
+from unloc_jax.localization.nms import NMS
 
 STRATEGIES = ("dp", "fsdp")
 
@@ -71,6 +72,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pretrain.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "train.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "optimizer.name": ("adamw", "adam", "sgd"),
+    "evaluation.nms": ("gaussian", "linear", "hard"),
     "mesh.strategy": STRATEGIES,
 }
 
@@ -109,7 +111,15 @@ _LOWEST = {
 # Numbers that must be below 1.
 _FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
 # Numbers that must not be above a bound.
-_HIGHEST = {"color": 1, "grey": 1, "max_unreadable": 1, "rand_augment_magnitude": 10, "window_overlap": 0.9}
+_HIGHEST = {
+    "color": 1,
+    "grey": 1,
+    "max_unreadable": 1,
+    "rand_augment_magnitude": 10,
+    "window_overlap": 0.9,
+    "voting_threshold": 1,
+    "nms_iou_threshold": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,9 +329,28 @@ class EvaluationConfig:
 
     every_steps: int = 500
     batch_size: int = 16
+    nms: str = "gaussian"
+    """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMS`."""
     soft_nms_sigma: float = 0.3
+    nms_iou_threshold: float = 0.5
     score_threshold: float = 0.001
     max_detections: int = 100
+    voting_threshold: float = 0.0
+    """Segments move to the mean of the candidates with at least this IoU; 0 = not."""
+    voting_by_overlap: bool = False
+    """Weighted by score · IoU (ActionFormer) instead of score (OpenTAD)."""
+
+    def suppression(self, num_candidates: int) -> NMS:
+        """The NMS of num_candidates candidates."""
+        return NMS(
+            min(self.max_detections, num_candidates),
+            self.nms,
+            self.soft_nms_sigma,
+            self.nms_iou_threshold,
+            self.score_threshold,
+            self.voting_threshold,
+            self.voting_by_overlap,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,15 +6,12 @@ import jax
 import numpy as np
 
 from tests.golden_checks.case import Case, Checked, difference
-from unloc_jax.localization.nms import soft_nms
-from unloc_jax.metrics.tiou import segment_iou
+from unloc_jax.localization.nms import NMS, suppress
 
-jitted = jax.jit(soft_nms, static_argnums=2)
+jitted = jax.jit(suppress, static_argnums=2)
 
 # Of the reference, for what a case does not say.
 DEFAULTS = {"max_detections": 100, "iou_threshold": 0.5, "score_threshold": 0.001, "soft_nms_sigma": 0.3}
-
-_NO_HARD_NMS = "the product has no hard NMS (σ = 0): the check builds it from soft_nms and segment_iou"
 
 
 def check(case: Case) -> Checked:
@@ -22,9 +19,8 @@ def check(case: Case) -> Checked:
     case.refuse_other_arguments((*DEFAULTS, "num_classes"))
     settings = DEFAULTS | case.arguments
     segments, scores = case.inputs["segments"], case.inputs["scores"]
-    notes = () if settings["soft_nms_sigma"] > 0 else (_NO_HARD_NMS,)
     if segments.ndim == 3:
-        return Checked(_captions(case, settings), notes)
+        return Checked(_captions(case, settings), ())
 
     classes = case.inputs["classes"]
     groups = [classes >= 0]
@@ -41,7 +37,7 @@ def check(case: Case) -> Checked:
         difference(segments[index].reshape(-1, 2), case.outputs["segments"].reshape(-1, 2)),
         difference(classes[index], case.outputs["classes"]),
     ]
-    return Checked(max(worst), notes)
+    return Checked(max(worst), ())
 
 
 def _captions(case: Case, settings: dict[str, Any]) -> float:
@@ -57,29 +53,27 @@ def suppressed(
     segments: np.ndarray, scores: np.ndarray, settings: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(index, decayed score) of what is kept of segments [N, 2], best first."""
-    limit, threshold = settings["max_detections"], settings["score_threshold"]
-    if settings["soft_nms_sigma"] > 0:
-        return _take(segments, scores, limit, settings["soft_nms_sigma"], threshold)
-    kept: list[int] = []
-    remaining = scores.copy()
-    while len(kept) < limit:
-        best, _ = _take(segments, remaining, 1, 1.0, threshold)
-        if not len(best):
-            break
-        kept.append(int(best[0]))
-        remaining[segment_iou(segments, segments[best[0]]) > settings["iou_threshold"]] = 0.0
-        remaining[best[0]] = 0.0
-    return np.array(kept, int), scores[kept]
+    settings = DEFAULTS | settings
+    sigma = settings["soft_nms_sigma"]
+    return _take(
+        segments,
+        scores,
+        NMS(
+            settings["max_detections"],
+            "gaussian" if sigma > 0 else "hard",
+            sigma,
+            settings["iou_threshold"],
+            settings["score_threshold"],
+        ),
+    )
 
 
-def _take(
-    segments: np.ndarray, scores: np.ndarray, limit: int, sigma: float, threshold: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """soft_nms of one problem. All are filled up to a few sizes, so that they share compilations."""
+def _take(segments: np.ndarray, scores: np.ndarray, settings: NMS) -> tuple[np.ndarray, np.ndarray]:
+    """One problem. All are filled up to a few sizes, so that they share compilations."""
     size = 64
     while size < len(scores):
         size *= 2
     all_segments, all_scores = np.zeros((size, 2), np.float32), np.zeros(size, np.float32)
     all_segments[: len(scores)], all_scores[: len(scores)] = segments, scores
-    _, found, index = jax.device_get(jitted(all_segments, all_scores, limit, sigma, threshold))
+    _, found, index = jax.device_get(jitted(all_segments, all_scores, settings))
     return index[found > 0], found[found > 0]

@@ -7,8 +7,9 @@ from tests.golden_checks.case import Case, Checked, difference
 from tests.golden_checks.labels import NO_WINDOWS
 from unloc_jax.localization.decode import Localization, decode, grid_to_seconds
 from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
+from unloc_jax.localization.nms import NMS
 
-jitted = jax.jit(decode, static_argnums=3, static_argnames=("max_detections", "sigma", "score_threshold"))
+jitted = jax.jit(decode, static_argnums=(3, 4))
 _ARGUMENTS = (
     *("num_frames", "total_frames", "sampling", "stride", "secs_per_timestep", "score_threshold"),
     *("pyramid", "normalize_by_stride", "normalizer"),
@@ -93,9 +94,7 @@ def decode_points(
             frame_mask[None],
             np.array(span_s, np.float32)[None],
             geometry,
-            max_detections=geometry.num_points,
-            sigma=KEEP_ALL,
-            score_threshold=0.0,
+            NMS(geometry.num_points, sigma=KEEP_ALL, score_threshold=0.0),
         )
     )
     segments, scores = np.zeros((*probability.shape, 2)), np.zeros(probability.shape)

@@ -6,12 +6,13 @@ import pytest
 
 from tests.golden_checks.nms import jitted, suppressed
 from tests.localization.references import ORACLES, load_goldens, needs_oracles
+from unloc_jax.localization.nms import NMS, _take, vote
 
 GOLDENS = load_goldens("nms")
 
 
 def one_by_one(segments, scores, max_detections, sigma, score_threshold):
-    """The definition read aloud, in float64: the slow peer of `soft_nms` for one problem."""
+    """The definition read aloud, in float64: the slow peer of `suppress` for one problem."""
     remaining = dict(enumerate(scores.astype(np.float64)))
     found = []
     while remaining and len(found) < max_detections:
@@ -58,7 +59,9 @@ def test_equals_tensorflow():
             "iou_threshold": 0, "score_threshold": 0.001, "soft_nms_sigma": 0.3, "max_output_size": 100
         }  # fmt: skip
         segments[i, : len(case["segs"])], scores[i, : len(case["scores"])] = case["segs"], case["scores"]
-    _, found_scores, index = jax.device_get(jitted(segments, scores, 100, 0.3, 0.001))
+    _, found_scores, index = jax.device_get(
+        jitted(segments, scores, NMS(100, sigma=0.3, score_threshold=0.001))
+    )
     for i, case in enumerate(cases):
         found = found_scores[i] > 0
         np.testing.assert_array_equal(index[i, found], case["indices"])
@@ -67,7 +70,7 @@ def test_equals_tensorflow():
 
 def test_a_batch_equals_one_by_one():
     segments, scores = problems(0, 2, 3, 12)
-    found = jax.device_get(jitted(segments, scores, 8, 0.2, 0.1))
+    found = jax.device_get(jitted(segments, scores, NMS(8, sigma=0.2, score_threshold=0.1)))
     assert [x.shape for x in found] == [(2, 3, 8, 2), (2, 3, 8), (2, 3, 8)]
     for at in np.ndindex(2, 3):
         expected = one_by_one(segments[at], scores[at], 8, 0.2, 0.1)
@@ -81,7 +84,7 @@ def test_a_batch_equals_one_by_one():
 
 def test_all_are_found_once_when_there_is_room_for_more():
     segments, scores = problems(1, 5)
-    _, found, index = jitted(segments, scores, 9, 0.5, 0.0)
+    _, found, index = jitted(segments, scores, NMS(9, sigma=0.5, score_threshold=0.0))
     assert sorted(np.asarray(index[:5]).tolist()) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(found[5:], 0)
 
@@ -90,6 +93,83 @@ def test_equal_and_empty_segments():
     # The same segment twice decays by exp(-1 / (2 sigma)); segments of length 0 overlap with nothing.
     segments = np.array([[1, 3], [1, 3], [2, 2], [2, 2]], np.float32)
     scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    _, found, index = jitted(segments, scores, 4, 0.5, 0.0)
+    _, found, index = jitted(segments, scores, NMS(4, sigma=0.5, score_threshold=0.0))
     np.testing.assert_array_equal(index, [0, 2, 3, 1])
     np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * np.exp(-1)], rtol=1e-6)
+
+
+KINDS = {1: "linear", 2: "gaussian"}  # OpenTAD's `method`; 3, BMN's gaussian from a length's threshold on, is not ours
+
+
+@needs_oracles
+def test_equals_opentad_and_actionformer():
+    """Gaussian, linear and hard suppression per class or of all classes, and voting. Their sigma is twice ours."""
+    cases = json.loads((ORACLES / "nms_1d" / "cases.json").read_text())
+    cases = [case for case in cases if case["cfg"].get("method", 2) in KINDS]
+    assert len(cases) == 30
+    for case in cases:
+        _compare_with_other_programs(case)
+
+
+def _compare_with_other_programs(case):
+    config = case["cfg"]
+    segments, scores, classes = (np.array(case[key], np.float32) for key in ("segs", "scores", "cls"))
+    settings = NMS(
+        config["max_seg_num"],
+        KINDS[config.get("method", 2)] if config["use_soft_nms"] else "hard",
+        config["sigma"] / 2,
+        config["iou_threshold"],
+        config["min_score"],
+    )
+    groups = [classes == c for c in np.unique(classes)] if config["multiclass"] else [classes == classes]
+    for program, by_overlap in (("opentad", False), ("actionformer", True)):
+        if program not in case:
+            continue
+        found = []
+        for group in groups:
+            kept, lowered, index = jax.device_get(jitted(segments[group], scores[group], settings))
+            if config["voting_thresh"] and not config["multiclass"]:
+                moved = vote(kept, segments, scores, config["voting_thresh"], by_overlap)
+                kept = np.asarray(moved)
+            real = lowered > 0
+            found += zip(lowered[real], kept[real].tolist(), classes[group][index[real]])
+        found = sorted(found, key=lambda row: -row[0])[: config["max_seg_num"]]
+        expected_segments, expected_scores, expected_classes = case[program]
+        assert len(found) == len(expected_scores)
+        np.testing.assert_allclose([row[0] for row in found], expected_scores, rtol=2e-5, atol=1e-7)
+        np.testing.assert_allclose([row[1] for row in found], expected_segments, rtol=1e-4, atol=2e-4)
+        np.testing.assert_array_equal([row[2] for row in found], expected_classes)
+
+
+def test_linear():
+    """Candidates from the threshold on lose the share that they overlap."""
+    segments = np.array([[0, 4], [1, 5], [3, 7], [8, 9]], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    _, found, index = jitted(segments, scores, NMS(4, "linear", iou_threshold=0.3, score_threshold=0.0))
+    # [1, 5] overlaps [0, 4] by 3 / 5; [3, 7] overlaps it by 1 / 7, below the threshold, and [1, 5] by 2 / 6.
+    np.testing.assert_array_equal(index, [0, 2, 3, 1])
+    np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * (1 - 3 / 5) * (1 - 2 / 6)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "hard"])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_the_best_of_many_candidates_are_enough_or_all_are_looked_at(kind, crowded):
+    """1500 candidates. Crowded: the best 1024 are nearly the same segment, so that others win in the end."""
+    segments, scores = problems(3, 2, 1500)
+    if crowded:
+        order = np.argsort(-scores, axis=-1)[:, :1100]
+        for row, first in enumerate(order):
+            segments[row, first] = np.array([5, 9]) + 0.001 * np.arange(1100)[:, None] / 1100
+    settings = NMS(40, kind, 0.05, 0.5, 0.01)
+    together = jax.device_get(jitted(segments, scores, settings))
+    whole = jax.jit(_take, static_argnums=2)
+    for a, b in zip(together, jax.device_get(whole(segments, scores, settings))):
+        np.testing.assert_array_equal(a, b)
+    beyond = np.sort(scores, axis=-1)[:, ::-1][:, 1023]
+    assert (together[1][:, -1] < beyond).any() == crowded
+
+
+def test_a_segment_without_votes_stays():
+    found, nobody = np.array([[1, 3], [0, 0]], np.float32), np.array([[8, 9]], np.float32)
+    moved = vote(found, nobody, np.ones(1, np.float32), 0.5, by_overlap=False)
+    np.testing.assert_array_equal(moved, found)

@@ -7,7 +7,7 @@ import numpy as np
 
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
-from unloc_jax.localization.nms import soft_nms
+from unloc_jax.localization.nms import suppress
 from unloc_jax.tasks.base import Output
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
@@ -33,7 +33,7 @@ def test_candidates_of_all_windows_go_through_one_nms():
     output, span_s = merge_windows(windows, CONFIG)
     np.testing.assert_array_equal(span_s, [0, 10])
     joined = [np.concatenate([w.output.detections[i] for w in windows], axis=2) for i in (0, 1)]
-    segments, scores, index = soft_nms(*joined, 6, 0.5, 0.01)
+    segments, scores, index = suppress(*joined, CONFIG.suppression(21))
     np.testing.assert_allclose(output.detections.segments_s, segments, rtol=1e-6)
     np.testing.assert_allclose(output.detections.scores, scores, rtol=1e-6)
     np.testing.assert_array_equal(output.detections.point, np.asarray(index) % 7)

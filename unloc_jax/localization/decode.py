@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from unloc_jax.localization.geometry import PyramidGeometry
-from unloc_jax.localization.nms import soft_nms
+from unloc_jax.localization.nms import NMS, suppress
 
 
 @flax.struct.dataclass
@@ -24,7 +24,7 @@ class Localization:
 
 
 class Detections(NamedTuple):
-    """Segments, best first after soft-NMS.
+    """Segments, best first after NMS.
 
     segments_s: float32 [B, N, K, 2], start and end in seconds.
     scores: float32 [B, N, K] in [0, 1]; 0 fills up.
@@ -47,23 +47,18 @@ def decode(
     frame_mask: jax.Array,
     span_s: jax.Array,
     geometry: PyramidGeometry,
-    *,
-    max_detections: int,
-    sigma: float,
-    score_threshold: float,
+    settings: NMS,
     nms: bool = True,
 ) -> Detections:
-    """Points → segments in seconds → soft-NMS per (video, text).
+    """Points → segments in seconds → NMS per (video, text).
 
     Args:
       localization: relevance [B, N, P], offsets [B, N, P, 2].
       frame_mask: bool [B, T], True = real frame; points on other frames are dropped.
       span_s: float32 [B, 2].
       geometry: the pyramid.
-      max_detections: K.
-      sigma: width of the Gaussian decay of soft-NMS.
-      score_threshold: candidates at or below this score are dropped.
-      nms: False leaves out soft-NMS, for windows whose candidates are merged later: K is P then, in the points' order.
+      settings: of the suppression; K = its max_detections.
+      nms: False leaves it out, for windows whose candidates are merged later: K is P then, in the points' order.
 
     Returns:
       Detections with K segments per (video, text), clipped to the sampled span.
@@ -79,10 +74,10 @@ def decode(
     segments_s = grid_to_seconds(segments, span_s, geometry.num_frames)
     segments_s = jnp.broadcast_to(segments_s, (*scores.shape, 2))
     if not nms:
-        kept = jnp.where(scores > score_threshold, scores, 0.0)
+        kept = jnp.where(scores > settings.score_threshold, scores, 0.0)
         points = jnp.broadcast_to(jnp.arange(scores.shape[-1], dtype=jnp.int32), scores.shape)
         return Detections(segments_s, kept, points)
-    return Detections(*soft_nms(segments_s, scores, max_detections, sigma, score_threshold))
+    return Detections(*suppress(segments_s, scores, settings))
 
 
 def frame_curve(scores: jax.Array, geometry: PyramidGeometry) -> jax.Array:

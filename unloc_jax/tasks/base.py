@@ -215,15 +215,12 @@ class LocalizationTask(Task):
             ),
             texts,
         )
-        config = self.config.evaluation
         detections = decode(
             localization,
             batch.frame_mask,
             batch.span_s,
             self.geometry,
-            max_detections=min(config.max_detections, self.geometry.num_points),
-            sigma=config.soft_nms_sigma,
-            score_threshold=config.score_threshold,
+            self.config.evaluation.suppression(self.geometry.num_points),
             nms=not self.config.data.windowed,
         )
         return Output(detections, frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry))

@@ -1,7 +1,6 @@
 """A long video is looked at in several windows; what was found in each becomes what was found in the video."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
-from unloc_jax.localization.nms import soft_nms
+from unloc_jax.localization.nms import suppress
 from unloc_jax.tasks.base import Output
 
 
@@ -75,9 +74,7 @@ def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> 
     return Output(detections, curve, classes, video_scores), span_s
 
 
-@functools.partial(jax.jit, static_argnames=("max_detections",))
-def _nms(segments_s, scores, max_detections: int, sigma: float, score_threshold: float):
-    return soft_nms(segments_s, scores, max_detections, sigma, score_threshold)
+_nms = jax.jit(suppress, static_argnums=2)
 
 
 def _merge_detections(windows: Sequence[Any], config: EvaluationConfig) -> Any:
@@ -89,9 +86,7 @@ def _merge_detections(windows: Sequence[Any], config: EvaluationConfig) -> Any:
     found = _nms(
         np.pad(segments_s, ((0, 0), (0, 0), (0, room), (0, 0))),
         np.pad(scores, ((0, 0), (0, 0), (0, room))),
-        max_detections=min(config.max_detections, count),
-        sigma=config.soft_nms_sigma,
-        score_threshold=config.score_threshold,
+        config.suppression(count),
     )
     segments_s, scores, index = jax.device_get(found)
     point: Any = np.concatenate([window.point for window in windows], axis=2)
