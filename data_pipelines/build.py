@@ -104,6 +104,8 @@ def build(
     )
     if source.videos is not None and not source.videos.is_dir():
         raise UserError(f"{videos}: there is no such video folder.")
+    if beam_options is not None:
+        _import_beam()  # says if it is missing, before anything is touched
     arguments = _arguments(dataset, config_name or dataset, files, source)
     out = storage_path(out)
     if beam_options is None and any(map(is_remote, (out, source.videos or out))):

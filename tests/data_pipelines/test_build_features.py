@@ -410,6 +410,29 @@ def test_a_build_of_before_is_reused(tmp_path, inputs, capsys):
     assert "reusing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_whole_command(inputs, tmp_path, unloc):
+    files, _, arrays = inputs
+    words = ["data", "build", "--dataset=activitynet_captions", "--annotations", *files, "--no-frames"]
+    words += [f"--features=clip={tmp_path}/clip", f"--features=audio={tmp_path}/audio:features"]
+    printed = unloc(*words, "--features-axis=audio=1", f"--out={tmp_path / 'out'}").ok().out
+    assert "features clip: 4 wide\nfeatures audio: 3 wide\n" in printed
+    record = read_record(find_dataset(tmp_path / "out"), "train", 0)
+    for name, array in record.features.items():
+        np.testing.assert_array_equal(array, arrays[record.video_id][name])
+    error = unloc(*words, f"--out={tmp_path / 'other'}").error()  # audio lies the other way
+    assert "try --features-axis audio=1" in error
+
+
+def test_beam_is_missing(inputs, tmp_path, monkeypatch):
+    files, sources, _ = inputs
+    monkeypatch.setitem(__import__("sys").modules, "apache_beam", None)
+    monkeypatch.delitem(__import__("sys").modules, "data_pipelines.builders.beam", raising=False)
+    with pytest.raises(UserError, match=r"Apache Beam is missing: `pip install 'unloc_jax\[beam\]'`"):
+        build("activitynet_captions", files, None, tmp_path / "out", features=sources, beam_options=[])
+    assert not (tmp_path / "out").exists()
+
+
 def test_neither_frames_nor_features(tmp_path):
     (tmp_path / "train.json").write_text("{}")
     with pytest.raises(UserError, match=r"without frames \(--no-frames\) needs features"):

@@ -1,11 +1,12 @@
 """The same build on Apache Beam (DirectRunner): the same bytes and the same report."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 
+import data_pipelines.build
 from data_pipelines.build import build, find_dataset
 from data_pipelines.builders.features import FeatureSource
 from data_pipelines.rebuild_shard import rebuild_shard
@@ -73,6 +74,41 @@ def test_the_same_build(inputs, tmp_path, capsys, with_frames):
         shard.unlink()
         assert rebuild_shard(shard) == 1
         assert shard.read_bytes() == contents
+
+
+class InTheCloud(PurePosixPath):
+    """Like etils.epath's "gs://…": it can be opened, but no other program can open it by its name."""
+
+    def __fspath__(self):
+        raise AssertionError(f"{self} is not on this machine")
+
+    def resolve(self):
+        return self
+
+    def is_dir(self):
+        return Path(str(self)).is_dir()
+
+    def is_file(self):
+        return Path(str(self)).is_file()
+
+    def open(self, mode):
+        return Path(str(self)).open(mode)
+
+
+def test_videos_in_a_cloud(inputs, tmp_path, monkeypatch):
+    files, videos, _ = inputs
+    options = {"fps": 5.0, "short_side": 48}
+    local = build("activitynet_captions", files, videos, tmp_path / "local", **options, workers=1)
+    monkeypatch.setattr(
+        data_pipelines.build,
+        "storage_path",
+        lambda path: InTheCloud(path.removeprefix("gs:/")) if "gs:" in str(path) else Path(path),
+    )
+    options |= {"beam_options": ["--runner=DirectRunner"]}
+    cloud = build("activitynet_captions", files, f"gs:/{videos}", tmp_path / "beam", **options)
+    for split in ("train", "validation"):
+        a, b = (RecordIndex.from_dir(directory, split) for directory in (local, cloud))
+        assert [file.read_bytes() for file in a.files] == [file.read_bytes() for file in b.files]
 
 
 def test_no_usable_video(inputs, tmp_path):
