@@ -98,7 +98,10 @@ def test_equal_and_empty_segments():
     np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * np.exp(-1)], rtol=1e-6)
 
 
-KINDS = {1: "linear", 2: "gaussian"}  # OpenTAD's `method`; 3, BMN's gaussian from a length's threshold on, is not ours
+KINDS = {
+    1: "linear",
+    2: "gaussian",
+}  # OpenTAD's `method`; 3, BMN's gaussian from a length's threshold on, is not ours
 
 
 @needs_oracles

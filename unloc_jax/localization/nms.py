@@ -78,7 +78,7 @@ def _take(segments: jax.Array, scores: jax.Array, settings: NMS) -> Found:
     length = end - start
 
     def take_best(remaining, _):
-        best = remaining.argmax(-1)[..., None]
+        best = _first_of_highest(remaining)
         pick = lambda x: jnp.take_along_axis(x, best, -1)
         score, first, last = pick(remaining), pick(start), pick(end)
         overlap = jnp.maximum(jnp.minimum(end, last) - jnp.maximum(start, first), 0.0)
@@ -98,6 +98,13 @@ def _take(segments: jax.Array, scores: jax.Array, settings: NMS) -> Found:
     _, (first, last, score, index) = jax.lax.scan(take_best, scores, None, length=settings.max_detections)
     first, last, score, index = (jnp.moveaxis(x, 0, -1) for x in (first, last, score, index))
     return jnp.stack([first, last], axis=-1), score, index.astype(jnp.int32)
+
+
+def _first_of_highest(x: jax.Array) -> jax.Array:
+    """`argmax` along the last axis, kept, in two maxima: many times faster on a CPU, whose argmax is not vectorised."""
+    places = jnp.arange(x.shape[-1], dtype=jnp.float32)  # exact below 2^24
+    highest = x == x.max(-1, keepdims=True)
+    return -jnp.where(highest, -places, -jnp.inf).max(-1, keepdims=True).astype(jnp.int32)
 
 
 def vote(
