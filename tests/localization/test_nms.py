@@ -6,7 +6,7 @@ import pytest
 
 from tests.golden_checks.nms import jitted, suppressed
 from tests.localization.references import ORACLES, load_goldens, needs_oracles
-from unloc_jax.localization.nms import NMS, _take, vote
+from unloc_jax.localization.nms import NMS, vote
 
 GOLDENS = load_goldens("nms")
 
@@ -152,24 +152,6 @@ def test_linear():
     # [1, 5] overlaps [0, 4] by 3 / 5; [3, 7] overlaps it by 1 / 7, below the threshold, and [1, 5] by 2 / 6.
     np.testing.assert_array_equal(index, [0, 2, 3, 1])
     np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * (1 - 3 / 5) * (1 - 2 / 6)], rtol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "hard"])
-@pytest.mark.parametrize("crowded", [False, True])
-def test_the_best_of_many_candidates_are_enough_or_all_are_looked_at(kind, crowded):
-    """1500 candidates. Crowded: the best 1024 are nearly the same segment, so that others win in the end."""
-    segments, scores = problems(3, 2, 1500)
-    if crowded:
-        order = np.argsort(-scores, axis=-1)[:, :1100]
-        for row, first in enumerate(order):
-            segments[row, first] = np.array([5, 9]) + 0.001 * np.arange(1100)[:, None] / 1100
-    settings = NMS(40, kind, 0.05, 0.5, 0.01)
-    together = jax.device_get(jitted(segments, scores, settings))
-    whole = jax.jit(_take, static_argnums=2)
-    for a, b in zip(together, jax.device_get(whole(segments, scores, settings))):
-        np.testing.assert_array_equal(a, b)
-    beyond = np.sort(scores, axis=-1)[:, ::-1][:, 1023]
-    assert (together[1][:, -1] < beyond).any() == crowded
 
 
 def test_a_segment_without_votes_stays():
