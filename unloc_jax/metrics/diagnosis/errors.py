@@ -24,6 +24,8 @@ class Errors:
       type: int [K], index into TYPES.
       nearest: int [K], the segment of any class that overlaps the prediction most; -1 below LEAST_TIOU.
       own_tiou: float64 [K], the highest tIoU with a segment of its own class, taken or not; 0 below LEAST_TIOU.
+      segment_own_tiou, segment_any_tiou: float64 [G], the highest tIoU of a segment with a prediction of its class,
+        and with one of any class.
       ap_n: float64 [C] in [0, 1], NaN for classes without ground truth.
       gain: float64 [6], what mean AP_N gains, in [0, 1], if the false positives of a type are removed; 0 for hits.
     """
@@ -31,6 +33,8 @@ class Errors:
     type: np.ndarray
     nearest: np.ndarray
     own_tiou: np.ndarray
+    segment_own_tiou: np.ndarray
+    segment_any_tiou: np.ndarray
     ap_n: np.ndarray
     gain: np.ndarray
 
@@ -62,6 +66,9 @@ def find_errors(matches: Matches) -> Errors:
     is_own = truth.class_index[pairs.segment] == found.class_index[pairs.prediction]
     own_tiou = np.zeros(len(found.score))
     np.maximum.at(own_tiou, pairs.prediction[is_own], pairs.iou[is_own])
+    of_segment = np.zeros((2, len(truth.class_index)))
+    np.maximum.at(of_segment[0], pairs.segment[is_own], pairs.iou[is_own])
+    np.maximum.at(of_segment[1], pairs.segment, pairs.iou)
 
     own_class = truth.class_index[nearest] == found.class_index
     enough = tiou >= matches.tiou
@@ -81,4 +88,4 @@ def find_errors(matches: Matches) -> Errors:
     gain = [0.0] + [
         float(np.nanmean(mean_ap_n(type_ != i)) - np.nanmean(ap_n)) for i in range(1, len(TYPES))
     ]
-    return Errors(type_, nearest, own_tiou, ap_n, np.array(gain))
+    return Errors(type_, nearest, own_tiou, *of_segment, ap_n, np.array(gain))

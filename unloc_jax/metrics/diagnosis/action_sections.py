@@ -1,0 +1,273 @@
+"""The diagnosis of action detections, section by section."""
+
+import numpy as np
+
+from unloc_jax.metrics.detection import detection_map, recall_at_multiples
+from unloc_jax.metrics.diagnosis.bin_readings import bin_readings
+from unloc_jax.metrics.diagnosis.bins import Bins
+from unloc_jax.metrics.diagnosis.calibration_section import calibration_section
+from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS
+from unloc_jax.metrics.diagnosis.confusion import confused_pairs
+from unloc_jax.metrics.diagnosis.errors import LEAST_TIOU, TYPES, Errors, find_errors
+from unloc_jax.metrics.diagnosis.inputs import Actions
+from unloc_jax.metrics.diagnosis.matches import MULTIPLES, Matches, match_best
+from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section, StackedBars, Table
+from unloc_jax.metrics.diagnosis.sensitivity import action_bins, scores_by_bin
+from unloc_jax.metrics.diagnosis.action_timelines import action_videos_section
+
+CURVE_TIOU = np.round(np.arange(0.1, 0.96, 0.05), 2)
+_BEST_MULTIPLES = (1, 5)
+
+
+def diagnose_actions(actions: Actions, protocol: str, tiou: float = 0.5) -> Diagnosis:
+    """All sections for detections.
+
+    Args:
+      protocol: whose bins, see `bins`.
+      tiou: threshold of a hit.
+    """
+    matches = match_best(actions.truth, actions.found, len(actions.classes), tiou)
+    errors = find_errors(matches)
+    curves = _curves(actions)
+    facts = {
+        "videos": len(actions.videos),
+        "classes": int(np.count_nonzero(matches.num_truth)),
+        "ground-truth segments": len(actions.truth.class_index),
+        "predictions": len(actions.found.score),
+        f"of these among the {MULTIPLES}·G best of their class (G segments), the diagnosed ones": len(
+            matches.row
+        ),
+        f"mAP at tIoU {tiou:g}": float(
+            detection_map(actions.truth, actions.found, [tiou], empty_pairs_hit=False)["average_mAP"]
+        ),
+        f"mAP_N at tIoU {tiou:g} of the diagnosed ones": 100 * float(np.nanmean(errors.ap_n)),
+    }
+    return Diagnosis(
+        "Diagnosis of detections",
+        facts,
+        [
+            error_section(matches, errors),
+            missed_section(matches, errors),
+            *(sensitivity_section(matches, bins) for bins in action_bins(actions, protocol)),
+            confusion_section(actions, matches, errors),
+            curves,
+            calibration_section(
+                matches.found.score, matches.hit, f"the {MULTIPLES}·G best predictions of every class", tiou
+            ),
+            action_videos_section(actions, matches, errors),
+        ],
+    )
+
+
+def error_section(matches: Matches, errors: Errors) -> Section:
+    """False positives by type and what each costs."""
+    profile = errors.profile(matches.rank, matches.num_truth[matches.found.class_index])
+    rows = [
+        [f"{k}–{k + 1} G" if k else "best G", int(counts.sum()), *(100 * counts / counts.sum()).tolist()]
+        for k, counts in enumerate(profile)
+        if counts.sum()
+    ]
+    total = profile.sum(axis=0)
+    rows.append(["all", int(total.sum()), *(100 * total / total.sum()).tolist()])
+    base = 100 * float(np.nanmean(errors.ap_n))
+    costs = [
+        [name, int(total[i]), base + 100 * float(errors.gain[i]), 100 * float(errors.gain[i])]
+        for i, name in enumerate(TYPES)
+        if i
+    ]
+    readings = []
+    order = np.argsort(-errors.gain)
+    worst, second = order[0], order[1]
+    if total[worst] >= LEAST_ITEMS and 100 * errors.gain[worst] >= 0.1:
+        readings.append(
+            f"{TYPES[worst].capitalize()} costs the most: without its {total[worst]} false positives mAP_N would be"
+            f" {base + 100 * errors.gain[worst]:.1f} instead of {base:.1f}; next is {TYPES[second]} with"
+            f" {100 * errors.gain[second]:.1f} points."
+        )
+    best = profile[0]
+    if best.sum() >= 5 * LEAST_ITEMS:
+        wrong = 1 + int(np.argmax(best[1:]))
+        readings.append(
+            f"Of the best G predictions {100 * best[0] / best.sum():.0f} % hit; their most frequent error is"
+            f" {TYPES[wrong]} ({100 * best[wrong] / best.sum():.0f} %)."
+        )
+    labels = [str(row[0]) for row in rows]
+    shares = (profile[profile.sum(axis=1) > 0].T / profile.sum(axis=1)[profile.sum(axis=1) > 0]).T
+    return Section(
+        "errors",
+        "False positives by type, and what they cost",
+        f"Predictions of each class by rank in slices of G, its number of segments. A false positive is judged by the"
+        f" segment, of any class, that it overlaps most: tIoU ≥ {matches.tiou:g}: double detection if the class is its"
+        f" own, else wrong class; ≥ {LEAST_TIOU:g}: localisation, or confusion; less: background. The gain is what"
+        f" mAP_N gains when the type's false positives are removed (DETAD, Alwassel et al. 2018).",
+        [
+            Table(("rank", "predictions", *(f"{name} %" for name in TYPES)), rows),
+            Table(("without", "false positives", "mAP_N", "gain"), costs),
+        ],
+        [
+            StackedBars("Predictions by rank", labels[:-1], TYPES, (100 * shares).tolist()),
+            Bars(
+                "mAP_N gained without",
+                TYPES[1:],
+                [100 * float(x) for x in errors.gain[1:]],
+                [int(x) for x in total[1:]],
+            ),
+        ],
+        readings,
+    )
+
+
+def missed_section(matches: Matches, errors: Errors) -> Section:
+    """Why segments are not found."""
+    missed = ~matches.is_found
+    own, any_ = errors.segment_own_tiou, errors.segment_any_tiou
+    reasons = {
+        "taken by another segment": own >= matches.tiou,
+        "own class, boundaries off": (own >= LEAST_TIOU) & (own < matches.tiou),
+        "other classes only": (own < LEAST_TIOU) & (any_ >= LEAST_TIOU),
+        "nothing there": any_ < LEAST_TIOU,
+    }
+    counts = {name: int((missed & mask).sum()) for name, mask in reasons.items()}
+    total = int(missed.sum())
+    rows = [[name, n, 100 * n / max(total, 1)] for name, n in counts.items()]
+    readings = []
+    if total >= LEAST_ITEMS:
+        most = max(counts, key=lambda name: counts[name])
+        readings.append(
+            f"{total} of {len(missed)} segments are missed ({100 * total / len(missed):.1f} %); the most frequent"
+            f" reason: {most} ({100 * counts[most] / total:.0f} % of the missed)."
+        )
+    return Section(
+        "missed",
+        "Missed segments by reason",
+        f"What overlaps a missed segment best. Taken: a prediction of its class fits (tIoU ≥ {matches.tiou:g}) but hits"
+        f" another segment; boundaries off: the best of its class has {LEAST_TIOU:g} to {matches.tiou:g}; then"
+        f" predictions of other classes with at least {LEAST_TIOU:g}, or nothing.",
+        [Table(("reason", "segments", "% of the missed"), rows)],
+        (),
+        readings,
+    )
+
+
+def sensitivity_section(matches: Matches, bins: Bins) -> Section:
+    """mAP_N and the found share by one characteristic."""
+    name = bins.name.split(" (")[0]
+    section = f"by-{name.replace(' ', '-')}"
+    title = f"By {bins.name}"
+    unknown = int((bins.index < 0).sum())
+    if unknown == len(bins.index):
+        return Section(section, title, "The ground truth does not say how long its videos are.", [])
+    scores = scores_by_bin(matches, bins)
+    base = 100 * float(matches.is_found.mean())
+    note = (
+        "mAP_N of each bin's segments alone (hits of other bins left out, false positives kept) and the share that is"
+        f" found at tIoU ≥ {matches.tiou:g}."
+    )
+    if unknown:
+        note += f" {unknown} segments are in videos of unknown duration."
+    readings = bin_readings(
+        bins,
+        matches.is_found,
+        matches.truth.video_index,
+        "segments",
+        "are found",
+        [f"mAP_N {score.map_n:.1f}" for score in scores],
+    )
+    return Section(
+        section,
+        title,
+        note,
+        [Table((name, "segments", "mAP_N", "found %"), [list(score) for score in scores])],
+        [
+            Bars(
+                f"Found by {name}, % (line: all)",
+                [score.label for score in scores],
+                [score.found for score in scores],
+                [score.segments for score in scores],
+                base,
+            )
+        ],
+        readings,
+    )
+
+
+def confusion_section(actions: Actions, matches: Matches, errors: Errors) -> Section:
+    """Class pairs."""
+    pairs = confused_pairs(matches, errors)
+    rows = [
+        [actions.classes[p.predicted], actions.classes[p.true], p.wrong_class, p.confusion, p.share]
+        for p in pairs
+    ]
+    readings = []
+    if pairs and pairs[0].wrong_class >= LEAST_ITEMS:
+        p = pairs[0]
+        readings.append(
+            f"{actions.classes[p.predicted]} is predicted on {actions.classes[p.true]} most often: {p.wrong_class}"
+            f" times with tIoU ≥ {matches.tiou:g}, and with {p.confusion} looser ones this is {p.share:.0f} % of the"
+            f" false positives of {actions.classes[p.predicted]}."
+        )
+    return Section(
+        "confusion",
+        "Classes taken for one another",
+        f"False positives that overlap a segment of another class most: with tIoU ≥ {matches.tiou:g}, or at least"
+        f" {LEAST_TIOU:g}; share: both, of all false positives of the predicted class. Those that fit a segment of their"
+        f" own class as well are left out.",
+        [
+            Table(
+                (
+                    "predicted",
+                    "on",
+                    f"tIoU ≥ {matches.tiou:g}",
+                    "looser",
+                    "% of its false positives",
+                ),
+                rows,
+            )
+        ],
+        (),
+        readings,
+    )
+
+
+def _curves(actions: Actions) -> Section:
+    result = detection_map(actions.truth, actions.found, CURVE_TIOU, empty_pairs_hit=False)
+    recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
+    curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}
+    for k in _BEST_MULTIPLES:
+        curves[f"recall, best {k if k > 1 else ''}n"] = [
+            recall[f"recall@{t:.2f}@{k}"] for t in CURVE_TIOU
+        ]
+    at = lambda t: curves["mAP"][int(np.flatnonzero(CURVE_TIOU == t)[0])]
+    readings = []
+    if len(actions.truth.class_index) >= 5 * LEAST_ITEMS and at(0.3) > 0:
+        kept = 100 * at(0.7) / at(0.3)
+        readings.append(
+            f"From tIoU 0.3 to 0.7 mAP goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it"
+            f" {'remain' if kept >= 50 else 'remain, so that boundaries are what most detections lack'}."
+        )
+    return Section(
+        "curves",
+        "mAP and recall over tIoU",
+        "mAP of all predictions; recall of the n and 5n best predictions of a video and class with n segments, mean"
+        " over classes (OpenTAD's top-kx).",
+        [
+            Table(
+                ("tIoU", *curves),
+                [
+                    [f"{t:.2f}", *values]
+                    for t, *values in zip(CURVE_TIOU, *curves.values())
+                    if round(100 * t) % 10 == 0
+                ],
+            )
+        ],
+        [
+            Lines(
+                "mAP and recall over tIoU",
+                "tIoU",
+                "%",
+                {name: (CURVE_TIOU.tolist(), values) for name, values in curves.items()},
+                (float(CURVE_TIOU[0]), float(CURVE_TIOU[-1])),
+            )
+        ],
+        readings,
+    )
