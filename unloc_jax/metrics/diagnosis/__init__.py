@@ -3,3 +3,5 @@
 From files to a page: `inputs` reads, `matches` … `videos` and `moments` compute, `action_sections` and
 `moment_sections` make tables, plots and readings of it, `text` and `page` show them, `run` is the command.
 """
+
+PROTOCOLS = ("activitynet", "thumos14", "moment-retrieval", "qvhighlights")

@@ -234,9 +234,7 @@ def _curves(actions: Actions) -> Section:
     recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
     curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}
     for k in _BEST_MULTIPLES:
-        curves[f"recall, best {k if k > 1 else ''}n"] = [
-            recall[f"recall@{t:.2f}@{k}"] for t in CURVE_TIOU
-        ]
+        curves[f"recall, best {k if k > 1 else ''}n"] = [recall[f"recall@{t:.2f}@{k}"] for t in CURVE_TIOU]
     at = lambda t: curves["mAP"][int(np.flatnonzero(CURVE_TIOU == t)[0])]
     readings = []
     if len(actions.truth.class_index) >= 5 * LEAST_ITEMS and at(0.3) > 0:

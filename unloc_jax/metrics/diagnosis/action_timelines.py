@@ -34,7 +34,11 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
                     Lane(
                         actions.classes[c],
                         [
-                            Bar(*map(float, matches.truth.segments_s[i]), "truth", "found" if is_found[i] else "missed")
+                            Bar(
+                                *map(float, matches.truth.segments_s[i]),
+                                "truth",
+                                "found" if is_found[i] else "missed",
+                            )
                             for i in truth_rows[true_classes == c]
                         ],
                         [

@@ -26,7 +26,12 @@ def calibration_section(score: np.ndarray, hit: np.ndarray, which: str, tiou: fl
         )
         tenths = np.array_split(np.argsort(-score, kind="stable"), 10)
         rows = [
-            [f"{10 * i}–{10 * i + 10} %", len(part), f"{score[part].mean():.3g}", 100 * float(hit[part].mean())]
+            [
+                f"{10 * i}–{10 * i + 10} %",
+                len(part),
+                f"{score[part].mean():.3g}",
+                100 * float(hit[part].mean()),
+            ]
             for i, part in enumerate(tenths)
             if len(part)
         ]

@@ -124,9 +124,7 @@ def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
                 (percent(hit[inside]), percent(strict[inside]), percent(outcomes.recall(5)[inside])),
             )
         )
-        rows.append(
-            [label, int(inside.sum()), *values.values(), percent(outcomes.iou[inside, 0])]
-        )
+        rows.append([label, int(inside.sum()), *values.values(), percent(outcomes.iou[inside, 0])])
     note = "R@k at two tIoU thresholds, and mean tIoU of first windows."
     if unknown:
         note += f" {unknown} queries are in videos of unknown duration."

@@ -45,7 +45,9 @@ def action_bins(actions: Actions, protocol: str) -> list[Bins]:
         bins_of(
             "instances of the class in the video", counts[inverse].astype(float), INSTANCE_EDGES[protocol], ""
         ),
-        bins_of("position of the centre in the video", segments_s.mean(axis=1) / duration_s, POSITION_EDGES, "%"),
+        bins_of(
+            "position of the centre in the video", segments_s.mean(axis=1) / duration_s, POSITION_EDGES, "%"
+        ),
     ]
 
 

@@ -5,6 +5,7 @@ import textwrap
 from unloc_jax.metrics.diagnosis.section import Diagnosis, Section, Table, Value
 
 _WIDTH = 110
+_MOST_CELL = 44
 
 
 def to_text(diagnosis: Diagnosis) -> str:
@@ -34,7 +35,7 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    cells = [list(table.columns), *([shown(value) for value in row] for row in table.rows)]
+    cells = [list(table.columns), *([_cut(shown(value)) for value in row] for row in table.rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     is_text = [
         all(isinstance(row[i], str) for row in table.rows) and bool(table.rows) for i in range(len(widths))
@@ -46,3 +47,7 @@ def _table(table: Table) -> list[str]:
         ).rstrip()
         for row in cells
     ]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_CELL else text[: _MOST_CELL - 1] + "…"
