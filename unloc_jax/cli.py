@@ -185,6 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.add_argument("--tiou", type=float, default=0.5, help="threshold of a hit (default 0.5)")
     diagnose.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
     diagnose.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
+    diagnose.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="show which pyramid level is responsible for what"
+    )
+    diagnose.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
 
     predict = command("predict", _predict, "where do these sentences happen in this video?")
     predict.add_argument(
@@ -357,6 +361,8 @@ def _metrics(arguments: argparse.Namespace) -> None:
 
 
 def _diagnose(arguments: argparse.Namespace) -> None:
+    if arguments.checkpoint:
+        _quiet()
     from unloc_jax.metrics.diagnosis.run import run_diagnosis
 
     run_diagnosis(
@@ -368,6 +374,8 @@ def _diagnose(arguments: argparse.Namespace) -> None:
         tiou=arguments.tiou,
         subset=arguments.subset,
         blocked_videos=arguments.blocked_videos,
+        checkpoint=arguments.checkpoint,
+        task=arguments.task,
     )
 
 

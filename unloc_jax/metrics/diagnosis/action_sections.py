@@ -3,60 +3,73 @@
 import numpy as np
 
 from unloc_jax.metrics.detection import detection_map, recall_at_multiples
+from unloc_jax.metrics.diagnosis.action_timelines import action_videos_section
 from unloc_jax.metrics.diagnosis.bin_readings import bin_readings
 from unloc_jax.metrics.diagnosis.bins import Bins
 from unloc_jax.metrics.diagnosis.calibration_section import calibration_section
-from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS
+from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS, LEAST_VIDEOS
 from unloc_jax.metrics.diagnosis.confusion import confused_pairs
 from unloc_jax.metrics.diagnosis.errors import LEAST_TIOU, TYPES, Errors, find_errors
 from unloc_jax.metrics.diagnosis.inputs import Actions
+from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_section
+from unloc_jax.metrics.diagnosis.levels import Pyramid
 from unloc_jax.metrics.diagnosis.matches import MULTIPLES, Matches, match_best
 from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section, StackedBars, Table
-from unloc_jax.metrics.diagnosis.sensitivity import action_bins, scores_by_bin
-from unloc_jax.metrics.diagnosis.action_timelines import action_videos_section
+from unloc_jax.metrics.diagnosis.sensitivity import BinScore, action_bins, scores_by_bin
 
 CURVE_TIOU = np.round(np.arange(0.1, 0.96, 0.05), 2)
 _BEST_MULTIPLES = (1, 5)
+_MUCH_LOWER = 3.0  # points of mAP_N
 
 
-def diagnose_actions(actions: Actions, protocol: str, tiou: float = 0.5) -> Diagnosis:
+def diagnose_actions(
+    actions: Actions, protocol: str, tiou: float = 0.5, pyramid: Pyramid | None = None
+) -> Diagnosis:
     """All sections for detections.
 
     Args:
       protocol: whose bins, see `bins`.
       tiou: threshold of a hit.
+      pyramid: of the model, to see whether its levels fit the ground truth.
     """
     matches = match_best(actions.truth, actions.found, len(actions.classes), tiou)
     errors = find_errors(matches)
-    curves = _curves(actions)
+    map_n = 100 * float(np.nanmean(errors.ap_n))
     facts = {
         "videos": len(actions.videos),
         "classes": int(np.count_nonzero(matches.num_truth)),
         "ground-truth segments": len(actions.truth.class_index),
         "predictions": len(actions.found.score),
-        f"of these among the {MULTIPLES}·G best of their class (G segments), the diagnosed ones": len(
-            matches.row
-        ),
+        f"diagnosed: best {MULTIPLES}·G of each class": len(matches.row),
         f"mAP at tIoU {tiou:g}": float(
             detection_map(actions.truth, actions.found, [tiou], empty_pairs_hit=False)["average_mAP"]
         ),
-        f"mAP_N at tIoU {tiou:g} of the diagnosed ones": 100 * float(np.nanmean(errors.ap_n)),
+        f"mAP_N at tIoU {tiou:g}": map_n,
     }
+    sections = [
+        error_section(matches, errors),
+        missed_section(matches, errors),
+        *(sensitivity_section(matches, bins, map_n) for bins in action_bins(actions, protocol)),
+        _levels(actions, matches, errors, pyramid),
+        confusion_section(actions, matches, errors),
+        curve_section(actions),
+        calibration_section(
+            matches.found.score, matches.hit, f"the {MULTIPLES}·G best predictions of every class", tiou
+        ),
+        action_videos_section(actions, matches, errors),
+    ]
     return Diagnosis(
-        "Diagnosis of detections",
-        facts,
-        [
-            error_section(matches, errors),
-            missed_section(matches, errors),
-            *(sensitivity_section(matches, bins) for bins in action_bins(actions, protocol)),
-            confusion_section(actions, matches, errors),
-            curves,
-            calibration_section(
-                matches.found.score, matches.hit, f"the {MULTIPLES}·G best predictions of every class", tiou
-            ),
-            action_videos_section(actions, matches, errors),
-        ],
+        "Diagnosis of detections", facts, [section for section in sections if section is not None]
     )
+
+
+def _levels(actions: Actions, matches: Matches, errors: Errors, pyramid: Pyramid | None) -> Section | None:
+    video = matches.truth.video_index
+    produced = None
+    if actions.level is not None:
+        produced = Produced(actions.level[matches.row], errors.type, TYPES, matches.segment)
+    segments = Segments(matches.truth.segments_s, actions.duration_s[video], video, matches.is_found)
+    return level_section(segments, produced, pyramid)
 
 
 def error_section(matches: Matches, errors: Errors) -> Section:
@@ -149,8 +162,8 @@ def missed_section(matches: Matches, errors: Errors) -> Section:
     )
 
 
-def sensitivity_section(matches: Matches, bins: Bins) -> Section:
-    """mAP_N and the found share by one characteristic."""
+def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
+    """mAP_N and the found share by one characteristic; map_n: of all segments, in percent."""
     name = bins.name.split(" (")[0]
     section = f"by-{name.replace(' ', '-')}"
     title = f"By {bins.name}"
@@ -173,6 +186,7 @@ def sensitivity_section(matches: Matches, bins: Bins) -> Section:
         "are found",
         [f"mAP_N {score.map_n:.1f}" for score in scores],
     )
+    readings += _lowest_map_n(matches, bins, scores, map_n)
     return Section(
         section,
         title,
@@ -189,6 +203,22 @@ def sensitivity_section(matches: Matches, bins: Bins) -> Section:
         ],
         readings,
     )
+
+
+def _lowest_map_n(matches: Matches, bins: Bins, scores: list[BinScore], of_all: float) -> list[str]:
+    """Of the bins that are large enough, the one with the lowest mAP_N, if it is much below that of all."""
+    video = matches.truth.video_index
+    large = [
+        score
+        for score, (_, inside) in zip(scores, bins.members())
+        if score.segments >= 2 * LEAST_ITEMS and len(np.unique(video[inside])) >= LEAST_VIDEOS
+    ]
+    lowest = min(large, key=lambda score: score.map_n, default=None)
+    if lowest is None or len(scores) < 2 or lowest.map_n > of_all - _MUCH_LOWER:
+        return []
+    return [
+        f"mAP_N is lowest for {lowest.label} ({lowest.segments} segments): {lowest.map_n:.1f}, of all {of_all:.1f}."
+    ]
 
 
 def confusion_section(actions: Actions, matches: Matches, errors: Errors) -> Section:
@@ -210,8 +240,8 @@ def confusion_section(actions: Actions, matches: Matches, errors: Errors) -> Sec
         "confusion",
         "Classes taken for one another",
         f"False positives that overlap a segment of another class most: with tIoU ≥ {matches.tiou:g}, or at least"
-        f" {LEAST_TIOU:g}; share: both, of all false positives of the predicted class. Those that fit a segment of their"
-        f" own class as well are left out.",
+        f" {LEAST_TIOU:g}; share: both, of all false positives of the predicted class. Those that fit a segment of"
+        f" their own class as well are left out.",
         [
             Table(
                 (
@@ -229,19 +259,20 @@ def confusion_section(actions: Actions, matches: Matches, errors: Errors) -> Sec
     )
 
 
-def _curves(actions: Actions) -> Section:
+def curve_section(actions: Actions) -> Section:
+    """mAP and recall over tIoU."""
     result = detection_map(actions.truth, actions.found, CURVE_TIOU, empty_pairs_hit=False)
     recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
     curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}
     for k in _BEST_MULTIPLES:
         curves[f"recall, best {k if k > 1 else ''}n"] = [recall[f"recall@{t:.2f}@{k}"] for t in CURVE_TIOU]
-    at = lambda t: curves["mAP"][int(np.flatnonzero(CURVE_TIOU == t)[0])]
+    at = lambda t: curves["mAP"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
     readings = []
     if len(actions.truth.class_index) >= 5 * LEAST_ITEMS and at(0.3) > 0:
         kept = 100 * at(0.7) / at(0.3)
         readings.append(
-            f"From tIoU 0.3 to 0.7 mAP goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it"
-            f" {'remain' if kept >= 50 else 'remain, so that boundaries are what most detections lack'}."
+            f"From tIoU 0.3 to 0.7 mAP goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it remain"
+            f"{', boundaries are what most detections lack' if kept < 50 else ''}."
         )
     return Section(
         "curves",

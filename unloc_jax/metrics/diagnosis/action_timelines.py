@@ -53,8 +53,8 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
                 )
         return Timeline(
             actions.videos[video],
-            f"F1 {100 * scores.video_f1[video]:.0f} %: {scores.found[video]} of {scores.segments[video]} segments found,"
-            f" {scores.predictions[video]} predictions",
+            f"F1 {100 * scores.video_f1[video]:.0f} %: {scores.found[video]} of {scores.segments[video]} segments"
+            f" found, {scores.predictions[video]} predictions",
             shown_duration(actions.duration_s[video], lanes),
             lanes,
         )
@@ -76,7 +76,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
     if zero:
         inside = scores.video_f1 == 0
         readings.append(
-            f"In {zero} of {known.sum()} videos nothing is found at this score; they hold"
+            f"In {zero} of {known.sum()} videos nothing is found at score ≥ {scores.threshold:.3g}; they hold"
             f" {scores.segments[inside].sum()} of {scores.segments.sum()} segments."
         )
     return Section(

@@ -1,6 +1,7 @@
 """Ground truth in bins: length, coverage, number of instances, position."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,7 +66,7 @@ def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) ->
         inner = np.unique([float(f"{q:.2g}") for q in quintiles])
         edges = (0.0, *inner, np.inf if unit == "s" else 1.0)
         index = np.where(known, np.searchsorted(inner, values, side="left"), -1)
-    return Bins(name, tuple(_label(low, high, unit) for low, high in zip(edges, edges[1:])), index)
+    return Bins(name, tuple(_label(low, high, unit) for low, high in itertools.pairwise(edges)), index)
 
 
 def _label(low: float, high: float, unit: str) -> str:

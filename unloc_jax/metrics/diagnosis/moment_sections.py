@@ -9,6 +9,8 @@ from unloc_jax.metrics.diagnosis.bins import Bins
 from unloc_jax.metrics.diagnosis.calibration_section import calibration_section
 from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS
 from unloc_jax.metrics.diagnosis.inputs import Moments
+from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_section
+from unloc_jax.metrics.diagnosis.levels import Pyramid
 from unloc_jax.metrics.diagnosis.moment_timelines import moment_videos_section
 from unloc_jax.metrics.diagnosis.moments import (
     KS,
@@ -28,12 +30,15 @@ _STRICT_TIOU = 0.7
 _MOST_PAIRS = 15
 
 
-def diagnose_moments(moments: Moments, protocol: str, tiou: float = 0.5) -> Diagnosis:
+def diagnose_moments(
+    moments: Moments, protocol: str, tiou: float = 0.5, pyramid: Pyramid | None = None
+) -> Diagnosis:
     """All sections for moments.
 
     Args:
       protocol: whose bins, see `bins`.
       tiou: threshold of a hit.
+      pyramid: of the model, to see whether its levels fit the ground truth.
     """
     outcomes = find_outcomes(moments, tiou)
     percent = lambda hits: 100 * float(hits.mean())
@@ -46,20 +51,32 @@ def diagnose_moments(moments: Moments, protocol: str, tiou: float = 0.5) -> Diag
         f"R@1 at tIoU {_STRICT_TIOU:g}": percent(outcomes.recall(1, _STRICT_TIOU)),
         "mean tIoU of the first windows, %": percent(outcomes.iou[:, 0]),
     }
-    return Diagnosis(
-        "Diagnosis of moments",
-        facts,
-        [
-            outcome_section(outcomes),
-            *(bin_section(moments, outcomes, bins) for bins in moment_bins(moments, protocol)),
-            confusion_section(moments, outcomes),
-            curve_section(outcomes),
-            calibration_section(
-                score, outcomes.recall(1)[predicted], "the first window of every query", tiou
-            ),
-            moment_videos_section(moments, outcomes),
-        ],
-    )
+    sections = [
+        outcome_section(outcomes),
+        *(bin_section(moments, outcomes, bins) for bins in moment_bins(moments, protocol)),
+        _levels(moments, outcomes, pyramid),
+        confusion_section(moments, outcomes),
+        curve_section(outcomes),
+        calibration_section(score, outcomes.recall(1)[predicted], "the first window of every query", tiou),
+        moment_videos_section(moments, outcomes),
+    ]
+    return Diagnosis("Diagnosis of moments", facts, [section for section in sections if section is not None])
+
+
+def _levels(moments: Moments, outcomes: Outcomes, pyramid: Pyramid | None) -> Section | None:
+    """Of first windows, and of the ground-truth window that each fits best."""
+    hit = outcomes.recall(1)
+    produced = None
+    if moments.level is not None:
+        queries = np.array([query for query, levels in enumerate(moments.level) if len(levels)])
+        produced = Produced(
+            np.array([moments.level[query][0] for query in queries]),
+            outcomes.outcome[queries],
+            OUTCOMES,
+            np.where(hit[queries], queries, -1),
+        )
+    segments = Segments(outcomes.nearest_s, moments.duration_s, video_numbers(moments.videos), hit)
+    return level_section(segments, produced, pyramid)
 
 
 def outcome_section(outcomes: Outcomes) -> Section:
@@ -183,13 +200,13 @@ def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
 def curve_section(outcomes: Outcomes) -> Section:
     """R@k over tIoU."""
     curves = {f"R@{k}": [100 * float(outcomes.recall(k, t).mean()) for t in CURVE_TIOU] for k in KS}
-    at = lambda t: curves["R@1"][int(np.flatnonzero(CURVE_TIOU == t)[0])]
+    at = lambda t: curves["R@1"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
     readings = []
     if len(outcomes.outcome) >= 5 * LEAST_ITEMS and at(0.3) > 0:
         kept = 100 * at(0.7) / at(0.3)
         readings.append(
-            f"From tIoU 0.3 to 0.7 R@1 goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it"
-            f" {'remain' if kept >= 50 else 'remain, so that boundaries are what most first windows lack'}."
+            f"From tIoU 0.3 to 0.7 R@1 goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it remain"
+            f"{', boundaries are what most first windows lack' if kept < 50 else ''}."
         )
     rows = [
         [f"{t:.2f}", *values] for t, *values in zip(CURVE_TIOU, *curves.values()) if round(100 * t) % 10 == 0

@@ -41,12 +41,14 @@ class Outcomes:
     Attributes:
       tiou: the threshold.
       iou: float64 [N, 10], of the first windows with the ground-truth window that each fits best; 0 fills up.
+      nearest_s: float64 [N, 2], the ground-truth window that the first window fits best.
       outcome: int [N], index into OUTCOMES.
       other: int [N], for OTHER_QUERY the query of the same video whose moment was found; else -1.
     """
 
     tiou: float
     iou: np.ndarray
+    nearest_s: np.ndarray
     outcome: np.ndarray
     other: np.ndarray
 
@@ -69,8 +71,8 @@ def find_outcomes(moments: Moments, tiou: float) -> Outcomes:
     every = segment_iou(windows_s[:, :, None], truth_s[:, None])
     iou = every.max(axis=2)
     first = windows_s[:, 0]
-    nearest = truth_s[np.arange(num_queries), every[:, 0].argmax(axis=1)]
-    lengths = (first[:, 1] - first[:, 0]), (nearest[:, 1] - nearest[:, 0])
+    nearest_s = truth_s[np.arange(num_queries), every[:, 0].argmax(axis=1)]
+    lengths = (first[:, 1] - first[:, 0]), (nearest_s[:, 1] - nearest_s[:, 0])
 
     other = np.full(num_queries, -1)
     of_video: dict[str, list[int]] = {}
@@ -97,7 +99,7 @@ def find_outcomes(moments: Moments, tiou: float) -> Outcomes:
         [HIT, NOTHING, OTHER_QUERY, BACKGROUND, TOO_LONG, TOO_SHORT],
         SHIFTED,
     )
-    return Outcomes(tiou, iou, outcome, np.where(outcome == OTHER_QUERY, other, -1))
+    return Outcomes(tiou, iou, nearest_s, outcome, np.where(outcome == OTHER_QUERY, other, -1))
 
 
 def moment_bins(moments: Moments, protocol: str) -> list[Bins]:

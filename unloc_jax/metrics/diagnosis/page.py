@@ -17,8 +17,11 @@ from unloc_jax.metrics.diagnosis.section import (
     Table,
     Timeline,
     Timelines,
+    Value,
 )
 from unloc_jax.metrics.diagnosis.text import shown
+
+_SHORT = 24  # characters of a cell that stay on one line
 
 
 def to_page(diagnosis: Diagnosis) -> str:
@@ -65,9 +68,12 @@ def _table(table: Table) -> str:
         bool(table.rows) and all(not isinstance(row[i], str) for row in table.rows)
         for i in range(len(table.columns))
     ]
-    cell = lambda tag, value, number: (
-        f"<{tag}{' class=number' if number else ''}>{html.escape(shown(value))}</{tag}>"
-    )
+
+    def cell(tag: str, value: Value, number: bool) -> str:
+        text = shown(value)
+        kind = " class=number" if number else " class=short" if len(text) <= _SHORT else ""
+        return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
+
     head = "".join(cell("th", name, number) for name, number in zip(table.columns, numeric))
     body = "".join(
         f"<tr>{''.join(cell('td', value, number) for value, number in zip(row, numeric))}</tr>"
@@ -101,7 +107,10 @@ def _timelines(figure: Timelines) -> str:
     names = {"truth": "ground truth", "later": "later window"}
     legend = _legend((names.get(kind, kind), svg.kind_class(kind)) for kind in kinds)
     videos = "".join(_timeline(video) for video in figure.videos)
-    return f'<details open><summary>{html.escape(figure.title)}</summary>{legend}<div class="videos">{videos}</div></details>'
+    return (
+        f"<details open><summary>{html.escape(figure.title)}</summary>{legend}"
+        f'<div class="videos">{videos}</div></details>'
+    )
 
 
 def _timeline(video: Timeline) -> str:

@@ -11,6 +11,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.diagnosis.action_sections import diagnose_actions
 from unloc_jax.metrics.diagnosis.inputs import read_actions, read_moments
+from unloc_jax.metrics.diagnosis.levels import read_pyramid
 from unloc_jax.metrics.diagnosis.moment_sections import diagnose_moments
 from unloc_jax.metrics.diagnosis.page import to_page
 from unloc_jax.metrics.diagnosis.section import Diagnosis
@@ -27,6 +28,8 @@ def run_diagnosis(
     tiou: float = 0.5,
     subset: str | None = None,
     blocked_videos: Path | None = None,
+    checkpoint: Path | None = None,
+    task: str | None = None,
 ) -> Diagnosis:
     """Prints the tables; writes the page to `out` and the numbers to `json_out`; warnings go to stderr.
 
@@ -34,6 +37,7 @@ def run_diagnosis(
       protocol: one of `PROTOCOLS`.
       tiou: threshold of a hit.
       subset, blocked_videos: of ActivityNet-style ground truth, as in `unloc metrics`.
+      checkpoint, task: of the model, whose pyramid is compared with the ground truth.
 
     UserError: as the protocol's readers; options that it does not have; no folder to write to.
     """
@@ -44,13 +48,14 @@ def run_diagnosis(
     for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
         if value is not None and not is_actions:
             raise UserError(f"{name} is no option of the protocol {protocol}")
+    pyramid = read_pyramid(checkpoint, task) if checkpoint else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         if is_actions:
             actions = read_actions(protocol, ground_truth, predictions, subset, blocked_videos)
-            diagnosis = diagnose_actions(actions, protocol, tiou)
+            diagnosis = diagnose_actions(actions, protocol, tiou, pyramid)
         else:
-            diagnosis = diagnose_moments(read_moments(ground_truth, predictions), protocol, tiou)
+            diagnosis = diagnose_moments(read_moments(ground_truth, predictions), protocol, tiou, pyramid)
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
     facts = {"predictions file": predictions.name, "ground truth": ground_truth.name, "protocol": protocol}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from unloc_jax.metrics.diagnosis.section import Bars, Lines, StackedBars
 
 WIDTH = 420
-_CHARACTER = 6.4  # width of one, on average
+_CHARACTER = 7.3  # width of one, on average
 _ROW = 26
 _BAR = 15
-_MOST_LABEL = 150
+_MOST_LABEL = 160
 
 
 def kind_class(name: str) -> str:
@@ -21,11 +21,14 @@ def kind_class(name: str) -> str:
 def bars(figure: Bars) -> str:
     """Horizontal bars; beside each its value and count."""
     left = _label_width(figure.labels)
-    right = WIDTH - 92
+    right = WIDTH - 116
     top = max([*figure.values, figure.base or 0, 0.0]) or 1.0
     scale = (right - left) / top
     height = _ROW * len(figure.labels) + 4
     parts = []
+    if figure.base is not None:
+        x = left + figure.base * scale
+        parts.append(f'<line class="base" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>')
     for i, (label, value, count) in enumerate(zip(figure.labels, figure.values, figure.counts)):
         y = _ROW * i + 4
         value = 0.0 if math.isnan(value) else value
@@ -36,9 +39,6 @@ def bars(figure: Bars) -> str:
             f"{_text(left + max(value, 0) * scale + 6, y + 12, f'{value:.1f}', 'start')}"
             f"{_text(WIDTH - 2, y + 12, f'n = {count}', 'end', 'quiet')}"
         )
-    if figure.base is not None:
-        x = left + figure.base * scale
-        parts.append(f'<line class="base" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>')
     return _svg(height, figure.title, parts)
 
 
