@@ -35,7 +35,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
                         actions.classes[c],
                         [
                             Bar(
-                                *map(float, matches.truth.segments_s[i]),
+                                *_times(matches.truth.segments_s[i]),
                                 "truth",
                                 "found" if is_found[i] else "missed",
                             )
@@ -43,7 +43,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
                         ],
                         [
                             Bar(
-                                *map(float, matches.found.segments_s[i]),
+                                *_times(matches.found.segments_s[i]),
                                 TYPES[errors.type[i]],
                                 f"{TYPES[errors.type[i]]}, score {matches.found.score[i]:.3g}",
                             )
@@ -99,3 +99,7 @@ def shown_duration(duration_s: float, lanes: Iterable[Lane]) -> float:
     if np.isnan(duration_s):
         ends += [bar.end_s for lane in lanes for bar in lane.found]
     return float(np.nanmax([duration_s, *ends, 1e-3]))
+
+
+def _times(segment_s: np.ndarray) -> tuple[float, float]:
+    return float(segment_s[0]), float(segment_s[1])

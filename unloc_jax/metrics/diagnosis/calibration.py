@@ -1,13 +1,14 @@
 """Do scores mean what they say?"""
 
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
 BINS = 10
 
 
-class Reliability(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Reliability:
     """Predictions by score, in bins of equal width over [0, 1].
 
     Attributes:

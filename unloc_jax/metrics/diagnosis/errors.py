@@ -86,4 +86,4 @@ def find_errors(matches: Matches) -> Errors:
 
     ap_n = mean_ap_n(np.ones(len(type_), bool))
     gain = [0.0] + [float(np.nanmean(mean_ap_n(type_ != i)) - np.nanmean(ap_n)) for i in range(1, len(TYPES))]
-    return Errors(type_, nearest, own_tiou, *of_segment, ap_n, np.array(gain))
+    return Errors(type_, nearest, own_tiou, of_segment[0], of_segment[1], ap_n, np.array(gain))

@@ -10,7 +10,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.detection import GroundTruth, Predictions, checked
 from unloc_jax.metrics.protocols.action_files import Members, read_annotations, read_results
-from unloc_jax.metrics.protocols.json_files import NUMBER, read_members, shown
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, shown
 from unloc_jax.metrics.protocols.moment_files import (
     CHUNK_S,
     Predicted,
@@ -132,9 +132,9 @@ def _noting_durations(members: Members, durations: dict[str, float]) -> Iterator
 
 
 def _duration(value: dict[str, Any]) -> float:
-    duration = value.get("duration")
-    if type(duration) in NUMBER and duration > 0:
-        return float(duration)
+    duration_s = _positive(value, "duration")
+    if np.isfinite(duration_s):
+        return duration_s
     rows = value.get("annotations")
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and type(row.get("coverage")) in NUMBER and row["coverage"] > 0:
@@ -221,12 +221,17 @@ def _durations_of_queries(path: Path, queries: list[Query]) -> np.ndarray:
 
 def _video_duration(value: dict[str, Any]) -> float:
     """From "duration" (s), TACoS's "num_frames" and "fps", or DiDeMo's "num_segments"."""
-    number = lambda name: value[name] if type(value.get(name)) in NUMBER and value[name] > 0 else np.nan
     for duration_s in (
-        number("duration"),
-        number("num_frames") / number("fps"),
-        CHUNK_S * number("num_segments"),
+        _positive(value, "duration"),
+        _positive(value, "num_frames") / _positive(value, "fps"),
+        CHUNK_S * _positive(value, "num_segments"),
     ):
         if np.isfinite(duration_s):
-            return float(duration_s)
+            return duration_s
     return np.nan
+
+
+def _positive(value: dict[str, Any], name: str) -> float:
+    """NaN where there is no positive number."""
+    number: Any = value.get(name)
+    return float(number) if type(number) in NUMBER and is_finite(number) and number > 0 else np.nan

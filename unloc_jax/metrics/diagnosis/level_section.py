@@ -157,14 +157,10 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
     most = int(shares.argmax())
     if shares[most] > _MOST_OF_ALL and len(shares) > 1:
         low, high = ranges[most]
-        hint = (
-            "more frames, or ranges with lower ends, would spread them"
-            if most == 0
-            else "other ranges would spread them"
-        )
+        hint = "other ranges" if most else "more frames, or ranges that end lower,"
         texts.append(
             f"Level {most} (range {low:.3g} to {high:.3g} frames) is responsible for {100 * shares[most]:.0f} % of the"
-            f" segments: {hint}."
+            f" segments: {hint} would spread them."
         )
     idle = np.flatnonzero(shares < _LEAST_OF_ALL).tolist()
     if idle:

@@ -13,17 +13,20 @@ from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_
 from unloc_jax.metrics.diagnosis.levels import Pyramid
 from unloc_jax.metrics.diagnosis.moment_timelines import moment_videos_section
 from unloc_jax.metrics.diagnosis.moments import (
+    HIT,
     KS,
     LEAST_IOU,
     NOTHING,
     OTHER_QUERY,
     OUTCOMES,
+    TOO_LONG,
+    TOO_SHORT,
     Outcomes,
     find_outcomes,
     moment_bins,
     video_numbers,
 )
-from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section, StackedBars, Table
+from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section, StackedBars, Table, Value
 
 CURVE_TIOU = np.round(np.arange(0.05, 0.96, 0.05), 2)
 _STRICT_TIOU = 0.7
@@ -83,18 +86,19 @@ def outcome_section(outcomes: Outcomes) -> Section:
     """What first windows are."""
     total = len(outcomes.outcome)
     later = outcomes.recall(5) & ~outcomes.recall(1)
-    rows = []
-    for i, name in enumerate(OUTCOMES):
-        inside = outcomes.outcome == i
-        n = int(inside.sum())
-        rows.append([name, n, 100 * n / total, int((inside & later).sum()) if i else None])
-    missed = total - rows[0][1]
+    counts = np.bincount(outcomes.outcome, minlength=len(OUTCOMES)).tolist()
+    repaired = np.bincount(outcomes.outcome[later], minlength=len(OUTCOMES)).tolist()
+    rows: list[list[Value]] = [
+        [name, counts[i], 100 * counts[i] / total, repaired[i] if i else None]
+        for i, name in enumerate(OUTCOMES)
+    ]
+    missed = total - counts[HIT]
     readings = []
     if missed >= LEAST_ITEMS:
-        worst = max(rows[1:], key=lambda row: row[1])
+        worst = max(range(1, len(OUTCOMES)), key=counts.__getitem__)
         readings.append(
-            f"{missed} of {total} first windows miss; the most frequent reason is {worst[0]}"
-            f" ({100 * worst[1] / missed:.0f} % of the misses)."
+            f"{missed} of {total} first windows miss; the most frequent reason is {OUTCOMES[worst]}"
+            f" ({100 * counts[worst] / missed:.0f} % of the misses)."
         )
         n = int(later.sum())
         if n >= LEAST_ITEMS:
@@ -102,7 +106,7 @@ def outcome_section(outcomes: Outcomes) -> Section:
                 f"A better order of windows alone could gain {100 * n / total:.1f} points: for {n} of the {missed}"
                 f" misses one of the windows 2 to 5 hits."
             )
-        long, short = (next(row[1] for row in rows if row[0] == f"too {name}") for name in ("long", "short"))
+        long, short = counts[TOO_LONG], counts[TOO_SHORT]
         # More than chance: two standard errors of a fair coin.
         if long + short >= LEAST_ITEMS and abs(long - short) > 2 * np.sqrt(long + short):
             which = "long" if long > short else "short"
@@ -116,7 +120,11 @@ def outcome_section(outcomes: Outcomes) -> Section:
         f" overlaps its own (≥ {LEAST_IOU:g}) but is longer or shorter by half or more, or else shifted; or it is on"
         " background. The last column: a window from 2 to 5 hits.",
         [Table(("first window", "queries", "%", "later one hits"), rows)],
-        [StackedBars("First windows", ["all queries"], OUTCOMES, [[row[2] for row in rows]])],
+        [
+            StackedBars(
+                "First windows", ["all queries"], OUTCOMES, [[100 * count / total for count in counts]]
+            )
+        ],
         readings,
     )
 
@@ -128,20 +136,16 @@ def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
     unknown = int((bins.index < 0).sum())
     if unknown == len(bins.index):
         return Section(section, title, "The ground truth does not say how long its videos are.", [])
-    percent = lambda hits: 100 * float(hits.mean())
-    hit, strict = outcomes.recall(1), outcomes.recall(1, _STRICT_TIOU)
-    columns = tuple(
-        dict.fromkeys([f"R@1, {outcomes.tiou:g}", f"R@1, {_STRICT_TIOU:g}", f"R@5, {outcomes.tiou:g}"])
-    )
-    rows = []
-    for label, inside in bins.members():
-        values = dict(
-            zip(
-                (f"R@1, {outcomes.tiou:g}", f"R@1, {_STRICT_TIOU:g}", f"R@5, {outcomes.tiou:g}"),
-                (percent(hit[inside]), percent(strict[inside]), percent(outcomes.recall(5)[inside])),
-            )
-        )
-        rows.append([label, int(inside.sum()), *values.values(), percent(outcomes.iou[inside, 0])])
+    columns = {f"R@1, {outcomes.tiou:g}": outcomes.recall(1)}
+    columns[f"R@1, {_STRICT_TIOU:g}"] = outcomes.recall(1, _STRICT_TIOU)
+    columns[f"R@5, {outcomes.tiou:g}"] = outcomes.recall(5)
+    columns["mean tIoU %"] = outcomes.iou[:, 0]
+    members = bins.members()
+    rows = [
+        [label, int(inside.sum()), *(100 * float(values[inside].mean()) for values in columns.values())]
+        for label, inside in members
+    ]
+    hit = outcomes.recall(1)
     note = "R@k at two tIoU thresholds, and mean tIoU of first windows."
     if unknown:
         note += f" {unknown} queries are in videos of unknown duration."
@@ -149,14 +153,14 @@ def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
         section,
         title,
         note,
-        [Table((name, "queries", *columns, "mean tIoU %"), rows)],
+        [Table((name, "queries", *columns), rows)],
         [
             Bars(
                 f"R@1 at tIoU {outcomes.tiou:g} by {name}, % (line: all)",
-                [row[0] for row in rows],
-                [row[2] for row in rows],
-                [row[1] for row in rows],
-                percent(hit),
+                [label for label, _ in members],
+                [100 * float(hit[inside].mean()) for _, inside in members],
+                [int(inside.sum()) for _, inside in members],
+                100 * float(hit.mean()),
             )
         ],
         bin_readings(bins, hit, video_numbers(moments.videos), "queries", "are found"),
@@ -168,6 +172,7 @@ def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
     confused = np.flatnonzero(outcomes.outcome == OTHER_QUERY)
     per_video = collections.Counter(moments.videos)
     with_others = np.array([per_video[video] > 1 for video in moments.videos])
+    rows: list[list[Value]]
     by_gap = confused[np.argsort(outcomes.iou[confused, 0], kind="stable")][:_MOST_PAIRS]
     rows = [
         [
@@ -179,7 +184,7 @@ def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
         for q in by_gap
     ]
     readings = []
-    misses = with_others & (outcomes.outcome != 0) & (outcomes.outcome != NOTHING)
+    misses = with_others & (outcomes.outcome != HIT) & (outcomes.outcome != NOTHING)
     if len(confused) >= LEAST_ITEMS:
         readings.append(
             f"{len(confused)} of the {misses.sum()} misses in videos with several queries"

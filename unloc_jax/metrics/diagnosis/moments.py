@@ -54,7 +54,7 @@ class Outcomes:
 
     def recall(self, k: int, tiou: float | None = None) -> np.ndarray:
         """bool [N]: one of the first k windows hits."""
-        return (self.iou[:, :k] >= (self.tiou if tiou is None else tiou)).any(axis=1)
+        return np.any(self.iou[:, :k] >= (self.tiou if tiou is None else tiou), axis=1)
 
 
 def find_outcomes(moments: Moments, tiou: float) -> Outcomes:

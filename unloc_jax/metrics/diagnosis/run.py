@@ -58,8 +58,8 @@ def run_diagnosis(
             diagnosis = diagnose_moments(read_moments(ground_truth, predictions), protocol, tiou, pyramid)
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
-    facts = {"predictions file": predictions.name, "ground truth": ground_truth.name, "protocol": protocol}
-    diagnosis = dataclasses.replace(diagnosis, facts=facts | diagnosis.facts)
+    files = {"predictions file": predictions.name, "ground truth": ground_truth.name}
+    diagnosis = dataclasses.replace(diagnosis, facts={**files, "protocol": protocol, **diagnosis.facts})
     print(to_text(diagnosis))
     if out:
         out.write_text(to_page(diagnosis), "utf-8")

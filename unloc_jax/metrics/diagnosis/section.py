@@ -1,7 +1,8 @@
 """What a diagnosis consists of, whoever shows it: sections of tables, plots and readings."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 Value = str | int | float | None
 
@@ -11,7 +12,7 @@ class Table:
     """Rows of values; floats are percent or points and shown with one decimal, None as a dash."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Value]]
+    rows: Sequence[Sequence[Any]]  # of Value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,5 +114,5 @@ class Diagnosis:
     """The whole: heading, the numbers at the top, sections."""
 
     title: str
-    facts: dict[str, Value]
+    facts: Mapping[str, Value]
     sections: Sequence[Section]
