@@ -171,7 +171,6 @@ def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
     if unknown == len(bins.index):
         return Section(section, title, "The ground truth does not say how long its videos are.", [])
     scores = scores_by_bin(matches, bins)
-    base = 100 * float(matches.is_found.mean())
     note = (
         "mAP_N of each bin's segments alone (hits of other bins left out, false positives kept) and the share that is"
         f" found at tIoU ≥ {matches.tiou:g}."
@@ -187,20 +186,19 @@ def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
         [f"mAP_N {score.map_n:.1f}" for score in scores],
     )
     readings += _lowest_map_n(matches, bins, scores, map_n)
+    figure = Bars(
+        f"Found by {name}, % (line: all)",
+        [score.label for score in scores],
+        [score.found for score in scores],
+        [score.segments for score in scores],
+        100 * float(matches.is_found.mean()),
+    )
     return Section(
         section,
         title,
         note,
         [Table((name, "segments", "mAP_N", "found %"), [list(score) for score in scores])],
-        [
-            Bars(
-                f"Found by {name}, % (line: all)",
-                [score.label for score in scores],
-                [score.found for score in scores],
-                [score.segments for score in scores],
-                base,
-            )
-        ],
+        [figure] if len(scores) > 1 else [],
         readings,
     )
 

@@ -54,8 +54,8 @@ def level_section(segments: Segments, produced: Produced | None, pyramid: Pyrami
         figures.append(_produced_figure(produced))
     if pyramid is not None:
         notes.append(
-            "The level that is responsible for a segment has the most points in it whose larger distance to start and"
-            " end (in frames) is in the level's range."
+            "Points inside a segment learn it if the larger of their distances to its start and end (in frames) is in"
+            " their level's range; the level with the most of them is responsible for it."
         )
         counts = points_of_levels(pyramid, segments.segments_s, segments.duration_s)
         responsible = np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
@@ -120,7 +120,7 @@ def _responsible_table(
         ]
         if produced is not None:
             same = inside & (found_by == level)
-            row.append(100 * float(same.sum() / inside.sum()) if count else None)
+            row.append(100 * float(same.sum() / count) if count and level >= 0 else None)
         rows.append(row)
     columns = (
         "responsible level",
@@ -166,7 +166,7 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
     if idle:
         texts.append(
             f"Level{'s' if len(idle) > 1 else ''} {', '.join(map(str, idle))} "
-            f"{'are' if len(idle) > 1 else 'is'} responsible for {100 * shares[idle].sum():.1f} % of the segments."
+            f"{'are' if len(idle) > 1 else 'is'} responsible for {round(total * shares[idle].sum())} of {total} segments."
         )
     return texts
 

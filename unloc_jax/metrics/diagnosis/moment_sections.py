@@ -149,20 +149,19 @@ def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
     note = "R@k at two tIoU thresholds, and mean tIoU of first windows."
     if unknown:
         note += f" {unknown} queries are in videos of unknown duration."
+    figure = Bars(
+        f"R@1 at tIoU {outcomes.tiou:g} by {name}, % (line: all)",
+        [label for label, _ in members],
+        [100 * float(hit[inside].mean()) for _, inside in members],
+        [int(inside.sum()) for _, inside in members],
+        100 * float(hit.mean()),
+    )
     return Section(
         section,
         title,
         note,
         [Table((name, "queries", *columns), rows)],
-        [
-            Bars(
-                f"R@1 at tIoU {outcomes.tiou:g} by {name}, % (line: all)",
-                [label for label, _ in members],
-                [100 * float(hit[inside].mean()) for _, inside in members],
-                [int(inside.sum()) for _, inside in members],
-                100 * float(hit.mean()),
-            )
-        ],
+        [figure] if len(members) > 1 else [],
         bin_readings(bins, hit, video_numbers(moments.videos), "queries", "are found"),
     )
 

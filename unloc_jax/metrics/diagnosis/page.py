@@ -3,7 +3,7 @@
 import html
 import importlib.resources
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from unloc_jax.metrics.diagnosis import svg
 from unloc_jax.metrics.diagnosis.section import (
@@ -87,7 +87,8 @@ def _figure(figure: Figure) -> str:
         plot, legend = svg.bars(figure), ""
     elif isinstance(figure, StackedBars):
         plot = svg.stacked_bars(figure)
-        legend = _legend((name, svg.kind_class(name)) for name in figure.parts)
+        drawn = [name for name, *shares in zip(figure.parts, *figure.shares) if any(shares)]
+        legend = _legend((name, svg.kind_class(name)) for name in drawn)
     else:
         assert isinstance(figure, Lines)
         plot = svg.lines(figure)
@@ -95,7 +96,7 @@ def _figure(figure: Figure) -> str:
     return f"<figure><figcaption>{html.escape(figure.title)}</figcaption>{plot}{legend}</figure>"
 
 
-def _legend(entries: Iterator[tuple[str, str]]) -> str:
+def _legend(entries: Iterable[tuple[str, str]]) -> str:
     items = "".join(f'<li><i class="{kind}"></i>{html.escape(name)}</li>' for name, kind in entries)
     return f'<ul class="legend">{items}</ul>'
 
@@ -117,7 +118,9 @@ def _timeline(video: Timeline) -> str:
     lanes = []
     for lane in video.lanes:
         bars = "".join(_bar(bar, video.duration_s, "above") for bar in lane.truth)
-        bars += "".join(_bar(bar, video.duration_s, "below") for bar in lane.found)
+        bars += "".join(
+            _bar(bar, video.duration_s, "below") for bar in reversed(lane.found)
+        )  # the best on top
         lanes.append(
             f'<p class="lane-name" dir="auto">{html.escape(lane.name)}</p><div class="lane">{bars}</div>'
         )

@@ -65,7 +65,7 @@ def stacked_bars(figure: StackedBars) -> str:
 
 def lines(figure: Lines) -> str:
     """Curves on a grid."""
-    left, right, top, bottom, height = 38, WIDTH - 10, 10, 214, 250
+    left, right, top, bottom, height = 38, WIDTH - 18, 10, 214, 250
     (x0, x1), (y0, y1) = figure.x_range, figure.y_range
     x_of = lambda x: left + (x - x0) / (x1 - x0) * (right - left)
     y_of = lambda y: bottom - (y - y0) / (y1 - y0) * (bottom - top)
