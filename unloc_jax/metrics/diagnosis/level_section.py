@@ -166,7 +166,8 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
     if idle:
         texts.append(
             f"Level{'s' if len(idle) > 1 else ''} {', '.join(map(str, idle))} "
-            f"{'are' if len(idle) > 1 else 'is'} responsible for {round(total * shares[idle].sum())} of {total} segments."
+            f"{'are' if len(idle) > 1 else 'is'} responsible for {round(total * shares[idle].sum())} of {total}"
+            f" segments."
         )
     return texts
 

@@ -57,11 +57,10 @@ def match_best(
 
     Args:
       truth, found: checked; class indices from `num_classes` on do not count.
+      tiou: in (0, 1].
 
-    UserError: a threshold that is not in (0, 1], or nothing is left to look at.
+    UserError: nothing is left to look at.
     """
-    if not 0 < tiou <= 1:
-        raise UserError(f"a tIoU threshold is above 0 and at most 1, not {tiou}")
     num_truth = np.bincount(truth.class_index, minlength=num_classes)
     rows = np.flatnonzero(found.class_index < num_classes)
     rows = rows[np.lexsort((-found.score[rows], found.class_index[rows]))]

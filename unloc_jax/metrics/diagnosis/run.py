@@ -48,6 +48,10 @@ def run_diagnosis(
     for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
         if value is not None and not is_actions:
             raise UserError(f"{name} is no option of the protocol {protocol}")
+    if task is not None and checkpoint is None:
+        raise UserError("--task says which of a checkpoint's tasks: give --checkpoint=DIR too")
+    if not 0 < tiou <= 1:
+        raise UserError(f"--tiou: a tIoU threshold is above 0 and at most 1, not {tiou}")
     pyramid = read_pyramid(checkpoint, task) if checkpoint else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)

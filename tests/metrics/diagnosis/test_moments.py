@@ -1,0 +1,48 @@
+"""What becomes of a query's first window, by hand."""
+
+import numpy as np
+
+from unloc_jax.metrics.diagnosis.inputs import Moments
+from unloc_jax.metrics.diagnosis.moments import OUTCOMES, find_outcomes, moment_bins
+
+# Windows of a query with its moment(s); all in videos of 100 s.
+CASES = [
+    ("hit", "a", [[0, 10]], [[0, 10]]),
+    ("no prediction", "b", [[0, 10]], []),
+    ("another query's moment", "a", [[50, 60]], [[0, 9], [50, 60]]),
+    ("too long", "c", [[0, 10]], [[0, 30]]),
+    ("too short", "d", [[0, 30]], [[0, 10], [0, 30]]),
+    ("shifted", "e", [[0, 10]], [[6, 16]]),
+    ("background", "f", [[0, 10]], [[9, 30]]),
+    ("hit", "g", [[0, 10], [50, 60]], [[51, 60]]),
+    ("background", "h", [[0, 20]], [[30, 20]]),
+    ("background", "i", [[0, 10]], [[50, 60]]),
+    ("hit", "i", [[50, 60]], [[50, 60]]),  # the query before is the same sentence: nobody is confused
+]
+MOMENTS = Moments(
+    texts=[f"query {i if video != 'i' else 'i'}" for i, (_, video, _, _) in enumerate(CASES)],
+    videos=[video for _, video, _, _ in CASES],
+    truth_s=[np.array(truth, float) for _, _, truth, _ in CASES],
+    windows=[np.array([[*w, 0.5] for w in windows]).reshape(-1, 3) for *_, windows in CASES],
+    duration_s=np.full(len(CASES), 100.0),
+    level=None,
+)
+
+
+def test_outcomes():
+    outcomes = find_outcomes(MOMENTS, 0.5)
+    assert [OUTCOMES[i] for i in outcomes.outcome] == [name for name, *_ in CASES]
+    assert outcomes.other[2] == 0
+    assert (outcomes.other >= 0).sum() == 1
+    assert outcomes.recall(1).sum() == 3
+    assert outcomes.recall(5).sum() == 5, "two are found by their second window"
+    assert outcomes.recall(1, 0.95).tolist() == [True] + [False] * 9 + [True]
+    assert outcomes.nearest_s[7].tolist() == [50, 60]
+
+
+def test_characteristics_of_several_windows():
+    length, coverage, count, position = moment_bins(MOMENTS, "moment-retrieval")
+    assert length.labels[length.index[7]] == "5–10 s", "mean length"
+    assert coverage.labels[coverage.index[7]] == "5–20 %", "20 of 100 s together"
+    assert count.labels[count.index[7]] == "2"
+    assert position.labels[position.index[7]] == "20–40 %", "centre at 30 s"
