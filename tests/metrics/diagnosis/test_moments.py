@@ -24,7 +24,7 @@ MOMENTS = Moments(
     videos=[video for _, video, _, _ in CASES],
     truth_s=[np.array(truth, float) for _, _, truth, _ in CASES],
     windows=[np.array([[*w, 0.5] for w in windows]).reshape(-1, 3) for *_, windows in CASES],
-    duration_s=np.full(len(CASES), 100.0),
+    duration_s=np.array([100.0] * 9 + [25.0] * 2),
     level=None,
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import warn
 from unloc_jax.metrics.detection import GroundTruth, Predictions, checked
 from unloc_jax.metrics.protocols.action_files import Members, read_annotations, read_results
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, shown
@@ -19,6 +20,7 @@ from unloc_jax.metrics.protocols.moment_files import (
     predicted_windows,
     read_queries,
 )
+from unloc_jax.metrics.protocols.thumos14 import devkit_annotations, devkit_detections
 
 SUBSETS = {"activitynet": "validation", "thumos14": "test"}
 
@@ -71,7 +73,7 @@ def read_actions(
     subset: str | None = None,
     blocked_videos: Path | None = None,
 ) -> Actions:
-    """Files of ActivityNet's format, in seconds.
+    """Files of ActivityNet's format, or of THUMOS14's devkit, in seconds.
 
     A video's duration is `database[video].duration`; without it, length / `coverage` of a segment, as in DETAD's
     files. A prediction may say "level": the pyramid level that it comes from.
@@ -80,15 +82,21 @@ def read_actions(
     """
     durations: dict[str, float] = {}
     levels: dict[str, list[Any]] = {}
+    database: Members = read_members(ground_truth, "database")
+    results: Members = read_members(predictions, "results")
+    if protocol == "thumos14" and ground_truth.is_dir():
+        database = devkit_annotations(ground_truth)
+    if protocol == "thumos14" and predictions.suffix == ".txt":
+        results = devkit_detections(predictions)
     annotations = read_annotations(
-        ground_truth,
-        subset or SUBSETS[protocol],
-        blocked_videos,
-        _noting_durations(read_members(ground_truth, "database"), durations),
+        ground_truth, subset or SUBSETS[protocol], blocked_videos, _noting_durations(database, durations)
     )
-    found = read_results(
-        predictions, annotations, members=_noting_levels(read_members(predictions, "results"), levels)
-    )
+    found = read_results(predictions, annotations, members=_noting_levels(results, levels))
+    if len(annotations.ambiguous.class_index):
+        warn(
+            f"{len(annotations.ambiguous.class_index)} ambiguous regions are left alone: predictions there are false"
+            f" positives"
+        )
     truth, found = checked(annotations.truth, found)
     has_length = truth.segments_s[:, 0] < truth.segments_s[:, 1]
     videos = list(annotations.videos)

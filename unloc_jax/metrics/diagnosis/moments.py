@@ -103,8 +103,8 @@ def find_outcomes(moments: Moments, tiou: float) -> Outcomes:
 
 
 def moment_bins(moments: Moments, protocol: str) -> list[Bins]:
-    """The four characteristics of every query; of one with several windows the mean length and position, the sum of
-    coverages."""
+    """The four characteristics of every query; of one with several windows mean length and position, and what they
+    cover together."""
     mean_length_s = np.array([(w[:, 1] - w[:, 0]).mean() for w in moments.truth_s])
     count = np.array([len(w) for w in moments.truth_s], float)
     centre_s = np.array([w.mean() for w in moments.truth_s])
@@ -112,13 +112,22 @@ def moment_bins(moments: Moments, protocol: str) -> list[Bins]:
         bins_of("moment length", mean_length_s, LENGTH_EDGES_S[protocol], "s"),
         bins_of(
             "coverage (moments / video)",
-            mean_length_s * count / moments.duration_s,
+            np.array([_covered(w) for w in moments.truth_s]) / moments.duration_s,
             COVERAGE_EDGES[protocol],
             "%",
         ),
         bins_of("moments of the query", count, INSTANCE_EDGES[protocol], ""),
         bins_of("position of the centre in the video", centre_s / moments.duration_s, POSITION_EDGES, "%"),
     ]
+
+
+def _covered(segments_s: np.ndarray) -> float:
+    """Length of the union of segments [W, 2]; DiDeMo's are several answers to one query, one upon the other."""
+    total, until = 0.0, -np.inf
+    for start, end in sorted(segments_s.tolist()):
+        total += max(end - max(start, until), 0.0)
+        until = max(until, end)
+    return total
 
 
 def video_numbers(videos: list[str]) -> np.ndarray:
