@@ -51,7 +51,7 @@ def test_section():
     # Level 2 (8 to 16 frames) has its points at 20, 24, 28 and 32: the larger distances are 14, 10, 8, 12. Level 1's
     # range ends below 8: only point 27 is that near to both ends, and it has none there.
     assert rows[2]["segments"] == 100
-    assert rows[2]["median points"] == 4
+    assert rows[2]["points"] == 4
     assert (rows[2]["found %"], rows[2]["found by it %"]) == (100, 100)
     assert section.readings[0].startswith(
         "No point of the pyramid is responsible for 100 of 200 segments (50.0 %)"

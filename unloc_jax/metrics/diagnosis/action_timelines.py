@@ -36,7 +36,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
                         [
                             Bar(
                                 *_times(matches.truth.segments_s[i]),
-                                "truth",
+                                "truth" if is_found[i] else "missed",
                                 "found" if is_found[i] else "missed",
                             )
                             for i in truth_rows[true_classes == c]

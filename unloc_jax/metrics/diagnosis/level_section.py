@@ -55,7 +55,8 @@ def level_section(segments: Segments, produced: Produced | None, pyramid: Pyrami
     if pyramid is not None:
         notes.append(
             "Points inside a segment learn it if the larger of their distances to its start and end (in frames) is in"
-            " their level's range; the level with the most of them is responsible for it."
+            " their level's range; the level with the most of them is responsible for it. Ranges in seconds are those of the"
+            " median video; lengths and points are medians."
         )
         counts = points_of_levels(pyramid, segments.segments_s, segments.duration_s)
         responsible = np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
@@ -110,8 +111,8 @@ def _responsible_table(
         low, high = pyramid.geometry.regression_ranges[level] if level >= 0 else (np.nan, np.nan)
         row = [
             level if level >= 0 else "none",
-            f"{low:.3g}–{high:.3g}" if level >= 0 else "",
-            f"{low * step_s:.3g}–{high * step_s:.3g}" if level >= 0 else "",
+            _range(low, high) if level >= 0 else "",
+            _range(low * step_s, high * step_s) if level >= 0 else "",
             count,
             100 * count / len(inside),
             float(np.median(length_s[inside])) if count else None,
@@ -123,13 +124,13 @@ def _responsible_table(
             row.append(100 * float(same.sum() / count) if count and level >= 0 else None)
         rows.append(row)
     columns = (
-        "responsible level",
+        "level",
         "range, frames",
-        "range, s (median video)",
+        "range, s",
         "segments",
         "% of all",
-        "median length, s",
-        "median points",
+        "length, s",
+        "points",
         "found %",
     )
     return Table((*columns, "found by it %") if produced is not None else columns, rows)
@@ -159,7 +160,7 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
         low, high = ranges[most]
         hint = "other ranges" if most else "more frames, or ranges that end lower,"
         texts.append(
-            f"Level {most} (range {low:.3g} to {high:.3g} frames) is responsible for {100 * shares[most]:.0f} % of the"
+            f"Level {most} (range {_range(low, high)} frames) is responsible for {100 * shares[most]:.0f} % of the"
             f" segments: {hint} would spread them."
         )
     idle = np.flatnonzero(shares < _LEAST_OF_ALL).tolist()
@@ -185,3 +186,7 @@ def _found_readings(segments: Segments, responsible: np.ndarray) -> list[str]:
         f"Segments of level {level} lose {-found.points:.1f} points against the others: {100 * found.inside:.1f} % are"
         f" found, {100 * found.outside:.1f} % of the others."
     ]
+
+
+def _range(low: float, high: float) -> str:
+    return f"≥ {low:.3g}" if np.isinf(high) else f"{low:.3g}–{high:.3g}"

@@ -105,7 +105,7 @@ def _timelines(figure: Timelines) -> str:
     kinds = dict.fromkeys(
         bar.kind for video in figure.videos for lane in video.lanes for bar in (*lane.truth, *lane.found)
     )
-    names = {"truth": "ground truth", "later": "later window"}
+    names = {"truth": "ground truth", "missed": "missed ground truth", "later": "later window"}
     legend = _legend((names.get(kind, kind), svg.kind_class(kind)) for kind in kinds)
     videos = "".join(_timeline(video) for video in figure.videos)
     return (

@@ -51,7 +51,7 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A segment on a timeline; `kind` is "truth", an error type or an outcome."""
+    """A segment on a timeline; `kind` is "truth", "missed" (truth that nothing hits), "later", an error type or an outcome."""
 
     start_s: float
     end_s: float
