@@ -139,6 +139,8 @@ def test_the_page_is_whole_and_self_contained(tmp_path):
     assert links <= page.ids()
     assert {"errors", "by-segment-length", "levels", "videos"} <= page.ids()
     assert names.count("article") == 40
+    bars = [a["class"] for tag, a in page.elements if tag == "i" and "style" in a]
+    assert (bars.count("above kind-truth"), bars.count("above kind-missed")) == (40, 40)
     assert names.count("svg") >= 7
     assert "{{" not in text
     numbers = [a["width"] for tag, a in page.elements if tag == "rect"]

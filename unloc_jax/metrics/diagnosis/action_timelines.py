@@ -17,6 +17,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
     """By F1 at the score where F1 over all videos is best."""
     scores = score_videos(actions, matches)
     worst, best = scores.worst(), scores.best()
+    is_found = np.isin(np.arange(len(matches.truth.class_index)), matches.segment[scores.shown])
 
     def timeline(video: int) -> Timeline:
         truth_rows = np.flatnonzero(matches.truth.video_index == video)
@@ -26,7 +27,6 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
             float
         )
         counts[np.unique(true_classes)] += len(found_rows) + 1  # classes that are there come first
-        is_found = matches.is_found
         lanes = []
         for c in np.argsort(-counts, kind="stable")[:_MOST_LANES]:
             if counts[c]:

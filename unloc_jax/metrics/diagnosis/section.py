@@ -51,7 +51,11 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A segment on a timeline; `kind` is "truth", "missed" (truth that nothing hits), "later", an error type or an outcome."""
+    """A segment on a timeline.
+
+    kind: "truth", "missed" (truth that nothing shown hits), "later" (a window after the first), an error type or an
+    outcome.
+    """
 
     start_s: float
     end_s: float
