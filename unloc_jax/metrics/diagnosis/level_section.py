@@ -55,8 +55,8 @@ def level_section(segments: Segments, produced: Produced | None, pyramid: Pyrami
     if pyramid is not None:
         notes.append(
             "Points inside a segment learn it if the larger of their distances to its start and end (in frames) is in"
-            " their level's range; the level with the most of them is responsible for it. Ranges in seconds are those of"
-            " the median video; lengths and points are medians."
+            " their level's range; the level with the most of them is responsible for it. Ranges in seconds are those"
+            " of the median video; lengths and points are medians."
         )
         counts = points_of_levels(pyramid, segments.segments_s, segments.duration_s)
         responsible = np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
