@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from unloc_jax.errors import UserError
 from unloc_jax.localization.geometry import pyramid_geometry
 from unloc_jax.localization.targets import assign_targets
 from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_section
-from unloc_jax.metrics.diagnosis.levels import Pyramid, points_of_levels
+from unloc_jax.metrics.diagnosis.levels import Pyramid, points_of_levels, read_pyramid
 
 
 @pytest.mark.parametrize("radius", [None, 1.5])
@@ -59,3 +60,13 @@ def test_section():
     assert "half of them shorter than 0.6 s; frames are 1 s apart" in section.readings[0]
     assert section.readings[1] == "Levels 0, 1, 3 are responsible for 0 of 200 segments."
     assert level_section(segments, None, None) is None
+
+
+@pytest.mark.slow
+def test_pyramid_of_a_checkpoint(trained):
+    pyramid = read_pyramid(trained)
+    assert pyramid.geometry == pyramid_geometry(8, 2, 2)
+    assert (pyramid.radius, pyramid.step_s) == (3.0, None)
+    assert pyramid.steps_s(np.array([14.0])) == [2.0], "8 frames in 14 s"
+    with pytest.raises(UserError, match="--task=x: the checkpoint has moment_retrieval"):
+        read_pyramid(trained, "x")

@@ -1,8 +1,10 @@
 """What becomes of a query's first window, by hand."""
 
 import numpy as np
+import pytest
 
-from unloc_jax.metrics.diagnosis.inputs import Moments
+from tests.metrics.references import ANNOTATIONS, ORACLES, load_json, needs_oracles
+from unloc_jax.metrics.diagnosis.inputs import Moments, read_moments
 from unloc_jax.metrics.diagnosis.moments import OUTCOMES, find_outcomes, moment_bins
 
 # Windows of a query with its moment(s); all in videos of 100 s.
@@ -46,3 +48,23 @@ def test_characteristics_of_several_windows():
     assert coverage.labels[coverage.index[7]] == "5–20 %", "20 of 100 s together"
     assert count.labels[count.index[7]] == "2"
     assert position.labels[position.index[7]] == "20–40 %", "centre at 30 s"
+
+
+@needs_oracles
+def test_official_recall():
+    """The numbers that bins and misses add up to are the official ones."""
+    qvh = find_outcomes(
+        read_moments(
+            ANNOTATIONS / "qvhighlights_val_release.jsonl", ORACLES / "qvh_momentdetr_sample/pred.jsonl"
+        ),
+        0.5,
+    )
+    official = load_json("qvh_momentdetr_sample/expected_rerun.json")["brief"]
+    for tiou in (0.5, 0.7):
+        assert round(100 * qvh.recall(1, tiou).mean(), 2) == official[f"MR-full-R1@{tiou}"]
+    folder = ORACLES / "charades_sta_synth"
+    charades = find_outcomes(read_moments(folder / "gt.jsonl", folder / "pred.jsonl"), 0.5)
+    official = load_json("charades_sta_synth/expected.json")["unloc_scenic_R@k"]
+    for k in (1, 5):
+        for tiou in (0.3, 0.5, 0.7):
+            assert charades.recall(k, tiou).mean() == pytest.approx(official[f"R@{k},IOU={tiou}"], rel=1e-12)

@@ -38,14 +38,14 @@ def shares(inside_hits, outside_hits, per_video):
 
 
 def test_what_chance_explains_is_not_said():
-    # Standard error of two shares of 100: √(0.5·0.5 / 100 + p(1 - p) / 100); 99 % is 2.58 of them.
-    found = difference(*shares(50, 68, 1))
-    assert (found.inside, found.outside) == (0.5, 0.68)
-    assert found.points == pytest.approx(-18)
-    assert difference(*shares(50, 67, 1)) is None
+    # Standard error of two shares of 100: √(0.5·0.5 / 100 + p(1 - p) / 100), 0.0675 and 0.0678; three of them.
+    found = difference(*shares(50, 71, 1))
+    assert (found.inside, found.outside) == (0.5, 0.71)
+    assert found.points == pytest.approx(-21)
+    assert difference(*shares(50, 70, 1)) is None
     # The same shares, but five items of a video always go together: √5 times the error.
-    assert difference(*shares(50, 70, 1)) is not None
-    assert difference(*shares(50, 70, 5)) is None
+    assert difference(*shares(50, 75, 1)) is not None
+    assert difference(*shares(50, 75, 5)) is None
     assert difference(*shares(0, 100, 25)) is None, "four videos are too few"
     hits, inside, video = shares(0, 100, 1)
     assert difference(hits, inside & (video > 85), video) is None, "14 items are too few"

@@ -6,8 +6,9 @@ import numpy as np
 
 # With fewer items, or from fewer videos, nothing is said.
 LEAST_ITEMS, LEAST_VIDEOS = 20, 8
-# Standard errors from 0: 99 % of a normal distribution.
-_SURE = 2.58
+# Standard errors from 0. One table compares five groups or so, and a page has four such tables: with 99.7 % each, one
+# false alarm in twenty pages.
+_SURE = 3.0
 
 
 class Difference(NamedTuple):
