@@ -112,7 +112,7 @@ def test_detections(tmp_path, capsys):
         ("2–30 s", 60, 100.0, 100.0),
     ]
     (reading, *_) = found["by-segment-length"]["readings"]
-    assert "loses 100.0 points against the others: 0.0 % are found, 100.0 % of the others" in reading
+    assert "lose 100.0 points against the others: 0.0 % are found, 100.0 % of the others" in reading
     (pair,) = found["confusion"]["tables"][0]
     assert (pair["predicted"], pair["tIoU ≥ 0.5"]) == ("run", 60)
     assert [row["level"] for row in found["levels"]["tables"][0]] == [0, 1, 2]

@@ -56,10 +56,12 @@ def test_readings_are_of_the_bins_that_lose():
     bins = Bins("segment length", ("0–3 s", "3–6 s"), np.where(inside, 0, 1))
     (reading,) = bin_readings(bins, hits, video, "segments", "are found")
     assert reading == (
-        "Segment length 0–3 s (100 of 200 segments) loses 50.0 points against the others:"
+        "Segments with segment length 0–3 s (100 of 200) lose 50.0 points against the others:"
         " 30.0 % are found, 80.0 % of the others."
     )
-    assert bin_readings(bins, ~hits, video, "segments", "are found")[0].startswith("Segment length 3–6 s")
+    assert bin_readings(bins, ~hits, video, "segments", "are found")[0].startswith(
+        "Segments with segment length 3–6 s"
+    )
     assert bin_readings(bins, np.ones(200, bool), video, "segments", "are found") == []
 
 

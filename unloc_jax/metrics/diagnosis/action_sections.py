@@ -164,7 +164,7 @@ def missed_section(matches: Matches, errors: Errors) -> Section:
 
 def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
     """mAP_N and the found share by one characteristic; map_n: of all segments, in percent."""
-    name = bins.name.split(" (")[0]
+    name = bins.short_name
     section = f"by-{name.replace(' ', '-')}"
     title = f"By {bins.name}"
     unknown = int((bins.index < 0).sum())

@@ -30,9 +30,9 @@ def bin_readings(
     for found, i in sorted(worse)[:_MOST_READINGS]:
         label, inside = members[i]
         text = (
-            f"{bins.name} {label} ({inside.sum()} of {(bins.index >= 0).sum()} {things}) loses"
+            f"{things.capitalize()} with {bins.short_name} {label} ({inside.sum()} of {(bins.index >= 0).sum()}) lose"
             f" {-found.points:.1f} points against the others: {100 * found.inside:.1f} % {verb},"
             f" {100 * found.outside:.1f} % of the others"
         )
-        texts.append(text[0].upper() + text[1:] + (f"; {extra[i]}" if extra else "") + ".")
+        texts.append(text + (f"; {extra[i]}" if extra else "") + ".")
     return texts

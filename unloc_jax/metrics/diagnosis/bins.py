@@ -44,6 +44,11 @@ class Bins:
     labels: tuple[str, ...]
     index: np.ndarray
 
+    @property
+    def short_name(self) -> str:
+        """Without what is in brackets."""
+        return self.name.split(" (")[0]
+
     def members(self) -> list[tuple[str, np.ndarray]]:
         """Label and bool [n] of every bin that is not empty."""
         inside = [(label, self.index == i) for i, label in enumerate(self.labels)]

@@ -131,7 +131,7 @@ def outcome_section(outcomes: Outcomes) -> Section:
 
 def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
     """R@1 by one characteristic."""
-    name = bins.name.split(" (")[0]
+    name = bins.short_name
     section, title = f"by-{name.replace(' ', '-')}", f"By {bins.name}"
     unknown = int((bins.index < 0).sum())
     if unknown == len(bins.index):
