@@ -116,8 +116,8 @@ def moment_bins(moments: Moments, protocol: str) -> list[Bins]:
             COVERAGE_EDGES[protocol],
             "%",
         ),
-        bins_of("moments of the query", count, INSTANCE_EDGES[protocol], ""),
-        bins_of("position of the centre in the video", centre_s / moments.duration_s, POSITION_EDGES, "%"),
+        bins_of("number of moments (of the query)", count, INSTANCE_EDGES[protocol], ""),
+        bins_of("position (of the centre in the video)", centre_s / moments.duration_s, POSITION_EDGES, "%"),
     ]
 
 

@@ -43,10 +43,13 @@ def action_bins(actions: Actions, protocol: str) -> list[Bins]:
         bins_of("segment length", length_s, LENGTH_EDGES_S[protocol], "s"),
         bins_of("coverage (segment / video)", length_s / duration_s, COVERAGE_EDGES[protocol], "%"),
         bins_of(
-            "instances of the class in the video", counts[inverse].astype(float), INSTANCE_EDGES[protocol], ""
+            "number of instances (of the class in the video)",
+            counts[inverse].astype(float),
+            INSTANCE_EDGES[protocol],
+            "",
         ),
         bins_of(
-            "position of the centre in the video", segments_s.mean(axis=1) / duration_s, POSITION_EDGES, "%"
+            "position (of the centre in the video)", segments_s.mean(axis=1) / duration_s, POSITION_EDGES, "%"
         ),
     ]
 
