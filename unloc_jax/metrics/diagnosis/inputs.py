@@ -100,7 +100,9 @@ def read_actions(
     truth, found = checked(annotations.truth, found)
     has_length = truth.segments_s[:, 0] < truth.segments_s[:, 1]
     videos = list(annotations.videos)
-    of_rows = [level for video, rows in levels.items() if video not in annotations.blocked for level in rows]
+    ids = [*videos, *(v for v in levels if v not in annotations.videos and v not in annotations.blocked)]
+    in_order = dict.fromkeys(found.video_index.tolist())
+    of_rows = [level for index in in_order for level in levels[ids[index]]]
     return Actions(
         GroundTruth(*(column[has_length] for column in truth)),
         found,
@@ -155,10 +157,9 @@ def _duration(value: dict[str, Any]) -> float:
 
 
 def _noting_levels(members: Members, levels: dict[str, list[Any]]) -> Iterator[tuple[str, str | None, Any]]:
-    """In the order in which `read_results` stores videos: one that occurs again comes last."""
+    """In the order in which `read_results` numbers videos; of one that occurs twice the last rows count."""
     for member, video, rows in members:
         if video is not None and isinstance(rows, list):
-            levels.pop(video, None)
             levels[video] = [row.get("level") if isinstance(row, dict) else None for row in rows]
         yield member, video, rows
 
