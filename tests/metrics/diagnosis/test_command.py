@@ -244,18 +244,22 @@ def test_what_is_refused(case, tmp_path, capsys):
     assert message in error
 
 
-def test_levels_of_a_video_that_occurs_twice(tmp_path):
-    """Its last rows count, and theirs are the levels."""
+def test_levels_of_odd_videos(tmp_path):
+    """The last rows of a video that occurs twice count, and theirs are the levels; unknown and blocked videos."""
     rows = lambda level: json.dumps([action(0, 10, "run", 0.9) | {"level": level}])
-    (tmp_path / "truth.json").write_text(json.dumps(DATABASE))
-    (tmp_path / "found.json").write_text(f'{{"results": {{"a": {rows(3)}, "b": {rows(1)}, "a": {rows(2)}}}}}')
-    files = [
-        f"--{name}={tmp_path / path}.json"
-        for name, path in (("ground-truth", "truth"), ("predictions", "found"))
-    ]
-    assert main(["diagnose", "--protocol=activitynet", *files, f"--json={tmp_path / 'out.json'}"]) == 0
+    order = {"x": 5, "a": 3, "blocked": 7, "b": 1, "y": 6}
+    text = ", ".join(f'"{video}": {rows(level)}' for video, level in order.items())
+    (tmp_path / "found.json").write_text(f'{{"results": {{{text}, "a": {rows(2)}}}}}')
+    blocked = {"subset": "validation", "annotations": []}
+    (tmp_path / "truth.json").write_text(
+        json.dumps({"database": DATABASE["database"] | {"blocked": blocked}})
+    )
+    (tmp_path / "blocked.json").write_text('["blocked"]')
+    options = {"ground-truth": "truth", "predictions": "found", "blocked-videos": "blocked", "json": "out"}
+    files = [f"--{name}={tmp_path / path}.json" for name, path in options.items()]
+    assert main(["diagnose", "--protocol=activitynet", *files]) == 0
     levels = json.loads((tmp_path / "out.json").read_text())["levels"]["tables"][0]
-    assert [(row["level"], row["hits"]) for row in levels] == [(1, 0), (2, 1)]
+    assert [(row["level"], row["hits"]) for row in levels] == [(1, 0), (2, 1), (5, 0), (6, 0)]
 
 
 def test_levels_of_windows(tmp_path):
