@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unloc_jax.errors import UserError
+from unloc_jax.metrics import diagnosis
 from unloc_jax.metrics.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -171,6 +172,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     metrics.add_argument("--nms", type=float, metavar="IOU", help="moment-retrieval: suppress overlaps first")
     metrics.add_argument("--background", metavar="LABEL", help='segmentation: no action; or "none"')
+
+    diagnose = command(
+        "diagnose", _diagnose, "why a file of predictions scores what it scores (docs/diagnosis.md)"
+    )
+    names = diagnosis.PROTOCOLS
+    diagnose.add_argument("--protocol", required=True, choices=names, metavar="NAME", help=", ".join(names))
+    diagnose.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    diagnose.add_argument("--predictions", type=Path, required=True, metavar="FILE")
+    diagnose.add_argument("--out", type=Path, metavar="FILE", help="report.html to write")
+    diagnose.add_argument("--json", type=Path, metavar="FILE", help="numbers to write")
+    diagnose.add_argument("--tiou", type=float, default=0.5, help="threshold of a hit (default 0.5)")
+    diagnose.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
+    diagnose.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
+    diagnose.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="show which pyramid level is responsible for what"
+    )
+    diagnose.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
 
     predict = command("predict", _predict, "where do these sentences happen in this video?")
     predict.add_argument(
@@ -339,6 +357,25 @@ def _metrics(arguments: argparse.Namespace) -> None:
         arguments.predictions,
         arguments.out,
         **{name: getattr(arguments, name) for name in options},
+    )
+
+
+def _diagnose(arguments: argparse.Namespace) -> None:
+    if arguments.checkpoint:
+        _quiet()
+    from unloc_jax.metrics.diagnosis.run import run_diagnosis
+
+    run_diagnosis(
+        arguments.protocol,
+        arguments.ground_truth,
+        arguments.predictions,
+        arguments.out,
+        arguments.json,
+        tiou=arguments.tiou,
+        subset=arguments.subset,
+        blocked_videos=arguments.blocked_videos,
+        checkpoint=arguments.checkpoint,
+        task=arguments.task,
     )
 
 

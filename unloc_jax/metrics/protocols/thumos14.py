@@ -81,12 +81,12 @@ def evaluate_thumos14(
         ground_truth,
         subset,
         blocked_videos,
-        _devkit_annotations(ground_truth) if ground_truth.is_dir() else None,
+        devkit_annotations(ground_truth) if ground_truth.is_dir() else None,
     )
     found = read_results(
         predictions,
         annotations,
-        members=_devkit_detections(predictions) if predictions.suffix == ".txt" else None,
+        members=devkit_detections(predictions) if predictions.suffix == ".txt" else None,
     )
     if variant == "devkit":
         return _devkit(annotations, found)
@@ -133,7 +133,7 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
     }
 
 
-def _devkit_annotations(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def devkit_annotations(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """CLASS_SUBSET.txt files of lines "video start end", as members of a database."""
     videos: dict[tuple[str, str], list[dict[str, Any]]] = collections.defaultdict(list)
     names = [*CLASS_IDS.values(), AMBIGUOUS]
@@ -149,7 +149,7 @@ def _devkit_annotations(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]
         yield "database", video, {"subset": subset, "annotations": rows}
 
 
-def _devkit_detections(path: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+def devkit_detections(path: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """Lines "video start end class-id score", as members of results."""
     videos: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     for video, start, end, number, score in _columns(path, (str, float, float, int, float)):

@@ -1,0 +1,113 @@
+"""The diagnosis of action detections, section by section."""
+
+import numpy as np
+
+from unloc_jax.metrics.detection import detection_map, recall_at_multiples
+from unloc_jax.metrics.diagnosis.action_timelines import action_videos_section
+from unloc_jax.metrics.diagnosis.calibration_section import calibration_section
+from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS
+from unloc_jax.metrics.diagnosis.error_sections import confusion_section, error_section, missed_section
+from unloc_jax.metrics.diagnosis.errors import TYPES, Errors, find_errors
+from unloc_jax.metrics.diagnosis.inputs import Actions
+from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_section
+from unloc_jax.metrics.diagnosis.levels import Pyramid
+from unloc_jax.metrics.diagnosis.matches import MULTIPLES, Matches, match_best
+from unloc_jax.metrics.diagnosis.section import Diagnosis, Lines, Section, Table
+from unloc_jax.metrics.diagnosis.sensitivity import action_bins
+from unloc_jax.metrics.diagnosis.sensitivity_section import sensitivity_section
+
+CURVE_TIOU = np.round(np.arange(0.1, 0.96, 0.05), 2)
+_BEST_MULTIPLES = (1, 5)
+
+
+def diagnose_actions(
+    actions: Actions, protocol: str, tiou: float = 0.5, pyramid: Pyramid | None = None
+) -> Diagnosis:
+    """All sections for detections.
+
+    Args:
+      protocol: whose bins, see `bins`.
+      tiou: threshold of a hit.
+      pyramid: of the model, to see whether its levels fit the ground truth.
+    """
+    matches = match_best(actions.truth, actions.found, len(actions.classes), tiou)
+    errors = find_errors(matches)
+    map_n = 100 * float(np.nanmean(errors.ap_n))
+    facts = {
+        "videos": len(actions.videos),
+        "classes": int(np.count_nonzero(matches.num_truth)),
+        "ground-truth segments": len(actions.truth.class_index),
+        "predictions": len(actions.found.score),
+        f"diagnosed: best {MULTIPLES}·G of each class": len(matches.row),
+        f"mAP at tIoU {tiou:g}": float(
+            detection_map(actions.truth, actions.found, [tiou], empty_pairs_hit=False)["average_mAP"]
+        ),
+        f"mAP_N at tIoU {tiou:g}": map_n,
+    }
+    sections = [
+        error_section(matches, errors),
+        missed_section(matches, errors),
+        *(sensitivity_section(matches, bins, map_n) for bins in action_bins(actions, protocol)),
+        _levels(actions, matches, errors, pyramid),
+        confusion_section(actions.classes, matches, errors),
+        curve_section(actions),
+        calibration_section(
+            matches.found.score, matches.hit, f"the {MULTIPLES}·G best predictions of every class", tiou
+        ),
+        action_videos_section(actions, matches, errors),
+    ]
+    return Diagnosis(
+        "Diagnosis of detections", facts, [section for section in sections if section is not None]
+    )
+
+
+def _levels(actions: Actions, matches: Matches, errors: Errors, pyramid: Pyramid | None) -> Section | None:
+    video = matches.truth.video_index
+    produced = None
+    if actions.level is not None:
+        produced = Produced(actions.level[matches.row], errors.type, TYPES, matches.segment)
+    segments = Segments(matches.truth.segments_s, actions.duration_s[video], video, matches.is_found)
+    return level_section(segments, produced, pyramid)
+
+
+def curve_section(actions: Actions) -> Section:
+    """mAP and recall over tIoU."""
+    result = detection_map(actions.truth, actions.found, CURVE_TIOU, empty_pairs_hit=False)
+    recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
+    curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}
+    for k in _BEST_MULTIPLES:
+        curves[f"recall, best {k if k > 1 else ''}n"] = [recall[f"recall@{t:.2f}@{k}"] for t in CURVE_TIOU]
+    at = lambda t: curves["mAP"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
+    readings = []
+    if len(actions.truth.class_index) >= 5 * LEAST_ITEMS and at(0.3) > 0:
+        kept = 100 * at(0.7) / at(0.3)
+        readings.append(
+            f"From tIoU 0.3 to 0.7 mAP goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it remain"
+            f"{', boundaries are what most detections lack' if kept < 50 else ''}."
+        )
+    return Section(
+        "curves",
+        "mAP and recall over tIoU",
+        "mAP of all predictions; recall of the n and 5n best predictions of a video and class with n segments, mean"
+        " over classes (OpenTAD's top-kx).",
+        [
+            Table(
+                ("tIoU", *curves),
+                [
+                    [f"{t:.2f}", *values]
+                    for t, *values in zip(CURVE_TIOU, *curves.values())
+                    if round(100 * t) % 10 == 0
+                ],
+            )
+        ],
+        [
+            Lines(
+                "mAP and recall over tIoU",
+                "tIoU",
+                "%",
+                {name: (CURVE_TIOU.tolist(), values) for name, values in curves.items()},
+                (float(CURVE_TIOU[0]), float(CURVE_TIOU[-1])),
+            )
+        ],
+        readings,
+    )

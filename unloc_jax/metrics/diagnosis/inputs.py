@@ -1,0 +1,246 @@
+"""What is diagnosed: the protocols' own files, with what only a diagnosis needs (durations, pyramid levels)."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import warn
+from unloc_jax.metrics.detection import GroundTruth, Predictions, checked
+from unloc_jax.metrics.protocols.action_files import Members, read_annotations, read_results
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, shown
+from unloc_jax.metrics.protocols.moment_files import (
+    CHUNK_S,
+    Predicted,
+    Query,
+    match_predictions,
+    predicted_windows,
+    read_queries,
+)
+from unloc_jax.metrics.protocols.thumos14 import devkit_annotations, devkit_detections
+
+SUBSETS = {"activitynet": "validation", "thumos14": "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Actions:
+    """Detections of actions and their ground truth.
+
+    Attributes:
+      truth, found: as `detection.detection_map` takes them; predictions of classes without ground truth have
+        class index C.
+      classes: C names.
+      videos: ids of the evaluated videos; `found.video_index` may be higher, in videos that are not.
+      duration_s: float64 [videos]; NaN where the ground truth does not say.
+      level: int [M], the pyramid level that made each prediction; None where the file does not say.
+    """
+
+    truth: GroundTruth
+    found: Predictions
+    classes: list[str]
+    videos: list[str]
+    duration_s: np.ndarray
+    level: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Moments of N queries.
+
+    Attributes:
+      texts, videos: of each query.
+      truth_s: per query float64 [W, 2], W ≥ 1.
+      windows: per query float64 [K, 3], start and end in seconds, score (or NaN), best first; K may be 0.
+      duration_s: float64 [N]; NaN where the ground truth does not say.
+      level: per query int [K]; None where the file does not say.
+    """
+
+    texts: list[str]
+    videos: list[str]
+    truth_s: list[np.ndarray]
+    windows: list[np.ndarray]
+    duration_s: np.ndarray
+    level: list[np.ndarray] | None
+
+
+def read_actions(
+    protocol: str,
+    ground_truth: Path,
+    predictions: Path,
+    subset: str | None = None,
+    blocked_videos: Path | None = None,
+) -> Actions:
+    """Files of ActivityNet's format, or of THUMOS14's devkit, in seconds.
+
+    A video's duration is `database[video].duration`; without it, length / `coverage` of a segment, as in DETAD's
+    files. A prediction may say "level": the pyramid level that it comes from.
+
+    UserError: as the protocol's; "level" in some predictions only, or no whole number ≥ 0.
+    """
+    durations: dict[str, float] = {}
+    levels: dict[str, list[Any]] = {}
+    database: Members = read_members(ground_truth, "database")
+    results: Members = read_members(predictions, "results")
+    if protocol == "thumos14" and ground_truth.is_dir():
+        database = devkit_annotations(ground_truth)
+    if protocol == "thumos14" and predictions.suffix == ".txt":
+        results = devkit_detections(predictions)
+    annotations = read_annotations(
+        ground_truth, subset or SUBSETS[protocol], blocked_videos, _noting_durations(database, durations)
+    )
+    found = read_results(predictions, annotations, members=_noting_levels(results, levels))
+    if len(annotations.ambiguous.class_index):
+        warn(
+            f"{len(annotations.ambiguous.class_index)} ambiguous regions are left alone: predictions there are false"
+            f" positives"
+        )
+    truth, found = checked(annotations.truth, found)
+    has_length = truth.segments_s[:, 0] < truth.segments_s[:, 1]
+    videos = list(annotations.videos)
+    ids = [*videos, *(v for v in levels if v not in annotations.videos and v not in annotations.blocked)]
+    in_order = dict.fromkeys(found.video_index.tolist())
+    of_rows = [level for index in in_order for level in levels[ids[index]]]
+    return Actions(
+        GroundTruth(*(column[has_length] for column in truth)),
+        found,
+        list(annotations.classes),
+        videos,
+        np.array([durations.get(video, np.nan) for video in videos]),
+        _checked_levels(predictions, of_rows, "predictions"),
+    )
+
+
+def read_moments(ground_truth: Path, predictions: Path) -> Moments:
+    """Files of `moment_files`, in seconds.
+
+    A query's "duration" is in its own row, or in its video's object. A row of predictions may say "pred_levels": the
+    pyramid level of each of its windows.
+
+    UserError: as the protocol's; "pred_levels" in some rows only, or not one whole number ≥ 0 per window.
+    """
+    queries = read_queries(ground_truth)
+    found = match_predictions(predictions, queries)
+    windows = predicted_windows(predictions, found)
+    return Moments(
+        [_text(query) for query in queries],
+        [_video(query) for query in queries],
+        [query.windows_s for query in queries],
+        windows,
+        _durations_of_queries(ground_truth, queries),
+        _levels_of_windows(predictions, found, windows),
+    )
+
+
+def _noting_durations(members: Members, durations: dict[str, float]) -> Iterator[tuple[str, str | None, Any]]:
+    for member, video, value in members:
+        if video is not None and isinstance(value, dict):
+            durations[video] = _duration(value)
+        yield member, video, value
+
+
+def _duration(value: dict[str, Any]) -> float:
+    duration_s = _positive(value, "duration")
+    if np.isfinite(duration_s):
+        return duration_s
+    rows = value.get("annotations")
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict) and type(row.get("coverage")) in NUMBER and row["coverage"] > 0:
+            try:
+                start, end = map(float, row["segment"])
+            except (KeyError, TypeError, ValueError):
+                continue  # the reader says what is wrong
+            return (end - start) / row["coverage"]
+    return np.nan
+
+
+def _noting_levels(members: Members, levels: dict[str, list[Any]]) -> Iterator[tuple[str, str | None, Any]]:
+    """In the order in which `read_results` numbers videos; of one that occurs twice the last rows count."""
+    for member, video, rows in members:
+        if video is not None and isinstance(rows, list):
+            levels[video] = [row.get("level") if isinstance(row, dict) else None for row in rows]
+        yield member, video, rows
+
+
+def _checked_levels(path: Path, levels: list[Any], rows: str) -> np.ndarray | None:
+    missing = sum(level is None for level in levels)
+    if missing == len(levels):
+        return None
+    if missing:
+        raise UserError(
+            f'{path}: {missing} of {len(levels)} {rows} have no "level", others have: give all or none'
+        )
+    wrong = next((level for level in levels if type(level) is not int or level < 0), None)
+    if wrong is not None:
+        raise UserError(f'{path}: "level" must be a whole number from 0 on, not {shown(wrong)}')
+    return np.array(levels, np.int64)
+
+
+def _levels_of_windows(
+    path: Path, found: list[Predicted | None], windows: list[np.ndarray]
+) -> list[np.ndarray] | None:
+    given = [prediction for prediction in found if prediction is not None]
+    if not any("pred_levels" in prediction.row for prediction in given):
+        return None
+    every = []
+    for prediction, of_query in zip(found, windows):
+        levels = prediction.row.get("pred_levels") if prediction else []
+        if not isinstance(levels, list) or len(levels) != len(of_query):
+            assert prediction is not None
+            raise UserError(
+                f'{path}: {prediction.where}: "pred_levels" must be a list of {len(of_query)} levels, one per'
+                f" window, not {shown(levels)}"
+            )
+        every.append(levels)
+    flat = _checked_levels(path, [level for levels in every for level in levels], "windows")
+    if flat is None:
+        return None
+    return np.split(flat, np.cumsum([len(levels) for levels in every])[:-1])
+
+
+def _text(query: Query) -> str:
+    for name in ("query", "description"):
+        if isinstance(query.row.get(name), str):
+            return query.row[name]
+    return query.key[1] if isinstance(query.key, tuple) else str(query.key)
+
+
+def _video(query: Query) -> str:
+    for name in ("vid", "video"):
+        if isinstance(query.row.get(name), str):
+            return query.row[name]
+    return query.key[0] if isinstance(query.key, tuple) else f"query {query.key}"
+
+
+def _durations_of_queries(path: Path, queries: list[Query]) -> np.ndarray:
+    """Float64 [N]; the rows of ActivityNet Captions and TACoS are videos, so that these are looked up there."""
+    of_video: dict[str, float] = {}
+    if path.suffix != ".txt" and not any(query.row for query in queries):
+        for video, _, value in read_members(path):
+            of_video[video] = _video_duration(value)
+    return np.array(
+        [
+            _video_duration(query.row) if query.row else of_video.get(_video(query), np.nan)
+            for query in queries
+        ]
+    )
+
+
+def _video_duration(value: dict[str, Any]) -> float:
+    """From "duration" (s), TACoS's "num_frames" and "fps", or DiDeMo's "num_segments"."""
+    for duration_s in (
+        _positive(value, "duration"),
+        _positive(value, "num_frames") / _positive(value, "fps"),
+        CHUNK_S * _positive(value, "num_segments"),
+    ):
+        if np.isfinite(duration_s):
+            return duration_s
+    return np.nan
+
+
+def _positive(value: dict[str, Any], name: str) -> float:
+    """NaN where there is no positive number."""
+    number: Any = value.get(name)
+    return float(number) if type(number) in NUMBER and is_finite(number) and number > 0 else np.nan

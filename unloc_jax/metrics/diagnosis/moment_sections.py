@@ -1,0 +1,233 @@
+"""The diagnosis of retrieved moments, section by section."""
+
+import collections
+
+import numpy as np
+
+from unloc_jax.metrics.diagnosis.bin_readings import bin_readings
+from unloc_jax.metrics.diagnosis.bins import Bins
+from unloc_jax.metrics.diagnosis.calibration_section import calibration_section
+from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS
+from unloc_jax.metrics.diagnosis.inputs import Moments
+from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_section
+from unloc_jax.metrics.diagnosis.levels import Pyramid
+from unloc_jax.metrics.diagnosis.moment_timelines import moment_videos_section
+from unloc_jax.metrics.diagnosis.moments import (
+    HIT,
+    KS,
+    LEAST_IOU,
+    NOTHING,
+    OTHER_QUERY,
+    OUTCOMES,
+    TOO_LONG,
+    TOO_SHORT,
+    Outcomes,
+    find_outcomes,
+    moment_bins,
+    video_numbers,
+)
+from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section, StackedBars, Table, Value
+
+CURVE_TIOU = np.round(np.arange(0.05, 0.96, 0.05), 2)
+_STRICT_TIOU = 0.7
+_MOST_PAIRS = 15
+
+
+def diagnose_moments(
+    moments: Moments, protocol: str, tiou: float = 0.5, pyramid: Pyramid | None = None
+) -> Diagnosis:
+    """All sections for moments.
+
+    Args:
+      protocol: whose bins, see `bins`.
+      tiou: threshold of a hit.
+      pyramid: of the model, to see whether its levels fit the ground truth.
+    """
+    outcomes = find_outcomes(moments, tiou)
+    percent = lambda hits: 100 * float(hits.mean())
+    score = np.array([windows[0, 2] for windows in moments.windows if len(windows)])
+    predicted = np.array([len(windows) > 0 for windows in moments.windows])
+    facts = {
+        "queries": len(moments.texts),
+        "videos": len(set(moments.videos)),
+        **{f"R@{k} at tIoU {tiou:g}": percent(outcomes.recall(k)) for k in KS},
+        f"R@1 at tIoU {_STRICT_TIOU:g}": percent(outcomes.recall(1, _STRICT_TIOU)),
+        "mean tIoU of the first windows, %": percent(outcomes.iou[:, 0]),
+    }
+    sections = [
+        outcome_section(outcomes),
+        *(bin_section(moments, outcomes, bins) for bins in moment_bins(moments, protocol)),
+        _levels(moments, outcomes, pyramid),
+        confusion_section(moments, outcomes),
+        curve_section(outcomes),
+        calibration_section(score, outcomes.recall(1)[predicted], "the first window of every query", tiou),
+        moment_videos_section(moments, outcomes),
+    ]
+    return Diagnosis("Diagnosis of moments", facts, [section for section in sections if section is not None])
+
+
+def _levels(moments: Moments, outcomes: Outcomes, pyramid: Pyramid | None) -> Section | None:
+    """Of first windows, and of the ground-truth window that each fits best."""
+    hit = outcomes.recall(1)
+    produced = None
+    if moments.level is not None:
+        queries = np.array([query for query, levels in enumerate(moments.level) if len(levels)])
+        produced = Produced(
+            np.array([moments.level[query][0] for query in queries]),
+            outcomes.outcome[queries],
+            OUTCOMES,
+            np.where(hit[queries], queries, -1),
+        )
+    segments = Segments(outcomes.nearest_s, moments.duration_s, video_numbers(moments.videos), hit)
+    return level_section(segments, produced, pyramid)
+
+
+def outcome_section(outcomes: Outcomes) -> Section:
+    """What first windows are."""
+    total = len(outcomes.outcome)
+    later = outcomes.recall(5) & ~outcomes.recall(1)
+    counts = np.bincount(outcomes.outcome, minlength=len(OUTCOMES)).tolist()
+    repaired = np.bincount(outcomes.outcome[later], minlength=len(OUTCOMES)).tolist()
+    rows: list[list[Value]] = [
+        [name, counts[i], 100 * counts[i] / total, repaired[i] if i else None]
+        for i, name in enumerate(OUTCOMES)
+    ]
+    missed = total - counts[HIT]
+    readings = []
+    if missed >= LEAST_ITEMS:
+        worst = max(range(1, len(OUTCOMES)), key=counts.__getitem__)
+        readings.append(
+            f"{missed} of {total} first windows miss; the most frequent reason is {OUTCOMES[worst]}"
+            f" ({100 * counts[worst] / missed:.0f} % of the misses)."
+        )
+        n = int(later.sum())
+        if n >= LEAST_ITEMS:
+            readings.append(
+                f"A better order of windows alone could gain {100 * n / total:.1f} points: for {n} of the {missed}"
+                f" misses one of the windows 2 to 5 hits."
+            )
+        long, short = counts[TOO_LONG], counts[TOO_SHORT]
+        # More than chance: two standard errors of a fair coin.
+        if long + short >= LEAST_ITEMS and abs(long - short) > 2 * np.sqrt(long + short):
+            which = "long" if long > short else "short"
+            readings.append(
+                f"Windows of the wrong length are rather too {which}: {long} too long, {short} too short."
+            )
+    return Section(
+        "outcomes",
+        "First windows: hits, and misses by reason",
+        f"A hit has tIoU ≥ {outcomes.tiou:g}. Otherwise: the window hits the moment of another query of the video; it"
+        f" overlaps its own (≥ {LEAST_IOU:g}) but is longer or shorter by half or more, or else shifted; or it is on"
+        " background. The last column: a window from 2 to 5 hits.",
+        [Table(("first window", "queries", "%", "later one hits"), rows)],
+        [
+            StackedBars(
+                "First windows", ["all queries"], OUTCOMES, [[100 * count / total for count in counts]]
+            )
+        ],
+        readings,
+    )
+
+
+def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
+    """R@1 by one characteristic."""
+    name = bins.short_name
+    section, title = f"by-{name.replace(' ', '-')}", f"By {bins.name}"
+    unknown = int((bins.index < 0).sum())
+    if unknown == len(bins.index):
+        return Section(section, title, "The ground truth does not say how long its videos are.", [])
+    columns = {f"R@1, {outcomes.tiou:g}": outcomes.recall(1)}
+    columns[f"R@1, {_STRICT_TIOU:g}"] = outcomes.recall(1, _STRICT_TIOU)
+    columns[f"R@5, {outcomes.tiou:g}"] = outcomes.recall(5)
+    columns["mean tIoU %"] = outcomes.iou[:, 0]
+    members = bins.members()
+    rows = [
+        [label, int(inside.sum()), *(100 * float(values[inside].mean()) for values in columns.values())]
+        for label, inside in members
+    ]
+    hit = outcomes.recall(1)
+    note = "R@k at two tIoU thresholds, and mean tIoU of first windows."
+    if unknown:
+        note += f" {unknown} queries are in videos of unknown duration."
+    figure = Bars(
+        f"R@1 at tIoU {outcomes.tiou:g} by {name}, % (line: all)",
+        [label for label, _ in members],
+        [100 * float(hit[inside].mean()) for _, inside in members],
+        [int(inside.sum()) for _, inside in members],
+        100 * float(hit.mean()),
+    )
+    return Section(
+        section,
+        title,
+        note,
+        [Table((name, "queries", *columns), rows)],
+        [figure] if len(members) > 1 else [],
+        bin_readings(bins, hit, video_numbers(moments.videos), "queries", "are found"),
+    )
+
+
+def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
+    """Queries of the same video taken for one another."""
+    confused = np.flatnonzero(outcomes.outcome == OTHER_QUERY)
+    per_video = collections.Counter(moments.videos)
+    with_others = np.array([per_video[video] > 1 for video in moments.videos])
+    rows: list[list[Value]]
+    by_gap = confused[np.argsort(outcomes.iou[confused, 0], kind="stable")][:_MOST_PAIRS]
+    rows = [
+        [
+            moments.videos[q],
+            moments.texts[q],
+            moments.texts[outcomes.other[q]],
+            100 * float(outcomes.iou[q, 0]),
+        ]
+        for q in by_gap
+    ]
+    readings = []
+    misses = with_others & (outcomes.outcome != HIT) & (outcomes.outcome != NOTHING)
+    if len(confused) >= LEAST_ITEMS:
+        readings.append(
+            f"{len(confused)} of the {misses.sum()} misses in videos with several queries"
+            f" ({100 * len(confused) / misses.sum():.0f} %) find the moment of another query of the video."
+        )
+    return Section(
+        "confusion",
+        "Queries taken for one another",
+        f"First windows that miss their moment but hit (tIoU ≥ {outcomes.tiou:g}) that of another query of the video;"
+        f" those that overlap their own least. {with_others.sum()} of {len(moments.texts)} queries have others in their"
+        f" video.",
+        [Table(("video", "query", "found instead", "tIoU with its own %"), rows)] if rows else [],
+        (),
+        readings,
+    )
+
+
+def curve_section(outcomes: Outcomes) -> Section:
+    """R@k over tIoU."""
+    curves = {f"R@{k}": [100 * float(outcomes.recall(k, t).mean()) for t in CURVE_TIOU] for k in KS}
+    at = lambda t: curves["R@1"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
+    readings = []
+    if len(outcomes.outcome) >= 5 * LEAST_ITEMS and at(0.3) > 0:
+        kept = 100 * at(0.7) / at(0.3)
+        readings.append(
+            f"From tIoU 0.3 to 0.7 R@1 goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it remain"
+            f"{', boundaries are what most first windows lack' if kept < 50 else ''}."
+        )
+    rows = [
+        [f"{t:.2f}", *values] for t, *values in zip(CURVE_TIOU, *curves.values()) if round(100 * t) % 10 == 0
+    ]
+    return Section(
+        "curves",
+        "R@k over tIoU",
+        "Share of queries with a hit among the first k windows.",
+        [Table(("tIoU", *curves), rows)],
+        [
+            Lines(
+                "R@k over tIoU",
+                "tIoU",
+                "%",
+                {name: (CURVE_TIOU.tolist(), values) for name, values in curves.items()},
+                (float(CURVE_TIOU[0]), float(CURVE_TIOU[-1])),
+            )
+        ],
+        readings,
+    )

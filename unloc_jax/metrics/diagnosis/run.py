@@ -1,0 +1,96 @@
+"""What `unloc diagnose` does: two files in; tables, a page and JSON out."""
+
+import dataclasses
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.checks import InputWarning
+from unloc_jax.metrics.diagnosis.action_sections import diagnose_actions
+from unloc_jax.metrics.diagnosis.inputs import read_actions, read_moments
+from unloc_jax.metrics.diagnosis.levels import read_pyramid
+from unloc_jax.metrics.diagnosis.moment_sections import diagnose_moments
+from unloc_jax.metrics.diagnosis.page import to_page
+from unloc_jax.metrics.diagnosis.section import Diagnosis
+from unloc_jax.metrics.diagnosis.text import to_text
+
+
+def run_diagnosis(
+    protocol: str,
+    ground_truth: Path,
+    predictions: Path,
+    out: Path | None = None,
+    json_out: Path | None = None,
+    *,
+    tiou: float = 0.5,
+    subset: str | None = None,
+    blocked_videos: Path | None = None,
+    checkpoint: Path | None = None,
+    task: str | None = None,
+) -> Diagnosis:
+    """Prints the tables; writes the page to `out` and the numbers to `json_out`; warnings go to stderr.
+
+    Args:
+      protocol: one of `PROTOCOLS`.
+      tiou: threshold of a hit.
+      subset, blocked_videos: of ActivityNet-style ground truth, as in `unloc metrics`.
+      checkpoint, task: of the model, whose pyramid is compared with the ground truth.
+
+    UserError: as the protocol's readers; options that it does not have; no folder to write to.
+    """
+    for name, path in (("--out", out), ("--json", json_out)):
+        if path and (path.is_dir() or not path.parent.is_dir()):
+            raise UserError(f"{name}={path}: name a file in a folder that exists")
+    is_actions = protocol in ("activitynet", "thumos14")
+    for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
+        if value is not None and not is_actions:
+            raise UserError(f"{name} is no option of the protocol {protocol}")
+    if task is not None and checkpoint is None:
+        raise UserError("--task says which of a checkpoint's tasks: give --checkpoint=DIR too")
+    if not 0 < tiou <= 1:
+        raise UserError(f"--tiou: a tIoU threshold is above 0 and at most 1, not {tiou}")
+    pyramid = read_pyramid(checkpoint, task) if checkpoint else None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InputWarning)
+        if is_actions:
+            actions = read_actions(protocol, ground_truth, predictions, subset, blocked_videos)
+            diagnosis = diagnose_actions(actions, protocol, tiou, pyramid)
+        else:
+            diagnosis = diagnose_moments(read_moments(ground_truth, predictions), protocol, tiou, pyramid)
+    for warning in caught:
+        print(f"unloc: warning: {warning.message}", file=sys.stderr)
+    files = {"predictions file": predictions.name, "ground truth": ground_truth.name}
+    diagnosis = dataclasses.replace(diagnosis, facts={**files, "protocol": protocol, **diagnosis.facts})
+    print(to_text(diagnosis))
+    if out:
+        out.write_text(to_page(diagnosis), "utf-8")
+        print(f"\nwrote {out}")
+    if json_out:
+        json_out.write_text(json.dumps(to_json(diagnosis), indent=1, allow_nan=False) + "\n", "utf-8")
+        print(f"wrote {json_out}")
+    return diagnosis
+
+
+def to_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Facts, and per section its tables as lists of objects, and its readings; null for NaN."""
+    return {
+        "facts": {name: _json(value) for name, value in diagnosis.facts.items()},
+        **{
+            section.name: {
+                "title": section.title,
+                "tables": [
+                    [dict(zip(table.columns, map(_json, row), strict=True)) for row in table.rows]
+                    for table in section.tables
+                ],
+                "readings": list(section.readings),
+            }
+            for section in diagnosis.sections
+        },
+    }
+
+
+def _json(value: Any) -> Any:
+    return None if value != value else value

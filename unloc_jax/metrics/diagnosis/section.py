@@ -1,0 +1,122 @@
+"""What a diagnosis consists of, whoever shows it: sections of tables, plots and readings."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Value = str | int | float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of values; floats are percent or points and shown with one decimal, None as a dash."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]  # of Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """One bar per label; `counts` tell how much each rests on, `base` is drawn as a line across."""
+
+    title: str
+    labels: Sequence[str]
+    values: Sequence[float]
+    counts: Sequence[int]
+    base: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StackedBars:
+    """One bar of 100 % per label; `shares[label][part]`."""
+
+    title: str
+    labels: Sequence[str]
+    parts: Sequence[str]
+    shares: Sequence[Sequence[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Curves (x, y) in [0, 1] × [0, 100], or [0, 100]²; NaN leaves a gap."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float] = (0, 100)
+    diagonal: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A segment on a timeline.
+
+    kind: "truth", "missed" (truth that nothing shown hits), "later" (a window after the first), an error type or an
+    outcome.
+    """
+
+    start_s: float
+    end_s: float
+    kind: str
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """A class or query of a video: its ground truth above what was found."""
+
+    name: str
+    truth: Sequence[Bar]
+    found: Sequence[Bar]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """A video."""
+
+    name: str
+    summary: str
+    duration_s: float
+    lanes: Sequence[Lane]
+
+
+@dataclasses.dataclass(frozen=True)
+class Timelines:
+    """Videos under a heading."""
+
+    title: str
+    videos: Sequence[Timeline]
+
+
+Figure = Bars | StackedBars | Lines | Timelines
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One question and its answer.
+
+    Attributes:
+      name: key in the JSON file, anchor on the page.
+      title: heading.
+      note: what the numbers are.
+      tables, figures: to look at.
+      readings: sentences made of the section's numbers; empty where these support none.
+    """
+
+    name: str
+    title: str
+    note: str
+    tables: Sequence[Table]
+    figures: Sequence[Figure] = ()
+    readings: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """The whole: heading, the numbers at the top, sections."""
+
+    title: str
+    facts: Mapping[str, Value]
+    sections: Sequence[Section]
