@@ -61,8 +61,8 @@ def test_evaluation_of_two_is_that_of_one(trained, captions_dataset, tmp_path, u
     ]
     assert len(lines[0]) == len(lines[1])
     for a, b in zip(*lines):
-        assert (a["video_id"], a["query"]) == (b["video_id"], b["query"])
-        np.testing.assert_allclose(a["segments"], b["segments"], atol=2e-3)
+        assert (a["vid"], a["query"]) == (b["vid"], b["query"])
+        np.testing.assert_allclose(a["pred_relevant_windows"], b["pred_relevant_windows"], atol=2e-3)
 
 
 def test_training_of_two_is_that_of_one(config_file, captions_dataset, tmp_path, unloc):

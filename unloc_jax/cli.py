@@ -148,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
     )
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
+    evaluate.add_argument(
+        "--classifier-scores",
+        type=Path,
+        metavar="FILE",
+        help="JSON of another program's video classifier, multiplied with the scores of action localisation",
+    )
     for run in (train, evaluate):
         processes = run.add_argument_group("several processes", "start the command once in each")
         processes.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
@@ -344,7 +350,7 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
     name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
-    evaluate(model, dataset, arguments.split, out)
+    evaluate(model, dataset, arguments.split, out, arguments.classifier_scores)
 
 
 def _metrics(arguments: argparse.Namespace) -> None:

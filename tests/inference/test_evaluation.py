@@ -52,17 +52,21 @@ def test_metrics_follow_from_the_predictions(evaluated, captions_dataset):
         for video_id, record in records.items()
         for query, segment in zip(record.texts, record.segments_s)
     ]
-    assert [(line["video_id"], line["query"], line["ground_truth"]) for line in lines] == wanted
+    assert [(line["vid"], line["query"], *line["relevant_windows"]) for line in lines] == wanted
     assert (metrics["videos"], metrics["queries"]) == (len(records), len(lines))
     assert (metrics["split"], metrics["data"]) == ("test", str(captions_dataset))
 
     recall = metrics["recall"]["model"]
     assert set(recall) == RECALLS
     for line in lines:
-        scores = [score for _, _, score in line["segments"]]
+        scores = [score for _, _, score in line["pred_relevant_windows"]]
         assert scores == sorted(scores, reverse=True) and scores[-1] > 0
-        assert all(start < end for start, end, _ in line["segments"])
-    ious = [[_iou(segment, line["ground_truth"]) for segment in line["segments"][:5]] for line in lines]
+        assert all(start < end for start, end, _ in line["pred_relevant_windows"])
+        assert len(line["pred_levels"]) == len(scores) and set(line["pred_levels"]) <= {0, 1}
+    ious = [
+        [_iou(window, line["relevant_windows"][0]) for window in line["pred_relevant_windows"][:5]]
+        for line in lines
+    ]
     for threshold in (0.3, 0.5, 0.7):
         hits = {
             1: np.mean([of[0] >= threshold for of in ious]),

@@ -87,7 +87,7 @@ def test_a_model_of_precomputed_features(unloc, config_file, tiny_videos, tmp_pa
         _train(unloc, config_file, workdir, dataset, "data.mirror=False", modality, *settings)
         unloc("evaluate", f"--checkpoint={workdir}").ok()
         lines = (workdir / "evaluation" / "test" / "predictions.jsonl").read_text().splitlines()
-        assert len({json.loads(line)["video_id"] for line in lines}) == 3
+        assert len({json.loads(line)["vid"] for line in lines}) == 3
     refused = unloc("predict", f"--checkpoint={workdir}", f"--video={file}", "--text=a dog").error()
     assert "reads precomputed features" in refused
 

@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
+from unloc_jax.inference.classifier_scores import multiplied, read_classifier_scores
 from unloc_jax.inference.localizer import LoadedModel
+from unloc_jax.metrics.highlights import clip_scores
 from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.metrics.moment_retrieval_controls import (
     another_query_of_same_video,
@@ -32,7 +34,9 @@ CONSTANT = "best constant segment"
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
 
 
-def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dict[str, Any]:
+def evaluate(
+    model: LoadedModel, dataset: Dataset, split: str, out: Path, classifier_scores: Path | None = None
+) -> dict[str, Any]:
     """Evaluates a split, prints the tables and writes `metrics.json` and the predictions to `out`.
 
     Args:
@@ -40,6 +44,7 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
       dataset: opened with the model's config.
       split: "train", "validation" or "test".
       out: folder, made if needed.
+      classifier_scores: of action localisation, see `read_classifier_scores`.
 
     Returns:
       What metrics.json holds.
@@ -56,8 +61,13 @@ def evaluate(model: LoadedModel, dataset: Dataset, split: str, out: Path) -> dic
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror}. Choose another one.") from error
-    if model.task.config.task == "temporal_action_localization":
-        metrics, predictions = _evaluate_vocabulary(model, dataset, split, records)
+    localizes_actions = model.task.config.task == "temporal_action_localization"
+    if classifier_scores and not localizes_actions:
+        raise UserError(
+            f"--classifier-scores is for temporal_action_localization; this is {model.task.config.task}."
+        )
+    if localizes_actions:
+        metrics, predictions = _evaluate_vocabulary(model, dataset, split, records, classifier_scores)
         name = "predictions.json"
         content = json.dumps(predictions)
     else:
@@ -113,10 +123,19 @@ def _find(model: LoadedModel, dataset: Dataset, split: str, texts: Sequence[Sequ
 
 
 def _evaluate_vocabulary(
-    model: LoadedModel, dataset: Dataset, split: str, records: list[VideoRecord]
+    model: LoadedModel,
+    dataset: Dataset,
+    split: str,
+    records: list[VideoRecord],
+    classifier_scores: Path | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Action localisation: mAP, and predictions in ActivityNet's submission format."""
+    external = None
+    if classifier_scores:  # before the work
+        external = read_classifier_scores(classifier_scores, records, model.task.evaluation_classes)
     found = _find(model, dataset, split, model.task.evaluation_texts(records))
+    if external is not None:
+        found = multiplied(found, external)
     scores = model.task.score(records, found)
     print(
         f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, "
@@ -130,17 +149,16 @@ def _evaluate_vocabulary(
         values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
         print("  mAP (%)" + values + f"{scores[average]:>10.1f}\n")
     results = {}
-    for record, segments, confidences in zip(records, found.segments_s, found.scores):
+    for record, *of_classes in zip(records, found.segments_s, found.scores, found.points):
         rows: list[dict[str, Any]] = [
             {
                 "label": label,
                 "score": round(float(score), 5),
                 "segment": [round(float(x), 3) for x in segment],
+                "level": int(model.task.geometry.levels[point]),
             }
-            for label, class_segments, class_scores in zip(
-                model.task.evaluation_classes, segments, confidences
-            )
-            for segment, score in zip(class_segments, class_scores)
+            for label, *of_class in zip(model.task.evaluation_classes, *of_classes)
+            for segment, score, point in zip(*of_class)
             if score > 0
         ]
         results[record.video_id] = sorted(rows, key=lambda row: -float(row["score"]))[:200]
@@ -189,18 +207,14 @@ def _evaluate_queries(
     attributes = [attribute for record in records for attribute in record.attributes]
     right = right_event_rates(top1, ground_truth, video, attributes)
     _print_queries(model.task.config.data.dir, split, len(records), len(queries), results, right)
-    confidences = [scores for of_video in found.scores for scores in of_video]
+    rows = zip(video, queries, ground_truth, _windows_and_levels(model, found))
     lines = [
         {
-            "video_id": records[v].video_id,
-            "query": query,
-            "ground_truth": [round(float(x), 3) for x in truth],
-            "segments": [
-                [round(float(start), 3), round(float(end), 3), round(float(score), 5)]
-                for (start, end), score in zip(segments, scores)
-            ],
+            **_query_row(records[v], query, attributes[i].get("qid")),
+            "relevant_windows": [[round(float(x), 3) for x in truth]],
+            **windows,
         }
-        for v, query, truth, segments, scores in zip(video, queries, ground_truth, ranked, confidences)
+        for i, (v, query, truth, windows) in enumerate(rows)
     ]
     metrics = {
         "queries": len(queries),
@@ -222,18 +236,12 @@ def _evaluate_other(
     for name, value in scores.items():
         print(f"  {name:<42}{value:>8.1f}")
     print()
+    if found.segments_s:
+        return {"metrics": scores}, _highlight_lines(model, records, found)
     lines = []
     for v, record in enumerate(records):
         line: dict[str, Any] = {"video_id": record.video_id}
         texts = found.texts[v]
-        if found.segments_s:
-            line["queries"] = [
-                {
-                    "query": text,
-                    "segments": [[*s, c] for s, c in zip(segments.tolist(), scores.tolist()) if c > 0],
-                }
-                for text, segments, scores in zip(texts, found.segments_s[v], found.scores[v])
-            ]
         if found.frame_classes:
             line["times_s"] = _times_s(found.spans_s[v], len(found.frame_classes[v]))
             line["frames"] = [texts[i] if i >= 0 else None for i in found.frame_classes[v]]
@@ -244,6 +252,51 @@ def _evaluate_other(
     return {"metrics": scores}, lines
 
 
+def _highlight_lines(model: LoadedModel, records: list[VideoRecord], found: Found) -> list[dict[str, Any]]:
+    """QVHighlights' submission format, and the ground truth's windows."""
+    windows = iter(_windows_and_levels(model, found))
+    lines = []
+    for v, record in enumerate(records):
+        for i, query in enumerate(found.texts[v]):
+            own = [row for row, text in enumerate(record.texts) if text == query]
+            qid = next(
+                (record.attributes[row]["qid"] for row in own if "qid" in record.attributes[row]), None
+            )
+            truth = [record.segments_s[row].round(3).tolist() for row in own if row < len(record.segments_s)]
+            clips = clip_scores(found.curves[v][i], found.spans_s[v], record.duration_s)
+            lines.append(
+                {
+                    **_query_row(record, query, qid),
+                    "relevant_windows": truth,
+                    **next(windows),
+                    "pred_saliency_scores": clips.round(5).tolist(),
+                }
+            )
+    return lines
+
+
+def _query_row(record: VideoRecord, query: str, qid: Any) -> dict[str, Any]:
+    """What says which query of which video a line is about."""
+    number = {} if qid is None else {"qid": int(qid) if str(qid).isdigit() else qid}
+    return number | {"vid": record.video_id, "query": query, "duration": round(record.duration_s, 3)}
+
+
+def _windows_and_levels(model: LoadedModel, found: Found) -> list[dict[str, Any]]:
+    """Of every query of every video, best first: moment_detr's format, and the pyramid level of each window."""
+    rows = []
+    for of_video in zip(found.segments_s, found.scores, found.points):
+        for segments, scores, points in zip(*of_video):
+            real = scores > 0
+            windows = np.concatenate([segments[real].round(3), scores[real, None].round(5)], axis=1)
+            rows.append(
+                {
+                    "pred_relevant_windows": [[round(float(x), 5) for x in row] for row in windows],
+                    "pred_levels": model.task.geometry.levels[points[real]].tolist(),
+                }
+            )
+    return rows
+
+
 def _times_s(span_s: np.ndarray, num_frames: int) -> list[float]:
     return np.linspace(span_s[0], span_s[1], num_frames).round(3).tolist()
 
@@ -252,7 +305,11 @@ def _columns(found: Found, of_video: list[slice]) -> Found:
     """Some of the texts of every video."""
     pick = lambda rows: [row[part] for row, part in zip(rows, of_video)]
     return dataclasses.replace(
-        found, texts=pick(found.texts), segments_s=pick(found.segments_s), scores=pick(found.scores)
+        found,
+        texts=pick(found.texts),
+        segments_s=pick(found.segments_s),
+        scores=pick(found.scores),
+        points=pick(found.points),
     )
 
 

@@ -61,6 +61,11 @@ class PyramidGeometry:
             [np.arange(n) * self.stride**level for level, n in enumerate(self.level_lengths)]
         ).astype(np.float32)
 
+    @functools.cached_property
+    def levels(self) -> np.ndarray:
+        """int [P], the level of each point."""
+        return np.repeat(np.arange(self.num_levels), self.level_lengths)
+
     def point_mask(self, frame_mask):
         """bool [..., T], True = real frame → bool [..., P], True = the point lies on one."""
         return frame_mask[..., self.positions.astype(int)]

@@ -7,6 +7,12 @@ import numpy as np
 CLIP_S = 2.0  # seconds, as in QVHighlights (Lei et al. 2021)
 
 
+def clip_scores(curve: np.ndarray, span_s: np.ndarray, duration_s: float) -> np.ndarray:
+    """A relevance curve [T] at evenly spaced times of span_s → float [clips], at the middle of every 2-second clip."""
+    middle_s = np.arange(CLIP_S / 2, max(duration_s, CLIP_S), CLIP_S)
+    return np.interp(middle_s, np.linspace(span_s[0], span_s[1], len(curve)), curve)
+
+
 def highlight_scores(
     curves: Sequence[np.ndarray], windows_s: Sequence[np.ndarray], spans_s: Sequence[np.ndarray]
 ) -> dict[str, float]:

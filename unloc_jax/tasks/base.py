@@ -52,7 +52,8 @@ class Found:
     """`Output` on the host: one entry per video, rows aligned with its evaluation texts.
 
     spans_s: float32 [2] each, the times of the first and the last frame that was looked at;
-    segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; the others as in `Output`, with T as
+    segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; points: int [n, K] each, the pyramid
+    point that a segment came from; the others as in `Output`, with T as
     many places as were looked at in this video (it depends on the video where windows slide over it).
     """
 
@@ -60,6 +61,7 @@ class Found:
     spans_s: list[np.ndarray] = dataclasses.field(default_factory=list)
     segments_s: list[np.ndarray] = dataclasses.field(default_factory=list)
     scores: list[np.ndarray] = dataclasses.field(default_factory=list)
+    points: list[np.ndarray] = dataclasses.field(default_factory=list)
     curves: list[np.ndarray] = dataclasses.field(default_factory=list)
     frame_classes: list[np.ndarray] = dataclasses.field(default_factory=list)
     video_scores: list[np.ndarray] = dataclasses.field(default_factory=list)

@@ -98,6 +98,7 @@ def _keep(found: Found, output: Any, span_s: np.ndarray, curves: bool) -> None:
     if output.detections is not None:
         found.segments_s.append(output.detections.segments_s[0])
         found.scores.append(output.detections.scores[0])
+        found.points.append(output.detections.point[0])
     if curves and output.curve is not None:
         found.curves.append(output.curve[0])
     if output.frame_classes is not None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictions, detection_map
-from unloc_jax.metrics.highlights import highlight_scores
+from unloc_jax.metrics.highlights import clip_scores, highlight_scores
+from unloc_jax.metrics.qvhighlights import MIN_SCORES, highlight_precision_and_hit
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Found
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval, ranked_segments
@@ -28,7 +29,8 @@ class HighlightDetection(MomentRetrieval):
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
         """mAP of segments (every query is searched in its own video) and mAP and HIT@1 of moments.
 
-        A moment is a highlight where a segment of the query covers it.
+        A moment is a highlight where a segment of the query covers it; and, where annotators have scored the clips,
+        where they say so.
         """
         queries = [(v, text) for v, texts in enumerate(found.texts) for text in texts]
         truth = [
@@ -54,4 +56,28 @@ class HighlightDetection(MomentRetrieval):
         curves = [curve for of_video in found.curves for curve in of_video]
         windows = [truth_array[truth_array[:, 0] == i, 1:] for i in range(len(queries))]
         spans_s = [found.spans_s[v] for v, _ in queries]
-        return metrics | highlight_scores(curves, windows, spans_s)
+        return (
+            metrics
+            | highlight_scores(curves, windows, spans_s)
+            | _annotated_highlights(records, queries, curves, spans_s)
+        )
+
+
+def _annotated_highlights(
+    records: Sequence[VideoRecord],
+    queries: Sequence[tuple[int, str]],
+    curves: Sequence[np.ndarray],
+    spans_s: Sequence[np.ndarray],
+) -> dict[str, float]:
+    """HL-mAP and HIT@1 against annotators' scores, as QVHighlights' evaluator; {} for datasets without such."""
+    rated = [i for i, (v, text) in enumerate(queries) if text in records[v].saliency]
+    truth = [records[queries[i][0]].saliency[queries[i][1]] for i in rated]
+    if not rated or len({scores.shape[1] for scores in truth}) > 1:
+        return {}
+    predicted = [clip_scores(curves[i], spans_s[i], records[queries[i][0]].duration_s) for i in rated]
+    found: dict[str, float] = {}
+    for name, min_score in MIN_SCORES.items():
+        precision, hit = highlight_precision_and_hit(truth, predicted, min_score)
+        found[f"HL-mAP-{name}"] = 100.0 * float(precision.mean())
+        found[f"HIT@1-{name}"] = 100.0 * float(hit.mean())
+    return found

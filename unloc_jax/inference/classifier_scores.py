@@ -1,0 +1,95 @@
+"""Scores of another program's video classifier, to multiply those of action localisation with.
+
+ActivityNet's published numbers of ActionFormer, OpenTAD and others are such products.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks import Found
+
+
+def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: Sequence[str]) -> np.ndarray:
+    """float32 [videos, classes], in the order of records and classes; 1 for videos that the file does not have.
+
+    Args:
+      path: JSON: {"class": [C names], "results": {video id: [C scores]}} (the file of CUHK's classifier, which
+        ActionFormer and OpenTAD read), or {video id: {class name: score}}. An id may lack its "v_".
+      records: the videos.
+      classes: the model's; a class that the file does not name scores 0.
+
+    Raises:
+      UserError: a file of another form, a score that is no number ≥ 0, or not one known video or class.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--classifier-scores={path} cannot be read: {error}.") from error
+    by_video = _by_name(content, path)
+    scores = np.ones((len(records), len(classes)), np.float32)
+    missing, unknown = [], set()
+    for row, record in enumerate(records):
+        of_video = by_video.get(record.video_id, by_video.get(record.video_id.removeprefix("v_")))
+        if of_video is None:
+            missing.append(record.video_id)
+            continue
+        unknown |= of_video.keys() - set(classes)
+        scores[row] = [_number(of_video.get(name, 0.0), path, record.video_id, name) for name in classes]
+    known = {name for of_video in by_video.values() for name in of_video} & set(classes)
+    if len(missing) == len(records) or not known:
+        what = "videos" if len(missing) == len(records) else "classes"
+        raise UserError(f"--classifier-scores={path} names none of the {what} of this split.")
+    if missing:
+        print(
+            f"note: {path.name} has no scores for {len(missing)} of {len(records)} videos, such as {missing[0]}; "
+            "theirs stay as they are",
+            file=sys.stderr,
+        )
+    if unknown:
+        print(
+            f"note: {len(unknown)} classes of {path.name}, such as {min(unknown)!r}, are none of the model's",
+            file=sys.stderr,
+        )
+    return scores
+
+
+def multiplied(found: Found, scores: np.ndarray) -> Found:
+    """`found` of a vocabulary task with the scores of each video's classes multiplied by scores [videos, classes]."""
+    found.scores = [of_video * row[:, None] for of_video, row in zip(found.scores, scores)]
+    return found
+
+
+def _by_name(content: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """{video id: {class name: score}}."""
+    forms = '{"class": […], "results": {VIDEO: […]}} or {VIDEO: {CLASS: SCORE}}'
+    form = f"--classifier-scores={path}: must be {forms}."
+    if not isinstance(content, dict):
+        raise UserError(form)
+    if not {"class", "results"} <= content.keys():
+        if not all(isinstance(of_video, dict) for of_video in content.values()):
+            raise UserError(form)
+        return content
+    names, results = content["class"], content["results"]
+    if not isinstance(names, list) or not isinstance(results, dict):
+        raise UserError(form)
+    for video, row in results.items():
+        if not isinstance(row, list) or len(row) != len(names):
+            raise UserError(
+                f"--classifier-scores={path}: {video} must have {len(names)} scores, one per class."
+            )
+    return {video: dict(zip(map(str, names), row)) for video, row in results.items()}
+
+
+def _number(value: Any, path: Path, video: str, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise UserError(
+            f"--classifier-scores={path}: {video}, {name!r}: {value!r} is no score; give a number ≥ 0."
+        )
+    return float(value)
