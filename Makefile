@@ -11,8 +11,9 @@ quickstart: $(VENV)/.installed
 quickstart-tal: $(VENV)/.installed
 	$(BIN)/unloc quickstart --task temporal_action_localization
 
+# Two processes: tests wait for compilers and children, and each process keeps the models that it has trained.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -51,6 +51,7 @@ setup(
         "test": [
             'instant-clip-tokenizer>=0.1; python_version < "3.13"',
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             # Below the next series: another one formats or judges the same code differently.
             "ruff>=0.14,<0.18",

@@ -19,7 +19,7 @@ def with_ranges_from_data(config: Config, datasets: Mapping[str, Dataset]) -> Co
         return config
     lengths = [
         np.minimum(
-            np.diff(record.segments_s, axis=1)[:, 0] / _step_s(view.data, record, datasets[name].facts.fps),
+            np.diff(record.segments_s, axis=1)[:, 0] / _step_s(view.data, record, datasets[name]),
             view.data.num_frames - 1,
         )
         for name, view in config.task_configs.items()
@@ -30,13 +30,13 @@ def with_ranges_from_data(config: Config, datasets: Mapping[str, Dataset]) -> Co
     return dataclasses.replace(config, model=dataclasses.replace(config.model, pyramid=pyramid))
 
 
-def _step_s(data: DataConfig, record: VideoRecord, fps: float) -> float:
+def _step_s(data: DataConfig, record: VideoRecord, dataset: Dataset) -> float:
     """Seconds from one sampled frame to the next."""
     if not data.windowed:
         return record.duration_s / (data.num_frames - 1)
-    if not fps:
+    if not dataset.facts.fps:
         raise UserError(
             "config.model.pyramid.ranges_from_data needs to know how long a step of a window is, which precomputed "
             "features do not tell: give config.model.pyramid.regression_ranges, in rows."
         )
-    return data.window_stride / fps
+    return data.window_stride / dataset.facts.fps
