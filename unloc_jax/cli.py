@@ -114,24 +114,36 @@ def _parser() -> argparse.ArgumentParser:
 
     import_ = command("import", _import, "a checkpoint of another program → one of ours")
     import_.add_argument(
-        "--from", dest="format", required=True, choices=("scenic-unloc",), help="who wrote it"
+        "--from",
+        dest="format",
+        required=True,
+        choices=("scenic-unloc", "hf-clip", "openai-clip", "open-clip", "scenic-clip"),
+        help="who wrote it",
     )
     import_.add_argument(
-        "source", type=Path, metavar="SRC", help="checkpoint file or folder, or .npz of parameters"
+        "source",
+        metavar="SRC",
+        help="file or folder; for hf-clip and open-clip also an id of the Hugging Face hub",
     )
     import_.add_argument(
         "--config",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="its config: JSON, or a .py with get_config()",
+        help="scenic-unloc: its config: JSON, or a .py with get_config()",
     )
     import_.add_argument(
         "--classes",
         type=Path,
         metavar="FILE",
-        help="class names, one per line, for action localisation and the like",
+        help="scenic-unloc: class names, one per line, for action localisation and the like",
     )
+    import_.add_argument(
+        "--activation", choices=("quick_gelu", "gelu"), help="of a CLIP, if no config beside it says so"
+    )
+    for tower in ("image", "text"):
+        import_.add_argument(
+            f"--{tower}-heads", type=_count, metavar="N", help="of a CLIP's attention (default: width / 64)"
+        )
     import_.add_argument("--out", type=Path, required=True, metavar="DIR", help="workdir to write")
 
     train = command("train", _train, "train, or go on training; change settings with --config.KEY=VALUE")
@@ -283,11 +295,25 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    of_clip = {name: getattr(arguments, name) for name in ("activation", "image_heads", "text_heads")}
+    of_unloc = {name: getattr(arguments, name) for name in ("config", "classes", "overrides")}
+    is_clip = arguments.format != "scenic-unloc"
+    for name, value in (of_unloc if is_clip else of_clip).items():
+        if value:
+            raise UserError(f"--{name.replace('_', '-')} does not go with --from={arguments.format}.")
+    if not is_clip and not arguments.config:
+        raise UserError("--config is needed: the config that the Scenic checkpoint was trained with.")
     _quiet()
+    if is_clip:
+        from unloc_jax.pretrained.clip_import import import_clip
+        from unloc_jax.pretrained.clip_source import Options
+
+        import_clip(arguments.format, arguments.source, arguments.out, Options(**of_clip))
+        return
     from unloc_jax.pretrained.import_checkpoint import import_scenic_unloc
 
     import_scenic_unloc(
-        arguments.source,
+        Path(arguments.source),
         arguments.config,
         arguments.out,
         overrides=arguments.overrides,
