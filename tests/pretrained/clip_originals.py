@@ -13,7 +13,7 @@ GOLDENS = Path(__file__).parents[1] / "goldens" / "clip"
 # (image width, layers, heads, patch, pixels, text width, layers, heads, tokens, words, embedding)
 SIZES = {
     "tiny": (16, 2, 2, 8, 32, 24, 2, 3, 12, 99, 20),
-    "heads of 64": (64, 2, 1, 8, 24, 64, 2, 1, 12, 99, 20),
+    "heads of 64": (64, 1, 1, 8, 24, 64, 1, 1, 12, 99, 20),
     "B/32": (768, 12, 12, 32, 224, 512, 12, 8, 77, 49408, 512),
 }
 
@@ -32,6 +32,10 @@ class Sizes(NamedTuple):
     tokens: int
     words: int
     embedding: int
+
+
+def sizes_of(name: str) -> Sizes:
+    return Sizes(*SIZES[name])
 
 
 def inputs(sizes: Sizes, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -206,3 +210,50 @@ def save_scenic(model: Any, file: Path) -> None:
     import jax
 
     np.save(file, jax.tree.map(lambda x: x.cpu().numpy(), model.state_dict()))
+
+
+def picture() -> np.ndarray:
+    """Noise, which shows every difference between two ways to resize; uint8 [53, 70, 3]."""
+    return np.random.default_rng(5).integers(0, 256, (53, 70, 3), np.uint8)
+
+
+def preprocessed(frame: np.ndarray, size: int) -> np.ndarray:
+    """By OpenAI's transform, without mean and std: uint8 [size, size, 3]."""
+    from clip.clip import _transform
+    from PIL import Image
+
+    resize, crop, *_ = _transform(size).transforms
+    return np.asarray(crop(resize(Image.fromarray(frame))))
+
+
+def write_goldens() -> None:
+    """One model of each kind that can be read without torch, and what the original computes with it."""
+    import torch
+
+    GOLDENS.mkdir(parents=True, exist_ok=True)
+    tiny, wide = sizes_of("tiny"), sizes_of("heads of 64")
+    frames, tokens = inputs(tiny)
+
+    half = hugging_face(tiny, "quick_gelu", seed=1).to(torch.bfloat16)
+    save_hugging_face(half, GOLDENS / "hf_quick_gelu_bfloat16")
+    np.savez_compressed(
+        GOLDENS / "hf_quick_gelu_bfloat16.npz", **hugging_face_outputs(half.float(), frames, tokens)
+    )
+    exact = hugging_face(tiny, "gelu", seed=2)
+    save_hugging_face(exact, GOLDENS / "hf_gelu_sharded", shard_size="60KB")
+    np.savez_compressed(GOLDENS / "hf_gelu_sharded.npz", **hugging_face_outputs(exact, frames, tokens))
+
+    custom = open_clip(tiny, quick_gelu=False, custom_text=True, seed=3)
+    save_open_clip(custom, GOLDENS / "open_clip_gelu", open_clip_config(tiny, quick_gelu=False))
+    np.savez_compressed(GOLDENS / "open_clip_gelu.npz", **embeddings(custom, frames, tokens))
+
+    frames, tokens = inputs(wide)
+    first = openai(wide, seed=4).half()
+    save_scenic(first, GOLDENS / "scenic_float16.npy")
+    np.savez_compressed(GOLDENS / "scenic_float16.npz", **embeddings(first.float(), frames, tokens))
+
+    np.savez_compressed(GOLDENS / "preprocessed.npz", pixels=preprocessed(picture(), 32))
+
+
+if __name__ == "__main__":
+    write_goldens()

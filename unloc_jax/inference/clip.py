@@ -1,7 +1,8 @@
 """CLIP by itself: pictures and texts → embeddings in one space, as the original implementations compute them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from unloc_jax.errors import UserError
-from unloc_jax.model.clip import ImageTower, TextTower
+from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.transformer import Run
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.text import VOCABULARY_SIZE, tokenize
@@ -55,14 +56,17 @@ def video_frames(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
       size: pixels, as of `preprocess`.
 
     Yields:
-      uint8 [size, size, 3].
+      uint8 [size, size, 3]; a frame that serves several times is the same array again.
 
     Raises:
       VideoError: the file cannot be used.
     """
     info = probe(path)
+    last, made = None, np.empty(0, np.uint8)
     for frame in FrameStream(path, fps=fps, short_side=min(info.width, info.height)):
-        yield preprocess(frame, size)
+        if frame is not last:
+            last, made = frame, preprocess(frame, size)
+        yield made
 
 
 class ClipEncoder:
@@ -85,12 +89,12 @@ class ClipEncoder:
         self._precision = "highest" if dtype == jnp.float32 else "default"
 
         def of_images(params: dict, frames: jax.Array) -> jax.Array:
-            pooled = image.apply({"params": params["image"]}, frames[:, None])[:, 0]
+            pooled = jnp.asarray(image.apply({"params": params["image"]}, frames[:, None]))[:, 0]
             return pooled.astype(jnp.float32) @ params["image_projection"]
 
         def of_texts(params: dict, tokens: jax.Array) -> jax.Array:
-            pooled = text.apply({"params": params["text"]}, tokens).sentence
-            return pooled.astype(jnp.float32) @ params["text_projection"]
+            features = cast(TextFeatures, text.apply({"params": params["text"]}, tokens))
+            return features.sentence.astype(jnp.float32) @ params["text_projection"]
 
         self._of_images, self._of_texts = jax.jit(of_images), jax.jit(of_texts)
 
@@ -100,7 +104,8 @@ class ClipEncoder:
             raise ValueError(f"frames must be uint8 [..., H, W, 3], got {frames.dtype} {frames.shape}")
         leading = frames.shape[:-3]
         frames = preprocess(frames, self.clip.config.image_size)
-        return self._in_batches(self._of_images, frames.reshape(-1, *frames.shape[-3:])).reshape(*leading, -1)
+        made = self._in_batches(self._of_images, frames.reshape(-1, *frames.shape[-3:]))
+        return made.reshape(*leading, made.shape[-1])
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """N texts → float32 [N, D]; of a text that is too long the end is left out.
@@ -119,14 +124,15 @@ class ClipEncoder:
     def encode_tokens(self, tokens: np.ndarray) -> np.ndarray:
         """tokens int32 [..., L], whatever follows the end token (the largest id) → float32 [..., D]."""
         leading = tokens.shape[:-1]
-        return self._in_batches(self._of_texts, tokens.reshape(-1, tokens.shape[-1])).reshape(*leading, -1)
+        made = self._in_batches(self._of_texts, tokens.reshape(-1, tokens.shape[-1]))
+        return made.reshape(*leading, made.shape[-1])
 
     def logits(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """Embeddings [..., D] and [N, D] → [..., N]: the cosine times CLIP's scale."""
         scale = np.exp(np.asarray(self.clip.params["logit_scale"]))
         return scale * unit(images) @ unit(texts).T
 
-    def _in_batches(self, function, rows: np.ndarray) -> np.ndarray:
+    def _in_batches(self, function: Callable, rows: np.ndarray) -> np.ndarray:
         """Batches of one size, filled up with zeros, so that nothing is compiled twice."""
         size = min(self._batch_size, max(len(rows), 1))
         made = []

@@ -98,7 +98,7 @@ def save_clip(clip: Clip, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         flat = traverse_util.flatten_dict(clip.params, sep="/")
         safetensors.numpy.save_file(
-            {name: np.ascontiguousarray(array) for name, array in flat.items()}, folder / WEIGHTS_FILE
+            {name: np.asarray(array, order="C") for name, array in flat.items()}, folder / WEIGHTS_FILE
         )
         settings = {"version": _VERSION, "source": clip.source, "config": dataclasses.asdict(clip.config)}
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
