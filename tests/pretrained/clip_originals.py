@@ -73,7 +73,7 @@ def pixels(frames: np.ndarray) -> Any:
     from torchvision.transforms.functional import normalize
 
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    return normalize(torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255, mean, std)
+    return normalize(torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 255, mean, std)
 
 
 def hugging_face(sizes: Sizes, activation: str, seed: int = 0) -> Any:

@@ -3,26 +3,24 @@
 The goldens were computed by the original libraries (tests/pretrained/clip_originals.py), once.
 """
 
-import dataclasses
 import json
 import pickle
 import shutil
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 from huggingface_hub import constants
 
+from tests.pretrained.clip_layers import layers_of
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
 from tests.tiny import random_params, tiny_task
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
-from unloc_jax.model.clip import ImageTower
-from unloc_jax.model.transformer import Transformer
-from unloc_jax.pretrained.clip_model import Clip, load_clip, save_clip
+from unloc_jax.pretrained.clip_model import load_clip, save_clip
+from unloc_jax.pretrained.clip_names import OPENAI, Unseen, recognize
 from unloc_jax.pretrained.clip_source import Options, read_any_clip, read_clip
 from unloc_jax.training.init_from import initialize
 from unloc_jax.training.state import TrainState
@@ -35,28 +33,6 @@ STORED = {
     "scenic_float16": ("scenic-clip", "scenic_float16.npy", "heads of 64", False),
 }
 SHARDED = GOLDENS / "hf_gelu_sharded"
-
-
-def layers_of(clip: Clip, frames: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """What goes into the first layer of the image tower, what leaves every layer [M, 1 + patches, W], pooled [M, W]."""
-
-    def up_to(depth: int):
-        # The layers are scanned: in a tower of the first `depth` layers, what leaves the stack leaves layer `depth`.
-        tower, seen = ImageTower(dataclasses.replace(clip.config.image, num_layers=depth)), []
-        stack = jax.tree.map(lambda x: x[:depth], clip.params["image"]["transformer"])
-
-        def watch(call, args, kwargs, context):
-            out = call(*args, **kwargs)
-            if isinstance(context.module, Transformer):
-                seen.append((args[0], out))
-            return out
-
-        with nn.intercept_methods(watch):
-            pooled = tower.apply({"params": {**clip.params["image"], "transformer": stack}}, frames[:, None])
-        return *seen[0], pooled[:, 0]
-
-    made = [jax.jit(up_to, static_argnums=0)(depth) for depth in range(1, clip.config.image.num_layers + 1)]
-    return [made[0][0], *(out for _, out, _ in made)], made[-1][2]
 
 
 @pytest.mark.parametrize("golden", STORED)
@@ -74,8 +50,34 @@ def test_numbers_of_the_original(golden):
     np.testing.assert_allclose(texts, wanted["texts"], atol=1e-4, rtol=0)
     if "layers" in wanted:
         layers, pooled = layers_of(clip, frames)
-        np.testing.assert_allclose(np.stack(layers), wanted["layers"], atol=1e-4, rtol=0)
+        np.testing.assert_allclose(layers, wanted["layers"], atol=1e-4, rtol=0)
         np.testing.assert_allclose(pooled, wanted["pooled"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layers", "patch", "positions", "text_width", "embedding", "heads"),
+    [
+        ("ViT-B/32", 768, 12, 32, 50, 512, 512, (12, 8)),
+        ("ViT-B/16", 768, 12, 16, 197, 512, 512, (12, 8)),
+        ("ViT-L/14", 1024, 24, 14, 257, 768, 768, (16, 12)),
+        ("ViT-L/14@336", 1024, 24, 14, 577, 768, 768, (16, 12)),
+    ],
+)
+def test_openai_s_sizes_are_recognized(name, width, layers, patch, positions, text_width, embedding, heads):
+    shapes = {
+        "visual.conv1.weight": (width, 3, patch, patch),
+        "visual.positional_embedding": (positions, width),
+        "visual.proj": (width, embedding),
+        "token_embedding.weight": (49408, text_width),
+        "positional_embedding": (77, text_width),
+        "text_projection": (text_width, embedding),
+        **{f"visual.transformer.resblocks.{i}.ln_1.bias": (width,) for i in range(layers)},
+        **{f"transformer.resblocks.{i}.ln_1.bias": (text_width,) for i in range(12)},
+    }
+    unseen = Unseen(*heads, "quick_gelu", "quick_gelu")
+    config = recognize(shapes, OPENAI, unseen, "ViT.pt")
+    assert (config.name, config.image.num_layers, config.text.num_layers) == (name, layers, 12)
+    assert config.image_size == (336 if "336" in name else 224)
 
 
 def test_the_other_gelu_would_be_noticed():
