@@ -14,14 +14,16 @@ import pytest
 import safetensors.numpy
 from huggingface_hub import constants
 
-from tests.pretrained.clip_layers import layers_of
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
-from tests.tiny import random_params, tiny_task
+from tests.pretrained.clip_tools import clip_with_all_words, layers_of
+from tests.tiny import random_params, tiny_config, tiny_task
+from unloc_jax import config as config_lib
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
 from unloc_jax.pretrained.clip_model import load_clip, save_clip
 from unloc_jax.pretrained.clip_names import OPENAI, Unseen, recognize
 from unloc_jax.pretrained.clip_source import Options, read_any_clip, read_clip
+from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
 from unloc_jax.training.init_from import initialize
 from unloc_jax.training.state import TrainState
 
@@ -366,6 +368,42 @@ def test_a_training_starts_from_a_clip(tmp_path):
 
     again = started(f"hf-clip:{SHARDED}")[1]
     jax.tree.map(np.testing.assert_array_equal, again["towers_rgb"], params["towers_rgb"])
+
+
+@pytest.mark.slow
+def test_the_command_that_trains_takes_a_clip(unloc, captions_dataset, tmp_path):
+    save_clip(clip_with_all_words(), tmp_path / "clip")
+    values = config_lib.from_mapping(
+        {
+            **json.loads(config_lib.to_json(tiny_config())),
+            "model": {"image": IMAGE, "text": {**TEXT, "vocabulary_size": 49408}, "dtype": "float32"},
+            "init_from": str(tmp_path / "clip"),
+        }
+    )
+    (tmp_path / "config.json").write_text(config_lib.to_json(values))
+    config = tmp_path / "config.py"
+    config.write_text(
+        f"import json\n\n\ndef get_config():\n    return json.load(open({str(tmp_path / 'config.json')!r}))\n"
+    )
+    told = unloc(
+        "train", f"--config={config}", f"--workdir={tmp_path / 'run'}", f"--config.data.dir={captions_dataset}",
+        "--config.train.steps=1", "--config.train.warmup_steps=0",
+    ).ok()  # fmt: skip
+    assert "init_from: random words (ViT of 2 layers" in told.err and "towers_rgb" in told.err
+    stored = load_checkpoint(find_checkpoint(tmp_path / "run"))[0]
+    assert stored.init_from == str((tmp_path / "clip").resolve())
+
+
+def test_a_source_of_another_program_keeps_its_kind(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    for given, kept in (
+        ("hf-clip:openai/clip-vit-base-patch16", "hf-clip:openai/clip-vit-base-patch16"),
+        ("hf-clip:here", f"hf-clip:{tmp_path / 'here'}"),
+        ("runs/a", str(tmp_path / "runs" / "a")),
+        ("", ""),
+    ):
+        assert config_lib.with_absolute_paths(tiny_config(init_from=given)).init_from == kept
 
 
 def test_other_sizes_are_adapted():

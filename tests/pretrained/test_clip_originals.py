@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.pretrained import clip_originals as originals
-from tests.pretrained.clip_layers import layers_of
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
+from tests.pretrained.clip_tools import layers_of
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
 from unloc_jax.pretrained.clip_source import read_clip

@@ -1,6 +1,6 @@
 """CLIP by itself: pictures and texts → embeddings in one space, as the original implementations compute them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -47,26 +47,14 @@ def preprocess(frames: np.ndarray, size: int) -> np.ndarray:
     return made.reshape(*leading, size, size, 3)
 
 
-def video_frames(path: Path, fps: float, size: int) -> Iterator[np.ndarray]:
-    """A video's frames at the times k / fps, decoded in their own size and preprocessed as CLIP's pictures.
-
-    Args:
-      path: any file that PyAV decodes.
-      fps: frames per second to keep.
-      size: pixels, as of `preprocess`.
-
-    Yields:
-      uint8 [size, size, 3]; a frame that serves several times is the same array again.
+def video_frames(path: Path, fps: float) -> FrameStream:
+    """A video's frames at the times k / fps, in their own size: CLIP's preprocessing resizes them, once.
 
     Raises:
       VideoError: the file cannot be used.
     """
     info = probe(path)
-    last, made = None, np.empty(0, np.uint8)
-    for frame in FrameStream(path, fps=fps, short_side=min(info.width, info.height)):
-        if frame is not last:
-            last, made = frame, preprocess(frame, size)
-        yield made
+    return FrameStream(path, fps=fps, short_side=min(info.width, info.height))
 
 
 class ClipEncoder:
@@ -106,6 +94,29 @@ class ClipEncoder:
         frames = preprocess(frames, self.clip.config.image_size)
         made = self._in_batches(self._of_images, frames.reshape(-1, *frames.shape[-3:]))
         return made.reshape(*leading, made.shape[-1])
+
+    def encode_stream(self, frames: Iterable[np.ndarray]) -> np.ndarray:
+        """F frames uint8 [H, W, 3], one after the other → float32 [F, D]; only one batch of them is in memory.
+
+        A frame that is the same array as the one before is embedded once.
+        """
+        made: list[np.ndarray] = []
+        batch: list[np.ndarray] = []
+        rows: list[int] = []
+        last, distinct = None, 0
+        for frame in frames:
+            if frame is not last:
+                if len(batch) == self._batch_size:
+                    made.append(self.encode_images(np.stack(batch)))
+                    batch = []
+                last, distinct = frame, distinct + 1
+                batch.append(preprocess(frame, self.clip.config.image_size))
+            rows.append(distinct - 1)
+        if batch:
+            # Filled up, so that the last batch is not compiled anew.
+            filled = batch + batch[:1] * (self._batch_size - len(batch))
+            made.append(self.encode_images(np.stack(filled))[: len(batch)])
+        return np.concatenate(made)[rows] if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """N texts → float32 [N, D]; of a text that is too long the end is left out.

@@ -1,12 +1,17 @@
-"""What leaves every layer of an image tower."""
+"""What leaves every layer of an image tower; and a tiny CLIP that reads real words."""
+
+import dataclasses
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from tests.pretrained.clip_originals import GOLDENS
 from unloc_jax.model.clip import ImageTower
 from unloc_jax.model.transformer import Transformer
 from unloc_jax.pretrained.clip_model import Clip
+from unloc_jax.pretrained.clip_source import read_clip
+from unloc_jax.text import VOCABULARY_SIZE
 
 
 def layers_of(clip: Clip, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,3 +52,12 @@ def _up_to(params: dict, depth: int) -> dict:
         )
 
     return {**params, "transformer": jax.tree_util.tree_map_with_path(of_leaf, params["transformer"])}
+
+
+def clip_with_all_words() -> Clip:
+    """A golden's, with random numbers for all of CLIP's words instead of its 99."""
+    clip = read_clip("hf-clip", str(GOLDENS / "hf_gelu_sharded"))
+    text = dataclasses.replace(clip.config.text, vocabulary_size=VOCABULARY_SIZE)
+    words = np.random.default_rng(0).normal(0, 0.1, (VOCABULARY_SIZE, text.width)).astype(np.float32)
+    params = {**clip.params, "text": {**clip.params["text"], "token_embedding": {"embedding": words}}}
+    return Clip(dataclasses.replace(clip.config, text=text), params, "random words")
