@@ -76,7 +76,8 @@ def pixels(frames: np.ndarray) -> Any:
     return normalize(torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 255, mean, std)
 
 
-def hugging_face(sizes: Sizes, activation: str, seed: int = 0) -> Any:
+def hugging_face(sizes: Sizes, activation: str, seed: int = 0, end: int | None = None) -> Any:
+    """`end`: its id of the end token, if not the last word."""
     from transformers import CLIPConfig, CLIPModel
 
     shared = {"hidden_act": activation, "projection_dim": sizes.embedding}
@@ -96,7 +97,7 @@ def hugging_face(sizes: Sizes, activation: str, seed: int = 0) -> Any:
         "max_position_embeddings": sizes.tokens,
         "vocab_size": sizes.words,
         "bos_token_id": sizes.words - 2,
-        "eos_token_id": sizes.words - 1,
+        "eos_token_id": sizes.words - 1 if end is None else end,
         "pad_token_id": sizes.words - 1,
     }
     config = CLIPConfig(

@@ -14,6 +14,7 @@ from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
 from tests.pretrained.clip_tools import layers_of
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
+from unloc_jax.pretrained.clip_model import load_clip, save_clip
 from unloc_jax.pretrained.clip_source import read_clip
 from unloc_jax.text import tokenize
 from unloc_jax.video import FrameStream, probe
@@ -87,6 +88,22 @@ def test_hugging_face(size, activation, tmp_path):
         torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
         again = read_clip("hf-clip", str(tmp_path))
         np.testing.assert_array_equal(again.params["image_projection"], clip.params["image_projection"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [2, 50, 49407])
+def test_the_end_token_of_hugging_face(end, tmp_path):
+    """The 2 of old configs, one with added words after it, and the default where there are fewer words."""
+    sizes = sizes_of("tiny")
+    frames, tokens = inputs(sizes)
+    tokens[0, 3] = tokens[1, 4] = tokens[1, 6] = 50
+    model = originals.hugging_face(sizes, "gelu", end=end)
+    originals.save_hugging_face(model, tmp_path / "theirs")
+    clip = read_clip("hf-clip", str(tmp_path / "theirs"))
+    save_clip(clip, tmp_path / "ours")
+    for encoder in (ClipEncoder(clip), ClipEncoder(load_clip(tmp_path / "ours"))):
+        wanted = originals.hugging_face_outputs(model, frames, tokens)
+        assert_same(encoder, wanted, frames, tokens, of_length_1=True)
 
 
 @pytest.mark.slow

@@ -82,7 +82,11 @@ class ClipEncoder:
 
         def of_texts(params: dict, tokens: jax.Array) -> jax.Array:
             features = cast(TextFeatures, text.apply({"params": params["text"]}, tokens))
-            return features.sentence.astype(jnp.float32) @ params["text_projection"]
+            sentence = features.sentence
+            if config.end_token is not None:
+                place = (tokens == config.end_token).argmax(-1)
+                sentence = jnp.take_along_axis(features.tokens, place[:, None, None], axis=1)[:, 0]
+            return sentence.astype(jnp.float32) @ params["text_projection"]
 
         self._of_images, self._of_texts = jax.jit(of_images), jax.jit(of_texts)
 
@@ -133,7 +137,7 @@ class ClipEncoder:
         return self.encode_tokens(tokenize(texts, config.max_tokens))
 
     def encode_tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """tokens int32 [..., L], whatever follows the end token (the largest id) → float32 [..., D]."""
+        """tokens int32 [..., L], whatever follows the end token → float32 [..., D]."""
         leading = tokens.shape[:-1]
         made = self._in_batches(self._of_texts, tokens.reshape(-1, tokens.shape[-1]))
         return made.reshape(*leading, made.shape[-1])

@@ -36,12 +36,15 @@ class ClipConfig:
       image, text: of the towers; the tower's width and so on, as in our models.
       image_size: pixels, both sides.
       embed_dim: D of the space that images and texts share.
+      end_token: the id whose first place stands for a text (the first token, if it is not in the text); None = the
+        largest id of the text. They differ only in vocabularies with words after the end token.
     """
 
     image: ImageTowerConfig
     text: TextTowerConfig
     image_size: int
     embed_dim: int
+    end_token: int | None = None
 
     @property
     def name(self) -> str:
@@ -124,7 +127,14 @@ def load_clip(folder: Path) -> Clip:
         values = settings["config"]
         # The schema of a model checks types, bounds and choices of both towers.
         model = config_lib.from_mapping({"model": {"image": values["image"], "text": values["text"]}}).model
-        config = ClipConfig(model.image, model.text, int(values["image_size"]), int(values["embed_dim"]))
+        end = values["end_token"]
+        config = ClipConfig(
+            model.image,
+            model.text,
+            int(values["image_size"]),
+            int(values["embed_dim"]),
+            None if end is None else int(end),
+        )
         source = str(settings["source"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}). Import it again.") from error

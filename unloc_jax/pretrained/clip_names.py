@@ -121,12 +121,13 @@ OPENAI = Naming(
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-    """What shapes do not tell: heads of the towers, and their activations by our names."""
+    """What shapes do not tell: heads of the towers, their activations by our names, `ClipConfig.end_token`."""
 
     image_heads: int
     text_heads: int
     image_activation: str
     text_activation: str
+    end_token: int | None = None
 
 
 class _Tensor(NamedTuple):
@@ -232,6 +233,7 @@ def recognize(
         ),
         image_size=grid * patch,
         embed_dim=shapes[image.projection][1 if image.projection_as_ours else 0],
+        end_token=unseen.end_token,
     )
 
 

@@ -19,6 +19,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
 from unloc_jax.pretrained import clip_names
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip, read_safetensors
+from unloc_jax.text import END_TOKEN
 
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
 # What others call activations, by the names of config.model.image.activation. PyTorch's GELU is the exact one.
@@ -30,6 +31,7 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu",
 }
 _HEAD_WIDTH = 64  # of every attention in OpenAI's and, unless its config says otherwise, open_clip's models
+_OLD_END_TOKEN = 2
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _HUB_ADVICE = "Download it where there is a network, or give a local folder that holds the model."
 _LONGEST_REASON = 200  # characters
@@ -67,6 +69,7 @@ class _Found:
       tensors: by name.
       image_heads, text_heads: None = the width / 64.
       image_activation, text_activation: None = nothing says it.
+      end_token: see `ClipConfig`.
     """
 
     tensors: dict[str, np.ndarray]
@@ -74,6 +77,7 @@ class _Found:
     text_heads: int | None = None
     image_activation: str | None = None
     text_activation: str | None = None
+    end_token: int | None = None
 
 
 def split_source(text: str) -> tuple[str, str] | None:
@@ -132,6 +136,7 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
         options.text_heads or found.text_heads or text_width // _HEAD_WIDTH,
         image_activation,
         text_activation,
+        found.end_token,
     )
     config = clip_names.recognize(shapes, naming, unseen, source)
     return Clip(config, clip_names.to_params(found.tensors, config, naming, source), f"{kind} {source}")
@@ -174,7 +179,17 @@ def _read_hugging_face(source: str) -> _Found:
         towers["text_config"],
     )
     tensors = files.tensors("model.safetensors", "pytorch_model.bin")
-    return _Found(tensors, image_heads, text_heads, image_activation, text_activation)
+    return _Found(
+        tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file)
+    )
+
+
+def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
+    """What transformers' CLIPTextTransformer looks for; it takes the 2 of old configs for a mistake."""
+    end = (config.get("text_config") or {}).get("eos_token_id", END_TOKEN)
+    if not isinstance(end, int):
+        raise UserError(f"{file}: text_config.eos_token_id is {end!r} instead of a number.")
+    return None if end == _OLD_END_TOKEN else end
 
 
 # --- open_clip ----------------------------------------------------------------------------------------------------
