@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import importlib
 import json
+import mmap
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -158,16 +159,14 @@ def _read_hugging_face(source: str) -> _Found:
     towers = {}
     # What transformers assumes where a config is silent.
     for tower, heads in (("vision_config", 12), ("text_config", 8)):
-        group = config.get(tower) or config.get(f"{tower}_dict") or {}
-        if not isinstance(group, dict):
-            raise UserError(f"{config_file}: {tower} is no group of settings.")
+        group = _group(config, tower, config_file) or _group(config, f"{tower}_dict", config_file)
         epsilon = group.get("layer_norm_eps", 1e-5)
         if epsilon != 1e-5:
             raise UserError(f"{config_file}: {tower}.layer_norm_eps is {epsilon}; CLIP's is 1e-05.")
         activation = group.get("hidden_act", "quick_gelu")
         number = group.get("num_attention_heads", heads)
         towers[tower] = (
-            _heads(number, f"{config_file}: {tower}.num_attention_heads"),
+            _whole(number, f"{config_file}: {tower}.num_attention_heads"),
             _activation(activation, f"{config_file}: {tower}.hidden_act"),
         )
     preprocessor = files.find("preprocessor_config.json")
@@ -186,7 +185,7 @@ def _read_hugging_face(source: str) -> _Found:
 
 def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
     """What transformers' CLIPTextTransformer looks for; it takes the 2 of old configs for a mistake."""
-    end = (config.get("text_config") or {}).get("eos_token_id", END_TOKEN)
+    end = _group(config, "text_config", file).get("eos_token_id", END_TOKEN)
     if not isinstance(end, int):
         raise UserError(f"{file}: text_config.eos_token_id is {end!r} instead of a number.")
     return None if end == _OLD_END_TOKEN else end
@@ -201,8 +200,8 @@ def _read_open_clip(source: str) -> _Found:
     if config_file is None:
         return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
     config = _read_json(config_file)
-    model = config.get("model_cfg", config)
-    preprocess = config.get("preprocess_cfg") or {}
+    model = _group(config, "model_cfg", config_file) or config
+    preprocess = _group(config, "preprocess_cfg", config_file)
     _check_normalization(preprocess.get("mean"), preprocess.get("std"), config_file)
     towers = {}
     # Settings that change what is computed and that no tensor betrays; the values are those of CLIP.
@@ -211,24 +210,24 @@ def _read_open_clip(source: str) -> _Found:
         "text_cfg": {"hf_model_name": "", "pool_type": "argmax", "no_causal_mask": False, "embed_cls": False},
     }
     for tower, expected in plain.items():
-        group = model.get(tower) or {}
+        group = _group(model, tower, config_file)
         for key, value in expected.items():
             if (group.get(key) or value) != value:
                 raise UserError(f"{config_file}: {tower}.{key} is {group[key]!r}, which no CLIP tower has.")
-        epsilon = (group.get("norm_kwargs") or {}).get("eps", 1e-5)
+        epsilon = _group(group, "norm_kwargs", config_file).get("eps", 1e-5)
         if epsilon != 1e-5:
             raise UserError(f"{config_file}: {tower}.norm_kwargs.eps is {epsilon}; CLIP's is 1e-05.")
         activation = "quick_gelu" if model.get("quick_gelu") else "gelu_exact"
-        if (group.get("act_kwargs") or {}).get("approximate") == "tanh":
+        if _group(group, "act_kwargs", config_file).get("approximate") == "tanh":
             activation = "gelu"
         towers[tower] = (group, activation)
     (vision, image_activation), (text, text_activation) = towers["vision_cfg"], towers["text_cfg"]
     image_heads = text_heads = None
     if vision.get("head_width"):
-        head_width = _heads(vision["head_width"], f"{config_file}: vision_cfg.head_width")
-        image_heads = int(vision.get("width", 768)) // head_width
+        head_width = _whole(vision["head_width"], f"{config_file}: vision_cfg.head_width")
+        image_heads = _whole(vision.get("width", 768), f"{config_file}: vision_cfg.width") // head_width
     # open_clip's own defaults are not width / 64 for text.
-    text_heads = _heads(text.get("heads", 8), f"{config_file}: text_cfg.heads")
+    text_heads = _whole(text.get("heads", 8), f"{config_file}: text_cfg.heads")
     tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     return _Found(tensors, image_heads, text_heads, image_activation, text_activation)
 
@@ -246,7 +245,8 @@ def _read_scenic(source: str) -> _Found:
     file = Path(source)
     _need_file(file, "scenic-clip", "an .npy file that Scenic's load_model_vars wrote")
     try:
-        with file.open("rb") as stream:
+        # Mapped, a length that a damaged file claims reads no further than its end.
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as stream:
             version = np.lib.format.read_magic(stream)
             header = {
                 (1, 0): np.lib.format.read_array_header_1_0,
@@ -275,8 +275,11 @@ def _read_scenic(source: str) -> _Found:
     return _Found(tensors, image_activation="quick_gelu", text_activation="quick_gelu")
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Arrays and dictionaries only: a pickle from elsewhere could run any program."""
+class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Arrays and dictionaries only: a pickle from elsewhere could run any program.
+
+    The one in Python, because that in C makes a table as long as a damaged file asks for, of any number of gigabytes.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -446,13 +449,21 @@ def _read_json(file: Path) -> dict[str, Any]:
     return settings
 
 
+def _group(settings: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    """A group of settings; {} if it is not there."""
+    group = settings.get(name) or {}
+    if not isinstance(group, dict):
+        raise UserError(f"{file}: {name} is {group!r} instead of a group of settings.")
+    return group
+
+
 def _activation(name: Any, where: str) -> str:
-    if name not in _ACTIVATIONS:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise UserError(f"{where} is {name!r}; known are {', '.join(_ACTIVATIONS)}.")
     return _ACTIVATIONS[name]
 
 
-def _heads(number: Any, where: str) -> int:
+def _whole(number: Any, where: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UserError(f"{where} is {number!r} instead of a whole number above 0.")
     return number
@@ -461,7 +472,11 @@ def _heads(number: Any, where: str) -> int:
 def _check_normalization(mean: Any, std: Any, file: Path) -> None:
     """The towers normalize pixels as CLIP does."""
     for name, values, ours in (("mean", mean, PIXEL_MEAN), ("std", std, PIXEL_STD)):
-        if values is not None and not np.allclose(values, ours, atol=1e-4):
+        try:
+            same = values is None or bool(np.allclose(values, ours, atol=1e-4))
+        except (TypeError, ValueError):  # no three numbers
+            same = False
+        if not same:
             raise UserError(
                 f"{file}: the pixels' {name} is {values}; only CLIP's, {list(ours)}, is supported."
             )
