@@ -49,7 +49,13 @@ setup(
         "features": ["h5py>=3.8"],  # `unloc data build --features` from HDF5 files
         "torch": ["torch>=2.4"],  # `unloc import --from openai-clip`, and files of PyTorch's elsewhere
         # What CLIP is compared with: the original implementations (tests/pretrained/test_clip_originals.py).
-        "oracle": ["torch>=2.4", "torchvision>=0.19", "transformers>=4.45", "open_clip_torch>=2.24"],
+        "oracle": [
+            "torch>=2.4",
+            "torchvision>=0.19",
+            "transformers>=4.45",
+            "open_clip_torch>=2.24",
+            "openai-clip>=1.0.1",
+        ],
         "beam": ["apache-beam>=2.77"],  # `unloc data build --beam-pipeline-options`
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],

@@ -3,7 +3,10 @@
 Needs the extra `oracle`; nothing here is a test. `python -m tests.pretrained.clip_originals` writes the goldens anew.
 """
 
+import importlib.util
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,11 +128,22 @@ def hugging_face_outputs(model: Any, frames: np.ndarray, tokens: np.ndarray) -> 
     }
 
 
+def openai_package() -> Any:
+    """OpenAI's package; it asks setuptools for `packaging`, which newer ones no longer have."""
+    if "pkg_resources" not in sys.modules and importlib.util.find_spec("pkg_resources") is None:
+        import packaging.version
+
+        sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")
+        sys.modules["pkg_resources"].packaging = packaging  # type: ignore[attr-defined]
+    import clip.clip
+    import clip.model
+
+    return clip
+
+
 def openai(sizes: Sizes, seed: int = 0) -> Any:
     """OpenAI's own module; its heads are of 64, its activation is quick_gelu."""
-    from clip.model import CLIP
-
-    model = CLIP(
+    model = openai_package().model.CLIP(
         sizes.embedding, sizes.pixels, sizes.layers, sizes.width, sizes.patch,
         sizes.tokens, sizes.words, sizes.text_width, sizes.text_heads, sizes.text_layers,
     ).eval()  # fmt: skip
@@ -220,10 +234,9 @@ def picture() -> np.ndarray:
 
 def preprocessed(frame: np.ndarray, size: int) -> np.ndarray:
     """By OpenAI's transform, without mean and std: uint8 [size, size, 3]."""
-    from clip.clip import _transform
     from PIL import Image
 
-    resize, crop, *_ = _transform(size).transforms
+    resize, crop, *_ = openai_package().clip._transform(size).transforms
     return np.asarray(crop(resize(Image.fromarray(frame))))
 
 
