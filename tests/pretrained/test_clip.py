@@ -6,6 +6,7 @@ The goldens were computed by the original libraries (tests/pretrained/clip_origi
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -297,6 +298,13 @@ def test_the_wrong_kind_is_named(hf):
     assert "is no file. Give a .pt file" in error_of(Path("ViT-B-32.pt"), "openai-clip")
 
 
+def test_without_torch_its_files_are_told_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "ViT-B-32.pt").write_bytes(b"PK")
+    told = error_of(tmp_path / "ViT-B-32.pt", "openai-clip")
+    assert told.endswith("to read it torch is needed: pip install 'unloc_jax[torch]'")
+
+
 def test_resnets_are_not_for_us(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     safetensors.numpy.save_file(
@@ -325,7 +333,7 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     jax.tree.map(np.testing.assert_array_equal, clip.params, read_clip("hf-clip", str(SHARDED)).params)
     for shard in snapshot.glob("model*"):
         shard.unlink()
-    assert "offline: its cache may lack what the hub has" in error_of(Path("someone/tiny-clip"))
+    assert "(offline, the cache may lack what the hub has)" in error_of(Path("someone/tiny-clip"))
 
 
 # --- config.init_from ---------------------------------------------------------------------------------------------
