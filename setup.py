@@ -28,6 +28,9 @@ setup(
         "ml_collections>=1.1",
         "numpy>=2.0",
         "av>=17",
+        "safetensors>=0.8",
+        "huggingface_hub>=0.30",  # tokenizers needs it anyway
+        "pillow>=10",  # CLIP's preprocessing is Pillow's bicubic
         "ftfy>=6.1",
         "tokenizers>=0.21",
         "tensorboardX>=2.6",
@@ -44,6 +47,15 @@ setup(
             "pillow>=10",
         ],
         "features": ["h5py>=3.8"],  # `unloc data build --features` from HDF5 files
+        "torch": ["torch>=2.4"],  # `unloc import --from openai-clip`, and files of PyTorch's elsewhere
+        # What CLIP is compared with: the original implementations (tests/pretrained/test_clip_originals.py).
+        "oracle": [
+            "torch>=2.4",
+            "torchvision>=0.19",
+            "transformers>=4.45",
+            "open_clip_torch>=2.24",
+            "openai-clip>=1.0.1",
+        ],
         "beam": ["apache-beam>=2.77"],  # `unloc data build --beam-pipeline-options`
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],

@@ -14,6 +14,7 @@ from unloc_jax.metrics.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from unloc_jax.inference.localizer import LoadedModel
+    from unloc_jax.inference.predictions import VideoPrediction
 
 # What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
@@ -114,24 +115,36 @@ def _parser() -> argparse.ArgumentParser:
 
     import_ = command("import", _import, "a checkpoint of another program → one of ours")
     import_.add_argument(
-        "--from", dest="format", required=True, choices=("scenic-unloc",), help="who wrote it"
+        "--from",
+        dest="format",
+        required=True,
+        choices=("scenic-unloc", "hf-clip", "openai-clip", "open-clip", "scenic-clip"),
+        help="who wrote it",
     )
     import_.add_argument(
-        "source", type=Path, metavar="SRC", help="checkpoint file or folder, or .npz of parameters"
+        "source",
+        metavar="SRC",
+        help="file or folder; for hf-clip and open-clip also an id of the Hugging Face hub",
     )
     import_.add_argument(
         "--config",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="its config: JSON, or a .py with get_config()",
+        help="scenic-unloc: its config: JSON, or a .py with get_config()",
     )
     import_.add_argument(
         "--classes",
         type=Path,
         metavar="FILE",
-        help="class names, one per line, for action localisation and the like",
+        help="scenic-unloc: class names, one per line, for action localisation and the like",
     )
+    import_.add_argument(
+        "--activation", choices=("quick_gelu", "gelu"), help="of a CLIP, if no config beside it says so"
+    )
+    for tower in ("image", "text"):
+        import_.add_argument(
+            f"--{tower}-heads", type=_count, metavar="N", help="of a CLIP's attention (default: width / 64)"
+        )
     import_.add_argument("--out", type=Path, required=True, metavar="DIR", help="workdir to write")
 
     train = command("train", _train, "train, or go on training; change settings with --config.KEY=VALUE")
@@ -201,25 +214,37 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
     predict.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
-    predict.add_argument("--video", type=Path, required=True, metavar="FILE")
-    predict.add_argument(
-        "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
+    zeroshot = command("zeroshot", _zeroshot, "the same by CLIP alone, without any training (docs/clip.md)")
+    zeroshot.add_argument(
+        "--clip",
+        required=True,
+        metavar="DIR",
+        help="as `unloc import` wrote it, or KIND:SRC as hf-clip:FOLDER",
     )
-    predict.add_argument(
-        "--out",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="report.html or result.json; repeatable",
+    zeroshot.add_argument("--fps", type=float, default=2.0, help="frames looked at per second (default 2)")
+    zeroshot.add_argument(
+        "--smoothing", type=float, default=1.0, metavar="SECONDS", help="of the relevance curve (default 1)"
     )
-    predict.add_argument(
-        "--top-k",
-        type=_count,
-        default=5,
-        metavar="K",
-        help="segments per sentence on the page (default 5); the table shows up to 3, JSON all",
-    )
+    for one in (predict, zeroshot):
+        one.add_argument("--video", type=Path, required=True, metavar="FILE")
+        one.add_argument(
+            "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
+        )
+        one.add_argument(
+            "--out",
+            type=Path,
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="report.html or result.json; repeatable",
+        )
+        one.add_argument(
+            "--top-k",
+            type=_count,
+            default=5,
+            metavar="K",
+            help="segments per sentence on the page (default 5); the table shows up to 3, JSON all",
+        )
 
     quickstart = command(
         "quickstart", _quickstart, "synthesize, build, train, evaluate and predict in one go"
@@ -289,11 +314,25 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    of_clip = {name: getattr(arguments, name) for name in ("activation", "image_heads", "text_heads")}
+    of_unloc = {name: getattr(arguments, name) for name in ("config", "classes", "overrides")}
+    is_clip = arguments.format != "scenic-unloc"
+    for name, value in (of_unloc if is_clip else of_clip).items():
+        if value:
+            raise UserError(f"--{name.replace('_', '-')} does not go with --from={arguments.format}.")
+    if not is_clip and not arguments.config:
+        raise UserError("--config is needed: the config that the Scenic checkpoint was trained with.")
     _quiet()
+    if is_clip:
+        from unloc_jax.pretrained.clip_import import import_clip
+        from unloc_jax.pretrained.clip_source import Options
+
+        import_clip(arguments.format, arguments.source, arguments.out, Options(**of_clip))
+        return
     from unloc_jax.pretrained.import_checkpoint import import_scenic_unloc
 
     import_scenic_unloc(
-        arguments.source,
+        Path(arguments.source),
         arguments.config,
         arguments.out,
         overrides=arguments.overrides,
@@ -386,8 +425,32 @@ def _diagnose(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    import json
+    _check_places(arguments)
+    _quiet()
+    from unloc_jax.inference.localizer import Localizer, load_model
 
+    localizer = Localizer(load_model(arguments.checkpoint, arguments.task))
+    _show(localizer(arguments.video, arguments.text), arguments)
+
+
+def _zeroshot(arguments: argparse.Namespace) -> None:
+    _check_places(arguments)
+    if arguments.smoothing < 0:
+        raise UserError(f"--smoothing must be at least 0 seconds, got {arguments.smoothing:g}.")
+    _quiet()
+    from unloc_jax.inference.clip import ClipEncoder
+    from unloc_jax.inference.zeroshot import zeroshot
+    from unloc_jax.pretrained.clip_source import read_any_clip
+
+    encoder = ClipEncoder(read_any_clip(arguments.clip))
+    prediction = zeroshot(
+        encoder, arguments.video, arguments.text, fps=arguments.fps, smoothing_s=arguments.smoothing
+    )
+    _show(prediction, arguments)
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    """That every --out can be written, before anything is computed."""
     for out in arguments.out:
         if out.suffix not in (".html", ".json"):
             raise UserError(f"--out={out}: write a report.html or a result.json.")
@@ -395,12 +458,14 @@ def _predict(arguments: argparse.Namespace) -> None:
             raise UserError(f"--out={out} is a folder: name a file in it.")
         if not os.access(out.parent, os.W_OK):
             raise UserError(f"--out={out}: the folder {out.parent} is missing or cannot be written.")
-    _quiet()
-    from unloc_jax.inference.localizer import Localizer, load_model
+
+
+def _show(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:
+    import json
+
     from unloc_jax.inference.predictions import terminal_table, to_json
     from unloc_jax.inference.report import write_report
 
-    prediction = Localizer(load_model(arguments.checkpoint, arguments.task))(arguments.video, arguments.text)
     print(terminal_table(prediction, min(arguments.top_k, 3)))
     for out in arguments.out:
         if out.suffix == ".json":

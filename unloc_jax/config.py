@@ -51,10 +51,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": ("auto", "float32", "bfloat16"),
     "model.modalities.encoder": ("clip", "features"),
     "model.image.pooling": ("token", "mean"),
-    "model.image.activation": ("quick_gelu", "gelu"),
+    "model.image.activation": ("quick_gelu", "gelu", "gelu_exact"),
     "model.text.encoder": ("clip", "embeddings"),
     "model.text.pooling": ("end", "first", "mean"),
-    "model.text.activation": ("quick_gelu", "gelu"),
+    "model.text.activation": ("quick_gelu", "gelu", "gelu_exact"),
     "model.fusion.type": ("early", "late"),
     "model.fusion.positions": ("sinusoid", "learned", "none"),
     "model.pyramid.type": ("simple", "fpn", "none"),
@@ -397,7 +397,8 @@ class Config:
     batch_size: int = 64
     """Videos per step, over all devices."""
     init_from: str = ""
-    """A checkpoint to start from, such as one that `unloc import` made; "" = random parameters."""
+    """A checkpoint to start from, such as one that `unloc import` made, or "KIND:SRC" for another program's CLIP,
+    such as "hf-clip:openai/clip-vit-base-patch16"; "" = random parameters."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = LossConfig()
@@ -486,8 +487,16 @@ def with_absolute_paths(config: Config) -> Config:
         place(config),
         tasks={name: place(task) for name, task in config.tasks.items()},
         model=dataclasses.replace(config.model, text=text),
-        init_from=absolute(config.init_from),
+        init_from=_absolute_source(config.init_from),
     )
+
+
+def _absolute_source(text: str) -> str:
+    """ "KIND:SRC", as of another program's CLIP, keeps its kind; SRC may be an id of a hub instead of a path."""
+    kind, separator, source = text.partition(":")
+    if separator and kind.endswith("-clip"):
+        return f"{kind}:{Path(source).resolve() if Path(source).exists() else source}"
+    return str(Path(text).resolve()) if text else ""
 
 
 def from_mapping(values: Mapping[str, Any]) -> Config:

@@ -18,7 +18,11 @@ def quick_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"quick_gelu": quick_gelu, "gelu": nn.gelu}
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": nn.gelu,  # by tanh
+    "gelu_exact": functools.partial(nn.gelu, approximate=False),  # PyTorch's, so open_clip's
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,7 +31,7 @@ from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.evaluation import find, to_device
 from unloc_jax.text import num_tokens
 from unloc_jax.training.checkpoints import Checkpoints
-from unloc_jax.training.init_from import initialize_from
+from unloc_jax.training.init_from import initialize
 from unloc_jax.training.mixing import loss_weights, mixed_batches, videos_per_step
 from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from unloc_jax.training.ranges import with_ranges_from_data
@@ -80,7 +80,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     else:
         state = init_state(tasks, optimizer, mesh)
         if config.init_from:
-            state = initialize_from(Path(config.init_from), state, _say)
+            state = initialize(config, state, _say)
     _say(
         f"{count_parameters(state.params) / 1e6:.2f} M parameters, "
         f"{jax.device_count()} × {jax.devices()[0].device_kind} as {dict(mesh.shape)} ({config.mesh.strategy})"

@@ -1,0 +1,191 @@
+"""CLIPs made now by the original libraries, in every format they save, against ours; and the goldens computed again.
+
+Runs where the extra `oracle` is installed.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.pretrained import clip_originals as originals
+from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
+from tests.pretrained.clip_tools import layers_of
+from unloc_jax.errors import UserError
+from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
+from unloc_jax.pretrained.clip_model import load_clip, save_clip
+from unloc_jax.pretrained.clip_source import read_clip
+from unloc_jax.text import tokenize
+from unloc_jax.video import FrameStream, probe
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("open_clip")
+openai_clip = pytest.importorskip(
+    "clip", reason="OpenAI's clip package is not there: pip install openai-clip"
+)
+
+VIDEOS = Path(__file__).parents[3] / "shared" / "videos"
+
+
+def assert_same(
+    encoder: ClipEncoder, wanted: dict, frames: np.ndarray, tokens: np.ndarray, of_length_1: bool
+):
+    images, texts = encoder.encode_images(frames), encoder.encode_tokens(tokens)
+    np.testing.assert_allclose(encoder.logits(images, texts), wanted["logits"], atol=1e-4, rtol=0)
+    if of_length_1:
+        images, texts = unit(images), unit(texts)
+    np.testing.assert_allclose(images, wanted["images"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(texts, wanted["texts"], atol=1e-4, rtol=0)
+
+
+def test_the_goldens_are_what_the_originals_compute():
+    tiny, wide = sizes_of("tiny"), sizes_of("heads of 64")
+    frames, tokens = inputs(tiny)
+    computed = {}
+    for name in ("hf_quick_gelu_bfloat16", "hf_gelu_sharded"):
+        model = transformers.CLIPModel.from_pretrained(GOLDENS / name, dtype=torch.float32).eval()
+        computed[name] = originals.hugging_face_outputs(model, frames, tokens)
+    model = originals.open_clip(tiny, quick_gelu=False, custom_text=True)
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(GOLDENS / "open_clip_gelu" / "open_clip_model.safetensors"))
+    computed["open_clip_gelu"] = originals.embeddings(model, frames, tokens)
+    model = originals.openai(wide)
+    stored = np.load(GOLDENS / "scenic_float16.npy", allow_pickle=True).item()
+    model.load_state_dict({name: torch.from_numpy(np.array(x)) for name, x in stored.items()})
+    computed["scenic_float16"] = originals.embeddings(model, *inputs(wide))
+    for name, outputs in computed.items():
+        golden = np.load(GOLDENS / f"{name}.npz")
+        assert set(golden) == set(outputs)
+        for key in golden:
+            np.testing.assert_allclose(golden[key], outputs[key], atol=2e-5, rtol=0, err_msg=f"{name} {key}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["tiny", "B/32"])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_hugging_face(size, activation, tmp_path):
+    sizes = sizes_of(size)
+    frames, tokens = inputs(sizes)
+    model = originals.hugging_face(sizes, activation)
+    originals.save_hugging_face(model, tmp_path)
+    clip = read_clip("hf-clip", str(tmp_path))
+    wanted = originals.hugging_face_outputs(model, frames, tokens)
+    assert_same(ClipEncoder(clip), wanted, frames, tokens, of_length_1=True)
+    layers, pooled = layers_of(clip, frames)
+    np.testing.assert_allclose(layers, wanted["layers"], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(pooled, wanted["pooled"], atol=1e-4, rtol=0)
+    # With its attention mask over the padding the original finds the same.
+    with torch.no_grad():
+        mask = torch.from_numpy(np.arange(sizes.tokens) <= tokens.argmax(1)[:, None]).long()
+        pooled = model.text_model(torch.from_numpy(tokens).long(), attention_mask=mask).pooler_output
+        masked = model.text_projection(pooled).numpy()
+    np.testing.assert_allclose(ClipEncoder(clip).encode_tokens(tokens), masked, atol=1e-4, rtol=0)
+    if size == "tiny":  # PyTorch's own file instead of safetensors
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+        again = read_clip("hf-clip", str(tmp_path))
+        np.testing.assert_array_equal(again.params["image_projection"], clip.params["image_projection"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [2, 50, 49407])
+def test_the_end_token_of_hugging_face(end, tmp_path):
+    """The 2 of old configs, one with added words after it, and the default where there are fewer words."""
+    sizes = sizes_of("tiny")
+    frames, tokens = inputs(sizes)
+    tokens[0, 3] = tokens[1, 4] = tokens[1, 6] = 50
+    model = originals.hugging_face(sizes, "gelu", end=end)
+    originals.save_hugging_face(model, tmp_path / "theirs")
+    clip = read_clip("hf-clip", str(tmp_path / "theirs"))
+    save_clip(clip, tmp_path / "ours")
+    for encoder in (ClipEncoder(clip), ClipEncoder(load_clip(tmp_path / "ours"))):
+        wanted = originals.hugging_face_outputs(model, frames, tokens)
+        assert_same(encoder, wanted, frames, tokens, of_length_1=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["heads of 64", "B/32"])
+def test_openai_and_scenic(size, tmp_path):
+    sizes = sizes_of(size)
+    frames, tokens = inputs(sizes)
+    model = originals.openai(sizes)
+    wanted = originals.embeddings(model, frames, tokens)
+    originals.save_openai(model, tmp_path / "clip.pt", frames, tokens)
+    clip = read_clip("openai-clip", str(tmp_path / "clip.pt"))
+    assert (clip.config.name == "ViT-B/32") == (size == "B/32")
+    assert_same(ClipEncoder(clip), wanted, frames, tokens, of_length_1=False)
+    originals.save_scenic(model, tmp_path / "clip.npy")
+    scenic = read_clip("scenic-clip", str(tmp_path / "clip.npy"))
+    assert_same(ClipEncoder(scenic), wanted, frames, tokens, of_length_1=False)
+
+    whole = (tmp_path / "clip.pt").read_bytes()
+    for wrong in (whole[: len(whole) // 2], b"", b"PK\x03\x04 no archive"):
+        (tmp_path / "cut.pt").write_bytes(wrong)
+        with pytest.raises(UserError, match="is damaged or no file of PyTorch's"):
+            read_clip("openai-clip", str(tmp_path / "cut.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "quick_gelu", "custom_text"),
+    [("tiny", True, False), ("tiny", False, True), ("B/32", True, False), ("B/32", False, False)],
+)
+def test_open_clip(size, quick_gelu, custom_text, tmp_path):
+    sizes = sizes_of(size)
+    frames, tokens = inputs(sizes)
+    model = originals.open_clip(sizes, quick_gelu, custom_text)
+    originals.save_open_clip(model, tmp_path, originals.open_clip_config(sizes, quick_gelu))
+    clip = read_clip("open-clip", str(tmp_path))
+    wanted = originals.embeddings(model, frames, tokens)
+    assert_same(ClipEncoder(clip), wanted, frames, tokens, of_length_1=False)
+
+
+def test_the_activation_of_every_openclip_config_is_understood():
+    """quick_gelu is a word of the whole model there, and absent means GELU."""
+    from open_clip import get_model_config
+
+    for name, quick in (("ViT-B-32", False), ("ViT-B-32-quickgelu", True)):
+        assert bool(get_model_config(name).get("quick_gelu")) is quick
+
+
+def test_tokens_are_those_of_the_original():
+    texts = ["a photo of a cat", "", "word " * 100, "Ünïcode & &amp; 42 dogs' it's"]
+    np.testing.assert_array_equal(
+        tokenize(texts, 77), originals.openai_package().tokenize(texts, truncate=True).numpy()
+    )
+
+
+@pytest.mark.skipif(not VIDEOS.is_dir(), reason="no real videos here")
+def test_preprocessing_of_real_pictures():
+    """Ours against OpenAI's and open_clip's (equal) and Hugging Face's (which crops by another rounding)."""
+    from open_clip import image_transform
+    from PIL import Image
+
+    transform = image_transform(224, is_train=False)
+    hugging_face = transformers.CLIPImageProcessor()
+    apart = {"openai": 0.0, "open_clip": 0.0, "hugging face": 0.0}
+    for video in sorted(VIDEOS.glob("*.mp4")):
+        info = probe(video)
+        for frame in FrameStream(video, fps=0.5, short_side=min(info.width, info.height)):
+            ours = preprocess(frame, 224)
+            normal = originals.pixels(ours[None])[0].numpy()
+            theirs = {
+                "openai": originals.pixels(originals.preprocessed(frame, 224)[None])[0].numpy(),
+                "open_clip": transform(Image.fromarray(frame)).numpy(),
+                "hugging face": np.asarray(
+                    hugging_face(Image.fromarray(frame), return_tensors="np")["pixel_values"][0]
+                ),
+            }
+            for name, pixels in theirs.items():
+                apart[name] = max(apart[name], float(np.abs(pixels - normal).max()))
+    print(json.dumps(apart))
+    assert apart["openai"] == 0 and apart["open_clip"] < 1e-6
+
+
+def test_a_picture_of_odd_sizes():
+    for height, width in ((53, 70), (70, 53), (33, 33), (32, 45), (31, 200)):
+        frame = np.resize(picture(), (height, width, 3))
+        np.testing.assert_array_equal(preprocess(frame, 32), originals.preprocessed(frame, 32))

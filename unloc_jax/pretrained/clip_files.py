@@ -1,0 +1,233 @@
+"""The files of other programs' models: folders, the Hugging Face hub, safetensors, PyTorch's and NumPy's.
+
+torch is needed for PyTorch's own files only.
+"""
+
+import collections
+import importlib
+import json
+import mmap
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.pretrained.clip_model import read_safetensors
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_HUB_ADVICE = "Download it where there is a network, or give a local folder that holds the model."
+_LONGEST_REASON = 200  # characters
+# A pickle may name any function; these are the ones that arrays need.
+_PICKLED = {
+    (f"numpy.{core}.{module}", name)
+    for core in ("core", "_core")
+    for module, name in (
+        ("multiarray", "_reconstruct"),
+        ("multiarray", "scalar"),
+        ("numeric", "_frombuffer"),
+    )
+} | {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict")}
+
+
+class Files:
+    """The files of one model: of a local folder (or the folder of a file), or of a repository of the hub.
+
+    Args:
+      source: see `read_clip`.
+      kind: for messages.
+    """
+
+    def __init__(self, source: str, kind: str):
+        self._source = source
+        self._weights: Path | None = None
+        self._folder: Path | None = None
+        path = Path(source)
+        if path.is_dir():
+            self._folder = path
+        elif path.is_file():
+            self._folder, self._weights = path.parent, path
+        elif not _HUB_ID.fullmatch(source.removeprefix("hf-hub:")):
+            raise UserError(
+                f"--from {kind}: {source} is no file, no folder and no id of the Hugging Face hub."
+            )
+        self._repository, _, self._revision = source.removeprefix("hf-hub:").partition("@")
+
+    def find(self, name: str) -> Path | None:
+        """The file of this name, None if there is none."""
+        if self._folder is None:
+            return _from_hub(self._source, self._repository, self._revision or None, name)
+        file = self._folder / name
+        return file if file.is_file() else None
+
+    def tensors(self, safetensors: str, torch: str) -> dict[str, np.ndarray]:
+        """All tensors, from a safetensors file, its shards, or a file of PyTorch, whichever is there first."""
+        names = dict.fromkeys((safetensors, "model.safetensors"))
+        file = self._weights or next((found for name in names if (found := self.find(name))), None)
+        if file is not None and file.name.endswith(".index.json"):
+            return self._shards(file)
+        if file is not None and file.suffix != ".safetensors":
+            return read_torch(file)
+        if file is not None:
+            return read_safetensors(file)
+        if index := self.find(f"{safetensors}.index.json"):
+            return self._shards(index)
+        if old := self.find(torch):
+            return read_torch(old)
+        where = "" if self._folder else " (offline, the cache may lack what the hub has)"
+        raise UserError(f"{self._source} holds none of {', '.join(names)}, {torch}{where}.")
+
+    def _shards(self, index: Path) -> dict[str, np.ndarray]:
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise UserError(f"{index} has no weight_map of tensors and files. Get it again.")
+        tensors: dict[str, np.ndarray] = {}
+        for name in dict.fromkeys(weight_map.values()):
+            file = self.find(name) if Path(name).name == name else None
+            if file is None:
+                raise UserError(f"{index} names the file {name}, which is missing. Get it again.")
+            tensors |= read_safetensors(file)
+        lost = [name for name in weight_map if name not in tensors]
+        if lost:
+            raise UserError(
+                f"{index} names tensors that its files lack: {', '.join(lost[:10])}. Get it again."
+            )
+        return tensors
+
+
+def _from_hub(source: str, repository: str, revision: str | None, name: str) -> Path | None:
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    try:
+        return Path(hub.hf_hub_download(repository, name, revision=revision))
+    except errors.LocalEntryNotFoundError as error:
+        # The cache does not know which files a repository has, so a config must be there and the rest may be.
+        if not name.endswith("config.json") or name == "preprocessor_config.json":
+            return None
+        why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+        raise UserError(
+            f"{source} is no local file or folder; {why}, and its cache lacks {name} of {repository}. {_HUB_ADVICE}"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(
+            f"{source} is no local file or folder, and the Hugging Face hub has no public model {repository} (a "
+            "private or gated one needs `hf auth login`)."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"{source}: the model {repository} has no revision {revision}.") from error
+    except errors.EntryNotFoundError:
+        return None
+    except Exception as error:  # of its network library, which changes between versions
+        raise UserError(
+            f"{source} is no local file or folder, and asking the Hugging Face hub for {name} failed "
+            f"({_reason(error)}). {_HUB_ADVICE}"
+        ) from error
+
+
+def read_torch(file: Path) -> dict[str, np.ndarray]:
+    """The tensors of a TorchScript archive, or of a dictionary that torch.save wrote; floating ones as float32.
+
+    Raises:
+      UserError: torch is not installed, a damaged file, or no dictionary of tensors.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{file} is a file of PyTorch's: to read it torch is needed: pip install 'unloc_jax[torch]'"
+        ) from error
+    try:
+        try:
+            stored = torch.jit.load(str(file), map_location="cpu").state_dict()
+        except RuntimeError:  # no TorchScript
+            stored = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # foreign bytes raise anything
+        raise UserError(
+            f"{file} is damaged or no file of PyTorch's ({_reason(error)}). Get it again."
+        ) from error
+    if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
+        stored = stored["state_dict"]
+    if not isinstance(stored, Mapping) or not all(isinstance(x, torch.Tensor) for x in stored.values()):
+        raise UserError(f"{file} holds no dictionary of tensors.")
+    return {
+        str(name).removeprefix("module."): (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        for name, tensor in stored.items()
+    }
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A file of settings.
+
+    Raises:
+      UserError: no such file, or no JSON object in it.
+    """
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is no JSON ({_reason(error)}). Get it again.") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} holds no settings. Get it again.")
+    return settings
+
+
+def read_npy(file: Path) -> dict[str, np.ndarray]:
+    """A dictionary of arrays that np.save pickled.
+
+    Raises:
+      UserError: no such dictionary, or one that holds more than arrays.
+    """
+    try:
+        # Mapped, a length that a damaged file claims reads no further than its end.
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+            version = np.lib.format.read_magic(stream)
+            header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }
+            shape, _, dtype = header[version](stream)
+            if shape != () or not dtype.hasobject:
+                raise UserError(
+                    f"{file} holds an array {shape} of {dtype} instead of a dictionary of arrays."
+                )
+            stored: Any = _ArrayUnpickler(stream).load()
+        if isinstance(stored, np.ndarray):
+            stored = stored.item()
+        if not isinstance(stored, Mapping):
+            raise UserError(f"{file} holds a {type(stored).__name__} instead of a dictionary of arrays.")
+        tensors = {str(name): np.asarray(array) for name, array in stored.items()}
+    except UserError:
+        raise
+    except Exception as error:  # foreign bytes raise anything
+        raise UserError(
+            f"{file} is damaged or no .npy of Scenic's ({_reason(error)}). Get it again."
+        ) from error
+    strange = [name for name, array in tensors.items() if array.dtype.kind not in "fiub"]
+    if strange:
+        raise UserError(f"{file}: {strange[0]} is no array of numbers.")
+    return tensors
+
+
+class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Arrays and dictionaries only: a pickle from elsewhere could run any program.
+
+    The one in Python, because that in C makes a table as long as a damaged file asks for, of any number of gigabytes.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) not in _PICKLED:
+            raise UserError(
+                f"the file asks for {module}.{name}, which no dictionary of arrays needs: not opened."
+            )
+        return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of a message."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"

@@ -1,0 +1,113 @@
+"""`unloc import --from hf-clip` and the like; and a CLIP's parameters in the shapes that a model has."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from flax import traverse_util
+
+from unloc_jax.config import ModelConfig
+from unloc_jax.errors import UserError
+from unloc_jax.pretrained.adapt import adapt_class_embedding, adapt_image_positions, adapt_text_positions
+from unloc_jax.pretrained.clip_model import Clip, mismatches, save_clip
+from unloc_jax.pretrained.clip_source import Options, read_clip
+
+Names = tuple[str, ...]
+
+
+def import_clip(
+    kind: str, source: str, out: Path, options: Options, say: Callable[[str], None] = print
+) -> Clip:
+    """Reads a CLIP (`clip_source.read_clip`) and writes it as a folder of ours (`clip_model.save_clip`).
+
+    Raises:
+      UserError: as they do.
+    """
+    clip = read_clip(kind, source, options)
+    config = clip.config
+    say(f"{source}: {config.name}, {config.image_size} pixels, embeddings of {config.embed_dim}")
+    rows = [
+        (name, getattr(config, name).width, getattr(config, name).num_layers, getattr(config, name).num_heads,
+         getattr(config, name).activation, num_parameters(clip.params[name]))
+        for name in ("image", "text")
+    ]  # fmt: skip
+    say("  tower  width  layers  heads  activation  parameters")
+    for name, width, layers, heads, activation, number in rows:
+        say(f"  {name:<5}  {width:>5}  {layers:>6}  {heads:>5}  {activation:<10}  {number / 1e6:>8.2f} M")
+    save_clip(clip, out)
+    say(f"wrote {out}: start a training from it with --config.init_from={out}")
+    return clip
+
+
+def fit_to_model(
+    clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
+) -> tuple[dict[Names, np.ndarray], list[str]]:
+    """The parameters that a model takes from a CLIP.
+
+    Position and class embeddings of other sizes are adapted as the reference does it (see
+    `unloc_jax.pretrained.adapt`). A model whose patches see neighbouring frames gets the patch embedding for the
+    frame itself and zeros for its neighbours (ours), so that it starts as CLIP.
+
+    Args:
+      clip: what to take them from.
+      model: the config of the model.
+      own: the model's parameters as initialised; text positions past the end of the CLIP's stay as they are.
+
+    Returns:
+      The parameters by their paths in the model, and a line for everything that was adapted.
+
+    Raises:
+      UserError: towers that are not the CLIP's, or a model without any.
+    """
+    images = [
+        path[0] for path in own if path[0].startswith("towers_") and path[1:] == ("position_embedding",)
+    ]
+    towers = dict.fromkeys(images, "image")
+    if ("text_tower", "position_embedding") in own:
+        towers["text_tower"] = "text"
+    if not towers:
+        raise UserError(
+            "config.init_from: this model has neither an image nor a text tower, so no CLIP fits."
+        )
+    wrong = mismatches(clip.config, model, tuple(dict.fromkeys(towers.values())))
+    if wrong:
+        raise UserError(
+            f"config.init_from: the model is not the CLIP {clip.config.name}. {'; '.join(wrong)}."
+        )
+    taken: dict[Names, np.ndarray] = {}
+    told = []
+    for tower, kind in towers.items():
+        for path, array in traverse_util.flatten_dict(clip.params[kind]).items():
+            name = (tower, *path)
+            if name not in own:  # no class token
+                told.append(f"left out: {'/'.join(name)} {array.shape}")
+                continue
+            after = _adapted(array, kind, path, own[name], model)
+            if after.shape != own[name].shape:
+                raise UserError(
+                    f"config.init_from: {'/'.join(name)} is {array.shape} in the CLIP and {own[name].shape} here."
+                )
+            if after.shape != array.shape:
+                told.append(f"adapted: {'/'.join(name)} {array.shape} → {after.shape}")
+            taken[name] = after
+    return taken, told
+
+
+def num_parameters(tree: dict) -> int:
+    return sum(array.size for array in traverse_util.flatten_dict(tree).values())
+
+
+def _adapted(array: np.ndarray, kind: str, path: Names, own: np.ndarray, model: ModelConfig) -> np.ndarray:
+    if kind == "text":
+        if path != ("position_embedding",) or own.shape[-1] != array.shape[-1]:
+            return array
+        # The model's own are only fetched where they are needed: other hosts may hold parts of them.
+        return adapt_text_positions(array, np.asarray(own) if len(own) > len(array) else array[: len(own)])
+    if path == ("class_embedding",):
+        return adapt_class_embedding(array, own.shape[0] if own.ndim == 2 else None)
+    if path == ("position_embedding",):
+        return adapt_image_positions(array, len(own), True, model.image.pooling == "token")
+    if path == ("patch_embedding", "kernel") and model.image.temporal_kernel > 1:
+        neighbours = model.image.temporal_kernel // 2 * len(array)
+        return np.pad(array, ((neighbours, neighbours), (0, 0)))
+    return array

@@ -1,0 +1,220 @@
+"""A whole CLIP: the two towers of `unloc_jax.model.clip`, and beside them what UnLoc leaves out.
+
+That is the projections into the space that images and texts share, and the scale of their similarities.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+from safetensors import SafetensorError
+
+from unloc_jax import config as config_lib
+from unloc_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
+from unloc_jax.errors import UserError
+
+Names = tuple[str, ...]
+
+SETTINGS_FILE = "clip.json"
+WEIGHTS_FILE = "clip.safetensors"
+_VERSION = 1
+_MOST_NAMES = 10  # that an error lists of one kind
+# OpenAI's models, by width and depth of the image tower, and patch size.
+_NAMES = {(768, 12, 32): "ViT-B/32", (768, 12, 16): "ViT-B/16", (1024, 24, 14): "ViT-L/14"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of a CLIP.
+
+    Attributes:
+      image, text: of the towers; the tower's width and so on, as in our models.
+      image_size: pixels, both sides.
+      embed_dim: D of the space that images and texts share.
+      end_token: the id whose first place stands for a text (the first token, if it is not in the text); None = the
+        largest id of the text. They differ only in vocabularies with words after the end token.
+    """
+
+    image: ImageTowerConfig
+    text: TextTowerConfig
+    image_size: int
+    embed_dim: int
+    end_token: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as "ViT-L/14@336", or the sizes of a model that OpenAI has not."""
+        image = self.image
+        name = _NAMES.get((image.width, image.num_layers, image.patch_size))
+        name = name or f"ViT of {image.num_layers} layers × {image.width}, patches of {image.patch_size}"
+        return name if self.image_size == 224 else f"{name}@{self.image_size}"
+
+    def shapes(self) -> dict[Names, tuple[int, ...]]:
+        """The shape of every parameter, by its path in `Clip.params`."""
+        image, text = self.image, self.text
+        patches = (self.image_size // image.patch_size) ** 2
+        return {
+            ("image", "class_embedding"): (image.width,),
+            ("image", "patch_embedding", "kernel"): (image.patch_size**2 * 3, image.width),
+            ("image", "position_embedding"): (patches + 1, image.width),
+            ("text", "token_embedding", "embedding"): (text.vocabulary_size, text.width),
+            ("text", "position_embedding"): (text.max_tokens, text.width),
+            **_norm("image", "norm_in", width=image.width),
+            **_tower("image", image),
+            **_tower("text", text),
+            ("image_projection",): (image.width, self.embed_dim),
+            ("text_projection",): (text.width, self.embed_dim),
+            ("logit_scale",): (),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A CLIP in memory.
+
+    Attributes:
+      config: its sizes.
+      params: tree of float32 arrays: `image` and `text`, the parameters of `ImageTower` and `TextTower`;
+        `image_projection` [W, D] and `text_projection` [W, D]; `logit_scale` [], the logarithm of the scale.
+      source: where it came from, in words.
+    """
+
+    config: ClipConfig
+    params: dict[str, Any]
+    source: str
+
+
+def save_clip(clip: Clip, folder: Path) -> None:
+    """Writes `clip.json` (sizes, source) and `clip.safetensors` (parameters, names joined by "/").
+
+    Raises:
+      UserError: the folder holds one already, or cannot be written.
+    """
+    if (folder / SETTINGS_FILE).exists():
+        raise UserError(f"--out={folder} already holds a CLIP. Choose another folder, or delete it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        flat = traverse_util.flatten_dict(clip.params, sep="/")
+        safetensors.numpy.save_file(
+            {name: np.asarray(array, order="C") for name, array in flat.items()}, folder / WEIGHTS_FILE
+        )
+        settings = {"version": _VERSION, "source": clip.source, "config": dataclasses.asdict(clip.config)}
+        (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"--out={folder} cannot be written: {error}.") from error
+
+
+def load_clip(folder: Path) -> Clip:
+    """Reads what `save_clip` wrote.
+
+    Raises:
+      UserError: no CLIP there, a damaged one, or one of another version.
+    """
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        raise UserError(
+            f"{folder} holds no CLIP ({SETTINGS_FILE}). Make one with `unloc import --from hf-clip`."
+        )
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+        if settings["version"] != _VERSION:
+            raise UserError(f"{file} was written by another version. Import it again.")
+        values = settings["config"]
+        # The schema of a model checks types, bounds and choices of both towers.
+        model = config_lib.from_mapping({"model": {"image": values["image"], "text": values["text"]}}).model
+        end = values["end_token"]
+        config = ClipConfig(
+            model.image,
+            model.text,
+            int(values["image_size"]),
+            int(values["embed_dim"]),
+            None if end is None else int(end),
+        )
+        source = str(settings["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}). Import it again.") from error
+    stored = read_safetensors(folder / WEIGHTS_FILE)
+    flat = {tuple(name.split("/")): array for name, array in stored.items()}
+    problems = differences(
+        {"/".join(path): array.shape for path, array in flat.items()},
+        {"/".join(path): shape for path, shape in config.shapes().items()},
+    )
+    if problems:
+        raise UserError(f"{folder / WEIGHTS_FILE} does not fit {SETTINGS_FILE}: {problems}. Import it again.")
+    return Clip(config, traverse_util.unflatten_dict(flat), source)
+
+
+def read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """All tensors of a file, in the dtypes stored (bfloat16 is that of `ml_dtypes`).
+
+    Raises:
+      UserError: no such file, or a damaged one.
+    """
+    try:
+        return safetensors.numpy.load_file(file)
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise UserError(f"{file} is damaged or no safetensors file ({reason}). Get it again.") from error
+
+
+def differences(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
+    """What is wrong with tensors of these shapes, "" if nothing is: missing, unexpected, of another shape."""
+    problems = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": [
+            f"{name} {tuple(found[name])} instead of {tuple(shape)}"
+            for name, shape in wanted.items()
+            if name in found and tuple(found[name]) != tuple(shape)
+        ],
+    }
+    return "; ".join(f"{kind}: {_shortened(names)}" for kind, names in problems.items() if names)
+
+
+def mismatches(clip: ClipConfig, model: ModelConfig, towers: tuple[str, ...]) -> list[str]:
+    """Settings of a model's towers ("image", "text") with which a CLIP would not be itself any more."""
+    keys = {
+        "image": ("width", "num_layers", "num_heads", "patch_size", "activation"),
+        "text": ("width", "num_layers", "num_heads", "vocabulary_size", "activation"),
+    }
+    return [
+        f"config.model.{tower}.{key} is {ours!r}, the CLIP's {theirs!r}"
+        for tower in towers
+        for key in keys[tower]
+        if (ours := getattr(getattr(model, tower), key)) != (theirs := getattr(getattr(clip, tower), key))
+    ]
+
+
+def _tower(tower: str, config: ImageTowerConfig | TextTowerConfig) -> dict[Names, tuple[int, ...]]:
+    """The stack of layers and the LayerNorm after it."""
+    width, layers, heads = config.width, config.num_layers, config.num_heads
+    block = {
+        ("attention", "qkv", "kernel"): (width, 3, heads, width // heads),
+        ("attention", "qkv", "bias"): (3, heads, width // heads),
+        ("attention", "out", "kernel"): (heads, width // heads, width),
+        ("attention", "out", "bias"): (width,),
+        ("mlp_in", "kernel"): (width, 4 * width),
+        ("mlp_in", "bias"): (4 * width,),
+        ("mlp_out", "kernel"): (4 * width, width),
+        ("mlp_out", "bias"): (width,),
+        **_norm("attention_norm", width=width),
+        **_norm("mlp_norm", width=width),
+    }
+    stacked = {(tower, "transformer", "layers", *path): (layers, *shape) for path, shape in block.items()}
+    return stacked | _norm(tower, "norm_out", width=width)
+
+
+def _norm(*path: str, width: int) -> dict[Names, tuple[int, ...]]:
+    return {(*path, "scale"): (width,), (*path, "bias"): (width,)}
+
+
+def _shortened(names: list[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown}, … ({len(names)} in all)"

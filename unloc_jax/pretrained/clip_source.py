@@ -1,0 +1,275 @@
+"""Reads the CLIPs of other programs: their tensors, and what their configs say that the weights do not."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
+from unloc_jax.pretrained import clip_names
+from unloc_jax.pretrained.clip_files import Files, read_json, read_npy, read_torch
+from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
+from unloc_jax.text import END_TOKEN
+
+KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
+# What others call activations, by the names of config.model.image.activation. PyTorch's GELU is the exact one.
+_ACTIVATIONS = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu_exact",
+    "gelu_exact": "gelu_exact",
+    "gelu_new": "gelu",
+    "gelu_pytorch_tanh": "gelu",
+}
+_HEAD_WIDTH = 64  # of every attention in OpenAI's and, unless its config says otherwise, open_clip's models
+_OLD_END_TOKEN = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the user says about a model whose files do not say it; None = not said.
+
+    Attributes:
+      activation: of both towers: "quick_gelu" (all of OpenAI's), or "gelu" (most of open_clip's).
+      image_heads, text_heads: of the attentions.
+    """
+
+    activation: str | None = None
+    image_heads: int | None = None
+    text_heads: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Tensors, and what the config beside them says.
+
+    Attributes:
+      tensors: by name.
+      image_heads, text_heads: None = the width / 64.
+      image_activation, text_activation: None = nothing says it.
+      end_token: see `ClipConfig`.
+    """
+
+    tensors: dict[str, np.ndarray]
+    image_heads: int | None = None
+    text_heads: int | None = None
+    image_activation: str | None = None
+    text_activation: str | None = None
+    end_token: int | None = None
+
+
+def split_source(text: str) -> tuple[str, str] | None:
+    """ "hf-clip:SRC" → ("hf-clip", "SRC"); None for anything else."""
+    kind, separator, source = text.partition(":")
+    return (kind, source) if separator and kind in KINDS else None
+
+
+def read_any_clip(source: str) -> Clip:
+    """A CLIP from "KIND:SRC" as in `read_clip`, or from a folder that `unloc import` wrote.
+
+    Raises:
+      UserError: nothing there that could be read.
+    """
+    if parts := split_source(source):
+        return read_clip(*parts)
+    if (Path(source) / SETTINGS_FILE).is_file():
+        return load_clip(Path(source))
+    raise UserError(
+        f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, or KIND:SRC with KIND "
+        f"one of {', '.join(KINDS)}."
+    )
+
+
+def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
+    """Reads a CLIP.
+
+    Args:
+      kind: one of `KINDS`.
+      source: "hf-clip": a folder with config.json and model.safetensors (or its shards with an index), the file
+        itself, or an id of the Hugging Face hub, with "@revision" if wanted. "open-clip": likewise with
+        open_clip_config.json and open_clip_model.safetensors; a .safetensors file by itself needs
+        `options.activation`. "openai-clip": a .pt file. "scenic-clip": an .npy file.
+      options: for what the files do not say.
+
+    Raises:
+      UserError: nothing there, a damaged file, something that is no CLIP with a vision transformer, or settings
+        that our towers cannot express.
+    """
+    options = options or Options()
+    found = _READERS[kind](source)
+    naming = clip_names.naming_of(found.tensors, kind, source)
+    shapes = {name: tuple(np.shape(array)) for name, array in found.tensors.items()}
+    image_width, text_width = clip_names.widths(shapes, naming)
+    said = None
+    if options.activation is not None:
+        said = _activation(options.activation, "--activation")
+    image_activation, text_activation = said or found.image_activation, said or found.text_activation
+    if image_activation is None or text_activation is None:
+        raise UserError(
+            f"{source}: nothing beside it says which activation it has. Give --activation=quick_gelu (OpenAI's "
+            "models and those named “-quickgelu”) or --activation=gelu (open_clip's others)."
+        )
+    unseen = clip_names.Unseen(
+        options.image_heads or found.image_heads or image_width // _HEAD_WIDTH,
+        options.text_heads or found.text_heads or text_width // _HEAD_WIDTH,
+        image_activation,
+        text_activation,
+        found.end_token,
+    )
+    config = clip_names.recognize(shapes, naming, unseen, source)
+    return Clip(config, clip_names.to_params(found.tensors, config, naming, source), f"{kind} {source}")
+
+
+# --- Hugging Face -------------------------------------------------------------------------------------------------
+
+
+def _read_hugging_face(source: str) -> _Found:
+    files = Files(source, "hf-clip")
+    config_file = files.find("config.json")
+    if config_file is None:
+        raise UserError(
+            f"{source} has no config.json, which says what the weights do not: heads and activation."
+        )
+    config = read_json(config_file)
+    if config.get("model_type", "clip") != "clip":
+        raise UserError(f'{config_file}: model_type is {config["model_type"]!r}; only "clip" is supported.')
+    towers = {}
+    # What transformers assumes where a config is silent.
+    for tower, heads in (("vision_config", 12), ("text_config", 8)):
+        group = _group(config, tower, config_file) or _group(config, f"{tower}_dict", config_file)
+        epsilon = group.get("layer_norm_eps", 1e-5)
+        if epsilon != 1e-5:
+            raise UserError(f"{config_file}: {tower}.layer_norm_eps is {epsilon}; CLIP's is 1e-05.")
+        activation = group.get("hidden_act", "quick_gelu")
+        number = group.get("num_attention_heads", heads)
+        towers[tower] = (
+            _whole(number, f"{config_file}: {tower}.num_attention_heads"),
+            _activation(activation, f"{config_file}: {tower}.hidden_act"),
+        )
+    preprocessor = files.find("preprocessor_config.json")
+    if preprocessor is not None:
+        settings = read_json(preprocessor)
+        _check_normalization(settings.get("image_mean"), settings.get("image_std"), preprocessor)
+    (image_heads, image_activation), (text_heads, text_activation) = (
+        towers["vision_config"],
+        towers["text_config"],
+    )
+    tensors = files.tensors("model.safetensors", "pytorch_model.bin")
+    return _Found(
+        tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file)
+    )
+
+
+def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
+    """What transformers' CLIPTextTransformer looks for; it takes the 2 of old configs for a mistake."""
+    end = _group(config, "text_config", file).get("eos_token_id", END_TOKEN)
+    if not isinstance(end, int):
+        raise UserError(f"{file}: text_config.eos_token_id is {end!r} instead of a number.")
+    return None if end == _OLD_END_TOKEN else end
+
+
+# --- open_clip ----------------------------------------------------------------------------------------------------
+
+
+def _read_open_clip(source: str) -> _Found:
+    files = Files(source, "open-clip")
+    config_file = files.find("open_clip_config.json")
+    if config_file is None:
+        return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+    config = read_json(config_file)
+    model = _group(config, "model_cfg", config_file) or config
+    preprocess = _group(config, "preprocess_cfg", config_file)
+    _check_normalization(preprocess.get("mean"), preprocess.get("std"), config_file)
+    towers = {}
+    # Settings that change what is computed and that no tensor betrays; the values are those of CLIP.
+    plain = {
+        "vision_cfg": {"timm_model_name": "", "pool_type": "tok", "global_average_pool": False},
+        "text_cfg": {"hf_model_name": "", "pool_type": "argmax", "no_causal_mask": False, "embed_cls": False},
+    }
+    for tower, expected in plain.items():
+        group = _group(model, tower, config_file)
+        for key, value in expected.items():
+            if (group.get(key) or value) != value:
+                raise UserError(f"{config_file}: {tower}.{key} is {group[key]!r}, which no CLIP tower has.")
+        epsilon = _group(group, "norm_kwargs", config_file).get("eps", 1e-5)
+        if epsilon != 1e-5:
+            raise UserError(f"{config_file}: {tower}.norm_kwargs.eps is {epsilon}; CLIP's is 1e-05.")
+        activation = "quick_gelu" if model.get("quick_gelu") else "gelu_exact"
+        if _group(group, "act_kwargs", config_file).get("approximate") == "tanh":
+            activation = "gelu"
+        towers[tower] = (group, activation)
+    (vision, image_activation), (text, text_activation) = towers["vision_cfg"], towers["text_cfg"]
+    image_heads = None
+    if vision.get("head_width"):
+        head_width = _whole(vision["head_width"], f"{config_file}: vision_cfg.head_width")
+        image_heads = _whole(vision.get("width", 768), f"{config_file}: vision_cfg.width") // head_width
+    # open_clip's own defaults are not width / 64 for text.
+    text_heads = _whole(text.get("heads", 8), f"{config_file}: text_cfg.heads")
+    tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    return _Found(tensors, image_heads, text_heads, image_activation, text_activation)
+
+
+# --- OpenAI and Scenic --------------------------------------------------------------------------------------------
+
+
+def _read_openai(source: str) -> _Found:
+    file = Path(source)
+    _need_file(file, "openai-clip", "a .pt file such as ViT-B-32.pt")
+    return _Found(read_torch(file), image_activation="quick_gelu", text_activation="quick_gelu")
+
+
+def _read_scenic(source: str) -> _Found:
+    file = Path(source)
+    _need_file(file, "scenic-clip", "an .npy file that Scenic's load_model_vars wrote")
+    return _Found(read_npy(file), image_activation="quick_gelu", text_activation="quick_gelu")
+
+
+_READERS: dict[str, Callable[[str], _Found]] = {
+    "hf-clip": _read_hugging_face,
+    "openai-clip": _read_openai,
+    "open-clip": _read_open_clip,
+    "scenic-clip": _read_scenic,
+}
+
+
+# --- settings -------------------------------------------------------------------------------------------------
+
+
+def _need_file(file: Path, kind: str, what: str) -> None:
+    if not file.is_file():
+        raise UserError(f"--from {kind}: {file} is no file. Give {what}.")
+
+
+def _group(settings: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    """A group of settings; {} if it is not there."""
+    group = settings.get(name) or {}
+    if not isinstance(group, dict):
+        raise UserError(f"{file}: {name} is {group!r} instead of a group of settings.")
+    return group
+
+
+def _activation(name: Any, where: str) -> str:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
+        raise UserError(f"{where} is {name!r}; known are {', '.join(_ACTIVATIONS)}.")
+    return _ACTIVATIONS[name]
+
+
+def _whole(number: Any, where: str) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise UserError(f"{where} is {number!r} instead of a whole number above 0.")
+    return number
+
+
+def _check_normalization(mean: Any, std: Any, file: Path) -> None:
+    """The towers normalize pixels as CLIP does."""
+    for name, values, ours in (("mean", mean, PIXEL_MEAN), ("std", std, PIXEL_STD)):
+        try:
+            same = values is None or bool(np.allclose(values, ours, atol=1e-4))
+        except (TypeError, ValueError):  # no three numbers
+            same = False
+        if not same:
+            raise UserError(
+                f"{file}: the pixels' {name} is {values}; only CLIP's, {list(ours)}, is supported."
+            )
