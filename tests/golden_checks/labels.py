@@ -21,7 +21,7 @@ _ROUNDED = (
     "the reference rounds the weights of interpolation, not the frames, to float32: the check does the same"
 )
 _NEAREST = "ours is the nearest stored frame, the reference's the one before"
-NO_WINDOWS = "the product samples whole videos: windows are laid out by the check"
+NO_WINDOWS = "the reference's own rule for windows is laid out by the check"
 
 
 def check(case: Case) -> Checked:
