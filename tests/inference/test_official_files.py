@@ -1,0 +1,91 @@
+"""What `unloc evaluate` writes is what `unloc metrics` and `unloc diagnose` read, and the numbers are the same."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_pipelines.build import build, find_dataset
+from data_pipelines.record_index import iterate_records
+from tests.tiny_runs import FPS, SIZE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def qvhighlights(tiny_videos, captions_dataset, tmp_path_factory):
+    """The tiny videos with QVHighlights' annotations: windows, and three annotators' scores of 2-second clips."""
+    folder, rng = tmp_path_factory.mktemp("qvhighlights"), np.random.default_rng(0)
+    files = {}
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        lines = []
+        for number, record in enumerate(iterate_records(find_dataset(captions_dataset), split, False)):
+            clips = int(record.duration_s // 2)
+            window = [2 * (number % 2), 2 * (number % 2) + 4]
+            ids = list(range(window[0] // 2, window[1] // 2))
+            lines.append(
+                {
+                    "qid": 100 + number,
+                    "query": record.texts[0],
+                    "duration": 2 * clips,
+                    "vid": record.video_id,
+                    "relevant_windows": [window],
+                    "relevant_clip_ids": ids,
+                    "saliency_scores": rng.integers(1, 5, (len(ids), 3)).tolist(),
+                }
+            )
+        files[name] = folder / f"highlight_{name}_release.jsonl"
+        files[name].write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = folder / "shards"
+    build(
+        "qvhighlights", list(files.values()), tiny_videos / "videos", out, fps=FPS, short_side=SIZE, workers=1
+    )
+    return out, files["test"]
+
+
+def test_highlights(qvhighlights, config_file, tmp_path, unloc):
+    dataset, truth = qvhighlights
+    stages = ("pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
+    settings = ("task='highlight_detection'", "data.mirror=False", "data.max_queries=1", *stages)
+    words = ("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
+    unloc(*words, f"--config.data.dir={dataset}", *(f"--config.{setting}" for setting in settings)).ok()
+    unloc("evaluate", f"--checkpoint={tmp_path / 'run'}").ok()
+    folder = tmp_path / "run" / "evaluation" / "test"
+    ours = json.loads((folder / "metrics.json").read_text())["metrics"]
+    files = (f"--ground-truth={truth}", f"--predictions={folder / 'predictions.jsonl'}")
+    unloc("metrics", "--protocol=qvhighlights", *files, f"--out={tmp_path / 'official.json'}").ok()
+    official = json.loads((tmp_path / "official.json").read_text())
+    brief = official.get("brief", official)
+    for name in ("Fair", "Good", "VeryGood"):
+        # Two decimals there, and scores rounded to five in the file.
+        assert ours[f"HL-mAP-{name}"] == pytest.approx(brief[f"HL-min-{name}-mAP"], abs=0.02)
+        assert ours[f"HIT@1-{name}"] == pytest.approx(brief[f"HL-min-{name}-Hit1"], abs=0.02)
+    unloc("diagnose", "--protocol=qvhighlights", *files, f"--out={tmp_path / 'page.html'}").ok()
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_moments(trained, captions_dataset, tmp_path, unloc):
+    out = tmp_path / "evaluation"
+    unloc("evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}", f"--out={out}").ok()
+    ours = json.loads((out / "metrics.json").read_text())["recall"]["model"]
+    file = out / "predictions.jsonl"
+    files = (f"--ground-truth={file}", f"--predictions={file}")
+    unloc("metrics", "--protocol=moment-retrieval", *files, f"--out={tmp_path / 'official.json'}").ok()
+    official = json.loads((tmp_path / "official.json").read_text())
+    for key in ("R1@0.3", "R1@0.5", "R5@0.5", "mIoU"):
+        assert official[key] == pytest.approx(ours[key], abs=0.05), (official, ours)
+    report = unloc("diagnose", "--protocol=moment-retrieval", *files).ok().out
+    assert "level" in report
+
+
+def test_detections(trained_on_classes, tiny_videos, tmp_path, unloc):
+    out = tmp_path / "evaluation"
+    unloc("evaluate", f"--checkpoint={trained_on_classes}", f"--out={out}").ok()
+    ours = json.loads((out / "metrics.json").read_text())["mAP"]
+    truth = tiny_videos / "annotations" / "activities.json"
+    files = (f"--ground-truth={truth}", f"--predictions={out / 'predictions.json'}", "--subset=testing")
+    unloc("metrics", "--protocol=activitynet", *files, f"--out={tmp_path / 'official.json'}").ok()
+    official = json.loads((tmp_path / "official.json").read_text())
+    # The file holds the best 200 detections of a video.
+    assert official["average_mAP"] == pytest.approx(ours["mAP@0.50:0.95"], abs=0.5)
+    assert "evel" in unloc("diagnose", "--protocol=activitynet", *files).ok().out
