@@ -91,6 +91,7 @@ class ShardedDataset:
         return evaluation_batches(
             self._source(split),
             batch_size=self._config.evaluation.batch_size,
+            crops=self._config.evaluation.crops,
             host=jax.process_index(),
             num_hosts=jax.process_count(),
         )

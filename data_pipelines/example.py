@@ -80,7 +80,9 @@ class Example:
     mirrored: bool
 
 
-def make_example(record: VideoRecord, spec: ExampleSpec, draws: Draws | None, start: int = 0) -> Example:
+def make_example(
+    record: VideoRecord, spec: ExampleSpec, draws: Draws | None, start: int = 0, along: float = 0.5
+) -> Example:
     """Plans one example.
 
     Args:
@@ -88,6 +90,7 @@ def make_example(record: VideoRecord, spec: ExampleSpec, draws: Draws | None, st
       spec: what is taken from it.
       draws: of a training example; None = evaluation, where nothing is random.
       start: in evaluation, the stored frame (or row) at which the window begins.
+      along: in evaluation, where the crop lies along the longer side: 0 and 1 are its ends.
 
     Raises:
       ValueError: the record has no frames or features where they are wanted, or they have another size.
@@ -108,7 +111,7 @@ def make_example(record: VideoRecord, spec: ExampleSpec, draws: Draws | None, st
     if not spec.with_frames:
         return Example(fields, features, [], np.zeros(4, np.int32), mirrored)
     encoded = [bytes(record.frames[i]) for i in window.indices.tolist()]
-    return Example(fields, features, encoded, _region(encoded, spec, draws), mirrored)
+    return Example(fields, features, encoded, _region(encoded, spec, draws, along), mirrored)
 
 
 def main_timeline(record: VideoRecord, spec: ExampleSpec) -> Timeline:
@@ -214,11 +217,12 @@ def _cyclic(items: list, uniform: float) -> list:
     return items[first:] + items[:first]
 
 
-def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None) -> np.ndarray:
+def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None, along: float) -> np.ndarray:
     """int32 [4]: top, left, height, width of what becomes the crop, in pixels of the stored frames.
 
     Scaling a frame and then cropping it is the same as cropping a part of it and scaling that; the part is smaller and
-    faster to decode. Without draws it is central, as `unloc_jax.sampling.center_crop`.
+    faster to decode. Without draws it is central, as `unloc_jax.sampling.center_crop`, or elsewhere along the longer
+    side.
     """
     config = spec.config
     for place, jpeg in enumerate(encoded):
@@ -241,5 +245,11 @@ def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None) -> np.
         raise ValueError(f"its frames of {height}×{width} pixels are smaller than config.data.crop_size")
     size = np.minimum(np.rint(config.crop_size / scale).astype(int), stored)
     room = stored - size
-    corner = room // 2 if draws is None else (np.array([draws.top, draws.left]) * (room + 1)).astype(int)
+    if draws is None:
+        corner = room // 2
+        if along != 0.5:
+            longer = int(width > height)
+            corner[longer] = round(along * room[longer])
+    else:
+        corner = (np.array([draws.top, draws.left]) * (room + 1)).astype(int)
     return np.concatenate([corner, size]).astype(np.int32)

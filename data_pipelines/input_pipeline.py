@@ -81,7 +81,7 @@ def training_batches(
         epoch, position = slot // size, slot % size
         record = tf.random.experimental.index_shuffle(position, seed=[seed, epoch], max_index=size - 1)
         draws = tf.random.stateless_uniform([len(Draws._fields)], seed=[seed, tf.cast(slot, tf.int32)])
-        return i, record, tf.constant(0, tf.int64), draws
+        return i, record, tf.constant(0, tf.int64), tf.constant(0.5), draws
 
     planner = _Planner(source, tolerance=source.spec.config.max_unreadable)
     while True:
@@ -98,20 +98,25 @@ def training_batches(
 
 
 def evaluation_batches(
-    source: Source, *, batch_size: int, host: int = 0, num_hosts: int = 1
+    source: Source, *, batch_size: int, crops: int = 1, host: int = 0, num_hosts: int = 1
 ) -> Iterator[Batch]:
     """Every row of `source.evaluation_rows` once, in order; the last batch is filled up with masked rows.
+
+    With several crops a row becomes as many rows, one after the other, from one end of the longer side to the other; a
+    batch has batch_size · crops rows then.
 
     Raises:
       UserError: a record cannot be read.
     """
-    rows, per_host = source.evaluation_rows, batch_size // num_hosts
+    rows = np.repeat(source.evaluation_rows, crops, axis=0)
+    along = tf.constant(np.linspace(0, 1, crops) if crops > 1 else [0.5], tf.float32)
+    batch_size, per_host = batch_size * crops, batch_size * crops // num_hosts
     num_batches = -(-len(rows) // batch_size)
 
     def locate(i):
         slot = (i // per_host) * batch_size + host * per_host + i % per_host
         record, start = tf.unstack(tf.gather(tf.constant(rows), tf.minimum(slot, len(rows) - 1)))
-        return i, tf.where(slot < len(rows), record, -1), start, tf.zeros([0])
+        return i, tf.where(slot < len(rows), record, -1), start, along[slot % crops], tf.zeros([0])
 
     planner = _Planner(source, tolerance=0.0)
     slots = tf.data.Dataset.range(num_batches * per_host)
@@ -133,7 +138,9 @@ class _Planner:
         self._unreadable: set[int] = set()
         self.failure: UserError | None = None
 
-    def plan(self, slot: int, record: int, start: int, draws: np.ndarray) -> tuple[np.ndarray, ...]:
+    def plan(
+        self, slot: int, record: int, start: int, along: float, draws: np.ndarray
+    ) -> tuple[np.ndarray, ...]:
         """(JPEGs, region, mirrored) of a slot; an exception inside tf.data would come out as a page of its own."""
         slot, record = int(slot), int(record)
         example, real = empty_example(self.spec), False
@@ -142,7 +149,8 @@ class _Planner:
                 found = self._source.records.borrow(
                     self._source.number(record), self.spec.with_frames, bool(self.spec.features)
                 )
-                example = make_example(found, self.spec, Draws(*draws) if len(draws) else None, int(start))
+                drawn = Draws(*draws) if len(draws) else None
+                example = make_example(found, self.spec, drawn, int(start), float(along))
                 real = True
             except UserError as error:  # of the file, which it names
                 self._set_aside(record, str(error))

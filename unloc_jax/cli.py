@@ -151,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
     train.add_argument("--workdir", type=Path, required=True, metavar="DIR")
 
-    evaluate = command("evaluate", _evaluate, "metrics of a checkpoint, next to controls")
+    text = "metrics of a checkpoint, next to controls; change settings with --config.evaluation.KEY=VALUE"
+    evaluate = command("evaluate", _evaluate, text)
+    evaluate.set_defaults(config=None)
     evaluate.add_argument(
         "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
@@ -368,7 +370,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
     for name in [arguments.task] if arguments.task else whole.task_configs:
-        _evaluate_task(arguments, load_model(arguments.checkpoint, name), of_several=bool(whole.tasks))
+        model = load_model(arguments.checkpoint, name, arguments.overrides)
+        _evaluate_task(arguments, model, of_several=bool(whole.tasks))
 
 
 def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_several: bool) -> None:

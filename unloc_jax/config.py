@@ -99,6 +99,7 @@ _LOWEST = {
     "every_steps": 1,
     "log_every_steps": 1,
     "max_detections": 1,
+    "crops": 1,
     "keep": 1,
     "data": -1,
     "context": -1,
@@ -112,6 +113,7 @@ _LOWEST = {
 _FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
 # Numbers that must not be above a bound.
 _HIGHEST = {
+    "crops": 3,
     "color": 1,
     "grey": 1,
     "max_unreadable": 1,
@@ -329,6 +331,9 @@ class EvaluationConfig:
 
     every_steps: int = 500
     batch_size: int = 16
+    """Videos (or windows) at a time."""
+    crops: int = 1
+    """1: the middle of the frames. 2: both ends of their longer side. 3: all; the model's outputs are averaged."""
     nms: str = "gaussian"
     """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMS`."""
     soft_nms_sigma: float = 0.3

@@ -119,6 +119,21 @@ def test_scale_jitter_is_the_same_for_all_frames_and_drawn_anew():
     assert 1 / 1.6 < min(slopes) < 0.9 and 1.2 < max(slopes) < 1 / 0.45
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_crops_from_one_end_of_the_longer_side_to_the_other(upright):
+    """Pictures of 16 × 40 whose brightness is their place along the longer side."""
+    ramp = np.tile(np.arange(40, dtype=np.uint8)[None, :, None] * 6, (16, 1, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(ramp.transpose(1, 0, 2) if upright else ramp).save(buffer, "JPEG", quality=100)
+    frames = [buffer.getvalue()] * T
+    records = [VideoRecord(str(i), 1.0, "train", np.zeros((0, 2)), [], [], FPS, frames) for i in range(3)]
+    batches = list(evaluation_batches(_source(records), batch_size=2, crops=3))
+    np.testing.assert_array_equal([batch.example_mask.sum() for batch in batches], [6, 3])
+    seen = np.concatenate([batch.frames for batch in batches]).mean((1, 4))  # [rows, H, W]
+    first = seen.mean(2)[:, 0] if upright else seen.mean(1)[:, 0]
+    np.testing.assert_allclose(first[:9] / 6, [0, 12, 24] * 3, atol=0.5)
+
+
 DAMAGED = {
     "a record that cannot be read": lambda: UserError("shard: record 3 is corrupted (checksum). Rebuild it."),
     "no frames": lambda: _record(3, count=0),

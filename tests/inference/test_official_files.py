@@ -78,6 +78,26 @@ def test_moments(trained, captions_dataset, tmp_path, unloc):
     assert "level" in report
 
 
+def test_what_evaluation_may_change(trained, captions_dataset, tmp_path, unloc):
+    """Crops of square frames are all the same; another NMS finds other segments; another model is none of it."""
+    words = ("evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}")
+    files = {}
+    for name, setting in (
+        ("plain", ()),
+        ("crops", ("crops=3",)),
+        ("hard", ("nms='hard'", "nms_iou_threshold=0.1")),
+    ):
+        unloc(*words, f"--out={tmp_path / name}", *(f"--config.evaluation.{s}" for s in setting)).ok()
+        files[name] = (tmp_path / name / "predictions.jsonl").read_text().splitlines()
+    windows = {name: [json.loads(line)["pred_relevant_windows"] for line in of] for name, of in files.items()}
+    assert [len(a) for a in windows["plain"]] == [len(a) for a in windows["crops"]]
+    for a, b in zip(windows["plain"], windows["crops"]):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+    assert sum(map(len, windows["hard"])) < sum(map(len, windows["plain"]))
+    refused = unloc(*words, "--config.model.head.num_conv_layers=2").error()
+    assert "of a trained model only config.evaluation." in refused
+
+
 def test_detections(trained_on_classes, tiny_videos, tmp_path, unloc):
     out = tmp_path / "evaluation"
     unloc("evaluate", f"--checkpoint={trained_on_classes}", f"--out={out}").ok()

@@ -1,11 +1,14 @@
 """From batches to scores: detection, the one evaluation path, and what each task scores."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tests.tiny import CLASSES, random_batch, tiny_task
+from tests.tiny import CLASSES, random_batch, random_params, tiny_task
 from unloc_jax.localization.decode import Detections
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found, Output
@@ -185,3 +188,30 @@ def test_action_localization_scores(action_localization):
     # One of three classes is found, after a false positive of a higher score.
     half = [(1, 0, 0, 4, 0.95), (0, 0, 0, 4, 0.9)]
     assert task.score(RECORDS, class_detections(half))["mAP@0.50"] == pytest.approx(100 / 6)
+
+
+@pytest.mark.parametrize("name", ["moment_retrieval", "action_segmentation", "classification"])
+def test_crops_are_averaged(name):
+    """Three different crops: the mean of what the model says about each, before any decoding."""
+    one = tiny_task(name)
+    three = tiny_task(name, evaluation={"batch_size": 2, "max_detections": 5, "crops": 3})
+    params = random_params(one)
+    batch = random_batch(one.config, videos=6)
+    texts = jnp.asarray(one.encoding(["a man runs", "rain falls"]))[None]
+    each = jax.jit(one.detect)(params, batch, texts)
+    whole = jax.jit(three.detect)(params, batch, texts)
+    if name == "classification":
+        np.testing.assert_allclose(
+            whole.video_scores, each.video_scores.reshape(2, 3, 2).mean(1), rtol=1e-5, atol=1e-6
+        )
+        return
+    logit = lambda p: np.log(p) - np.log1p(-p)
+    if name == "action_segmentation":
+        expected = logit(np.asarray(each.curve)).reshape(2, 3, *each.curve.shape[1:]).mean(1)
+        np.testing.assert_allclose(logit(np.asarray(whole.curve)), expected, rtol=1e-4, atol=1e-4)
+        return
+    assert whole.detections.scores.shape[0] == whole.curve.shape[0] == 2
+    same = dataclasses.replace(batch, frames=np.repeat(batch.frames[::3], 3, axis=0))
+    again = jax.jit(three.detect)(params, same, texts)
+    np.testing.assert_allclose(again.detections.scores, each.detections.scores[::3], rtol=1e-4)
+    assert np.abs(np.asarray(whole.curve) - np.asarray(again.curve)).max() > 1e-3

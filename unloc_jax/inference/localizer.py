@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unloc_jax import config as config_lib
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
@@ -45,15 +46,20 @@ class LoadedModel:
     task_name: str
 
 
-def load_model(checkpoint: Path, task_name: str | None = None) -> LoadedModel:
+# Settings that evaluation may change: they change what is asked of a model, not the model.
+_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.num_workers")
+
+
+def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequence[str] = ()) -> LoadedModel:
     """Restores a checkpoint for evaluation or prediction; nothing but the directory is needed.
 
     Args:
       checkpoint: a workdir, or one step's directory.
       task_name: of a checkpoint with several tasks, the one that is wanted; None = the first.
+      overrides: "KEY=VALUE" strings that change how it is evaluated.
 
     Raises:
-      UserError: no checkpoint there, a damaged one, or no such task in it.
+      UserError: no checkpoint there, a damaged one, or no such task in it; an override of anything else.
     """
     step_dir = find_checkpoint(checkpoint)
     whole, facts = load_checkpoint(step_dir)
@@ -62,6 +68,12 @@ def load_model(checkpoint: Path, task_name: str | None = None) -> LoadedModel:
     if task_name not in views:
         raise UserError(f"--task={task_name}: the tasks of {step_dir} are {', '.join(views)}.")
     config = views[task_name]
+    for override in overrides:
+        if not override.startswith(_FREE):
+            free = ", ".join(f"config.{key}" for key in _FREE)
+            raise UserError(f"--config.{override}: of a trained model only {free} can change.")
+    if overrides:
+        config = config_lib.with_overrides(json.loads(config_lib.to_json(config)), overrides)
     # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
     # at least one per device.
     devices = jax.device_count()
@@ -89,7 +101,10 @@ class Localizer:
     """
 
     def __init__(self, model: LoadedModel):
-        self._model = model
+        # A file is looked at once: its middle.
+        config = model.task.config
+        config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))
+        self._model = model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
         self._detect = jax.jit(model.task.detect)
 
     def __call__(self, video: Path, texts: Sequence[str]) -> VideoPrediction:

@@ -16,7 +16,7 @@ from unloc_jax.metrics.segmentation import frame_accuracy
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
 from unloc_jax.sampling import seconds_to_grid
-from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_prompts
+from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_crops, mean_over_prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,7 @@ class ActionSegmentation(Task):
             ),
             texts,
         )[:, :, : self.config.data.num_frames]
+        relevance = mean_over_crops(relevance, self.config.evaluation.crops)
         return Output(curve=jax.nn.sigmoid(relevance), frame_classes=frame_classes(relevance))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -102,6 +102,8 @@ class Task(abc.ABC):
           params: the model's parameters.
           batch: only inputs, frame_mask and span_s are used.
           texts: [B or 1, N, R, …] as `encoding` makes them; the R prompts of a text are averaged.
+
+        With config.evaluation.crops, as many rows in a row are crops of one video, whose outputs are averaged.
         """
 
     @abc.abstractmethod
@@ -217,15 +219,24 @@ class LocalizationTask(Task):
             ),
             texts,
         )
+        crops = self.config.evaluation.crops
+        localization = mean_over_crops(localization, crops)
         detections = decode(
             localization,
-            batch.frame_mask,
-            batch.span_s,
+            batch.frame_mask[::crops],
+            batch.span_s[::crops],
             self.geometry,
             self.config.evaluation.suppression(self.geometry.num_points),
             nms=not self.config.data.windowed,
         )
         return Output(detections, frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry))
+
+
+def mean_over_crops(outputs: Any, crops: int) -> Any:
+    """Mean of every `crops` rows in a row: arrays [B · crops, …] → [B, …]."""
+    if crops == 1:
+        return outputs
+    return jax.tree.map(lambda x: x.reshape(-1, crops, *x.shape[1:]).mean(1), outputs)
 
 
 def mean_over_prompts(of_prompt: Any, texts: jax.Array) -> Any:

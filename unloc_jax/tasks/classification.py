@@ -17,7 +17,7 @@ from unloc_jax.localization.losses import masked_mean, matching_loss
 from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_prompts
+from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_crops, mean_over_prompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Classification(Task):
         score = lambda prompt: self.apply(
             params, UnLoc.score_videos, video, batch.frame_mask, self.apply(params, UnLoc.encode_text, prompt)
         )
-        return Output(video_scores=mean_over_prompts(score, texts))
+        scores = mean_over_prompts(score, texts)
+        return Output(video_scores=mean_over_crops(scores, self.config.evaluation.crops))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The whole video, with the text's share of the probability."""

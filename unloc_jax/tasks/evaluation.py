@@ -60,11 +60,13 @@ def find(
     record = np.repeat(np.arange(len(texts)), num_windows)
     windows: list[WindowOutput] = []
     first = 0
+    crops = task.config.evaluation.crops
     for batch in progress(batches):
         batch = to_device(batch, sharding)
-        rows = np.minimum(np.arange(first, first + len(batch.example_mask)), len(record) - 1)
+        rows = np.minimum(first + np.arange(len(batch.example_mask)) // crops, len(record) - 1)
         on_device: Any = encoded if shared else jax.device_put(encoded[record[rows]], sharding)
         output, span_s, mask = _on_host((detect(params, batch, on_device), batch.span_s, batch.frame_mask))
+        span_s, mask = span_s[::crops], mask[::crops]
         for i, row in enumerate(range(first, min(first + len(span_s), len(record)))):
             windows.append(WindowOutput(_row(output, i, len(texts[record[row]])), span_s[i], mask[i]))
             if len(windows) == num_windows[record[row]]:
