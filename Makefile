@@ -13,7 +13,7 @@ quickstart-tal: $(VENV)/.installed
 
 # Two processes: tests wait for compilers and children, and each process keeps the models that it has trained.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
