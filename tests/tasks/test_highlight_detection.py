@@ -75,3 +75,24 @@ def test_segments_are_ranked_over_all_videos():
 def test_nothing_found():
     nothing = found([[[0, 0]], [[0, 0]]], [[0], [0]], [np.zeros(9), np.zeros(9)])
     assert TASK.score(RECORDS, nothing)["mAP"] == 0
+
+
+def test_datasets_without_segments_are_scored_by_their_annotators():
+    """TVSum: the curve rises, and so do one annotator's scores; the other's fall."""
+    rising = np.arange(10)[:, None] / 2.0
+    saliency = {"dogs": np.concatenate([rising, rising[::-1]], axis=1)}
+    record = VideoRecord("a", 20.0, "test", np.zeros((0, 2), np.float32), ["dogs"], [{}], saliency=saliency)
+    found = Found(
+        [["dogs"]],
+        spans_s=[np.array([0, 20], np.float32)],
+        segments_s=[np.zeros((1, 2, 2), np.float32)],
+        scores=[np.zeros((1, 2), np.float32)],
+        curves=[np.linspace(0, 1, 8)[None]],
+    )
+    scores = TASK.score([record], found)
+    assert set(scores) == {
+        f"{metric}-{name}" for metric in ("HL-mAP", "HIT@1") for name in ("Fair", "Good", "VeryGood")
+    }
+    # Very good are the last two clips for one, AP 1; the first two for the other, at ranks 9 and 10: AP 2 / 10.
+    assert scores["HL-mAP-VeryGood"] == pytest.approx(100 * (1 + 0.2) / 2)
+    assert scores["HIT@1-VeryGood"] == 100

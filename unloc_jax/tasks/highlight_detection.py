@@ -39,28 +39,31 @@ class HighlightDetection(MomentRetrieval):
             for name, segment in zip(records[v].texts, records[v].segments_s)
             if name == text
         ]
-        ranked = ranked_segments(found)
-        scores = [s[s > 0] for of_video in found.scores for s in of_video]
         truth_array = np.array(truth, np.float64).reshape(-1, 3)
-        query = np.repeat(np.arange(len(ranked)), [len(segments) for segments in ranked])
-        result = detection_map(
-            GroundTruth(truth_array[:, 0].astype(int), np.zeros(len(truth), int), truth_array[:, 1:]),
-            Predictions(query, np.zeros(len(query), int), np.concatenate(ranked), np.concatenate(scores)),
-            ACTIVITYNET_TIOU,
-        )
-        metrics = {
-            "mAP": result["average_mAP"],
-            "mAP@0.50": result["mAP@0.50"],
-            "mAP@0.75": result["mAP@0.75"],
-        }
         curves = [curve for of_video in found.curves for curve in of_video]
-        windows = [truth_array[truth_array[:, 0] == i, 1:] for i in range(len(queries))]
         spans_s = [found.spans_s[v] for v, _ in queries]
-        return (
-            metrics
-            | highlight_scores(curves, windows, spans_s)
-            | _annotated_highlights(records, queries, curves, spans_s)
-        )
+        rated = _annotated_highlights(records, queries, curves, spans_s)
+        if not truth and rated:  # TVSum and the like tell no segments
+            return rated
+        windows = [truth_array[truth_array[:, 0] == i, 1:] for i in range(len(queries))]
+        return _segment_scores(truth_array, found) | highlight_scores(curves, windows, spans_s) | rated
+
+
+def _segment_scores(truth: np.ndarray, found: Found) -> dict[str, float]:
+    """mAP of segments; truth float [n, 3] of (query, start, end)."""
+    ranked = ranked_segments(found)
+    scores = [s[s > 0] for of_video in found.scores for s in of_video]
+    query = np.repeat(np.arange(len(ranked)), [len(segments) for segments in ranked])
+    result = detection_map(
+        GroundTruth(truth[:, 0].astype(int), np.zeros(len(truth), int), truth[:, 1:]),
+        Predictions(query, np.zeros(len(query), int), np.concatenate(ranked), np.concatenate(scores)),
+        ACTIVITYNET_TIOU,
+    )
+    return {
+        "mAP": result["average_mAP"],
+        "mAP@0.50": result["mAP@0.50"],
+        "mAP@0.75": result["mAP@0.75"],
+    }
 
 
 def _annotated_highlights(
