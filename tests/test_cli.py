@@ -49,10 +49,10 @@ def test_help(unloc, command):
         ([*BUILD, "--overwrite"], "unknown argument '--overwrite'; see `unloc data"),
         (["train", "--config=c", "--workdir=w", "extra"], "unknown argument 'extra'"),
         (["quickstart", "--task=retrieval"], "invalid choice: 'retrieval'"),
-        # Settings are for training alone: a checkpoint has its own.
+        # Settings are for training, and some for evaluation: a checkpoint has its own.
         (
-            ["evaluate", "--checkpoint=c", "--config.task=x"],
-            "unknown argument '--config.task=x'; see `unloc evaluate",
+            ["predict", "--checkpoint=c", "--video=v", "--config.task=x"],
+            "unknown argument '--config.task=x'; see `unloc predict",
         ),
     ],
 )
