@@ -46,6 +46,7 @@ class ShardedDataset:
         }
         _check_modalities(config, facts)
         self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
+        self._starts: dict[str, list[np.ndarray]] = {}
         classes, unseen = split_classes(facts.classes, config.data.class_split, config.data.class_split_seed)
         self._classes_of = {"train": classes, "validation": unseen or classes, "test": unseen or classes}
         if config.data.mirror:
@@ -89,7 +90,7 @@ class ShardedDataset:
         from data_pipelines.input_pipeline import evaluation_batches
 
         return evaluation_batches(
-            self._source(split),
+            self._source(split, self._windows(split)),
             batch_size=self._config.evaluation.batch_size,
             crops=self._config.evaluation.crops,
             host=jax.process_index(),
@@ -113,6 +114,11 @@ class ShardedDataset:
 
     def _windows(self, split: str) -> list[np.ndarray]:
         """For each record, the stored frames (or rows of features) at which its windows of evaluation begin."""
+        if split not in self._starts:
+            self._starts[split] = self._find_windows(split)
+        return self._starts[split]
+
+    def _find_windows(self, split: str) -> list[np.ndarray]:
         data = self._config.data
         rows, records = self._rows(split)
         if not data.windowed:
@@ -140,10 +146,9 @@ class ShardedDataset:
             self._shards.facts.row_phase,
         )
 
-    def _source(self, split: str) -> "Source":
+    def _source(self, split: str, windows: list[np.ndarray] | None = None) -> "Source":
         from data_pipelines.input_pipeline import Source
 
-        windows = None if split == "train" and not self._config.data.windowed else self._windows(split)
         return Source(self._shards.index(split), self._spec(split), self._rows(split)[0], windows)
 
 

@@ -134,6 +134,7 @@ class _Planner:
         self._source = source
         self.spec = source.spec
         self._tolerance = tolerance
+        self._empty = empty_example(source.spec)
         self._waiting: dict[int, _Planned] = {}
         self._unreadable: set[int] = set()
         self.failure: UserError | None = None
@@ -143,7 +144,7 @@ class _Planner:
     ) -> tuple[np.ndarray, ...]:
         """(JPEGs, region, mirrored) of a slot; an exception inside tf.data would come out as a page of its own."""
         slot, record = int(slot), int(record)
-        example, real = empty_example(self.spec), False
+        example, real = self._empty, False
         if record >= 0 and record not in self._unreadable and self.failure is None:
             try:
                 found = self._source.records.borrow(

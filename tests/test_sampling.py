@@ -10,7 +10,6 @@ from unloc_jax.sampling import (
     center_start,
     cut_segments,
     features_at,
-    interpolate_features,
     linspace_indices,
     random_start,
     seconds_to_grid,
@@ -37,19 +36,25 @@ def test_a_short_video_repeats_frames():
     np.testing.assert_array_equal(linspace_indices(3, 5), [0, 0, 1, 2, 2])
 
 
+def _spread(features: np.ndarray, num_frames: int) -> np.ndarray:
+    """Features at times spread evenly from the first row to the last."""
+    timeline = Timeline(len(features), 0.0, 1.0)
+    return features_at(features, timeline, np.linspace(0, timeline.last_s, num_frames))
+
+
 @pytest.mark.parametrize("num_stored", [1, 5, 8, 9, 100])
 def test_features_are_interpolated_linearly(num_stored):
     features = np.stack([3.0 * np.arange(num_stored), 7.0 - np.arange(num_stored)], axis=-1)
     position = np.arange(8) * (num_stored - 1) / 7
-    found = interpolate_features(features, 8)
+    found = _spread(features, 8)
     np.testing.assert_allclose(found, np.stack([3 * position, 7 - position], axis=-1), rtol=1e-6, atol=1e-6)
     assert found.dtype == np.float32
 
 
 def test_features_on_a_stored_frame_are_its_own():
     features = np.random.default_rng(0).normal(size=(15, 4)).astype(np.float32)
-    np.testing.assert_array_equal(interpolate_features(features, 15), features)
-    np.testing.assert_array_equal(interpolate_features(features, 8), features[::2])
+    np.testing.assert_array_equal(_spread(features, 15), features)
+    np.testing.assert_array_equal(_spread(features, 8), features[::2])
 
 
 def test_span_and_grid():

@@ -138,24 +138,12 @@ def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
     return np.rint(np.linspace(0, num_stored - 1, num_frames)).astype(np.int64)
 
 
-def interpolate_features(features: np.ndarray, num_frames: int) -> np.ndarray:
-    """Features [F, D] of all stored frames → float32 [num_frames, D], spread evenly from the first to the last.
-
-    What lies between two stored frames is interpolated linearly from them.
-    """
-    return _between(features, np.linspace(0, len(features) - 1, num_frames))
-
-
 def features_at(features: np.ndarray, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     """Features [F, D] with a row per place of a timeline → float32 [T, D] at times_s [T].
 
     Between two rows they are interpolated linearly; before the first and after the last they are those.
     """
-    position = (times_s - timeline.first_s) / timeline.step_s
-    return _between(features, np.clip(position, 0, timeline.count - 1))
-
-
-def _between(features: np.ndarray, position: np.ndarray) -> np.ndarray:
+    position = np.clip((times_s - timeline.first_s) / timeline.step_s, 0, timeline.count - 1)
     before = np.floor(position).astype(np.int64)
     after = np.minimum(before + 1, len(features) - 1)
     weight = (position - before)[:, None]

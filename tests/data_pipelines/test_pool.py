@@ -111,6 +111,19 @@ def test_only_the_deadly_video_is_lost(video, encoded):
     assert not encoded.known(tasks[2])
 
 
+def _run(script: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
+    """A script of a user's, with the repository on its path."""
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, *map(str, (script, *arguments))],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
 @pytest.mark.slow
 def test_a_stuck_decoder_is_ended(video, encoded, tmp_path):
     # The limit is a constant of the module, which workers import anew: they get theirs from a file of that name.
@@ -128,15 +141,7 @@ def test_a_stuck_decoder_is_ended(video, encoded, tmp_path):
         "    for task, verdict in encode_videos(tasks, encoded, workers=2):\n"
         "        print(task.video_id, verdict and verdict.kind)\n"
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, str(script), str(video), str(encoded.folder)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+    done = _run(script, video, encoded.folder)
     assert sorted(done.stdout.splitlines()) == ["a None", "stuck decoder crashed"], done.stderr
 
 
@@ -175,15 +180,7 @@ def test_a_script_without_main_guard(video, encoded, tmp_path):
         "tasks = [_task('a', Path(sys.argv[1]))]\n"
         "list(encode_videos(tasks, EncodedVideos(Path(sys.argv[2])), workers=1))\n"
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, str(script), str(video), str(encoded.folder)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-    )
+    done = _run(script, video, encoded.folder)
     assert 'does your script lack `if __name__ == "__main__":`?' in done.stderr.splitlines()[-1]
 
 

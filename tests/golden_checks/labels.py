@@ -6,7 +6,7 @@ import numpy as np
 from tests.golden_checks.case import Case, Checked, difference
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.localization.targets import assign_targets
-from unloc_jax.sampling import interpolate_features, linspace_indices
+from unloc_jax.sampling import Timeline, features_at, linspace_indices
 
 assign = jax.jit(assign_targets, static_argnums=(2, 3, 4))
 
@@ -148,9 +148,9 @@ def _segmentation(case: Case) -> Checked:
 def _interpolation(case: Case) -> Checked:
     case.refuse_other_arguments(("task", "num_frames", "total_frames"))
     features, num_frames = case.inputs["emb"], case.arguments["num_frames"]
-    ours = interpolate_features(features, num_frames)
     last = len(features) - 1
     exact = np.linspace(0, last, num_frames)
+    ours = features_at(features, Timeline(len(features), 0.0, 1.0), exact)
     rounded = np.arange(num_frames, dtype=np.float32) * np.float32(last / (num_frames - 1))
     rounded[-1] = last
     # It takes the frames on both sides from the one, and their weights from the other.
