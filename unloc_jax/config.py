@@ -49,6 +49,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.mediasequence.labels": ("segment", "clip"),
     "data.class_split": ("all", "50/50", "75/25"),
     "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.remat": ("none", "dots", "full"),
     "model.modalities.encoder": ("clip", "features"),
     "model.image.pooling": ("token", "mean"),
     "model.image.activation": ("quick_gelu", "gelu", "gelu_exact"),
@@ -256,8 +257,9 @@ class ModelConfig:
     head: HeadConfig = HeadConfig()
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
-    remat: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    remat: str = "none"
+    """What the backward pass recomputes of every transformer layer: "none"; "dots" all but the products with weights;
+    "full" all, so that only the layers' inputs are kept: the least memory, about a third more time than "none"."""
     unroll: int = 1
     """Transformer layers per turn of the compiled loop: more is faster on a CPU and slower to compile."""
     dtype: str = "auto"
@@ -510,9 +512,17 @@ def from_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
       UserError: unknown key (names the nearest known one), wrong type, impossible value.
     """
-    config = _build(Config, _with_inherited_settings(values), "config")
+    config = _build(Config, _with_inherited_settings(_with_named_remat(values)), "config")
     _check_values(config)
     return config
+
+
+def _with_named_remat(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Checkpoints made before remat had names say True or False."""
+    model = values.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("remat"), bool):
+        return values
+    return {**values, "model": {**model, "remat": "full" if model["remat"] else "none"}}
 
 
 def _with_inherited_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
