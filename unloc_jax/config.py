@@ -73,6 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pretrain.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "train.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "optimizer.name": ("adamw", "adam", "sgd"),
+    "optimizer.momentum_dtype": ("float32", "bfloat16"),
     "evaluation.nms": ("gaussian", "linear", "hard"),
     "mesh.strategy": STRATEGIES,
 }
@@ -111,7 +112,16 @@ _LOWEST = {
     "decay_every": 1,
 }
 # Numbers that must be below 1.
-_FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
+_FRACTIONS = (
+    "dropout",
+    "attention_dropout",
+    "stochastic_depth",
+    "label_smoothing",
+    "b1",
+    "b2",
+    "momentum",
+    "ema_decay",
+)
 # Numbers that must not be above a bound.
 _HIGHEST = {
     "crops": 3,
@@ -325,6 +335,12 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     """Of kernels; biases, scales, embeddings and positions are not decayed."""
     max_grad_norm: float | None = 1.0
+    momentum_dtype: str = "float32"
+    """Of Adam's first moment and SGD's momentum; "bfloat16" halves their memory. Adam's second moment stays float32:
+    in bfloat16 it would stop moving, because an update changes it by less than a rounding step."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the trained parameters, which evaluation and prediction then use;
+    0 = none. In step t it is at most (1 + t) / (10 + t), so that the average forgets the random start."""
 
 
 @dataclasses.dataclass(frozen=True)

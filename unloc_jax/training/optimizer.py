@@ -87,11 +87,17 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     """
     settings = config.optimizer
     decay = optax.add_decayed_weights(settings.weight_decay, mask=_decayed)
-    adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2)
+    dtype = jnp.dtype(settings.momentum_dtype)
+    adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2, mu_dtype=dtype)
     rule = {
         "adamw": [adam, decay],
         "adam": [decay, adam],
-        "sgd": [decay, optax.trace(settings.momentum) if settings.momentum else optax.identity()],
+        "sgd": [
+            decay,
+            optax.trace(settings.momentum, accumulator_dtype=dtype)
+            if settings.momentum
+            else optax.identity(),
+        ],
     }[settings.name]
     clip = [] if settings.max_grad_norm is None else [optax.clip_by_global_norm(settings.max_grad_norm)]
     optimizer = optax.partition(

@@ -1,0 +1,109 @@
+"""`unloc data`: make, mend and check datasets."""
+
+import argparse
+import json
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command, count
+
+
+def add(commands: Commands) -> None:
+    data = commands.add_parser("data", help="make datasets").add_subparsers(
+        dest="data_command", required=True, metavar="COMMAND"
+    )
+    synthesize = add_command(data, "synthesize", _synthesize, "write synthetic videos with annotations")
+    synthesize.add_argument("--out", type=Path, required=True, metavar="DIR")
+    for split, videos in (("train", 1200), ("val", 60), ("test", 150)):
+        synthesize.add_argument(
+            f"--num-{split}", type=count, default=videos, metavar="N", help=f"(default {videos})"
+        )
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
+
+    build = add_command(data, "build", _build, "video files + annotations → TFRecord shards")
+    build.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
+    build.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
+    frames = build.add_mutually_exclusive_group(required=True)
+    frames.add_argument("--videos", metavar="DIR", help="video files, named by their ids")
+    frames.add_argument("--no-frames", action="store_true", help="store annotations and --features only")
+    build.add_argument("--out", required=True, metavar="DIR")
+    build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
+    build.add_argument(
+        "--short-side", type=count, default=256, metavar="PX", help="of kept frames (default 256)"
+    )
+    build.add_argument("--jpeg-quality", type=count, default=95, help="(default 95)")
+    build.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="NAME=DIR[:KEY]",
+        help="store precomputed features too: DIR/ID.npy (.npz, .h5, .pt) or one HDF5 file; repeatable",
+    )
+    build.add_argument(
+        "--features-axis",
+        action="append",
+        default=[],
+        metavar="[NAME=]AXIS",
+        help="which axis of the features is time: 0 for [F, D] (default), 1 for [D, F]; repeatable",
+    )
+    build.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
+    build.add_argument(
+        "--beam-pipeline-options",
+        metavar="OPTIONS",
+        help="run on Apache Beam with these, such as runner=FlinkRunner,flink_master=HOST:8081",
+    )
+
+    rebuild = add_command(data, "rebuild-shard", _rebuild_shard, "make a damaged or lost shard again")
+    rebuild.add_argument("file", type=Path, metavar="FILE", help="as the error message named it")
+    rebuild.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
+
+    check = add_command(data, "check", _check, "what annotation files hold and what is wrong with them")
+    check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
+    check.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
+    check.add_argument("--videos", type=Path, metavar="DIR", help="open the video files as well")
+    check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _synthesize(arguments: argparse.Namespace) -> None:
+    from data_pipelines.synthesize import synthesize
+
+    synthesize(
+        arguments.out,
+        num_train=arguments.num_train,
+        num_val=arguments.num_val,
+        num_test=arguments.num_test,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from data_pipelines.build import build
+    from data_pipelines.builders.features import feature_sources
+
+    options = arguments.beam_pipeline_options
+    build(
+        arguments.dataset,
+        arguments.annotations,
+        arguments.videos,
+        arguments.out,
+        fps=arguments.fps,
+        short_side=arguments.short_side,
+        jpeg_quality=arguments.jpeg_quality,
+        features=feature_sources(arguments.features, arguments.features_axis),
+        workers=arguments.workers,
+        beam_options=None if options is None else [f"--{option}" for option in options.split(",")],
+    )
+
+
+def _rebuild_shard(arguments: argparse.Namespace) -> None:
+    from data_pipelines.rebuild_shard import rebuild_shard
+
+    rebuild_shard(arguments.file, arguments.workers)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from data_pipelines.check import check, to_text
+
+    result = check(arguments.dataset, arguments.annotations, arguments.videos)
+    print(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))

@@ -1,0 +1,45 @@
+"""`unloc diagnose`."""
+
+import argparse
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command, quiet
+from unloc_jax.metrics import diagnosis
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands, "diagnose", _run, "why a file of predictions scores what it scores (docs/diagnosis.md)"
+    )
+    names = diagnosis.PROTOCOLS
+    parser.add_argument("--protocol", required=True, choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="report.html to write")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="numbers to write")
+    parser.add_argument("--tiou", type=float, default=0.5, help="threshold of a hit (default 0.5)")
+    parser.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
+    parser.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="show which pyramid level is responsible for what"
+    )
+    parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.checkpoint:
+        quiet()
+    from unloc_jax.metrics.diagnosis.run import run_diagnosis
+
+    run_diagnosis(
+        arguments.protocol,
+        arguments.ground_truth,
+        arguments.predictions,
+        arguments.out,
+        arguments.json,
+        tiou=arguments.tiou,
+        subset=arguments.subset,
+        blocked_videos=arguments.blocked_videos,
+        checkpoint=arguments.checkpoint,
+        task=arguments.task,
+    )

@@ -1,0 +1,70 @@
+"""`unloc import`: checkpoints of other programs."""
+
+import argparse
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command, count, quiet
+from unloc_jax.errors import UserError
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, "import", _run, "a checkpoint of another program → one of ours")
+    parser.add_argument(
+        "--from",
+        dest="format",
+        required=True,
+        choices=("scenic-unloc", "hf-clip", "openai-clip", "open-clip", "scenic-clip"),
+        help="who wrote it",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SRC",
+        help="file or folder; for hf-clip and open-clip also an id of the Hugging Face hub",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="scenic-unloc: its config: JSON, or a .py with get_config()",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="scenic-unloc: class names, one per line, for action localisation and the like",
+    )
+    parser.add_argument(
+        "--activation", choices=("quick_gelu", "gelu"), help="of a CLIP, if no config beside it says so"
+    )
+    for tower in ("image", "text"):
+        parser.add_argument(
+            f"--{tower}-heads", type=count, metavar="N", help="of a CLIP's attention (default: width / 64)"
+        )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="workdir to write")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    of_clip = {name: getattr(arguments, name) for name in ("activation", "image_heads", "text_heads")}
+    of_unloc = {name: getattr(arguments, name) for name in ("config", "classes", "overrides")}
+    is_clip = arguments.format != "scenic-unloc"
+    for name, value in (of_unloc if is_clip else of_clip).items():
+        if value:
+            raise UserError(f"--{name.replace('_', '-')} does not go with --from={arguments.format}.")
+    if not is_clip and not arguments.config:
+        raise UserError("--config is needed: the config that the Scenic checkpoint was trained with.")
+    quiet()
+    if is_clip:
+        from unloc_jax.pretrained.clip_import import import_clip
+        from unloc_jax.pretrained.clip_source import Options
+
+        import_clip(arguments.format, arguments.source, arguments.out, Options(**of_clip))
+        return
+    from unloc_jax.pretrained.import_checkpoint import import_scenic_unloc
+
+    import_scenic_unloc(
+        Path(arguments.source),
+        arguments.config,
+        arguments.out,
+        overrides=arguments.overrides,
+        classes=arguments.classes,
+    )

@@ -1,0 +1,41 @@
+"""`unloc metrics`."""
+
+import argparse
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command
+from unloc_jax.metrics.protocols import PROTOCOLS
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands, "metrics", _run, "official numbers of a file of predictions (docs/metrics.md)"
+    )
+    parser.add_argument(
+        "--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help=", ".join(PROTOCOLS)
+    )
+    parser.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="metrics.json to write")
+    parser.add_argument("--variant", metavar="NAME", help="whose definition, where there are several")
+    parser.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
+    parser.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
+    parser.add_argument("--proposals", action="store_true", help="activitynet: AR@AN and AUC, without labels")
+    parser.add_argument(
+        "--strict", action="store_true", help="moment-retrieval: IoU > threshold instead of ≥"
+    )
+    parser.add_argument("--nms", type=float, metavar="IOU", help="moment-retrieval: suppress overlaps first")
+    parser.add_argument("--background", metavar="LABEL", help='segmentation: no action; or "none"')
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from unloc_jax.metrics.protocols.run import run_protocol
+
+    options = ("variant", "subset", "blocked_videos", "proposals", "strict", "nms", "background")
+    run_protocol(
+        arguments.protocol,
+        arguments.ground_truth,
+        arguments.predictions,
+        arguments.out,
+        **{name: getattr(arguments, name) for name in options},
+    )

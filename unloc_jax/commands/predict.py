@@ -1,0 +1,25 @@
+"""`unloc predict`."""
+
+import argparse
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command, quiet
+from unloc_jax.commands.prediction import add_prediction_flags, check_places, show
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(commands, "predict", _run, "where do these sentences happen in this video?")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
+    )
+    parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
+    add_prediction_flags(parser)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    check_places(arguments)
+    quiet()
+    from unloc_jax.inference.localizer import Localizer, load_model
+
+    localizer = Localizer(load_model(arguments.checkpoint, arguments.task))
+    show(localizer(arguments.video, arguments.text), arguments)

@@ -1,0 +1,60 @@
+"""Flags and outputs of the commands that look at one video."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unloc_jax.commands.common import count
+from unloc_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from unloc_jax.inference.predictions import VideoPrediction
+
+
+def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--video", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="report.html or result.json; repeatable",
+    )
+    parser.add_argument(
+        "--top-k",
+        type=count,
+        default=5,
+        metavar="K",
+        help="segments per sentence on the page (default 5); the table shows up to 3, JSON all",
+    )
+
+
+def check_places(arguments: argparse.Namespace) -> None:
+    """That every --out can be written, before anything is computed."""
+    for out in arguments.out:
+        if out.suffix not in (".html", ".json"):
+            raise UserError(f"--out={out}: write a report.html or a result.json.")
+        if out.is_dir():
+            raise UserError(f"--out={out} is a folder: name a file in it.")
+        if not os.access(out.parent, os.W_OK):
+            raise UserError(f"--out={out}: the folder {out.parent} is missing or cannot be written.")
+
+
+def show(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:
+    """Prints a table and writes what --out asks for."""
+    from unloc_jax.inference.predictions import terminal_table, to_json
+    from unloc_jax.inference.report import write_report
+
+    print(terminal_table(prediction, min(arguments.top_k, 3)))
+    for out in arguments.out:
+        if out.suffix == ".json":
+            out.write_text(json.dumps(to_json(prediction), indent=1, allow_nan=False) + "\n")
+        else:
+            write_report(prediction, arguments.video, out, arguments.top_k)
+        print(f"wrote {out}")

@@ -1,0 +1,30 @@
+"""`unloc train`."""
+
+import argparse
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command, quiet
+from unloc_jax.commands.process_flags import add_process_flags, join_processes
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands, "train", _run, "train, or go on training; change settings with --config.KEY=VALUE"
+    )
+    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
+    add_process_flags(parser)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from unloc_jax import config as config_lib
+
+    config = config_lib.load(arguments.config, arguments.overrides)
+    quiet()
+    join_processes(arguments)
+    from data_pipelines.dataset import ShardedDataset
+    from unloc_jax.training.loop import train
+
+    config = config_lib.with_absolute_paths(config)  # the checkpoint remembers them
+    datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
+    train(config, arguments.workdir, datasets)
