@@ -176,14 +176,11 @@ class _Progress:
 
     Attributes:
       frames: embedded.
-      frames_per_s: since the first of them: what came before is compilation.
     """
 
     def __init__(self, total: int, done: int):
         self.frames = 0
-        self.frames_per_s = 0.0
-        self._began = 0.0
-        self._shown = 0.0
+        self._began = self._shown = time.monotonic()
         self._unusable = 0
         self._bar = tqdm(total=total, initial=done, desc="features", unit="video", file=sys.stderr)
 
@@ -193,12 +190,14 @@ class _Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
+    @property
+    def frames_per_s(self) -> float:
+        """Since the beginning, so with compilation."""
+        return self.frames / (time.monotonic() - self._began)
+
     def on_frame(self) -> None:
-        now = time.monotonic()
-        self._began = self._began or now
         self.frames += 1
-        if now > self._began:
-            self.frames_per_s = self.frames / (now - self._began)
+        now = time.monotonic()
         if now - self._shown > _SHOWN_EVERY_S:
             self._shown = now
             self._show()
