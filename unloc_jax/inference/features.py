@@ -17,6 +17,7 @@ from unloc_jax.video import VideoError
 
 # Frames are taken from the middle of each 1 / fps: row i of stored features stands for the middle of the i-th part.
 _OFFSET = 0.5
+_PATIENCE_S = 10.0
 _WAITING = 64  # preprocessed frames that wait for the devices, at most; 150 KB each
 
 
@@ -132,8 +133,9 @@ class _Decoding:
         # FFmpeg's own threads where there is one file at a time.
         num_threads = max(1, min(decoders, len(videos)))
         self._ffmpeg_threads = 0 if num_threads == 1 else 1
-        for _ in range(num_threads):
-            threading.Thread(target=self._work, daemon=True).start()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
+        for thread in self._threads:
+            thread.start()
 
     def frames(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the video, preprocessed frame); those of a video in order, those of several mixed."""
@@ -146,7 +148,10 @@ class _Decoding:
                 self._left -= 1
 
     def stop(self) -> None:
+        """Waits until no thread decodes any more: one that does while Python exits may crash."""
         self._stopped.set()
+        for thread in self._threads:
+            thread.join(_PATIENCE_S)
 
     def _work(self) -> None:
         while not self._stopped.is_set():
@@ -166,8 +171,8 @@ class _Decoding:
                 if frame is not last:
                     last, distinct = frame, distinct + 1
                     self._put(number, preprocess(frame, self._size))
-                    if self._stopped.is_set():
-                        break
+                if self._stopped.is_set():
+                    break
                 rows.append(distinct - 1)
         except VideoError as error:
             return error
