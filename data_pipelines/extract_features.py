@@ -23,7 +23,7 @@ from data_pipelines.builders.storage import telling_full_disk, write_whole
 from data_pipelines.builders.video_files import VIDEO_EXTENSIONS, find_video
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, fingerprint
-from unloc_jax.inference.features import VideoFeatures, embed_videos
+from unloc_jax.inference.features import VideoFeatures, check_fps, embed_videos
 from unloc_jax.video import VideoError
 
 SETTINGS_FILE = "clip_features.json"
@@ -40,11 +40,17 @@ class Extraction:
       encoder: CLIP, and in which type it computes.
       fps: frames per second.
       stored_as: "float32" or "float16".
+
+    Raises:
+      UserError: fps is not above 0.
     """
 
     encoder: ClipEncoder
     fps: float
     stored_as: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_fps(self.fps)  # before anything is written
 
     def settings(self) -> dict[str, Any]:
         """All that the numbers depend on."""
@@ -76,15 +82,26 @@ class Share:
 def videos_in(folder: Path) -> list[Path]:
     """The video files of a folder, in the order of their names; of several with one stem the one that a build takes.
 
+    Says on standard error if there are such.
+
     Raises:
       UserError: there is no such folder, or no video in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such video folder.")
-    stems = sorted({file.stem for file in folder.iterdir() if file.suffix in VIDEO_EXTENSIONS})
-    if not stems:
+    files = [file for file in folder.iterdir() if file.suffix in VIDEO_EXTENSIONS]
+    if not files:
         raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_EXTENSIONS)}).")
-    return [file for stem in stems if (file := find_video(folder, stem)) is not None and file.stem == stem]
+    first = sorted(files, key=lambda file: VIDEO_EXTENSIONS.index(file.suffix), reverse=True)
+    chosen = {file.stem: file for file in first}
+    others = sorted(file.name for file in set(files) - set(chosen.values()))
+    if others:
+        print(
+            f"note: {len(others)} files are left out, because another has the same name with another ending, "
+            f"such as {others[0]}",
+            file=sys.stderr,
+        )
+    return [chosen[stem] for stem in sorted(chosen)]
 
 
 def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -97,9 +97,11 @@ def _counts(told) -> tuple[int, int, int]:
 def test_the_command_goes_on_and_refuses(unloc, videos, encoder, tmp_path):
     folder, out = tmp_path / "videos", tmp_path / "features"
     shutil.copytree(videos, folder)
+    shutil.copy(folder / "e.mp4", folder / "a.avi")  # a.mp4 comes first
     words = ("features", f"--clip=hf-clip:{CLIP}", f"--videos={folder}", f"--out={out}", "--batch-size=3")
     told = unloc(*words)
     assert _counts(told) == (5, 0, 2) and "not a video" in told.out and "cut short" in told.out
+    assert "1 files are left out" in told.err and "such as a.avi" in told.err
     listed = [json.loads(line) for line in (out / "unusable_videos.jsonl").read_text().splitlines()]
     assert {row["video_id"]: row["kind"] for row in listed} == {"cut": "truncated", "text": "not a video"}
     for name in SECONDS:
@@ -131,6 +133,7 @@ def test_the_command_goes_on_and_refuses(unloc, videos, encoder, tmp_path):
         ("--fps=0", "fps must be above 0"),
     ):
         assert message in unloc(*words, f"--out={tmp_path / 'other'}", wrong).error()
+    assert not (tmp_path / "other").exists()
 
 
 def test_several_processes_share_a_folder(unloc, videos, encoder, tmp_path):

@@ -74,8 +74,7 @@ def embed_videos(
     Raises:
       UserError: fps is not above 0.
     """
-    if not 0 < fps < float("inf"):
-        raise UserError(f"fps must be above 0, got {fps}.")
+    check_fps(fps)
     decoding = _Decoding(videos, fps, encoder.clip.config.image_size, decoders)
     made: dict[int, list[np.ndarray]] = {number: [] for number in range(len(videos))}
 
@@ -94,6 +93,12 @@ def embed_videos(
         yield from finished()
     finally:
         decoding.stop()
+
+
+def check_fps(fps: float) -> None:
+    """Raises UserError for fps that are not above 0."""
+    if not 0 < fps < float("inf"):
+        raise UserError(f"fps must be above 0, got {fps}.")
 
 
 @dataclasses.dataclass(frozen=True)
