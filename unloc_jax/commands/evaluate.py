@@ -10,7 +10,7 @@ from unloc_jax.commands.process_flags import add_process_flags, join_processes
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from unloc_jax.inference.localizer import LoadedModel
+    from unloc_jax.inference.loaded_model import LoadedModel
 
 
 def add(commands: Commands) -> None:
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     quiet()
     join_processes(arguments)
-    from unloc_jax.inference.localizer import load_model
+    from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
