@@ -48,22 +48,30 @@ class ArrayFrames:
         if frames_fps is None or not 0 < frames_fps < math.inf:
             raise UserError("fps is needed: how many frames per second the array has.")
         self.duration_s = len(frames) / frames_fps
-        self._frames, self._step = frames, frames_fps / fps
+        self._frames, self._shown = frames, nearest_frames(len(frames), frames_fps, fps)
         height, width = frames.shape[1:3]
         scale = 1.0 if short_side is None else short_side / min(height, width)
         self._size = (round(height * scale), round(width * scale))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         reformatter = VideoReformatter()
-        shown, frame = -1, self._frames[0]
-        for k in range(math.ceil(len(self._frames) / self._step - _EPSILON)):
-            # Of two frames that are equally near, the earlier one, as in a file.
-            nearest = min(math.ceil(k * self._step - 0.5 - _EPSILON), len(self._frames) - 1)
-            if nearest != shown:
-                shown, frame = nearest, self._frames[nearest]
+        last, frame = -1, self._frames[0]
+        for number in self._shown.tolist():
+            if number != last:
+                last, frame = number, self._frames[number]
                 if frame.shape[:2] != self._size:
                     frame = _resized(frame, self._size, reformatter)
             yield frame
+
+
+def nearest_frames(count: int, frames_fps: float, fps: float) -> np.ndarray:
+    """int64 [n]: of `count` frames at the times i / frames_fps, those nearest to 0 / fps, 1 / fps, … of the video.
+
+    Of two that are equally near the earlier one, as `FrameStream` chooses.
+    """
+    step = frames_fps / fps
+    times = step * np.arange(math.ceil(count / step - _EPSILON))
+    return np.clip(np.ceil(times - 0.5 - _EPSILON).astype(np.int64), 0, count - 1)
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:
