@@ -91,6 +91,14 @@ class VideoSearch(abc.ABC):
 
         A file that was embedded before, and has not changed since, is remembered.
 
+        >>> import unloc_jax
+        >>> localizer = unloc_jax.load("RUN")
+        >>> video = localizer.embed_video("video.mp4")
+        >>> video
+        EmbeddedVideo('video.mp4', 5.6 s, 1 × (8, 16) frame tokens)
+        >>> localizer(video, "a square")[0].segments == localizer("video.mp4", "a square")[0].segments
+        True
+
         Args:
           video: any file that PyAV decodes; or frames, uint8 [F, H, W, 3] in RGB, at regular times.
           fps: of an array of frames: how many there are per second.

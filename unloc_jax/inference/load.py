@@ -8,7 +8,7 @@ from unloc_jax.inference.clip import ClipEncoder
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer
-from unloc_jax.pretrained.clip_model import SETTINGS_FILE, load_clip
+from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
 from unloc_jax.pretrained.clip_source import read_any_clip, read_clip, split_source
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -55,7 +55,7 @@ def load(source: str | Path, task: str | None = None) -> Localizer | ZeroShotLoc
     return Localizer(load_model(folder, task))
 
 
-def _zero_shot(clip, task: str | None) -> ZeroShotLocalizer:
+def _zero_shot(clip: Clip, task: str | None) -> ZeroShotLocalizer:
     if task is not None:
         raise UserError(f"{clip.source} is a CLIP, which has no tasks: leave out task={task!r}.")
     return ZeroShotLocalizer(ClipEncoder(clip))

@@ -43,11 +43,7 @@ class Localizer(VideoSearch):
     >>> 0 <= best.start_s <= best.end_s <= found.duration_s and 0 < best.score <= 1
     True
 
-    A file is decoded and embedded once; `embed_video` gives what is kept of it into your hands.
-
-    >>> video = localizer.embed_video("video.mp4")
-    >>> localizer(video, "a square")["a square"].segments[0] == best
-    True
+    A file is decoded and embedded once: further texts cost the text tower and fusion (see `embed_video`).
 
     Args:
       model: as `load_model` returns it.
@@ -127,7 +123,8 @@ class Localizer(VideoSearch):
         together = head.type == "conv" and not head.offsets_per_text
         at_once = count if together else min(_TEXTS_AT_ONCE, 1 << (count - 1).bit_length())
         found = []
-        bar = tqdm(total=count, desc="searching", unit="text", delay=3, file=sys.stderr, leave=False)
+        few = count <= at_once
+        bar = tqdm(total=count, desc="searching", unit="text", file=sys.stderr, leave=False, disable=few)
         shows_classes = False
         for start in range(0, count, at_once):
             chunk = jax.tree.map(lambda x, start=start: x[:, start : start + at_once], features)

@@ -54,7 +54,10 @@ class TextEncoder:
         at_once = min(_AT_ONCE, 1 << (len(texts) - 1).bit_length())  # few sizes, so that few are compiled
         made = []
         starts = range(0, len(texts), at_once)
-        for start in tqdm(starts, "encoding texts", unit="batch", delay=3, file=sys.stderr, leave=False):
+        bar = tqdm(
+            starts, "encoding texts", unit="batch", file=sys.stderr, leave=False, disable=len(starts) < 2
+        )
+        for start in bar:
             chunk = encoded[start : start + at_once]
             size = len(chunk)
             filled = np.concatenate([chunk, *[chunk[-1:]] * (at_once - size)])

@@ -123,7 +123,10 @@ class ClipFinder:
         """Of length 1, the mean over the prompts."""
         prompts, made = self.task.encoding.prompts, []
         starts = range(0, len(texts), _TEXTS_AT_ONCE)
-        for start in tqdm(starts, "encoding texts", unit="batch", delay=3, file=sys.stderr, leave=False):
+        bar = tqdm(
+            starts, "encoding texts", unit="batch", file=sys.stderr, leave=False, disable=len(starts) < 2
+        )
+        for start in bar:
             chunk = texts[start : start + _TEXTS_AT_ONCE]
             filled = [prompt.replace("{}", text) for text in chunk for prompt in prompts]
             of_prompts = unit(self._encoder.encode_texts(filled)).reshape(len(chunk), len(prompts), -1)
