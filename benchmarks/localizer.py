@@ -1,6 +1,6 @@
 """What further texts cost in a video that a `Localizer` has looked at already; numbers of docs/python.md.
 
-python -m benchmarks.localizer --video FILE [--config configs/charades_sta.py:B] [--texts 4]
+python -m benchmarks.localizer --video FILE [--config configs/charades_sta.py:B] [--config.KEY=VALUE] [--texts 4]
 """
 
 import argparse
@@ -27,8 +27,8 @@ def main() -> None:
     parser.add_argument("--config", default="configs/charades_sta.py:B")
     parser.add_argument("--texts", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=3)
-    arguments = parser.parse_args()
-    config = config_lib.load(arguments.config, [])
+    arguments, overrides = parser.parse_known_args()
+    config = config_lib.load(arguments.config, [item.removeprefix("--config.") for item in overrides])
     facts = DatasetFacts("none", 10.0, 256, [], [], "none")
     task = make_task(config, facts)
     params = jax.jit(lambda: init_params(task, 0))()  # untrained: as quick as a trained one
@@ -52,8 +52,8 @@ def main() -> None:
     )
     print(f"  embedded: {embedded.nbytes / 1e6:.2f} MB; same segments and scores: {same}")
     print(f"  first call, with compiling              {first_s:8.2f} s")
-    print(f"  {arguments.texts} texts, decoding and embedding anew   {uncached_s:8.2f} s")
-    print(f"  {arguments.texts} texts, the video embedded already    {again_s:8.2f} s")
+    print(f"  {arguments.texts:2d} texts, decoding and embedding anew  {uncached_s:8.2f} s")
+    print(f"  {arguments.texts:2d} texts, the video embedded already   {again_s:8.2f} s")
     print(f"  speedup                                 {uncached_s / again_s:8.1f} ×")
 
 

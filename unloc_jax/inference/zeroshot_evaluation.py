@@ -115,7 +115,7 @@ class ClipFinder:
         found = Found([list(of_video) for of_video in texts])
         for record, of_frames, of_video in zip(self.dataset.records(split), self._embed_videos(split), texts):
             found.spans_s.append(np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32))
-            of_texts = np.stack([embeddings[text] for text in of_video])
+            of_texts = np.array([embeddings[text] for text in of_video]).reshape(-1, of_frames.shape[1])
             self._add(found, of_texts @ of_frames.T, record.duration_s)
         return found
 
@@ -149,7 +149,7 @@ class ClipFinder:
     def _add(self, found: Found, cosines: np.ndarray, duration_s: float) -> None:
         """Adds one video; cosines [N, F]."""
         config = self.task.config
-        smoothed = np.stack([smooth(row, self._sigma) for row in cosines])
+        smoothed = np.array([smooth(row, self._sigma) for row in cosines]).reshape(cosines.shape)
         if config.task == "action_segmentation":
             found.frame_classes.append(smoothed.argmax(0).astype(np.int32))
             return
@@ -157,7 +157,7 @@ class ClipFinder:
         if config.task in ("classification", "video_text_contrastive"):
             found.video_scores.append(logits.mean(1))
             return
-        curves = np.stack([relevance(row) for row in smoothed])
+        curves = np.array([relevance(row) for row in smoothed]).reshape(cosines.shape)
         shares = None
         if config.with_vocabulary:
             likely = np.exp(logits - logits.max(0))
@@ -173,8 +173,9 @@ class ClipFinder:
                 ]
             made = sorted((one for one in made if one[2] > lowest), key=lambda one: -one[2])
             rows.append(seconds(made[: config.evaluation.max_detections], self._fps, duration_s))
-        most = max(1, *(len(of_text) for of_text in rows))
-        padded = np.stack([np.pad(of_text, ((0, most - len(of_text)), (0, 0))) for of_text in rows])
+        padded = np.zeros((len(rows), max([1, *map(len, rows)]), 3))
+        for i, of_text in enumerate(rows):
+            padded[i, : len(of_text)] = of_text
         found.segments_s.append(padded[..., :2].astype(np.float32))
         found.scores.append(padded[..., 2].astype(np.float32))
         found.curves.append(curves)
