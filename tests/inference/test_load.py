@@ -44,7 +44,7 @@ def test_examples(folder, monkeypatch):
                 with_examples.add(test.name.rpartition(".")[2])
                 runner.run(test)
     assert runner.summarize().failed == 0
-    assert {"load", "Localizer", "ZeroShotLocalizer", "embed_video"} <= with_examples
+    assert {"load", "Localizer", "ZeroShotLocalizer", "embed_video", "ClipEncoder"} <= with_examples
 
 
 def test_what_load_takes(folder, monkeypatch):
