@@ -47,9 +47,8 @@ def main() -> None:
 
     uncached_s, fresh = timed(anew, arguments.repeat)
     same = all(a.segments == b.segments for a, b in zip(cached, fresh))
-    print(
-        f"{arguments.video.name}, {fresh.duration_s:.0f} s; {arguments.config}; {jax.devices()[0].device_kind}"
-    )
+    settings = f"{arguments.config}, {config.data.num_frames} frames"
+    print(f"{arguments.video.name}, {fresh.duration_s:.0f} s; {settings}; {jax.devices()[0].device_kind}")
     print(f"  embedded: {embedded.nbytes / 1e6:.2f} MB; same segments and scores: {same}")
     print(f"  first call, with compiling              {first_s:8.2f} s")
     print(f"  {arguments.texts:2d} texts, decoding and embedding anew  {uncached_s:8.2f} s")

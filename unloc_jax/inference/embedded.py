@@ -95,7 +95,7 @@ class VideoSearch(abc.ABC):
         >>> localizer = unloc_jax.load("RUN")
         >>> video = localizer.embed_video("video.mp4")
         >>> video
-        EmbeddedVideo('video.mp4', 5.6 s, 1 × (8, 16) frame tokens)
+        EmbeddedVideo('video.mp4', 10.8 s, 1 × (8, 16) frame tokens)
         >>> localizer(video, "a square")[0].segments == localizer("video.mp4", "a square")[0].segments
         True
 
