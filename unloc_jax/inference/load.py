@@ -1,7 +1,11 @@
 """One door to everything that finds texts in videos."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import absl.logging
 
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder
@@ -52,7 +56,19 @@ def load(source: str | Path, task: str | None = None) -> Localizer | ZeroShotLoc
     kind = next((kind for name, kind in _FOREIGN.items() if (folder / name).is_file()), None)
     if kind and not holds_checkpoint:
         return _zero_shot(read_clip(kind, str(folder)), task)
-    return Localizer(load_model(folder, task))
+    with _without_notices():
+        return Localizer(load_model(folder, task))
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Orbax warns of a file that checkpoints of its manager do not have; nobody can do anything about it."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
 
 
 def _zero_shot(clip: Clip, task: str | None) -> ZeroShotLocalizer:
