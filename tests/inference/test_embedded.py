@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.tiny import random_params, tiny_facts, tiny_task
 from unloc_jax.config import MeshConfig
@@ -81,8 +82,13 @@ def test_frames_of_an_array_are_those_of_a_file(tiny_videos):
         np.testing.assert_array_equal(np.stack(list(array)), np.stack(list(stream)))
         assert array.duration_s == pytest.approx(stream.duration_s)
     small = np.stack(list(ArrayFrames(whole, frames_fps=5, fps=5, short_side=16))).astype(int)
+    # A file's colours, which have half the resolution, are resized before they become RGB: not the same at edges.
     of_file = np.stack(list(FrameStream(file, fps=5, short_side=16)))
-    assert small.shape == of_file.shape and np.abs(small - of_file).mean((1, 2, 3)).max() < 2
+    assert small.shape == of_file.shape and np.abs(small - of_file).mean() < 4
+    by_pillow = [
+        np.asarray(Image.fromarray(frame).resize((16, 16), Image.Resampling.BILINEAR)) for frame in whole
+    ]
+    assert np.abs(small - np.stack(by_pillow)).mean((1, 2, 3)).max() < 1
     for wrong, fps in ((whole[0], 5), (whole / 255.0, 5), (whole[:0], 5), (whole, None), (whole, 0)):
         with pytest.raises(UserError, match=r"frames must be|fps is needed"):
             ArrayFrames(wrong, frames_fps=fps, fps=5, short_side=16)
