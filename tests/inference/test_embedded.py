@@ -41,6 +41,7 @@ def close(prediction, other):
         np.testing.assert_allclose(values(text), values(same), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "task, model",
     [
