@@ -62,4 +62,4 @@ def clip_with_all_words() -> Clip:
     text = dataclasses.replace(clip.config.text, vocabulary_size=VOCABULARY_SIZE)
     words = np.random.default_rng(0).normal(0, 0.1, (VOCABULARY_SIZE, text.width)).astype(np.float32)
     params = {**clip.params, "text": {**clip.params["text"], "token_embedding": {"embedding": words}}}
-    return Clip(dataclasses.replace(clip.config, text=text), params, "random words")
+    return Clip(dataclasses.replace(clip.config, text=text, end_token=None), params, "random words")

@@ -82,6 +82,13 @@ class ClipEncoder:
 
     Embeddings are as the projections give them, not of length 1; `logits` takes care of that.
 
+    >>> import numpy as np
+    >>> from unloc_jax.pretrained.clip_source import read_any_clip
+    >>> encoder = ClipEncoder(read_any_clip("CLIP"))  # what `unloc import` wrote, or "hf-clip:FOLDER"
+    >>> images = encoder.encode_images(np.zeros((2, 64, 48, 3), np.uint8))
+    >>> encoder.logits(images, encoder.encode_texts(["a cat", "a dog", "a man"])).shape
+    (2, 3)
+
     Args:
       clip: as `unloc_jax.pretrained.clip_model.load_clip` or `clip_source.read_clip` returns it.
       dtype: of the computation; float32 is exact also on devices that multiply matrices in less by default.
