@@ -11,7 +11,7 @@ from unloc_jax.localization.decode import Localization
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.fusion import Fusion
 from unloc_jax.model.heads import LocalizationHead, VideoHead
-from unloc_jax.model.layout import Layout
+from unloc_jax.model.layout import ONE_PLACE, Layout
 from unloc_jax.model.transformer import Run
 
 Inputs = Mapping[str, jax.Array]
@@ -35,7 +35,7 @@ class UnLoc(nn.Module):
     num_frames: int
     parts: tuple[str, ...] = ("localization",)
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     def setup(self):
         config, width = self.config, self.config.fusion.width
