@@ -73,6 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pretrain.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "train.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "optimizer.name": ("adamw", "adam", "sgd"),
+    "optimizer.momentum_dtype": ("float32", "bfloat16"),
     "evaluation.nms": ("gaussian", "linear", "hard"),
     "mesh.strategy": STRATEGIES,
 }
@@ -111,7 +112,16 @@ _LOWEST = {
     "decay_every": 1,
 }
 # Numbers that must be below 1.
-_FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
+_FRACTIONS = (
+    "dropout",
+    "attention_dropout",
+    "stochastic_depth",
+    "label_smoothing",
+    "b1",
+    "b2",
+    "momentum",
+    "ema_decay",
+)
 # Numbers that must not be above a bound.
 _HIGHEST = {
     "crops": 3,
@@ -119,6 +129,7 @@ _HIGHEST = {
     "grey": 1,
     "max_unreadable": 1,
     "rand_augment_magnitude": 10,
+    "layer_decay": 1,
     "window_overlap": 0.9,
     "voting_threshold": 1,
     "nms_iou_threshold": 1,
@@ -325,6 +336,15 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     """Of kernels; biases, scales, embeddings and positions are not decayed."""
     max_grad_norm: float | None = 1.0
+    layer_decay: float = 1.0
+    """Of the learning rate from layer to layer down a tower: layer i of L, from 0, learns with layer_decay^(L − 1 − i)
+    of its tower's rate, the embeddings below it with layer_decay^L (Clark et al. 2020)."""
+    momentum_dtype: str = "float32"
+    """Of Adam's first moment and SGD's momentum; "bfloat16" halves their memory. Adam's second moment stays float32:
+    in bfloat16 it would stop moving, because an update changes it by less than a rounding step."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the trained parameters, which evaluation and prediction then use;
+    0 = none. In step t it is at most (1 + t) / (10 + t), so that the average forgets the random start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -631,6 +651,10 @@ def _check_values(config: Config) -> None:
         )
     if config.optimizer.max_grad_norm == 0:
         raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
+    if not config.optimizer.layer_decay:
+        raise UserError(
+            "config.optimizer.layer_decay = 0 would stop the towers; 1 lets all layers learn alike."
+        )
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):

@@ -22,6 +22,7 @@ from unloc_jax.tasks.base import (
     Output,
     Params,
     Task,
+    Texts,
     Whole,
     dropout_rng,
     mean_over_crops,
@@ -85,16 +86,13 @@ class ActionSegmentation(Task):
         right = jnp.where(shown < 0, 1.0 - targets.relevance.max(1), right)
         return loss, {"loss": loss, "frame_accuracy": masked_mean(right, weights, total)}
 
-    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
-        video = self.apply(params, UnLoc.encode_video, batch.inputs)
+    def detect_in(
+        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
+    ) -> Output:
         relevance = mean_over_prompts(
             lambda prompt: (
                 self.apply(
-                    params,
-                    UnLoc.localize,
-                    video,
-                    batch.frame_mask,
-                    self.apply(params, UnLoc.encode_text, prompt),
+                    params, UnLoc.localize, video, frame_mask, self.encode_texts(params, prompt)
                 ).relevance
             ),
             texts,

@@ -23,6 +23,7 @@ from unloc_jax.tasks.base import (
     Output,
     Params,
     Task,
+    Texts,
     Whole,
     dropout_rng,
     mean_over_crops,
@@ -54,10 +55,11 @@ class Classification(Task):
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
         return {"videos": _labelled(batch).astype(jnp.float32).sum()}
 
-    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
-        video = self.apply(params, UnLoc.encode_video, batch.inputs)
+    def detect_in(
+        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
+    ) -> Output:
         score = lambda prompt: self.apply(
-            params, UnLoc.score_videos, video, batch.frame_mask, self.apply(params, UnLoc.encode_text, prompt)
+            params, UnLoc.score_videos, video, frame_mask, self.encode_texts(params, prompt)
         )
         scores = mean_over_prompts(score, texts)
         return Output(video_scores=mean_over_crops(scores, self.config.evaluation.crops))
