@@ -110,7 +110,7 @@ def _split_videos(x: jax.Array, mesh: Mesh, parts: int) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
     """The loss of a step: the weighted sum over the tasks that the step has a batch of. Made by `make_loss`."""
 
