@@ -5,6 +5,7 @@ is what used to be called pjit.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,20 +29,25 @@ STRATEGIES: dict[str, list[tuple[str, PartitionSpec]]] = {
 }
 
 
-def make_mesh(config: MeshConfig, batch_size: int, setting: str = "batch_size") -> Mesh:
-    """The mesh of a config over all devices, for batches of `batch_size` videos (named `setting` in errors).
+def make_mesh(
+    config: MeshConfig,
+    batch_size: int,
+    setting: str = "batch_size",
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """The mesh of a config over `devices` (None = all), for batches of `batch_size` videos (`setting` in errors).
 
     Raises:
       UserError: axes that do not multiply to the number of devices, or a batch that `data` does not divide.
     """
-    devices = jax.device_count()
+    count = len(devices) if devices is not None else jax.device_count()
     sizes = [config.data, config.context, config.model]
     known = int(np.prod([size for size in sizes if size > 0]))
-    sizes = [devices // known if size == -1 else size for size in sizes]
-    if int(np.prod(sizes)) != devices or min(sizes) < 1:
+    sizes = [count // known if size == -1 else size for size in sizes]
+    if int(np.prod(sizes)) != count or min(sizes) < 1:
         raise UserError(
             f"config.mesh = data {config.data} × context {config.context} × model {config.model} does not fit "
-            f"{devices} devices; let config.mesh.data be -1 to take what is left."
+            f"{count} devices; let config.mesh.data be -1 to take what is left."
         )
     if batch_size % sizes[0]:
         raise UserError(
@@ -49,7 +55,7 @@ def make_mesh(config: MeshConfig, batch_size: int, setting: str = "batch_size") 
             f"Use {max(batch_size // sizes[0], 1) * sizes[0]}."
         )
     # Auto axes: the compiler propagates shardings; make_mesh's default (Explicit) would make it our job.
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
