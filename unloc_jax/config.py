@@ -27,7 +27,7 @@ from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
 from unloc_jax.localization.nms import NMS
 
-STRATEGIES = ("dp", "fsdp")
+STRATEGIES = ("dp", "fsdp", "tp", "fsdp_tp")
 
 # Tasks that search every video for all classes of their dataset; the others have queries per video.
 VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
@@ -129,6 +129,7 @@ _HIGHEST = {
     "grey": 1,
     "max_unreadable": 1,
     "rand_augment_magnitude": 10,
+    "layer_decay": 1,
     "window_overlap": 0.9,
     "voting_threshold": 1,
     "nms_iou_threshold": 1,
@@ -335,6 +336,9 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     """Of kernels; biases, scales, embeddings and positions are not decayed."""
     max_grad_norm: float | None = 1.0
+    layer_decay: float = 1.0
+    """Of the learning rate from layer to layer down a tower: layer i of L, from 0, learns with layer_decay^(L − 1 − i)
+    of its tower's rate, the embeddings below it with layer_decay^L (Clark et al. 2020)."""
     momentum_dtype: str = "float32"
     """Of Adam's first moment and SGD's momentum; "bfloat16" halves their memory. Adam's second moment stays float32:
     in bfloat16 it would stop moving, because an update changes it by less than a rounding step."""
@@ -386,12 +390,17 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis (-1 = all that are left) and the sharding strategy."""
+    """Devices along each axis (-1 = all that are left), and which arrays they share: see docs/sharding.md."""
 
     data: int = -1
+    """Splits videos."""
     context: int = 1
+    """Splits frames in the image tower and texts in the fusion, so that a batch may have fewer videos than devices."""
     model: int = 1
+    """Splits heads and hidden units (tensor parallelism); with the strategies tp and fsdp_tp only."""
     strategy: str = "dp"
+    """ "dp": every device has all parameters. "fsdp": they and the optimizer's state are split over data × context.
+    "tp": over model. "fsdp_tp": over all three."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -640,13 +649,12 @@ def _check_values(config: Config) -> None:
         raise UserError(
             f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
         )
-    if config.mesh.model != 1 or (config.mesh.context != 1 and config.mesh.strategy != "fsdp"):
-        raise UserError(
-            "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
-            "leave config.mesh.model and config.mesh.context at 1."
-        )
     if config.optimizer.max_grad_norm == 0:
         raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
+    if not config.optimizer.layer_decay:
+        raise UserError(
+            "config.optimizer.layer_decay = 0 would stop the towers; 1 lets all layers learn alike."
+        )
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):
