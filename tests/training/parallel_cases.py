@@ -61,6 +61,13 @@ KINDS = (*VARIANTS, "multitask")
 # videos than devices.
 CASES = [
     ("moment_retrieval", 2, 1, "dp", (2, 4, 1)),
+    ("moment_retrieval", 2, 2, "dp", (1, 1, 1)),
+    ("batch_negatives", 4, 4, "dp", (1, 1, 1)),
+    ("batch_negatives", 4, 2, "fsdp_tp", (2, 2, 2)),
+    ("localization", 2, 2, "dp", (1, 2, 1)),
+    ("segmentation", 4, 2, "dp", (2, 1, 1)),
+    ("classification", 4, 2, "dp", (1, 1, 1)),
+    ("multitask", 4, 4, "dp", (1, 1, 1)),
     ("moment_retrieval", 2, 1, "fsdp", (2, 4, 1)),
     ("moment_retrieval", 2, 1, "tp", (2, 2, 2)),
     ("batch_negatives", 4, 1, "fsdp_tp", (2, 2, 2)),
@@ -127,7 +134,8 @@ def one_step(
     state = jax.device_put(state, shardings)
     stage = "pretrain" if kind == "pretraining" else "train"
     weights = {name: 1.0 + i for i, name in enumerate(tasks)}
-    step = make_train_step(make_loss(tasks, weights, stage), optimizer, mesh, shardings, seed=0)
+    loss = make_loss(tasks, weights, stage)
+    step = make_train_step(loss, optimizer, mesh, shardings, seed=0, accumulate=accumulate)
     batches = {
         name: to_device(uneven_batch(task, videos, seed), batch_sharding(mesh))
         for seed, (name, task) in enumerate(tasks.items())

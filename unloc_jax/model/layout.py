@@ -112,3 +112,7 @@ class Layout:
         if self.mesh is None or self.mesh.size == 1:
             return x
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(*entries)))
+
+
+ONE_PLACE = Layout()
+"""No mesh: one device computes everything."""

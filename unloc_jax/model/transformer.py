@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unloc_jax.model.layout import ANY, Layout
+from unloc_jax.model.layout import ANY, ONE_PLACE, Layout
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -49,7 +49,7 @@ class Run:
     remat: str = "none"
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
 
 class SelfAttention(nn.Module):
@@ -58,7 +58,7 @@ class SelfAttention(nn.Module):
     num_heads: int
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -106,7 +106,7 @@ class TransformerBlock(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:

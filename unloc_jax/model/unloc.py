@@ -11,7 +11,7 @@ from unloc_jax.localization.decode import Localization
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.fusion import Fusion
 from unloc_jax.model.heads import LocalizationHead, VideoHead
-from unloc_jax.model.layout import Layout
+from unloc_jax.model.layout import ONE_PLACE, Layout
 from unloc_jax.model.transformer import Run
 
 Inputs = Mapping[str, jax.Array]
@@ -35,7 +35,7 @@ class UnLoc(nn.Module):
     num_frames: int
     parts: tuple[str, ...] = ("localization",)
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     def setup(self):
         config, width = self.config, self.config.fusion.width
@@ -91,7 +91,7 @@ class UnLoc(nn.Module):
         return self.layout.constrain(video, "videos", None, None)  # from here on, `context` splits texts
 
     def encode_text(self, texts: jax.Array) -> TextFeatures:
-        """texts: int32 tokens [..., L], or given embeddings float [..., D] → TextFeatures of the fusion's width."""
+        """Features of the fusion's width of texts [B or 1, N, …]: int32 tokens [L], or given embeddings float [D]."""
         config = self.config.text
         if config.encoder == "clip":
             features = self.text_tower(texts)
@@ -100,7 +100,8 @@ class UnLoc(nn.Module):
         if config.freeze:
             features = jax.lax.stop_gradient(features)
         project = self.text_projection if config.projection else lambda x: x
-        return TextFeatures(project(features.tokens), features.mask, project(features.sentence))
+        whole = lambda x: self.layout.constrain(project(x), "videos", *[None] * (x.ndim - 1))
+        return TextFeatures(whole(features.tokens), features.mask, whole(features.sentence))
 
     def localize(
         self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures, text_mask: jax.Array | None = None

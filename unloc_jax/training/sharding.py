@@ -151,7 +151,8 @@ def lay_out(task: Task, mesh: Mesh) -> Task:
     """The task with its model spread over a mesh, as config.mesh.strategy says.
 
     Raises:
-      UserError: frames that `context` does not divide, attention heads or widths that `model` does not divide.
+      UserError: frames that `context` does not divide, attention heads or widths that `model` does not divide, a batch
+        whose videos `data` and config.accumulate do not divide.
     """
     _check_sizes(task.config, mesh)
     rules = STRATEGIES[task.config.mesh.strategy].activations
@@ -160,8 +161,15 @@ def lay_out(task: Task, mesh: Mesh) -> Task:
 
 
 def _check_sizes(config: Config, mesh: Mesh) -> None:
-    context, model = mesh.shape["context"], mesh.shape["model"]
+    data, context, model = (mesh.shape[axis] for axis in MESH_AXES)
     network = config.model
+    at_once = data * config.accumulate
+    if config.batch_size % at_once:
+        lower = config.batch_size // at_once * at_once
+        raise UserError(
+            f"config.batch_size = {config.batch_size} is not divisible by the data axis of {data} devices times "
+            f"config.accumulate = {config.accumulate}. Use {f'{lower} or ' if lower else ''}{lower + at_once}."
+        )
     encoders = [modality.encoder for modality in network.modalities.values()]
     frames = config.data.num_frames
     if "clip" in encoders and frames % context:
