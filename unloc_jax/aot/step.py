@@ -15,7 +15,7 @@ from unloc_jax.dataset import DatasetFacts
 from unloc_jax.tasks import make_task
 from unloc_jax.training.mixing import loss_weights
 from unloc_jax.training.optimizer import make_optimizer
-from unloc_jax.training.sharding import batch_sharding, make_mesh
+from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
 from unloc_jax.training.state import abstract_state
 from unloc_jax.training.step import make_loss, make_train_step
 
@@ -73,12 +73,17 @@ def _compile(
     started = time.monotonic()
     views = config.task_configs
     mesh = make_mesh(config.mesh, min(views[name].batch_size for name in group), devices=devices)
-    tasks = {name: make_task(view, _facts(classes[name] or 0), config) for name, view in views.items()}
+    tasks = {
+        name: lay_out(make_task(view, _facts(classes[name] or 0), config), mesh)
+        for name, view in views.items()
+    }
     optimizer = make_optimizer(config)
     state = abstract_state(tasks, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, state)
     loss = make_loss(tasks, loss_weights(config), "train")
-    step: Any = make_train_step(loss, optimizer, mesh, shardings, config.seed)
+    step: Any = make_train_step(
+        loss, optimizer, mesh, shardings, config.seed, config.optimizer.ema_decay, config.accumulate
+    )
     batches = {
         name: jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)),
