@@ -17,6 +17,7 @@ _SENT = {
     "collective-broadcast": lambda n: 1.0,
 }
 _CHANNEL = re.compile(r"channel_id=(\d+)")
+_NAME = re.compile(r'op_name="([^"]*)"')
 _LISTED = re.compile(r"replica_groups=\{\{([\d,]*)\}")
 _IOTA = re.compile(r"replica_groups=\[\d+,(\d+)\]")
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}")
@@ -41,14 +42,19 @@ class Collective:
 
 def collectives(program: Program, num_devices: int) -> list[Collective]:
     """By kind, in one call of the program; loops counted as often as they turn."""
-    # The TPU compiler spreads one collective over several fusions to hide it: its channel tells that it is one.
-    single: dict[str, tuple[Instruction, int]] = {}
+    # The TPU compiler spreads one collective over several fusions to hide it: equal in all that tells it from others.
+    single: dict[tuple, tuple[Instruction, int]] = {}
     for instruction, runs in program.instructions():
         kind = instruction.opcode.removesuffix("-start")
         if kind not in _SENT:
             continue
-        channel = _CHANNEL.search(instruction.rest)
-        key = channel[1] if channel else instruction.name
+        channel, name = _CHANNEL.search(instruction.rest), _NAME.search(instruction.rest)
+        key = (
+            kind,
+            channel[1] if channel else instruction.name,
+            num_bytes(instruction.type),
+            name[1] if name else "",
+        )
         single[key] = max(single.get(key, (instruction, 0)), (instruction, runs), key=lambda item: item[1])
     totals: dict[str, Collective] = {}
     for instruction, runs in single.values():

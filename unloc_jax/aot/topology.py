@@ -68,7 +68,7 @@ def _of_tpu(topology: str, kind: str, shape: str) -> Sequence[Any]:
     except Exception as error:  # libtpu raises what it likes
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"--topology={topology}: the TPU compiler does not know it ({reason}).") from error
-    devices = found.devices
+    devices: Any = found.devices
     if kind == "v4":  # two cores that XLA uses as one
         devices = [device for device in devices if device.core_on_chip == 0]
     return devices
