@@ -267,6 +267,8 @@ class ModelConfig:
     fusion: FusionConfig = FusionConfig()
     pyramid: PyramidConfig = PyramidConfig()
     head: HeadConfig = HeadConfig()
+    frame_chunk: int = 0
+    """Frames that a device takes through the image tower at a time, so that long videos fit into memory; 0 = all."""
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
     remat: str = "none"

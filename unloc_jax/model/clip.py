@@ -52,6 +52,7 @@ class ImageTower(nn.Module):
 
         norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name=name)
         x = norm("norm_in")(x)
+        devices = layout.parts("videos") * layout.parts("frames")
         x = Transformer(
             config.num_layers,
             config.num_heads,
@@ -60,6 +61,7 @@ class ImageTower(nn.Module):
             _EPSILON,
             drop_rates=(0.0, config.stochastic_depth),
             run=self.run,
+            turns=self.run.turns(batch * time, devices),
             name="transformer",
         )(layout.merge(x, "videos", "frames"))
         x = norm("norm_out")(x[:, 0]) if config.pooling == "token" else norm("norm_out")(x).mean(1)

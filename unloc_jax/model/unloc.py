@@ -1,5 +1,6 @@
 """UnLoc: towers → fusion and pyramid → heads (paper figure 2)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -40,9 +41,12 @@ class UnLoc(nn.Module):
     def setup(self):
         config, width = self.config, self.config.fusion.width
         run = Run(config.remat, config.unroll, self.dtype, self.layout)
+        of_frames = dataclasses.replace(run, sequences=config.frame_chunk)
         self.geometry = config.geometry(self.num_frames)
         modalities = config.modalities.items()
-        self.towers = {name: ImageTower(config.image, run) for name, m in modalities if m.encoder == "clip"}
+        self.towers = {
+            name: ImageTower(config.image, of_frames) for name, m in modalities if m.encoder == "clip"
+        }
         self.projections = {
             name: nn.Dense(m.projection_width, use_bias=m.projection_bias, dtype=self.dtype)
             for name, m in modalities
