@@ -78,13 +78,14 @@ CASES = [
 ]
 
 
-def tasks_of(kind: str, strategy: str) -> dict[str, Task]:
+def tasks_of(kind: str, strategy: str, videos: int, accumulate: int) -> dict[str, Task]:
+    common = {"mesh": {"strategy": strategy}, "batch_size": videos, "accumulate": accumulate, **SGD}
     if kind != "multitask":
         task, changes = VARIANTS[kind]
-        return {"task": tiny_task(task, mesh={"strategy": strategy}, **SGD, **changes)}
+        return {"task": tiny_task(task, **common, **changes)}
     whole = from_mapping(
         {
-            **_nested(tiny_task(mesh={"strategy": strategy}, **SGD).config),
+            **_nested(tiny_task(**common).config),
             "task_mixing": "all",
             "tasks": {
                 "a": {"weight": 2.0},
@@ -119,7 +120,7 @@ def one_step(
     kind: str, videos: int, accumulate: int, strategy: str, sizes: tuple[int, int, int]
 ) -> tuple[dict[str, np.ndarray], int]:
     """Metrics, gradients and parameters after one step, and the bytes that each device needed on the way."""
-    tasks = tasks_of(kind, strategy)
+    tasks = tasks_of(kind, strategy, videos, accumulate)
     config = next(iter(tasks.values())).config
     devices = jax.devices()[: int(np.prod(sizes))]
     mesh = make_mesh(MeshConfig(*sizes, strategy), videos, devices=devices)
