@@ -405,6 +405,13 @@ class MeshConfig:
     """ "dp": every device has all parameters. "fsdp": they and the optimizer's state are split over data × context.
     "tp": over model. "fsdp_tp": over all three."""
 
+    def sizes(self, devices: int) -> tuple[int, int, int]:
+        """data, context and model over so many devices, -1 being what is left; they need not fit."""
+        given = [self.data, self.context, self.model]
+        known = math.prod(size for size in given if size > 0)
+        data, context, model = (devices // known if size == -1 else size for size in given)
+        return data, context, model
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:

@@ -1,5 +1,6 @@
 """Where arrays go, and that it changes no number."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from tests.tiny import tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
+from unloc_jax.processes import share_of_batch
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import (
     MESH_AXES,
@@ -34,11 +36,19 @@ def mesh_of(*sizes: int) -> AbstractMesh:
     return AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    process_index: int
+    id: int
+
+
 @pytest.fixture
 def eight_devices(monkeypatch):
-    """As far as the checks of a config go."""
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: None)
+    """As far as the checks of a config go; two in each of four processes."""
+    devices = [Device(number // 2, number) for number in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr("unloc_jax.training.sharding.Mesh", lambda devices, *_, **__: devices)
+    return devices
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,29 @@ def test_the_batch_size_at_fault_is_named(eight_devices):
     make_mesh(MeshConfig(context=4), 2)
     with pytest.raises(UserError, match=r"config\.evaluation\.batch_size = 12 is not divisible"):
         make_mesh(MeshConfig(), 12, "evaluation.batch_size")
+
+
+def test_devices_of_a_process_have_neighbouring_rows(eight_devices, monkeypatch):
+    """Cables may run otherwise, but each process reads a block of a batch's rows."""
+    eight_devices.sort(key=lambda device: device.id % 3)
+    mesh = make_mesh(MeshConfig(data=4, context=2), 8)
+    assert [[device.process_index for device in row[:, 0]] for row in mesh] == [
+        [0, 0],
+        [1, 1],
+        [2, 2],
+        [3, 3],
+    ]
+    # With two rows, processes 0 and 1 read the first one.
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    shares = {}
+    for process in range(4):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares[process] = [share_of_batch(data) for data in (1, 2, 4, 8)]
+    assert shares[0] == [(0, 1), (0, 2), (0, 4), (0, 4)] and shares[1] == [(0, 1), (0, 2), (1, 4), (1, 4)]
+    assert shares[2] == [(0, 1), (1, 2), (2, 4), (2, 4)] and shares[3] == [(0, 1), (1, 2), (3, 4), (3, 4)]
+    monkeypatch.setattr(jax, "devices", lambda: [Device(number // 2, number) for number in range(12)])
+    with pytest.raises(UserError, match=r"data = 4 neither divides nor is a multiple of the 6 processes"):
+        make_mesh(MeshConfig(data=4, context=3), 8)
 
 
 @pytest.mark.parametrize(
@@ -206,4 +239,4 @@ def test_eight_devices_train_like_one(cases):
 def test_devices_share_the_activations(cases):
     """Of two videos, four devices each have a part of the frames and texts: their memory says so."""
     (shared,) = [case for case in cases if case["case"][0] == "many_frames"]
-    assert shared["temporaries"] < 0.4 * shared["temporaries_of_one"]
+    assert shared["temporaries"] < 0.5 * shared["temporaries_of_one"]
