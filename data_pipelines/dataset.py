@@ -14,6 +14,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
+from unloc_jax.processes import share_of_batch
 from unloc_jax.records import VideoRecord
 from unloc_jax.sampling import all_starts, center_start
 from unloc_jax.text import words
@@ -82,8 +83,8 @@ class ShardedDataset:
             batch_size=self._config.batch_size,
             start_step=start_step,
             num_steps=num_steps,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
+            host=self._share[0],
+            num_hosts=self._share[1],
         )
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
@@ -93,9 +94,14 @@ class ShardedDataset:
             self._source(split, self._windows(split)),
             batch_size=self._config.evaluation.batch_size,
             crops=self._config.evaluation.crops,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
+            host=self._share[0],
+            num_hosts=self._share[1],
         )
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        """This process's share of a batch: (which, of how many)."""
+        return share_of_batch(self._config.mesh.sizes(jax.device_count())[0])
 
     def _rows(self, split: str) -> tuple[np.ndarray | None, list[VideoRecord]]:
         """The records of a split that are used, with their numbers (None = all) in the shards."""

@@ -284,7 +284,7 @@ def test_an_empty_split(tmp_path, unloc):
             r"crop_size = 24 is larger than the stored frames.*Use 16 or less, or build again",
         ),
         ("mesh.data=3", r"config\.mesh = data 3 × context 1 × model 1 does not fit 1 devices"),
-        ("mesh.strategy=zero", r"config\.mesh\.strategy must be one of dp, fsdp, got 'zero'"),
+        ("mesh.strategy=zero", r"config\.mesh\.strategy must be one of dp, fsdp, tp, fsdp_tp, got 'zero'"),
         (
             "task=action_localization",
             r"config\.task must be one of .*Did you mean 'temporal_action_localization'\?",

@@ -104,7 +104,10 @@ def test_a_whole_number_is_a_float():
             r"config\.model\.pyramid\.num_levels must be at least 1",
         ),
         ({"model": {"pyramid": {"regression_ranges": ((0, 4), (4, 9))}}}, r"has 2 ranges for num_levels = 4"),
-        ({"mesh": {"strategy": "zero"}}, r"config\.mesh\.strategy must be one of dp, fsdp, got 'zero'"),
+        (
+            {"mesh": {"strategy": "zero"}},
+            r"config\.mesh\.strategy must be one of dp, fsdp, tp, fsdp_tp, got 'zero'",
+        ),
         ({"model": {"text": {"num_heads": 0}}}, r"config\.model\.text\.num_heads must be at least 1, got 0"),
         (
             {"model": {"image": {"patch_size": 0}}},
@@ -145,8 +148,14 @@ def test_a_whole_number_is_a_float():
             {"optimizer": {"max_grad_norm": 0.0}},
             r"max_grad_norm = 0 would stop every update; None does not clip",
         ),
-        ({"mesh": {"model": 2}}, r"config\.mesh: only the axis data splits"),
-        ({"mesh": {"context": 2}}, r"config\.mesh: only the axis data splits"),
+        (
+            {"accumulate": 2, "pretrain": {"steps": 5}},
+            r"config\.accumulate = 2: the contrastive loss .* accumulate = 1 or pretrain\.steps = 0",
+        ),
+        (
+            {"accumulate": 2, "task": "video_text_contrastive"},
+            r"config\.task = 'video_text_contrastive' compares all videos .* config\.accumulate = 1 \(it is 2\)",
+        ),
         ({"train": {"steps": 0}}, r"config\.train\.steps must be at least 1, got 0"),
         ({"train": {"learning_rate": math.inf}}, r"config\.train\.learning_rate must be finite"),
         ({"train": {"decay_steps": (5,)}}, r"config\.train: give as many decay_factors as decay_steps"),
@@ -258,7 +267,7 @@ def test_what_the_checks_let_through():
     from_mapping({"model": {"pyramid": {"type": "fpn", "layers": (0, 2, 3, 5)}}})
     from_mapping({"model": {"pyramid": {"type": "simple", "layers": (0,)}}})  # of an fpn only
     from_mapping({"model": {"video_projection": False, "fusion": {"width": 768}}})
-    from_mapping({"mesh": {"context": 2, "strategy": "fsdp"}})
+    from_mapping({"mesh": {"context": 2, "strategy": "fsdp"}, "accumulate": 2})
     from_mapping({"data": {"num_frames": 101}})  # no stride needs to divide it
     # Precomputed features have no patches.
     features = {"i3d": {"encoder": "features", "feature_dim": 2048}}

@@ -65,10 +65,12 @@ def test_evaluation_of_two_is_that_of_one(trained, captions_dataset, tmp_path, u
         np.testing.assert_allclose(a["pred_relevant_windows"], b["pred_relevant_windows"], atol=2e-3)
 
 
-def test_training_of_two_is_that_of_one(config_file, captions_dataset, tmp_path, unloc):
+@pytest.mark.parametrize("context", [1, 2])
+def test_training_of_two_is_that_of_one(config_file, captions_dataset, tmp_path, unloc, context):
+    """Each with half of the videos; and both with all videos, of which each has half of the frames and texts."""
     words = ["train", f"--config={config_file}", f"--config.data.dir={captions_dataset}"]
     unloc(*words, f"--workdir={tmp_path / '1'}").ok()
-    run_together(2, *words, f"--workdir={tmp_path / '2'}")
+    run_together(2, *words, f"--workdir={tmp_path / '2'}", f"--config.mesh.context={context}")
     one, two = (metric_lines(tmp_path / count) for count in ("1", "2"))
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for a, b in zip(one, two):

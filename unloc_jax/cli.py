@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from unloc_jax.commands import (
+    compile,
     data,
     diagnose,
     evaluate,
@@ -19,7 +20,19 @@ from unloc_jax.commands import (
 from unloc_jax.errors import UserError
 
 # In the order of `unloc --help`.
-_COMMANDS = (data, import_, train, evaluate, metrics, diagnose, predict, zeroshot, features, quickstart)
+_COMMANDS = (
+    data,
+    import_,
+    features,
+    train,
+    compile,
+    evaluate,
+    metrics,
+    diagnose,
+    predict,
+    zeroshot,
+    quickstart,
+)
 
 # What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")

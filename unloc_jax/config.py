@@ -81,6 +81,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 # The lowest possible value of a number, by the last part of its key; 0 where it is not listed.
 _LOWEST = {
     "batch_size": 1,
+    "accumulate": 1,
     "num_frames": 2,
     "window_stride": 1,
     "crop_size": 1,
@@ -266,6 +267,8 @@ class ModelConfig:
     fusion: FusionConfig = FusionConfig()
     pyramid: PyramidConfig = PyramidConfig()
     head: HeadConfig = HeadConfig()
+    frame_chunk: int = 0
+    """Frames that a device takes through the image tower at a time, so that long videos fit into memory; 0 = all."""
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
     remat: str = "none"
@@ -402,6 +405,13 @@ class MeshConfig:
     """ "dp": every device has all parameters. "fsdp": they and the optimizer's state are split over data × context.
     "tp": over model. "fsdp_tp": over all three."""
 
+    def sizes(self, devices: int) -> tuple[int, int, int]:
+        """data, context and model over so many devices, -1 being what is left; they need not fit."""
+        given = [self.data, self.context, self.model]
+        known = math.prod(size for size in given if size > 0)
+        data, context, model = (devices // known if size == -1 else size for size in given)
+        return data, context, model
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
@@ -428,6 +438,9 @@ class Config:
     seed: int = 0
     batch_size: int = 64
     """Videos per step, over all devices."""
+    accumulate: int = 1
+    """Parts of a batch that are worked through one after the other, so that a larger batch fits into memory; the step
+    is that of the whole batch."""
     init_from: str = ""
     """A checkpoint to start from, such as one that `unloc import` made, or "KIND:SRC" for another program's CLIP,
     such as "hf-clip:openai/clip-vit-base-patch16"; "" = random parameters."""
@@ -649,6 +662,11 @@ def _check_values(config: Config) -> None:
         raise UserError(
             f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
         )
+    if config.accumulate > 1 and config.pretrain.steps:
+        raise UserError(
+            f"config.accumulate = {config.accumulate}: the contrastive loss of config.pretrain compares all segments "
+            "of a batch with each other, so it cannot be taken part by part. Set accumulate = 1 or pretrain.steps = 0."
+        )
     if config.optimizer.max_grad_norm == 0:
         raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
     if not config.optimizer.layer_decay:
@@ -714,6 +732,11 @@ def _check_task(config: Config, where: str) -> None:
     if config.task in ("classification", "video_text_contrastive") and model.fusion.type == "late":
         raise UserError(
             f"{where}.task = {config.task!r} reads the fused text token; set config.model.fusion.type = 'early'."
+        )
+    if config.task == "video_text_contrastive" and config.accumulate > 1:
+        raise UserError(
+            f"{where}.task = {config.task!r} compares all videos of a batch with each other, so it cannot be taken "
+            f"part by part: set config.accumulate = 1 (it is {config.accumulate})."
         )
     if model.text.encoder == "embeddings" and not config.with_vocabulary:
         raise UserError(

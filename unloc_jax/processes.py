@@ -198,6 +198,19 @@ def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbe
         raise UserError(f"the processes of this run do not find each other ({found_by}): {reason}") from error
 
 
+def share_of_batch(data: int) -> tuple[int, int]:
+    """(which, of how many): the share of a batch's rows that this process feeds to its devices.
+
+    Where the mesh axis `data` has fewer entries than there are processes, several processes hold the same videos and
+    read the same rows.
+
+    Args:
+      data: size of the mesh axis; it divides the number of processes or is a multiple of it (see `make_mesh`).
+    """
+    shares = min(jax.process_count(), data)
+    return jax.process_index() * shares // jax.process_count(), shares
+
+
 @contextlib.contextmanager
 def _time_limit(timeout_s: int, found_by: str) -> Iterator[None]:
     """Ends the process when the others do not come: JAX waits in C++, where no exception reaches it."""

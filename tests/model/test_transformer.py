@@ -1,9 +1,10 @@
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unloc_jax.model.transformer import ACTIVATIONS, Run, SelfAttention, Transformer
+from unloc_jax.model.transformer import ACTIVATIONS, Run, SelfAttention, Transformer, attention_weights
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -55,6 +56,37 @@ def test_remat_and_unroll_change_no_number(stack, change):
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradients, expected_gradients
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_derivative_of_attention_weights(dtype):
+    logits, given = normal(0, 4, 5, 7), jnp.asarray(normal(1, 4, 5, 7), dtype)
+    expected, pull_back = jax.vjp(jax.nn.softmax, logits)
+    found, pull_back_ours = jax.vjp(lambda x: attention_weights(x, dtype), logits)
+    precision = 1e-6 if dtype == jnp.float32 else 2**-8
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=precision)
+    expected_gradient = pull_back(given.astype(jnp.float32))[0]
+    np.testing.assert_allclose(pull_back_ours(given)[0], expected_gradient, atol=2 * precision)
+
+
+@pytest.mark.parametrize(("at_a_time", "turns"), [(0, 1), (12, 1), (6, 2), (5, 3), (1, 12)])
+def test_turns_of_a_device(at_a_time, turns):
+    """24 sequences on 2 devices; the turns are equally long and take no more than asked for."""
+    assert Run(sequences=at_a_time).turns(24, 2) == turns
+
+
+def test_turns_change_no_number(stack):
+    params = stack[0]
+    x = normal(3, 6, 5, 8)
+    make = lambda turns: Transformer(
+        num_layers=3, num_heads=2, mlp_dim=16, run=Run(remat="full"), turns=turns
+    )
+    of = lambda turns: jax.jit(jax.value_and_grad(lambda p, x: (make(turns).apply(p, x) ** 2).sum(), (0, 1)))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        of(3)(params, x),
+        of(1)(params, x),
     )
 
 

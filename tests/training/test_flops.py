@@ -49,13 +49,13 @@ def counted_by_xla(stage: str, task: str, **changes: Any) -> tuple[float, float]
 )
 def test_of_training_against_xla(task, changes):
     xla, ours = counted_by_xla("train", task, **({"model": WIDE} | changes))
-    np.testing.assert_allclose(ours, xla, rtol=0.03)
+    np.testing.assert_allclose(ours, xla, rtol=0.04)
 
 
 @pytest.mark.slow
 def test_of_pretraining_against_xla():
     xla, ours = counted_by_xla("pretrain", "moment_retrieval", model=WIDE, pretrain={"steps": 1})
-    np.testing.assert_allclose(ours, xla, rtol=0.03)
+    np.testing.assert_allclose(ours, xla, rtol=0.04)
 
 
 def test_of_a_frame_against_a_published_count():

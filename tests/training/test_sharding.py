@@ -1,5 +1,7 @@
 """Where arrays go, and that it changes no number."""
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -7,25 +9,25 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from tests.tiny import random_batch, tiny_task
+from tests.tiny import tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
-from unloc_jax.tasks.evaluation import to_device
+from unloc_jax.processes import share_of_batch
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import (
     MESH_AXES,
     STRATEGIES,
+    axes_of_parameter,
     batch_sharding,
+    lay_out,
     make_mesh,
     tree_shardings,
 )
-from unloc_jax.training.state import TrainState, abstract_params, init_state
-from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.state import TrainState, abstract_params
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -34,18 +36,26 @@ def mesh_of(*sizes: int) -> AbstractMesh:
     return AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    process_index: int
+    id: int
+
+
 @pytest.fixture
 def eight_devices(monkeypatch):
-    """As far as the checks of a config go."""
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
-    monkeypatch.setattr(jax, "make_mesh", lambda *_, **__: None)
+    """As far as the checks of a config go; two in each of four processes."""
+    devices = [Device(number // 2, number) for number in range(8)]
+    monkeypatch.setattr(jax, "devices", lambda: devices)
+    monkeypatch.setattr("unloc_jax.training.sharding.Mesh", lambda devices, *_, **__: devices)
+    return devices
 
 
 @pytest.mark.parametrize(
     ("change", "batch_size", "message"),
     [
-        ({}, 12, r"config\.batch_size = 12 is not divisible by the data axis of 8 devices\. Use 8\."),
-        ({}, 3, r"batch_size = 3 .* Use 8\."),
+        ({}, 12, r"config\.batch_size = 12 is not divisible by the data axis of 8 devices\. Use 8, or put"),
+        ({}, 3, r"batch_size = 3 .* Use 8, or put devices on config\.mesh\.context \(8 × 1 now\)"),
         (
             {"data": 3},
             9,
@@ -55,6 +65,11 @@ def eight_devices(monkeypatch):
         ({"data": 16}, 16, r"does not fit 8 devices"),
         ({"data": 0}, 8, r"does not fit 8 devices"),
         ({"data": -1, "context": -1}, 8, r"does not fit 8 devices"),
+        (
+            {"model": 2},
+            8,
+            r"model = 2: with config\.mesh\.strategy = 'dp' these devices .* Use tp or fsdp_tp",
+        ),
     ],
 )
 def test_meshes_that_do_not_fit(eight_devices, change, batch_size, message):
@@ -64,8 +79,50 @@ def test_meshes_that_do_not_fit(eight_devices, change, batch_size, message):
 
 def test_the_batch_size_at_fault_is_named(eight_devices):
     make_mesh(MeshConfig(), 16, "evaluation.batch_size")
+    make_mesh(MeshConfig(context=4), 2)
     with pytest.raises(UserError, match=r"config\.evaluation\.batch_size = 12 is not divisible"):
         make_mesh(MeshConfig(), 12, "evaluation.batch_size")
+
+
+def test_devices_of_a_process_have_neighbouring_rows(eight_devices, monkeypatch):
+    """Cables may run otherwise, but each process reads a block of a batch's rows."""
+    eight_devices.sort(key=lambda device: device.id % 3)
+    mesh = make_mesh(MeshConfig(data=4, context=2), 8)
+    assert [[device.process_index for device in row[:, 0]] for row in mesh] == [
+        [0, 0],
+        [1, 1],
+        [2, 2],
+        [3, 3],
+    ]
+    # With two rows, processes 0 and 1 read the first one.
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    shares = {}
+    for process in range(4):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares[process] = [share_of_batch(data) for data in (1, 2, 4, 8)]
+    assert shares[0] == [(0, 1), (0, 2), (0, 4), (0, 4)] and shares[1] == [(0, 1), (0, 2), (1, 4), (1, 4)]
+    assert shares[2] == [(0, 1), (1, 2), (2, 4), (2, 4)] and shares[3] == [(0, 1), (1, 2), (3, 4), (3, 4)]
+    monkeypatch.setattr(jax, "devices", lambda: [Device(number // 2, number) for number in range(12)])
+    with pytest.raises(UserError, match=r"data = 4 neither divides nor is a multiple of the 6 processes"):
+        make_mesh(MeshConfig(data=4, context=3), 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"num_frames": 10}}, r"num_frames = 10 .* config\.mesh\.context = 4\. Use 8 or 12\."),
+        ({"data": {"num_frames": 3}}, r"num_frames = 3 .* config\.mesh\.context = 4\. Use 4\."),
+        ({"model": {"text": {"num_heads": 1}}}, r"text\.num_heads = 1 .* config\.mesh\.model = 2\."),
+        ({"model": {"fusion": {"mlp_dim": 31}}}, r"fusion\.mlp_dim = 31 .* config\.mesh\.model = 2\."),
+        (
+            {"accumulate": 2},
+            r"batch_size = 2 .* data axis of 2 devices times config\.accumulate = 2\. Use 4\.",
+        ),
+    ],
+)
+def test_what_a_mesh_does_not_divide(change, message):
+    with pytest.raises(UserError, match=message):
+        lay_out(tiny_task(**change, mesh={"strategy": "tp"}), mesh_of(2, 4, 2))
 
 
 def test_a_mesh_takes_the_devices_that_are_left():
@@ -76,114 +133,110 @@ def test_a_mesh_takes_the_devices_that_are_left():
     assert batch_sharding(mesh).spec == PartitionSpec("data")
 
 
-@pytest.fixture(scope="module")
-def state_shapes():
-    task = tiny_task()
+# What no config has, but a user may.
+RARE = {
+    "heads_of_levels": {"head": {"shared_levels": False}},
+    "strided_conv": {"fusion": {"num_layers": 2}, "pyramid": {"type": "fpn", "downsampling": "strided_conv"}},
+    "features": {
+        "modalities": {
+            "flow": {"encoder": "features", "feature_dim": 12, "projection_width": 8, "norm": True}
+        },
+        "video_projection_bias": True,
+        "fusion": {"positions": "learned"},
+    },
+}
+
+
+@pytest.mark.parametrize("rare", RARE)
+def test_every_parameter_has_a_rule(rare):
+    """Those of the configs: tests/test_configs.py."""
+    task = tiny_task(model={**RARE[rare], "pyramid": {"num_levels": 2, **RARE[rare].get("pyramid", {})}})
+    for strategy in STRATEGIES:
+        tree_shardings(abstract_params(task), mesh_of(2, 2, 2), strategy)
+
+
+def test_a_parameter_without_a_rule_is_an_error():
+    with pytest.raises(LookupError, match=r"fusion/other/kernel: no rule says .* PARAMETER_AXES"):
+        axes_of_parameter("fusion/other/kernel")
+    # The end of a name is a whole part of it.
+    with pytest.raises(LookupError):
+        axes_of_parameter("fusion/my_temperature")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_optimizers_state_lies_with_its_parameters(optimizer):
+    task = tiny_task(optimizer={"name": optimizer}, model={"text": {"freeze": True}})
     params = abstract_params(task)
     opt_state = jax.eval_shape(make_optimizer(task.config).init, params)
-    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
+    state = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, opt_state)
+    shardings = tree_shardings(state, mesh_of(2, 2, 2), "fsdp_tp")
+    kernel = lambda tree: tree["fusion"]["encoder"]["transformer"]["layers"]["mlp_in"]["kernel"]
+    for moment in ("mu", "nu") if optimizer == "adamw" else ("trace",):
+        found = optax.tree_utils.tree_get(shardings.opt_state, moment)
+        assert kernel(found) == kernel(shardings.params)
+    assert kernel(shardings.params).spec == PartitionSpec(None, ("data", "context"), "model")
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (8, 1, 1), (2, 4, 1), (3, 1, 1)])
-def test_every_array_has_a_place_that_fits(state_shapes, strategy, sizes):
-    shardings = tree_shardings(state_shapes, mesh_of(*sizes), strategy)
-    # shard_shape raises where an axis is not divisible.
-    shards = jax.tree.map(lambda leaf, sharding: sharding.shard_shape(leaf.shape), state_shapes, shardings)
-    parts = np.prod(sizes)
-    embedding = shards.params["text_tower"]["token_embedding"]["embedding"]
-    if strategy == "dp":
-        assert jax.tree.map(lambda leaf: leaf.shape, state_shapes) == shards
-    elif parts in (1, 8):
-        assert embedding == (49408 // parts, 16)
-    # The optimizer's moments lie with their parameters.
-    for moment in ("mu", "nu"):
-        assert optax.tree_utils.tree_get(shardings.opt_state, moment) == shardings.params
-
-
-def test_fully_sharded_splits_the_largest_axis_that_can_be():
-    specs = {
-        (16, 64): PartitionSpec(None, ("data", "context")),
-        (64, 16): PartitionSpec(("data", "context"), None),
-        (3, 2, 64, 18): PartitionSpec(None, None, ("data", "context"), None),
-        (99, 16): PartitionSpec(None, ("data", "context")),  # 99 is larger, but odd
-        (99, 7): PartitionSpec(),
+def test_which_axis_is_split():
+    """Never the layers, of which there are 8; context alone gives way where the width is too odd for all."""
+    shapes = {
+        "attention/qkv/kernel": (8, 24, 3, 4, 6),
+        "attention/out/kernel": (8, 4, 6, 24),
+        "mlp_out/kernel": (8, 96, 20),
+        "token_embedding/embedding": (49408, 24),
+        "norm_out/scale": (24,),
     }
-    tree = {f"x{i}": {"kernel": jax.ShapeDtypeStruct(shape, jnp.float32)} for i, shape in enumerate(specs)}
-    tree["other"] = {"bias": jax.ShapeDtypeStruct((64,), jnp.float32)}
-    shardings = tree_shardings(tree, mesh_of(4, 2, 1), "fsdp")
-    for i, spec in enumerate(specs.values()):
-        assert shardings[f"x{i}"]["kernel"].spec == spec
-    assert shardings["other"]["bias"].spec == PartitionSpec()
-
-
-def train_one_step(strategy: str) -> dict[str, np.ndarray]:
-    """Loss, gradient norm, parameters and first moments after one step on all devices, and shard sizes."""
-    task = tiny_task(batch_size=8, mesh={"strategy": strategy}, train={"steps": 10, "learning_rate": 1e-2})
-    mesh = make_mesh(task.config.mesh, task.config.batch_size)
-    optimizer = make_optimizer(task.config)
-    state = init_state({"task": task}, optimizer, mesh)
-    shardings = tree_shardings(state, mesh, strategy)
-    loss = make_loss({"task": task}, {"task": 1.0}, "train")
-    step = make_train_step(loss, optimizer, mesh, shardings, seed=0)
-    batch = to_device(random_batch(task.config, videos=8), batch_sharding(mesh))
-    state, metrics = step(state, {"task": batch}, {})
-
-    def flat(name, tree):
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {name + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-    largest = state.params["text_tower"]["token_embedding"]["embedding"]
-    return {
-        **flat("metrics", metrics),
-        **flat("params", state.params),
-        **flat("gradient", optax.tree_utils.tree_get(state.opt_state, "mu")),
-        "step": np.asarray(state.step),
-        "devices": np.asarray(jax.device_count()),
-        "shard": np.asarray(largest.addressable_shards[0].data.shape),
+    expected = {
+        "dp": [(), (), (), (), ()],
+        "fsdp": [
+            (None, ("data", "context"), None, None, None),
+            (None, None, None, ("data", "context")),
+            (None, None, "data"),
+            (None, ("data", "context")),
+            (),
+        ],
+        "tp": [(None, None, None, "model"), (None, "model"), (None, "model"), ("model",), ()],
     }
+    tree = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    for strategy, specs in expected.items():
+        found = tree_shardings(tree, mesh_of(4, 2, 2), strategy)
+        for name, spec in zip(shapes, specs):
+            rank = len(shapes[name])
+            assert tuple(found[name].spec) == spec + (None,) * (rank - len(spec)), (strategy, name)
 
 
-def in_child(strategy: str, num_devices: int, out: Path) -> dict[str, np.ndarray]:
-    program = (
-        "import sys, numpy; from tests.training.test_sharding import train_one_step; "
-        "numpy.savez(sys.argv[2], **train_one_step(sys.argv[1]))"
-    )
-    environment = os.environ | {
-        # What is not optimised is compiled in half the time.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices} --xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program, strategy, str(out)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(np.load(out))
+def test_a_large_array_that_cannot_be_split_is_refused():
+    tree = {"mlp_in": {"kernel": jax.ShapeDtypeStruct((12, 512, 2048), jnp.float32)}}
+    with pytest.raises(
+        UserError, match=r"mlp_in/kernel \(12, 512, 2048\): data 3 × context 1 does not divide 512"
+    ):
+        tree_shardings(tree, mesh_of(3, 1, 1), "fsdp")
+    tree_shardings(tree, mesh_of(3, 1, 1), "dp")
 
 
 @pytest.fixture(scope="module")
-def on_one_device(tmp_path_factory):
-    return in_child("dp", 1, tmp_path_factory.mktemp("one") / "step.npz")
+def cases(tmp_path_factory):
+    """Results of tests/training/parallel_cases.py, by case."""
+    file = tmp_path_factory.mktemp("cases") / "out.json"
+    program = [sys.executable, "-m", "tests.training.parallel_cases", str(file)]
+    done = subprocess.run(
+        program, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "shard"), [("dp", [49408, 16]), ("fsdp", [49408 // 8, 16])])
-def test_eight_devices_train_like_one(on_one_device, tmp_path, strategy, shard):
-    eight = in_child(strategy, 8, tmp_path / "step.npz")
-    assert (on_one_device["devices"], eight["devices"], eight["step"]) == (1, 8, 1)
-    assert eight["shard"].tolist() == shard
-    assert_same_step(eight, on_one_device)
+def test_eight_devices_train_like_one(cases):
+    """Metrics, gradients and parameters after a step: every task, strategy and axis; with parts of batches, too."""
+    assert {case["case"][3] for case in cases} == set(STRATEGIES)
+    for case in cases:
+        assert case["error"] < 1e-5, case
+        assert all(value > 0 for value in case["loss"].values()) and case["loss"]
 
 
-def assert_same_step(found, expected):
-    assert set(found) == set(expected)
-    for name, value in expected.items():
-        if name.startswith(("metrics", "gradient")):
-            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-7, err_msg=name)
-        if name.startswith("params"):
-            # Adam makes a full step even of a gradient that is only rounding error, such as that of keys' biases; the
-            # moment compared with is a tenth of the gradient, Adam's epsilon is 1e-8.
-            real = abs(expected[name.replace("params", "gradient", 1)]) > 1e-8
-            np.testing.assert_allclose(found[name][real], value[real], atol=1e-5, err_msg=name)
+@pytest.mark.slow
+def test_devices_share_the_activations(cases):
+    """Of two videos, four devices each have a part of the frames and texts: their memory says so."""
+    (shared,) = [case for case in cases if case["case"][0] == "many_frames"]
+    assert shared["temporaries"] < 0.5 * shared["temporaries_of_one"]

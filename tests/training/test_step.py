@@ -26,7 +26,7 @@ class Square:
     def __init__(self, factor: float):
         self.factor = factor
 
-    def loss(self, params: Any, batch: jax.Array, rng: jax.Array):
+    def loss(self, params: Any, batch: jax.Array, rng: jax.Array, whole: None = None):
         value = (self.factor * params["x"] ** 2 * batch).sum()
         return value, {"loss": value, "batch": batch.sum()}
 
@@ -67,7 +67,7 @@ def test_colors_are_changed_before_a_task_sees_them():
     class Seen(Square):
         config = tiny_config(data={"augmentation": {"color": 1.0}})
 
-        def loss(self, params, batch, rng):
+        def loss(self, params, batch, rng, whole=None):
             return params["x"], {"frames": batch.frames}
 
     task, plain = Seen(1.0), Square(1.0)

@@ -97,9 +97,12 @@ def boundary_loss(expression: str, offsets: jax.Array, target_offsets: jax.Array
     return sum(terms[1:], terms[0])
 
 
-def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """Σ values·weights / Σ weights; 0 where nothing counts. Scalar float32."""
-    return (values * weights).sum() / (weights.sum() + 1e-8)
+def masked_mean(values: jax.Array, weights: jax.Array, total: jax.Array | None = None) -> jax.Array:
+    """Σ values·weights / Σ weights; 0 where nothing counts. Scalar float32.
+
+    `total` replaces Σ weights: that of a whole batch, of which these are some rows' values.
+    """
+    return (values * weights).sum() / ((weights.sum() if total is None else total) + 1e-8)
 
 
 def contrastive_loss(

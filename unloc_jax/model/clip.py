@@ -52,6 +52,7 @@ class ImageTower(nn.Module):
 
         norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name=name)
         x = norm("norm_in")(x)
+        devices = layout.parts("videos") * layout.parts("frames")
         x = Transformer(
             config.num_layers,
             config.num_heads,
@@ -60,6 +61,7 @@ class ImageTower(nn.Module):
             _EPSILON,
             drop_rates=(0.0, config.stochastic_depth),
             run=self.run,
+            turns=self.run.turns(batch * time, devices),
             name="transformer",
         )(layout.merge(x, "videos", "frames"))
         x = norm("norm_out")(x[:, 0]) if config.pooling == "token" else norm("norm_out")(x).mean(1)
@@ -134,6 +136,7 @@ class TextTower(nn.Module):
             "position_embedding", nn.initializers.normal(0.01), (config.max_tokens, config.width)
         )
         x = embedding(text_tokens) + position[:length].astype(dtype)
+        x = layout.constrain(x, "all_texts", None, None)
         causal = jnp.tril(jnp.ones((length, length), bool))
         x = Transformer(
             config.num_layers,
@@ -145,6 +148,7 @@ class TextTower(nn.Module):
             name="transformer",
         )(x, causal[None])
         x = nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
+        x = layout.constrain(x, "all_texts", None, None)
         end = text_tokens.argmax(-1)[:, None]  # the end token has the largest id
         mask = jnp.arange(length) <= end
         features = TextFeatures(x, mask, self._sentence(x, end, mask))

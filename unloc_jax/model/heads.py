@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry
-from unloc_jax.model.layout import Layout
+from unloc_jax.model.layout import ONE_PLACE, Layout
 
 _DISTANCES = {"relu": nn.relu, "relu_clip": lambda x: jnp.clip(x, 0.0, 1.0), "sigmoid": nn.sigmoid}
 
@@ -55,7 +55,7 @@ class LocalizationHead(nn.Module):
     config: HeadConfig
     num_classes: int = 1
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     def setup(self):
         config = self.config

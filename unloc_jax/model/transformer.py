@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unloc_jax.model.layout import ANY, Layout
+from unloc_jax.model.layout import ANY, ONE_PLACE, Layout
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -44,12 +44,45 @@ class Run:
       unroll: layers per turn of the compiled loop.
       dtype: of the computation; LayerNorm statistics and softmax are float32 whatever it is.
       layout: which device computes what.
+      sequences: that a device takes through all layers at a time; 0 = all.
     """
 
     remat: str = "none"
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
+    sequences: int = 0
+
+    def turns(self, num_sequences: int, num_parts: int) -> int:
+        """How often a stack runs to take its share of the sequences of num_parts devices, alike each time."""
+        share, rest = divmod(num_sequences, num_parts)
+        if not self.sequences or rest:
+            return 1
+        return next(n for n in range(-(-share // self.sequences), share + 1) if share % n == 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def attention_weights(logits: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Softmax over the last axis: float32 [...] → dtype [...].
+
+    The derivative is computed from the rounded weights, which are kept anyway: those of float32, which
+    `jax.nn.softmax` keeps beside them, are the largest arrays of a layer.
+    """
+    return jax.nn.softmax(logits).astype(dtype)
+
+
+def _weights_forward(logits: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    weights = attention_weights(logits, dtype)
+    return weights, weights
+
+
+def _weights_backward(dtype: jnp.dtype, weights: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    del dtype
+    weights, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
+    return (weights * (gradient - (weights * gradient).sum(-1, keepdims=True)),)
+
+
+attention_weights.defvjp(_weights_forward, _weights_backward)
 
 
 class SelfAttention(nn.Module):
@@ -58,7 +91,7 @@ class SelfAttention(nn.Module):
     num_heads: int
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -77,7 +110,7 @@ class SelfAttention(nn.Module):
         logits = jnp.einsum("mqhd,mkhd->mhqk", query * head_width**-0.5, key).astype(jnp.float32)
         if mask is not None:
             logits = jnp.where(mask[:, None], logits, -1e9)
-        weights = jax.nn.softmax(logits).astype(self.dtype)
+        weights = attention_weights(logits, self.dtype)
         weights = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(weights)
         out = jnp.einsum("mhqk,mkhd->mqhd", weights, value).reshape(-1, self.num_heads, head_width)
         out = self.layout.constrain(out, ANY, "heads", None)
@@ -106,7 +139,7 @@ class TransformerBlock(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:
@@ -144,6 +177,7 @@ class Transformer(nn.Module):
       num_layers … attention_dropout: see `TransformerBlock`.
       drop_rates: stochastic depth of the first and of the last layer; in between it grows linearly.
       run: see `Run`.
+      turns: the sequences go through the layers in so many equal parts, one after the other: less memory.
     """
 
     num_layers: int
@@ -155,10 +189,11 @@ class Transformer(nn.Module):
     attention_dropout: float = 0.0
     drop_rates: tuple[float, float] = (0.0, 0.0)
     run: Run = Run()
+    turns: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """x [M, L, D]; mask bool [1 or M, 1 or L, L], True = may attend; returns [M, L, D]."""
+        """x [M, L, D]; mask bool [1 or M, 1 or L, L] (1 if there are turns), True = may attend; returns [M, L, D]."""
         block = TransformerBlock
         if self.run.remat != "none":
             block = nn.remat(TransformerBlock, prevent_cse=False, policy=_SAVED[self.run.remat])
@@ -170,13 +205,18 @@ class Transformer(nn.Module):
             length=self.num_layers,
             unroll=min(self.run.unroll, self.num_layers),
         )
-        x, _ = layers(
-            block(
-                self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
-                self.run.dtype, self.run.layout, name="layers",
-            ),
-            x,
-            jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32),
-            mask,
+        stack = block(
+            self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
+            self.run.dtype, self.run.layout, name="layers",
         )  # fmt: skip
-        return x
+        rates = jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32)
+        if self.turns == 1 or self.is_initializing():
+            return layers(stack, x, rates, mask)[0]
+        in_turns = nn.scan(
+            lambda stack, carry, some: (carry, layers(stack, some, rates, mask)[0]),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+        )
+        # Every device has a row of sequences in M, and takes some of them in each turn.
+        parts = x.reshape(-1, self.turns, *x.shape[1:]).swapaxes(0, 1)
+        return in_turns(stack, (), parts)[1].swapaxes(0, 1).reshape(x.shape)

@@ -1,5 +1,6 @@
 """UnLoc: towers → fusion and pyramid → heads (paper figure 2)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from unloc_jax.localization.decode import Localization
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.fusion import Fusion
 from unloc_jax.model.heads import LocalizationHead, VideoHead
-from unloc_jax.model.layout import Layout
+from unloc_jax.model.layout import ONE_PLACE, Layout
 from unloc_jax.model.transformer import Run
 
 Inputs = Mapping[str, jax.Array]
@@ -35,14 +36,17 @@ class UnLoc(nn.Module):
     num_frames: int
     parts: tuple[str, ...] = ("localization",)
     dtype: jnp.dtype = jnp.float32
-    layout: Layout = Layout()
+    layout: Layout = ONE_PLACE
 
     def setup(self):
         config, width = self.config, self.config.fusion.width
         run = Run(config.remat, config.unroll, self.dtype, self.layout)
+        of_frames = dataclasses.replace(run, sequences=config.frame_chunk)
         self.geometry = config.geometry(self.num_frames)
         modalities = config.modalities.items()
-        self.towers = {name: ImageTower(config.image, run) for name, m in modalities if m.encoder == "clip"}
+        self.towers = {
+            name: ImageTower(config.image, of_frames) for name, m in modalities if m.encoder == "clip"
+        }
         self.projections = {
             name: nn.Dense(m.projection_width, use_bias=m.projection_bias, dtype=self.dtype)
             for name, m in modalities
@@ -100,14 +104,16 @@ class UnLoc(nn.Module):
         return jax.lax.stop_gradient(features) if config.freeze else features
 
     def encode_text(self, texts: jax.Array | TextFeatures) -> TextFeatures:
-        """Texts → TextFeatures of the fusion's width.
+        """Texts → features of the fusion's width.
 
         Args:
-          texts: int32 tokens [..., L], or given embeddings float [..., D], or what `encode_words` made of them.
+          texts: [B or 1, N, …]: int32 tokens [L], or given embeddings float [D], or what `encode_words` made of them.
         """
         features = texts if isinstance(texts, TextFeatures) else self.encode_words(texts)
         project = self.text_projection if self.config.text.projection else lambda x: x
-        return TextFeatures(project(features.tokens), features.mask, project(features.sentence))
+        whole = lambda x: self.layout.constrain(x, "videos", *[None] * (x.ndim - 1))
+        projected = lambda x: whole(project(whole(x)))
+        return TextFeatures(projected(features.tokens), features.mask, projected(features.sentence))
 
     def localize(
         self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures, text_mask: jax.Array | None = None

@@ -23,6 +23,8 @@ from unloc_jax.tasks.base import (
     Params,
     Task,
     Texts,
+    Whole,
+    dropout_rng,
     mean_over_crops,
     mean_over_prompts,
 )
@@ -41,17 +43,34 @@ class ActionSegmentation(Task):
         """A frame shows a class when one of the class's segments covers it: relevance [B, C, T]."""
         return assign_targets(batch.segments, batch.segment_text, len(self.classes), self.frames, radius=None)
 
-    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
+    def loss(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> tuple[jax.Array, Metrics]:
+        dropout = dropout_rng(rng, whole)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
-        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=rng)
-        weights = (batch.frame_mask & batch.example_mask[:, None]).astype(jnp.float32)  # [B, T]
-        return self.losses(localization, self.targets(batch), weights)
+        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
+        total = None if whole is None else whole.normalizers["frames"]
+        return self.losses(localization, self.targets(batch), _frame_weights(batch), total)
+
+    def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"frames": _frame_weights(batch).sum()}
 
     def losses(
-        self, localization: Localization, targets: Targets, weights: jax.Array
+        self,
+        localization: Localization,
+        targets: Targets,
+        weights: jax.Array,
+        total: jax.Array | None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """relevance_weight · relevance loss, summed over classes and averaged over frames; weights [B, T]."""
+        """relevance_weight · relevance loss, summed over classes and averaged over frames.
+
+        Args:
+          localization: of B videos.
+          targets: for them.
+          weights: float32 [B, T].
+          total: the weights' sum over the batch that the videos are a part of; None = they are all of it.
+        """
         config = self.config.loss
         relevance = localization.relevance[:, :, : weights.shape[1]]
         elementwise = relevance_loss(
@@ -61,11 +80,11 @@ class ActionSegmentation(Task):
             alpha=config.focal_alpha,
             gamma=config.focal_gamma,
         )
-        loss = config.relevance_weight * (elementwise * weights[:, None]).sum() / (weights.sum() + 1e-8)
+        loss = config.relevance_weight * masked_mean(elementwise.sum(1), weights, total)
         shown = frame_classes(relevance)
         right = jnp.take_along_axis(targets.relevance, jnp.maximum(shown, 0)[:, None], axis=1)[:, 0]
         right = jnp.where(shown < 0, 1.0 - targets.relevance.max(1), right)
-        return loss, {"loss": loss, "frame_accuracy": masked_mean(right, weights)}
+        return loss, {"loss": loss, "frame_accuracy": masked_mean(right, weights, total)}
 
     def detect_in(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
@@ -134,6 +153,11 @@ def _labels(record: VideoRecord, span_s: np.ndarray, num_frames: int, number: di
         if start_s <= span_s[1] and end_s >= span_s[0]:  # the grid's ends stand for nothing beyond them
             labels[(frames >= start) & (frames <= end), number[name]] = True
     return labels
+
+
+def _frame_weights(batch: Batch) -> jax.Array:
+    """float32 [B, T], 1 where a frame counts."""
+    return (batch.frame_mask & batch.example_mask[:, None]).astype(jnp.float32)
 
 
 def frame_classes(relevance: jax.Array) -> jax.Array:

@@ -48,6 +48,20 @@ class Output:
     video_scores: jax.Array | None = None
 
 
+@flax.struct.dataclass
+class Whole:
+    """The global batch that the rows of a loss belong to. Sums over its parts are the loss of all of it.
+
+    batch: all rows, without frames and features.
+    rows: int32 [b], where the loss's rows are among them.
+    normalizers: what sums are divided by, over all rows (see `Task.normalizers`).
+    """
+
+    batch: Batch
+    rows: jax.Array
+    normalizers: dict[str, jax.Array]
+
+
 @dataclasses.dataclass
 class Found:
     """`Output` on the host: one entry per video, rows aligned with its evaluation texts.
@@ -92,8 +106,29 @@ class Task(abc.ABC):
     """What the model needs besides towers and fusion (see `unloc_jax.model.unloc.PARTS`)."""
 
     @abc.abstractmethod
-    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        """Loss of one global batch and its parts; `rng` draws dropout and the prompt."""
+    def loss(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> tuple[jax.Array, Metrics]:
+        """Loss of one global batch and its parts.
+
+        Args:
+          params: the model's parameters.
+          batch: the rows to look at.
+          rng: draws the prompt, and with the first row's place the dropout.
+          whole: the batch that the rows are a part of; None = they are all of it.
+        """
+
+    def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        """Scalars that the loss of a global batch divides its sums by, by name; they need no model.
+
+        A task whose loss is no sum over rows has none, and cannot be given parts of a batch.
+        """
+        raise NotImplementedError(f"the loss of {self.config.task} is of a whole batch only")
+
+    def whole(self, batch: Batch) -> Whole:
+        """A batch as a whole, all rows of it."""
+        rest = dataclasses.replace(batch, frames=None, features={})
+        return Whole(rest, jnp.arange(len(batch.frame_mask)), self.normalizers(batch))
 
     def detect(self, params: Params, batch: Batch, texts: Texts) -> Output:
         """What the model says about the given texts in the batch's videos (jittable).
@@ -207,39 +242,70 @@ class LocalizationTask(Task):
     """A task whose findings are segments: relevance and boundaries of pyramid points."""
 
     @abc.abstractmethod
-    def text_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
+    def text_features(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> TextFeatures:
         """Features of the texts that this batch's videos are searched for: leading shape [B, N] or [1, N]."""
 
     @abc.abstractmethod
-    def text_weights(self, batch: Batch) -> jax.Array:
+    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
         """float32 [B, N], 1 where the (video, text) pair counts."""
 
     @abc.abstractmethod
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
         """The scalar that the summed relevance loss is divided by; pair_weights float32 [B, N, P]."""
 
-    def targets(self, batch: Batch) -> Targets:
+    def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
         """[B, N, P], see `assign_targets`."""
         num_texts = len(self.classes) if self.config.with_vocabulary else batch.text_mask.shape[1]
         radius = self.config.loss.radius
         return assign_targets(batch.segments, batch.segment_text, num_texts, self.geometry, radius)
 
-    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+    def loss(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> tuple[jax.Array, Metrics]:
         """relevance_weight · relevance loss + boundary loss (paper section 3.4)."""
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
-        text = self.text_features(params, batch, rng)
-        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=rng)
-        return self.localization_loss(localization, batch)
+        dropout = dropout_rng(rng, whole)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
+        text = self.text_features(params, batch, rng, whole)
+        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
+        return self.localization_loss(localization, batch, whole)
 
-    def localization_loss(self, localization: Localization, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def localization_loss(
+        self, localization: Localization, batch: Batch, whole: Whole | None = None
+    ) -> tuple[jax.Array, Metrics]:
+        normalizers = None if whole is None else whole.normalizers
+        targets, weights = self.targets(batch, whole), self.point_weights(batch, whole)
+        return self.losses(localization, targets, weights, normalizers)
+
+    def point_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+        """float32 [B, N, P], 1 where the point of the (video, text) pair counts."""
         points = self.geometry.point_mask(batch.frame_mask) & batch.example_mask[:, None]
-        weights = self.text_weights(batch)[:, :, None] * points[:, None]
-        return self.losses(localization, self.targets(batch), weights)
+        return self.text_weights(batch, whole)[:, :, None] * points[:, None]
+
+    def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        return self._normalizers(self.targets(batch), self.point_weights(batch))
+
+    def _normalizers(self, targets: Targets, weights: jax.Array) -> dict[str, jax.Array]:
+        inside = (targets.relevance * weights).sum()
+        return {"relevance": self.relevance_normalizer(weights), "inside": inside}
 
     def losses(
-        self, localization: Localization, targets: Targets, weights: jax.Array
+        self,
+        localization: Localization,
+        targets: Targets,
+        weights: jax.Array,
+        normalizers: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """The losses of a localization whose targets are known; weights float32 [B, N, P] of (pair, point)."""
+        """The losses of a localization whose targets are known.
+
+        Args:
+          localization: of B videos.
+          targets: for them.
+          weights: float32 [B, N, P] of (pair, point).
+          normalizers: of the batch that the videos are a part of; None = they are all of it.
+        """
+        normalizers = normalizers or self._normalizers(targets, weights)
         config = self.config.loss
         assert localization.offsets is not None, "a model without boundaries cannot be trained for segments"
         elementwise = relevance_loss(
@@ -249,17 +315,16 @@ class LocalizationTask(Task):
             alpha=config.focal_alpha,
             gamma=config.focal_gamma,
         )
-        relevance = (elementwise * weights).sum() / (self.relevance_normalizer(weights) + 1e-8)
+        relevance = (elementwise * weights).sum() / (normalizers["relevance"] + 1e-8)
         inside = targets.relevance * weights
-        boundaries = masked_mean(
-            boundary_loss(config.boundaries, localization.offsets, targets.offsets), inside
-        )
+        mean = lambda values: masked_mean(values, inside, normalizers["inside"])
+        boundaries = mean(boundary_loss(config.boundaries, localization.offsets, targets.offsets))
         loss = config.relevance_weight * relevance + boundaries
         return loss, {
             "loss": loss,
             "relevance_loss": relevance,
             "boundary_loss": boundaries,
-            "point_iou": masked_mean(offsets_iou(localization.offsets, targets.offsets), inside),
+            "point_iou": mean(offsets_iou(localization.offsets, targets.offsets)),
         }
 
     def detect_in(
@@ -283,6 +348,11 @@ class LocalizationTask(Task):
             nms=not self.config.data.windowed,
         )
         return Output(detections, frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry))
+
+
+def dropout_rng(rng: jax.Array, whole: Whole | None) -> jax.Array:
+    """Another key for each part of a batch, where a loss is taken part by part."""
+    return rng if whole is None else jax.random.fold_in(rng, whole.rows[0])
 
 
 def mean_over_crops(outputs: Any, crops: int) -> Any:

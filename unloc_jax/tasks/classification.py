@@ -24,6 +24,8 @@ from unloc_jax.tasks.base import (
     Params,
     Task,
     Texts,
+    Whole,
+    dropout_rng,
     mean_over_crops,
     mean_over_prompts,
 )
@@ -35,17 +37,23 @@ class Classification(Task):
 
     parts = ("video_score",)
 
-    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
+    def loss(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> tuple[jax.Array, Metrics]:
+        dropout = dropout_rng(rng, whole)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
-        logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=rng)  # [B, C]
-        label = batch.segment_text[:, 0]
-        mask = (batch.example_mask & (label >= 0)).astype(jnp.float32)
+        logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, C]
+        label, mask = batch.segment_text[:, 0], _labelled(batch).astype(jnp.float32)
+        total = None if whole is None else whole.normalizers["videos"]
         one_hot = jax.nn.one_hot(label, logits.shape[1])
         targets = optax.smooth_labels(one_hot, self.config.loss.label_smoothing)
-        loss = masked_mean(optax.softmax_cross_entropy(logits, targets), mask)
+        loss = masked_mean(optax.softmax_cross_entropy(logits, targets), mask, total)
         right = (logits.argmax(-1) == label).astype(jnp.float32)
-        return loss, {"loss": loss, "accuracy": masked_mean(right, mask)}
+        return loss, {"loss": loss, "accuracy": masked_mean(right, mask, total)}
+
+    def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"videos": _labelled(batch).astype(jnp.float32).sum()}
 
     def detect_in(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
@@ -71,17 +79,28 @@ class Classification(Task):
         return accuracy_at_k(np.stack(found.video_scores), labels)
 
 
+def _labelled(batch: Batch) -> jax.Array:
+    """bool [B], True where a video is real and has a text."""
+    return batch.example_mask & (batch.segment_text[:, 0] >= 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoTextContrastive(Classification):
     """Every video of the global batch against every video's text, both ways; equal texts are no negatives."""
 
-    def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+    def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        return Task.normalizers(self, batch)  # none: a text's loss is over all videos
+
+    def loss(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> tuple[jax.Array, Metrics]:
+        assert whole is None, "a text's loss is over all videos"
         video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
         which = jnp.maximum(batch.segment_text[:, 0], 0)
         tokens = jnp.take_along_axis(batch.text_tokens, which[:, None, None], axis=1)[:, 0]  # [B, L]
         text = self.apply(params, UnLoc.encode_text, tokens[None], rng=rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=rng)  # [B, B]
-        mask = batch.example_mask & (batch.segment_text[:, 0] >= 0)
+        mask = _labelled(batch)
         same_text = (tokens[:, None] == tokens[None]).all(-1)
         loss, accuracy = matching_loss(logits, mask, same_text)
         return loss, {"loss": loss, "accuracy": accuracy}

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 
 from unloc_jax.batch import Batch
 from unloc_jax.model.clip import TextFeatures
+from unloc_jax.processes import share_of_batch
 from unloc_jax.tasks.base import Found, Output, Params, Task
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
@@ -18,10 +19,10 @@ DetectFn = Callable[[Params, Batch, Any], Output]
 
 
 def to_device(batch: Batch, sharding: NamedSharding) -> Batch:
-    """This host's rows → one global batch, split by video."""
-    hosts = jax.process_count()
+    """This process's share of the rows (see `share_of_batch`) → one global batch, split by video."""
+    shares = share_of_batch(sharding.mesh.shape["data"])[1]
     return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, x, (len(x) * hosts, *x.shape[1:])), batch
+        lambda x: jax.make_array_from_process_local_data(sharding, x, (len(x) * shares, *x.shape[1:])), batch
     )
 
 

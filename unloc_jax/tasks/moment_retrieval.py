@@ -13,7 +13,7 @@ from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, LocalizationTask, Params
+from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,30 +27,34 @@ class MomentRetrieval(LocalizationTask):
     def _batch_negatives(self) -> bool:
         return self.config.loss.negatives == "batch"
 
-    def text_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
+    def text_features(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> TextFeatures:
         tokens = batch.text_tokens
         if self._batch_negatives:
-            tokens = tokens.reshape(1, -1, tokens.shape[-1])
+            tokens = _all_rows(batch, whole)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
         return self.apply(params, UnLoc.encode_text, tokens, rng=rng)
 
-    def text_weights(self, batch: Batch) -> jax.Array:
+    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
         """A query of another video that reads like one of this video's own is no negative."""
         own = batch.text_mask.astype(jnp.float32)  # [B, Q]
         if not self._batch_negatives:
             return own
-        videos, queries = own.shape
-        words = batch.text_tokens.reshape(videos * queries, -1)
-        same = (words[:, None] == words[None]).all(-1).reshape(videos, queries, -1)  # [B, Q, B·Q]
-        reads_like_own = (same & batch.text_mask[:, :, None]).any(1)  # [B, B·Q]
-        is_own = jnp.repeat(jnp.eye(videos, dtype=bool), queries, axis=1)
-        real = (batch.text_mask & batch.example_mask[:, None]).reshape(-1)
+        everything, rows = _all_rows(batch, whole)
+        words = everything.text_tokens.reshape(-1, batch.text_tokens.shape[-1])
+        same = (batch.text_tokens[:, :, None] == words).all(-1)  # [b, Q, B·Q]
+        reads_like_own = (same & batch.text_mask[:, :, None]).any(1)  # [b, B·Q]
+        videos, queries = everything.text_mask.shape
+        is_own = jnp.repeat(jax.nn.one_hot(rows, videos, dtype=bool), queries, axis=1)
+        real = (everything.text_mask & everything.example_mask[:, None]).reshape(-1)
         return (real & (is_own | ~reads_like_own)).astype(jnp.float32)
 
-    def targets(self, batch: Batch) -> Targets:
+    def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
         own = super().targets(batch)
         if not self._batch_negatives:
             return own
-        return jax.tree.map(among_all_queries, own)
+        everything, rows = _all_rows(batch, whole)
+        return jax.tree.map(lambda x: among_all_queries(x, rows, len(everything.text_mask)), own)
 
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
         return pair_weights.sum()
@@ -64,11 +68,16 @@ class MomentRetrieval(LocalizationTask):
         return recall_at_k(ground_truth, ranked_segments(found))
 
 
-def among_all_queries(own: jax.Array) -> jax.Array:
-    """[B, Q, …] → [B, B·Q, …]: each video's own rows in their place among all queries, zeros elsewhere."""
-    videos, queries = own.shape[:2]
-    place = jnp.eye(videos, dtype=own.dtype).reshape(videos, videos, *[1] * (own.ndim - 1))
-    return (place * own[:, None]).reshape(videos, videos * queries, *own.shape[2:])
+def _all_rows(batch: Batch, whole: Whole | None) -> tuple[Batch, jax.Array]:
+    """The global batch, and where these rows are in it."""
+    return (batch, jnp.arange(len(batch.text_mask))) if whole is None else (whole.batch, whole.rows)
+
+
+def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.Array:
+    """[b, Q, …] → [b, B·Q, …]: own queries of the videos `rows` in their place among those of all B, else zeros."""
+    place = jax.nn.one_hot(rows, num_videos, dtype=own.dtype)
+    place = place.reshape(len(own), num_videos, *[1] * (own.ndim - 1))
+    return (place * own[:, None]).reshape(len(own), num_videos * own.shape[1], *own.shape[2:])
 
 
 def ranked_segments(found: Found) -> list[np.ndarray]:

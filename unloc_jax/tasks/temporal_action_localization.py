@@ -17,17 +17,19 @@ from unloc_jax.metrics.detection import (
 )
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, LocalizationTask, Params
+from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
 
 
 @dataclasses.dataclass(frozen=True)
 class TemporalActionLocalization(LocalizationTask):
     """The classes' names are the texts, the same for all videos."""
 
-    def text_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
+    def text_features(
+        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+    ) -> TextFeatures:
         return self.vocabulary_features(params, batch, rng)
 
-    def text_weights(self, batch: Batch) -> jax.Array:
+    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
         return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)
 
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:

@@ -18,7 +18,15 @@ from unloc_jax.errors import UserError
 from unloc_jax.training.state import TrainState
 
 # Settings that may differ when a run is continued: they change how it runs, not what it computes.
-_FREE_SETTINGS = ("data.dir", "data.num_workers", "evaluation", "checkpoint", "mesh", "log_every_steps")
+_FREE_SETTINGS = (
+    "data.dir",
+    "data.num_workers",
+    "evaluation",
+    "checkpoint",
+    "mesh",
+    "accumulate",
+    "log_every_steps",
+)
 _LONGEST_VALUE = 60  # characters of a value in a message
 
 

@@ -101,6 +101,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
             shardings,
             config.seed,
             config.optimizer.ema_decay,
+            config.accumulate,
         )
         for stage in ("pretrain", "train")
     }

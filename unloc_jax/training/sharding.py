@@ -119,13 +119,12 @@ def make_mesh(
       devices: None = all.
 
     Raises:
-      UserError: axes that do not multiply to the number of devices, a batch that `data` does not divide, or a `model`
-        axis that the strategy does not use.
+      UserError: axes that do not multiply to the number of devices, a batch that `data` does not divide, a `model` axis
+        that the strategy does not use, or processes that do not share `data` evenly.
     """
-    count = jax.device_count() if devices is None else len(devices)
-    sizes = [config.data, config.context, config.model]
-    known = int(np.prod([size for size in sizes if size > 0]))
-    sizes = [count // known if size == -1 else size for size in sizes]
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    sizes = config.sizes(count)
     if int(np.prod(sizes)) != count or min(sizes) < 1:
         raise UserError(
             f"config.mesh = data {config.data} × context {config.context} × model {config.model} does not fit "
@@ -143,15 +142,25 @@ def make_mesh(
             f"config.mesh.model = {model}: with config.mesh.strategy = {config.strategy!r} these devices would all do "
             "the same work. Use tp or fsdp_tp, or config.mesh.model = 1."
         )
-    # Auto axes: the compiler propagates shardings; make_mesh's default (Explicit) would make it our job.
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    processes = len({device.process_index for device in devices})
+    if data % processes and processes % data:
+        raise UserError(
+            f"config.mesh.data = {data} neither divides nor is a multiple of the {processes} processes, each of which "
+            "reads the videos of its own devices."
+        )
+    # Process by process, as rows are read: jax.make_mesh would follow the cables between chips, and rows of a batch
+    # would be spread over the devices of several processes.
+    in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
+    # Auto axes: the compiler propagates shardings; Explicit ones would make it our job.
+    return Mesh(np.array(in_order).reshape(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def lay_out(task: Task, mesh: Mesh) -> Task:
     """The task with its model spread over a mesh, as config.mesh.strategy says.
 
     Raises:
-      UserError: frames that `context` does not divide, attention heads or widths that `model` does not divide.
+      UserError: frames that `context` does not divide, attention heads or widths that `model` does not divide, a batch
+        whose videos `data` and config.accumulate do not divide.
     """
     _check_sizes(task.config, mesh)
     rules = STRATEGIES[task.config.mesh.strategy].activations
@@ -160,8 +169,15 @@ def lay_out(task: Task, mesh: Mesh) -> Task:
 
 
 def _check_sizes(config: Config, mesh: Mesh) -> None:
-    context, model = mesh.shape["context"], mesh.shape["model"]
+    data, context, model = (mesh.shape[axis] for axis in MESH_AXES)
     network = config.model
+    at_once = data * config.accumulate
+    if config.batch_size % at_once:
+        lower = config.batch_size // at_once * at_once
+        raise UserError(
+            f"config.batch_size = {config.batch_size} is not divisible by the data axis of {data} devices times "
+            f"config.accumulate = {config.accumulate}. Use {f'{lower} or ' if lower else ''}{lower + at_once}."
+        )
     encoders = [modality.encoder for modality in network.modalities.values()]
     frames = config.data.num_frames
     if "clip" in encoders and frames % context:

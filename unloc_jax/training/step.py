@@ -1,18 +1,20 @@
 """One training step: loss → gradients → optimizer. The same function on one CPU and on a pod."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
 from unloc_jax.data_config import AugmentationConfig
 from unloc_jax.tasks import Task
+from unloc_jax.tasks.base import Whole
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.average import update_average
 from unloc_jax.training.sharding import batch_sharding, replicated
@@ -21,6 +23,7 @@ from unloc_jax.training.vocabulary import Vocabularies
 
 Metrics = dict[str, jax.Array]
 Batches = dict[str, Batch]
+Wholes = dict[str, Whole]
 LossFn = Callable[..., tuple[jax.Array, Metrics]]  # see `make_loss`
 StepFn = Callable[[TrainState, Batches, Vocabularies], tuple[TrainState, Metrics]]
 
@@ -32,16 +35,19 @@ def make_train_step(
     shardings: Any,
     seed: int,
     ema_decay: float = 0.0,
+    accumulate: int = 1,
 ) -> StepFn:
     """Compiles a step for one loss.
 
     Args:
-      loss_fn: (params, batches, rng, vocabularies) → (scalar, metrics).
+      loss_fn: as `make_loss` makes it.
       optimizer: as made by `make_optimizer`.
       mesh: where batches are split along `data`.
       shardings: of the state; it stays where it is.
       seed: keys, with the step, everything random in a step.
       ema_decay: of the average of the parameters, if the state has one.
+      accumulate: into how many parts a batch is split, which are worked through one after the other. The step is that
+        of the whole batch, up to rounding and dropout's draws.
 
     Returns:
       (state, batches by task, vocabularies by task) → (state, metrics); the old state's memory is given up. Metrics
@@ -50,9 +56,17 @@ def make_train_step(
 
     def step(state: TrainState, batches: Batches, vocabularies: Vocabularies) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batches, rng, vocabularies
-        )
+        if accumulate == 1:
+            gradients, metrics = jax.grad(loss_fn, has_aux=True)(
+                state.params, batches, rng, vocabularies=vocabularies
+            )
+        else:
+            assert isinstance(loss_fn, Loss)
+            in_parts = functools.partial(_split_videos, mesh=mesh, parts=accumulate)
+            loss_of_part = functools.partial(loss_fn, vocabularies=vocabularies)
+            gradients, metrics = _accumulated(
+                loss_of_part, loss_fn.wholes(batches), state.params, batches, rng, in_parts, shardings.params
+            )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
@@ -67,8 +81,84 @@ def make_train_step(
     )
 
 
-def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: str) -> LossFn:
-    """The loss of a step: the weighted sum over the tasks that the step has a batch of.
+def _accumulated(
+    loss_fn: LossFn,
+    wholes: Wholes,
+    params: Any,
+    batches: Batches,
+    rng: jax.Array,
+    in_parts: Callable[[jax.Array], jax.Array],
+    shardings: Any,
+) -> tuple[Any, Metrics]:
+    """Gradients and metrics of whole batches, as sums over their parts: only one part's activations exist at a time.
+
+    A mean of the parts' means would be something else, because the parts differ in how many points, segments and
+    queries count; so every part is told what to divide its sums by.
+    """
+    parts = jax.tree.map(in_parts, (batches, {name: whole.rows for name, whole in wholes.items()}))
+    gradient = jax.grad(loss_fn, has_aux=True)
+
+    def add(sums: Any, part: tuple[Batches, dict[str, jax.Array]]) -> tuple[Any, None]:
+        of_part, rows = part
+        of_rows = {name: dataclasses.replace(whole, rows=rows[name]) for name, whole in wholes.items()}
+        gradients, metrics = jax.tree.map(jnp.add, sums, gradient(params, of_part, rng, of_rows))
+        return (jax.lax.with_sharding_constraint(gradients, shardings), metrics), None
+
+    shapes = jax.eval_shape(gradient, params, batches, rng, wholes)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, nothing, parts)[0]
+
+
+def _split_videos(x: jax.Array, mesh: Mesh, parts: int) -> jax.Array:
+    """[B, …] → [parts, B / parts, …]; every device keeps its videos, and has some of them in each part."""
+    devices, videos, rest = mesh.shape["data"], len(x) // parts, x.shape[1:]
+    x = x.reshape(devices, parts, videos // devices, *rest).swapaxes(0, 1).reshape(parts, videos, *rest)
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, "data")))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loss:
+    """The loss of a step: the weighted sum over the tasks that the step has a batch of. Made by `make_loss`."""
+
+    tasks: Mapping[str, Task]
+    weights: Mapping[str, float]
+    stage: str
+
+    def wholes(self, batches: Batches) -> Wholes:
+        """What parts of the batches have to know of the whole."""
+        return {name: self.tasks[name].whole(batch) for name, batch in batches.items()}
+
+    def __call__(
+        self,
+        params: Any,
+        batches: Batches,
+        rng: jax.Array,
+        wholes: Wholes | None = None,
+        vocabularies: Vocabularies | None = None,
+    ) -> tuple[jax.Array, Metrics]:
+        """(scalar, metrics) of whole batches by task, or of those rows of them that `wholes` names.
+
+        Vocabularies that are encoded already are as `constant_vocabularies` makes them.
+        """
+        total, metrics = jnp.zeros(()), dict[str, jax.Array]()
+        for number, (name, batch) in enumerate(sorted(batches.items())):
+            task, whole = self.tasks[name], wholes[name] if wholes else None
+            if vocabularies and name in vocabularies:
+                batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
+            colors = task.config.data.augmentation
+            batch = _in_other_colors(batch, colors, jax.random.fold_in(rng, number), whole)
+            if self.stage == "pretrain":
+                loss, parts = segment_text_loss(task, params, batch, rng)
+            else:
+                loss, parts = task.loss(params, batch, rng, whole)
+            total += self.weights[name] * loss
+            several = len(self.tasks) > 1
+            metrics |= {f"{name}/{key}": value for key, value in parts.items()} if several else parts
+        return total, metrics
+
+
+def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: str) -> Loss:
+    """The loss of a step.
 
     Args:
       tasks: by name.
@@ -76,32 +166,16 @@ def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: st
       stage: "pretrain" (segments against texts) or "train" (the task's own loss).
 
     Returns:
-      (params, batches by task, rng, vocabularies by task) → (scalar, metrics); with several tasks a metric's name
-      begins with its task's. The frames' colours are changed first, as `config.data.augmentation` of the task says.
+      See `Loss`; with several tasks a metric's name begins with its task's.
+      The frames' colours are changed first, as `config.data.augmentation` of the task says.
     """
-
-    def loss_fn(
-        params: Any, batches: Batches, rng: jax.Array, vocabularies: Vocabularies | None = None
-    ) -> tuple[jax.Array, Metrics]:
-        total, metrics = jnp.zeros(()), dict[str, jax.Array]()
-        for number, (name, batch) in enumerate(sorted(batches.items())):
-            task = tasks[name]
-            if vocabularies and name in vocabularies:
-                batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
-            batch = _in_other_colors(batch, task.config.data.augmentation, jax.random.fold_in(rng, number))
-            if stage == "pretrain":
-                loss, parts = segment_text_loss(task, params, batch, rng)
-            else:
-                loss, parts = task.loss(params, batch, rng)
-            total += weights[name] * loss
-            metrics |= parts if len(tasks) == 1 else {f"{name}/{key}": value for key, value in parts.items()}
-        return total, metrics
-
-    return loss_fn
+    return Loss(tasks, weights, stage)
 
 
-def _in_other_colors(batch: Batch, config: AugmentationConfig, rng: jax.Array) -> Batch:
+def _in_other_colors(batch: Batch, config: AugmentationConfig, rng: jax.Array, whole: Whole | None) -> Batch:
+    """A video's colours are a function of its place in the whole batch."""
     if not config.changes_colors or batch.frames is None:
         return batch
-    keys = jax.random.split(rng, len(batch.frames))
+    keys = jax.random.split(rng, len(batch.frames) if whole is None else len(whole.batch.frame_mask))
+    keys = keys if whole is None else keys[whole.rows]
     return dataclasses.replace(batch, frames=augment(batch.frames, keys, config))

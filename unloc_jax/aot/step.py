@@ -1,0 +1,136 @@
+"""The training step of a config as a program for given devices, from shapes alone: no videos, no parameters."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from unloc_jax.aot.executed import product_flops
+from unloc_jax.batch import Batch
+from unloc_jax.config import Config
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.tasks import make_task
+from unloc_jax.training.mixing import loss_weights
+from unloc_jax.training.optimizer import make_optimizer
+from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
+from unloc_jax.training.state import abstract_state
+from unloc_jax.training.step import make_loss, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled step.
+
+    Attributes:
+      tasks: whose batches it sees.
+      mesh: sizes of the mesh's axes.
+      program: what JAX's `compile()` returns; None where it does not fit into the devices' memory.
+      too_large: what the compiler said then.
+      executed_flops: products of matrices in the program over all devices, with those that remat repeats.
+      seconds: how long it took to trace and to compile.
+    """
+
+    tasks: tuple[str, ...]
+    mesh: Mapping[str, int]
+    program: Any
+    too_large: str
+    executed_flops: float
+    seconds: float
+
+
+def compile_step(
+    config: Config, devices: Sequence[jax.Device], classes: Mapping[str, int | None]
+) -> list[Compiled]:
+    """Compiles the step that `unloc train` would run on these devices.
+
+    Args:
+      config: with several tasks that alternate, every task has a step of its own.
+      devices: as `devices_of` finds them.
+      classes: by task, the number of its classes; None without a vocabulary.
+
+    Raises:
+      UserError: a config that does not fit the devices.
+    """
+    if config.model.dtype == "auto" and devices[0].platform == "tpu":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
+    views = config.task_configs
+    groups = [(name,) for name in views] if config.task_mixing == "alternate" else [tuple(views)]
+    return [_compile(config, group, devices, classes) for group in groups]
+
+
+def with_batch_size(config: Config, videos: int) -> Config:
+    """Every task's batch has `videos` videos."""
+    tasks = {name: dataclasses.replace(task, batch_size=videos) for name, task in config.tasks.items()}
+    return dataclasses.replace(config, batch_size=videos, tasks=tasks)
+
+
+def _compile(
+    config: Config, group: tuple[str, ...], devices: Sequence[jax.Device], classes: Mapping[str, int | None]
+) -> Compiled:
+    started = time.monotonic()
+    views = config.task_configs
+    mesh = make_mesh(config.mesh, min(views[name].batch_size for name in group), devices=devices)
+    tasks = {
+        name: lay_out(make_task(view, _facts(classes[name] or 0), config), mesh)
+        for name, view in views.items()
+    }
+    optimizer = make_optimizer(config)
+    state = abstract_state(tasks, optimizer, mesh)
+    shardings = jax.tree.map(lambda x: x.sharding, state)
+    loss = make_loss(tasks, loss_weights(config), "train")
+    step: Any = make_train_step(
+        loss, optimizer, mesh, shardings, config.seed, config.optimizer.ema_decay, config.accumulate
+    )
+    batches = {
+        name: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh)),
+            abstract_batch(views[name]),
+        )
+        for name in group
+    }
+    traced = step.trace(state, batches)
+    program, too_large = None, ""
+    try:
+        program = traced.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        too_large = _first_sentences(str(error))
+    flops = product_flops(traced.jaxpr.jaxpr)
+    return Compiled(group, dict(mesh.shape), program, too_large, flops, time.monotonic() - started)
+
+
+def abstract_batch(config: Config) -> Batch:
+    """Shapes and dtypes of one task's global batch, as `Batch` describes them."""
+    data, model, videos = config.data, config.model, config.batch_size
+    queries = 0 if config.with_vocabulary else data.max_queries
+    of: Any = jax.ShapeDtypeStruct
+    frames, features = None, {}
+    for name, modality in model.modalities.items():
+        if modality.encoder == "clip":
+            frames = of((videos, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
+        else:
+            features[name] = of((videos, data.num_frames, modality.feature_dim), jnp.float32)
+    return Batch(
+        frames=frames,
+        frame_mask=of((videos, data.num_frames), jnp.bool_),
+        text_tokens=of((videos, queries, model.text.max_tokens), jnp.int32),
+        text_mask=of((videos, queries), jnp.bool_),
+        segments=of((videos, data.max_segments, 2), jnp.float32),
+        segment_text=of((videos, data.max_segments), jnp.int32),
+        span_s=of((videos, 2), jnp.float32),
+        example_mask=of((videos,), jnp.bool_),
+        features=features,
+    )
+
+
+def _facts(num_classes: int) -> DatasetFacts:
+    """Of a dataset that is not here."""
+    return DatasetFacts("", 1.0, 1, [f"class {i}" for i in range(num_classes)], [], "")
+
+
+def _first_sentences(text: str) -> str:
+    return " ".join(text.partition("RESOURCE_EXHAUSTED:")[2].split())[:200].rpartition(". ")[0] or text[:200]
