@@ -1,14 +1,19 @@
 """Every config at every size, as far as a CPU goes: shapes for all, a real training step for the tiny ones."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from tests.tiny import tiny_facts
 from tests.tiny_runs import metric_lines
 from unloc_jax.config import Config, load
 from unloc_jax.tasks import make_task
+from unloc_jax.training.sharding import MESH_AXES, tree_shardings
 from unloc_jax.training.state import abstract_params, count_parameters
 
 # Argument → the config file's variants.
@@ -26,17 +31,41 @@ ALL = [f"configs/{name}.py:{variant}" for name, variants in VARIANTS.items() for
 TINY = [path for path in ALL if ":tiny" in path]
 
 
-def millions(config: Config) -> list[float]:
+def shapes(config: Config) -> list[Any]:
     """Parameters of the model as each task sees it."""
-    return [
-        count_parameters(abstract_params(make_task(view, tiny_facts(), config))) / 1e6
-        for view in config.task_configs.values()
-    ]
+    return [abstract_params(make_task(view, tiny_facts(), config)) for view in config.task_configs.values()]
+
+
+def millions(config: Config) -> list[float]:
+    return [count_parameters(params) / 1e6 for params in shapes(config)]
+
+
+# Strategy → devices along data, context and model, and the share of all parameters that one of them may hold: what is
+# small, and in tp what is not of a transformer, is whole everywhere.
+SHARES = {
+    "dp": ((2, 4, 1), 1.0),
+    "fsdp": ((2, 4, 1), 0.13),
+    "tp": ((1, 1, 2), 0.511),
+    "fsdp_tp": ((2, 2, 2), 0.13),
+}
+
+
+def share_of_a_device(params: Any, strategy: str, sizes: tuple[int, int, int]) -> float:
+    mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    shardings = tree_shardings(params, mesh, strategy)
+    shards = jax.tree.map(lambda leaf, place: math.prod(place.shard_shape(leaf.shape)), params, shardings)
+    return sum(jax.tree.leaves(shards)) / count_parameters(params)
 
 
 @pytest.mark.parametrize("path", [*ALL, "configs/quickstart.py", "configs/quickstart_tal.py"])
 def test_every_config_makes_a_model(path):
-    counts = millions(load(path))
+    of_tasks = shapes(load(path))
+    for strategy, (
+        sizes,
+        most,
+    ) in SHARES.items():  # every parameter has a rule, and large ones are really split
+        assert share_of_a_device(of_tasks[0], strategy, sizes) <= most
+    counts = [count_parameters(params) / 1e6 for params in of_tasks]
     assert len(set(counts)) == 1  # one model for all tasks
     low, high = {"B": (160, 190), "L": (450, 520)}.get(path.partition(":")[2][:1], (1, 5))
     assert low < counts[0] < high

@@ -63,4 +63,4 @@ def test_a_stack_is_made_of_what_a_device_has(layout):
     one_text, place = layout.merge(X[:, :1], "videos", "texts")
     np.testing.assert_array_equal(one_text, X[:, 0])
     assert place == (("data",), ANY)
-    np.testing.assert_array_equal(ONE_PLACE.merge(X, "videos", "frames"), X.reshape(32, 3))
+    np.testing.assert_array_equal(ONE_PLACE.merge(X, "videos", "frames")[0], X.reshape(32, 3))

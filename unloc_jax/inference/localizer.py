@@ -75,12 +75,12 @@ def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequen
     if overrides:
         config = config_lib.with_overrides(json.loads(config_lib.to_json(config)), overrides)
     # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
-    # at least one per device.
+    # at least one per device, and every device has all parameters.
     devices = jax.device_count()
     batch_size = -(-config.evaluation.batch_size // devices) * devices
     config = dataclasses.replace(
         config,
-        mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1),
+        mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1, strategy="dp"),
         evaluation=dataclasses.replace(config.evaluation, batch_size=batch_size),
     )
     mesh = make_mesh(config.mesh, batch_size)

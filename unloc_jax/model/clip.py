@@ -136,6 +136,7 @@ class TextTower(nn.Module):
             "position_embedding", nn.initializers.normal(0.01), (config.max_tokens, config.width)
         )
         x = embedding(text_tokens) + position[:length].astype(dtype)
+        x = layout.constrain(x, "all_texts", None, None)
         causal = jnp.tril(jnp.ones((length, length), bool))
         x = Transformer(
             config.num_layers,
@@ -147,6 +148,7 @@ class TextTower(nn.Module):
             name="transformer",
         )(x, causal[None])
         x = nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
+        x = layout.constrain(x, "all_texts", None, None)
         end = text_tokens.argmax(-1)[:, None]  # the end token has the largest id
         mask = jnp.arange(length) <= end
         features = TextFeatures(x, mask, self._sentence(x, end, mask))

@@ -104,8 +104,9 @@ class UnLoc(nn.Module):
         if config.freeze:
             features = jax.lax.stop_gradient(features)
         project = self.text_projection if config.projection else lambda x: x
-        whole = lambda x: self.layout.constrain(project(x), "videos", *[None] * (x.ndim - 1))
-        return TextFeatures(whole(features.tokens), features.mask, whole(features.sentence))
+        whole = lambda x: self.layout.constrain(x, "videos", *[None] * (x.ndim - 1))
+        projected = lambda x: whole(project(whole(x)))
+        return TextFeatures(projected(features.tokens), features.mask, projected(features.sentence))
 
     def localize(
         self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures, text_mask: jax.Array | None = None

@@ -105,13 +105,12 @@ def _accumulated(
 
 def _split_videos(x: jax.Array, mesh: Mesh, parts: int) -> jax.Array:
     """[B, …] → [parts, B / parts, …]; every device keeps its videos, and has some of them in each part."""
-    devices, rest = mesh.shape["data"], x.shape[1:]
-    x = x.reshape(devices, parts, len(x) // (devices * parts), *rest).swapaxes(0, 1)
-    x = x.reshape(parts, -1, *rest)
+    devices, videos, rest = mesh.shape["data"], len(x) // parts, x.shape[1:]
+    x = x.reshape(devices, parts, videos // devices, *rest).swapaxes(0, 1).reshape(parts, videos, *rest)
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
     """The loss of a step: the weighted sum over the tasks that the step has a batch of. Made by `make_loss`."""
 
