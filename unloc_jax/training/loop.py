@@ -43,7 +43,7 @@ from unloc_jax.training.preemption import Preemption
 from unloc_jax.training.progress import Progress
 from unloc_jax.training.ranges import with_ranges_from_data
 from unloc_jax.training.rates import learning_rates
-from unloc_jax.training.sharding import batch_sharding, make_mesh
+from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
 from unloc_jax.training.step import make_loss, make_train_step
 from unloc_jax.training.trace import Trace
@@ -73,7 +73,9 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         where = f"tasks.{name}." if config.tasks else ""
         mesh = make_mesh(config.mesh, view.batch_size, f"{where}batch_size")
         make_mesh(config.mesh, view.evaluation.batch_size, f"{where}evaluation.batch_size")
-    tasks = {name: make_task(view, datasets[name].facts, config) for name, view in views.items()}
+    tasks = {
+        name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()
+    }
     optimizer, rates = make_optimizer(config), learning_rates(config)
 
     facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
