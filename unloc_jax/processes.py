@@ -66,7 +66,8 @@ def join(
             )
         return
     given = _given(coordinator, num_processes, process_id, os.environ)
-    on_tpu = given is None and "tpu" in (jax.config.read("jax_platforms") or "").split(",")
+    platforms = jax.config.jax_platforms or ""  # type: ignore[attr-defined]  # jax defines it by name
+    on_tpu = given is None and "tpu" in platforms.split(",")
     place = None if on_tpu else given or scheduled(os.environ)
     if place is None and not on_tpu:
         return
