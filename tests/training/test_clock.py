@@ -27,7 +27,15 @@ def test_time_is_split_and_counts_once(now):
         _spend(clock, now, "checkpoint", 4)  # of it, but not computing
         now[0] += 1
     now[0] += 0.5
-    expected = {"input": 2, "compute": 4, "compile": 0, "checkpoint": 4, "evaluation": 0, "other": 0.5, "total": 10.5}
+    expected = {
+        "input": 2,
+        "compute": 4,
+        "compile": 0,
+        "checkpoint": 4,
+        "evaluation": 0,
+        "other": 0.5,
+        "total": 10.5,
+    }
     assert clock.split() == expected
     assert set(clock.split().values()) == {0}
 

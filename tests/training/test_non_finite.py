@@ -38,7 +38,9 @@ def _step_and_state():
     return lambda state, factor: step(state, {"a": np.full(jax.device_count(), factor, np.float32)}), state
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38])  # the last one's loss is infinite only as a sum of squares
+@pytest.mark.parametrize(
+    "bad", [np.nan, np.inf, 3e38]
+)  # the last one's loss is infinite only as a sum of squares
 def test_a_bad_step_changes_nothing_but_the_counters(bad):
     step, state = _step_and_state()
     state, _ = step(state, 1.0)
@@ -88,7 +90,9 @@ def test_stop_names_the_step_and_its_videos():
     watch.add(6, _metrics(True))
     assert not watch.rollback_due(4)
     watch.add(7, _metrics(False))
-    with pytest.raises(UserError, match=r"^step 7: .*\(loss nan\), on the videos v6, w\. Lower config\.train\.") as e:
+    with pytest.raises(
+        UserError, match=r"^step 7: .*\(loss nan\), on the videos v6, w\. Lower config\.train\."
+    ) as e:
         watch.rollback_due(4)
     assert "--config.non_finite=skip" in str(e.value) and "checkpoint here is of step 4" in str(e.value)
 
