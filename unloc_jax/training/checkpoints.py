@@ -152,7 +152,8 @@ class Checkpoints:
     @contextlib.contextmanager
     def _naming_failure(self, step: int) -> Iterator[None]:
         try:
-            yield
+            with _no_late_reports():
+                yield
         except jax.errors.JaxRuntimeError:
             raise  # another process has gone: no matter of files
         except Exception as error:
@@ -407,23 +408,29 @@ def _check_shapes(stored: Any, wanted: Any) -> None:
 @contextlib.contextmanager
 def _naming_damage(step_dir: Path) -> Iterator[None]:
     """Turns what orbax and tensorstore raise on a bad checkpoint into one line."""
+    try:
+        with _no_late_reports():
+            yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{step_dir} does not match the model of its config, or is damaged: {_first_line(error)}. "
+            f"{_older(step_dir)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _no_late_reports() -> Iterator[None]:
+    """When one array fails, the others still under way report, later, to an event loop that is gone: not to users."""
     hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
-    # When one array cannot be read, the reads still under way report, later, to an event loop that is gone.
     sys.unraisablehook = quiet
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{step_dir} does not match the model of its config, or is damaged: {_first_line(error)}. "
-            f"{_older(step_dir)}"
-        ) from error
-    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = hook  # after an error the late reports are still to come
 
 
 def _older(step_dir: Path) -> str:
