@@ -15,13 +15,15 @@ class KeepBest:
       workdir: its metrics.jsonl tells the scores of a run that goes on.
       metric: config.checkpoint.best_metric.
       count: how many to keep.
-      last_step: of what metrics.jsonl says, what comes after this step does not count.
     """
 
-    def __init__(self, workdir: Path, metric: str, count: int, last_step: int):
+    def __init__(self, workdir: Path, metric: str, count: int):
         self._metric, self._count = metric, count
-        scores = _scores(workdir, metric) if count else {}
-        self._scores = {step: score for step, score in scores.items() if step <= last_step}
+        self._scores = _scores(workdir, metric) if count else {}
+
+    def forget_after(self, step: int) -> None:
+        """What was scored after this step comes again."""
+        self._scores = {scored: score for scored, score in self._scores.items() if scored <= step}
 
     def add(self, step: int, scores: dict[str, float]) -> bool:
         """Notes the scores of a validation; whether this step is one of the best so far.

@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import TryAgain, UserError
 from unloc_jax.training.best import KeepBest, best_step
 from unloc_jax.training.fingerprint import different, fingerprints, not_finite
+from unloc_jax.training.peers import lost_a_process
 from unloc_jax.training.state import TrainState
 
 # Settings that may differ when a run is continued: they change how it runs, not what it computes.
@@ -69,28 +70,23 @@ class Checkpoints:
         self._config, self._directory, self._say = config.checkpoint, directory, say
         self._writing: int | None = None
         self._complaint: UserError | None = None
-        self._manager = self._open()
+        keep, policies = config.checkpoint, ocp.checkpoint_managers
+        self._best = KeepBest(workdir, keep.best_metric, keep.keep_best)
+        self._manager = _Manager(
+            directory,
+            item_names=("state", "metadata"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep.keep), self._best]),
+                enable_async_checkpointing=True,
+            ),
+        )
+        self._best.forget_after(self.latest_step or 0)
         self.history: dict[str, Any] = {}
         """What was saved beside the latest state: see `save`."""
         if self.latest_step is not None:
             stored = _read_metadata(directory / str(self.latest_step))
             _refuse_other_experiment(workdir, stored, self._metadata)
             self.history = stored.get("history", {})
-        keep = config.checkpoint
-        self._best = KeepBest(workdir, keep.best_metric, keep.keep_best, self.latest_step or 0)
-
-    def _open(self) -> ocp.CheckpointManager:
-        policies = ocp.checkpoint_managers
-        return _Manager(
-            self._directory,
-            item_names=("state", "metadata"),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(self._config.keep), _Forwarding(lambda: self._best)]
-                ),
-                enable_async_checkpointing=True,
-            ),
-        )
 
     @property
     def latest_step(self) -> int | None:
@@ -154,14 +150,11 @@ class Checkpoints:
         try:
             with _no_late_reports():
                 yield
-        except jax.errors.JaxRuntimeError:
-            raise  # another process has gone: no matter of files
         except Exception as error:
+            if lost_a_process(error):
+                raise
             self._writing = None
             reason = _first_line(error)
-            with contextlib.suppress(Exception):
-                self._manager.close()
-            self._manager = self._open()
             what = (
                 f"the checkpoint of step {step} cannot be written to {self._directory}: {reason}. "
                 f"The last one is of step {self.latest_step or 0}."
@@ -209,16 +202,6 @@ class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         # The training loop asks that itself; a second one who asks would be taken for another step.
         return False
-
-
-class _Forwarding:
-    """A policy that exists only after the manager does."""
-
-    def __init__(self, policy: Callable[[], KeepBest]):
-        self._policy = policy
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        return self._policy().should_preserve(checkpoints, context=context)
 
 
 def _compare(step_dir: Path, tree: Any) -> None:

@@ -48,7 +48,7 @@ from unloc_jax.training.state import TrainState, abstract_state, count_parameter
 from unloc_jax.training.step import make_loss, make_train_step
 from unloc_jax.training.trace import Trace
 from unloc_jax.training.validation import Validation
-from unloc_jax.training.writers import MetricWriter, start_wandb
+from unloc_jax.training.writers import MetricWriter, start_wandb, validated
 
 
 @ending_together
@@ -81,7 +81,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
     checkpoints = Checkpoints(workdir, config, facts, say)
     first_step, total = checkpoints.latest_step or 0, config.total_steps
-    validation_due = checkpoints.history.get("validation_due", False)
+    validation_due = checkpoints.history.get("validation_due", False) and not validated(workdir, first_step)
     if first_step >= total and not validation_due:
         say(f"nothing to do: {workdir} is trained ({first_step} steps)")
         checkpoints.close()
@@ -133,14 +133,15 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     scores: dict[str, float] = {}
     compiled: set[tuple[str, ...]] = set()
 
-    def validate(done: int) -> bool:
-        """Whether it came to its end, and was not stopped."""
+    def validate(done: int) -> bool | None:
+        """Whether it is among the best so far; None if it was stopped."""
         with clock.of("evaluation"):
             found = validation(state.best_params, done, preemption.watched)
-            scores.update(found or {})
-            if found:
-                writer.write(done, {f"validation/{name}": value for name, value in found.items()})
-        return found is not None
+            if found is None:
+                return None
+            scores.update(found)
+            writer.write(done, {f"validation/{name}": value for name, value in found.items()})
+            return checkpoints.is_best(done, found)
 
     def save(done: int) -> None:
         with clock.of("checkpoint"):
@@ -164,7 +165,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         Feed(config, datasets, first_step, lambda: preemption.signalled) as feed,
     ):
         if validation_due:
-            validation_due = not validate(first_step)
+            validation_due = validate(first_step) is None
         for step in range(first_step, total):
             done, stage = step + 1, "pretrain" if step < config.pretrain.steps else "train"
             with clock.of("input"):
@@ -211,9 +212,9 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
                     | progress.report(stage, done, numbers),
                 )
             if validation_due and not stop:
-                validation_due = not validate(done)
-                stop = validation_due
-                keep = keep or (not stop and checkpoints.is_best(done, scores))
+                best = validate(done)
+                stop = validation_due = best is None
+                keep = keep or bool(best)
             if keep or stop:
                 save(done)
             if stop and (validation_due or not last):

@@ -20,8 +20,20 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _WAIT_FOR_OTHERS_S = 5
-# What JAX's collectives say when the other side has gone.
-_LOST = re.compile(r"gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|connection|socket|peer|heartbeat", re.IGNORECASE)
+# What JAX's collectives and barriers say when the other side has gone, as RuntimeError or as ValueError.
+_LOST = re.compile(
+    r"gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (closed|reset)|heartbeat", re.IGNORECASE
+)
+
+
+def lost_a_process(error: BaseException) -> bool:
+    """Whether the error says that another process of the run has gone."""
+    return (
+        jax.process_count() > 1
+        and isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+        and "RESOURCE_EXHAUSTED" not in str(error)
+        and _LOST.search(str(error)) is not None
+    )
 
 
 def ending_together(work: Callable[P, R]) -> Callable[P, R]:
@@ -48,13 +60,9 @@ def ending_together(work: Callable[P, R]) -> Callable[P, R]:
             _end(EXIT_USER_ERROR, f"unloc: error: {error}")
         except KeyboardInterrupt:
             _end(EXIT_INTERRUPTED, "unloc: interrupted; the same command goes on where it can")
-        except jax.errors.JaxRuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            if "RESOURCE_EXHAUSTED" in reason or not _LOST.search(str(error)):
-                traceback.print_exc()
-                _end(1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above")
-            _end(EXIT_TRY_AGAIN, _gone(reason))
-        except BaseException:
+        except BaseException as error:
+            if lost_a_process(error):
+                _end(EXIT_TRY_AGAIN, _gone(str(error).strip().splitlines()[0]))
             traceback.print_exc()
             _end(1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above")
 

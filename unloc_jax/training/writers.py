@@ -111,6 +111,13 @@ def start_wandb(config: Config, workdir: Path, started_at: float) -> Any:
     return run
 
 
+def validated(workdir: Path, step: int) -> bool:
+    """Whether the metrics of a validation after `step` steps are in metrics.jsonl."""
+    file = workdir / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return any(_step_of(line) == step and '"validation/' in line for line in lines)
+
+
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
