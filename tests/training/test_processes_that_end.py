@@ -1,52 +1,58 @@
-"""Two real processes of one run, of which one gets SIGTERM or is killed: what the other does, and that a restart is
-bit for bit the run that nobody disturbed."""
+"""Real processes, one or two of a run, that get SIGTERM or are killed, in the real loop with a toy model.
+
+What the others do, and that the run ends bit for bit like one that nobody disturbed.
+"""
 
 import json
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.tiny_runs import child_environment, command_of, metric_lines, without_clock
+from tests.tiny_runs import REPOSITORY, child_environment, metric_lines, without_clock
 from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT_S = 600  # a loaded machine is slow to import and compile
+STEPS = 100  # of the toy run
+TIMEOUT_S = 300  # a loaded machine is slow to import and compile
 
 
-class Pair:
-    """The same `unloc train` in two processes."""
+class Run:
+    """The same `unloc train` in `count` processes, with toys."""
 
-    def __init__(self, config_file: Path, dataset: Path, workdir: Path, *settings: str):
+    def __init__(self, workdir: Path, count: int, *settings: str):
+        words = ["train", "--config=tests/training/toy_run.py", f"--workdir={workdir}", *settings]
+        environment = child_environment() | {"JAX_PLATFORMS": "cpu"}
         with socket.socket() as probe:
             probe.bind(("localhost", 0))
             port = probe.getsockname()[1]
-        words = ["train", f"--config={config_file}", f"--workdir={workdir}", f"--config.data.dir={dataset}"]
-        words += ["--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", *settings]
-        words += [f"--coordinator=localhost:{port}", "--num-processes=2"]
-        self._errors = [workdir.with_name(f"{workdir.name}_{port}_{i}.txt") for i in range(2)]
-        self.processes = [
-            subprocess.Popen(
-                command_of(*words, f"--process-id={i}"),
-                env=child_environment() | {"JAX_PLATFORMS": "cpu"},
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors[i].open("w"),
+        self._errors = [workdir.with_name(f"{workdir.name}_{port}_{i}.txt") for i in range(count)]
+        self.processes = []
+        for i in range(count):
+            place = [f"--coordinator=localhost:{port}", f"--num-processes={count}", f"--process-id={i}"]
+            self.processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.training.toy_run", *words, *(place if count > 1 else [])],
+                    env=environment,
+                    cwd=REPOSITORY,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._errors[i].open("w"),
+                )
             )
-            for i in range(2)
-        ]
         self._log = workdir / "metrics.jsonl"
 
     def wait_for_step(self, step: int) -> None:
         deadline = time.monotonic() + TIMEOUT_S
         while not self._log.exists() or f'"step": {step},' not in self._log.read_text():
             assert time.monotonic() < deadline and None in [p.poll() for p in self.processes], self.said()
-            time.sleep(0.005)
+            time.sleep(0.002)
 
     def ended(self) -> list[int]:
         """Exit statuses."""
@@ -60,50 +66,61 @@ class Pair:
         return [path.read_text() for path in self._errors]
 
 
-def _state(workdir: Path, step: int) -> dict[str, int]:
-    """Fingerprints of all arrays of a checkpoint."""
-    file = workdir / "checkpoints" / str(step) / "metadata" / "metadata"
-    return json.loads(file.read_text())["fingerprints"]
+def _metadata(workdir: Path, step: int) -> dict:
+    return json.loads((workdir / "checkpoints" / str(step) / "metadata" / "metadata").read_text())
 
 
-def test_sigterm_to_one_stops_both_and_a_restart_ends_the_same(config_file, captions_dataset, tmp_path):
-    settings = (
-        "--config.train.steps=150",
-        "--config.evaluation.every_steps=60",
-        "--config.checkpoint.every_steps=40",
-    )
-    undisturbed = Pair(config_file, captions_dataset, tmp_path / "a", *settings)
-    assert undisturbed.ended() == [0, 0], undisturbed.said()
+@pytest.fixture(scope="module", params=[1, 2])
+def undisturbed(request, tmp_path_factory) -> tuple[int, Path]:
+    """(processes, workdir) of a run that came to its end."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    run = Run(workdir, request.param)
+    assert run.ended() == [0] * request.param, run.said()
+    return request.param, workdir
+
+
+def test_sigterm_to_one_stops_all_and_a_restart_ends_the_same(undisturbed, tmp_path):
+    """Twice in the midst of steps and once in the validation after step 60."""
+    (count, expected), workdir = undisturbed, tmp_path / "run"
     rng, stopped = np.random.default_rng(), 0
-    for wait_for in (1, int(rng.integers(40, 70))):
-        pair = Pair(config_file, captions_dataset, tmp_path / "b", *settings)
-        pair.wait_for_step(stopped + wait_for)
-        which = int(rng.integers(2))
-        print(f"SIGTERM to process {which} at step {stopped + wait_for}")  # shown if the test fails
-        pair.processes[which].send_signal(signal.SIGTERM)
-        assert pair.ended() == [EXIT_TRY_AGAIN] * 2, pair.said()
-        steps = [re.search(r"stopped by SIGTERM after step (\d+) of 150", said) for said in pair.said()]
-        assert steps[0][1] == steps[1][1]
-        stopped = int(steps[0][1])
-        assert (tmp_path / "b" / "checkpoints" / str(stopped)).is_dir()
-    last = Pair(config_file, captions_dataset, tmp_path / "b", *settings)
-    assert last.ended() == [0, 0] and f"continuing from step {stopped} of 150" in last.said()[0]
-    assert _state(tmp_path / "a", 150) == _state(tmp_path / "b", 150)
-    a, b = ([*map(without_clock, metric_lines(tmp_path / name))] for name in "ab")
-    assert a == b
+    for moment in (int(rng.integers(2, 30)), int(rng.integers(31, 58)), 60):
+        run, which = Run(workdir, count), int(rng.integers(count))
+        print(f"SIGTERM to process {which} after step {moment}, stopped {stopped}")  # shown if the test fails
+        if stopped < moment:
+            run.wait_for_step(moment)
+            run.processes[which].send_signal(signal.SIGTERM)
+            assert run.ended() == [EXIT_TRY_AGAIN] * count, run.said()
+        found = [
+            re.search(rf"unloc: stopped by SIGTERM after step (\d+) of {STEPS}", said) for said in run.said()
+        ]
+        assert len({match[1] for match in found}) == 1
+        stopped = int(found[0][1])
+        # Soon: the next steps of both, and for several processes the second in which they tell each other.
+        assert moment <= stopped <= moment + 30
+        assert stopped in [int(p.name) for p in (workdir / "checkpoints").iterdir()]
+    last = Run(workdir, count)
+    assert last.ended() == [0] * count and f"continuing from step {stopped} of {STEPS}" in last.said()[0]
+    assert _metadata(workdir, STEPS)["fingerprints"] == _metadata(expected, STEPS)["fingerprints"]
+    lines, expected_lines = ([*map(without_clock, metric_lines(w))] for w in (workdir, expected))
+    assert lines == expected_lines  # the validation of step 60 too, once
+    # Goodput remembers: what was computed is nearly the same, but this run took far longer.
+    history, of_expected = (_metadata(w, STEPS)["history"]["productive_s"] for w in (workdir, expected))
+    assert history > 0 and of_expected > 0
+    assert metric_lines(workdir)[-2]["goodput"] < metric_lines(expected)[-2]["goodput"]
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_when_one_is_killed_the_other_ends_soon(config_file, captions_dataset, tmp_path, which):
-    pair = Pair(config_file, captions_dataset, tmp_path / "run", "--config.train.steps=100000")
-    pair.wait_for_step(3)
-    pair.processes[which].kill()
+def test_when_one_is_killed_the_other_ends_soon(tmp_path, which):
+    run = Run(tmp_path / "run", 2, "--config.train.steps=100000")
+    run.wait_for_step(25)
+    run.processes[which].kill()
     began = time.monotonic()
-    statuses = pair.ended()
-    print(f"after {time.monotonic() - began:.1f} s")
-    assert statuses[which] == -signal.SIGKILL and statuses[1 - which] == EXIT_TRY_AGAIN, pair.said()
-    assert time.monotonic() - began < 60
-    said = pair.said()[1 - which]
+    statuses = run.ended()
+    took_s = time.monotonic() - began
+    print(f"after {took_s:.1f} s")
+    assert statuses[which] == -signal.SIGKILL and statuses[1 - which] == EXIT_TRY_AGAIN, run.said()
+    assert took_s < 60
+    said = run.said()[1 - which]
     (line,) = [line for line in said.splitlines() if line.startswith("unloc: ")]
     assert re.fullmatch(
         rf"unloc: process {1 - which} of 2 stops, because another process of this run has ended or cannot be reached "
@@ -113,9 +130,9 @@ def test_when_one_is_killed_the_other_ends_soon(config_file, captions_dataset, t
     assert "Traceback" not in said
 
 
-def test_an_error_of_all_is_no_death(config_file, captions_dataset, tmp_path):
+def test_an_error_of_all_is_no_death(tmp_path, monkeypatch):
     """Both find the loss not finite: both say so, and neither takes the other for dead."""
-    settings = ("--config.train.learning_rate=1e30", "--config.train.warmup_steps=0")
-    pair = Pair(config_file, captions_dataset, tmp_path / "run", *settings)
-    assert pair.ended() == [EXIT_USER_ERROR] * 2, pair.said()
-    assert all("unloc: error: step " in said and "is not finite" in said for said in pair.said())
+    monkeypatch.setenv("TOY_BAD_STEP", "7")
+    run = Run(tmp_path / "run", 2)
+    assert run.ended() == [EXIT_USER_ERROR] * 2, run.said()
+    assert all("unloc: error: step 7: " in said and "video6_3. Lower" in said for said in run.said())
