@@ -19,8 +19,9 @@ import pytest
 from tests.tiny import tiny_config
 from tests.tiny_runs import child_environment
 from unloc_jax.errors import UserError
-from unloc_jax.training.checkpoints import Checkpoints, find_checkpoint, load_params
+from unloc_jax.training.checkpoints import find_checkpoint, load_params
 from unloc_jax.training.fingerprint import fingerprints
+from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.state import TrainState
 
 FACTS = {

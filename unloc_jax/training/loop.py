@@ -31,7 +31,6 @@ from unloc_jax.processes import is_main
 from unloc_jax.tasks import make_task
 from unloc_jax.tasks.evaluation import to_device
 from unloc_jax.training.announce import say, say_what_a_task_has
-from unloc_jax.training.checkpoints import Checkpoints
 from unloc_jax.training.clock import Clock, first_start
 from unloc_jax.training.feed import Feed
 from unloc_jax.training.init_from import initialize
@@ -43,6 +42,7 @@ from unloc_jax.training.preemption import Preemption
 from unloc_jax.training.progress import Progress
 from unloc_jax.training.ranges import with_ranges_from_data
 from unloc_jax.training.rates import learning_rates
+from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
 from unloc_jax.training.step import make_loss, make_train_step

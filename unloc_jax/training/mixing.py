@@ -38,12 +38,6 @@ def loss_weights(config: Config) -> dict[str, float]:
     }
 
 
-def videos_per_step(config: Config) -> float:
-    """Over all devices, on average."""
-    steps, views = tasks_of_steps(config), config.task_configs
-    return sum(views[name].batch_size for names in steps for name in names) / len(steps)
-
-
 def mixed_batches(
     config: Config,
     datasets: Mapping[str, Dataset],
