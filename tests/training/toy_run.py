@@ -19,7 +19,7 @@ import numpy as np
 from tests.tiny import random_batch, tiny_config, tiny_facts
 from unloc_jax.tasks.base import Task
 
-STEP_S, VALIDATION_S = 0.01, 0.3
+STEP_S, VALIDATION_S = 0.01, 1.5
 
 
 def get_config() -> dict:
@@ -28,7 +28,7 @@ def get_config() -> dict:
             batch_size=4,
             train={"steps": 100, "learning_rate": 0.01, "warmup_steps": 5},
             optimizer={"ema_decay": 0.9},
-            evaluation={"every_steps": 30, "batch_size": 4},
+            evaluation={"every_steps": 60, "batch_size": 4},
             checkpoint={"every_steps": 20},
             log_every_steps=1,
         )
@@ -87,8 +87,8 @@ class _Validation:
         from unloc_jax.training.preemption import Reached
 
         try:
-            for _ in watched(range(20)):
-                time.sleep(VALIDATION_S / 20)
+            for _ in watched(range(50)):
+                time.sleep(VALIDATION_S / 50)
         except Reached:
             return None
         return {"score": float(params["linear"]["bias"].sum())}

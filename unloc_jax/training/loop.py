@@ -159,8 +159,8 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
             return at_step(last_saved(), done)
 
     with (
+        preemption,  # until the last checkpoint is written
         checkpoints,
-        preemption,
         MetricWriter(workdir, first_step, wandb) as writer,
         Feed(config, datasets, first_step, lambda: preemption.signalled) as feed,
     ):

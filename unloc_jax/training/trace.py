@@ -40,6 +40,6 @@ class Trace:
         self._running = False
         jax.profiler.stop_trace()
         self._say(
-            f"profile of the steps from {self._steps[0]} on is in {self._directory}; look at it with "
+            f"profile of the steps from {self._steps[0]} to {self._steps[1]} is in {self._directory}; look at it with "
             f"`pip install xprof && xprof --logdir={self._directory}`"
         )
