@@ -7,8 +7,9 @@ import pytest
 
 from tests.tiny import tiny_config
 from unloc_jax.errors import UserError
-from unloc_jax.training.checkpoints import Checkpoints, find_checkpoint, stored_shapes
+from unloc_jax.training.checkpoints import find_checkpoint, stored_shapes
 from unloc_jax.training.init_from import initialize_from
+from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.state import TrainState
 
 
