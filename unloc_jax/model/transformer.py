@@ -25,17 +25,25 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+# What the backward pass finds saved of a layer besides its input; it recomputes the rest (all of it: "full").
+# "dots" saves the four products with weights, so little more than attention and activations is recomputed.
+_SAVED: dict[str, Callable | None] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": None,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """How a stack of layers runs; what it computes does not change (but for rounding).
 
     Attributes:
-      remat: recompute activations in the backward pass.
+      remat: what the backward pass recomputes: "none", "dots" or "full", see `ModelConfig`.
       unroll: layers per turn of the compiled loop.
       dtype: of the computation; LayerNorm statistics and softmax are float32 whatever it is.
     """
 
-    remat: bool = False
+    remat: str = "none"
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
 
@@ -138,7 +146,9 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [M, L, D]; mask bool [1 or M, 1 or L, L], True = may attend; returns [M, L, D]."""
-        block = nn.remat(TransformerBlock, prevent_cse=False) if self.run.remat else TransformerBlock
+        block = TransformerBlock
+        if self.run.remat != "none":
+            block = nn.remat(TransformerBlock, prevent_cse=False, policy=_SAVED[self.run.remat])
         layers = nn.scan(
             lambda layer, carry, rate, mask: (layer(carry, mask, rate), None),
             variable_axes={"params": 0},

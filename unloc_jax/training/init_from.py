@@ -1,5 +1,6 @@
 """Starting from another checkpoint: what fits is carried over, what does not is said."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.pretrained.clip_import import fit_to_model
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip
 from unloc_jax.pretrained.clip_source import read_any_clip, split_source
+from unloc_jax.training.average import start_average
 from unloc_jax.training.checkpoints import find_checkpoint, load_params, stored_shapes
 from unloc_jax.training.state import TrainState
 
@@ -27,8 +29,10 @@ def initialize(config: Config, state: TrainState, say: Callable[[str], None]) ->
     """
     source = config.init_from
     if split_source(source) or (Path(source) / SETTINGS_FILE).is_file():
-        return initialize_from_clip(read_any_clip(source), config, state, say)
-    return initialize_from(Path(source), state, say)
+        state = initialize_from_clip(read_any_clip(source), config, state, say)
+    else:
+        state = initialize_from(Path(source), state, say)
+    return dataclasses.replace(state, ema_params=start_average(config, state.params))
 
 
 def initialize_from_clip(

@@ -92,7 +92,12 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     progress = Progress(config.total_steps, first_step, videos_per_step(config))
     steps = {
         stage: make_train_step(
-            make_loss(tasks, loss_weights(config), stage), optimizer, mesh, shardings, config.seed
+            make_loss(tasks, loss_weights(config), stage),
+            optimizer,
+            mesh,
+            shardings,
+            config.seed,
+            config.optimizer.ema_decay,
         )
         for stage in ("pretrain", "train")
     }
@@ -108,7 +113,13 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
             batches, texts = datasets[name].evaluation_batches(split), task.evaluation_texts(records)
             windows = datasets[name].num_windows(split)
             found = find(
-                task, detect[name], state.params, batches, texts, batch_sharding(mesh), num_windows=windows
+                task,
+                detect[name],
+                state.best_params,
+                batches,
+                texts,
+                batch_sharding(mesh),
+                num_windows=windows,
             )
             prefix = f"{name}/" if config.tasks else ""
             scores |= {f"{prefix}{key}": value for key, value in task.score(records, found).items()}
