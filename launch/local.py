@@ -26,9 +26,13 @@ _POLL_S = 0.1
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status of the first process that failed (128 + signal if one ended it), else 0."""
-    parser = argparse.ArgumentParser(prog="python -m launch.local", description="several processes on this machine")
+    parser = argparse.ArgumentParser(
+        prog="python -m launch.local", description="several processes on this machine"
+    )
     parser.add_argument("--processes", type=_count, default=2, metavar="N", help="(default 2)")
-    parser.add_argument("--devices-per-process", type=_count, default=1, metavar="N", help="of CPU (default 1)")
+    parser.add_argument(
+        "--devices-per-process", type=_count, default=1, metavar="N", help="of CPU (default 1)"
+    )
     parser.add_argument(
         "--max-restarts",
         type=int,
@@ -88,7 +92,11 @@ class _Run:
     def shell_lines(self) -> list[str]:
         return [
             " ".join(
-                ["env", *(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(words)]
+                [
+                    "env",
+                    *(f"{name}={shlex.quote(value)}" for name, value in variables.items()),
+                    shlex.join(words),
+                ]
             )
             + " &"
             for variables, words in self._commands
@@ -119,20 +127,22 @@ class _Run:
     def _wait(self) -> int:
         """Until all have ended; from the first failure on they have _GRACE_S."""
         first_failure, failed_at = 0, 0.0
-        while any(process.poll() is None for process in self._started):
-            time.sleep(_POLL_S)
-            failed = [(i, process.returncode) for i, process in enumerate(self._started) if process.returncode]
+        while True:
+            statuses = [process.poll() for process in self._started]
+            failed = [(i, status) for i, status in enumerate(statuses) if status]
             if failed and not first_failure:
                 i, first_failure = failed[0]
                 failed_at = time.monotonic()
-                if first_failure != EXIT_RETRY and not self.stopped_by_us:
-                    print(f"launch.local: process {i} {_ended(first_failure)}; stopping the others", flush=True)
+                if first_failure != EXIT_RETRY and not self.stopped_by_us and None in statuses:
+                    print(
+                        f"launch.local: process {i} {_ended(first_failure)}; stopping the others", flush=True
+                    )
                     self._send(signal.SIGTERM)
+            if None not in statuses:
+                return 128 - first_failure if first_failure < 0 else first_failure
             if first_failure and time.monotonic() - failed_at > _GRACE_S:
                 self._send(signal.SIGKILL)
-        if not first_failure:
-            first_failure = next((process.returncode for process in self._started if process.returncode), 0)
-        return 128 - first_failure if first_failure < 0 else first_failure
+            time.sleep(_POLL_S)
 
     def _pass_on(self, signal_number: int, frame: FrameType | None) -> None:
         """The third time they are killed: they may not listen."""

@@ -1,0 +1,85 @@
+"""SLURM: `python -m launch.slurm ACTION JOB.toml`, in the clone and with the environment that the job shall use."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from launch.commands import Step, main
+from launch.job import EXIT_RETRY, Job
+from unloc_jax.errors import UserError
+
+_SAVE_S = 120  # before the time limit: to save a checkpoint in
+
+
+def submit(job: Job) -> list[Step]:
+    file = Path("build/launch") / job.name / "job.sbatch"
+    return [({file: sbatch_script(job)}, ["sbatch", str(file)])]
+
+
+def status(job: Job) -> list[Step]:
+    return [({}, ["squeue", "--me", f"--name={job.name}"])]
+
+
+def logs(job: Job) -> list[Step]:
+    return [({}, ["tail", "-n", "100", "-F", f"{job.name}.log"])]
+
+
+def stop(job: Job) -> list[Step]:
+    """Saves a checkpoint and ends, if the cluster's KillWait leaves the time; `submit` goes on from there."""
+    return [({}, ["scancel", "--me", f"--name={job.name}"])]
+
+
+def sbatch_script(job: Job) -> str:
+    """One task per machine, with all of its GPUs.
+
+    Raises:
+      UserError: the job wants TPUs or a bucket, or a setting is missing.
+    """
+    settings: dict[str, Any] = job.settings(
+        "slurm", (), partition="", account="", time="24:00:00", setup="", options=[]
+    )
+    if job.accelerator.is_tpu or job.bucket:
+        raise UserError(
+            f"job {job.name}: SLURM has GPUs and a shared file system here, no TPUs and no bucket."
+        )
+    options = [
+        f"--job-name={job.name}",
+        f"--nodes={job.slices}",
+        "--ntasks-per-node=1",
+        f"--gpus-per-node={job.accelerator.chips}",
+        f"--time={settings['time']}",
+        f"--signal=TERM@{_SAVE_S}",
+        "--requeue",
+        f"--output={job.name}.log",
+        "--open-mode=append",
+        *(f"--{name}={settings[name]}" for name in ("partition", "account") if settings[name]),
+        *settings["options"],
+    ]
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in job.env.items())
+    setup = settings["setup"].strip() + "\n" if settings["setup"].strip() else ""
+    return f"""\
+#!/bin/bash
+{"".join(f"#SBATCH {option}{chr(10)}" for option in options)}
+{setup}set -u
+{exports}export PYTHONUNBUFFERED=1
+
+# scancel reaches this script; the warning before the time limit reaches only the tasks.
+cancelled=0
+trap 'cancelled=1' TERM
+
+# The tasks end together: none is killed while another still writes its part of the checkpoint.
+srun --kill-on-bad-exit=0 --wait=60 {job.shell_command}
+status=$?
+if [ "$status" -eq {EXIT_RETRY} ] && [ "$cancelled" -eq 0 ]; then
+  echo "preempted, saved: queued again"
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
+"""
+
+
+_ACTIONS = {"submit": submit, "status": status, "logs": logs, "stop": stop, "resume": submit}
+
+if __name__ == "__main__":
+    sys.exit(main("slurm", _ACTIONS))
