@@ -24,6 +24,8 @@ _GONE = ("SUSPENDING", "SUSPENDED", "FAILED")  # states of a queued resource tha
 
 def submit(job: Job) -> list[Step]:
     """The committed code into the bucket, and a queued resource that runs it when there are TPUs."""
+    if not job.accelerator.is_tpu:
+        raise UserError(f"job {job.name} wants {job.accelerator.name}: launch.tpu_vm is for TPUs.")
     code = _local(job) / "code.tar.gz"
     state = _local(job) / "state"
     return [
@@ -90,8 +92,6 @@ def watch(job: Job, dry_run: bool) -> int:
 
 def startup_script(job: Job) -> str:
     """What every worker runs as root whenever it boots."""
-    if not job.accelerator.is_tpu:
-        raise UserError(f"job {job.name} wants {job.accelerator.name}: launch.tpu_vm is for TPUs.")
     if job.bucket is None:
         raise UserError(f"job {job.name} needs a bucket: for its code, data and checkpoints.")
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in job.env.items())

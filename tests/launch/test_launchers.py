@@ -63,9 +63,9 @@ def job(tmp_path):
 
 def assert_clean_shell(text: str, path: Path) -> None:
     path.write_text(text)
-    found = subprocess.run(
-        ["shellcheck", "--norc", str(path)], capture_output=True, text=True, env=tool_path()
-    )
+    # SC2016: a $ in single quotes is one of the job's own words.
+    words = ["shellcheck", "--norc", "--exclude=SC2016", str(path)]
+    found = subprocess.run(words, capture_output=True, text=True, env=tool_path(), check=False)
     assert found.returncode == 0, found.stdout
 
 
@@ -88,7 +88,7 @@ def validate(manifest: dict) -> None:
     "text, changes",
     [
         (TPU, []),
-        (TPU, [("v5e:4x4", "v5p:4x4x4"), ("bucket", "slices = 2\nspot = true\nbucket")]),
+        (TPU, [("v5e:4x4", "v5p:4x4x4"), ("\nbucket", "\nslices = 2\nspot = true\nbucket")]),
         (
             TPU,
             [("[tpu_vm]", '[gke]\nqueue = "q"\nnamespace = "research"\nservice_account = "unloc"\n[tpu_vm]')],
@@ -124,7 +124,7 @@ def pods_of(manifest: dict) -> tuple[int, int, dict]:
 
 
 def test_a_tpu_slice_is_a_job_and_a_machine_a_pod(job):
-    slices = ("bucket", "slices = 2\nspot = true\nbucket")
+    slices = ("\nbucket", "\nslices = 2\nspot = true\nbucket")
     jobs, pods, pod = pods_of(gke.jobset(job(TPU, ("v5e:4x4", "v5p:4x4x4"), slices)))
     assert (jobs, pods) == (2, 16)  # 64 chips per slice, 4 per machine
     assert pod["nodeSelector"] == {
@@ -222,7 +222,7 @@ def test_a_worker_leaves_word_of_how_the_run_ended(job, tmp_path):
 
 
 def test_spot_slices_are_requested_with_their_code(job):
-    slices = ("bucket", "slices = 2\nspot = true\nbucket")
+    slices = ("\nbucket", "\nslices = 2\nspot = true\nbucket")
     archive, upload, create = [command for _, command in tpu_vm.submit(job(TPU, slices))]
     assert archive[:2] == ["git", "archive"] and upload[-1] == "gs://a-bucket/jobs/night/"
     assert {"--node-count=2", "--node-prefix=night", "--accelerator-type=v5litepod-16", "--spot"} <= set(
@@ -338,7 +338,7 @@ def test_skypilot_installs_and_runs(job, tmp_path):
     assert "[data,tpu]" in task["setup"] and "[data,cuda12]" in skypilot.task(job(GPU))["setup"]
     assert task["file_mounts"] == {"/mnt/bucket": {"source": "gs://a-bucket", "mode": "MOUNT"}}
     with pytest.raises(UserError, match="one TPU slice"):
-        skypilot.task(job(TPU, ("bucket", "slices = 2\nbucket")))
+        skypilot.task(job(TPU, ("\nbucket", "\nslices = 2\nbucket")))
 
 
 # All
