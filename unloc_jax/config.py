@@ -27,7 +27,7 @@ from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
 from unloc_jax.localization.nms import NMS
 
-STRATEGIES = ("dp", "fsdp")
+STRATEGIES = ("dp", "fsdp", "tp", "fsdp_tp")
 
 # Tasks that search every video for all classes of their dataset; the others have queries per video.
 VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
@@ -390,12 +390,17 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis (-1 = all that are left) and the sharding strategy."""
+    """Devices along each axis (-1 = all that are left), and which arrays they share: see docs/sharding.md."""
 
     data: int = -1
+    """Splits videos."""
     context: int = 1
+    """Splits frames in the image tower and texts in the fusion, so that a batch may have fewer videos than devices."""
     model: int = 1
+    """Splits heads and hidden units (tensor parallelism); with the strategies tp and fsdp_tp only."""
     strategy: str = "dp"
+    """ "dp": every device has all parameters. "fsdp": they and the optimizer's state are split over data × context.
+    "tp": over model. "fsdp_tp": over all three."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -643,11 +648,6 @@ def _check_values(config: Config) -> None:
     if config.tasks and not 0 < total_weight < math.inf:
         raise UserError(
             f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
-        )
-    if config.mesh.model != 1 or (config.mesh.context != 1 and config.mesh.strategy != "fsdp"):
-        raise UserError(
-            "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
-            "leave config.mesh.model and config.mesh.context at 1."
         )
     if config.optimizer.max_grad_norm == 0:
         raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
