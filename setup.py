@@ -58,6 +58,7 @@ setup(
             "openai-clip>=1.0.1",
         ],
         "beam": ["apache-beam>=2.77"],  # `unloc data build --beam-pipeline-options`
+        "wandb": ["wandb>=0.19"],  # config.wandb.project
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],

@@ -15,6 +15,7 @@ from unloc_jax.data_config import AugmentationConfig
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.average import update_average
+from unloc_jax.training.non_finite import leave_out_if_not_finite
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 
@@ -44,17 +45,18 @@ def make_train_step(
 
     Returns:
       (state, batches by task) → (state, metrics); the old state's memory is given up. Metrics hold the loss's parts
-      and `gradient_norm`, measured before clipping.
+      `gradient_norm`, measured before clipping, and `finite`: whether the update was made (see `non_finite`).
     """
 
     def step(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batches, rng)
+        (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batches, rng)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
-        return TrainState(state.step + jnp.int32(1), params, opt_state, ema_params), metrics
+        new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)
+        return leave_out_if_not_finite(state, new_state, loss, metrics)
 
     return jax.jit(
         step,
