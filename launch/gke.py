@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.commands import Step, main, to_yaml
-from launch.job import BUCKET_DIR, EXIT_RETRY, EXIT_USER_ERROR, Job
-from unloc_jax.errors import UserError
+from launch.job import BUCKET_DIR, Job
+from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, UserError
 
 _WORKERS = "workers"  # the replicated job: one Job per slice, one pod per machine
 _STOP_S = 300  # to save a checkpoint in
@@ -45,8 +45,9 @@ def delete(job: Job) -> list[Step]:
 def jobset(job: Job) -> dict[str, Any]:
     """The manifest.
 
-    Exit status EXIT_RETRY (preempted, saved) and the eviction of a pod restart the JobSet without counting; a mistake
-    of the user's ends it; other failures restart it `max_restarts` times.
+    Exit status EXIT_TRY_AGAIN (preempted, saved) and the eviction of a pod restart the JobSet without counting; a
+    mistake of the user's ends it; other failures restart it `max_restarts` times. The first pod that fails decides:
+    the others' EXIT_TRY_AGAIN comes later.
 
     Raises:
       UserError: a setting is missing.
@@ -103,7 +104,7 @@ def jobset(job: Job) -> dict[str, Any]:
                             "podFailurePolicy": {
                                 "rules": [
                                     _fail_job({"onExitCodes": _exit_code(EXIT_USER_ERROR)}),
-                                    _fail_job({"onExitCodes": _exit_code(EXIT_RETRY)}),
+                                    _fail_job({"onExitCodes": _exit_code(EXIT_TRY_AGAIN)}),
                                     _fail_job(
                                         {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
                                     ),

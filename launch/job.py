@@ -10,8 +10,6 @@ from typing import Any
 from launch.accelerators import Accelerator, accelerator
 from unloc_jax.errors import UserError
 
-EXIT_RETRY = 75  # `unloc train` was preempted and has saved: start it again
-EXIT_USER_ERROR = 2  # starting it again would not help
 BUCKET_DIR = "/mnt/bucket"  # where a job sees its bucket
 _ENV_DIR = Path(__file__).with_name("env")
 _PLATFORMS = ("tpu_vm", "gke", "slurm", "skypilot")

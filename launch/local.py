@@ -6,6 +6,7 @@ fails, the others are stopped, and its exit status is this program's.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -18,7 +19,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from launch.job import EXIT_RETRY
+from unloc_jax.errors import EXIT_TRY_AGAIN
 
 _GRACE_S = 30.0  # for those that are stopped, or that save before they end
 _POLL_S = 0.1
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         default=0,
         metavar="N",
-        help=f"start all again when they end with {EXIT_RETRY}: preempted, saved (default 0)",
+        help=f"start all again when they end with {EXIT_TRY_AGAIN}: preempted, saved (default 0)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would run")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="after --, such as: -- unloc train …")
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n".join(run.shell_lines()))
             return 0
         status = run.until_done()
-        if status != EXIT_RETRY or run.stopped_by_us or attempt == arguments.max_restarts:
+        if status != EXIT_TRY_AGAIN or run.stopped_by_us or attempt == arguments.max_restarts:
             return status
         print(f"launch.local: preempted; restart {attempt + 1} of {arguments.max_restarts}", flush=True)
     raise AssertionError("unreachable")
@@ -107,7 +108,7 @@ class _Run:
             signal.signal(signal_number, self._pass_on)
         readers = []
         for i, (variables, words) in enumerate(self._commands):
-            # Sessions of their own: Ctrl-C reaches them once, from here, and their children end with them.
+            # Groups of their own: Ctrl-C reaches them once, from here, and their children can be ended with them.
             process = subprocess.Popen(
                 words,
                 env=os.environ | variables,
@@ -120,6 +121,9 @@ class _Run:
             readers.append(threading.Thread(target=_copy_lines, args=(i, process), daemon=True))
             readers[-1].start()
         status = self._wait()
+        for process in self._started:  # what they left behind
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         for reader in readers:
             reader.join(timeout=5)
         return status
@@ -133,12 +137,16 @@ class _Run:
             if failed and not first_failure:
                 i, first_failure = failed[0]
                 failed_at = time.monotonic()
-                if first_failure != EXIT_RETRY and not self.stopped_by_us and None in statuses:
+                if first_failure != EXIT_TRY_AGAIN and not self.stopped_by_us and None in statuses:
                     print(
                         f"launch.local: process {i} {_ended(first_failure)}; stopping the others", flush=True
                     )
                     self._send(signal.SIGTERM)
             if None not in statuses:
+                if first_failure == EXIT_TRY_AGAIN:  # so end those whose partner has failed
+                    first_failure = next(
+                        (s for _, s in failed if s != EXIT_TRY_AGAIN and s > 0), EXIT_TRY_AGAIN
+                    )
                 return 128 - first_failure if first_failure < 0 else first_failure
             if first_failure and time.monotonic() - failed_at > _GRACE_S:
                 self._send(signal.SIGKILL)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.commands import Step, main, to_yaml
-from launch.job import BUCKET_DIR, EXIT_RETRY, Job
-from unloc_jax.errors import UserError
+from launch.job import BUCKET_DIR, Job
+from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
 
 
 def submit(job: Job) -> list[Step]:
@@ -45,9 +45,10 @@ def task(job: Job) -> dict[str, Any]:
         "job_recovery": {
             "strategy": "EAGER_NEXT_REGION" if job.spot else "FAILOVER",
             "max_restarts_on_errors": job.max_restarts,
-            "recover_on_exit_codes": [EXIT_RETRY],
         },
     }
+    if job.hosts == 1:  # of several processes, all but the one that fails end with this status too
+        resources["job_recovery"]["recover_on_exit_codes"] = [EXIT_TRY_AGAIN]
     if settings["infra"]:
         resources["infra"] = settings["infra"]
     if chips.is_tpu:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.commands import Step, main
-from launch.job import EXIT_RETRY, Job
-from unloc_jax.errors import UserError
+from launch.job import Job
+from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
 
 _SAVE_S = 120  # before the time limit: to save a checkpoint in
 
@@ -68,10 +68,25 @@ def sbatch_script(job: Job) -> str:
 cancelled=0
 trap 'cancelled=1' TERM
 
-# The tasks end together: none is killed while another still writes its part of the checkpoint.
-srun --kill-on-bad-exit=0 --wait=60 {job.shell_command}
+# When one task fails, the others end with {EXIT_TRY_AGAIN}, and srun tells only the largest status: a task that
+# failed by itself leaves its own in a file. None is killed while another still writes its part of a checkpoint.
+failed={job.name}.failed-$SLURM_JOB_ID
+rm -f "$failed"
+srun --kill-on-bad-exit=0 --wait=60 bash -c '
+  trap : TERM
+  "$@"
+  status=$?
+  case "$status" in
+    0 | {EXIT_TRY_AGAIN}) ;;
+    *) echo "$status" >"$0" ;;
+  esac
+  exit "$status"' "$failed" {job.shell_command}
 status=$?
-if [ "$status" -eq {EXIT_RETRY} ] && [ "$cancelled" -eq 0 ]; then
+if [ -e "$failed" ]; then
+  status=$(cat "$failed")
+  rm "$failed"
+fi
+if [ "$status" -eq {EXIT_TRY_AGAIN} ] && [ "$cancelled" -eq 0 ]; then
   echo "preempted, saved: queued again"
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.commands import Step, describe, main, run
-from launch.job import BUCKET_DIR, EXIT_USER_ERROR, Job
-from unloc_jax.errors import UserError
+from launch.job import BUCKET_DIR, Job
+from unloc_jax.errors import EXIT_USER_ERROR, UserError
 
 _POLL_S = 60.0
 _STOP_S = 300  # to save a checkpoint in

@@ -14,11 +14,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from launch import gke, skypilot, slurm, tpu_vm
+from launch import gke, local, skypilot, slurm, tpu_vm
 from launch.commands import main
 from launch.job import Job, load
 from tests.launch.test_job import write_job
 from tests.tiny_runs import REPOSITORY
+from unloc_jax.cli import _parser
 from unloc_jax.errors import UserError
 from unloc_jax.processes import scheduled
 
@@ -276,15 +277,44 @@ def test_a_tpu_that_was_taken_away_is_requested_again(job, tmp_path, monkeypatch
 # SLURM
 
 
-def run_sbatch(script: str, folder: Path, srun: str) -> subprocess.Popen:
-    """The batch script with programs of ours in the place of SLURM's."""
-    for name, text in (("srun", srun), ("scontrol", 'echo "scontrol $*"')):
-        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+# Two tasks; the largest status, as srun's. "preempt" signals every process of the step, as SLURM does.
+SRUN = """#!/bin/bash
+while [[ "$1" == --* ]]; do shift; done
+tasks=()
+for i in 0 1; do
+  SLURM_PROCID=$i setsid "$@" & tasks+=($!)
+done
+if [ -e "$(dirname "$0")/preempt" ]; then sleep 1; kill -TERM -- "${tasks[@]/#/-}"; fi
+worst=0
+for task in "${tasks[@]}"; do
+  wait "$task"; status=$?
+  if [ "$status" -gt "$worst" ]; then worst=$status; fi
+done
+exit "$worst"
+"""
+
+
+def run_sbatch(script: str, folder: Path, *, unloc: str) -> subprocess.Popen:
+    """The batch script with programs of ours in the place of SLURM's and of `unloc`."""
+    programs = {
+        "srun": SRUN,
+        "scontrol": '#!/bin/bash\necho "scontrol $*"\n',
+        "unloc": f"#!/bin/bash\n{unloc}\n",
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     path = folder / "job.sbatch"
     path.write_text(script)
     environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711"}
-    return subprocess.Popen(["bash", str(path)], env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        ["bash", str(path)],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def test_the_batch_script_is_clean(job, tmp_path):
@@ -297,18 +327,34 @@ def test_the_batch_script_is_clean(job, tmp_path):
     assert script.index("#SBATCH --exclusive") < script.index("source /dev/null")  # sbatch reads no further
 
 
-@pytest.mark.parametrize("status", [0, 2, 75, 137])
-def test_only_a_preempted_job_is_queued_again(job, tmp_path, status):
-    process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, f'echo "ran $*"; exit {status}')
+@pytest.mark.parametrize(
+    "statuses, expected", [((0, 0), 0), ((75, 75), 75), ((75, 2), 2), ((1, 75), 1), ((137, 75), 137)]
+)
+def test_only_a_preempted_job_is_queued_again(job, tmp_path, statuses, expected):
+    """A task whose partner has failed ends with 75 too."""
+    ends = f'echo "ran $*"; [ $SLURM_PROCID = 0 ] && exit {statuses[0]}; exit {statuses[1]}'
+    process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=ends)
     out, _ = process.communicate(timeout=30)
-    assert process.returncode == status
-    assert "ran --kill-on-bad-exit=0 --wait=60 unloc train" in out
-    assert ("scontrol requeue 4711" in out) == (status == 75)
+    assert process.returncode == expected
+    assert out.count("ran train") == 2
+    assert ("scontrol requeue 4711" in out) == (statuses == (75, 75))
+    assert not list(tmp_path.glob("*failed*"))
+
+
+SAVES = "trap 'sleep 0.2; exit 75' TERM; echo started; sleep 30 & wait"
+
+
+def test_before_the_time_limit_the_tasks_save_and_the_job_is_queued_again(job, tmp_path):
+    (tmp_path / "preempt").touch()
+    process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=SAVES)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 75 and "scontrol requeue 4711" in out
 
 
 def test_a_cancelled_job_is_not_queued_again(job, tmp_path):
     """scancel ends the tasks, which save and say 75, and the script."""
-    process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, "echo started; sleep 1; exit 75")
+    (tmp_path / "preempt").touch()
+    process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=SAVES)
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=30)
@@ -382,6 +428,12 @@ def test_what_a_platform_lacks_is_said(job, launcher, text, message):
         launcher(job(text))
 
 
+def assert_accepted(words: list[str]) -> None:
+    """By `unloc`'s own parser."""
+    _, rest = _parser().parse_known_args(words)
+    assert all(word.startswith("--config.") for word in rest), words
+
+
 def test_documented_commands_work(monkeypatch, capsys):
     """Every `python -m launch.…` in docs/launch.md, printed instead of run."""
     monkeypatch.chdir(REPOSITORY)
@@ -396,6 +448,8 @@ def test_documented_commands_work(monkeypatch, capsys):
     for words in commands:
         name = words[2].removeprefix("launch.")
         if name == "local":
+            assert local.main(["--dry-run", *words[3:]]) == 0
+            assert_accepted(words[words.index("--") + 2 :])
             continue
         actions, loops = modules[name]
         assert main(name, actions, [*words[3:], "--dry-run"], loops) == 0, words
