@@ -143,6 +143,9 @@ cat >/etc/systemd/system/unloc.service <<'END_OF_UNIT'
 Description=unloc: {job.name}
 StartLimitIntervalSec=6h
 StartLimitBurst={job.max_restarts + 1}
+# At a shutdown the checkpoint is saved before the bucket and the network go.
+RequiresMountsFor={BUCKET_DIR}
+After=network-online.target
 
 [Service]
 WorkingDirectory=/opt/unloc/code

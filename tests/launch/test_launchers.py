@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,24 @@ def test_the_startup_script_is_clean(job, tmp_path):
     script = tpu_vm.startup_script(job(TPU))
     assert_clean_shell(script, tmp_path / "startup.sh")
     assert_clean_shell(heredoc(script, "END_OF_RUN"), tmp_path / "run.sh")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_understands_the_service(job, tmp_path):
+    unit = heredoc(tpu_vm.startup_script(job(TPU)), "END_OF_UNIT")
+    for name in ("run.sh", "ended.sh"):
+        (tmp_path / name).write_text("#!/bin/bash\n")
+        (tmp_path / name).chmod(0o755)
+    here = unit.replace("/opt/unloc/code", str(tmp_path)).replace("/opt/unloc", str(tmp_path))
+
+    def complaints(text: str) -> str:
+        (tmp_path / "unloc.service").write_text(text)
+        words = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "unloc.service")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        return "\n".join(line for line in done.stderr.splitlines() if "unloc.service" in line)
+
+    assert complaints(here) == ""
+    assert "RestartSecs" in complaints(here.replace("RestartSec", "RestartSecs"))
 
 
 def test_a_worker_runs_the_command_as_it_was_written(job, tmp_path):
