@@ -130,7 +130,7 @@ class _Run:
 
     def _wait(self) -> int:
         """Until all have ended; from the first failure on they have _GRACE_S."""
-        first_failure, failed_at = 0, 0.0
+        first_failure, failed_at, killed = 0, 0.0, False
         while True:
             statuses = [process.poll() for process in self._started]
             failed = [(i, status) for i, status in enumerate(statuses) if status]
@@ -149,6 +149,7 @@ class _Run:
                     )
                 return 128 - first_failure if first_failure < 0 else first_failure
             if first_failure and time.monotonic() - failed_at > _GRACE_S:
+                killed = True
                 self._send(signal.SIGKILL)
             time.sleep(_POLL_S)
 

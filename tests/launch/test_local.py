@@ -56,7 +56,7 @@ def test_when_one_fails_the_others_are_stopped():
 def test_75_of_a_partner_does_not_hide_a_mistake():
     both = "[ $UNLOC_PROCESS_ID = 1 ] && sleep 0.5 && exit 2; exit 75"
     status, lines = ended(start("--processes", "2", "--max-restarts", "9", "--", "bash", "-c", both))
-    assert (status, lines) == (2, [])
+    assert (status, lines) == (2, ["launch.local: process 1 failed with status 2"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
