@@ -130,25 +130,21 @@ class _Run:
 
     def _wait(self) -> int:
         """Until all have ended; from the first failure on they have _GRACE_S."""
-        first_failure, failed_at, killed = 0, 0.0, False
+        culprit, failed_at, killed = 0, 0.0, False
         while True:
             statuses = [process.poll() for process in self._started]
             failed = [(i, status) for i, status in enumerate(statuses) if status]
-            if failed and not first_failure:
-                i, first_failure = failed[0]
+            if failed and not failed_at:
                 failed_at = time.monotonic()
-                if first_failure != EXIT_TRY_AGAIN and not self.stopped_by_us and None in statuses:
-                    print(
-                        f"launch.local: process {i} {_ended(first_failure)}; stopping the others", flush=True
-                    )
+            if not culprit and not killed:  # a process whose partner has failed ends with EXIT_TRY_AGAIN
+                i, culprit = next(((i, status) for i, status in failed if status != EXIT_TRY_AGAIN), (0, 0))
+                if culprit and not self.stopped_by_us:
+                    print(f"launch.local: process {i} {_ended(culprit)}; stopping the others", flush=True)
                     self._send(signal.SIGTERM)
             if None not in statuses:
-                if first_failure == EXIT_TRY_AGAIN:  # so end those whose partner has failed
-                    first_failure = next(
-                        (s for _, s in failed if s != EXIT_TRY_AGAIN and s > 0), EXIT_TRY_AGAIN
-                    )
-                return 128 - first_failure if first_failure < 0 else first_failure
-            if first_failure and time.monotonic() - failed_at > _GRACE_S:
+                status = culprit or (failed[0][1] if failed else 0)
+                return 128 - status if status < 0 else status
+            if failed_at and time.monotonic() - failed_at > _GRACE_S:
                 killed = True
                 self._send(signal.SIGKILL)
             time.sleep(_POLL_S)

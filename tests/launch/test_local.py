@@ -55,8 +55,16 @@ def test_when_one_fails_the_others_are_stopped():
 
 def test_75_of_a_partner_does_not_hide_a_mistake():
     both = "[ $UNLOC_PROCESS_ID = 1 ] && sleep 0.5 && exit 2; exit 75"
-    status, lines = ended(start("--processes", "2", "--max-restarts", "9", "--", "bash", "-c", both))
-    assert (status, lines) == (2, ["launch.local: process 1 failed with status 2"])
+    words = ["--processes", "2", "--max-restarts", "9", "--", "bash", "-c"]
+    status, lines = ended(start(*words, both))
+    assert (status, lines) == (2, ["launch.local: process 1 failed with status 2; stopping the others"])
+
+
+def test_a_process_that_a_signal_ends_is_named():
+    dies = "[ $UNLOC_PROCESS_ID = 0 ] && kill -SEGV $$; sleep 0.2; exit 75"
+    status, lines = ended(start("--processes", "2", "--max-restarts", "9", "--", "bash", "-c", dies))
+    assert status == 128 + signal.SIGSEGV
+    assert lines == ["launch.local: process 0 was ended by signal 11; stopping the others"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
