@@ -43,7 +43,7 @@ def reference_config(size: str, task: str, *, epochs: int, train_videos: int) ->
         **SIZES[size],
         "pyramid": {"type": "simple", "num_levels": 4},
         "head": {"num_conv_layers": 3, "offsets_bias": 2.0},
-        "remat": size != "tiny",
+        "remat": "none" if size == "tiny" else "full",
     }
     config.model.text.max_tokens = 32
     steps_per_epoch = train_videos // config.batch_size

@@ -63,6 +63,13 @@ def test_wrong_types(values, message):
         from_mapping(values)
 
 
+@pytest.mark.parametrize(("stored", "remat"), [(True, "full"), (False, "none")])
+def test_checkpoints_from_before_remat_had_names(stored, remat):
+    values = json.loads(to_json(Config()))
+    values["model"]["remat"] = stored
+    assert from_json(json.dumps(values)).model.remat == remat
+
+
 def test_a_group_that_is_given_in_part_keeps_its_defaults():
     """Both stages are of one kind; only the second one has steps by default."""
     given = {"learning_rate": 0.5}

@@ -27,7 +27,7 @@ from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
 from unloc_jax.localization.nms import NMS
 
-STRATEGIES = ("dp", "fsdp")
+STRATEGIES = ("dp", "fsdp", "tp", "fsdp_tp")
 
 # Tasks that search every video for all classes of their dataset; the others have queries per video.
 VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
@@ -49,6 +49,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.mediasequence.labels": ("segment", "clip"),
     "data.class_split": ("all", "50/50", "75/25"),
     "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.remat": ("none", "dots", "full"),
     "model.modalities.encoder": ("clip", "features"),
     "model.image.pooling": ("token", "mean"),
     "model.image.activation": ("quick_gelu", "gelu", "gelu_exact"),
@@ -72,6 +73,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pretrain.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "train.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "optimizer.name": ("adamw", "adam", "sgd"),
+    "optimizer.momentum_dtype": ("float32", "bfloat16"),
     "evaluation.nms": ("gaussian", "linear", "hard"),
     "mesh.strategy": STRATEGIES,
 }
@@ -110,7 +112,16 @@ _LOWEST = {
     "decay_every": 1,
 }
 # Numbers that must be below 1.
-_FRACTIONS = ("dropout", "attention_dropout", "stochastic_depth", "label_smoothing", "b1", "b2", "momentum")
+_FRACTIONS = (
+    "dropout",
+    "attention_dropout",
+    "stochastic_depth",
+    "label_smoothing",
+    "b1",
+    "b2",
+    "momentum",
+    "ema_decay",
+)
 # Numbers that must not be above a bound.
 _HIGHEST = {
     "crops": 3,
@@ -118,6 +129,7 @@ _HIGHEST = {
     "grey": 1,
     "max_unreadable": 1,
     "rand_augment_magnitude": 10,
+    "layer_decay": 1,
     "window_overlap": 0.9,
     "voting_threshold": 1,
     "nms_iou_threshold": 1,
@@ -256,8 +268,9 @@ class ModelConfig:
     head: HeadConfig = HeadConfig()
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
-    remat: bool = False
-    """Recompute activations in the backward pass: less memory, more time."""
+    remat: str = "none"
+    """What the backward pass recomputes of every transformer layer: "none"; "dots" all but the products with weights;
+    "full" all, so that only the layers' inputs are kept: the least memory, about a third more time than "none"."""
     unroll: int = 1
     """Transformer layers per turn of the compiled loop: more is faster on a CPU and slower to compile."""
     dtype: str = "auto"
@@ -323,6 +336,15 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     """Of kernels; biases, scales, embeddings and positions are not decayed."""
     max_grad_norm: float | None = 1.0
+    layer_decay: float = 1.0
+    """Of the learning rate from layer to layer down a tower: layer i of L, from 0, learns with layer_decay^(L − 1 − i)
+    of its tower's rate, the embeddings below it with layer_decay^L (Clark et al. 2020)."""
+    momentum_dtype: str = "float32"
+    """Of Adam's first moment and SGD's momentum; "bfloat16" halves their memory. Adam's second moment stays float32:
+    in bfloat16 it would stop moving, because an update changes it by less than a rounding step."""
+    ema_decay: float = 0.0
+    """Decay of an exponential moving average of the trained parameters, which evaluation and prediction then use;
+    0 = none. In step t it is at most (1 + t) / (10 + t), so that the average forgets the random start."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,12 +390,17 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis (-1 = all that are left) and the sharding strategy."""
+    """Devices along each axis (-1 = all that are left), and which arrays they share: see docs/sharding.md."""
 
     data: int = -1
+    """Splits videos."""
     context: int = 1
+    """Splits frames in the image tower and texts in the fusion, so that a batch may have fewer videos than devices."""
     model: int = 1
+    """Splits heads and hidden units (tensor parallelism); with the strategies tp and fsdp_tp only."""
     strategy: str = "dp"
+    """ "dp": every device has all parameters. "fsdp": they and the optimizer's state are split over data × context.
+    "tp": over model. "fsdp_tp": over all three."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -510,9 +537,17 @@ def from_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
       UserError: unknown key (names the nearest known one), wrong type, impossible value.
     """
-    config = _build(Config, _with_inherited_settings(values), "config")
+    config = _build(Config, _with_inherited_settings(_with_named_remat(values)), "config")
     _check_values(config)
     return config
+
+
+def _with_named_remat(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Checkpoints made before remat had names say True or False."""
+    model = values.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("remat"), bool):
+        return values
+    return {**values, "model": {**model, "remat": "full" if model["remat"] else "none"}}
 
 
 def _with_inherited_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -614,13 +649,12 @@ def _check_values(config: Config) -> None:
         raise UserError(
             f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
         )
-    if config.mesh.model != 1 or (config.mesh.context != 1 and config.mesh.strategy != "fsdp"):
-        raise UserError(
-            "config.mesh: only the axis data splits work today (context also holds parameters of fsdp); "
-            "leave config.mesh.model and config.mesh.context at 1."
-        )
     if config.optimizer.max_grad_norm == 0:
         raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
+    if not config.optimizer.layer_decay:
+        raise UserError(
+            "config.optimizer.layer_decay = 0 would stop the towers; 1 lets all layers learn alike."
+        )
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):

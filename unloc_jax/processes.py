@@ -1,45 +1,234 @@
 """Several processes that run as one: the one place where they find each other."""
 
+import contextlib
+import dataclasses
 import os
+import re
 import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 
 from unloc_jax.errors import UserError
 
+_PORT = 12_321  # of process 0, where a scheduler names hosts only; JAX_COORDINATOR_PORT changes it
+_FLAGS = {
+    "UNLOC_COORDINATOR": "--coordinator",
+    "UNLOC_NUM_PROCESSES": "--num-processes",
+    "UNLOC_PROCESS_ID": "--process-id",
+}
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+
+@dataclasses.dataclass(frozen=True)
+class Rendezvous:
+    """Where the processes of a run meet, and which one this is."""
+
+    source: str  # who said so, for people
+    coordinator: str  # "HOST:PORT" of process 0
+    num_processes: int
+    process_id: int
+    local_devices: tuple[int, ...] | None = None  # GPUs of this machine that are this process's; None: all
+
+
+def join(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    single_process: bool = False,
+    timeout_s: int = 300,
+    heartbeat_timeout_s: int = 60,
+) -> None:
     """Connects this process with the others of a run; does nothing for a run of one process.
 
-    Call it before anything else asks JAX for devices. Afterwards `jax.devices()` are those of all processes.
+    Call it before anything else asks JAX for devices. Afterwards `jax.devices()` are those of all processes. Who
+    the others are is said by, in this order: the arguments, the variables of `rendezvous`, a Cloud TPU's
+    metadata, JobSet, SLURM, SkyPilot.
 
     Args:
       coordinator: "HOST:PORT" of process 0.
       num_processes: how many there are.
       process_id: which one this is, from 0.
+      single_process: run alone, whatever the environment says.
+      timeout_s: how long to wait for the others.
+      heartbeat_timeout_s: after how long of silence a process counts as dead, which ends all the others.
 
     Raises:
-      UserError: one of the three without the others, or the processes do not find each other.
+      UserError: one of the three without the others, or process 0 cannot listen. When the others do not come in
+        time, the process says so and ends with status 1.
     """
-    given = [coordinator, num_processes, process_id]
-    if given == [None] * 3:
+    if single_process:
+        if coordinator is not None or num_processes is not None or process_id is not None:
+            raise UserError(
+                "--single-process and --coordinator, --num-processes, --process-id exclude each other."
+            )
         return
-    if None in given:
-        raise UserError(
-            "--coordinator, --num-processes and --process-id belong together: give all three or none."
-        )
-    try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"the processes of this run do not find each other at {coordinator}: {reason}"
-        ) from error
+    given = _given(coordinator, num_processes, process_id, os.environ)
+    platforms = jax.config.jax_platforms or ""  # type: ignore[attr-defined]  # jax defines it by name
+    on_tpu = given is None and "tpu" in platforms.split(",")
+    place = None if on_tpu else given or scheduled(os.environ)
+    if place is None and not on_tpu:
+        return
+    found_by = "Cloud TPU metadata" if place is None else f"{place.source}; process 0 at {place.coordinator}"
+    with _time_limit(timeout_s, found_by):
+        _initialize(place, found_by, timeout_s, heartbeat_timeout_s)
+        count = jax.process_count()  # starts the devices: that too waits for the others
     if not is_main():
         # What is said once is said by process 0; errors still come from whoever has them.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+    if count > 1:
+        print(f"{count} processes (from {found_by}), {jax.device_count()} devices", flush=True)
 
 
 def is_main() -> bool:
     """Whether this process is the one that reports and writes files."""
     return jax.process_index() == 0
+
+
+def scheduled(environment: Mapping[str, str]) -> Rendezvous | None:
+    """What Kubernetes, SLURM or SkyPilot say in environment variables; None for a single process.
+
+    JAX_COORDINATOR_ADDRESS and JAX_COORDINATOR_PORT, where set, change the address that follows from them.
+
+    Raises:
+      UserError: a variable is missing, or no number.
+    """
+    place = _jobset(environment) or _slurm(environment) or _skypilot(environment)
+    if place is None or place.num_processes == 1:
+        return None
+    if not 0 <= place.process_id < place.num_processes:
+        raise UserError(
+            f"{place.source} says that this is process {place.process_id} of {place.num_processes} (from 0)."
+        )
+    host, _, port = environment.get("JAX_COORDINATOR_ADDRESS", place.coordinator).partition(":")
+    port = environment.get("JAX_COORDINATOR_PORT") or port or str(_PORT)
+    return dataclasses.replace(place, coordinator=f"{host}:{port}")
+
+
+def _given(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, environment: Mapping[str, str]
+) -> Rendezvous | None:
+    """From the command line, or from the variables UNLOC_COORDINATOR, UNLOC_NUM_PROCESSES, UNLOC_PROCESS_ID."""
+    source, names = "the command line", list(_FLAGS.values())
+    if coordinator is None and num_processes is None and process_id is None:
+        source, names = "UNLOC_COORDINATOR", list(_FLAGS)
+        coordinator = environment.get("UNLOC_COORDINATOR")
+        num_processes, process_id = (
+            _number(environment, name) if name in environment else None
+            for name in ("UNLOC_NUM_PROCESSES", "UNLOC_PROCESS_ID")
+        )
+        if coordinator is None and num_processes is None and process_id is None:
+            return None
+    if coordinator is None or num_processes is None or process_id is None:
+        raise UserError(f"{names[0]}, {names[1]} and {names[2]} belong together: give all three or none.")
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"{names[0]}={coordinator}: say HOST:PORT of process 0, such as localhost:12321.")
+    if not 0 <= process_id < num_processes:
+        raise UserError(f"{names[2]}={process_id} must be from 0 to {num_processes - 1}.")
+    return Rendezvous(source, coordinator, num_processes, process_id)
+
+
+def _jobset(environment: Mapping[str, str]) -> Rendezvous | None:
+    """A pod of a Kubernetes JobSet with one replicated job; NNODES is its number of pods (launch/gke.py sets
+    these, as xpk does)."""
+    if "JOBSET_NAME" not in environment:
+        return None
+    name, job = environment["JOBSET_NAME"], _text(environment, "REPLICATED_JOB_NAME")
+    return Rendezvous(
+        "JobSet",
+        f"{name}-{job}-0-0.{name}",
+        _number(environment, "NNODES"),
+        _number(environment, "JOB_COMPLETION_INDEX"),
+    )
+
+
+def _slurm(environment: Mapping[str, str]) -> Rendezvous | None:
+    """A task that `srun` started; in `sbatch`'s own script and in a shell of `salloc` there are no others."""
+    if "SLURM_STEP_NODELIST" not in environment:
+        return None
+    tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
+    nodes = _number(environment, "SLURM_STEP_NUM_NODES")
+    # node7,node9 | node[001-004,007] | node[1-2]-ib
+    first = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,\[]*))?", environment["SLURM_STEP_NODELIST"])
+    if first is None:
+        raise UserError(f"SLURM_STEP_NODELIST={environment['SLURM_STEP_NODELIST']} names no node.")
+    port = 61_440 + _number(environment, "SLURM_JOB_ID") % 4096  # two jobs may share a node
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    one_gpu_each = tasks > nodes and len([gpu for gpu in visible if gpu]) != 1  # else SLURM has bound them
+    return Rendezvous(
+        "SLURM",
+        f"{''.join(part or '' for part in first.groups())}:{port}",
+        tasks,
+        _number(environment, "SLURM_PROCID"),
+        (_number(environment, "SLURM_LOCALID"),) if one_gpu_each else None,
+    )
+
+
+def _skypilot(environment: Mapping[str, str]) -> Rendezvous | None:
+    if "SKYPILOT_NODE_RANK" not in environment:
+        return None
+    return Rendezvous(
+        "SkyPilot",
+        _text(environment, "SKYPILOT_NODE_IPS").split()[0],
+        _number(environment, "SKYPILOT_NUM_NODES"),
+        _number(environment, "SKYPILOT_NODE_RANK"),
+    )
+
+
+def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbeat_timeout_s: int) -> None:
+    arguments: dict[str, Any] = {}  # on a Cloud TPU JAX asks the metadata itself
+    if place is not None:
+        arguments = {
+            "coordinator_address": place.coordinator,
+            "num_processes": place.num_processes,
+            "process_id": place.process_id,
+            "local_device_ids": place.local_devices,
+            "cluster_detection_method": "deactivate",  # it would give a SLURM task one GPU, however many it has
+        }
+    try:
+        jax.distributed.initialize(
+            **arguments,
+            initialization_timeout=timeout_s + 60,  # JAX would abort without a word of what to do
+            heartbeat_timeout_seconds=heartbeat_timeout_s,
+        )
+    except (RuntimeError, ValueError, OSError) as error:  # OSError: no metadata server answers
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the processes of this run do not find each other ({found_by}): {reason}") from error
+
+
+@contextlib.contextmanager
+def _time_limit(timeout_s: int, found_by: str) -> Iterator[None]:
+    """Ends the process when the others do not come: JAX waits in C++, where no exception reaches it."""
+
+    def give_up() -> None:
+        print(
+            f"unloc: error: the other processes of this run did not come within {timeout_s} s ({found_by}). "
+            "Start the same command in every one of them (on every worker of a TPU), or here alone with "
+            "--single-process.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    timer = threading.Timer(timeout_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _text(environment: Mapping[str, str], name: str) -> str:
+    if not environment.get(name):
+        raise UserError(f"the environment variable {name} is missing; run alone with --single-process.")
+    return environment[name]
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    text = _text(environment, name)
+    if not text.isdecimal():
+        raise UserError(f"the environment variable {name}={text} is no whole number.")
+    return int(text)

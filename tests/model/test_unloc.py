@@ -121,7 +121,7 @@ def test_remat_and_unroll_reach_towers_and_fusion():
         return program.count("unroll=2"), program.count("prevent_cse=")
 
     assert traced() == (0, 3)  # the activations are always recomputed
-    assert traced(remat=True, unroll=2) == (3, 6)
+    assert traced(remat="full", unroll=2) == (3, 6)
 
 
 def test_pyramid_of_a_config():

@@ -72,7 +72,7 @@ def test_towers_and_fusion_come_over_and_the_head_is_new(pretrained):
 
     count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
     assert said[0] == f"init_from: {find_checkpoint(workdir)}"
-    assert said[1].split() == "part taken over adapted new not used".split()
+    assert said[1].split() == ["part", "taken", "over", "adapted", "new", "not", "used"]
     table = {line.split()[0]: [int(n.replace(",", "")) for n in line.split()[1:]] for line in said[2:]}
     assert table["towers_rgb"] == [count(own["towers_rgb"]), 0, 0, 0]
     assert table["fusion"] == [count(own["fusion"]), 0, 0, 0]
@@ -131,7 +131,7 @@ def test_a_pyramid_from_the_fusions_layers_finds_the_layers(pretrained):
     workdir, stored = pretrained
     whole = stored["fusion"]["encoder"]["transformer"]["layers"]
     fpn = {"type": "fpn", "layers": (1, 2, 3)}
-    own, params, said = started(workdir, fusion={**FUSION, "num_layers": 4}, pyramid=fpn)
+    own, params, _ = started(workdir, fusion={**FUSION, "num_layers": 4}, pyramid=fpn)
     encoder = params["fusion"]["encoder"]
     for name, at in (("transformer_0", slice(0, 2)), ("transformer_1", slice(2, 3))):
         jax.tree.map(

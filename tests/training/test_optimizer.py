@@ -123,6 +123,22 @@ def test_a_gradient_below_the_limit_is_not_clipped():
         np.testing.assert_array_equal(a, b)
 
 
+def test_layers_near_the_pixels_learn_more_slowly():
+    config = config_of({"name": "sgd", "momentum": 0.0, "layer_decay": 0.5, "weight_decay": 0.0, "max_grad_norm": None},
+                       model={"image": {"num_layers": 3}})  # fmt: skip
+    tower = {"position_embedding": jnp.ones(4), "norm_out": {"scale": jnp.ones(2)},
+             "transformer": {"layers": {"mlp_in": {"kernel": jnp.ones((3, 2, 2))}}}}  # fmt: skip
+    params = {"text_tower": {}, "towers_rgb": tower, "head": jnp.ones(1)}
+    optimizer = make_optimizer(dataclasses.replace(config, pretrain=StageConfig(2, 1.0, schedule="constant"),
+                                                   train=StageConfig(2, 1.0)))  # fmt: skip
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    found = updates["towers_rgb"]
+    layers = -found["transformer"]["layers"]["mlp_in"]["kernel"]
+    np.testing.assert_allclose(layers, np.array([0.25, 0.5, 1.0])[:, None, None] * np.ones((3, 2, 2)))
+    np.testing.assert_allclose(found["position_embedding"], -0.125 * np.ones(4))
+    assert (found["norm_out"]["scale"] == -1).all() and updates["head"] == -1
+
+
 def test_a_frozen_gradient_does_not_count_in_the_norm():
     optimizer = make_optimizer(config_of({"name": "sgd", "max_grad_norm": 1.0}))
     huge = {**GRADIENTS[0], "towers_rgb": {"conv": {"kernel": np.full((3, 2), 1e3, np.float32)}}}

@@ -6,14 +6,24 @@ from unloc_jax.commands.common import count
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    processes = parser.add_argument_group("several processes", "start the command once in each")
+    processes = parser.add_argument_group(
+        "several processes", "found by themselves on Cloud TPUs and under SLURM, JobSet and SkyPilot"
+    )
     processes.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     processes.add_argument("--num-processes", type=count, metavar="N")
     processes.add_argument("--process-id", type=int, metavar="I", help="from 0")
+    processes.add_argument(
+        "--single-process", action="store_true", help="alone, whatever SLURM, Kubernetes or SkyPilot say"
+    )
 
 
 def join_processes(arguments: argparse.Namespace) -> None:
     """See `unloc_jax.processes.join`."""
     from unloc_jax import processes
 
-    processes.join(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    processes.join(
+        arguments.coordinator,
+        arguments.num_processes,
+        arguments.process_id,
+        single_process=arguments.single_process,
+    )

@@ -31,8 +31,9 @@ class ImageTower(nn.Module):
     @nn.compact
     def __call__(self, frames: jax.Array) -> jax.Array:
         """frames [B, T, H, W, 3], uint8 or (already normalised) floating → [B, T, width]."""
-        config, dtype = self.config, self.run.dtype
+        config, dtype, layout = self.config, self.run.dtype, self.run.layout
         batch, time, height, width, _ = frames.shape
+        frames = layout.constrain(frames, "videos", "frames", None, None, None)
         pixels = normalize(frames, dtype) if frames.dtype == jnp.uint8 else frames.astype(dtype)
         size = config.patch_size
         patches = pixels.reshape(batch, time, height // size, size, width // size, size, 3)
@@ -60,10 +61,9 @@ class ImageTower(nn.Module):
             drop_rates=(0.0, config.stochastic_depth),
             run=self.run,
             name="transformer",
-        )(x.reshape(batch * time, -1, config.width))
-        if config.pooling == "token":
-            return norm("norm_out")(x[:, 0]).reshape(batch, time, config.width)
-        return norm("norm_out")(x).mean(1).reshape(batch, time, config.width)
+        )(layout.merge(x, "videos", "frames"))
+        x = norm("norm_out")(x[:, 0]) if config.pooling == "token" else norm("norm_out")(x).mean(1)
+        return layout.split(x, (batch, time), "videos", "frames")
 
 
 def normalize(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -117,9 +117,12 @@ class TextTower(nn.Module):
     @nn.compact
     def __call__(self, text_tokens: jax.Array) -> TextFeatures:
         """text_tokens int32 [..., L], zeros after the end token → TextFeatures [..., L, width]."""
-        config, dtype = self.config, self.run.dtype
+        config, dtype, layout = self.config, self.run.dtype, self.run.layout
         *leading, length = text_tokens.shape
         text_tokens = text_tokens.reshape(-1, length)
+        num_texts = len(text_tokens)
+        padding = layout.padding("all_texts", num_texts)
+        text_tokens = layout.constrain(jnp.pad(text_tokens, ((0, padding), (0, 0))), "all_texts", None)
         embedding = nn.Embed(
             config.vocabulary_size,
             config.width,
@@ -145,7 +148,7 @@ class TextTower(nn.Module):
         end = text_tokens.argmax(-1)[:, None]  # the end token has the largest id
         mask = jnp.arange(length) <= end
         features = TextFeatures(x, mask, self._sentence(x, end, mask))
-        return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), features)
+        return jax.tree.map(lambda leaf: leaf[:num_texts].reshape(*leading, *leaf.shape[1:]), features)
 
     def _sentence(self, x: jax.Array, end: jax.Array, mask: jax.Array) -> jax.Array:
         """x [M, L, D], end [M, 1], mask [M, L] → [M, D]."""

@@ -62,17 +62,19 @@ class Fusion(nn.Module):
         Args:
           video: [B, T, D] frame tokens.
           frame_mask: bool [B, T], True = real frame.
-          text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos).
+          text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos); N is 1 or
+            a multiple of the parts that the layout splits texts into.
         """
         batch, num_texts = len(video), text.sentence.shape[1]
         tokens, text_mask = text.tokens, text.mask
         if not self.config.all_text_tokens:
             tokens, text_mask = text.sentence[:, :, None], jnp.ones((*text.sentence.shape[:2], 1), bool)
-        flat = lambda x: jnp.broadcast_to(x, (batch, num_texts, *x.shape[2:])).reshape(-1, *x.shape[2:])
+        of_pairs = lambda x: jnp.broadcast_to(x, (batch, num_texts, *x.shape[2:]))
+        flat = lambda x: self.run.layout.merge(of_pairs(x), "videos", "texts")
         points, fused_text = self.encoder(
             flat(video[:, None]), flat(frame_mask[:, None]), flat(tokens), flat(text_mask)
         )
-        unflat = lambda x: x.reshape(batch, num_texts, *x.shape[1:])
+        unflat = lambda x: self.run.layout.split(x, (batch, num_texts), "videos", "texts")
         return Fused(unflat(points), unflat(fused_text))
 
     def frames(self, video: jax.Array, frame_mask: jax.Array) -> jax.Array:
@@ -85,7 +87,8 @@ class Fusion(nn.Module):
 
         Elementwise products: a linear layer on them is a dot product with learned weights.
         """
-        return points[:, None] * text.sentence[:, :, None]
+        met = points[:, None] * text.sentence[:, :, None]
+        return self.run.layout.constrain(met, "videos", "texts", None, None)
 
 
 class PairEncoder(nn.Module):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry
+from unloc_jax.model.layout import Layout
 
 _DISTANCES = {"relu": nn.relu, "relu_clip": lambda x: jnp.clip(x, 0.0, 1.0), "sigmoid": nn.sigmoid}
 
@@ -54,6 +55,7 @@ class LocalizationHead(nn.Module):
     config: HeadConfig
     num_classes: int = 1
     dtype: jnp.dtype = jnp.float32
+    layout: Layout = Layout()
 
     def setup(self):
         config = self.config
@@ -108,8 +110,8 @@ class LocalizationHead(nn.Module):
         """Runs heads[l] on the points of level l: [B, N, P, D] → [B, N, P, outputs], or a list of levels."""
         outputs = []
         for head, tokens in zip(heads, self.geometry.split_levels(x, axis=2)):
-            flat = tokens.reshape(-1, *tokens.shape[2:])
-            outputs.append(head(flat).reshape(*tokens.shape[:3], -1))
+            flat = self.layout.merge(tokens, "videos", "texts")
+            outputs.append(self.layout.split(head(flat), tokens.shape[:2], "videos", "texts"))
         return jnp.concatenate(outputs, axis=2) if joined else outputs
 
 

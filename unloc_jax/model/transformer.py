@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unloc_jax.model.layout import ANY, Layout
+
 
 def quick_gelu(x: jax.Array) -> jax.Array:
     """CLIP's approximation of GELU."""
@@ -25,19 +27,29 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+# What the backward pass finds saved of a layer besides its input; it recomputes the rest (all of it: "full").
+# "dots" saves the four products with weights, so little more than attention and activations is recomputed.
+_SAVED: dict[str, Callable | None] = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": None,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """How a stack of layers runs; what it computes does not change (but for rounding).
 
     Attributes:
-      remat: recompute activations in the backward pass.
+      remat: what the backward pass recomputes: "none", "dots" or "full", see `ModelConfig`.
       unroll: layers per turn of the compiled loop.
       dtype: of the computation; LayerNorm statistics and softmax are float32 whatever it is.
+      layout: which device computes what.
     """
 
-    remat: bool = False
+    remat: str = "none"
     unroll: int = 1
     dtype: jnp.dtype = jnp.float32
+    layout: Layout = Layout()
 
 
 class SelfAttention(nn.Module):
@@ -46,6 +58,7 @@ class SelfAttention(nn.Module):
     num_heads: int
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    layout: Layout = Layout()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -59,6 +72,7 @@ class SelfAttention(nn.Module):
             dtype=self.dtype,
             name="qkv",
         )(x.reshape(-1, width))
+        qkv = self.layout.constrain(qkv, ANY, None, "heads", None)
         query, key, value = jnp.moveaxis(qkv.reshape(sequences, length, *qkv.shape[1:]), 2, 0)
         logits = jnp.einsum("mqhd,mkhd->mhqk", query * head_width**-0.5, key).astype(jnp.float32)
         if mask is not None:
@@ -66,6 +80,7 @@ class SelfAttention(nn.Module):
         weights = jax.nn.softmax(logits).astype(self.dtype)
         weights = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(weights)
         out = jnp.einsum("mhqk,mkhd->mqhd", weights, value).reshape(-1, self.num_heads, head_width)
+        out = self.layout.constrain(out, ANY, "heads", None)
         out = nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="out"
         )(out)
@@ -81,6 +96,7 @@ class TransformerBlock(nn.Module):
       epsilon: of the LayerNorms; 1e-5 in CLIP, 1e-6 in the fusion.
       dropout, attention_dropout: rates.
       dtype: of the computation.
+      layout: which device computes what.
     """
 
     num_heads: int
@@ -90,21 +106,26 @@ class TransformerBlock(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    layout: Layout = Layout()
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:
         """x [M, L, D]; mask bool [1 or M, 1 or L, L]; drop_rate: scalar chance to skip each branch, per sequence."""
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
         dropout = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
-        attention = SelfAttention(self.num_heads, self.attention_dropout, self.dtype, name="attention")
-        x = x + self._maybe_skip(dropout(attention(norm(name="attention_norm")(x), mask)), drop_rate)
+        attention = SelfAttention(
+            self.num_heads, self.attention_dropout, self.dtype, self.layout, name="attention"
+        )
+        whole = lambda x: self.layout.constrain(x, ANY, None, None)  # on all devices that share a sequence
+        x = whole(x + self._maybe_skip(dropout(attention(norm(name="attention_norm")(x), mask)), drop_rate))
         dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
         # Two axes instead of three make the gradients plain matrix products; recomputing the activation is
         # cheaper than what the compiler does with its derivative.
         flat = norm(name="mlp_norm")(x).reshape(-1, x.shape[-1])
-        hidden = dropout(jax.checkpoint(self.activation)(dense(self.mlp_dim, name="mlp_in")(flat)))
+        hidden = self.layout.constrain(dense(self.mlp_dim, name="mlp_in")(flat), ANY, "mlp")
+        hidden = dropout(jax.checkpoint(self.activation)(hidden))
         out = dropout(dense(x.shape[-1], name="mlp_out")(hidden)).reshape(x.shape)
-        return x + self._maybe_skip(out, drop_rate)
+        return whole(x + self._maybe_skip(out, drop_rate))
 
     def _maybe_skip(self, branch: jax.Array, rate: jax.Array) -> jax.Array:
         """Stochastic depth (Huang et al. 2016), each sequence for itself."""
@@ -138,7 +159,9 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """x [M, L, D]; mask bool [1 or M, 1 or L, L], True = may attend; returns [M, L, D]."""
-        block = nn.remat(TransformerBlock, prevent_cse=False) if self.run.remat else TransformerBlock
+        block = TransformerBlock
+        if self.run.remat != "none":
+            block = nn.remat(TransformerBlock, prevent_cse=False, policy=_SAVED[self.run.remat])
         layers = nn.scan(
             lambda layer, carry, rate, mask: (layer(carry, mask, rate), None),
             variable_axes={"params": 0},
@@ -150,7 +173,7 @@ class Transformer(nn.Module):
         x, _ = layers(
             block(
                 self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
-                self.run.dtype, name="layers",
+                self.run.dtype, self.run.layout, name="layers",
             ),
             x,
             jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32),

@@ -11,6 +11,7 @@ from unloc_jax.localization.decode import Localization
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.fusion import Fusion
 from unloc_jax.model.heads import LocalizationHead, VideoHead
+from unloc_jax.model.layout import Layout
 from unloc_jax.model.transformer import Run
 
 Inputs = Mapping[str, jax.Array]
@@ -27,16 +28,18 @@ class UnLoc(nn.Module):
       num_frames: T.
       parts: of PARTS; only these have parameters.
       dtype: of the computation; parameters and outputs are float32.
+      layout: which device computes what.
     """
 
     config: ModelConfig
     num_frames: int
     parts: tuple[str, ...] = ("localization",)
     dtype: jnp.dtype = jnp.float32
+    layout: Layout = Layout()
 
     def setup(self):
         config, width = self.config, self.config.fusion.width
-        run = Run(config.remat, config.unroll, self.dtype)
+        run = Run(config.remat, config.unroll, self.dtype, self.layout)
         self.geometry = config.geometry(self.num_frames)
         modalities = config.modalities.items()
         self.towers = {name: ImageTower(config.image, run) for name, m in modalities if m.encoder == "clip"}
@@ -54,7 +57,7 @@ class UnLoc(nn.Module):
             self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
         self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, run)
         if "localization" in self.parts:
-            self.head = LocalizationHead(self.geometry, config.head, dtype=self.dtype)
+            self.head = LocalizationHead(self.geometry, config.head, dtype=self.dtype, layout=self.layout)
         if "video_score" in self.parts:
             self.video_head = VideoHead()
         if "moments" in self.parts:
@@ -83,7 +86,9 @@ class UnLoc(nn.Module):
                 x = self.norms[name](x)
             tokens.append(x)
         video = jnp.concatenate(tokens, axis=-1)
-        return self.video_projection(video) if self.config.video_projection else video
+        if self.config.video_projection:
+            video = self.video_projection(video)
+        return self.layout.constrain(video, "videos", None, None)  # from here on, `context` splits texts
 
     def encode_text(self, texts: jax.Array) -> TextFeatures:
         """texts: int32 tokens [..., L], or given embeddings float [..., D] → TextFeatures of the fusion's width."""
@@ -151,27 +156,34 @@ class UnLoc(nn.Module):
 
         Args:
           of_some: returns arrays [B, n, …] of its n texts, and arrays that are to be summed over all texts. It must
-            give zeros to the latter for texts whose `others` are zero: such texts fill up the last chunk.
+            give zeros to the latter for texts whose `others` are zero: such texts fill up the last chunk, and what
+            the layout splits.
           text, others: [B or 1, N, …].
 
         Returns:
           The same two dictionaries for all N texts. Gradients recompute a chunk, so memory is that of one.
         """
         num_texts = text.sentence.shape[1]
-        chunk = self.config.text_chunk or num_texts
-        if self.is_initializing() or chunk >= num_texts:
-            return of_some(self, text, *others)
+        chunk = num_texts if self.is_initializing() else min(self.config.text_chunk or num_texts, num_texts)
+        if num_texts > 1:
+            chunk += -chunk % self.layout.parts("texts")
 
         def split(x: jax.Array) -> jax.Array:  # [b, N, …] → [chunks, b, chunk, …]
             x = jnp.pad(x, ((0, 0), (0, -num_texts % chunk)) + ((0, 0),) * (x.ndim - 2))
-            return jnp.moveaxis(x.reshape(len(x), -1, chunk, *x.shape[2:]), 1, 0)
+            x = jnp.moveaxis(x.reshape(len(x), -1, chunk, *x.shape[2:]), 1, 0)
+            return self.layout.constrain(x, None, "videos", "texts", *[None] * (x.ndim - 3))
+
+        chunks = jax.tree.map(split, (text, *others))
+        if chunk >= num_texts:
+            each, sums = of_some(self, *jax.tree.map(lambda x: x[0], chunks))
+            return jax.tree.map(lambda x: x[:, :num_texts], each), sums
 
         scan = nn.scan(
             nn.remat(lambda model, carry, of_chunk: (carry, of_some(model, *of_chunk)), prevent_cse=False),
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
         )
-        _, (each, sums) = scan(self, (), jax.tree.map(split, (text, *others)))
+        _, (each, sums) = scan(self, (), chunks)
         join = lambda x: jnp.concatenate(list(x), axis=1)[:, :num_texts]
         return jax.tree.map(join, each), jax.tree.map(lambda x: x.sum(0), sums)
 

@@ -12,6 +12,7 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained import scenic_config, scenic_source, scenic_unloc
+from unloc_jax.training.average import start_average
 from unloc_jax.training.checkpoints import Checkpoints
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh, tree_shardings
@@ -63,7 +64,9 @@ def import_scenic_unloc(
     checkpoints = Checkpoints(out, config, {name: facts.to_dict() for name in config.task_configs})
     if checkpoints.latest_step is not None:
         raise UserError(f"--out={out} already holds a checkpoint. Choose another folder, or delete it.")
-    state = TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params))
+    state = TrainState(
+        jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params), start_average(config, params)
+    )
     shardings = tree_shardings(state, mesh, config.mesh.strategy)
     checkpoints.save(jax.device_put(state, shardings), 0)
     checkpoints.close()

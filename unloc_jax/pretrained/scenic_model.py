@@ -43,7 +43,7 @@ def model_settings(
         "fusion": our_fusion,
         "pyramid": pyramid,
         "head": _head(model.group("head_config"), task, settings),
-        "remat": _remat(model.values),
+        "remat": "full" if _remat(model.values) else "none",
     }
     model.close("classifier", "num_classes")
     return ours

@@ -16,7 +16,16 @@ from unloc_jax.metrics.segmentation import frame_accuracy
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
 from unloc_jax.sampling import seconds_to_grid
-from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_crops, mean_over_prompts
+from unloc_jax.tasks.base import (
+    Found,
+    Metrics,
+    Output,
+    Params,
+    Task,
+    Texts,
+    mean_over_crops,
+    mean_over_prompts,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +67,13 @@ class ActionSegmentation(Task):
         right = jnp.where(shown < 0, 1.0 - targets.relevance.max(1), right)
         return loss, {"loss": loss, "frame_accuracy": masked_mean(right, weights)}
 
-    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
-        video = self.apply(params, UnLoc.encode_video, batch.inputs)
+    def detect_in(
+        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
+    ) -> Output:
         relevance = mean_over_prompts(
             lambda prompt: (
                 self.apply(
-                    params,
-                    UnLoc.localize,
-                    video,
-                    batch.frame_mask,
-                    self.apply(params, UnLoc.encode_text, prompt),
+                    params, UnLoc.localize, video, frame_mask, self.encode_texts(params, prompt)
                 ).relevance
             ),
             texts,

@@ -28,6 +28,7 @@ from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.texts import TextEncoding
 
 Params = Any
+Texts = jax.Array | TextFeatures
 Metrics = dict[str, jax.Array]
 
 
@@ -94,16 +95,49 @@ class Task(abc.ABC):
     def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
         """Loss of one global batch and its parts; `rng` draws dropout and the prompt."""
 
-    @abc.abstractmethod
-    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
+    def detect(self, params: Params, batch: Batch, texts: Texts) -> Output:
         """What the model says about the given texts in the batch's videos (jittable).
 
         Args:
           params: the model's parameters.
           batch: only inputs, frame_mask and span_s are used.
-          texts: [B or 1, N, R, …] as `encoding` makes them; the R prompts of a text are averaged.
+          texts: [B or 1, N, R, …] as `encoding` makes them, or what `encode_texts` makes of that; the R prompts of a
+            text are averaged.
 
         With config.evaluation.crops, as many rows in a row are crops of one video, whose outputs are averaged.
+        """
+        return self.detect_in(
+            params, self.encode_videos(params, batch), batch.frame_mask, batch.span_s, texts
+        )
+
+    def encode_videos(self, params: Params, batch: Batch) -> jax.Array:
+        """Frame tokens [B, T, D] of the batch's videos (jittable): all of `detect` that no text changes."""
+        return self.apply(params, UnLoc.encode_video, batch.inputs)
+
+    def encode_texts(self, params: Params, texts: Texts) -> TextFeatures:
+        """Texts as `encoding` makes them → what fusion reads of them (jittable), [..., D] and [..., L, D].
+
+        Features stay as they are.
+        """
+        if isinstance(texts, TextFeatures):
+            return texts
+        features = self.apply(params, UnLoc.encode_text, texts)
+        if self.config.model.fusion.all_text_tokens:
+            return features
+        return TextFeatures.from_embeddings(features.sentence)  # the word pieces would never be read
+
+    @abc.abstractmethod
+    def detect_in(
+        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
+    ) -> Output:
+        """As `detect`, in videos that are encoded already.
+
+        Args:
+          params: the model's parameters.
+          video: [B, T, D] of `encode_videos`.
+          frame_mask: bool [B, T], True = real frame.
+          span_s: float32 [B, 2], times of the first and the last sampled frame.
+          texts: see `detect`.
         """
 
     @abc.abstractmethod
@@ -210,12 +244,13 @@ class LocalizationTask(Task):
             "point_iou": masked_mean(offsets_iou(localization.offsets, targets.offsets), inside),
         }
 
-    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
+    def detect_in(
+        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
+    ) -> Output:
         """Detections [B, N, K], and for every frame the highest probability of a point that covers it."""
-        video = self.apply(params, UnLoc.encode_video, batch.inputs)
         localization = mean_over_prompts(
             lambda prompt: self.apply(
-                params, UnLoc.localize, video, batch.frame_mask, self.apply(params, UnLoc.encode_text, prompt)
+                params, UnLoc.localize, video, frame_mask, self.encode_texts(params, prompt)
             ),
             texts,
         )
@@ -223,8 +258,8 @@ class LocalizationTask(Task):
         localization = mean_over_crops(localization, crops)
         detections = decode(
             localization,
-            batch.frame_mask[::crops],
-            batch.span_s[::crops],
+            frame_mask[::crops],
+            span_s[::crops],
             self.geometry,
             self.config.evaluation.suppression(self.geometry.num_points),
             nms=not self.config.data.windowed,
@@ -239,9 +274,9 @@ def mean_over_crops(outputs: Any, crops: int) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, crops, *x.shape[1:]).mean(1), outputs)
 
 
-def mean_over_prompts(of_prompt: Any, texts: jax.Array) -> Any:
+def mean_over_prompts(of_prompt: Any, texts: Texts) -> Any:
     """Mean of of_prompt(texts [b, N, …]) over the R prompts of texts [b, N, R, …], one prompt at a time."""
-    if texts.shape[2] == 1:
-        return of_prompt(texts[:, :, 0])
-    each = jax.lax.map(of_prompt, jnp.moveaxis(texts, 2, 0))
+    if jax.tree.leaves(texts)[0].shape[2] == 1:
+        return of_prompt(jax.tree.map(lambda x: x[:, :, 0], texts))
+    each = jax.lax.map(of_prompt, jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), texts))
     return jax.tree.map(lambda x: x.mean(0), each)

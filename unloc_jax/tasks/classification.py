@@ -17,7 +17,16 @@ from unloc_jax.localization.losses import masked_mean, matching_loss
 from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, mean_over_crops, mean_over_prompts
+from unloc_jax.tasks.base import (
+    Found,
+    Metrics,
+    Output,
+    Params,
+    Task,
+    Texts,
+    mean_over_crops,
+    mean_over_prompts,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +47,11 @@ class Classification(Task):
         right = (logits.argmax(-1) == label).astype(jnp.float32)
         return loss, {"loss": loss, "accuracy": masked_mean(right, mask)}
 
-    def detect(self, params: Params, batch: Batch, texts: jax.Array) -> Output:
-        video = self.apply(params, UnLoc.encode_video, batch.inputs)
+    def detect_in(
+        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
+    ) -> Output:
         score = lambda prompt: self.apply(
-            params, UnLoc.score_videos, video, batch.frame_mask, self.apply(params, UnLoc.encode_text, prompt)
+            params, UnLoc.score_videos, video, frame_mask, self.encode_texts(params, prompt)
         )
         scores = mean_over_prompts(score, texts)
         return Output(video_scores=mean_over_crops(scores, self.config.evaluation.crops))

@@ -10,10 +10,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from unloc_jax.batch import Batch
+from unloc_jax.model.clip import TextFeatures
 from unloc_jax.tasks.base import Found, Output, Params, Task
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
-DetectFn = Callable[[Params, Batch, jax.Array], Output]
+DetectFn = Callable[[Params, Batch, Any], Output]
 
 
 def to_device(batch: Batch, sharding: NamedSharding) -> Batch:
@@ -33,6 +34,7 @@ def find(
     sharding: NamedSharding,
     progress: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda x: x,
     num_windows: Sequence[int] | None = None,
+    features: TextFeatures | None = None,
 ) -> Found:
     """Searches every video of a split for its texts.
 
@@ -45,15 +47,13 @@ def find(
       sharding: of batches.
       progress: wraps the batches, to show a bar.
       num_windows: how many rows of the batches belong to each record; None = one each.
+      features: of the texts [1, N, R, …], where all videos have the same and they are encoded already.
 
     Returns:
       Found with the padding of videos and texts removed, of all records, on every host.
     """
     shared = all(of_video is texts[0] for of_video in texts)
-    width = max(len(of_video) for of_video in texts)
-    encoded = np.tile(task.encoding.padding(), (1 if shared else len(texts), width, 1, 1))
-    for row, of_video in zip(encoded, texts):
-        row[: len(of_video)] = task.encoding(of_video)
+    encoded: Any = features if features is not None else _encoded(task, texts[:1] if shared else texts)
 
     found = Found([list(of_video) for of_video in texts])
     num_windows = num_windows if num_windows is not None else [1] * len(texts)
@@ -77,6 +77,14 @@ def find(
                 windows = []
         first += len(span_s)
     return found
+
+
+def _encoded(task: Task, texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """[len(texts), N, R, …] as `task.encoding` makes them, filled up to the most texts of a video."""
+    encoded = np.tile(task.encoding.padding(), (len(texts), max(map(len, texts)), 1, 1))
+    for row, of_video in zip(encoded, texts):
+        row[: len(of_video)] = task.encoding(of_video)
+    return encoded
 
 
 def _on_host(arrays: Any) -> Any:

@@ -189,13 +189,20 @@ def _read_metadata(step_dir: Path) -> dict[str, Any]:
 def load_params(step_dir: Path, abstract: Any) -> Any:
     """Parameters only, in the shapes and shardings of `abstract` (a tree of ShapeDtypeStruct).
 
+    Of those of which training kept a moving average, that is taken (see `TrainState.best_params`).
+
     Raises:
       UserError: a damaged checkpoint, or a stored tree that does not match.
     """
-    item = {"params": abstract}
     with _naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = _stored_params(checkpointer, step_dir)
-        _check_shapes(stored, abstract)
+        stored = checkpointer.metadata(step_dir / "state").item_metadata
+        _check_shapes(stored["params"], abstract)
+        averaged = (stored.get("ema_params") or {}).keys() & abstract.keys()
+        item = {
+            "params": {name: part for name, part in abstract.items() if name not in averaged},
+            "ema_params": {name: abstract[name] for name in averaged},
+        }
+        item = {name: parts for name, parts in item.items() if parts}
         restored = checkpointer.restore(
             step_dir / "state",
             args=ocp.args.PyTreeRestore(
@@ -204,7 +211,7 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
                 partial_restore=True,
             ),
         )
-    return restored["params"]
+    return {**restored.get("params", {}), **restored.get("ema_params", {})}
 
 
 def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
@@ -214,15 +221,11 @@ def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
       UserError: a damaged checkpoint.
     """
     with _naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = _stored_params(checkpointer, step_dir)
+        stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
     }
-
-
-def _stored_params(checkpointer: ocp.PyTreeCheckpointer, step_dir: Path) -> Any:
-    return checkpointer.metadata(step_dir / "state").item_metadata["params"]
 
 
 def _check_shapes(stored: Any, wanted: Any) -> None:

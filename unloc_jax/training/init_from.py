@@ -12,6 +12,7 @@ from unloc_jax.pretrained.carry_over import fit_checkpoint, in_stacks_of
 from unloc_jax.pretrained.clip_import import fit_to_model
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip
 from unloc_jax.pretrained.clip_source import read_any_clip, split_source
+from unloc_jax.training.average import start_average
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, stored_shapes
 from unloc_jax.training.state import TrainState
 
@@ -53,7 +54,7 @@ def initialize(config: Config, state: TrainState, say: Callable[[str], None]) ->
         return leaf if array is None else jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
 
     params = jax.tree_util.tree_map_with_path(replaced, state.params)
-    return TrainState(state.step, params, state.opt_state)
+    return TrainState(state.step, params, state.opt_state, start_average(config, params))
 
 
 def table(

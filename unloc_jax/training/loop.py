@@ -35,7 +35,7 @@ from unloc_jax.training.init_from import initialize
 from unloc_jax.training.mixing import loss_weights, mixed_batches, videos_per_step
 from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from unloc_jax.training.ranges import with_ranges_from_data
-from unloc_jax.training.sharding import batch_sharding, make_mesh
+from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
 from unloc_jax.training.step import make_loss, make_train_step
 from unloc_jax.training.writers import MetricWriter, Progress
@@ -60,7 +60,9 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         where = f"tasks.{name}." if config.tasks else ""
         mesh = make_mesh(config.mesh, view.batch_size, f"{where}batch_size")
         make_mesh(config.mesh, view.evaluation.batch_size, f"{where}evaluation.batch_size")
-    tasks = {name: make_task(view, datasets[name].facts, config) for name, view in views.items()}
+    tasks = {
+        name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()
+    }
     optimizer, learning_rate = make_optimizer(config), learning_rate_schedule(config)
 
     facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
@@ -92,7 +94,12 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     progress = Progress(config.total_steps, first_step, videos_per_step(config))
     steps = {
         stage: make_train_step(
-            make_loss(tasks, loss_weights(config), stage), optimizer, mesh, shardings, config.seed
+            make_loss(tasks, loss_weights(config), stage),
+            optimizer,
+            mesh,
+            shardings,
+            config.seed,
+            config.optimizer.ema_decay,
         )
         for stage in ("pretrain", "train")
     }
@@ -108,7 +115,13 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
             batches, texts = datasets[name].evaluation_batches(split), task.evaluation_texts(records)
             windows = datasets[name].num_windows(split)
             found = find(
-                task, detect[name], state.params, batches, texts, batch_sharding(mesh), num_windows=windows
+                task,
+                detect[name],
+                state.best_params,
+                batches,
+                texts,
+                batch_sharding(mesh),
+                num_windows=windows,
             )
             prefix = f"{name}/" if config.tasks else ""
             scores |= {f"{prefix}{key}": value for key, value in task.score(records, found).items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from unloc_jax.config import Config, StageConfig
@@ -87,11 +88,17 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     """
     settings = config.optimizer
     decay = optax.add_decayed_weights(settings.weight_decay, mask=_decayed)
-    adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2)
+    dtype = jnp.dtype(settings.momentum_dtype)
+    adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2, mu_dtype=dtype)
     rule = {
         "adamw": [adam, decay],
         "adam": [decay, adam],
-        "sgd": [decay, optax.trace(settings.momentum) if settings.momentum else optax.identity()],
+        "sgd": [
+            decay,
+            optax.trace(settings.momentum, accumulator_dtype=dtype)
+            if settings.momentum
+            else optax.identity(),
+        ],
     }[settings.name]
     clip = [] if settings.max_grad_norm is None else [optax.clip_by_global_norm(settings.max_grad_norm)]
     optimizer = optax.partition(
@@ -137,12 +144,26 @@ def _scale_by_rates(config: Config) -> optax.GradientTransformation:
             return _over_stages(config, pretrain, train)(state.count)
 
         def scaled(path: tuple, update: jax.Array) -> jax.Array:
-            return -rate(_base_rate(config.pretrain, path), _base_rate(config.train, path)) * update
+            base = rate(_base_rate(config.pretrain, path), _base_rate(config.train, path))
+            return -base * _layer_factor(config, path, update) * update
 
         updates = jax.tree_util.tree_map_with_path(scaled, updates)
         return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
 
     return optax.GradientTransformation(init, update)
+
+
+def _layer_factor(config: Config, path: tuple, update: jax.Array) -> Any:
+    """What `optimizer.layer_decay` leaves of the rate: a scalar, or one factor per stacked layer of a tower."""
+    decay, part = config.optimizer.layer_decay, path[0].key
+    names = [key.key for key in path]
+    if decay == 1.0 or not (part == "text_tower" or part.startswith("towers_")) or "norm_out" in names:
+        return 1.0
+    if "layers" in names:
+        depth = np.arange(len(update))[::-1].reshape(-1, *[1] * (update.ndim - 1))
+        return (decay**depth).astype(np.float32)
+    tower = config.model.text if part == "text_tower" else config.model.image
+    return decay**tower.num_layers
 
 
 def _base_rate(stage: StageConfig, path: tuple) -> float:

@@ -1,55 +1,189 @@
 """Which array goes where: one table per strategy, and the mesh it refers to.
 
 Mesh axes: `data` splits videos, `context` frames and texts, `model` the wide matrices. `jax.jit` with shardings
-is what used to be called pjit.
+is what used to be called pjit. docs/sharding.md says which mesh is for which case.
 """
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from unloc_jax.config import MeshConfig
+from unloc_jax.config import Config, MeshConfig
 from unloc_jax.errors import UserError
+from unloc_jax.model.layout import Layout
+from unloc_jax.tasks import Task
 
 MESH_AXES = ("data", "context", "model")
 
-# strategy → [(pattern of the parameter's path, how its last axes are split)]; the first match wins.
-STRATEGIES: dict[str, list[tuple[str, PartitionSpec]]] = {
+# End of a parameter's name → names of its last axes; the axes before them (scanned layers) are never split, nor are
+# those without a name. The first match wins; a parameter that matches nothing is an error.
+PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
+    (r"attention/qkv/kernel", ("embed", None, "heads", None)),
+    (r"attention/qkv/bias", ("heads", None)),
+    (r"attention/out/kernel", ("heads", None, "embed")),
+    (r"mlp_in/kernel", ("embed", "mlp")),
+    (r"mlp_in/bias", ("mlp",)),
+    (r"mlp_out/kernel", ("mlp", "embed")),
+    (r"token_embedding/embedding", ("vocabulary", "embed")),
+    (r"patch_embedding/kernel", (None, "embed")),
+    (r"(video|text|moment)_projection/kernel", (None, "embed")),
+    (r"projections_[^/]+/kernel", (None, "embed")),
+    (r"(relevance|offsets)(_of_\d+)?/conv_\d+/kernel", (None, "embed", "channels")),
+    (r"downsample_\d+/conv/kernel", (None, None, "embed")),
+    # Small: a few thousand numbers each, 400 thousand the largest (a class embedding for every frame).
+    (r"pyramid/conv_\d+/kernel", ()),
+    (r"(output|linear)/kernel", ()),
+    (r"(class|position)_embedding", ()),
+    (r"([^/]+_norm|norm_[^/]+|norms_[^/]+)/(scale|bias)", ()),
+    (r"(out|mlp_out|conv(_\d+)?|output|linear|(video|text|moment)_projection|projections_[^/]+)/bias", ()),
+    (r"head/(scale|shift)_\d+", ()),
+    (r"temperature", ()),
+]
+
+_BATCH = ("data", "context")
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """Which mesh axes split an axis, by its name.
+
+    Attributes:
+      parameters: for each name in PARAMETER_AXES; the optimizer's moments lie with their parameters.
+      activations: for each of `unloc_jax.model.layout.NAMES`.
+    """
+
+    parameters: dict[str, tuple[str, ...]]
+    activations: dict[str, tuple[str, ...]]
+
+
+_SPLIT_BATCH = {"videos": ("data",), "frames": ("context",), "texts": ("context",), "all_texts": _BATCH}
+_WHOLE_LAYERS = {"heads": (), "mlp": ()}
+_SPLIT_LAYERS = {"heads": ("model",), "mlp": ("model",)}
+
+STRATEGIES: dict[str, Strategy] = {
     # Data parallel: every device has all parameters.
-    "dp": [(r".*", PartitionSpec())],
-    # Fully sharded: matrices are split along their largest axis over data × context.
-    "fsdp": [
-        (r".*(embedding|kernel)$", PartitionSpec(("data", "context"))),
-        (r".*", PartitionSpec()),
-    ],
+    "dp": Strategy(
+        {"embed": (), "heads": (), "mlp": (), "channels": (), "vocabulary": ()},
+        {**_SPLIT_BATCH, **_WHOLE_LAYERS},
+    ),
+    # Fully sharded: devices that share the batch also share the storage of parameters, and gather a layer's when they
+    # come to it.
+    "fsdp": Strategy(
+        {"embed": _BATCH, "heads": (), "mlp": (), "channels": (), "vocabulary": ()},
+        {**_SPLIT_BATCH, **_WHOLE_LAYERS},
+    ),
+    # Tensor parallel: each device of `model` has some attention heads and some of the hidden units.
+    "tp": Strategy(
+        {
+            "embed": (),
+            "heads": ("model",),
+            "mlp": ("model",),
+            "channels": ("model",),
+            "vocabulary": ("model",),
+        },
+        {**_SPLIT_BATCH, **_SPLIT_LAYERS},
+    ),
+    "fsdp_tp": Strategy(
+        {
+            "embed": _BATCH,
+            "heads": ("model",),
+            "mlp": ("model",),
+            "channels": ("model",),
+            "vocabulary": ("model",),
+        },
+        {**_SPLIT_BATCH, **_SPLIT_LAYERS},
+    ),
 }
 
+# Above so many numbers (4 MiB in float32) an array that a rule wants split has to be split.
+_LARGE = 2**20
 
-def make_mesh(config: MeshConfig, batch_size: int, setting: str = "batch_size") -> Mesh:
-    """The mesh of a config over all devices, for batches of `batch_size` videos (named `setting` in errors).
+
+def make_mesh(
+    config: MeshConfig,
+    batch_size: int,
+    setting: str = "batch_size",
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """The mesh of a config, for batches of `batch_size` videos (named `setting` in errors).
+
+    Args:
+      config: sizes of the axes.
+      batch_size: videos.
+      setting: where the batch size comes from.
+      devices: None = all.
 
     Raises:
-      UserError: axes that do not multiply to the number of devices, or a batch that `data` does not divide.
+      UserError: axes that do not multiply to the number of devices, a batch that `data` does not divide, or a `model`
+        axis that the strategy does not use.
     """
-    devices = jax.device_count()
+    count = jax.device_count() if devices is None else len(devices)
     sizes = [config.data, config.context, config.model]
     known = int(np.prod([size for size in sizes if size > 0]))
-    sizes = [devices // known if size == -1 else size for size in sizes]
-    if int(np.prod(sizes)) != devices or min(sizes) < 1:
+    sizes = [count // known if size == -1 else size for size in sizes]
+    if int(np.prod(sizes)) != count or min(sizes) < 1:
         raise UserError(
             f"config.mesh = data {config.data} × context {config.context} × model {config.model} does not fit "
-            f"{devices} devices; let config.mesh.data be -1 to take what is left."
+            f"{count} devices; let config.mesh.data be -1 to take what is left."
         )
-    if batch_size % sizes[0]:
+    data, context, model = sizes
+    if batch_size % data:
+        fewer = f", or put devices on config.mesh.context ({data} × {context} now)" if data > 1 else ""
         raise UserError(
-            f"config.{setting} = {batch_size} is not divisible by the data axis of {sizes[0]} devices. "
-            f"Use {max(batch_size // sizes[0], 1) * sizes[0]}."
+            f"config.{setting} = {batch_size} is not divisible by the data axis of {data} devices. "
+            f"Use {max(batch_size // data, 1) * data}{fewer}."
+        )
+    if model > 1 and not any("model" in axes for axes in STRATEGIES[config.strategy].parameters.values()):
+        raise UserError(
+            f"config.mesh.model = {model}: with config.mesh.strategy = {config.strategy!r} these devices would all do "
+            "the same work. Use tp or fsdp_tp, or config.mesh.model = 1."
         )
     # Auto axes: the compiler propagates shardings; make_mesh's default (Explicit) would make it our job.
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def lay_out(task: Task, mesh: Mesh) -> Task:
+    """The task with its model spread over a mesh, as config.mesh.strategy says.
+
+    Raises:
+      UserError: frames that `context` does not divide, attention heads or widths that `model` does not divide.
+    """
+    _check_sizes(task.config, mesh)
+    rules = STRATEGIES[task.config.mesh.strategy].activations
+    layout = Layout(mesh, tuple(rules.items()))
+    return dataclasses.replace(task, model=task.model.clone(layout=layout))
+
+
+def _check_sizes(config: Config, mesh: Mesh) -> None:
+    context, model = mesh.shape["context"], mesh.shape["model"]
+    network = config.model
+    encoders = [modality.encoder for modality in network.modalities.values()]
+    frames = config.data.num_frames
+    if "clip" in encoders and frames % context:
+        lower = frames // context * context
+        raise UserError(
+            f"config.data.num_frames = {frames} is not divisible by config.mesh.context = {context}. "
+            f"Use {f'{lower} or ' if lower else ''}{lower + context}."
+        )
+    towers: dict[str, Any] = {"fusion": network.fusion}
+    if "clip" in encoders:
+        towers["image"] = network.image
+    if network.text.encoder == "clip":
+        towers["text"] = network.text
+    for name, tower in towers.items():
+        if tower.num_heads % model:
+            raise UserError(
+                f"config.model.{name}.num_heads = {tower.num_heads} is not divisible by config.mesh.model = {model}."
+            )
+    if network.fusion.mlp_dim % model:
+        raise UserError(
+            f"config.model.fusion.mlp_dim = {network.fusion.mlp_dim} is not divisible by config.mesh.model = {model}."
+        )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -62,22 +196,59 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def tree_shardings(tree: Any, mesh: Mesh, strategy: str) -> Any:
-    """A NamedSharding for every leaf of a tree of arrays or shapes, from the strategy's table."""
+    """A NamedSharding for every leaf of a tree of arrays or shapes, from the strategy's table.
+
+    Leaves are found by the end of their name, so that a tree may hold parameters, or what an optimizer keeps for each
+    of them. Scalars are whole.
+
+    Raises:
+      LookupError: an array whose name is not in PARAMETER_AXES.
+      UserError: a large array that the mesh cannot split as the strategy wants.
+    """
 
     def of_leaf(path: tuple, leaf: Any) -> NamedSharding:
+        if not leaf.shape:
+            return replicated(mesh)
         name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
-        spec = next(spec for pattern, spec in STRATEGIES[strategy] if re.fullmatch(pattern, name))
-        return NamedSharding(mesh, _place(spec, leaf.shape, mesh))
+        return NamedSharding(mesh, _parameter_spec(name, leaf.shape, mesh, strategy))
 
     return jax.tree_util.tree_map_with_path(of_leaf, tree)
 
 
-def _place(spec: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """Puts a one-entry spec on the largest axis that the mesh divides; nothing to divide → replicated."""
-    if not spec or not shape:
-        return PartitionSpec()
-    parts = int(np.prod([mesh.shape[axis] for axis in spec[0]]))
-    axis = int(np.argmax([size if size % parts == 0 else -1 for size in shape]))
-    if shape[axis] % parts:
-        return PartitionSpec()
-    return PartitionSpec(*[spec[0] if i == axis else None for i in range(len(shape))])
+def axes_of_parameter(name: str) -> tuple[str | None, ...]:
+    """Names of a parameter's last axes; raises LookupError for a name without a rule."""
+    for pattern, axes in PARAMETER_AXES:
+        if re.search(rf"(^|/){pattern}$", name):
+            return axes
+    raise LookupError(
+        f"{name}: no rule says how this array is split; add one to PARAMETER_AXES in {__file__}"
+    )
+
+
+def _parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh, strategy: str) -> PartitionSpec:
+    rules = STRATEGIES[strategy].parameters
+    axes = axes_of_parameter(name)
+    entries: list[Any] = [None] * len(shape)
+    for axis, axis_name in enumerate(axes, start=len(shape) - len(axes)):
+        wanted = rules[axis_name] if axis_name else ()
+        found = _dividing(shape[axis], wanted, mesh)
+        entries[axis] = found if len(found) > 1 else found[0] if found else None
+        if not found and int(np.prod(shape)) >= _LARGE and _parts(wanted, mesh) > 1:
+            sizes = " × ".join(f"{mesh_axis} {mesh.shape[mesh_axis]}" for mesh_axis in wanted)
+            raise UserError(
+                f"config.mesh.strategy = {strategy!r} cannot split {name} {shape}: {sizes} does not divide "
+                f"{shape[axis]}. Use other sizes of config.mesh, or the strategy dp."
+            )
+    return PartitionSpec(*entries)
+
+
+def _dividing(size: int, wanted: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
+    """The mesh axes that divide a size: all that are wanted, or else the first ones of them."""
+    for count in range(len(wanted), 0, -1):
+        if size % _parts(wanted[:count], mesh) == 0:
+            return wanted[:count]
+    return ()
+
+
+def _parts(axes: tuple[str, ...], mesh: Mesh) -> int:
+    return int(np.prod([mesh.shape[axis] for axis in axes], dtype=int))

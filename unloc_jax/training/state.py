@@ -1,5 +1,6 @@
 """TrainState, made directly in its sharded place."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task
+from unloc_jax.training.average import start_average
 from unloc_jax.training.sharding import tree_shardings
 
 
@@ -20,12 +22,21 @@ class TrainState:
     """Everything that a step changes.
 
     step: int32 scalar, steps done.
-    params, opt_state: trees of float32 arrays.
+    params: tree of float32 arrays.
+    opt_state: of the optimizer.
+    ema_params: moving average of those `params` that are trained, by their first name; {} without
+      config.optimizer.ema_decay.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
+    ema_params: Any = dataclasses.field(default_factory=dict)
+
+    @property
+    def best_params(self) -> Any:
+        """What evaluation uses: the average where there is one."""
+        return {**self.params, **self.ema_params}
 
 
 def init_params(task: Task, seed: int) -> Any:
@@ -52,7 +63,9 @@ def abstract_params(task: Task) -> Any:
 
 def _create_state(task: Task, optimizer: optax.GradientTransformation) -> TrainState:
     params = init_params(task, task.config.seed)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, optimizer.init(params), start_average(task.config, params)
+    )
 
 
 def abstract_state(

@@ -14,6 +14,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.data_config import AugmentationConfig
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.contrastive import segment_text_loss
+from unloc_jax.training.average import update_average
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 
@@ -24,7 +25,12 @@ StepFn = Callable[[TrainState, Batches], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, mesh: Mesh, shardings: Any, seed: int
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    shardings: Any,
+    seed: int,
+    ema_decay: float = 0.0,
 ) -> StepFn:
     """Compiles a step for one loss.
 
@@ -34,6 +40,7 @@ def make_train_step(
       mesh: where batches are split along `data`.
       shardings: of the state; it stays where it is.
       seed: keys, with the step, everything random in a step.
+      ema_decay: of the average of the parameters, if the state has one.
 
     Returns:
       (state, batches by task) → (state, metrics); the old state's memory is given up. Metrics hold the loss's parts
@@ -45,8 +52,9 @@ def make_train_step(
         (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batches, rng)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
-        return TrainState(state.step + jnp.int32(1), params, opt_state), metrics
+        return TrainState(state.step + jnp.int32(1), params, opt_state, ema_params), metrics
 
     return jax.jit(
         step,

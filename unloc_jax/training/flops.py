@@ -1,0 +1,231 @@
+"""How much arithmetic one training step is, and how much a chip can do: what MFU is made of.
+
+Counted are the products of matrices that the mathematics needs (a multiply-add is 2 FLOPs); elementwise work and
+what remat computes again are not, so that MFU is comparable between policies (Chowdhery et al. 2022, appendix B).
+"""
+
+import dataclasses
+
+from unloc_jax.config import Config, ModelConfig
+from unloc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One accelerator as JAX counts devices.
+
+    Attributes:
+      name: as people call it.
+      peak_flops: FLOP/s in bfloat16, dense.
+      memory_bytes: of its own memory.
+      memory_bandwidth: bytes/s of it.
+      link_bandwidth: bytes/s in one direction to each neighbour of a TPU's torus, 0 for GPUs.
+    """
+
+    name: str
+    peak_flops: float
+    memory_bytes: float
+    memory_bandwidth: float
+    link_bandwidth: float = 0.0
+
+
+# By the beginning of `device.device_kind`; the first that fits counts. TPUs: Google's pages "TPU v4", "TPU v5e",
+# "TPU v5p" and "TPU v6e" (cloud.google.com/tpu/docs/system-architecture-tpu-vm), whose interconnect per chip is
+# divided by 2 directions and the links of a torus (4 in 2D, 6 in 3D); GPUs: NVIDIA's data sheets of A100 and H100
+# (SXM, without sparsity), H200.
+_CHIPS: tuple[tuple[str, Chip], ...] = (
+    ("TPU v4", Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, 50e9)),
+    ("TPU v5 lite", Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, 50e9)),
+    ("TPU v5e", Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, 50e9)),
+    ("TPU v5", Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, 100e9)),
+    ("TPU v6", Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, 100e9)),
+    ("NVIDIA A100-SXM4-40GB", Chip("A100 40 GB", 312e12, 40e9, 1555e9)),
+    ("NVIDIA A100", Chip("A100 80 GB", 312e12, 80e9, 2039e9)),
+    ("NVIDIA H100 PCIe", Chip("H100 PCIe", 756e12, 80e9, 2000e9)),
+    ("NVIDIA H100", Chip("H100 SXM", 989e12, 80e9, 3350e9)),
+    ("NVIDIA H200", Chip("H200", 989e12, 141e9, 4800e9)),
+)
+
+
+def chip(device_kind: str) -> Chip | None:
+    """The chip that `device.device_kind` names; None where it is not in the table."""
+    return next((found for start, found in _CHIPS if device_kind.startswith(start)), None)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """FLOP/s of one device in bfloat16; None where the device is not in the table, such as a CPU."""
+    known = chip(device_kind)
+    return known.peak_flops if known else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """FLOPs of a part of the model in one step.
+
+    Attributes:
+      forward: of the forward pass.
+      step: of the whole step: a product costs as much again for the gradient of each factor that needs one.
+    """
+
+    forward: float
+    step: float
+
+    def __add__(self, other: "Part") -> "Part":
+        return Part(self.forward + other.forward, self.step + other.step)
+
+
+def train_step_flops(config: Config, num_classes: int | None, stage: str = "train") -> float:
+    """FLOPs of one training step, over all devices; see `train_step_parts`."""
+    return sum(part.step for part in train_step_parts(config, num_classes, stage).values())
+
+
+def train_step_parts(config: Config, num_classes: int | None, stage: str = "train") -> dict[str, Part]:
+    """FLOPs of one training step of one task, over all devices, by part of the model.
+
+    Args:
+      config: one task's view (`Config.task_configs`); its batch_size videos.
+      num_classes: classes that every video is searched for; None where videos have queries of their own.
+      stage: "pretrain" (contrastive, towers only) or "train".
+
+    Returns:
+      {"image tower": …, "text tower": …, "projections": …, "fusion": …, "pyramid": …, "head": …}.
+
+    Raises:
+      UserError: a task with a vocabulary without its number of classes.
+    """
+    if config.with_vocabulary and num_classes is None:
+        raise UserError(f"config.task = {config.task!r}: the FLOPs depend on the number of classes.")
+    videos, encoded, paired = config.batch_size, *_num_texts(config, num_classes, stage)
+    parts = {
+        "image tower": _image_tower(config),
+        "text tower": _text_tower(config.model, encoded),
+        "projections": _projections(config, encoded),
+    }
+    if stage == "pretrain":
+        width, pairs = config.model.fusion.width, videos * config.data.max_segments
+        embedding = _product(pairs, 2 * config.model.fusion.width, width)
+        return parts | {"contrast": embedding + _product(pairs, width, pairs)}
+    return parts | _localization(config, videos, paired)
+
+
+def _num_texts(config: Config, num_classes: int | None, stage: str) -> tuple[int, int]:
+    """(texts that are encoded, texts that every video is paired with)."""
+    if config.with_vocabulary:
+        assert num_classes is not None
+        return num_classes, num_classes
+    if stage == "train" and config.task == "video_text_contrastive":
+        return config.batch_size, config.batch_size
+    all_queries = config.batch_size * config.data.max_queries
+    own = config.loss.negatives == "own"
+    return all_queries, config.data.max_queries if own else all_queries
+
+
+def _image_tower(config: Config) -> Part:
+    """All frames of all modalities that have a tower."""
+    image, data = config.model.image, config.data
+    frames, patches = config.batch_size * data.num_frames, (data.crop_size // image.patch_size) ** 2
+    length = patches + (image.pooling == "token")
+    values = 3 * image.patch_size**2 * image.temporal_kernel
+    # The pixels need no gradient.
+    embedding = _product(frames * patches, values, image.width, gradients=1)
+    layer = _layer(frames, length, image.width, 4 * image.width)
+    towers = [modality for modality in config.model.modalities.values() if modality.encoder == "clip"]
+    of_all = Part(0.0, 0.0)
+    for modality in towers:
+        of_all += _of_tower(_times(image.num_layers, layer) + embedding, modality.freeze)
+    return of_all
+
+
+def _text_tower(model: ModelConfig, num_texts: int) -> Part:
+    text = model.text
+    if text.encoder != "clip":
+        return Part(0.0, 0.0)
+    layer = _layer(num_texts, text.max_tokens, text.width, 4 * text.width)
+    return _of_tower(_times(text.num_layers, layer), text.freeze)
+
+
+def _projections(config: Config, num_texts: int) -> Part:
+    """To the fusion's width; what a frozen encoder made needs no gradient."""
+    model = config.model
+    frames, of_all, total_width = config.batch_size * config.data.num_frames, Part(0.0, 0.0), 0
+    all_frozen = True
+    for modality in model.modalities.values():
+        width = model.image.width if modality.encoder == "clip" else modality.feature_dim
+        frozen = modality.freeze or modality.encoder == "features"
+        if modality.projection_width:
+            of_all += _product(frames, width, modality.projection_width, gradients=1 if frozen else 2)
+            width = modality.projection_width
+        total_width += width
+        all_frozen &= frozen and not (modality.projection_width or modality.norm)
+    if model.video_projection:
+        of_all += _product(frames, total_width, model.fusion.width, gradients=1 if all_frozen else 2)
+    if model.text.projection:
+        tokens = num_texts * (model.text.max_tokens if model.fusion.all_text_tokens else 1)
+        frozen = model.text.freeze or model.text.encoder != "clip"
+        of_all += _product(tokens, model.text.width, model.fusion.width, gradients=1 if frozen else 2)
+    return of_all
+
+
+def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part]:
+    """Fusion, pyramid and head."""
+    model, fusion = config.model, config.model.fusion
+    geometry = model.geometry(config.data.num_frames)
+    scores_videos = config.task in ("classification", "video_text_contrastive")
+    late = fusion.type == "late"
+    pairs = videos if late else videos * num_texts
+    text_length = 0 if late else model.text.max_tokens if fusion.all_text_tokens else 1
+    layer = lambda frames: _layer(pairs, frames + text_length, fusion.width, fusion.mlp_dim)
+    frames, pyramid = config.data.num_frames, Part(0.0, 0.0)
+    if model.pyramid.type == "fpn":
+        encoder, first = Part(0.0, 0.0), 0
+        for level, last in enumerate(model.pyramid_layers):
+            if level and model.pyramid.downsampling == "strided_conv":
+                pyramid += _product(pairs * geometry.level_lengths[level], 3 * fusion.width, fusion.width)
+            encoder += _times(last + 1 - first, layer(geometry.level_lengths[level]))
+            first = last + 1
+    else:
+        encoder = _times(fusion.num_layers, layer(frames))
+    parts = {"fusion": encoder}
+    if scores_videos:
+        return parts | {"head": _product(pairs, fusion.width, 1)}
+    if model.pyramid.type != "none":  # a depthwise convolution of three taps per level
+        pyramid += _product(pairs * geometry.num_points, 3, fusion.width)
+    return parts | {"pyramid": pyramid, "head": _head(config, videos, num_texts)}
+
+
+def _head(config: Config, videos: int, num_texts: int) -> Part:
+    """Relevance of every (video, text, point), boundaries likewise or once for all texts."""
+    model, width = config.model, config.model.fusion.width
+    points = videos * num_texts * model.geometry(config.data.num_frames).num_points
+    if model.head.type == "linear":
+        return _product(points, width, 1)
+    convolution = lambda points: _product(points, model.head.kernel_size * width, width)
+    head = lambda points, outputs: (
+        _times(model.head.num_conv_layers, convolution(points)) + _product(points, width, outputs)
+    )
+    of_relevance = head(points, 1)
+    if config.task == "action_segmentation":  # it has no loss of boundaries
+        return of_relevance
+    return of_relevance + head(points if model.head.offsets_per_text else points / num_texts, 2)
+
+
+def _layer(sequences: int, length: int, width: int, mlp_dim: int) -> Part:
+    """A transformer layer: queries, keys, values and output; attention; MLP."""
+    tokens = sequences * length
+    weights = _product(tokens, width, 4 * width) + _product(tokens, width, 2 * mlp_dim)
+    return weights + _times(2, _product(sequences * length, width, length))
+
+
+def _product(rows: float, inner: float, columns: float, gradients: int = 2) -> Part:
+    """[rows, inner] × [inner, columns]; how many of the two factors need a gradient."""
+    flops = 2.0 * rows * inner * columns
+    return Part(flops, (1 + gradients) * flops)
+
+
+def _times(count: float, part: Part) -> Part:
+    return Part(count * part.forward, count * part.step)
+
+
+def _of_tower(part: Part, frozen: bool) -> Part:
+    """A frozen tower has no backward pass."""
+    return Part(part.forward, part.forward) if frozen else part
