@@ -18,6 +18,10 @@ def get_config(form: str = "contrastive") -> ml_collections.ConfigDict:
         raise ValueError(f"the argument is one of {', '.join(_DATA)}; got {form!r}")
     config = quickstart.get_config()
     config.task = kinetics_pretrain.TASKS[form]
-    config.data.update({"dir": _DATA[form], "num_frames": 16, "max_segments": 1, "max_queries": 1})
-    config.pretrain.update({"steps": 0, "warmup_steps": 0})
+    config.batch_size = 32
+    # A clip of 2 to 6 seconds in 8 frames: about as far apart as in the quickstart's videos.
+    config.data.update({"dir": _DATA[form], "num_frames": 8, "max_segments": 1, "max_queries": 1})
+    # The stage that stands in for CLIP comes first, as on Kinetics; here it sees the clips too.
+    config.pretrain.steps = 400
+    config.train.steps = 300
     return config
