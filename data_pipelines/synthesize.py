@@ -47,7 +47,7 @@ class _Job:
     seed: int
     size: int
     fps: int
-    trimmed: bool
+    trimmed: bool = False
 
 
 def synthesize(

@@ -150,6 +150,8 @@ def test_a_tower_of_another_size_is_refused(pretrained):
         UserError, match=r"text_tower/token_embedding/embedding is \(49408, 16\) there and .* 32\)"
     ):
         started(pretrained[0], text={"width": 32})
+    with pytest.raises(UserError, match=r"model\.image\.activation is 'quick_gelu' there and 'gelu' here"):
+        started(pretrained[0], image={"activation": "gelu"})
 
 
 def test_no_checkpoint(tmp_path):

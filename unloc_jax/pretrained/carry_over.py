@@ -33,9 +33,9 @@ def fit_checkpoint(
       ours: the model's config.
 
     Raises:
-      UserError: nothing in common, or a tower or a fusion of other sizes.
+      UserError: nothing in common, or a tower or a fusion of other sizes or with another activation.
     """
-    taken, wrong = {}, []
+    taken, wrong = {}, _other_activations(own.keys() & stored.keys(), theirs, ours)
     for name in own.keys() & stored.keys():
         after = _adapted(name, stored[name], theirs, own[name], ours)
         if after.shape == own[name].shape:
@@ -46,12 +46,22 @@ def fit_checkpoint(
         shown = "; ".join(sorted(wrong)[:_MOST_NAMES])
         more = f"; … ({len(wrong)} in all)" if len(wrong) > _MOST_NAMES else ""
         raise UserError(
-            f"config.init_from: towers and fusion have other sizes: {shown}{more}. Give config.model.image, text and "
-            "fusion the widths, heads and layers of the checkpoint's config.json."
+            f"config.init_from: towers or fusion are not the checkpoint's: {shown}{more}. Give config.model.image, "
+            "text and fusion the widths, heads, layers and activation of the checkpoint's config.json."
         )
     if not taken:
         raise UserError("config.init_from: the checkpoint has no parameter of this model's names and shapes.")
     return taken
+
+
+def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[str]:
+    """No shape tells of an activation."""
+    wrong = []
+    for kind, start in (("image", "towers_"), ("text", "text_tower")):
+        there, here = (getattr(config.model, kind).activation for config in (theirs, ours))
+        if there != here and any(name.startswith(start) for name in shared):
+            wrong.append(f"config.model.{kind}.activation is {there!r} there and {here!r} here")
+    return wrong
 
 
 def _adapted(name: str, array: np.ndarray, theirs: Config, own: np.ndarray, ours: Config) -> np.ndarray:
