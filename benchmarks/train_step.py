@@ -94,7 +94,7 @@ def _print(children: dict[str, _Child], seconds: dict[str, list[float]]) -> None
     facts = children[""].facts
     print(f"\n{facts['device']} × {facts['num_devices']}, jax {facts['jax']}, {os.cpu_count()} CPUs, "
           f"{len(seconds[''])} rounds in turns\n")  # fmt: skip
-    columns = ("s/step", "videos/s", "speed", "peak GiB", "of steps", "GPU GiB", "MFU %", "first step s")
+    columns = ("s/step", "videos/s", "speed", "peak GiB", "of steps", "device GiB", "MFU %", "first step s")
     width = max(len(_shown(name)) for name in children)
     print(" " * width + "".join(f"{column:>14}" for column in columns))
     for name, child in children.items():
