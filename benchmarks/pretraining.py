@@ -21,20 +21,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workdir", type=Path, default=Path("quickstart"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of all trainings (default 0)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of fine-tuning (default 0)")
     parser.add_argument("--steps", type=int, default=300, help="of fine-tuning (default 300)")
     parser.add_argument("--form", default="contrastive", choices=("contrastive", "cls"))
     arguments = parser.parse_args()
     workdir = arguments.workdir
 
     clips = _make_clips(workdir, arguments.form)
+    pretrained = workdir / f"pretrained_{arguments.form}"
+    _unloc(
+        "train", f"--config=configs/quickstart_pretrain.py:{arguments.form}", f"--workdir={pretrained}",
+        f"--config.data.dir={clips}",
+    )  # fmt: skip
     results: dict[tuple[str, int], dict[str, float]] = {}
     for seed in arguments.seeds:
-        pretrained = workdir / f"pretrained_{arguments.form}_{seed}"
-        _unloc(
-            "train", f"--config=configs/quickstart_pretrain.py:{arguments.form}", f"--workdir={pretrained}",
-            f"--config.data.dir={clips}", f"--config.seed={seed}",
-        )  # fmt: skip
         for arm in ARMS:
             start = [f"--config.init_from={pretrained}"] if arm == "pretrained" else []
             name = f"{arguments.form}_" if start else ""
