@@ -8,6 +8,7 @@ from unloc_jax.commands import (
     data,
     diagnose,
     evaluate,
+    features,
     import_,
     metrics,
     predict,
@@ -18,7 +19,7 @@ from unloc_jax.commands import (
 from unloc_jax.errors import UserError
 
 # In the order of `unloc --help`.
-_COMMANDS = (data, import_, train, evaluate, metrics, diagnose, predict, zeroshot, quickstart)
+_COMMANDS = (data, import_, train, evaluate, metrics, diagnose, predict, zeroshot, features, quickstart)
 
 # What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")

@@ -132,7 +132,7 @@ def one_step(
         name: to_device(uneven_batch(task, videos, seed), batch_sharding(mesh))
         for seed, (name, task) in enumerate(tasks.items())
     }
-    state, metrics = step(state, batches)
+    state, metrics = step(state, batches, {})
     trees = {"metrics": metrics, "params": state.params, "gradients": _traces(state.opt_state)}
     leaves = jax.tree_util.tree_leaves_with_path(trees)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

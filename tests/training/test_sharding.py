@@ -127,7 +127,7 @@ def train_one_step(strategy: str) -> dict[str, np.ndarray]:
     loss = make_loss({"task": task}, {"task": 1.0}, "train")
     step = make_train_step(loss, optimizer, mesh, shardings, seed=0)
     batch = to_device(random_batch(task.config, videos=8), batch_sharding(mesh))
-    state, metrics = step(state, {"task": batch})
+    state, metrics = step(state, {"task": batch}, {})
 
     def flat(name, tree):
         leaves = jax.tree_util.tree_leaves_with_path(tree)

@@ -43,7 +43,7 @@ class ActionSegmentation(Task):
 
     def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
         video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
-        text = self.vocabulary_features(params, rng)
+        text = self.vocabulary_features(params, batch, rng)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=rng)
         weights = (batch.frame_mask & batch.example_mask[:, None]).astype(jnp.float32)  # [B, T]
         return self.losses(localization, self.targets(batch), weights)

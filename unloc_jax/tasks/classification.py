@@ -37,7 +37,7 @@ class Classification(Task):
 
     def loss(self, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
         video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
-        text = self.vocabulary_features(params, rng)
+        text = self.vocabulary_features(params, batch, rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=rng)  # [B, C]
         label = batch.segment_text[:, 0]
         mask = (batch.example_mask & (label >= 0)).astype(jnp.float32)

@@ -25,7 +25,7 @@ class TemporalActionLocalization(LocalizationTask):
     """The classes' names are the texts, the same for all videos."""
 
     def text_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
-        return self.vocabulary_features(params, rng)
+        return self.vocabulary_features(params, batch, rng)
 
     def text_weights(self, batch: Batch) -> jax.Array:
         return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)

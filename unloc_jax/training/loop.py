@@ -38,6 +38,7 @@ from unloc_jax.training.ranges import with_ranges_from_data
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
 from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.vocabulary import constant_vocabularies
 from unloc_jax.training.writers import MetricWriter, Progress
 
 
@@ -103,6 +104,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         )
         for stage in ("pretrain", "train")
     }
+    vocabularies = constant_vocabularies(tasks, state.params, mesh)
     detect = {name: jax.jit(task.detect) for name, task in tasks.items()}
 
     def validate(state: TrainState) -> dict[str, float]:
@@ -133,7 +135,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         stage = "pretrain" if step < config.pretrain.steps else "train"
         started = time.monotonic()
         on_device = {name: to_device(batch, batch_sharding(mesh)) for name, batch in batches.items()}
-        state, metrics = steps[stage](state, on_device)
+        state, metrics = steps[stage](state, on_device, vocabularies)
         if (stage, *batches) not in compiled:
             compiled.add((stage, *batches))
             jax.block_until_ready(state)

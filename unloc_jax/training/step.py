@@ -17,11 +17,12 @@ from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.average import update_average
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
+from unloc_jax.training.vocabulary import Vocabularies
 
 Metrics = dict[str, jax.Array]
 Batches = dict[str, Batch]
-LossFn = Callable[[Any, Batches, jax.Array], tuple[jax.Array, Metrics]]
-StepFn = Callable[[TrainState, Batches], tuple[TrainState, Metrics]]
+LossFn = Callable[..., tuple[jax.Array, Metrics]]  # see `make_loss`
+StepFn = Callable[[TrainState, Batches, Vocabularies], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -35,7 +36,7 @@ def make_train_step(
     """Compiles a step for one loss.
 
     Args:
-      loss_fn: (params, batches, rng) → (scalar, metrics).
+      loss_fn: (params, batches, rng, vocabularies) → (scalar, metrics).
       optimizer: as made by `make_optimizer`.
       mesh: where batches are split along `data`.
       shardings: of the state; it stays where it is.
@@ -43,13 +44,15 @@ def make_train_step(
       ema_decay: of the average of the parameters, if the state has one.
 
     Returns:
-      (state, batches by task) → (state, metrics); the old state's memory is given up. Metrics hold the loss's parts
-      and `gradient_norm`, measured before clipping.
+      (state, batches by task, vocabularies by task) → (state, metrics); the old state's memory is given up. Metrics
+      hold the loss's parts and `gradient_norm`, measured before clipping.
     """
 
-    def step(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batches: Batches, vocabularies: Vocabularies) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batches, rng)
+        (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params, batches, rng, vocabularies
+        )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
@@ -58,7 +61,7 @@ def make_train_step(
 
     return jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
@@ -73,14 +76,18 @@ def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: st
       stage: "pretrain" (segments against texts) or "train" (the task's own loss).
 
     Returns:
-      (params, batches by task, rng) → (scalar, metrics); with several tasks a metric's name begins with its task's.
-      The frames' colours are changed first, as `config.data.augmentation` of the task says.
+      (params, batches by task, rng, vocabularies by task) → (scalar, metrics); with several tasks a metric's name
+      begins with its task's. The frames' colours are changed first, as `config.data.augmentation` of the task says.
     """
 
-    def loss_fn(params: Any, batches: Batches, rng: jax.Array) -> tuple[jax.Array, Metrics]:
+    def loss_fn(
+        params: Any, batches: Batches, rng: jax.Array, vocabularies: Vocabularies | None = None
+    ) -> tuple[jax.Array, Metrics]:
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
         for number, (name, batch) in enumerate(sorted(batches.items())):
             task = tasks[name]
+            if vocabularies and name in vocabularies:
+                batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
             batch = _in_other_colors(batch, task.config.data.augmentation, jax.random.fold_in(rng, number))
             if stage == "pretrain":
                 loss, parts = segment_text_loss(task, params, batch, rng)
