@@ -199,6 +199,7 @@ def _our_step(config: Any, classes: int) -> tuple[Callable[[], None], float]:
     from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
     from unloc_jax.training.state import abstract_state, init_state
     from unloc_jax.training.step import make_loss, make_train_step
+    from unloc_jax.training.vocabulary import constant_vocabularies
 
     names = [f"kind of action number {i}" for i in range(classes)]
     mesh = make_mesh(config.mesh, config.batch_size, "batch_size")
@@ -207,11 +208,12 @@ def _our_step(config: Any, classes: int) -> tuple[Callable[[], None], float]:
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
     run = make_train_step(make_loss(tasks, {"task": 1.0}, "train"), optimizer, mesh, shardings, 0)
     state = init_state(tasks, optimizer, mesh)
+    vocabularies = constant_vocabularies(tasks, state.params, mesh)
     batch = jax.device_put({"task": _random_batch(config, classes)}, batch_sharding(mesh))
 
     def step() -> None:
         nonlocal state
-        state, metrics = run(state, batch)
+        state, metrics = run(state, batch, vocabularies)
         assert jax.device_get(metrics)["loss"] > 0
 
     return step, train_step_flops(config, classes)
