@@ -6,6 +6,7 @@ them would change a number, only every device would quietly do all the work.
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -22,7 +23,7 @@ NAMES = (
 
 # An axis that stays as it comes.
 ANY = PartitionSpec.UNCONSTRAINED
-AxisName = object  # a str of NAMES, None or ANY
+AxisName = Any  # a str of NAMES, None or ANY
 
 
 @dataclasses.dataclass(frozen=True)
