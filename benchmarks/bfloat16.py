@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.dataset import ShardedDataset
-from unloc_jax.inference.localizer import load_model
+from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.metrics.tiou import segment_iou
 from unloc_jax.tasks import Found
 from unloc_jax.tasks.evaluation import find

@@ -54,7 +54,7 @@ def main() -> None:
     step = make_train_step(loss, optimizer, mesh, shardings, config.seed)
 
     started = time.perf_counter()
-    lowered = step.lower(state, {config.task: abstract_batch(config, arguments.videos)})
+    lowered = step.lower(state, {config.task: abstract_batch(config, arguments.videos)}, {})
     traced = time.perf_counter()
     compiled = lowered.compile()
     done = time.perf_counter()

@@ -23,5 +23,6 @@ def get_config(size: str = "L") -> ml_collections.ConfigDict:
     config.model.pyramid.type = "none"
     config.model.head = {"type": "linear", "relevance_bias": -6.6}
     config.model.text_chunk = 0 if size == "tiny" else 16
+    config.model.frame_chunk = 0 if size == "tiny" else 64
     config.loss = {"relevance": "sigmoid", "relevance_weight": 1.0}
     return common.finish(config, size, "quickstart/activitynet")

@@ -24,4 +24,5 @@ def get_config(size: str = "B") -> ml_collections.ConfigDict:
     config.model.pyramid.update({"num_levels": 6, "ranges_from_data": True})
     config.model.head.update({"num_conv_layers": 4, "relevance_bias": -5.0})
     config.model.text_chunk = 0 if size == "tiny" else 10
+    config.model.frame_chunk = 0 if size == "tiny" else 64
     return common.finish(config, size, "quickstart/activitynet")

@@ -1,3 +1,24 @@
-"""Find moments in video with words: UnLoc (ICCV 2023, arXiv 2308.11062) in JAX/Flax."""
+"""Find moments in video with words: UnLoc (ICCV 2023, arXiv 2308.11062) in JAX/Flax.
 
+`unloc_jax.load` is what most programs need; see docs/python.md.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unloc_jax.inference.load import load
+    from unloc_jax.inference.localizer import Localizer
+    from unloc_jax.inference.zeroshot import ZeroShotLocalizer
+
+__all__ = ["Localizer", "ZeroShotLocalizer", "__version__", "load"]
 __version__ = "0.1.0"
+
+# Found when they are asked for: `import unloc_jax` and `unloc --help` do not wait for JAX.
+_PLACES = {"load": "load", "Localizer": "localizer", "ZeroShotLocalizer": "zeroshot"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"unloc_jax.inference.{_PLACES[name]}"), name)

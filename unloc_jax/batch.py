@@ -1,6 +1,7 @@
 """Batch: what the input pipeline hands to the device. Sizes: B videos, T frames, S segments, Q queries, L tokens."""
 
 import dataclasses
+from typing import Any
 
 import flax.struct
 import jax
@@ -21,6 +22,8 @@ class Batch:
       span_s: float32 [B, 2], times in seconds of the first and the last sampled frame.
       example_mask: bool [B]; False marks rows that only fill up the last evaluation batch.
       features: other modalities by name, float32 [B, T, D].
+      vocabulary: TextFeatures [1, C, R, …] of the classes in all prompts, from `UnLoc.encode_words`, where they are
+        the same in every step; a step adds them to the batches of its task.
     """
 
     frames: jax.Array | None
@@ -32,6 +35,7 @@ class Batch:
     span_s: jax.Array
     example_mask: jax.Array
     features: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    vocabulary: Any = None
 
     @property
     def inputs(self) -> dict[str, jax.Array]:

@@ -5,7 +5,6 @@ decoded once from its start and only the frames that are wanted are converted to
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -82,14 +81,16 @@ class FrameStream:
     """Iterates over the frames of a video at the times k / fps without holding them all in memory.
 
     Yields uint8 [H, W, 3] RGB arrays; item k is the source frame whose presentation time, counted from the
-    first video frame, is nearest to k / fps. Where one source frame serves several k, the *same* array object
-    is yielded again, so that a caller can reuse what it made of it.
+    first video frame, is nearest to k / fps (with `offset`: to (k + offset) / fps). Where one source frame
+    serves several k, the *same* array object is yielded again, so that a caller can reuse what it made of it.
 
     Attributes:
       duration_s: the measured length in seconds, known after the iteration has ended.
     """
 
-    def __init__(self, path: str | Path, *, fps: float, short_side: int, threads: int = 0):
+    def __init__(
+        self, path: str | Path, *, fps: float, short_side: int, threads: int = 0, offset: float = 0.0
+    ):
         """Prepares a stream; the file is opened by the iteration.
 
         Args:
@@ -98,6 +99,7 @@ class FrameStream:
           short_side: the shorter side in pixels after the resize; the aspect ratio is kept.
           threads: of the decoder and of the resize; 0 lets FFmpeg choose, 1 is right where several processes
             decode at once.
+          offset: of the first frame, in units of 1 / fps; 0.5 takes the frames in the middle of each 1 / fps.
         """
         if not fps > 0:
             raise UserError(f"fps must be above 0, got {fps}.")
@@ -108,6 +110,7 @@ class FrameStream:
         self._fps = fps
         self._short_side = short_side
         self._threads = threads
+        self._offset = offset
 
     def __iter__(self) -> Iterator[np.ndarray]:
         with _open(self.path) as container:
@@ -116,26 +119,27 @@ class FrameStream:
             stream.thread_type = "AUTO"
             rgb = _RgbConverter(self._short_side, stream, self._threads)
             reader = _TimedFrames(container, stream)
-            k = 0  # the next output frame
+            place = self._offset  # of the next output frame, in units of 1 / fps
             previous: av.VideoFrame | None = None
             previous_s = 0.0
             for time_s, frame in reader:
                 if previous is not None:
-                    # `previous` serves every k / fps that lies nearer to it than to this frame.
+                    # `previous` serves every place that lies nearer to it than to this frame.
                     array = None
-                    while k / self._fps <= (previous_s + time_s) / 2 + _EPSILON_S:
+                    while place / self._fps <= (previous_s + time_s) / 2 + _EPSILON_S:
                         array = rgb(previous) if array is None else array
                         yield array
-                        k += 1
+                        place += 1
                 previous, previous_s = frame, time_s
             if previous is None:
                 raise _no_frames(self.path)
             reader.check_complete(self.path)
             array = None
-            while k < math.ceil((reader.end_s - _EPSILON_S) * self._fps):
+            # A video that ends before its first place has one frame all the same.
+            while place == self._offset or place < (reader.end_s - _EPSILON_S) * self._fps:
                 array = rgb(previous) if array is None else array
                 yield array
-                k += 1
+                place += 1
             self.duration_s = reader.end_s
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from data_pipelines.annotations.kinetics import source_of_clip
 
-_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
 def names_of(video_id: str) -> list[str]:
@@ -20,7 +20,7 @@ def names_of(video_id: str) -> list[str]:
 def find_video(folder: Path, video_id: str) -> Path | None:
     """The file `<id>.mp4` (or .mkv, .webm, .avi, .mov), named as `names_of` says."""
     for name in names_of(video_id):
-        for extension in _EXTENSIONS:
+        for extension in VIDEO_EXTENSIONS:
             path = folder / f"{name}{extension}"
             if path.is_file():
                 return path

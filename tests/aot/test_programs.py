@@ -197,5 +197,5 @@ def test_a_tpu_that_is_not_here(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert "4 × TPU v5e as data 4" in run.stdout
-    assert "of 17.180 GB: fits" in run.stdout
+    assert "of 16.911 GB: fits" in run.stdout
     assert "all-reduce" in run.stdout and "time, compiler" in run.stdout

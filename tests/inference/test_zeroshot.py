@@ -8,7 +8,7 @@ import pytest
 from tests.pretrained.clip_originals import GOLDENS
 from tests.pretrained.clip_tools import clip_with_all_words
 from unloc_jax.inference.clip import ClipEncoder
-from unloc_jax.inference.zeroshot import candidates, relevance, smooth
+from unloc_jax.inference.late_fusion import candidates, relevance, smooth
 from unloc_jax.pretrained.clip_model import save_clip
 from unloc_jax.pretrained.clip_source import read_clip
 
@@ -62,7 +62,7 @@ def test_the_command(unloc, with_all_words, tiny_videos, tmp_path):
         assert all(0 <= s["start_s"] < s["end_s"] <= result["duration_s"] for s in text["segments"])
     assert "not trained to localise" in result["model"]["model"]
 
-    assert "--text number 1 has no words" in unloc(*words).error()
+    assert "nothing to look for" in unloc(*words).error()
     assert "--smoothing must be at least 0" in unloc(*words, "--text=a", "--smoothing=-1").error()
     assert "fps must be above 0" in unloc(*words, "--text=a", "--fps=0").error()
     assert (

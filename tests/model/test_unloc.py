@@ -107,7 +107,7 @@ def test_bfloat16_is_near_and_gives_float32(moment_retrieval, model):
     assert abs(found.relevance - expected.relevance).max() > 1e-5  # it did compute in bfloat16
 
 
-def test_remat_and_unroll_reach_towers_and_fusion():
+def test_how_layers_run_reaches_towers_and_fusion():
     """That they change no number is tested on the transformer that all three are made of."""
 
     def traced(**change):
@@ -118,10 +118,11 @@ def test_remat_and_unroll_reach_towers_and_fusion():
             {"params": params}, batch.inputs, batch.frame_mask, batch.text_tokens
         )
         program = str(jax.make_jaxpr(run)(abstract_params(task)))
-        return program.count("unroll=2"), program.count("prevent_cse=")
+        return program.count("unroll=2"), program.count("prevent_cse="), program.count("length=4")
 
-    assert traced() == (0, 3)  # the activations are always recomputed
-    assert traced(remat="full", unroll=2) == (3, 6)
+    assert traced() == (0, 3, 0)  # the activations are always recomputed
+    assert traced(remat="full", unroll=2) == (3, 6, 0)
+    assert traced(frame_chunk=4) == (0, 3, 1)  # 2 videos of 8 frames
 
 
 def test_pyramid_of_a_config():

@@ -36,7 +36,9 @@ def layers_of(clip: Clip, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             pooled = tower.apply({"params": params}, frames[:, None])
         return seen[0], pooled[:, 0]
 
-    made = [run(_up_to(clip.params["image"], depth)) for depth in range(clip.config.image.num_layers + 1)]
+    # One after the other: each has a copy of the parameters.
+    depths = range(clip.config.image.num_layers + 1)
+    made = [jax.device_get(run(_up_to(clip.params["image"], depth))) for depth in depths]
     return np.stack([out for out, _ in made]), np.asarray(made[-1][1])
 
 
@@ -60,4 +62,4 @@ def clip_with_all_words() -> Clip:
     text = dataclasses.replace(clip.config.text, vocabulary_size=VOCABULARY_SIZE)
     words = np.random.default_rng(0).normal(0, 0.1, (VOCABULARY_SIZE, text.width)).astype(np.float32)
     params = {**clip.params, "text": {**clip.params["text"], "token_embedding": {"embedding": words}}}
-    return Clip(dataclasses.replace(clip.config, text=text), params, "random words")
+    return Clip(dataclasses.replace(clip.config, text=text, end_token=None), params, "random words")

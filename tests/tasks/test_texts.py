@@ -91,7 +91,8 @@ def test_a_config_says_which(file):
 def test_training_draws_a_prompt(moment_retrieval):
     """One for all classes of a step, by the step's generator alone."""
     task, params = tiny_task("temporal_action_localization", data={"prompts": PROMPTS}), moment_retrieval[1]
-    features = jax.jit(lambda rng: task.vocabulary_features(params, rng).sentence)
+    batch = random_batch(task.config)
+    features = jax.jit(lambda rng: task.vocabulary_features(params, batch, rng).sentence)
     encode = lambda tokens: task.model.apply({"params": params}, tokens, method=UnLoc.encode_text).sentence
     of_each = np.asarray(jax.jit(encode)(np.moveaxis(task.encoding(CLASSES), 1, 0)))  # [3, C, D]
     drawn = []

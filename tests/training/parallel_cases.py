@@ -136,8 +136,8 @@ def one_step(
         name: to_device(uneven_batch(task, videos, seed), batch_sharding(mesh))
         for seed, (name, task) in enumerate(tasks.items())
     }
-    compiled = step.lower(state, batches).compile()
-    state, metrics = compiled(state, batches)
+    compiled = step.lower(state, batches, {}).compile()
+    state, metrics = compiled(state, batches, {})
     trees = {"metrics": metrics, "params": state.params, "gradients": _traces(state.opt_state)}
     leaves = jax.tree_util.tree_leaves_with_path(trees)
     numbers = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

@@ -93,7 +93,7 @@ def test_what_is_random_is_a_function_of_seed_and_step(step):
         state = TrainState(jnp.int32(step), PARAMS, optimizer.init(PARAMS))
         shardings = jax.tree.map(lambda _: replicated(mesh), state)
         state = jax.tree.map(lambda x: jnp.array(x, copy=True), state)  # it is given up
-        done, metrics = make_train_step(loss, optimizer, mesh, shardings, seed)(state, {})
+        done, metrics = make_train_step(loss, optimizer, mesh, shardings, seed)(state, {}, {})
         assert done.step == step + 1
         return float(metrics["drawn"])
 
@@ -110,7 +110,7 @@ def test_a_step_follows_the_gradient():
     state = jax.tree.map(lambda x: jnp.array(x, copy=True), state)
     loss = make_loss({"a": Square(3.0)}, {"a": 1.0}, "train")
     batch = jax.device_put(np.full(jax.device_count(), 2 / jax.device_count(), np.float32))
-    done, metrics = make_train_step(loss, optimizer, mesh, shardings, 0)(state, {"a": batch})
+    done, metrics = make_train_step(loss, optimizer, mesh, shardings, 0)(state, {"a": batch}, {})
     np.testing.assert_allclose(done.params["x"], 3 - 18, rtol=1e-6)
     np.testing.assert_allclose(metrics["gradient_norm"], 36, rtol=1e-6)
 

@@ -12,7 +12,8 @@ from data_pipelines.builders.features import feature_sources
 from data_pipelines.dataset import ShardedDataset
 from tests.tiny import random_params
 from tests.tiny_runs import FPS, metric_lines
-from unloc_jax.inference.localizer import Localizer, load_model
+from unloc_jax.inference.loaded_model import load_model
+from unloc_jax.inference.localizer import Localizer
 from unloc_jax.tasks.evaluation import find
 from unloc_jax.training.sharding import batch_sharding
 

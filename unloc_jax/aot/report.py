@@ -20,8 +20,9 @@ class Memory:
       arguments: state and batch.
       outputs: the new state and metrics.
       donated: outputs that take the arguments' place.
-      temporaries: everything in between, at its largest.
+      temporaries: what is set aside for everything in between.
       code: the program.
+      peak: the most that is in use at a time of arguments, outputs and temporaries; 0 where the compiler says nothing.
     """
 
     arguments: int
@@ -29,6 +30,7 @@ class Memory:
     donated: int
     temporaries: int
     code: int
+    peak: int
 
     @classmethod
     def of(cls, program: Any) -> "Memory":
@@ -40,6 +42,7 @@ class Memory:
             found.alias_size_in_bytes,
             found.temp_size_in_bytes,
             found.generated_code_size_in_bytes,
+            getattr(found, "peak_memory_in_bytes", 0),
         )
 
     @property
@@ -108,7 +111,8 @@ def as_text(compiled: Compiled, found: Cost, device_kind: str, num_devices: int,
             _gigabytes(memory.outputs),
             f"of which {_gigabytes(memory.donated)} take arguments' place",
         )
-        row("temporaries", _gigabytes(memory.temporaries))
+        used = f"{_gigabytes(memory.peak)} in use at most, with the arguments" if memory.peak else ""
+        row("temporaries", _gigabytes(memory.temporaries), used)
         row("program", _gigabytes(memory.code))
         limit = f"of {_gigabytes(chip.memory_bytes)}: {_verdict(memory, chip)}" if chip else ""
         row("memory per device", _gigabytes(memory.total), limit)

@@ -98,7 +98,7 @@ def _compile(
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        too_large = _first_sentences(str(error))
+        too_large = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().splitlines()[0]
     flops = product_flops(traced.jaxpr.jaxpr)
     return Compiled(group, dict(mesh.shape), program, too_large, flops, time.monotonic() - started)
 
@@ -130,7 +130,3 @@ def abstract_batch(config: Config) -> Batch:
 def _facts(num_classes: int) -> DatasetFacts:
     """Of a dataset that is not here."""
     return DatasetFacts("", 1.0, 1, [f"class {i}" for i in range(num_classes)], [], "")
-
-
-def _first_sentences(text: str) -> str:
-    return " ".join(text.partition("RESOURCE_EXHAUSTED:")[2].split())[:200].rpartition(". ")[0] or text[:200]

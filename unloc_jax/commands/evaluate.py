@@ -10,46 +10,89 @@ from unloc_jax.commands.process_flags import add_process_flags, join_processes
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from unloc_jax.inference.localizer import LoadedModel
+    from unloc_jax.inference.loaded_model import LoadedModel
+
+_OF_ZEROSHOT = ("fps", "smoothing", "prompt")
 
 
 def add(commands: Commands) -> None:
     text = "metrics of a checkpoint, next to controls; change settings with --config.evaluation.KEY=VALUE"
     parser = add_command(commands, "evaluate", _run, text)
     parser.set_defaults(config=None)
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
+    measured = parser.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--checkpoint", type=Path, metavar="DIR", help="a workdir or one of its steps")
+    measured.add_argument(
+        "--zeroshot-clip",
+        metavar="DIR",
+        help="CLIP without any training, the baseline (docs/clip.md): as `unloc import` wrote it, or KIND:SRC",
     )
     parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: all)")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="if the dataset has moved since training"
+        "--data-dir",
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="if the dataset has moved since training, or is another one",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: WORKDIR/evaluation/SPLIT)")
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="other classes than the model's, one per line"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="(default: WORKDIR/evaluation/SPLIT, or zeroshot/DATASET/SPLIT)",
+    )
     parser.add_argument(
         "--classifier-scores",
         type=Path,
         metavar="FILE",
         help="JSON of another program's video classifier, multiplied with the scores of action localisation",
     )
+    zeroshot = parser.add_argument_group("--zeroshot-clip")
+    zeroshot.add_argument("--fps", type=float, help="frames looked at per second (default 2)")
+    zeroshot.add_argument(
+        "--smoothing", type=float, metavar="SECONDS", help="of the relevance curve (default 1)"
+    )
+    zeroshot.add_argument(
+        "--prompt",
+        action="append",
+        metavar="TEMPLATE",
+        help='around every text; repeatable (default "a video of {}." for classes, nothing for sentences)',
+    )
     add_process_flags(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    vocabulary = []
+    if arguments.vocabulary:
+        from unloc_jax.inference.texts import read_texts
+
+        vocabulary = read_texts(arguments.vocabulary)
     quiet()
+    if arguments.zeroshot_clip:
+        _evaluate_clip(arguments, vocabulary)
+        return
+    for name in _OF_ZEROSHOT:
+        if getattr(arguments, name) is not None:
+            raise UserError(f"--{name} belongs to --zeroshot-clip.")
     join_processes(arguments)
-    from unloc_jax.inference.localizer import load_model
+    from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
     for name in [arguments.task] if arguments.task else whole.task_configs:
         model = load_model(arguments.checkpoint, name, arguments.overrides)
-        _evaluate_task(arguments, model, of_several=bool(whole.tasks))
+        _evaluate_task(arguments, model, vocabulary, of_several=bool(whole.tasks))
 
 
-def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_several: bool) -> None:
+def _evaluate_task(
+    arguments: argparse.Namespace, model: "LoadedModel", vocabulary: list[str], of_several: bool
+) -> None:
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.inference.evaluation import evaluate
+    from unloc_jax.inference.finder import CheckpointFinder
     from unloc_jax.training.checkpoints import workdir_of
 
     config = model.task.config
@@ -60,9 +103,52 @@ def _evaluate_task(arguments: argparse.Namespace, model: "LoadedModel", of_sever
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
     if config.data.format == "unloc" and not (config.data.dir and Path(config.data.dir).is_dir()):
         raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
+    if vocabulary:
+        if not config.with_vocabulary:
+            raise UserError(
+                f"--vocabulary is for tasks with classes; the texts of {config.task} are per video."
+            )
+        task = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
+        model = dataclasses.replace(model, task=task)
     dataset = ShardedDataset(config)
     trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint
     name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
+    name = f"{name}_{arguments.vocabulary.stem}" if vocabulary else name
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
-    evaluate(model, dataset, arguments.split, out, arguments.classifier_scores)
+    evaluate(CheckpointFinder(model, dataset), arguments.split, out, arguments.classifier_scores)
+
+
+def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
+    if arguments.overrides:
+        raise UserError(f"--config.{arguments.overrides[0]} belongs to --checkpoint.")
+    if arguments.coordinator or arguments.num_processes:
+        raise UserError("--zeroshot-clip runs in one process.")
+    if arguments.data_dir is None:
+        raise UserError("--dataset is needed: a folder that `unloc data build` wrote.")
+    from data_pipelines.build import find_dataset
+    from data_pipelines.record_index import iterate_records
+    from data_pipelines.shards import UnlocShards
+    from unloc_jax.config import CHOICES
+    from unloc_jax.inference.clip import ClipEncoder
+    from unloc_jax.inference.evaluation import evaluate
+    from unloc_jax.inference.zeroshot_evaluation import ClipFinder
+    from unloc_jax.pretrained.clip_source import read_any_clip
+
+    if arguments.task not in (None, *CHOICES["task"]):
+        raise UserError(f"--task={arguments.task}: the tasks are {', '.join(CHOICES['task'])}.")
+    directory = arguments.data_dir
+    dataset = UnlocShards(str(directory))
+    finder = ClipFinder(
+        ClipEncoder(read_any_clip(arguments.zeroshot_clip)),
+        dataset,
+        str(directory),
+        lambda split: iterate_records(find_dataset(str(directory)), split, with_frames=True),
+        task=arguments.task,
+        vocabulary=vocabulary,
+        prompts=arguments.prompt or (),
+        fps=2.0 if arguments.fps is None else arguments.fps,
+        smoothing_s=1.0 if arguments.smoothing is None else arguments.smoothing,
+    )
+    out = arguments.out or Path("zeroshot") / directory.resolve().name / arguments.split
+    evaluate(finder, arguments.split, out, arguments.classifier_scores)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, quiet
-from unloc_jax.commands.prediction import add_prediction_flags, check_places, show
+from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
 
 
 def add(commands: Commands) -> None:
@@ -18,8 +18,10 @@ def add(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_places(arguments)
+    texts = texts_of(arguments)
     quiet()
-    from unloc_jax.inference.localizer import Localizer, load_model
+    from unloc_jax.inference.loaded_model import load_model
+    from unloc_jax.inference.localizer import Localizer
 
     localizer = Localizer(load_model(arguments.checkpoint, arguments.task))
-    show(localizer(arguments.video, arguments.text), arguments)
+    show(localizer(arguments.video, texts), arguments)

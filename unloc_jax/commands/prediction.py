@@ -18,6 +18,7 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
     )
+    parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="text file, one text per line")
     parser.add_argument(
         "--out",
         type=Path,
@@ -44,6 +45,15 @@ def check_places(arguments: argparse.Namespace) -> None:
             raise UserError(f"--out={out} is a folder: name a file in it.")
         if not os.access(out.parent, os.W_OK):
             raise UserError(f"--out={out}: the folder {out.parent} is missing or cannot be written.")
+
+
+def texts_of(arguments: argparse.Namespace) -> list[str]:
+    """What --text and --vocabulary ask for; [] if neither was given."""
+    if arguments.vocabulary is None:
+        return arguments.text
+    from unloc_jax.inference.texts import read_texts
+
+    return [*arguments.text, *read_texts(arguments.vocabulary)]
 
 
 def show(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:

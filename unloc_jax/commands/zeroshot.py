@@ -3,8 +3,7 @@
 import argparse
 
 from unloc_jax.commands.common import Commands, add_command, quiet
-from unloc_jax.commands.prediction import add_prediction_flags, check_places, show
-from unloc_jax.errors import UserError
+from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
 
 
 def add(commands: Commands) -> None:
@@ -26,15 +25,13 @@ def add(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_places(arguments)
-    if arguments.smoothing < 0:
-        raise UserError(f"--smoothing must be at least 0 seconds, got {arguments.smoothing:g}.")
+    texts = texts_of(arguments)
     quiet()
     from unloc_jax.inference.clip import ClipEncoder
-    from unloc_jax.inference.zeroshot import zeroshot
+    from unloc_jax.inference.zeroshot import ZeroShotLocalizer, check_settings
     from unloc_jax.pretrained.clip_source import read_any_clip
 
+    check_settings(arguments.fps, arguments.smoothing)  # before anything is read
     encoder = ClipEncoder(read_any_clip(arguments.clip))
-    prediction = zeroshot(
-        encoder, arguments.video, arguments.text, fps=arguments.fps, smoothing_s=arguments.smoothing
-    )
-    show(prediction, arguments)
+    localizer = ZeroShotLocalizer(encoder, fps=arguments.fps, smoothing_s=arguments.smoothing)
+    show(localizer(arguments.video, texts), arguments)

@@ -1,12 +1,16 @@
 """CLIP by itself: pictures and texts → embeddings in one space, as the original implementations compute them."""
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from PIL import Image
 
 from unloc_jax.errors import UserError
@@ -15,6 +19,8 @@ from unloc_jax.model.transformer import Run
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.text import VOCABULARY_SIZE, tokenize
 from unloc_jax.video import FrameStream, probe
+
+Tag = TypeVar("Tag")
 
 
 def preprocess(frames: np.ndarray, size: int) -> np.ndarray:
@@ -47,14 +53,28 @@ def preprocess(frames: np.ndarray, size: int) -> np.ndarray:
     return made.reshape(*leading, size, size, 3)
 
 
-def video_frames(path: Path, fps: float) -> FrameStream:
-    """A video's frames at the times k / fps, in their own size: CLIP's preprocessing resizes them, once.
+def video_frames(path: Path, fps: float, *, offset: float = 0.0, threads: int = 0) -> FrameStream:
+    """A video's frames at the times (k + offset) / fps, in their own size: CLIP's preprocessing resizes them, once.
 
     Raises:
       VideoError: the file cannot be used.
     """
     info = probe(path)
-    return FrameStream(path, fps=fps, short_side=min(info.width, info.height))
+    side = min(info.width, info.height)
+    return FrameStream(path, fps=fps, short_side=side, offset=offset, threads=threads)
+
+
+def fingerprint(clip: Clip) -> str:
+    """Says which weights and sizes these are, wherever they were read from: 64 hexadecimal digits."""
+    config = clip.config
+    towers = [[tower.num_heads, tower.activation] for tower in (config.image, config.text)]
+    # What the shapes of the weights do not say.
+    digest = hashlib.sha256(json.dumps([towers, config.image_size, config.end_token]).encode())
+    for path, array in sorted(traverse_util.flatten_dict(clip.params).items()):
+        array = np.ascontiguousarray(array)
+        digest.update(json.dumps([path, array.shape, array.dtype.name]).encode())
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 class ClipEncoder:
@@ -62,18 +82,34 @@ class ClipEncoder:
 
     Embeddings are as the projections give them, not of length 1; `logits` takes care of that.
 
+    >>> import numpy as np
+    >>> from unloc_jax.pretrained.clip_source import read_any_clip
+    >>> encoder = ClipEncoder(read_any_clip("CLIP"))  # what `unloc import` wrote, or "hf-clip:FOLDER"
+    >>> images = encoder.encode_images(np.zeros((2, 64, 48, 3), np.uint8))
+    >>> encoder.logits(images, encoder.encode_texts(["a cat", "a dog", "a man"])).shape
+    (2, 3)
+
     Args:
       clip: as `unloc_jax.pretrained.clip_model.load_clip` or `clip_source.read_clip` returns it.
       dtype: of the computation; float32 is exact also on devices that multiply matrices in less by default.
-      batch_size: pictures at a time.
+      batch_size: pictures at a time, on all devices of this process together, which share a batch; rounded up to a
+        multiple of their number.
+
+    Attributes:
+      clip, dtype: as given.
     """
 
     def __init__(self, clip: Clip, dtype: jnp.dtype = jnp.float32, batch_size: int = 32):
         self.clip = clip
-        self._batch_size = batch_size
+        self.dtype = jnp.dtype(dtype)
+        devices = jax.local_devices()
+        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+        self._num_devices = len(devices)
+        self._batch_size = self._rounded(batch_size)
+        self._rows = NamedSharding(mesh, PartitionSpec("data"))
         config, run = clip.config, Run(dtype=dtype)
         image, text = ImageTower(config.image, run), TextTower(config.text, run)
-        self._params = jax.device_put(clip.params)
+        self._params = jax.device_put(clip.params, NamedSharding(mesh, PartitionSpec()))
         self._precision = "highest" if dtype == jnp.float32 else "default"
 
         def of_images(params: dict, frames: jax.Array) -> jax.Array:
@@ -104,23 +140,48 @@ class ClipEncoder:
 
         A frame that is the same array as the one before is embedded once.
         """
-        made: list[np.ndarray] = []
-        batch: list[np.ndarray] = []
         rows: list[int] = []
-        last, distinct = None, 0
-        for frame in frames:
-            if frame is not last:
-                if len(batch) == self._batch_size:
-                    made.append(self.encode_images(np.stack(batch)))
-                    batch = []
-                last, distinct = frame, distinct + 1
-                batch.append(preprocess(frame, self.clip.config.image_size))
-            rows.append(distinct - 1)
+
+        def distinct() -> Iterator[tuple[None, np.ndarray]]:
+            last = None
+            for frame in frames:
+                new = frame is not last
+                rows.append(rows[-1] + new if rows else 0)
+                if new:
+                    last = frame
+                    yield None, preprocess(frame, self.clip.config.image_size)
+
+        made = [embedding for _, embedding in self.encode_each(distinct())]
+        return np.stack(made)[rows] if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
+
+    def encode_each(self, frames: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
+        """Frames as `preprocess` makes them, each with anything that says whose it is → embeddings with the same.
+
+        Batches are filled whoever the frames belong to, and all have one size, so that nothing is compiled twice;
+        while the devices compute one, the next is collected.
+
+        Args:
+          frames: pairs of anything and uint8 [size, size, 3].
+
+        Yields:
+          In the same order, pairs of the same thing and float32 [D].
+        """
+        tags: list[Tag] = []
+        batch: list[np.ndarray] = []
+        computing: tuple[list[Tag], jax.Array] | None = None
+        for tag, frame in frames:
+            tags.append(tag)
+            batch.append(frame)
+            if len(batch) == self._batch_size:
+                started = tags, self._start(self._of_images, np.stack(batch), self._batch_size)
+                tags, batch = [], []
+                if computing is not None:
+                    yield from zip(computing[0], np.asarray(computing[1]))
+                computing = started
+        if computing is not None:
+            yield from zip(computing[0], np.asarray(computing[1]))
         if batch:
-            # Filled up, so that the last batch is not compiled anew.
-            filled = batch + batch[:1] * (self._batch_size - len(batch))
-            made.append(self.encode_images(np.stack(filled))[: len(batch)])
-        return np.concatenate(made)[rows] if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
+            yield from zip(tags, np.asarray(self._start(self._of_images, np.stack(batch), self._batch_size)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """N texts → float32 [N, D]; of a text that is too long the end is left out.
@@ -148,15 +209,22 @@ class ClipEncoder:
         return scale * unit(images) @ unit(texts).T
 
     def _in_batches(self, function: Callable, rows: np.ndarray) -> np.ndarray:
-        """Batches of one size, filled up with zeros, so that nothing is compiled twice."""
-        size = min(self._batch_size, max(len(rows), 1))
-        made = []
-        with jax.default_matmul_precision(self._precision):
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
-                filled = np.pad(batch, [(0, size - len(batch))] + [(0, 0)] * (rows.ndim - 1))
-                made.append(np.asarray(function(self._params, filled))[: len(batch)])
+        """Batches of one size, so that nothing is compiled twice."""
+        size = self._rounded(min(self._batch_size, max(len(rows), 1)))
+        made = [
+            np.asarray(self._start(function, batch, size))[: len(batch)]
+            for batch in (rows[start : start + size] for start in range(0, len(rows), size))
+        ]
         return np.concatenate(made) if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
+
+    def _start(self, function: Callable, rows: np.ndarray, size: int) -> jax.Array:
+        """Begins to compute a batch, filled up with zeros to `size` rows; does not wait for the result."""
+        filled = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+        with jax.default_matmul_precision(self._precision):
+            return function(self._params, jax.device_put(filled, self._rows))
+
+    def _rounded(self, size: int) -> int:
+        return -(-size // self._num_devices) * self._num_devices
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:

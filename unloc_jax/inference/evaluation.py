@@ -2,19 +2,14 @@
 
 import dataclasses
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from tqdm import tqdm
 
-from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
 from unloc_jax.inference.classifier_scores import multiplied, read_classifier_scores
-from unloc_jax.inference.localizer import LoadedModel
+from unloc_jax.inference.finder import Finder
 from unloc_jax.metrics.highlights import clip_scores
 from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.metrics.moment_retrieval_controls import (
@@ -25,23 +20,18 @@ from unloc_jax.metrics.moment_retrieval_controls import (
 )
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
-from unloc_jax.tasks.evaluation import find
+from unloc_jax.tasks import Found, Task
 from unloc_jax.tasks.moment_retrieval import ranked_segments
-from unloc_jax.training.sharding import batch_sharding
 
 CONSTANT = "best constant segment"
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
 
 
-def evaluate(
-    model: LoadedModel, dataset: Dataset, split: str, out: Path, classifier_scores: Path | None = None
-) -> dict[str, Any]:
+def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | None = None) -> dict[str, Any]:
     """Evaluates a split, prints the tables and writes `metrics.json` and the predictions to `out`.
 
     Args:
-      model: a loaded checkpoint.
-      dataset: opened with the model's config.
+      finder: what is measured, with its dataset.
       split: "train", "validation" or "test".
       out: folder, made if needed.
       classifier_scores: of action localisation, see `read_classifier_scores`.
@@ -53,33 +43,33 @@ def evaluate(
       UserError: a split that is not there, a dataset that does not fit the model, or a folder that cannot be
         written.
     """
-    records = dataset.records(split)
-    if model.task_name != model.task.config.task:
-        print(f"\n== {model.task_name} ==")
-    _check_fit(model, dataset, records)
+    records = finder.dataset.records(split)
+    if finder.task_name != finder.task.config.task:
+        print(f"\n== {finder.task_name} ==")
+    finder.check_fit(records)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror}. Choose another one.") from error
-    localizes_actions = model.task.config.task == "temporal_action_localization"
+    localizes_actions = finder.task.config.task == "temporal_action_localization"
     if classifier_scores and not localizes_actions:
         raise UserError(
-            f"--classifier-scores is for temporal_action_localization; this is {model.task.config.task}."
+            f"--classifier-scores is for temporal_action_localization; this is {finder.task.config.task}."
         )
     if localizes_actions:
-        metrics, predictions = _evaluate_vocabulary(model, dataset, split, records, classifier_scores)
+        metrics, predictions = _evaluate_vocabulary(finder, split, records, classifier_scores)
         name = "predictions.json"
         content = json.dumps(predictions)
     else:
-        by_task = _evaluate_queries if model.task.config.task == "moment_retrieval" else _evaluate_other
-        metrics, lines = by_task(model, dataset, split, records)
+        by_task = _evaluate_queries if finder.task.config.task == "moment_retrieval" else _evaluate_other
+        metrics, lines = by_task(finder, split, records)
         name = "predictions.jsonl"
         content = "".join(json.dumps(line) + "\n" for line in lines)
     metrics = {
-        "checkpoint": str(model.step_dir),
-        "data": model.task.config.data.dir,
-        "annotation_format": dataset.facts.name,
-        "task": model.task_name,
+        **finder.facts,
+        "data": finder.task.config.data.dir,
+        "annotation_format": finder.dataset.facts.name,
+        "task": finder.task_name,
         "split": split,
         "videos": len(records),
     } | metrics
@@ -90,41 +80,8 @@ def evaluate(
     return metrics
 
 
-def _check_fit(model: LoadedModel, dataset: Dataset, records: list[VideoRecord]) -> None:
-    """Refuses a dataset on which the model's numbers would mean nothing."""
-    trained_on, found = model.facts.short_side, dataset.facts.short_side
-    if trained_on != found:
-        raise UserError(
-            f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have {found}. "
-            f"Build it with `unloc data build --short-side {trained_on} …`."
-        )
-    known = model.task.evaluation_classes
-    unknown = sorted({text for record in records for text in record.texts} - set(known))
-    if known and unknown:
-        raise UserError(
-            f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the model's "
-            f"{len(known)} classes ({dataset.facts.name} now, {model.facts.name} in training)."
-        )
-
-
-def _find(model: LoadedModel, dataset: Dataset, split: str, texts: Sequence[Sequence[str]]) -> Found:
-    batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
-    bar = lambda batches: tqdm(
-        batches,
-        total=-(-sum(windows) // batch_size),
-        desc=f"evaluate {split}",
-        unit="batch",
-        file=sys.stderr,
-        disable=not is_main(),
-    )
-    detect = jax.jit(model.task.detect)
-    batches = dataset.evaluation_batches(split)
-    return find(model.task, detect, model.params, batches, texts, batch_sharding(model.mesh), bar, windows)
-
-
 def _evaluate_vocabulary(
-    model: LoadedModel,
-    dataset: Dataset,
+    finder: Finder,
     split: str,
     records: list[VideoRecord],
     classifier_scores: Path | None,
@@ -132,14 +89,14 @@ def _evaluate_vocabulary(
     """Action localisation: mAP, and predictions in ActivityNet's submission format."""
     external = None
     if classifier_scores:  # before the work
-        external = read_classifier_scores(classifier_scores, records, model.task.evaluation_classes)
-    found = _find(model, dataset, split, model.task.evaluation_texts(records))
+        external = read_classifier_scores(classifier_scores, records, finder.task.evaluation_classes)
+    found = finder.find(split, finder.task.evaluation_texts(records))
     if external is not None:
         found = multiplied(found, external)
-    scores = model.task.score(records, found)
+    scores = finder.task.score(records, found)
     print(
-        f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, "
-        f"{len(model.task.evaluation_classes)} classes"
+        f"\n{finder.task.config.data.dir}, {split}: {len(records)} videos, "
+        f"{len(finder.task.evaluation_classes)} classes"
     )
     for average in (key for key in scores if ":" in key):
         low, high = average.removeprefix("mAP@").split(":")
@@ -149,16 +106,17 @@ def _evaluate_vocabulary(
         values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
         print("  mAP (%)" + values + f"{scores[average]:>10.1f}\n")
     results = {}
-    for record, *of_classes in zip(records, found.segments_s, found.scores, found.points):
+    levels = _levels(finder.task, found)
+    for record, *of_classes in zip(records, found.segments_s, found.scores, levels):
         rows: list[dict[str, Any]] = [
             {
                 "label": label,
                 "score": round(float(score), 5),
                 "segment": [round(float(x), 3) for x in segment],
-                "level": int(model.task.geometry.levels[point]),
+                **({} if level is None else {"level": int(level)}),
             }
-            for label, *of_class in zip(model.task.evaluation_classes, *of_classes)
-            for segment, score, point in zip(*of_class)
+            for label, *of_class in zip(finder.task.evaluation_classes, *of_classes)
+            for segment, score, level in zip(*of_class)
             if score > 0
         ]
         results[record.video_id] = sorted(rows, key=lambda row: -float(row["score"]))[:200]
@@ -166,10 +124,10 @@ def _evaluate_vocabulary(
 
 
 def _evaluate_queries(
-    model: LoadedModel, dataset: Dataset, split: str, records: list[VideoRecord]
+    finder: Finder, split: str, records: list[VideoRecord]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Moment retrieval: recall, three controls, and how often the right event of the video is hit."""
-    own = model.task.evaluation_texts(records)
+    own = finder.task.evaluation_texts(records)
     queries = [text for of_video in own for text in of_video]
     video = np.repeat(np.arange(len(records)), [len(of_video) for of_video in own])
     ground_truth = np.concatenate([record.segments_s for record in records])
@@ -179,7 +137,7 @@ def _evaluate_queries(
     swapped = [
         [*of_video, *(queries[j] for j in foreign[video == v] if j >= 0)] for v, of_video in enumerate(own)
     ]
-    both = _find(model, dataset, split, swapped)
+    both = finder.find(split, swapped)
     found = _columns(both, [slice(0, len(of_video)) for of_video in own])
     ranked = ranked_segments(found)
     results = {"model": recall_at_k(ground_truth, ranked)}
@@ -195,9 +153,9 @@ def _evaluate_queries(
             ground_truth[has_neighbour], [ranked[neighbour[i]] for i in has_neighbour]
         )
     constant = None
-    if "train" in dataset.splits:
+    if "train" in finder.dataset.splits:
         constant = fit_constant_segment(
-            np.concatenate([r.segments_s / r.duration_s for r in dataset.records("train")])
+            np.concatenate([r.segments_s / r.duration_s for r in finder.dataset.records("train")])
         )
         durations = np.array([record.duration_s for record in records])[video]
         always = [np.array([constant]) * duration for duration in durations]
@@ -206,8 +164,8 @@ def _evaluate_queries(
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
     attributes = [attribute for record in records for attribute in record.attributes]
     right = right_event_rates(top1, ground_truth, video, attributes)
-    _print_queries(model.task.config.data.dir, split, len(records), len(queries), results, right)
-    rows = zip(video, queries, ground_truth, _windows_and_levels(model, found))
+    _print_queries(finder.task.config.data.dir, split, len(records), len(queries), results, right)
+    rows = zip(video, queries, ground_truth, _windows_and_levels(finder.task, found))
     lines = [
         {
             **_query_row(records[v], query, attributes[i].get("qid")),
@@ -227,17 +185,17 @@ def _evaluate_queries(
 
 
 def _evaluate_other(
-    model: LoadedModel, dataset: Dataset, split: str, records: list[VideoRecord]
+    finder: Finder, split: str, records: list[VideoRecord]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Any other task: its own metrics, and one line per video with what was found."""
-    found = _find(model, dataset, split, model.task.evaluation_texts(records))
-    scores = model.task.score(records, found)
-    print(f"\n{model.task.config.data.dir}, {split}: {len(records)} videos, {model.task.config.task} (%)")
+    found = finder.find(split, finder.task.evaluation_texts(records))
+    scores = finder.task.score(records, found)
+    print(f"\n{finder.task.config.data.dir}, {split}: {len(records)} videos, {finder.task.config.task} (%)")
     for name, value in scores.items():
         print(f"  {name:<42}{value:>8.1f}")
     print()
     if found.segments_s:
-        return {"metrics": scores}, _highlight_lines(model, records, found)
+        return {"metrics": scores}, _highlight_lines(finder.task, records, found)
     lines = []
     for v, record in enumerate(records):
         line: dict[str, Any] = {"video_id": record.video_id}
@@ -252,9 +210,9 @@ def _evaluate_other(
     return {"metrics": scores}, lines
 
 
-def _highlight_lines(model: LoadedModel, records: list[VideoRecord], found: Found) -> list[dict[str, Any]]:
+def _highlight_lines(task: Task, records: list[VideoRecord], found: Found) -> list[dict[str, Any]]:
     """QVHighlights' submission format, and the ground truth's windows."""
-    windows = iter(_windows_and_levels(model, found))
+    windows = iter(_windows_and_levels(task, found))
     lines = []
     for v, record in enumerate(records):
         for i, query in enumerate(found.texts[v]):
@@ -281,20 +239,23 @@ def _query_row(record: VideoRecord, query: str, qid: Any) -> dict[str, Any]:
     return number | {"vid": record.video_id, "query": query, "duration": round(record.duration_s, 3)}
 
 
-def _windows_and_levels(model: LoadedModel, found: Found) -> list[dict[str, Any]]:
+def _windows_and_levels(task: Task, found: Found) -> list[dict[str, Any]]:
     """Of every query of every video, best first: moment_detr's format, and the pyramid level of each window."""
     rows = []
-    for of_video in zip(found.segments_s, found.scores, found.points):
-        for segments, scores, points in zip(*of_video):
+    for of_video in zip(found.segments_s, found.scores, _levels(task, found)):
+        for segments, scores, levels in zip(*of_video):
             real = scores > 0
             windows = np.concatenate([segments[real].round(3), scores[real, None].round(5)], axis=1)
-            rows.append(
-                {
-                    "pred_relevant_windows": [[round(float(x), 5) for x in row] for row in windows],
-                    "pred_levels": model.task.geometry.levels[points[real]].tolist(),
-                }
-            )
+            row = {"pred_relevant_windows": [[round(float(x), 5) for x in one] for one in windows]}
+            rows.append(row | ({"pred_levels": levels[real].tolist()} if found.points else {}))
     return rows
+
+
+def _levels(task: Task, found: Found) -> list[np.ndarray]:
+    """Per video [n, K]: the pyramid level of every segment; None where nothing came from a pyramid."""
+    if found.points:
+        return [task.geometry.levels[points] for points in found.points]
+    return [np.full(scores.shape, None) for scores in found.scores]
 
 
 def _times_s(span_s: np.ndarray, num_frames: int) -> list[float]:
@@ -309,7 +270,7 @@ def _columns(found: Found, of_video: list[slice]) -> Found:
         texts=pick(found.texts),
         segments_s=pick(found.segments_s),
         scores=pick(found.scores),
-        points=pick(found.points),
+        points=pick(found.points) if found.points else [],
     )
 
 

@@ -2,18 +2,89 @@
 
 import collections
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Protocol
 
+import av
 import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
 from tqdm import tqdm
 
 from unloc_jax.config import DataConfig
+from unloc_jax.errors import UserError
 from unloc_jax.sampling import Timeline, center_crop, last_start, linspace_indices, span_of, window_at
-from unloc_jax.video import FrameStream
 
 _FEWEST_KEPT = 512
+_EPSILON = 1e-6  # a time is a sum of floats
+
+
+class Frames(Protocol):
+    """Frames uint8 [H, W, 3] in RGB at the times k / fps, one after the other, as `unloc_jax.video.FrameStream`."""
+
+    duration_s: float
+    """Of the whole video, known after the iteration has ended."""
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class ArrayFrames:
+    """The frames of an array, as `FrameStream` gives those of a file: the nearest to k / fps, resized.
+
+    Args:
+      frames: uint8 [F, H, W, 3]; number i is shown from i / frames_fps on.
+      frames_fps: frames per second of the array.
+      fps: frames per second that are wanted.
+      short_side: of the result, in pixels; None = as they are.
+
+    Raises:
+      UserError: something else than such an array.
+    """
+
+    def __init__(self, frames: np.ndarray, *, frames_fps: float | None, fps: float, short_side: int | None):
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+            raise UserError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}.")
+        if frames_fps is None or not 0 < frames_fps < math.inf:
+            raise UserError("fps is needed: how many frames per second the array has.")
+        self.duration_s = len(frames) / frames_fps
+        self._frames, self._shown = frames, nearest_frames(len(frames), frames_fps, fps)
+        height, width = frames.shape[1:3]
+        scale = 1.0 if short_side is None else short_side / min(height, width)
+        self._size = (round(height * scale), round(width * scale))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        reformatter = VideoReformatter()
+        last, frame = -1, self._frames[0]
+        for number in self._shown.tolist():
+            if number != last:
+                last, frame = number, self._frames[number]
+                if frame.shape[:2] != self._size:
+                    frame = _resized(frame, self._size, reformatter)
+            yield frame
+
+
+def nearest_frames(count: int, frames_fps: float, fps: float) -> np.ndarray:
+    """int64 [n]: of `count` frames at the times i / frames_fps, those nearest to 0 / fps, 1 / fps, … of the video.
+
+    Of two that are equally near the earlier one, as `FrameStream` chooses.
+    """
+    step = frames_fps / fps
+    times = step * np.arange(math.ceil(count / step - _EPSILON))
+    return np.clip(np.ceil(times - 0.5 - _EPSILON).astype(np.int64), 0, count - 1)
+
+
+def _resized(frame: np.ndarray, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:
+    """By the same library and filter as those of a file; size (height, width)."""
+    height, width = size
+    made = reformatter.reformat(
+        av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
+        width=width,
+        height=height,
+        format="rgb24",
+        interpolation=Interpolation.BILINEAR,
+    )
+    return made.to_ndarray()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,21 +95,20 @@ class SampledFrames:
       frames: uint8 [T, H, W, 3].
       mask: bool [T], True = in the video.
       span_s: float32 [2], times of the first and the last of them.
-      duration_s: of the whole video, as far as it is known by now.
     """
 
     frames: np.ndarray
     mask: np.ndarray
     span_s: np.ndarray
-    duration_s: float
 
 
-def look_at_video(path: Path, *, fps: float, short_side: int, data: DataConfig) -> Iterator[SampledFrames]:
-    """Decodes a video as the builder does and takes from it what a model trained on `data` looks at.
+def look_at(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
+    """Takes from the frames of a video what a model trained on `data` looks at.
 
     Args:
-      path: any file that PyAV decodes.
-      fps, short_side: how the frames of training were stored.
+      stream: as the frames of training were stored: as many per second, and as large.
+      name: for the progress bar.
+      fps: of the stream.
       data: sampling and crop.
 
     Yields:
@@ -47,15 +117,14 @@ def look_at_video(path: Path, *, fps: float, short_side: int, data: DataConfig) 
     Raises:
       VideoError: the file cannot be used.
     """
-    stream = FrameStream(path, fps=fps, short_side=short_side)
     if data.windowed:
-        yield from _windows(stream, path.name, fps, data)
+        yield from _windows(stream, name, fps, data)
         return
-    frames, span_s = sample_whole(stream, path.name, data.crop_size, data.num_frames, fps)
-    yield SampledFrames(frames, np.ones(len(frames), bool), span_s, stream.duration_s)
+    frames, span_s = sample_whole(stream, name, data.crop_size, data.num_frames, fps)
+    yield SampledFrames(frames, np.ones(len(frames), bool), span_s)
 
 
-def _windows(stream: FrameStream, name: str, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
+def _windows(stream: Frames, name: str, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
     """Every `window_hop` frames, and one that ends with the video; only one window's frames are in memory."""
     num_frames, stride = data.num_frames, data.window_stride
     length = (num_frames - 1) * stride + 1
@@ -65,7 +134,7 @@ def _windows(stream: FrameStream, name: str, fps: float, data: DataConfig) -> It
         planned = window_at(Timeline(count, 0.0, 1 / fps), num_frames, stride, start)
         first = count - len(recent)
         frames = np.stack([recent[i - first] for i in planned.indices.tolist()])
-        return SampledFrames(frames, planned.mask, planned.span_s, stream.duration_s)
+        return SampledFrames(frames, planned.mask, planned.span_s)
 
     count = 0
     for frame in _with_progress(stream, name):
@@ -78,12 +147,12 @@ def _windows(stream: FrameStream, name: str, fps: float, data: DataConfig) -> It
         yield window(count, last)
 
 
-def _with_progress(stream: FrameStream, name: str) -> Iterator[np.ndarray]:
+def _with_progress(stream: Frames, name: str) -> Iterator[np.ndarray]:
     return tqdm(stream, desc=f"decoding {name}", unit="frame", delay=3, file=sys.stderr, leave=False)
 
 
 def sample_whole(
-    stream: FrameStream, name: str, crop_size: int, num_frames: int, fps: float
+    stream: Frames, name: str, crop_size: int, num_frames: int, fps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frames spread evenly over a stream.
 

@@ -1,4 +1,4 @@
-"""Localizer: a checkpoint and a video file → where each text happens. Needs neither the dataset nor TensorFlow."""
+"""Localizer: a checkpoint and a video → where each text happens. Needs neither the dataset nor TensorFlow."""
 
 import dataclasses
 import json
@@ -10,141 +10,77 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
-from unloc_jax import config as config_lib
 from unloc_jax.batch import Batch
-from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
-from unloc_jax.inference.frames import SampledFrames, look_at_video
+from unloc_jax.inference.embedded import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
+from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
+from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
-from unloc_jax.tasks import Task, make_task
-from unloc_jax.tasks.windows import WindowOutput, merge_windows
-from unloc_jax.text import num_tokens, words
-from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, workdir_of
-from unloc_jax.training.sharding import make_mesh, tree_shardings
-from unloc_jax.training.state import abstract_params
+from unloc_jax.inference.text_features import TextEncoder
+from unloc_jax.inference.texts import check_texts
+from unloc_jax.model.clip import TextFeatures
+from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
+from unloc_jax.text import words
+from unloc_jax.training.checkpoints import workdir_of
+from unloc_jax.video import FrameStream
+
+_TEXTS_AT_ONCE = 64  # that meet a video in one go: memory is that of so many
 
 
-@dataclasses.dataclass
-class LoadedModel:
-    """What a checkpoint directory holds, ready to run on the devices that are here.
+class Localizer(VideoSearch):
+    """Finds texts in videos.
 
-    Attributes:
-      step_dir: the directory it came from.
-      task: with the model and the config.
-      params: the parameters.
-      facts: of the dataset that the task was trained on.
-      task_name: which of the checkpoint's tasks it is.
-      mesh: over all devices.
-    """
+    >>> import unloc_jax
+    >>> localizer = unloc_jax.load("RUN")  # a workdir of `unloc train`, one of its steps, or an id of the hub
+    >>> found = localizer("video.mp4", ["a red circle moves", "a square"])
+    >>> for text in found:
+    ...     print(text.text, "–", len(text.segments) > 0)
+    a red circle moves – True
+    a square – True
+    >>> best = found["a square"].segments[0]
+    >>> 0 <= best.start_s <= best.end_s <= found.duration_s and 0 < best.score <= 1
+    True
 
-    step_dir: Path
-    task: Task
-    params: Any
-    facts: DatasetFacts
-    mesh: jax.sharding.Mesh
-    task_name: str
-
-
-# Settings that evaluation may change: they change what is asked of a model, not the model.
-_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.num_workers")
-
-
-def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequence[str] = ()) -> LoadedModel:
-    """Restores a checkpoint for evaluation or prediction; nothing but the directory is needed.
-
-    Args:
-      checkpoint: a workdir, or one step's directory.
-      task_name: of a checkpoint with several tasks, the one that is wanted; None = the first.
-      overrides: "KEY=VALUE" strings that change how it is evaluated.
-
-    Raises:
-      UserError: no checkpoint there, a damaged one, or no such task in it; an override of anything else.
-    """
-    step_dir = find_checkpoint(checkpoint)
-    whole, facts = load_checkpoint(step_dir)
-    views = whole.task_configs
-    task_name = task_name or next(iter(views))
-    if task_name not in views:
-        raise UserError(f"--task={task_name}: the tasks of {step_dir} are {', '.join(views)}.")
-    config = views[task_name]
-    for override in overrides:
-        if not override.startswith(_FREE):
-            free = ", ".join(f"config.{key}" for key in _FREE)
-            raise UserError(f"--config.{override}: of a trained model only {free} can change.")
-    if overrides:
-        config = config_lib.with_overrides(json.loads(config_lib.to_json(config)), overrides)
-    # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
-    # at least one per device, and every device has all parameters.
-    devices = jax.device_count()
-    batch_size = -(-config.evaluation.batch_size // devices) * devices
-    config = dataclasses.replace(
-        config,
-        mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1, strategy="dp"),
-        evaluation=dataclasses.replace(config.evaluation, batch_size=batch_size),
-    )
-    mesh = make_mesh(config.mesh, batch_size)
-    task = make_task(config, facts[task_name], whole)
-    abstract = abstract_params(task)
-    shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
-    abstract = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
-    )
-    return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts[task_name], mesh, task_name)
-
-
-class Localizer:
-    """Finds texts in video files.
+    A file is decoded and embedded once: further texts cost the text tower and fusion (see `embed_video`).
 
     Args:
       model: as `load_model` returns it.
+      cache_bytes: see `VideoSearch`.
     """
 
-    def __init__(self, model: LoadedModel):
+    def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES):
+        super().__init__(f"{model.step_dir} ({model.task_name})", cache_bytes)
         # A file is looked at once: its middle.
         config = model.task.config
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))
-        self._model = model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
-        self._detect = jax.jit(model.task.detect)
+        task = dataclasses.replace(model.task, config=config)
+        self._model = dataclasses.replace(model, task=task)
+        self._encode_texts = TextEncoder(self._model)
+        self._encode_videos = jax.jit(task.encode_videos)
+        self._detect = jax.jit(task.detect_in)
 
-    def __call__(self, video: Path, texts: Sequence[str]) -> VideoPrediction:
+    def __call__(
+        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+    ) -> VideoPrediction:
         """Segments and relevance curve of every text.
 
         Args:
-          video: any file that PyAV decodes.
-          texts: sentences; for a model with a vocabulary they may be any words as well, () = its classes.
+          video: a file, what `embed_video` returned, or frames (see there).
+          texts: one or many sentences; for a model with a vocabulary they may be any words as well, () = its classes.
+          fps: of frames.
 
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
-        texts = list(texts) or list(self._model.task.evaluation_classes)
-        if not texts:
-            raise UserError('--text is needed: what to look for, such as --text="a person sits down".')
-        empty = [i for i, text in enumerate(texts, 1) if not words(text)]
-        if empty:
-            raise UserError(f"--text number {empty[0]} has no words: {texts[empty[0] - 1]!r}.")
-        config, facts = self._model.task.config, self._model.facts
-        if any(name != "rgb" or m.encoder != "clip" for name, m in config.model.modalities.items()):
-            raise UserError("this model reads precomputed features; it cannot look at a video file.")
-        for text in texts:
-            if num_tokens(text) > config.model.text.max_tokens:
-                print(
-                    f"note: the model reads {config.model.text.max_tokens - 2} word pieces of a text; the end of "
-                    f"{text!r} is left out",
-                    file=sys.stderr,
-                )
-        task = self._model.task
-        encoded = task.encoding(texts)[None]
-        windows: list[WindowOutput] = []
-        duration_s = 0.0
-        for seen in look_at_video(video, fps=facts.fps, short_side=facts.short_side, data=config.data):
-            output = jax.device_get(self._detect(self._model.params, _batch_of(seen), encoded))
-            windows.append(WindowOutput(output, seen.span_s, seen.mask))
-            duration_s = seen.duration_s
-        output, span_s = windows[0].output, windows[0].span_s
-        if config.data.windowed:
-            output, span_s = merge_windows(windows, config.evaluation)
-        places = config.data.num_frames if output.curve is None else output.curve.shape[-1]
+        task, facts, text = self._model.task, self._model.facts, self._model.task.config.model.text
+        reads_tokens = text.encoder == "clip"
+        texts = check_texts(texts or list(task.evaluation_classes), text.max_tokens if reads_tokens else None)
+        features = self._encode_texts(texts)
+        embedded = self.embed_video(video, fps=fps)
+        output, span_s = self._search(embedded, features)
+        places = task.config.data.num_frames if output.curve is None else output.curve.shape[-1]
         times_s = np.linspace(span_s[0], span_s[1], places)
         flat = np.ones_like(times_s)  # of a task without a curve
         known = set(facts.words)
@@ -161,7 +97,58 @@ class Localizer:
             )
             for i, (text, (segments, scores)) in enumerate(zip(texts, task.segments(output, 0, span_s)))
         ]
-        return VideoPrediction(str(video), duration_s, predictions, self.describe())
+        return VideoPrediction(embedded.name, embedded.duration_s, predictions, self.describe())
+
+    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
+        config, facts = self._model.task.config, self._model.facts
+        if any(name != "rgb" or m.encoder != "clip" for name, m in config.model.modalities.items()):
+            raise UserError("this model reads precomputed features; it cannot look at a video file.")
+        if isinstance(video, np.ndarray):
+            return ArrayFrames(video, frames_fps=fps, fps=facts.fps, short_side=facts.short_side)
+        return FrameStream(video, fps=facts.fps, short_side=facts.short_side)
+
+    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
+        data = self._model.task.config.data
+        windows = []
+        for seen in look_at(frames, Path(name).name, fps=self._model.facts.fps, data=data):
+            tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
+            windows.append(EmbeddedWindow(tokens[0], seen.mask, seen.span_s))
+        return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name)
+
+    def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
+        """An `Output` of NumPy arrays [1, N, …], and the times of the first and the last place of its curve."""
+        config = self._model.task.config
+        head, count = config.model.head, features.sentence.shape[1]
+        # Where all texts share their boundaries, they must meet the video together.
+        together = head.type == "conv" and not head.offsets_per_text
+        at_once = count if together else min(_TEXTS_AT_ONCE, 1 << (count - 1).bit_length())
+        found = []
+        few = count <= at_once
+        bar = tqdm(total=count, desc="searching", unit="text", file=sys.stderr, leave=False, disable=few)
+        shows_classes = False
+        for start in range(0, count, at_once):
+            chunk = jax.tree.map(lambda x, start=start: x[:, start : start + at_once], features)
+            size = chunk.sentence.shape[1]
+            filled = jax.tree.map(lambda x, size=size: _filled(x, at_once - size), chunk)
+            windows = []
+            for window in video.windows:
+                arrays = (window.tokens[None], window.mask[None], window.span_s[None])
+                output = jax.device_get(self._detect(self._model.params, *arrays, filled))
+                shows_classes = output.frame_classes is not None
+                output = dataclasses.replace(output, frame_classes=None)  # of all texts: below
+                output = jax.tree.map(lambda x, size=size: x[:, :size], output)
+                windows.append(WindowOutput(output, window.span_s, window.mask))
+            found.append(
+                merge_windows(windows, config.evaluation)
+                if config.data.windowed
+                else (windows[0].output, windows[0].span_s)
+            )
+            bar.update(size)
+        bar.close()
+        output = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *(output for output, _ in found))
+        if shows_classes:
+            output = dataclasses.replace(output, frame_classes=classes_of_curves(output.curve))
+        return output, found[0][1]
 
     def describe(self) -> dict[str, str]:
         """Facts about the model to show with its predictions; names only, no folders."""
@@ -173,6 +160,11 @@ class Localizer:
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         return facts | _measured(self._model.step_dir)
+
+
+def _filled(x: np.ndarray, more: int) -> np.ndarray:
+    """[1, n, …] → [1, n + more, …], the last one again and again."""
+    return np.concatenate([x, *[x[:, -1:]] * more], axis=1)
 
 
 def _batch_of(seen: SampledFrames) -> Batch:

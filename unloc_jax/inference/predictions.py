@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,15 @@ class Segment:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start_s) and math.isfinite(self.end_s) and self.start_s <= self.end_s):
-            raise ValueError(f"a segment needs finite times, start_s <= end_s: {self}")
+            raise ValueError(f"a segment needs finite times, start_s <= end_s: {self!r}")
         if not 0 <= self.score <= 1:
-            raise ValueError(f"a segment's score must be in [0, 1]: {self}")
+            raise ValueError(f"a segment's score must be in [0, 1]: {self!r}")
+
+    def __str__(self) -> str:
+        return f"{self.start_s:.2f} – {self.end_s:.2f} s ({self.score:.3f})"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TextPrediction:
     """Where one text happens.
 
@@ -63,10 +67,14 @@ class TextPrediction:
         if times != values or len(times) != 1:
             raise ValueError(f"relevance_times_s {times} and relevance {values} must both be [R]")
 
+    def __repr__(self) -> str:
+        best = f", best {self.segments[0]}" if self.segments else ""
+        return f"TextPrediction({self.text!r}, {len(self.segments)} segments{best})"
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class VideoPrediction:
-    """Everything that was found in one video.
+    """Everything that was found in one video: `for text in prediction`, `prediction["a text"]`, `print(prediction)`.
 
     Attributes:
       video: path of the video file.
@@ -86,6 +94,27 @@ class VideoPrediction:
     def __post_init__(self) -> None:
         if not 0 < self.duration_s < math.inf:
             raise ValueError(f"duration_s must be finite and above 0, got {self.duration_s}")
+
+    def __iter__(self) -> Iterator[TextPrediction]:
+        return iter(self.texts)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, key: int | str) -> TextPrediction:
+        """By number, or by text (KeyError if it was not asked for)."""
+        if isinstance(key, int):
+            return self.texts[key]
+        found = next((text for text in self.texts if text.text == key), None)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __repr__(self) -> str:
+        return f"VideoPrediction({self.video!r}, {self.duration_s:.1f} s, {len(self.texts)} texts)"
+
+    def __str__(self) -> str:
+        return terminal_table(self)
 
 
 def to_json(prediction: VideoPrediction) -> dict[str, Any]:

@@ -13,101 +13,99 @@ from tqdm import tqdm
 
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, unit, video_frames
+from unloc_jax.inference.embedded import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
+from unloc_jax.inference.frames import ArrayFrames, Frames
+from unloc_jax.inference.late_fusion import candidates, relevance, seconds, smooth
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
-from unloc_jax.metrics.tiou import segment_iou
-from unloc_jax.text import num_tokens, words
-
-# Of the highest relevance: a candidate is a stretch that stays above one of them.
-_THRESHOLDS = np.linspace(0.1, 0.9, 9)
-# What is around a candidate: this fraction of its length on either side (AutoLoc, Shou et al. 2018, section 3.3).
-_AROUND = 0.25
-_MOST_OVERLAP = 0.5  # tIoU of two candidates that are both kept
-_FLAT = 1e-4  # a cosine that varies by less over a video says nothing
+from unloc_jax.inference.texts import check_texts
 
 
-def zeroshot(
-    encoder: ClipEncoder, video: Path, texts: Sequence[str], *, fps: float = 2.0, smoothing_s: float = 1.0
-) -> VideoPrediction:
-    """Segments and relevance curve of every text.
+class ZeroShotLocalizer(VideoSearch):
+    """Finds texts in videos by CLIP alone; called as `Localizer` is.
 
     Relevance is the cosine of frame and text, smoothed and stretched to [0, 1] over the video: it compares moments of
     one video, not videos. A segment's score is its mean relevance minus that of what is around it.
 
+    >>> import unloc_jax
+    >>> localizer = unloc_jax.load("CLIP")  # what `unloc import` wrote, KIND:SRC such as hf-clip:FOLDER, or an id
+    >>> video = localizer.embed_video("video.mp4")
+    >>> [text.text for text in localizer(video, ["a red circle", "a square"])]
+    ['a red circle', 'a square']
+
     Args:
-      encoder: see `ClipEncoder`.
-      video: any file that PyAV decodes.
-      texts: sentences.
+      encoder: the CLIP.
       fps: frames that are looked at, per second.
       smoothing_s: standard deviation of the Gaussian, in seconds; 0 = none.
+      cache_bytes: see `VideoSearch`.
 
     Raises:
-      UserError: no or empty texts, or a video that cannot be used.
+      UserError: fps or smoothing_s out of range.
     """
-    empty = [i for i, text in enumerate(texts, 1) if not words(text)]
-    if empty or not texts:
-        raise UserError(f"--text number {empty[0] if empty else 1} has no words: what should be looked for?")
-    most = encoder.clip.config.text.max_tokens
-    for text in texts:
-        if num_tokens(text) > most:
-            print(
-                f"note: CLIP reads {most - 2} word pieces; the end of {text!r} is left out", file=sys.stderr
-            )
-    of_texts = unit(encoder.encode_texts(texts))
-    stream = video_frames(video, fps)
-    bar = tqdm(stream, desc=f"embedding {video.name}", unit="frame", delay=3, file=sys.stderr, leave=False)
-    of_frames = unit(encoder.encode_stream(bar))
-    times_s = np.arange(len(of_frames)) / fps
-    found = []
-    for text, cosines in zip(texts, of_texts @ of_frames.T):
-        curve = relevance(smooth(cosines, smoothing_s * fps))
-        segments = [
-            Segment(max(0.0, (start - 0.5) / fps), min(stream.duration_s, (end - 0.5) / fps), score)
-            for start, end, score in candidates(curve)
-        ]
-        found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))
-    facts = {
-        "model": f"{encoder.clip.config.name} (CLIP, not trained to localise)",
-        "sees": f"{fps:g} frames per second of {encoder.clip.config.image_size}² pixels",
-    }
-    return VideoPrediction(str(video), stream.duration_s, found, facts)
+
+    def __init__(
+        self,
+        encoder: ClipEncoder,
+        *,
+        fps: float = 2.0,
+        smoothing_s: float = 1.0,
+        cache_bytes: int = CACHE_BYTES,
+    ):
+        super().__init__(f"{encoder.clip.source} at {fps:g} frames per second", cache_bytes)
+        check_settings(fps, smoothing_s)
+        self._encoder, self._fps, self._smoothing_s = encoder, fps, smoothing_s
+
+    def __call__(
+        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+    ) -> VideoPrediction:
+        """Segments and relevance curve of every text.
+
+        Args:
+          video: a file, what `embed_video` returned, or frames (see there).
+          texts: one or many sentences.
+          fps: of frames.
+
+        Raises:
+          UserError: no or empty texts, or a video that cannot be used.
+        """
+        texts = check_texts(texts, self._encoder.clip.config.text.max_tokens)
+        of_texts = unit(self._encoder.encode_texts(texts))
+        embedded = self.embed_video(video, fps=fps)
+        of_frames = embedded.windows[0].tokens
+        times_s = np.arange(len(of_frames)) / self._fps
+        found = []
+        for text, cosines in zip(texts, of_texts @ of_frames.T):
+            curve = relevance(smooth(cosines, self._smoothing_s * self._fps))
+            rows = seconds(candidates(curve), self._fps, embedded.duration_s)
+            segments = [Segment(*row) for row in rows.tolist()]
+            found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))
+        config = self._encoder.clip.config
+        facts = {
+            "model": f"{config.name} (CLIP, not trained to localise)",
+            "sees": f"{self._fps:g} frames per second of {config.image_size}² pixels",
+        }
+        return VideoPrediction(embedded.name, embedded.duration_s, found, facts)
+
+    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
+        if isinstance(video, np.ndarray):
+            return ArrayFrames(video, frames_fps=fps, fps=self._fps, short_side=None)
+        return video_frames(video, self._fps)
+
+    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
+        title = f"embedding {Path(name).name}"
+        bar = tqdm(frames, desc=title, unit="frame", delay=3, file=sys.stderr, leave=False)
+        tokens = unit(self._encoder.encode_stream(bar))
+        span_s = np.array([0.0, (len(tokens) - 1) / self._fps], np.float32)
+        window = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s)
+        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name)
 
 
-def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
-    """[F] → [F], averaged with Gaussian weights (`sigma` in frames) over the frames that are there."""
-    if sigma <= 0:
-        return values
-    places = np.arange(-int(3 * sigma + 1), int(3 * sigma + 1) + 1)
-    kernel = np.exp(-0.5 * (places / sigma) ** 2)
-    middle = slice(len(places) // 2, len(places) // 2 + len(values))
-    weights = np.convolve(np.ones(len(values)), kernel)[middle]
-    return np.convolve(values, kernel)[middle] / weights
+def check_settings(fps: float, smoothing_s: float) -> None:
+    """Refuses what cannot be looked at or smoothed with.
 
-
-def relevance(cosines: np.ndarray) -> np.ndarray:
-    """[F] → [F] from 0 at the least similar frame to 1 at the most similar; all 0 where none stands out."""
-    low, high = cosines.min(), cosines.max()
-    if high - low < _FLAT:
-        return np.zeros(len(cosines))
-    return np.clip((cosines - low) / (high - low), 0.0, 1.0)
-
-
-def candidates(curve: np.ndarray) -> list[tuple[int, int, float]]:
-    """Stretches of a relevance curve [F] that stand out: (first frame, end (exclusive), score in (0, 1]), best first.
-
-    Of two that overlap by more than a tIoU of 0.5 the better one stays.
+    Raises:
+      UserError: fps or smoothing_s out of range.
     """
-    made: dict[tuple[int, int], float] = {}
-    for threshold in _THRESHOLDS:
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], curve >= threshold, [False]])))
-        for start, end in edges.reshape(-1, 2).tolist():
-            border = max(1, round(_AROUND * (end - start)))
-            around = np.concatenate([curve[max(0, start - border) : start], curve[end : end + border]])
-            score = curve[start:end].mean() - around.mean()  # never empty: some frame has relevance 0
-            if score > 0:
-                made[start, end] = float(min(score, 1.0))
-    kept: list[tuple[int, int, float]] = []
-    for (start, end), score in sorted(made.items(), key=lambda item: (-item[1], item[0])):
-        one = np.array([start, end])
-        if all(segment_iou(one, np.array(other[:2])) <= _MOST_OVERLAP for other in kept):
-            kept.append((start, end, score))
-    return kept
+    if not fps > 0:
+        raise UserError(f"fps must be above 0, got {fps:g}.")
+    if not smoothing_s >= 0:
+        raise UserError(f"--smoothing must be at least 0 seconds, got {smoothing_s:g}.")

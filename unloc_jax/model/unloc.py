@@ -94,16 +94,23 @@ class UnLoc(nn.Module):
             video = self.video_projection(video)
         return self.layout.constrain(video, "videos", None, None)  # from here on, `context` splits texts
 
-    def encode_text(self, texts: jax.Array) -> TextFeatures:
-        """Features of the fusion's width of texts [B or 1, N, …]: int32 tokens [L], or given embeddings float [D]."""
+    def encode_words(self, texts: jax.Array) -> TextFeatures:
+        """The part of `encode_text` before the projection: of the tower's width, and constant where that is frozen."""
         config = self.config.text
         if config.encoder == "clip":
             features = self.text_tower(texts)
         else:
             features = TextFeatures.from_embeddings(texts.astype(self.dtype))
-        if config.freeze:
-            features = jax.lax.stop_gradient(features)
-        project = self.text_projection if config.projection else lambda x: x
+        return jax.lax.stop_gradient(features) if config.freeze else features
+
+    def encode_text(self, texts: jax.Array | TextFeatures) -> TextFeatures:
+        """Texts → features of the fusion's width.
+
+        Args:
+          texts: [B or 1, N, …]: int32 tokens [L], or given embeddings float [D], or what `encode_words` made of them.
+        """
+        features = texts if isinstance(texts, TextFeatures) else self.encode_words(texts)
+        project = self.text_projection if self.config.text.projection else lambda x: x
         whole = lambda x: self.layout.constrain(x, "videos", *[None] * (x.ndim - 1))
         projected = lambda x: whole(project(whole(x)))
         return TextFeatures(projected(features.tokens), features.mask, projected(features.sentence))

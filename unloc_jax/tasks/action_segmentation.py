@@ -48,7 +48,7 @@ class ActionSegmentation(Task):
     ) -> tuple[jax.Array, Metrics]:
         dropout = dropout_rng(rng, whole)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
-        text = self.vocabulary_features(params, rng)
+        text = self.vocabulary_features(params, batch, rng)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
         total = None if whole is None else whole.normalizers["frames"]
         return self.losses(localization, self.targets(batch), _frame_weights(batch), total)

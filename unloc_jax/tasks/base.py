@@ -157,9 +157,7 @@ class Task(abc.ABC):
         if isinstance(texts, TextFeatures):
             return texts
         features = self.apply(params, UnLoc.encode_text, texts)
-        if self.config.model.fusion.all_text_tokens:
-            return features
-        return TextFeatures.from_embeddings(features.sentence)  # the word pieces would never be read
+        return features if self.config.model.fusion.all_text_tokens else self.only_sentences(features)
 
     @abc.abstractmethod
     def detect_in(
@@ -209,11 +207,31 @@ class Task(abc.ABC):
             > 0
         )
 
-    def vocabulary_features(self, params: Params, rng: jax.Array) -> TextFeatures:
+    @property
+    def has_constant_vocabulary(self) -> bool:
+        """Whether the encoded classes are the same in every step: they can be encoded once."""
+        text = self.config.model.text
+        return bool(self.classes) and (text.freeze or text.encoder == "embeddings")
+
+    def encode_vocabulary(self, params: Params, texts: jax.Array) -> TextFeatures:
+        """texts [1, C, R, …] as `encoding` makes them → what `Batch.vocabulary` holds (jittable)."""
+        features = self.apply(params, UnLoc.encode_words, texts)
+        return features if self.config.model.fusion.all_text_tokens else self.only_sentences(features)
+
+    @staticmethod
+    def only_sentences(features: TextFeatures) -> TextFeatures:
+        """Without the word pieces, where nothing reads them."""
+        return TextFeatures.from_embeddings(features.sentence)
+
+    def vocabulary_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
         """Features [1, C] of the training classes, in a prompt that is drawn."""
-        vocabulary = jnp.asarray(self.encoding(self.classes))  # [C, R, …]
-        prompt = jax.random.randint(jax.random.fold_in(rng, 1), (), 0, vocabulary.shape[1])
-        return self.apply(params, UnLoc.encode_text, vocabulary[:, prompt][None], rng=rng)
+        vocabulary = batch.vocabulary
+        if vocabulary is None:
+            vocabulary = jnp.asarray(self.encoding(self.classes))[None]  # [1, C, R, …]
+        prompts = jax.tree.leaves(vocabulary)[0].shape[2]
+        prompt = jax.random.randint(jax.random.fold_in(rng, 1), (), 0, prompts)
+        drawn = jax.tree.map(lambda x: x[:, :, prompt], vocabulary)
+        return self.apply(params, UnLoc.encode_text, drawn, rng=rng)
 
     @property
     def geometry(self) -> PyramidGeometry:

@@ -42,7 +42,7 @@ class Classification(Task):
     ) -> tuple[jax.Array, Metrics]:
         dropout = dropout_rng(rng, whole)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
-        text = self.vocabulary_features(params, rng)
+        text = self.vocabulary_features(params, batch, rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, C]
         label, mask = batch.segment_text[:, 0], _labelled(batch).astype(jnp.float32)
         total = None if whole is None else whole.normalizers["videos"]

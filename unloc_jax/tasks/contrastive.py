@@ -33,7 +33,8 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     grid = jnp.arange(batch.frame_mask.shape[1], dtype=jnp.float32)
     inside = (grid > batch.segments[..., :1] - 0.51) & (grid < batch.segments[..., 1:] + 0.51)  # [B, S, T]
     inside &= batch.frame_mask[:, None]
-    video, sentences, temperature = task.apply(params, UnLoc.contrast, batch.inputs, inside, tokens, rng=rng)
+    texts = tokens if batch.vocabulary is None else jax.tree.map(lambda x: x[:, :, 0], batch.vocabulary)
+    video, sentences, temperature = task.apply(params, UnLoc.contrast, batch.inputs, inside, texts, rng=rng)
 
     text_index = jnp.maximum(batch.segment_text, 0)
     own_sentences = jnp.broadcast_to(sentences, (len(video), *sentences.shape[1:]))

@@ -27,7 +27,7 @@ class TemporalActionLocalization(LocalizationTask):
     def text_features(
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
     ) -> TextFeatures:
-        return self.vocabulary_features(params, rng)
+        return self.vocabulary_features(params, batch, rng)
 
     def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
         return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)

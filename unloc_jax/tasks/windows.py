@@ -67,11 +67,15 @@ def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> 
         curve = _merge_curves(windows, span_s)[None]
     if first.output.frame_classes is not None:
         assert curve is not None
-        # More likely than not, as of a single window's logits.
-        classes = np.where(curve.max(1) > 0.5, curve.argmax(1), -1).astype(np.int32)
+        classes = classes_of_curves(curve)
     if first.output.video_scores is not None:
         video_scores = np.mean([window.output.video_scores for window in windows], axis=0)
     return Output(detections, curve, classes, video_scores), span_s
+
+
+def classes_of_curves(curve: np.ndarray) -> np.ndarray:
+    """Probabilities [B, N, T] → int32 [B, T]: the best text of each place, -1 where none is more likely than not."""
+    return np.where(curve.max(1) > 0.5, curve.argmax(1), -1).astype(np.int32)
 
 
 _nms = jax.jit(suppress, static_argnums=2)

@@ -17,7 +17,7 @@ class Chip:
     Attributes:
       name: as people call it.
       peak_flops: FLOP/s in bfloat16, dense.
-      memory_bytes: of its own memory.
+      memory_bytes: of its own memory, less what the TPU compiler keeps back of a v5e (it says so when it runs out).
       memory_bandwidth: bytes/s of it.
       link_bandwidth: bytes/s in one direction to each neighbour of a TPU's torus, 0 for GPUs.
     """
@@ -35,8 +35,8 @@ class Chip:
 # (SXM, without sparsity), H200.
 _CHIPS: tuple[tuple[str, Chip], ...] = (
     ("TPU v4", Chip("TPU v4", 275e12, 32 * 2**30, 1228e9, 50e9)),
-    ("TPU v5 lite", Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, 50e9)),
-    ("TPU v5e", Chip("TPU v5e", 197e12, 16 * 2**30, 819e9, 50e9)),
+    ("TPU v5 lite", Chip("TPU v5e", 197e12, 15.75 * 2**30, 819e9, 50e9)),
+    ("TPU v5e", Chip("TPU v5e", 197e12, 15.75 * 2**30, 819e9, 50e9)),
     ("TPU v5", Chip("TPU v5p", 459e12, 95 * 2**30, 2765e9, 100e9)),
     ("TPU v6", Chip("TPU v6e", 918e12, 32 * 2**30, 1640e9, 100e9)),
     ("NVIDIA A100-SXM4-40GB", Chip("A100 40 GB", 312e12, 40e9, 1555e9)),

@@ -17,14 +17,16 @@ from unloc_jax.tasks import Task
 from unloc_jax.tasks.base import Whole
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.average import update_average
+from unloc_jax.training.non_finite import leave_out_if_not_finite
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
+from unloc_jax.training.vocabulary import Vocabularies
 
 Metrics = dict[str, jax.Array]
 Batches = dict[str, Batch]
 Wholes = dict[str, Whole]
-LossFn = Callable[[Any, Batches, jax.Array], tuple[jax.Array, Metrics]]
-StepFn = Callable[[TrainState, Batches], tuple[TrainState, Metrics]]
+LossFn = Callable[..., tuple[jax.Array, Metrics]]  # see `make_loss`
+StepFn = Callable[[TrainState, Batches, Vocabularies], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
@@ -39,7 +41,7 @@ def make_train_step(
     """Compiles a step for one loss.
 
     Args:
-      loss_fn: (params, batches, rng) → (scalar, metrics); as `make_loss` makes it if the batch has several parts.
+      loss_fn: as `make_loss` makes it.
       optimizer: as made by `make_optimizer`.
       mesh: where batches are split along `data`.
       shardings: of the state; it stays where it is.
@@ -49,54 +51,61 @@ def make_train_step(
         of the whole batch, up to rounding and dropout's draws.
 
     Returns:
-      (state, batches by task) → (state, metrics); the old state's memory is given up. Metrics hold the loss's parts
-      and `gradient_norm`, measured before clipping.
+      (state, batches by task, vocabularies by task) → (state, metrics); the old state's memory is given up. Metrics
+      hold the loss's parts, `gradient_norm`, measured before clipping, and `finite`: whether the update was made (see
+      `non_finite`).
     """
 
-    def step(state: TrainState, batches: Batches) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batches: Batches, vocabularies: Vocabularies) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         if accumulate == 1:
-            (_, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params, batches, rng)
+            (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+                state.params, batches, rng, vocabularies=vocabularies
+            )
         else:
             assert isinstance(loss_fn, Loss)
             in_parts = functools.partial(_split_videos, mesh=mesh, parts=accumulate)
-            gradients, metrics = _accumulated(loss_fn, state.params, batches, rng, in_parts, shardings.params)
+            loss_of_part = functools.partial(loss_fn, vocabularies=vocabularies)
+            (loss, metrics), gradients = _accumulated(
+                loss_of_part, loss_fn.wholes(batches), state.params, batches, rng, in_parts, shardings.params
+            )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
-        return TrainState(state.step + jnp.int32(1), params, opt_state, ema_params), metrics
+        new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)
+        return leave_out_if_not_finite(state, new_state, loss, metrics)
 
     return jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
 
 
 def _accumulated(
-    loss_fn: "Loss",
+    loss_fn: LossFn,
+    wholes: Wholes,
     params: Any,
     batches: Batches,
     rng: jax.Array,
     in_parts: Callable[[jax.Array], jax.Array],
     shardings: Any,
-) -> tuple[Any, Metrics]:
-    """Gradients and metrics of whole batches, as sums over their parts: only one part's activations exist at a time.
+) -> tuple[tuple[jax.Array, Metrics], Any]:
+    """((loss, metrics), gradients) of whole batches, as sums over their parts: one part's activations exist at a time.
 
     A mean of the parts' means would be something else, because the parts differ in how many points, segments and
     queries count; so every part is told what to divide its sums by.
     """
-    wholes = loss_fn.wholes(batches)
     parts = jax.tree.map(in_parts, (batches, {name: whole.rows for name, whole in wholes.items()}))
-    gradient = jax.grad(loss_fn, has_aux=True)
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def add(sums: Any, part: tuple[Batches, dict[str, jax.Array]]) -> tuple[Any, None]:
         of_part, rows = part
         of_rows = {name: dataclasses.replace(whole, rows=rows[name]) for name, whole in wholes.items()}
-        gradients, metrics = jax.tree.map(jnp.add, sums, gradient(params, of_part, rng, of_rows))
-        return (jax.lax.with_sharding_constraint(gradients, shardings), metrics), None
+        values, gradients = jax.tree.map(jnp.add, sums, gradient(params, of_part, rng, of_rows))
+        return (values, jax.lax.with_sharding_constraint(gradients, shardings)), None
 
     shapes = jax.eval_shape(gradient, params, batches, rng, wholes)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -123,12 +132,22 @@ class Loss:
         return {name: self.tasks[name].whole(batch) for name, batch in batches.items()}
 
     def __call__(
-        self, params: Any, batches: Batches, rng: jax.Array, wholes: Wholes | None = None
+        self,
+        params: Any,
+        batches: Batches,
+        rng: jax.Array,
+        wholes: Wholes | None = None,
+        vocabularies: Vocabularies | None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """(scalar, metrics) of whole batches by task, or of those rows of them that `wholes` names."""
+        """(scalar, metrics) of whole batches by task, or of those rows of them that `wholes` names.
+
+        Vocabularies that are encoded already are as `constant_vocabularies` makes them.
+        """
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
         for number, (name, batch) in enumerate(sorted(batches.items())):
             task, whole = self.tasks[name], wholes[name] if wholes else None
+            if vocabularies and name in vocabularies:
+                batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
             colors = task.config.data.augmentation
             batch = _in_other_colors(batch, colors, jax.random.fold_in(rng, number), whole)
             if self.stage == "pretrain":
@@ -150,7 +169,7 @@ def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: st
       stage: "pretrain" (segments against texts) or "train" (the task's own loss).
 
     Returns:
-      (params, batches by task, rng) → (scalar, metrics); with several tasks a metric's name begins with its task's.
+      See `Loss`; with several tasks a metric's name begins with its task's.
       The frames' colours are changed first, as `config.data.augmentation` of the task says.
     """
     return Loss(tasks, weights, stage)

@@ -1,0 +1,196 @@
+"""How fast CLIP embeds, next to the original implementations: `python benchmarks/clip.py [--size B/32 B/16]`.
+
+Random weights, the same in all; models, inputs and devices are those of one process; rounds alternate. On a CPU in
+float32; on a GPU, if JAX and PyTorch both see one, in bfloat16. Needs the extra `oracle`.
+
+images/s and texts/s are of one batch that lies ready as each implementation wants it (ours also normalises the pixels
+on the device); frames/s are of a video file: decoding, CLIP's preprocessing, embedding. For the originals that is the
+usual loop: PyAV decodes (the same file, the same frames), the package's own transform, batch after batch. "ours
+is" compares wall time, "CPU" the processor time of all threads, which other programs on the machine change less.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# PyTorch's idle threads would spin on a core that another program could use.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import av
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from open_clip import image_transform
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' makers of original models
+
+from tests.pretrained import clip_originals as originals
+from unloc_jax.inference.clip import ClipEncoder
+from unloc_jax.inference.features import embed_video
+from unloc_jax.pretrained.clip_source import read_clip
+from unloc_jax.video import FrameStream
+
+SIZES = {
+    "B/32": originals.SIZES["B/32"],
+    "B/16": (768, 12, 12, 16, 224, 512, 12, 8, 77, 49408, 512),
+    "L/14": (1024, 24, 16, 14, 224, 768, 12, 12, 77, 49408, 768),
+}
+FPS, VIDEO_S = 4.0, 8
+PEERS = ("transformers", "open_clip")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", nargs="+", default=["B/32", "B/16"], choices=SIZES)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--video", type=Path, help="(default: 8 s of 640×360 at 25 frames/s, made now)")
+    arguments = parser.parse_args()
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    dtype = "bfloat16" if on_gpu else "float32"
+    print(
+        f"{jax.devices()[0].device_kind}, {dtype}, batches of {arguments.batch_size}, medians of "
+        f"{arguments.rounds} rounds; jax {jax.__version__}, torch {torch.__version__} "
+        f"({torch.get_num_threads()} threads)"
+    )
+    print(
+        f"{'':<14}{'ours':>10}"
+        + "".join(f"{name:>14}{'ours is':>9}{'(rounds)':>13}{'CPU':>7}" for name in PEERS)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        video = arguments.video or make_video(Path(folder) / "video.mp4")
+        for name in arguments.size:
+            runs, counts = competitors(name, arguments.batch_size, video, dtype, Path(folder))
+            for what, of_what in runs.items():
+                seconds = rounds(of_what, arguments.rounds)
+                print_row(f"{name} {what}/s", counts[what], seconds)
+
+
+def competitors(
+    name: str, batch_size: int, video: Path, dtype: str, folder: Path
+) -> tuple[dict[str, dict[str, Callable[[], Any]]], dict[str, int]]:
+    """What is to be timed, by kind of input and implementation, and how many inputs that is."""
+    originals.SIZES[name] = SIZES[name]
+    sizes = originals.sizes_of(name)
+    hugging_face = originals.hugging_face(sizes, "quick_gelu")
+    originals.save_hugging_face(hugging_face, folder / name)
+    ours = ClipEncoder(read_clip("hf-clip", str(folder / name)), jnp.dtype(dtype), batch_size)
+    open_clip = originals.open_clip(sizes, quick_gelu=True)
+
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (batch_size, sizes.pixels, sizes.pixels, 3), np.uint8)
+    tokens = rng.integers(1, sizes.words - 2, (batch_size, sizes.tokens)).astype(np.int32)
+    tokens[:, 0], tokens[:, 30], tokens[:, 31:] = sizes.words - 2, sizes.words - 1, 0
+    device = "cuda" if dtype == "bfloat16" else "cpu"
+    kind = getattr(torch, dtype)
+    for model in (hugging_face, open_clip):
+        model.to(device, kind)
+    pixels = originals.pixels(frames).to(device, kind)
+    words = torch.from_numpy(tokens).long().to(device)
+    transform = image_transform(sizes.pixels, is_train=False)
+    encoders = {
+        "transformers": (
+            lambda x: hugging_face.get_image_features(pixel_values=x),
+            lambda x: hugging_face.get_text_features(input_ids=x),
+        ),
+        "open_clip": (open_clip.encode_image, open_clip.encode_text),
+    }
+
+    def of_tensor(encode: Callable, x: Any) -> Callable[[], Any]:
+        def run() -> np.ndarray:
+            with torch.inference_mode():
+                out = encode(x)
+                return getattr(out, "pooler_output", out).float().cpu().numpy()
+
+        return run
+
+    def of_video(encode: Callable) -> Callable[[], Any]:
+        def run() -> np.ndarray:
+            made = []
+            for batch in batched(decoded(video), batch_size):
+                x = torch.stack([transform(Image.fromarray(frame)) for frame in batch]).to(device, kind)
+                made.append(of_tensor(encode, x)())
+            return np.concatenate(made)
+
+        return run
+
+    runs: dict[str, dict[str, Callable[[], Any]]] = {
+        "images": {"ours": lambda: ours.encode_images(frames)},
+        "texts": {"ours": lambda: ours.encode_tokens(tokens)},
+        "frames": {"ours": lambda: embed_video(ours, video, FPS).features},
+    }
+    for peer, (of_image, of_text) in encoders.items():
+        runs["images"][peer] = of_tensor(of_image, pixels)
+        runs["texts"][peer] = of_tensor(of_text, words)
+        runs["frames"][peer] = of_video(of_image)
+    for what, of_what in runs.items():  # compiles; and they do compute the same
+        found, wanted = of_what["ours"](), of_what["transformers"]()
+        apart = np.abs(found - wanted).max() / np.abs(wanted).max()
+        assert apart < (0.1 if dtype == "bfloat16" else 1e-4), f"{what}: {apart} apart"
+    return runs, {"images": batch_size, "texts": batch_size, "frames": sum(1 for _ in decoded(video))}
+
+
+def decoded(video: Path) -> Iterator[np.ndarray]:
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        side = min(stream.width, stream.height)
+    return iter(FrameStream(video, fps=FPS, short_side=side, offset=0.5))
+
+
+def batched(frames: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    batch: list[np.ndarray] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def rounds(runs: dict[str, Callable[[], Any]], count: int) -> dict[str, np.ndarray]:
+    """Wall and CPU seconds of every round [count, 2] by implementation; the one that begins changes."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for i in range(count):
+        names = list(runs)
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            began = time.perf_counter(), time.process_time()
+            runs[name]()
+            seconds[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    return {name: np.array(of_one) for name, of_one in seconds.items()}
+
+
+def print_row(title: str, count: int, seconds: dict[str, np.ndarray]) -> None:
+    speed = {name: count / np.median(of_one[:, 0]) for name, of_one in seconds.items()}
+    row = f"{title:<14}{speed['ours']:>10.1f}"
+    for name in PEERS:
+        wall, cpu = (seconds[name] / seconds["ours"]).T
+        low, high = np.quantile(wall, (0.25, 0.75))
+        row += f"{speed[name]:>14.1f}{np.median(wall):>8.2f}×{f'({low:.2f}–{high:.2f})':>13}{np.median(cpu):>6.2f}×"
+    print(row, flush=True)
+
+
+def make_video(path: Path) -> Path:
+    """A moving pattern."""
+    y, x = np.mgrid[:360, :640]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        for i in range(VIDEO_S * 25):
+            picture = np.stack([(x + 5 * i) % 256, (y + 3 * i) % 256, (x + y) % 256], -1).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        main()

@@ -1,0 +1,333 @@
+"""`unloc features`: a folder of videos → an .npz of CLIP features per video, as `unloc data build` reads them.
+
+A file is there whole or not at all, and says which video file and which settings it was made from: a run that was
+stopped goes on where it was, and features of two CLIPs never end up in one folder.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.annotations.problems import Problems
+from data_pipelines.builders.storage import telling_full_disk, write_whole
+from data_pipelines.builders.video_files import VIDEO_EXTENSIONS, find_video
+from unloc_jax.errors import UserError
+from unloc_jax.inference.clip import ClipEncoder, fingerprint
+from unloc_jax.inference.features import VideoFeatures, check_fps, embed_videos
+from unloc_jax.video import VideoError
+
+SETTINGS_FILE = "clip_features.json"
+_VERSION = 1
+_SHOWN_EVERY_S = 0.5
+_NOT_COMPARED = ("clip_source",)  # the same CLIP may lie elsewhere
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What is made of each video.
+
+    Attributes:
+      encoder: CLIP, and in which type it computes.
+      fps: frames per second.
+      stored_as: "float32" or "float16".
+
+    Raises:
+      UserError: fps is not above 0.
+    """
+
+    encoder: ClipEncoder
+    fps: float
+    stored_as: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_fps(self.fps)  # before anything is written
+
+    def settings(self) -> dict[str, Any]:
+        """All that the numbers depend on."""
+        clip = self.encoder.clip
+        return {
+            "version": _VERSION,
+            "clip": clip.config.name,
+            "clip_source": clip.source,
+            "clip_fingerprint": fingerprint(clip),
+            "width": clip.config.embed_dim,
+            "fps": self.fps,
+            "computed_in": self.encoder.dtype.name,
+            "stored_as": self.stored_as,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which videos this process does: number `index` of `count`, which share a folder."""
+
+    index: int = 0
+    count: int = 1
+
+    def named(self, name: str, suffix: str) -> str:
+        """A file name of this share alone."""
+        return name + (f"-{self.index:05d}-of-{self.count:05d}" if self.count > 1 else "") + suffix
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The video files of a folder, in the order of their names; of several with one stem the one that a build takes.
+
+    Says on standard error if there are such.
+
+    Raises:
+      UserError: there is no such folder, or no video in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such video folder.")
+    files = [file for file in folder.iterdir() if file.suffix in VIDEO_EXTENSIONS]
+    if not files:
+        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_EXTENSIONS)}).")
+    first = sorted(files, key=lambda file: VIDEO_EXTENSIONS.index(file.suffix), reverse=True)
+    chosen = {file.stem: file for file in first}
+    others = sorted(file.name for file in set(files) - set(chosen.values()))
+    if others:
+        print(
+            f"note: {len(others)} files are left out, because another has the same name with another ending, "
+            f"such as {others[0]}",
+            file=sys.stderr,
+        )
+    return [chosen[stem] for stem in sorted(chosen)]
+
+
+def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The video files of some ids, and the ids that have none.
+
+    Raises:
+      UserError: there is no such folder, or no video in it.
+    """
+    videos_in(folder)
+    found = {video_id: find_video(folder, video_id) for video_id in video_ids}
+    files = dict.fromkeys(file for file in found.values() if file is not None)
+    return list(files), [video_id for video_id, file in found.items() if file is None]
+
+
+def extract_features(
+    extraction: Extraction,
+    videos: Sequence[Path],
+    out: Path,
+    *,
+    missing: Sequence[str] = (),
+    share: Share | None = None,
+    decoders: int | None = None,
+) -> None:
+    """Writes `out/<stem of the video>.npz` for every video that has none yet, or one of another video file.
+
+    A file holds `features` [F, D]; `times_s` float64 [F], when the frames are; `fps` and `duration_s`; `settings` and
+    `video`, JSON objects: how the features were made, and the name, size and time of change of the video file.
+    `out/clip_features.json` holds the settings as well, `out/unusable_videos.jsonl` the videos that were left out.
+
+    Prints a summary to standard output and progress to standard error.
+
+    Args:
+      extraction: what is made of each video.
+      videos: files; their stems are distinct.
+      out: folder.
+      missing: ids of videos that are wanted and not there, to be listed.
+      share: for several processes that share the work and the folder; None: all of it.
+      decoders: threads that decode; None: one per CPU.
+
+    Raises:
+      UserError: `out` holds features of other settings, another process writes there, no video can be used, or the
+        disk is full.
+    """
+    share = share or Share()
+    settings = extraction.settings()
+    with _only_run_in(out, share), telling_full_disk(out):
+        _check_settings(out, settings)
+        mine = sorted(videos)[share.index :: share.count]
+        # As they are before they are decoded: one that changes meanwhile is decoded again next time.
+        states = {video: _state_of(video) for video in mine}
+        todo = [video for video in mine if not _is_done(_npz(out, video), states[video], settings)]
+        done = len(mine) - len(todo)
+        unusable = _Unusable(out / share.named("unusable_videos", ".jsonl"))
+        for video_id in missing if share.index == 0 else ():
+            unusable.add(video_id, "missing", f"{video_id}.mp4 (or .mkv, …): there is no such file.")
+        made = 0
+        with _Progress(len(mine), done) as progress:
+            results = embed_videos(
+                extraction.encoder,
+                todo,
+                extraction.fps,
+                decoders=decoders or os.cpu_count() or 1,
+                on_frame=progress.on_frame,
+            )
+            for video, result in results:
+                if isinstance(result, VideoError):
+                    unusable.add(video.stem, result.kind, str(result))
+                    _npz(out, video).unlink(missing_ok=True)  # of the file that was there before
+                else:
+                    _save(_npz(out, video), states[video], result, settings)
+                    made += 1
+                progress.on_video(unusable.count)
+    print(
+        f"features of {settings['clip']}, {settings['width']} wide, {extraction.fps:g} per second, in {out}"
+    )
+    print(
+        f"{'made now':<12}{made:>8} videos {progress.frames:>10} frames {progress.frames_per_s:>8.1f} frames/s"
+    )
+    print(f"{'made before':<12}{done:>8} videos")
+    print(f"{'unusable':<12}{unusable.count:>8} videos")
+    if unusable.count:
+        print(f"{unusable.problems.table()}\nall of them, with reasons: {unusable.file}")
+    if not made + done:
+        raise UserError(f"None of the {len(mine) + len(missing)} videos can be used; see {unusable.file}.")
+
+
+class _Progress:
+    """A bar of videos that also tells, while a long video is under way, how fast frames are embedded.
+
+    Attributes:
+      frames: embedded.
+    """
+
+    def __init__(self, total: int, done: int):
+        self.frames = 0
+        self._began = self._shown = time.monotonic()
+        self._unusable = 0
+        self._bar = tqdm(total=total, initial=done, desc="features", unit="video", file=sys.stderr)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    @property
+    def frames_per_s(self) -> float:
+        """Since the beginning, so with compilation."""
+        return self.frames / (time.monotonic() - self._began)
+
+    def on_frame(self) -> None:
+        self.frames += 1
+        now = time.monotonic()
+        if now - self._shown > _SHOWN_EVERY_S:
+            self._shown = now
+            self._show()
+
+    def on_video(self, unusable: int) -> None:
+        self._unusable = unusable
+        self._bar.update()
+        self._show()
+
+    def _show(self) -> None:
+        told = {"frames": self.frames, "frames/s": f"{self.frames_per_s:.1f}", "unusable": self._unusable}
+        self._bar.set_postfix(told)
+
+
+class _Unusable:
+    """Counts and lists the videos that are left out; the file is there while the run goes on."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.count = 0
+        self.problems = Problems()
+        file.write_text("")
+
+    def add(self, video_id: str, kind: str, reason: str) -> None:
+        self.count += 1
+        self.problems.add(kind, video_id, reason)
+        line = {"video_id": video_id, "kind": kind, "reason": reason}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _only_run_in(out: Path, share: Share) -> Iterator[None]:
+    """Holds a lock on a share of a folder; the system lifts it when the process ends, however it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / share.named(".features", ".lock")).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{out}: another `unloc features` is writing there. Wait for it.") from error
+        yield
+
+
+def _check_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings into a new folder.
+
+    Raises:
+      UserError: the folder has others.
+    """
+    file = out / SETTINGS_FILE
+    try:
+        stored = json.loads(file.read_text("utf-8"))
+        stored.items()
+    except FileNotFoundError:
+        if any(out.glob("*.npz")):
+            raise UserError(
+                f"{out} holds .npz files, but no {SETTINGS_FILE} that says what they are. Choose another --out."
+            ) from None
+        write_whole(file, json.dumps(settings, indent=1) + "\n")
+        return
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{file} is damaged. Delete {out} or choose another --out.") from error
+    names = [name for name in {**settings, **stored} if name not in _NOT_COMPARED]
+    changes = [
+        f"{name} was {stored.get(name)!r}, now {settings.get(name)!r}"
+        for name in names
+        if stored.get(name) != settings.get(name)
+    ]
+    if changes:
+        raise UserError(
+            f"{out} holds features made with other settings ({', '.join(changes)}). Choose another --out."
+        )
+
+
+def _npz(out: Path, video: Path) -> Path:
+    return out / f"{video.stem}.npz"
+
+
+def _save(path: Path, video: dict[str, Any] | None, made: VideoFeatures, settings: dict[str, Any]) -> None:
+    """The file is there whole or not at all, also after a power failure."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        np.savez(
+            file,
+            features=made.features.astype(settings["stored_as"]),
+            times_s=made.times_s,
+            fps=made.fps,
+            duration_s=made.duration_s,
+            settings=json.dumps(settings),
+            video=json.dumps(video),
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _is_done(path: Path, video: dict[str, Any] | None, settings: dict[str, Any]) -> bool:
+    """Whether a file of features is of a video file in this state."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            stored = json.loads(str(arrays["settings"]))
+            same = all(stored[name] == settings[name] for name in settings if name not in _NOT_COMPARED)
+            return same and json.loads(str(arrays["video"])) == video
+    except FileNotFoundError:
+        return False
+    except Exception:  # of a damaged file NumPy and zipfile say this in many ways
+        return False
+
+
+def _state_of(video: Path) -> dict[str, Any] | None:
+    """None: it is not there (any more); whoever decodes it says so."""
+    try:
+        stat = video.stat()
+    except OSError:
+        return None
+    return {"name": video.name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}

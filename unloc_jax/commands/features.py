@@ -1,0 +1,98 @@
+"""`unloc features`."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from unloc_jax.commands.common import Commands, add_command, count, quiet
+from unloc_jax.errors import UserError
+
+_MODALITY = "clip"  # what the shards call the features
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands, "features", _run, "video files → CLIP features, to train on (docs/features.md)"
+    )
+    parser.add_argument(
+        "--clip",
+        required=True,
+        metavar="DIR",
+        help="as `unloc import` wrote it, or KIND:SRC as hf-clip:FOLDER",
+    )
+    parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="video files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets an .npz per video")
+    parser.add_argument("--fps", type=float, default=2.0, help="frames per second (default 2)")
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "bfloat16"), help="to compute in (default float32)"
+    )
+    parser.add_argument(
+        "--stored-as", default="float32", choices=("float32", "float16"), help="(default float32)"
+    )
+    parser.add_argument("--batch-size", type=count, default=32, metavar="N", help="frames (default 32)")
+    parser.add_argument(
+        "--decoders", type=count, default=None, metavar="N", help="threads (default: one per CPU)"
+    )
+    shards = parser.add_argument_group("also write shards", "all three, or none")
+    shards.add_argument("--dataset", metavar="NAME", help="format of the annotation files")
+    shards.add_argument("--annotations", type=Path, nargs="+", metavar="FILE", help="only their videos")
+    shards.add_argument("--shards", metavar="DIR", help=f"gets a dataset with features named {_MODALITY}")
+    processes = parser.add_argument_group("several processes", "each does its share of the videos")
+    processes.add_argument("--num-processes", type=count, default=1, metavar="N")
+    processes.add_argument("--process-id", type=int, default=0, metavar="I", help="from 0")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    _check(arguments)
+    quiet()
+    import jax.numpy as jnp
+
+    from data_pipelines.annotations import parse
+    from data_pipelines.extract_features import Extraction, Share, extract_features, videos_in, videos_of
+    from unloc_jax.inference.clip import ClipEncoder
+    from unloc_jax.pretrained.clip_source import read_any_clip
+
+    missing: list[str] = []
+    if arguments.annotations:
+        records = parse(arguments.dataset, arguments.annotations).records
+        videos, missing = videos_of(arguments.videos, [record.video_id for record in records])
+    else:
+        videos = videos_in(arguments.videos)
+    clip = read_any_clip(arguments.clip)
+    extract_features(
+        Extraction(
+            ClipEncoder(clip, jnp.dtype(arguments.dtype), arguments.batch_size),
+            arguments.fps,
+            arguments.stored_as,
+        ),
+        videos,
+        arguments.out,
+        missing=missing,
+        share=Share(arguments.process_id, arguments.num_processes),
+        decoders=arguments.decoders,
+    )
+    if arguments.shards:
+        from data_pipelines.build import build
+        from data_pipelines.builders.features import FeatureSource
+
+        source = FeatureSource(_MODALITY, arguments.out)
+        build(arguments.dataset, arguments.annotations, None, arguments.shards, features=[source])
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Before the hours of work."""
+    given = [bool(arguments.dataset), bool(arguments.annotations), bool(arguments.shards)]
+    if any(given) and not all(given):
+        raise UserError("--dataset, --annotations and --shards belong together: give all three or none.")
+    if not 0 <= arguments.process_id < arguments.num_processes:
+        raise UserError(
+            f"--process-id={arguments.process_id}: {arguments.num_processes} processes are numbered from 0 to "
+            f"{arguments.num_processes - 1}."
+        )
+    if arguments.shards and arguments.num_processes > 1:
+        raise UserError(
+            "--shards needs the features of all videos: leave it out, and when all processes have finished run "
+            f"`unloc data build --no-frames --features {_MODALITY}={arguments.out}`."
+        )
+    if arguments.shards and importlib.util.find_spec("tensorflow_datasets") is None:
+        raise UserError("--shards needs TensorFlow Datasets: pip install 'unloc_jax[data]'.")

@@ -1,0 +1,145 @@
+"""A video that a model has looked at: what is kept of it, so that further texts cost only fusion."""
+
+import abc
+import collections
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.inference.frames import Frames
+from unloc_jax.inference.predictions import VideoPrediction
+
+CACHE_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedWindow:
+    """What a model looked at at once.
+
+    Attributes:
+      tokens: [T, D], one per frame, in the type that the model computes in.
+      mask: bool [T], True = in the video; these come first.
+      span_s: float32 [2], times of the first and the last of the T frames.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    span_s: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedVideo:
+    """A video, embedded by `embed_video`; its own model takes it in place of a file.
+
+    Attributes:
+      name: path of the file, or "frames".
+      duration_s: its length in seconds.
+      windows: the whole video once, or, of models that look through windows, all of them in the order of time.
+      model: which model made it.
+    """
+
+    name: str
+    duration_s: float
+    windows: tuple[EmbeddedWindow, ...]
+    model: str
+
+    @property
+    def nbytes(self) -> int:
+        return sum(window.tokens.nbytes for window in self.windows)
+
+    def __repr__(self) -> str:
+        shapes = f"{len(self.windows)} × {self.windows[0].tokens.shape}"
+        return f"EmbeddedVideo({self.name!r}, {self.duration_s:.1f} s, {shapes} frame tokens)"
+
+
+Video = str | Path | np.ndarray | EmbeddedVideo
+
+
+class VideoSearch(abc.ABC):
+    """What all that finds texts in videos shares: videos in every form, and a memory of the latest ones.
+
+    Args:
+      model: which one it is: other models' embedded videos are refused.
+      cache_bytes: how much of the frame tokens of files is kept in memory; the least recently used go first.
+    """
+
+    def __init__(self, model: str, cache_bytes: int = CACHE_BYTES):
+        self._model_name = model
+        self._kept = _Kept(cache_bytes)
+
+    @abc.abstractmethod
+    def __call__(
+        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+    ) -> VideoPrediction:
+        """Segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
+
+    @abc.abstractmethod
+    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
+        """The frames that the model wants; `fps` is that of an array."""
+
+    @abc.abstractmethod
+    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
+        """Looks at all frames."""
+
+    def embed_video(self, video: Video, *, fps: float | None = None) -> EmbeddedVideo:
+        """Decodes a video and runs the image tower on it, once: give the result to the call in place of the file.
+
+        A file that was embedded before, and has not changed since, is remembered.
+
+        >>> import unloc_jax
+        >>> localizer = unloc_jax.load("RUN")
+        >>> video = localizer.embed_video("video.mp4")
+        >>> video
+        EmbeddedVideo('video.mp4', 10.8 s, 1 × (8, 16) frame tokens)
+        >>> localizer(video, "a square")[0].segments == localizer("video.mp4", "a square")[0].segments
+        True
+
+        Args:
+          video: any file that PyAV decodes; or frames, uint8 [F, H, W, 3] in RGB, at regular times.
+          fps: of an array of frames: how many there are per second.
+
+        Raises:
+          UserError: a video that cannot be used, or one that another model has embedded.
+        """
+        if isinstance(video, EmbeddedVideo):
+            if video.model != self._model_name:
+                raise UserError(f"{video.name} was embedded by {video.model}; this is {self._model_name}.")
+            return video
+        if isinstance(video, np.ndarray):
+            return self._embed(self._open(video, fps), "frames")
+        if fps is not None:
+            raise UserError("fps is that of an array of frames; a file says its own.")
+        path = Path(video)
+        return self._kept.get(path, lambda: self._embed(self._open(path, None), str(path)))
+
+
+class _Kept:
+    """Embedded files, the least recently used first, up to a number of bytes."""
+
+    def __init__(self, most_bytes: int):
+        self._most_bytes = most_bytes
+        self._videos: collections.OrderedDict[Any, EmbeddedVideo] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, embed: Callable[[], EmbeddedVideo]) -> EmbeddedVideo:
+        """What is kept of a file as it is now; else embed(), which is kept from then on."""
+        try:
+            status = path.stat()
+        except OSError:
+            return embed()  # and says what is wrong
+        key = (path.resolve(), status.st_mtime_ns, status.st_size)
+        with self._lock:
+            if key in self._videos:
+                self._videos.move_to_end(key)
+                return dataclasses.replace(self._videos[key], name=str(path))
+        made = embed()
+        with self._lock:
+            self._videos[key] = made
+            while sum(video.nbytes for video in self._videos.values()) > self._most_bytes:
+                self._videos.popitem(last=False)
+        return made

@@ -1,0 +1,63 @@
+"""Late fusion without training: similarities of frames and a text → relevance → segments. NumPy only."""
+
+import numpy as np
+
+from unloc_jax.metrics.tiou import segment_iou
+
+# Of the highest relevance: a candidate is a stretch that stays above one of them.
+_THRESHOLDS = np.linspace(0.1, 0.9, 9)
+# What is around a candidate: this fraction of its length on either side (AutoLoc, Shou et al. 2018, section 3.3).
+_AROUND = 0.25
+_MOST_OVERLAP = 0.5  # tIoU of two candidates that are both kept
+_FLAT = 1e-4  # a cosine that varies by less over a video says nothing
+
+
+def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    """[F] → [F], averaged with Gaussian weights (`sigma` in frames) over the frames that are there."""
+    if sigma <= 0:
+        return values
+    places = np.arange(-int(3 * sigma + 1), int(3 * sigma + 1) + 1)
+    kernel = np.exp(-0.5 * (places / sigma) ** 2)
+    middle = slice(len(places) // 2, len(places) // 2 + len(values))
+    weights = np.convolve(np.ones(len(values)), kernel)[middle]
+    return np.convolve(values, kernel)[middle] / weights
+
+
+def relevance(cosines: np.ndarray) -> np.ndarray:
+    """[F] → [F] from 0 at the least similar frame to 1 at the most similar; all 0 where none stands out."""
+    low, high = cosines.min(), cosines.max()
+    if high - low < _FLAT:
+        return np.zeros(len(cosines))
+    return np.clip((cosines - low) / (high - low), 0.0, 1.0)
+
+
+def candidates(curve: np.ndarray) -> list[tuple[int, int, float]]:
+    """Stretches of a relevance curve [F] that stand out: (first frame, end (exclusive), score in (0, 1]), best first.
+
+    Of two that overlap by more than a tIoU of 0.5 the better one stays.
+    """
+    made: dict[tuple[int, int], float] = {}
+    for threshold in _THRESHOLDS:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], curve >= threshold, [False]])))
+        for start, end in edges.reshape(-1, 2).tolist():
+            border = max(1, round(_AROUND * (end - start)))
+            around = np.concatenate([curve[max(0, start - border) : start], curve[end : end + border]])
+            score = curve[start:end].mean() - around.mean()  # never empty: some frame has relevance 0
+            if score > 0:
+                made[start, end] = float(min(score, 1.0))
+    kept: list[tuple[int, int, float]] = []
+    for (start, end), score in sorted(made.items(), key=lambda item: (-item[1], item[0])):
+        one = np.array([start, end])
+        if all(segment_iou(one, np.array(other[:2])) <= _MOST_OVERLAP for other in kept):
+            kept.append((start, end, score))
+    return kept
+
+
+def seconds(segments: list[tuple[int, int, float]], fps: float, duration_s: float) -> np.ndarray:
+    """(first frame, end (exclusive), score) each → float64 [n, 3]: start and end in seconds, and score.
+
+    Frame k stands for the time from (k - 0.5) / fps to (k + 0.5) / fps, as far as it is in the video.
+    """
+    found = np.array(segments, np.float64).reshape(-1, 3)
+    found[:, :2] = np.clip((found[:, :2] - 0.5) / fps, 0.0, duration_s)
+    return found

@@ -1,0 +1,99 @@
+"""One door to everything that finds texts in videos."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import absl.logging
+
+from unloc_jax.errors import UserError
+from unloc_jax.inference.clip import ClipEncoder
+from unloc_jax.inference.loaded_model import load_model
+from unloc_jax.inference.localizer import Localizer
+from unloc_jax.inference.zeroshot import ZeroShotLocalizer
+from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
+from unloc_jax.pretrained.clip_source import read_any_clip, read_clip, split_source
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# A CLIP's weights for other frameworks, next to its safetensors.
+_NOT_NEEDED = ["*.bin", "*.h5", "*.msgpack", "*.pt", "*.pth", "*.onnx", "*.tflite"]
+# Files by which the folder of another program's CLIP is known.
+_FOREIGN = {"config.json": "hf-clip", "open_clip_config.json": "open-clip"}
+
+
+def load(source: str | Path, task: str | None = None) -> Localizer | ZeroShotLocalizer:
+    """Loads what finds texts in videos; nothing else is needed to use it.
+
+    >>> import unloc_jax
+    >>> localizer = unloc_jax.load("RUN")
+    >>> prediction = localizer("video.mp4", ["a red circle moves to the left"])
+    >>> prediction[0].text, len(prediction[0].segments) > 0
+    ('a red circle moves to the left', True)
+    >>> unloc_jax.load("nowhere")
+    Traceback (most recent call last):
+    unloc_jax.errors.UserError: nowhere is no folder and no id of the Hugging Face hub.
+
+    Args:
+      source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
+        "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
+        "KIND:SRC" as config.init_from takes it, or an id of the hub: a `ZeroShotLocalizer`.
+      task: of a checkpoint with several tasks, the one that is wanted; None = the first.
+
+    Raises:
+      UserError: nothing there that could be loaded, or no such task in it.
+    """
+    if split_source(str(source)):
+        return _zero_shot(read_any_clip(str(source)), task)
+    folder = Path(source)
+    if not folder.exists():
+        if not _HUB_ID.fullmatch(str(source)):
+            raise UserError(f"{source} is no folder and no id of the Hugging Face hub.")
+        folder = _from_hub(str(source))
+    if (folder / SETTINGS_FILE).is_file():
+        return _zero_shot(load_clip(folder), task)
+    holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
+    kind = next((kind for name, kind in _FOREIGN.items() if (folder / name).is_file()), None)
+    if kind and not holds_checkpoint:
+        return _zero_shot(read_clip(kind, str(folder)), task)
+    with _without_notices():
+        return Localizer(load_model(folder, task))
+
+
+@contextlib.contextmanager
+def _without_notices() -> Iterator[None]:
+    """Orbax warns of a file that checkpoints of its manager do not have; nobody can do anything about it."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.logging.set_verbosity(verbosity)
+
+
+def _zero_shot(clip: Clip, task: str | None) -> ZeroShotLocalizer:
+    if task is not None:
+        raise UserError(f"{clip.source} is a CLIP, which has no tasks: leave out task={task!r}.")
+    return ZeroShotLocalizer(ClipEncoder(clip))
+
+
+def _from_hub(source: str) -> Path:
+    """The folder of a repository, from the cache or the network as huggingface_hub is set."""
+    import huggingface_hub as hub
+    from huggingface_hub import errors
+
+    repository, _, revision = source.partition("@")
+    try:
+        return Path(hub.snapshot_download(repository, revision=revision or None, ignore_patterns=_NOT_NEEDED))
+    except errors.LocalEntryNotFoundError as error:
+        reason = "it is not in the cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+        raise _unavailable(source, reason) from error
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
+        raise _unavailable(source, str(error).strip().splitlines()[0][:200].rstrip(".")) from error
+
+
+def _unavailable(source: str, reason: str) -> UserError:
+    return UserError(
+        f"{source} is no folder here, and from the Hugging Face hub it cannot be had: {reason}. Download it where "
+        "there is a network, or give a local folder."
+    )

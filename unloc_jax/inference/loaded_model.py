@@ -1,0 +1,85 @@
+"""A checkpoint, ready to evaluate or to predict with on the devices that are here."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from unloc_jax import config as config_lib
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.errors import UserError
+from unloc_jax.tasks import Task, make_task
+from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params
+from unloc_jax.training.sharding import make_mesh, tree_shardings
+from unloc_jax.training.state import abstract_params
+
+
+@dataclasses.dataclass
+class LoadedModel:
+    """What a checkpoint directory holds, ready to run on the devices that are here.
+
+    Attributes:
+      step_dir: the directory it came from.
+      task: with the model and the config.
+      params: the parameters.
+      facts: of the dataset that the task was trained on.
+      task_name: which of the checkpoint's tasks it is.
+      mesh: over all devices.
+    """
+
+    step_dir: Path
+    task: Task
+    params: Any
+    facts: DatasetFacts
+    mesh: jax.sharding.Mesh
+    task_name: str
+
+
+# Settings that evaluation may change: they change what is asked of a model, not the model.
+_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.num_workers")
+
+
+def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequence[str] = ()) -> LoadedModel:
+    """Restores a checkpoint for evaluation or prediction; nothing but the directory is needed.
+
+    Args:
+      checkpoint: a workdir, or one step's directory.
+      task_name: of a checkpoint with several tasks, the one that is wanted; None = the first.
+      overrides: "KEY=VALUE" strings that change how it is evaluated.
+
+    Raises:
+      UserError: no checkpoint there, a damaged one, or no such task in it; an override of anything else.
+    """
+    step_dir = find_checkpoint(checkpoint)
+    whole, facts = load_checkpoint(step_dir)
+    views = whole.task_configs
+    task_name = task_name or next(iter(views))
+    if task_name not in views:
+        raise UserError(f"--task={task_name}: the tasks of {step_dir} are {', '.join(views)}.")
+    config = views[task_name]
+    for override in overrides:
+        if not override.startswith(_FREE):
+            free = ", ".join(f"config.{key}" for key in _FREE)
+            raise UserError(f"--config.{override}: of a trained model only {free} can change.")
+    if overrides:
+        config = config_lib.with_overrides(json.loads(config_lib.to_json(config)), overrides)
+    # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
+    # at least one per device, and every device has all parameters.
+    devices = jax.device_count()
+    batch_size = -(-config.evaluation.batch_size // devices) * devices
+    config = dataclasses.replace(
+        config,
+        mesh=dataclasses.replace(config.mesh, data=-1, context=1, model=1, strategy="dp"),
+        evaluation=dataclasses.replace(config.evaluation, batch_size=batch_size),
+    )
+    mesh = make_mesh(config.mesh, batch_size)
+    task = make_task(config, facts[task_name], whole)
+    abstract = abstract_params(task)
+    shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
+    )
+    return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts[task_name], mesh, task_name)

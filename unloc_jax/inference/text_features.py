@@ -1,0 +1,140 @@
+"""Texts → features, by a checkpoint's text tower; those of its own vocabulary are computed once and kept beside it."""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from unloc_jax.inference.loaded_model import LoadedModel
+from unloc_jax.model.clip import TextFeatures
+
+_AT_ONCE = 64  # texts, in all their prompts
+_VERSION = "1"
+
+
+class TextEncoder:
+    """Encodes texts for one model.
+
+    The features of the checkpoint's vocabulary come from `vocabulary.TASK.safetensors` in the step's directory, which
+    is written when it is needed for the first time, if the directory can be written. Classes, prompts, the text
+    tower's parameters, precision and kind of device are in its fingerprint: a file that another model left is never
+    read, but written anew.
+
+    Args:
+      model: a loaded checkpoint.
+    """
+
+    def __init__(self, model: LoadedModel):
+        self._model = model
+        self._encode = jax.jit(model.task.encode_texts)
+        self._vocabulary: TextFeatures | None = None
+
+    def __call__(self, texts: Sequence[str]) -> TextFeatures:
+        """N texts → features [1, N, R, …] of NumPy, in each of the R prompts of the task."""
+        task = self._model.task
+        if task.config.with_vocabulary and list(texts) == list(task.evaluation_classes):
+            if self._vocabulary is None:
+                self._vocabulary = self._of_vocabulary()
+            return self._vocabulary
+        return self._of_texts(texts)
+
+    def _of_texts(self, texts: Sequence[str]) -> TextFeatures:
+        encoded = self._model.task.encoding(texts)
+        at_once = min(_AT_ONCE, 1 << (len(texts) - 1).bit_length())  # few sizes, so that few are compiled
+        made = []
+        starts = range(0, len(texts), at_once)
+        bar = tqdm(
+            starts, "encoding texts", unit="batch", file=sys.stderr, leave=False, disable=len(starts) < 2
+        )
+        for start in bar:
+            chunk = encoded[start : start + at_once]
+            size = len(chunk)
+            filled = np.concatenate([chunk, *[chunk[-1:]] * (at_once - size)])
+            features = jax.device_get(self._encode(self._model.params, filled[None]))
+            made.append(jax.tree.map(lambda x, size=size: x[:, :size], features))
+        return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *made)
+
+    def _of_vocabulary(self) -> TextFeatures:
+        model = self._model
+        own = list(model.facts.unseen_classes or model.facts.classes)
+        given = model.task.config.model.text.encoder == "embeddings"
+        if given or list(model.task.evaluation_classes) != own:
+            return self._of_texts(model.task.evaluation_classes)
+        file = vocabulary_file(model)
+        fingerprint = _fingerprint(model)
+        kept = _read(file, fingerprint)
+        if kept is None:
+            kept = self._of_texts(own)
+            _write(file, kept, fingerprint, {"classes": own, "prompts": list(model.task.encoding.prompts)})
+        # Kept in float32, which holds bfloat16 exactly.
+        dtype = model.task.model.dtype
+        return TextFeatures(kept.tokens.astype(dtype), kept.mask, kept.sentence.astype(dtype))
+
+
+def vocabulary_file(model: LoadedModel) -> Path:
+    """Where the features of a checkpoint's vocabulary are kept."""
+    return model.step_dir / f"vocabulary.{model.task_name}.safetensors"
+
+
+def _fingerprint(model: LoadedModel) -> str:
+    """Of all that the features depend on."""
+    task = model.task
+    told = {
+        "version": _VERSION,
+        "classes": task.evaluation_classes,
+        "prompts": task.encoding.prompts,
+        "max_tokens": task.encoding.max_tokens,
+        "dtype": str(np.dtype(task.model.dtype)),
+        "device": jax.default_backend(),
+        "text": repr(task.config.model.text),
+        "all_text_tokens": task.config.model.fusion.all_text_tokens,
+    }
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    of_texts = {name: tree for name, tree in model.params.items() if name.startswith("text_")}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(of_texts):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(jax.device_get(leaf)).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _read(file: Path, fingerprint: str) -> TextFeatures | None:
+    """What is kept, None if it is nothing, damaged or another model's."""
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            if (opened.metadata() or {}).get("fingerprint") != fingerprint:
+                return None
+            return TextFeatures(**{name: opened.get_tensor(name) for name in ("tokens", "mask", "sentence")})
+    except (OSError, SafetensorError):
+        return None
+
+
+def _write(file: Path, features: TextFeatures, fingerprint: str, told: dict[str, Any]) -> None:
+    """At one stroke: another process reads the old file or the whole new one. Where nothing can be written, not."""
+    arrays = {
+        "tokens": np.ascontiguousarray(features.tokens, np.float32),
+        "mask": np.ascontiguousarray(features.mask),
+        "sentence": np.ascontiguousarray(features.sentence, np.float32),
+    }
+    metadata = {"fingerprint": fingerprint} | {key: json.dumps(value) for key, value in told.items()}
+    content = safetensors.numpy.save(arrays, metadata)
+    new = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as opened:
+            new = Path(opened.name)
+            opened.write(content)
+        new.chmod(0o644)
+        os.replace(new, file)
+    except OSError:
+        if new is not None:
+            new.unlink(missing_ok=True)

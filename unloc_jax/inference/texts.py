@@ -1,0 +1,58 @@
+"""What may be searched for: texts from the command line, from Python or from a file."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from unloc_jax.errors import UserError
+from unloc_jax.text import num_tokens, words
+
+
+def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]:
+    """Texts that a model can search for, as a list; says on stderr which it does not read to their end.
+
+    Args:
+      texts: one or several.
+      max_tokens: that the model reads of a text, with start and end; None = it is not given tokens.
+
+    Raises:
+      UserError: there is none, or one has no words.
+    """
+    texts = [texts] if isinstance(texts, str) else list(texts)
+    if not texts:
+        raise UserError('nothing to look for: give at least one text, such as --text="a person sits down".')
+    for number, text in enumerate(texts, 1):
+        if not words(text):
+            raise UserError(f"text {number} of {len(texts)} has no words: {text!r}.")
+    long = [text for text in texts if max_tokens and num_tokens(text) > max_tokens]
+    if long and max_tokens:
+        more = f" (and of {len(long) - 1} more)" if len(long) > 1 else ""
+        print(
+            f"note: the model reads {max_tokens - 2} word pieces of a text; the end of {long[0]!r}{more} is left out",
+            file=sys.stderr,
+        )
+    return texts
+
+
+def read_texts(file: Path) -> list[str]:
+    """The lines of a text file, one text each.
+
+    Raises:
+      UserError: it cannot be read, it is empty, or a line is empty, has no words or repeats another.
+    """
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise UserError(f"--vocabulary={file} cannot be read: {reason}.") from error
+    if not lines:
+        raise UserError(f"--vocabulary={file} is empty: write one text per line.")
+    first: dict[str, int] = {}
+    for number, text in enumerate(map(str.strip, lines), 1):
+        if not words(text):
+            what = f"has no words: {text!r}" if text else "is empty"
+            raise UserError(f"--vocabulary={file}, line {number} {what}. Write one text per line.")
+        if text in first:
+            raise UserError(f"--vocabulary={file}, line {number} repeats line {first[text]}: {text!r}.")
+        first[text] = number
+    return list(first)
