@@ -140,7 +140,7 @@ def one_step(
     state, metrics = compiled(state, batches, {})
     trees = {"metrics": metrics, "params": state.params, "gradients": _traces(state.opt_state)}
     leaves = jax.tree_util.tree_leaves_with_path(trees)
-    numbers = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    numbers = {jax.tree_util.keystr(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
     return numbers, compiled.memory_analysis().temp_size_in_bytes
 
 
