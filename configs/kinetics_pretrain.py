@@ -11,15 +11,15 @@ import ml_collections
 
 from configs import common
 
-_TASKS = {"cls": "classification", "contrastive": "video_text_contrastive"}
+TASKS = {"cls": "classification", "contrastive": "video_text_contrastive"}
 _TRAIN_VIDEOS = {"400": 240_000, "700": 530_000}
 
 
 def get_config(argument: str = "B,700,cls") -> ml_collections.ConfigDict:
     size, classes, form = (argument.split(",") + ["700", "cls"][argument.count(",") :])[:3]
-    if classes not in _TRAIN_VIDEOS or form not in _TASKS:
+    if classes not in _TRAIN_VIDEOS or form not in TASKS:
         raise ValueError(f"the argument is SIZE,CLASSES,FORM such as B,400,contrastive; got {argument!r}")
-    config = common.reference_config(size, _TASKS[form], epochs=10, train_videos=_TRAIN_VIDEOS[classes])
+    config = common.reference_config(size, TASKS[form], epochs=10, train_videos=_TRAIN_VIDEOS[classes])
     config.data.update({"num_frames": 16, "max_segments": 1})
     config.data.prompts = ("{}", "a video of {}.", "a video of a person {}.", "a person doing {}.")
     config.model.text.max_tokens = 16

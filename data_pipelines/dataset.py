@@ -87,6 +87,13 @@ class ShardedDataset:
             num_hosts=self._share[1],
         )
 
+    def training_videos(self, step: int) -> list[str]:
+        from data_pipelines.input_pipeline import training_records
+
+        records = self.records("train")
+        rows = training_records(len(records), self._config.seed, self._config.batch_size, step)
+        return [records[row].video_id for row in rows]
+
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
         from data_pipelines.input_pipeline import evaluation_batches
 

@@ -78,8 +78,7 @@ def training_batches(
     def locate(i):
         step, row = i // per_host, i % per_host
         slot = step * batch_size + host * per_host + row
-        epoch, position = slot // size, slot % size
-        record = tf.random.experimental.index_shuffle(position, seed=[seed, epoch], max_index=size - 1)
+        record = _record_of_slot(slot, size, seed)
         draws = tf.random.stateless_uniform([len(Draws._fields)], seed=[seed, tf.cast(slot, tf.int32)])
         return i, record, tf.constant(0, tf.int64), tf.constant(0.5), draws
 
@@ -95,6 +94,18 @@ def training_batches(
             planner.set_undecodable_aside()
         else:
             return
+
+
+def _record_of_slot(slot: tf.Tensor, size: int, seed: int) -> tf.Tensor:
+    """Which of `size` records the slot shows: every epoch has a permutation of its own."""
+    epoch, position = slot // size, slot % size
+    return tf.random.experimental.index_shuffle(position, seed=[seed, epoch], max_index=size - 1)
+
+
+def training_records(size: int, seed: int, batch_size: int, step: int) -> list[int]:
+    """The used records, of `size`, of training batch `step` (from 0), over all hosts."""
+    slots = range(step * batch_size, (step + 1) * batch_size)
+    return [int(_record_of_slot(tf.constant(slot, tf.int64), size, seed)) for slot in slots]
 
 
 def evaluation_batches(

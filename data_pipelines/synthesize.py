@@ -1,13 +1,13 @@
 """Makes a small video data set for trying everything out: moving shapes, captions, activity labels.
 
 The videos are untrimmed, with 4 or 5 captioned events and one distractor, short and long, that overlap. One
-caption of each video has a rival that differs only in the object and one that differs only in the motion. No
-downloads, no TensorFlow.
+caption of each video has a rival that differs only in the object and one that differs only in the motion. Or they
+are trimmed, for pretraining: one captioned event fills the clip. No downloads, no TensorFlow.
 """
 
 import contextlib
 import dataclasses
-import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data_pipelines.synthetic import language
 from data_pipelines.synthetic.render import render_frames
-from data_pipelines.synthetic.scene import Scene, make_scene
+from data_pipelines.synthetic.scene import COLORS, SHAPES, Event, Scene, make_scene, make_trimmed_scene
 from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
 
@@ -47,6 +47,7 @@ class _Job:
     seed: int
     size: int
     fps: int
+    trimmed: bool = False
 
 
 def synthesize(
@@ -58,17 +59,19 @@ def synthesize(
     seed: int = 0,
     size: int = 128,
     fps: int = 10,
+    trimmed: bool = False,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Writes synthetic untrimmed videos with captions and activity labels.
+    """Writes synthetic videos with captions and activity labels.
 
     Files, where a video's id is its split and number ("train_00012"):
 
-      OUT/videos/ID.mp4                           H.264, size × size pixels, 10 to 20 seconds
+      OUT/videos/ID.mp4                           H.264, size × size pixels, 10 to 20 seconds (trimmed: 2 to 6)
       OUT/annotations/captions_{train,val,test}.json  format of ActivityNet Captions, and per sentence
                                                   "attributes": {"object": "red circle", "motion": "left"}
       OUT/annotations/activities.json             format of ActivityNet 1.3: every event, also the
-                                                  distractor, labelled like "moves left"
+                                                  distractor, labelled like "moves left" (trimmed: what
+                                                  moves too, "red circle moves left", 108 classes)
       OUT/synthetic.json                          arguments and summary; written last
 
     The same arguments give the same files, however many processes work. A finished folder is reused, an
@@ -80,6 +83,7 @@ def synthesize(
       seed: another seed gives other videos.
       size: side of the square frames in pixels, even.
       fps: frames per second.
+      trimmed: one event with a caption per video, from its first frame to its last, for pretraining.
       workers: processes; default: one per CPU. With more than one, call this below
         `if __name__ == "__main__":` when it is in a script, because processes are spawned.
 
@@ -93,9 +97,9 @@ def synthesize(
     counts = dict(zip(_SPLITS, (num_train, num_val, num_test)))
     _check(counts, seed, size, fps, workers)
     out = Path(out)
-    arguments = {"recipe": RECIPE, **counts, "seed": seed, "size": size, "fps": fps}
+    arguments = {"recipe": RECIPE, **counts, "seed": seed, "size": size, "fps": fps, "trimmed": trimmed}
     jobs = [
-        _Job(out / "videos" / f"{split}_{index:05d}.mp4", split, index, seed, size, fps)
+        _Job(out / "videos" / f"{split}_{index:05d}.mp4", split, index, seed, size, fps, trimmed)
         for split, count in counts.items()
         for index in range(count)
     ]
@@ -113,7 +117,7 @@ def synthesize(
             folder.mkdir(parents=True, exist_ok=True)
         _write_json(started, {"arguments": arguments})
     scenes = list(tqdm(_run(jobs, workers or os.cpu_count() or 1), "synthesize", len(jobs), unit="video"))
-    _write_annotations(out / "annotations", jobs, scenes)
+    _write_annotations(out / "annotations", jobs, scenes, trimmed)
     summary = _summarize(out, counts, jobs, scenes, time.monotonic() - began)
     _write_json(finished, {"arguments": arguments, "summary": summary})
     started.unlink()
@@ -146,7 +150,7 @@ def _usable(out: Path) -> Iterator[None]:
         raise UserError(f"{out}: cannot write there ({error.strerror}): choose another --out") from error
 
 
-def _check_folder(out: Path, arguments: dict[str, int], finished: Path, started: Path) -> None:
+def _check_folder(out: Path, arguments: dict[str, Any], finished: Path, started: Path) -> None:
     """Refuses a folder that holds anything but (a part of) what these arguments make."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose another --out")
@@ -154,7 +158,7 @@ def _check_folder(out: Path, arguments: dict[str, int], finished: Path, started:
         if not marker.exists():
             continue
         try:
-            made_with = json.loads(marker.read_text())["arguments"]
+            made_with = {"trimmed": False, **json.loads(marker.read_text())["arguments"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{marker} is not readable: choose another --out, or delete {out}") from None
         if made_with != arguments:
@@ -185,7 +189,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Scene]:
 
 def _make_video(job: _Job) -> Scene:
     rng = np.random.default_rng([job.seed, _SPLITS.index(job.split), job.index])
-    scene = make_scene(rng, job.fps)
+    scene = make_trimmed_scene(rng, job.fps) if job.trimmed else make_scene(rng, job.fps)
     if not job.path.exists():
         # Written under another name first: a file with the right name is always whole.
         part = job.path.with_suffix(".part")
@@ -207,7 +211,8 @@ def _encode(path: Path, frames: Iterable[np.ndarray], size: int, fps: int) -> No
         container.mux(stream.encode())
 
 
-def _write_annotations(folder: Path, jobs: list[_Job], scenes: list[Scene]) -> None:
+def _write_annotations(folder: Path, jobs: list[_Job], scenes: list[Scene], trimmed: bool) -> None:
+    label = _action_label if trimmed else _motion_label
     captions: dict[str, dict[str, Any]] = {split: {} for split in _SPLITS}
     database = {}
     for job, scene in zip(jobs, scenes):
@@ -226,23 +231,33 @@ def _write_annotations(folder: Path, jobs: list[_Job], scenes: list[Scene]) -> N
             "annotations": [
                 {
                     "segment": [event.start_cs / 100, event.end_cs / 100],
-                    "label": language.CLASS_LABELS[event.motion],
+                    "label": label(event),
                 }
                 for event in scene.events
             ],
         }
     for split, videos in captions.items():
         _write_json(folder / _CAPTIONS[split], videos)
-    activities = {"version": f"synthetic {RECIPE}", "taxonomy": _taxonomy(), "database": database}
+    activities = {"version": f"synthetic {RECIPE}", "taxonomy": _taxonomy(trimmed), "database": database}
     _write_json(folder / _ACTIVITIES, activities)
 
 
-@functools.cache
-def _taxonomy() -> list[dict[str, Any]]:
+def _motion_label(event: Event) -> str:
+    return language.CLASS_LABELS[event.motion]
+
+
+def _action_label(event: Event) -> str:
+    return f"{event.color} {event.shape} {_motion_label(event)}"
+
+
+def _taxonomy(trimmed: bool) -> list[dict[str, Any]]:
+    labels = list(language.CLASS_LABELS.values())
+    if trimmed:
+        labels = [" ".join(parts) for parts in itertools.product(COLORS, SHAPES, labels)]
     root = {"nodeId": 0, "nodeName": "Root", "parentId": None, "parentName": None}
     return [root] + [
         {"nodeId": i, "nodeName": label, "parentId": 0, "parentName": "Root"}
-        for i, label in enumerate(language.CLASS_LABELS.values(), start=1)
+        for i, label in enumerate(labels, start=1)
     ]
 
 

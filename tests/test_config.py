@@ -91,6 +91,12 @@ def test_a_whole_number_is_a_float():
             r"crop_size = 100 is not divisible by .*patch_size = 16\. Use 96 or 112",
         ),
         ({"data": {"crop_size": 8}}, r"crop_size = 8 .* Use 16 or 32"),
+        (
+            {"checkpoint": {"keep_best": 1}},
+            r"keep_best needs config\.checkpoint\.best_metric: the name of a metric",
+        ),
+        ({"profile": (5, 3)}, r"config\.profile must be \(\) or \(first step, last step\), got \(5, 3\)"),
+        ({"non_finite": "ignore"}, r"config\.non_finite must be one of stop, skip, rollback"),
         ({"model": {"image": {"num_heads": 5}}}, r"config\.model\.image\.width = 768 .* num_heads = 5"),
         ({"model": {"text": {"num_heads": 3}}}, r"config\.model\.text\.width = 512 .* num_heads = 3"),
         ({"model": {"fusion": {"width": 99}}}, r"config\.model\.fusion\.width = 99 .* num_heads = 8"),

@@ -25,6 +25,7 @@ VARIANTS = {
     "coin": ("B", "L", "tiny"),
     "thumos14": ("B", "L", "tiny"),
     "kinetics_pretrain": ("B,400,cls", "L,700,contrastive", "tiny", "tiny,400,contrastive"),
+    "quickstart_pretrain": ("contrastive", "cls"),
     "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
 }
 ALL = [f"configs/{name}.py:{variant}" for name, variants in VARIANTS.items() for variant in variants]

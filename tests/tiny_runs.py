@@ -95,6 +95,12 @@ def metric_lines(workdir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+def without_clock(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl without what differs from run to run."""
+    clock = ("steps_per_s", "videos_per_s", "frames_per_s", "input_fraction", "goodput", "time/", "memory/")
+    return {key: value for key, value in line.items() if not key.startswith(clock)}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory) -> None:
     """Commands compile the same tiny model again and again: only the first one pays for it."""

@@ -17,7 +17,7 @@ from unloc_jax.commands import (
     train,
     zeroshot,
 )
-from unloc_jax.errors import UserError
+from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, UserError
 
 # In the order of `unloc --help`.
 _COMMANDS = (
@@ -39,7 +39,7 @@ _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for a mistake the user can mend, 130 when interrupted."""
+    """Runs one command; returns the exit status: 0, or one of `unloc_jax.errors`."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     arguments.overrides = [item.removeprefix("--config.") for item in rest if item.startswith("--config.")]
@@ -50,20 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except UserError as error:
         print(f"unloc: error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
+    except TryAgain as stopped:
+        print(f"unloc: {stopped}", file=sys.stderr)
+        return EXIT_TRY_AGAIN
     except OSError as error:
         if error.filename is None:
             raise
         print(f"unloc: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _DATA_MODULES:
             raise
         print(f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'", file=sys.stderr)
-        return 2
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("\nunloc: interrupted; the same command goes on where it can", file=sys.stderr)
-        return 130
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -74,6 +74,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "train.schedule": ("cosine", "constant", "piecewise", "exponential"),
     "optimizer.name": ("adamw", "adam", "sgd"),
     "optimizer.momentum_dtype": ("float32", "bfloat16"),
+    "checkpoint.on_error": ("stop", "continue"),
+    "non_finite": ("stop", "skip", "rollback"),
     "evaluation.nms": ("gaussian", "linear", "hard"),
     "mesh.strategy": STRATEGIES,
 }
@@ -104,6 +106,7 @@ _LOWEST = {
     "max_detections": 1,
     "crops": 1,
     "keep": 1,
+    "stall_s": 1,
     "data": -1,
     "context": -1,
     "model": -1,
@@ -389,6 +392,20 @@ class CheckpointConfig:
 
     every_steps: int = 500
     keep: int = 3
+    keep_best: int = 0
+    """This many more stay, those with the highest `best_metric`."""
+    best_metric: str = ""
+    """A metric of the validation, such as "mIoU"; in a run of several tasks "TASK/mIoU"."""
+    on_error: str = "stop"
+    """When a checkpoint cannot be written (a full disk, say): "stop", or "continue" and try again at the next."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WandbConfig:
+    """Weights & Biases, beside TensorBoard and metrics.jsonl; WANDB_MODE=offline and the like do what they say."""
+
+    project: str = ""
+    """ "" = not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -455,6 +472,12 @@ class Config:
     checkpoint: CheckpointConfig = CheckpointConfig()
     mesh: MeshConfig = MeshConfig()
     log_every_steps: int = 50
+    non_finite: str = "stop"
+    """A step whose loss or gradient is NaN or infinite changes nothing; then "stop"; or "skip": go on with the next
+    batch; or "rollback": go back to the last checkpoint's parameters first."""
+    wandb: WandbConfig = WandbConfig()
+    profile: tuple[int, ...] = ()
+    """(first, last): trace these steps with JAX's profiler into WORKDIR/profile; () = none."""
 
     @property
     def total_steps(self) -> int:
@@ -673,6 +696,13 @@ def _check_values(config: Config) -> None:
         raise UserError(
             "config.optimizer.layer_decay = 0 would stop the towers; 1 lets all layers learn alike."
         )
+    if config.checkpoint.keep_best and not config.checkpoint.best_metric:
+        raise UserError(
+            "config.checkpoint.keep_best needs config.checkpoint.best_metric: the name of a metric of the validation, "
+            "such as 'mIoU'."
+        )
+    if config.profile and not (len(config.profile) == 2 and 1 <= config.profile[0] <= config.profile[1]):
+        raise UserError(f"config.profile must be () or (first step, last step), got {config.profile}.")
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
     for stage in ("pretrain", "train"):

@@ -106,6 +106,8 @@ class DataConfig:
     mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
     num_workers: int = 2
     """Threads that decode frames."""
+    stall_s: float = 60.0
+    """A training step that has waited this long for its batch says so."""
 
     @property
     def windowed(self) -> bool:

@@ -51,6 +51,9 @@ class Dataset(Protocol):
     def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
         """This host's part of the batches of steps start_step … num_steps-1, a function of the step alone."""
 
+    def training_videos(self, step: int) -> list[str]:
+        """The ids of the videos of training batch `step` (from 0), over all hosts, in the order of its rows."""
+
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
         """This host's part of every window of every record once, in order, the last batch filled up."""
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -44,8 +45,8 @@ def join(
     """Connects this process with the others of a run; does nothing for a run of one process.
 
     Call it before anything else asks JAX for devices. Afterwards `jax.devices()` are those of all processes. Who
-    the others are is said by, in this order: the arguments, the variables of `rendezvous`, a Cloud TPU's
-    metadata, JobSet, SLURM, SkyPilot.
+    the others are is said by, in this order: the arguments, the environment variables UNLOC_COORDINATOR,
+    UNLOC_NUM_PROCESSES and UNLOC_PROCESS_ID, a Cloud TPU's metadata, JobSet, SLURM, SkyPilot.
 
     Args:
       coordinator: "HOST:PORT" of process 0.
@@ -56,7 +57,7 @@ def join(
       heartbeat_timeout_s: after how long of silence a process counts as dead, which ends all the others.
 
     Raises:
-      UserError: one of the three without the others, or process 0 cannot listen. When the others do not come in
+      UserError: one of the three without the others, or process 0 cannot listen there. When the others do not come in
         time, the process says so and ends with status 1.
     """
     if single_process:
@@ -102,8 +103,9 @@ def scheduled(environment: Mapping[str, str]) -> Rendezvous | None:
         raise UserError(
             f"{place.source} says that this is process {place.process_id} of {place.num_processes} (from 0)."
         )
-    host, _, port = environment.get("JAX_COORDINATOR_ADDRESS", place.coordinator).partition(":")
-    port = environment.get("JAX_COORDINATOR_PORT") or port or str(_PORT)
+    address = environment.get("JAX_COORDINATOR_ADDRESS") or place.coordinator
+    host, port = re.fullmatch(r"(.*?)(?::(\d+))?", address).groups()  # type: ignore[union-attr]  # matches any
+    port = environment.get("JAX_COORDINATOR_PORT") or port or _PORT
     return dataclasses.replace(place, coordinator=f"{host}:{port}")
 
 
@@ -187,6 +189,8 @@ def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbe
             "local_device_ids": place.local_devices,
             "cluster_detection_method": "deactivate",  # it would give a SLURM task one GPU, however many it has
         }
+        if place.process_id == 0:
+            _check_port(place)
     try:
         jax.distributed.initialize(
             **arguments,
@@ -196,6 +200,20 @@ def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbe
     except (RuntimeError, ValueError, OSError) as error:  # OSError: no metadata server answers
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the processes of this run do not find each other ({found_by}): {reason}") from error
+
+
+def _check_port(place: Rendezvous) -> None:
+    """That process 0 can listen: else jaxlib ends in a segmentation fault."""
+    port = int(place.coordinator.rpartition(":")[2])
+    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=family == socket.AF_INET6).close()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        raise UserError(
+            f"process 0 cannot listen at port {port} ({place.source}): {reason}. Another run on this machine? "
+            "Choose another port with --coordinator or JAX_COORDINATOR_PORT."
+        ) from error
 
 
 def share_of_batch(data: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ SHAPES = ("circle", "square", "triangle")
 MOTIONS = ("left", "right", "up", "down", "grow", "shrink")
 
 DURATION_RANGE_S = (10.0, 20.0)
+TRIMMED_RANGE_S = (2.0, 6.0)
 SHORTEST_EVENT_S = 0.5
 LONGEST_EVENT = 0.7  # of the video's duration
 MAX_VISIBLE = 2  # objects on screen at the same instant
@@ -81,6 +82,16 @@ def make_scene(rng: np.random.Generator, fps: int) -> Scene:
         for i, path in zip(order, paths)
     )
     return Scene(num_frames, duration_cs / 100, events)
+
+
+def make_trimmed_scene(rng: np.random.Generator, fps: int) -> Scene:
+    """Draws a clip that one event with a caption fills from the first frame to the last."""
+    num_frames = round(rng.uniform(*TRIMMED_RANGE_S) * fps)
+    duration_cs = 100 * num_frames // fps
+    action = _any_action(rng)
+    (path,) = draw_paths(rng, [action[2]], [range(num_frames)])
+    event = Event(*action, 0, duration_cs, path, language.sentence(*action, rng))
+    return Scene(num_frames, duration_cs / 100, (event,))
 
 
 def _visible_frames(start_cs: int, end_cs: int, fps: int) -> range:

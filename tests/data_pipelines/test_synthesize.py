@@ -265,6 +265,31 @@ def seen_motion(first, last):
     return "down" if down > 0 else "up"
 
 
+# --- trimmed clips
+
+
+def test_an_event_fills_a_trimmed_clip(tmp_path):
+    out = tmp_path / "clips"
+    synthesize(out, num_train=5, num_val=0, num_test=1, seed=3, trimmed=True, workers=1)
+    labels = json.loads((out / "annotations/activities.json").read_text())
+    assert len(labels["taxonomy"]) == 1 + 6 * 3 * 6
+    classes = {node["nodeName"] for node in labels["taxonomy"]}
+    for video_id, video in captions_of(out).items():
+        (times_s,), (sentence,), (attributes,) = (video[k] for k in ("timestamps", "sentences", "attributes"))
+        (event,) = labels["database"][video_id]["annotations"]
+        assert times_s == event["segment"] == [0, video["duration"]] and 2 <= video["duration"] <= 6
+        color, shape = attributes["object"].split()
+        assert any(word in sentence for word in MOTION_WORDS[attributes["motion"]])
+        assert event["label"].startswith(f"{color} {shape} ") and event["label"] in classes
+
+        seconds, frames = decode(out / f"videos/{video_id}.mp4")
+        assert seconds[-1] + 1 / FPS == pytest.approx(video["duration"], abs=0.01)
+        assert seen_motion(*(pixels_of(color, frames[i]) for i in (0, -1))) == attributes["motion"]
+
+    with pytest.raises(UserError, match=r"trimmed=True \(now False\)"):
+        synthesize(out, num_train=5, num_val=0, num_test=1, seed=3, workers=1)
+
+
 # --- making, reusing, refusing
 
 

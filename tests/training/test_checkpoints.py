@@ -19,8 +19,9 @@ from tests.tiny_runs import child_environment
 from unloc_jax.config import MeshConfig
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
-from unloc_jax.training.checkpoints import Checkpoints, find_checkpoint, load_checkpoint, load_params
+from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params
 from unloc_jax.training.optimizer import make_optimizer
+from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import TrainState, abstract_state
 
@@ -249,7 +250,7 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
         from pathlib import Path
         from tests.tiny import tiny_task
         from tests.training.test_checkpoints import BY_TASK
-        from unloc_jax.training.checkpoints import Checkpoints
+        from unloc_jax.training.saving import Checkpoints
         from unloc_jax.training.optimizer import make_optimizer
         from unloc_jax.training.sharding import make_mesh
         from unloc_jax.training.state import abstract_state

@@ -1,15 +1,30 @@
-"""Starting from another checkpoint: what fits comes over, and what does not is said."""
+"""Starting from another checkpoint: what fits comes over, shapes are adapted, and what does not come over is said."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_config
+from tests.tiny import random_params, tiny_config, tiny_facts
 from unloc_jax.errors import UserError
-from unloc_jax.training.checkpoints import Checkpoints, find_checkpoint, stored_shapes
-from unloc_jax.training.init_from import initialize_from
+from unloc_jax.tasks import make_task
+from unloc_jax.training.checkpoints import find_checkpoint
+from unloc_jax.training.init_from import initialize
+from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.state import TrainState
+
+FUSION = {"width": 16, "num_layers": 3, "num_heads": 2, "mlp_dim": 32}
+
+
+def source_config(task: str = "video_text_contrastive", **model):
+    base = tiny_config(task).model
+    groups = {
+        name: {**dataclasses.asdict(getattr(base, name)), **values}
+        for name, values in {"fusion": FUSION, **model}.items()
+    }
+    return tiny_config(task, model=groups)
 
 
 def state_of(params, step: int = 0) -> TrainState:
@@ -17,76 +32,135 @@ def state_of(params, step: int = 0) -> TrainState:
     return TrainState(jnp.int32(step), params, {"mu": jax.tree.map(jnp.zeros_like, params)})
 
 
-STORED = {
-    "tower": {"kernel": np.arange(8.0, dtype=np.float32).reshape(2, 4), "bias": np.full(4, 5, np.float32)},
-    "head": {"kernel": np.ones((4, 3), np.float32), "old": {"scale": np.ones(2, np.float32)}},
-    "temperature": np.float32(3),
-}
+def saved(workdir, config, seed: int = 1):
+    """A workdir with a checkpoint of step 7; its parameters."""
+    params = random_params(make_task(config, tiny_facts()), seed)
+    checkpoints = Checkpoints(workdir, config, {"main": dataclasses.asdict(tiny_facts())})
+    checkpoints.save(state_of(params, 7), 7)
+    checkpoints.close()
+    return params
+
+
+def started(source, task: str = "moment_retrieval", data=None, **model):
+    """(parameters as initialised, parameters after init_from, the lines that were said)."""
+    config = dataclasses.replace(source_config(task, **model), init_from=str(source))
+    if data:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
+    own = random_params(make_task(config, tiny_facts()), 0)
+    state, said = state_of(own), []
+    found = initialize(config, state, said.append)
+    # It is a new run: its step and its optimizer begin anew, and everything lies where it lay.
+    assert found.step == 0 and found.opt_state is state.opt_state
+    shardings = [jax.tree.map(lambda x: x.sharding, tree) for tree in (found.params, state.params)]
+    assert shardings[0] == shardings[1]
+    return own, jax.device_get(found.params), said
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A workdir whose latest checkpoint, of step 7, holds STORED."""
-    workdir = tmp_path_factory.mktemp("source")
-    checkpoints = Checkpoints(workdir, tiny_config(), {})
-    checkpoints.save(state_of(STORED, 7), 7)
-    checkpoints.close()
-    return workdir
+def pretrained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("pretrained")
+    return workdir, saved(workdir, source_config())
 
 
-def test_the_names_and_shapes_of_a_checkpoint(source):
-    assert stored_shapes(find_checkpoint(source)) == {
-        "tower/kernel": (2, 4),
-        "tower/bias": (4,),
-        "head/kernel": (4, 3),
-        "head/old/scale": (2,),
-        "temperature": (),
-    }
+def test_towers_and_fusion_come_over_and_the_head_is_new(pretrained):
+    workdir, stored = pretrained
+    own, params, said = started(workdir)
+    for part in ("towers_rgb", "text_tower", "video_projection", "text_projection"):
+        jax.tree.map(np.testing.assert_array_equal, params[part], stored[part])
+    layers = lambda tree: tree["fusion"]["encoder"]["transformer"]
+    jax.tree.map(np.testing.assert_array_equal, layers(params), layers(stored))
+    jax.tree.map(np.testing.assert_array_equal, params["head"], own["head"])
+
+    count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
+    assert said[0] == f"init_from: {find_checkpoint(workdir)}"
+    assert said[1].split() == ["part", "taken", "over", "adapted", "new", "not", "used"]
+    table = {line.split()[0]: [int(n.replace(",", "")) for n in line.split()[1:]] for line in said[2:]}
+    assert table["towers_rgb"] == [count(own["towers_rgb"]), 0, 0, 0]
+    assert table["fusion"] == [count(own["fusion"]), 0, 0, 0]
+    assert table["head"] == [0, 0, count(own["head"]), 0]
+    assert table["video_head"] == [0, 0, 0, count(stored["video_head"])]
+    assert sum(table["all"][:3]) == count(own)
 
 
-def test_what_fits_comes_over(source):
-    new = {
-        "tower": {"kernel": np.zeros((2, 4), np.float32), "bias": np.zeros(6, np.float32)},
-        "head": {"kernel": np.zeros((4, 3), np.float32), "new": np.full(2, 9, np.float32)},
-        "fusion": {"kernel": np.full((2, 2), 8, np.float32), "bias": np.full(2, 8, np.float32)},
-    }
-    said = []
-    state = state_of(new)
-    found = initialize_from(source, state, said.append)
-    np.testing.assert_array_equal(found.params["tower"]["kernel"], STORED["tower"]["kernel"])
-    np.testing.assert_array_equal(found.params["head"]["kernel"], STORED["head"]["kernel"])
-    for group, name in (("tower", "bias"), ("head", "new"), ("fusion", "kernel"), ("fusion", "bias")):
-        np.testing.assert_array_equal(found.params[group][name], new[group][name])
-    # It is a new run: its step and its optimizer begin anew, and everything lies where it lay.
-    assert found.step == 0 and found.opt_state is state.opt_state
-    assert jax.tree.map(lambda x: x.sharding, found.params) == jax.tree.map(
-        lambda x: x.sharding, state.params
+def test_the_same_model_comes_over_whole(pretrained):
+    workdir, stored = pretrained
+    _, params, said = started(workdir / "checkpoints" / "7", "video_text_contrastive")
+    jax.tree.map(np.testing.assert_array_equal, params, stored)
+    assert [line.split()[2:] for line in said if line.split()[0] == "all"] == [["0", "0", "0"]]
+
+
+def test_shapes_are_adapted(pretrained):
+    """A larger picture, more frames that each have a class token, longer texts, patches that see their neighbours."""
+    workdir, stored = pretrained
+    own, params, said = started(
+        workdir,
+        data={"crop_size": 24, "num_frames": 12},
+        image={"class_token_per_frame": True, "temporal_kernel": 3},
+        text={"max_tokens": 11},
     )
-    assert said == [
-        f"2 of 6 parameters come from {find_checkpoint(source)}",
-        "  new here: fusion (2), head (1)",
-        "  of another shape there: tower (1)",
-        "  only there: head (1), temperature (1)",
-    ]
+    tower, before = params["towers_rgb"], stored["towers_rgb"]
+    np.testing.assert_array_equal(tower["class_embedding"], np.tile(before["class_embedding"], (12, 1)))
+    corner = before["position_embedding"][1:].reshape(2, 2, 16)
+    np.testing.assert_array_equal(tower["position_embedding"][0], before["position_embedding"][0])
+    grid = tower["position_embedding"][1:].reshape(3, 3, 16)
+    np.testing.assert_array_equal(grid[::2, ::2], corner)
+    np.testing.assert_allclose(grid[1, 1], corner.mean((0, 1)), atol=1e-6)
+    kernel = tower["patch_embedding"]["kernel"].reshape(3, -1, 16)
+    np.testing.assert_array_equal(kernel[1], before["patch_embedding"]["kernel"])
+    assert not kernel[[0, 2]].any()
+    positions = params["text_tower"]["position_embedding"]
+    np.testing.assert_array_equal(positions[:8], stored["text_tower"]["position_embedding"])
+    np.testing.assert_array_equal(positions[8:], own["text_tower"]["position_embedding"][8:])
+    assert "  adapted: towers_rgb/position_embedding (5, 16) → (10, 16)" in said
+    assert sum("adapted:" in line for line in said) == 4
 
 
-def test_all_of_it(source):
-    said = []
-    found = initialize_from(
-        source / "checkpoints" / "7", state_of(jax.tree.map(np.zeros_like, STORED)), said.append
+def test_learned_positions_of_frames_are_stretched_and_those_of_texts_are_not(tmp_path):
+    learned = {**FUSION, "positions": "learned", "all_text_tokens": True}
+    stored = saved(tmp_path, source_config(fusion=learned))["fusion"]["encoder"]["position_embedding"]
+    assert stored.shape == (8 + 8, 16)
+    own, params, _ = started(tmp_path, data={"num_frames": 15}, fusion=learned, text={"max_tokens": 5})
+    found = params["fusion"]["encoder"]["position_embedding"]
+    assert found.shape == own["fusion"]["encoder"]["position_embedding"].shape == (20, 16)
+    np.testing.assert_allclose(found[:15:2], stored[:8], atol=1e-6)
+    np.testing.assert_allclose(found[1:15:2], (stored[:7] + stored[1:8]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(found[15:], stored[8:13])
+
+
+def test_a_pyramid_from_the_fusions_layers_finds_the_layers(pretrained):
+    """What one encoder has as three layers has the other as one in front of each level; a fourth layer is new."""
+    workdir, stored = pretrained
+    whole = stored["fusion"]["encoder"]["transformer"]["layers"]
+    fpn = {"type": "fpn", "layers": (1, 2, 3)}
+    own, params, _ = started(workdir, fusion={**FUSION, "num_layers": 4}, pyramid=fpn)
+    encoder = params["fusion"]["encoder"]
+    for name, at in (("transformer_0", slice(0, 2)), ("transformer_1", slice(2, 3))):
+        jax.tree.map(
+            lambda a, b, at=at: np.testing.assert_array_equal(a, b[at]), encoder[name]["layers"], whole
+        )
+    jax.tree.map(
+        np.testing.assert_array_equal, encoder["transformer_2"], own["fusion"]["encoder"]["transformer_2"]
     )
-    jax.tree.map(np.testing.assert_array_equal, found.params, STORED)
-    assert said == [f"5 of 5 parameters come from {find_checkpoint(source)}"]
+    _, params, _ = started(workdir, fusion={**FUSION, "num_layers": 2})
+    of_two = params["fusion"]["encoder"]["transformer"]["layers"]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:2]), of_two, whole)
 
 
-def test_nothing_in_common(source):
-    other = {"tower": {"kernel": np.zeros((4, 2), np.float32)}, "fusion": np.zeros(3, np.float32)}
+def test_a_tower_of_another_size_is_refused(pretrained):
     with pytest.raises(
-        UserError, match=rf"config\.init_from={source}: it has no parameter of this model's names"
+        UserError, match=r"text_tower/token_embedding/embedding is \(49408, 16\) there and .* 32\)"
     ):
-        initialize_from(source, state_of(other), print)
+        started(pretrained[0], text={"width": 32})
+    with pytest.raises(UserError, match=r"model\.image\.activation is 'quick_gelu' there and 'gelu' here"):
+        started(pretrained[0], image={"activation": "gelu"})
 
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match=rf"config\.init_from={tmp_path} holds no checkpoint"):
-        initialize_from(tmp_path, state_of(STORED), print)
+        started(tmp_path)
+
+
+def test_nothing_in_common(tmp_path, pretrained):
+    config = dataclasses.replace(tiny_config(), init_from=str(pretrained[0]))
+    with pytest.raises(UserError, match="no parameter of this model's names"):
+        initialize(config, state_of({"other": {"kernel": np.zeros((4, 2), np.float32)}}), print)

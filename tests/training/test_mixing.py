@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import tiny_config
-from unloc_jax.training.mixing import loss_weights, mixed_batches, tasks_of_steps, videos_per_step
+from unloc_jax.training.mixing import loss_weights, mixed_batches, tasks_of_steps
 
 
 def mixed(mixing: str = "alternate", **weights: float):
@@ -38,13 +38,11 @@ def test_all_tasks_in_every_step():
     config = mixed("all", a=3.0, b=1.0)
     assert tasks_of_steps(config) == [("a", "b")] * 24
     assert loss_weights(config) == {"a": 3.0, "b": 1.0}
-    assert videos_per_step(config) == 2 + 4
 
 
 def test_weights_are_shares_of_steps_or_factors_of_losses():
     assert loss_weights(mixed(a=3.0, b=1.0)) == {"a": 1.0, "b": 1.0}
     assert loss_weights(tiny_config()) == {"moment_retrieval": 1.0}
-    assert videos_per_step(mixed(a=3.0, b=1.0)) == pytest.approx((3 * 2 + 1 * 4) / 4)
 
 
 @pytest.mark.parametrize("mixing", ["alternate", "all"])

@@ -88,7 +88,7 @@ def test_what_is_random_is_a_function_of_seed_and_step(step):
     mesh = make_mesh(MeshConfig(), jax.device_count())
 
     def run(seed: int, step: int) -> float:
-        loss = lambda params, batches, rng: (params["x"] * 0, {"drawn": jax.random.uniform(rng)})
+        loss = lambda params, batches, rng, **_: (params["x"] * 0, {"drawn": jax.random.uniform(rng)})
         optimizer = optax.sgd(1.0)
         state = TrainState(jnp.int32(step), PARAMS, optimizer.init(PARAMS))
         shardings = jax.tree.map(lambda _: replicated(mesh), state)

@@ -18,6 +18,9 @@ def add(commands: Commands) -> None:
             f"--num-{split}", type=count, default=videos, metavar="N", help=f"(default {videos})"
         )
     synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument(
+        "--trimmed", action="store_true", help="one event per clip, for pretraining (docs/pretraining.md)"
+    )
     synthesize.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
 
     build = add_command(data, "build", _build, "video files + annotations → TFRecord shards")
@@ -73,6 +76,7 @@ def _synthesize(arguments: argparse.Namespace) -> None:
         num_val=arguments.num_val,
         num_test=arguments.num_test,
         seed=arguments.seed,
+        trimmed=arguments.trimmed,
         workers=arguments.workers,
     )
 

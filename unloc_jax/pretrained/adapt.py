@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from unloc_jax.config import ImageTowerConfig
 from unloc_jax.errors import UserError
 
 
@@ -113,6 +114,55 @@ def adapt_sequence_positions(source: np.ndarray, n1: int) -> np.ndarray:
       [n1, D].
     """
     return _resample(source, n1, axis=0)
+
+
+def adapt_patch_embedding(source: np.ndarray, num_target: int) -> np.ndarray:
+    """A patch embedding whose patches see more neighbouring frames; ours, the reference has nothing there.
+
+    Args:
+      source: [k0 · P, D], for k0 frames (odd) of P numbers each, in the order of time.
+      num_target: k1 · P, k1 ≥ k0 and odd.
+
+    Returns:
+      [k1 · P, D]: zeros for the frames that are new, so that the tower computes what it did.
+    """
+    new = (num_target - len(source)) // 2
+    return np.pad(source, ((new, new), (0, 0)))
+
+
+def adapt_tower_parameter(
+    kind: str,
+    path: tuple[str, ...],
+    source: np.ndarray,
+    own: np.ndarray,
+    image: ImageTowerConfig,
+    source_has_class: bool,
+) -> np.ndarray:
+    """A tower's parameter in the shape that the model's own has, where there is a rule above; else `source` itself.
+
+    Args:
+      kind: "image" or "text".
+      path: of the parameter in the tower, such as ("position_embedding",).
+      source: what is taken over.
+      own: the model's. Its numbers are only fetched where they are needed: other hosts may hold parts of them.
+      image: of the model.
+      source_has_class: whether the image tower that `source` comes from has a class token.
+    """
+    if source.shape == own.shape or source.shape[-1] != own.shape[-1]:
+        return source
+    if kind == "text" and path == ("position_embedding",):
+        return adapt_text_positions(source, np.asarray(own) if len(own) > len(source) else source[: len(own)])
+    if kind == "image" and path == ("class_embedding",):
+        return adapt_class_embedding(source, own.shape[0] if own.ndim == 2 else None)
+    if kind == "image" and path == ("position_embedding",):
+        has_class = image.pooling == "token"
+        row = np.asarray(own) if has_class and not source_has_class else None
+        return adapt_image_positions(source, len(own), source_has_class, has_class, row)
+    if kind == "image" and path == ("patch_embedding", "kernel"):
+        of_frame = 3 * image.patch_size**2
+        if len(source) % of_frame == 0 and len(own) > len(source):
+            return adapt_patch_embedding(source, len(own))
+    return source
 
 
 def _grid_side(num_patches: int, whose: str) -> int:

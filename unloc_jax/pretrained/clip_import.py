@@ -8,7 +8,7 @@ from flax import traverse_util
 
 from unloc_jax.config import ModelConfig
 from unloc_jax.errors import UserError
-from unloc_jax.pretrained.adapt import adapt_class_embedding, adapt_image_positions, adapt_text_positions
+from unloc_jax.pretrained.adapt import adapt_tower_parameter
 from unloc_jax.pretrained.clip_model import Clip, mismatches, save_clip
 from unloc_jax.pretrained.clip_source import Options, read_clip
 
@@ -39,9 +39,7 @@ def import_clip(
     return clip
 
 
-def fit_to_model(
-    clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
-) -> tuple[dict[Names, np.ndarray], list[str]]:
+def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]) -> dict[Names, np.ndarray]:
     """The parameters that a model takes from a CLIP.
 
     Position and class embeddings of other sizes are adapted as the reference does it (see
@@ -54,7 +52,7 @@ def fit_to_model(
       own: the model's parameters as initialised; text positions past the end of the CLIP's stay as they are.
 
     Returns:
-      The parameters by their paths in the model, and a line for everything that was adapted.
+      The parameters by their paths in the model.
 
     Raises:
       UserError: towers that are not the CLIP's, or a model without any.
@@ -75,39 +73,19 @@ def fit_to_model(
             f"config.init_from: the model is not the CLIP {clip.config.name}. {'; '.join(wrong)}."
         )
     taken: dict[Names, np.ndarray] = {}
-    told = []
     for tower, kind in towers.items():
         for path, array in traverse_util.flatten_dict(clip.params[kind]).items():
             name = (tower, *path)
             if name not in own:  # no class token
-                told.append(f"left out: {'/'.join(name)} {array.shape}")
                 continue
-            after = _adapted(array, kind, path, own[name], model)
+            after = adapt_tower_parameter(kind, path, array, own[name], model.image, source_has_class=True)
             if after.shape != own[name].shape:
                 raise UserError(
                     f"config.init_from: {'/'.join(name)} is {array.shape} in the CLIP and {own[name].shape} here."
                 )
-            if after.shape != array.shape:
-                told.append(f"adapted: {'/'.join(name)} {array.shape} → {after.shape}")
             taken[name] = after
-    return taken, told
+    return taken
 
 
 def num_parameters(tree: dict) -> int:
     return sum(array.size for array in traverse_util.flatten_dict(tree).values())
-
-
-def _adapted(array: np.ndarray, kind: str, path: Names, own: np.ndarray, model: ModelConfig) -> np.ndarray:
-    if kind == "text":
-        if path != ("position_embedding",) or own.shape[-1] != array.shape[-1]:
-            return array
-        # The model's own are only fetched where they are needed: other hosts may hold parts of them.
-        return adapt_text_positions(array, np.asarray(own) if len(own) > len(array) else array[: len(own)])
-    if path == ("class_embedding",):
-        return adapt_class_embedding(array, own.shape[0] if own.ndim == 2 else None)
-    if path == ("position_embedding",):
-        return adapt_image_positions(array, len(own), True, model.image.pooling == "token")
-    if path == ("patch_embedding", "kernel") and model.image.temporal_kernel > 1:
-        neighbours = model.image.temporal_kernel // 2 * len(array)
-        return np.pad(array, ((neighbours, neighbours), (0, 0)))
-    return array

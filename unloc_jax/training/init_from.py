@@ -1,136 +1,115 @@
-"""Starting from another checkpoint: what fits is carried over, what does not is said."""
+"""Starting from other parameters: what fits is taken over, and a table says what did not come from there."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 from unloc_jax.config import Config
-from unloc_jax.errors import UserError
+from unloc_jax.pretrained.carry_over import fit_checkpoint, in_stacks_of
 from unloc_jax.pretrained.clip_import import fit_to_model
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip
 from unloc_jax.pretrained.clip_source import read_any_clip, split_source
 from unloc_jax.training.average import start_average
-from unloc_jax.training.checkpoints import find_checkpoint, load_params, stored_shapes
+from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, stored_shapes
 from unloc_jax.training.state import TrainState
+
+_MOST_LINES = 12  # that tell of single parameters
 
 
 def initialize(config: Config, state: TrainState, say: Callable[[str], None]) -> TrainState:
-    """Takes over what `config.init_from` holds.
+    """Takes over what `config.init_from` holds; everything else stays as initialised, and so does the step.
 
-    It is a checkpoint of ours (see `initialize_from`), a CLIP that `unloc import` wrote, or "KIND:SRC", another
-    program's CLIP (see `unloc_jax.pretrained.clip_source.read_clip`).
+    It is a checkpoint of ours (see `fit_checkpoint`), a CLIP that `unloc import` wrote, or "KIND:SRC", another
+    program's CLIP (see `unloc_jax.pretrained.clip_source.read_clip` and `fit_to_model`).
+
+    Args:
+      config: the experiment's.
+      state: a new state; its parameters are replaced in their shardings.
+      say: told, as a table, what was taken over and what not.
 
     Raises:
       UserError: it cannot be read or does not fit.
     """
     source = config.init_from
+    own = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)}
     if split_source(source) or (Path(source) / SETTINGS_FILE).is_file():
-        state = initialize_from_clip(read_any_clip(source), config, state, say)
+        clip = read_any_clip(source)
+        stored = _of_clip(clip, own)
+        by_path = {tuple(name.split("/")): leaf for name, leaf in own.items()}
+        taken = {"/".join(path): x for path, x in fit_to_model(clip, config.model, by_path).items()}
+        say(f"init_from: {clip.source} ({clip.config.name}, {clip.config.image_size} pixels)")
     else:
-        state = initialize_from(Path(source), state, say)
-    return dataclasses.replace(state, ema_params=start_average(config, state.params))
-
-
-def initialize_from_clip(
-    clip: Clip, config: Config, state: TrainState, say: Callable[[str], None]
-) -> TrainState:
-    """Replaces the towers' parameters by a CLIP's, in their shardings; everything else stays as initialised.
-
-    Args:
-      clip: its sizes must be those of config.model.image and config.model.text, but for image size and text length.
-      config: of the model.
-      state: a new state.
-      say: told, as a table, what was taken over and what not.
-
-    Raises:
-      UserError: see `fit_to_model`.
-    """
-    leaves = jax.tree_util.tree_leaves_with_path(state.params)
-    own = {tuple(_name(path).split("/")): leaf for path, leaf in leaves}
-    taken, told = fit_to_model(clip, config.model, own)
-    say(f"init_from: {clip.source} ({clip.config.name}, {clip.config.image_size} pixels)")
-    for line in _table({path: leaf.size for path, leaf in own.items()}, set(taken)):
+        step_dir = find_checkpoint(Path(source), "config.init_from")
+        stored = in_stacks_of(own, _load_all(step_dir))
+        taken = fit_checkpoint(stored, load_checkpoint(step_dir)[0], own, config)
+        say(f"init_from: {step_dir}")
+    for line in table(own, taken, stored):
         say(f"  {line}")
-    for line in told:
-        say(f"  {line}")
-    say("  not used: image_projection, text_projection and logit_scale of the CLIP")
 
     def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
-        array = taken.get(tuple(_name(path).split("/")))
-        if array is None:
-            return leaf
-        return jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
+        array = taken.get(_name(path))
+        return leaf if array is None else jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
 
     params = jax.tree_util.tree_map_with_path(replaced, state.params)
-    return TrainState(state.step, params, state.opt_state)
+    return TrainState(state.step, params, state.opt_state, start_average(config, params))
 
 
-def _table(sizes: dict[tuple[str, ...], int], taken: set[tuple[str, ...]]) -> list[str]:
-    """One line per part of the model: how many of its parameters come from elsewhere, how many are new."""
-    parts = dict.fromkeys(path[0] for path in sizes)
-    width = max(map(len, parts))
-    lines = [f"{'part':<{width}}  {'taken over':>12}  {'new':>12}"]
-    for part in parts:
-        of_part = {path: size for path, size in sizes.items() if path[0] == part}
-        old = sum(size for path, size in of_part.items() if path in taken)
-        lines.append(f"{part:<{width}}  {old:>12,}  {sum(of_part.values()) - old:>12,}")
-    return lines
-
-
-def initialize_from(source: Path, state: TrainState, say: Callable[[str], None]) -> TrainState:
-    """Replaces the parameters that the checkpoint has too, in their shardings; the others stay as initialised.
+def table(
+    own: Mapping[str, np.ndarray], taken: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray]
+) -> list[str]:
+    """What came from where, in numbers of parameters, one line per part of the model or of the source.
 
     Args:
-      source: a workdir, or one step's directory.
-      state: a new state.
-      say: told what was carried over and what not.
+      own: the model's parameters by name.
+      taken: those that were taken over, as they were taken over.
+      stored: what the source has, by the names that the model has for it.
 
-    Raises:
-      UserError: no checkpoint there, or one with no parameter in common.
+    Returns:
+      Lines: the table (taken over as they are; adapted to another shape; new in this model; not used of the source),
+      then the names of the parameters that were adapted or did not fit.
     """
-    step_dir = find_checkpoint(source, "config.init_from")
-    stored = stored_shapes(step_dir)
-    names = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)}
-    common = {name for name, leaf in names.items() if stored.get(name) == leaf.shape}
-    if not common:
-        raise UserError(f"config.init_from={source}: it has no parameter of this model's names and shapes.")
-    wanted = jax.tree_util.tree_map_with_path(
-        lambda path, x: (
-            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) if _name(path) in common else None
-        ),
-        state.params,
+    columns = ("taken over", "adapted", "new", "not used")
+    parts: dict[str, list[int]] = {}
+    told = []
+    for name in [*own, *(name for name in stored if name not in own)]:
+        row = parts.setdefault(name.split("/")[0], [0, 0, 0, 0])
+        if name not in own:
+            row[3] += stored[name].size
+            continue
+        fits = name in stored and stored[name].shape == own[name].shape
+        row[0 if fits and name in taken else 1 if name in taken else 2] += own[name].size
+        if name in stored and not fits:
+            what = "adapted" if name in taken else "does not fit, new"
+            told.append(f"{what}: {name} {stored[name].shape} → {own[name].shape}")
+    parts["all"] = [sum(column) for column in zip(*parts.values())]
+    width = max(map(len, parts))
+    lines = [f"{'part':<{width}}" + "".join(f"{column:>14}" for column in columns)]
+    lines += [f"{part:<{width}}" + "".join(f"{n:>14,}" for n in row) for part, row in parts.items()]
+    more = [f"… and {len(told) - _MOST_LINES} more"] if len(told) > _MOST_LINES else []
+    return lines + told[:_MOST_LINES] + more
+
+
+def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All of a CLIP by the names of the model's towers; what belongs to no tower keeps its own name."""
+    towers = {part: "image" for part in {name.split("/")[0] for name in own} if part.startswith("towers_")}
+    towers["text_tower"] = "text"
+    named = {tower: clip.params[kind] for tower, kind in towers.items()}
+    rest = {name: value for name, value in clip.params.items() if name not in ("image", "text")}
+    return traverse_util.flatten_dict(named | rest, sep="/")
+
+
+def _load_all(step_dir: Path) -> dict[str, np.ndarray]:
+    """A checkpoint's parameters by name, in the host's memory."""
+    # Arrays of NumPy are what tells orbax not to put them on devices; these take no memory.
+    placeholder = lambda shape: np.broadcast_to(np.zeros((), np.float32), shape)
+    shapes = {name: placeholder(shape) for name, shape in stored_shapes(step_dir).items()}
+    return traverse_util.flatten_dict(
+        load_params(step_dir, traverse_util.unflatten_dict(shapes, sep="/")), sep="/"
     )
-    loaded = load_params(step_dir, _without_none(wanted))
-    found = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(loaded)}
-    params = jax.tree_util.tree_map_with_path(lambda path, x: found.get(_name(path), x), state.params)
-    say(f"{len(common)} of {len(names)} parameters come from {step_dir}")
-    for title, missing in (
-        ("new here", sorted(set(names) - set(stored))),
-        ("of another shape there", sorted((set(names) & set(stored)) - common)),
-        ("only there", sorted(set(stored) - set(names))),
-    ):
-        if missing:
-            say(f"  {title}: {', '.join(_groups(missing))}")
-    return TrainState(state.step, params, state.opt_state)
 
 
 def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _without_none(tree: Any) -> Any:
-    """The tree without its None leaves and without what is empty then."""
-    if not isinstance(tree, dict):
-        return tree
-    kept = {key: _without_none(value) for key, value in tree.items() if value is not None}
-    return {key: value for key, value in kept.items() if value != {}}
-
-
-def _groups(names: list[str]) -> list[str]:
-    """ "head/offsets/conv_0/bias", "head/scale_0" → "head (2)": one entry per first part."""
-    first = [name.split("/")[0] for name in names]
-    return [f"{group} ({first.count(group)})" for group in dict.fromkeys(first)]

@@ -3,20 +3,21 @@
 Order of operations:
   1. the mesh, the tasks with their model, the optimizer: everything that can be wrong in a config fails here;
   2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place (and, with
-     config.init_from, takes another checkpoint's parameters);
-  3. for every step: the batches of its tasks → device → the step of its stage (contrastive pretraining first, then
-     the tasks);
-  4. every log_every_steps: numbers to TensorBoard, metrics.jsonl and the terminal;
-  5. every evaluation.every_steps of the second stage, and at the end: the validation split of every task (or else its
-     test split), by the same code as `unloc evaluate`;
-  6. every checkpoint.every_steps, and at the end: a checkpoint.
+     config.init_from, takes another checkpoint's parameters); a validation that a stop has cut short comes first;
+  3. for every step: the batches of its tasks (feed.py) → device → the step of its stage (contrastive pretraining
+     first, then the tasks);
+  4. one step later: was its loss finite? (non_finite.py);
+  5. every log_every_steps: numbers to the writers and the terminal (progress.py, writers.py);
+  6. every evaluation.every_steps of the second stage, and at the end: the validation split of every task (or else its
+     test split), by the same code as `unloc evaluate` (validation.py);
+  7. every checkpoint.every_steps, at a validation that is among the best, at the end, and when SIGTERM asks to stop
+     (preemption.py): a checkpoint.
 
 The parameters after step n are a function of (config, datasets, n) alone: batches, dropout and prompts are keyed by
-the step. So a run that was killed and started again ends like one that was not.
+the step. So a run that was killed and started again ends like one that was not. docs/failures.md says what happens
+when something goes wrong, and what every number in the log means.
 """
 
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,24 +25,34 @@ import jax
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
-from unloc_jax.dataset import Dataset, validation_split
-from unloc_jax.errors import UserError
+from unloc_jax.dataset import Dataset
+from unloc_jax.errors import TryAgain
 from unloc_jax.processes import is_main
-from unloc_jax.tasks import Task, make_task
-from unloc_jax.tasks.evaluation import find, to_device
-from unloc_jax.text import num_tokens
-from unloc_jax.training.checkpoints import Checkpoints
+from unloc_jax.tasks import make_task
+from unloc_jax.tasks.evaluation import to_device
+from unloc_jax.training.announce import say, say_what_a_task_has
+from unloc_jax.training.clock import Clock, first_start
+from unloc_jax.training.feed import Feed
 from unloc_jax.training.init_from import initialize
-from unloc_jax.training.mixing import loss_weights, mixed_batches, videos_per_step
-from unloc_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from unloc_jax.training.mixing import loss_weights, videos_of_step
+from unloc_jax.training.non_finite import NonFiniteSteps, at_step
+from unloc_jax.training.optimizer import make_optimizer
+from unloc_jax.training.peers import ending_together
+from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.progress import Progress
 from unloc_jax.training.ranges import with_ranges_from_data
+from unloc_jax.training.rates import learning_rates
+from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
 from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.trace import Trace
+from unloc_jax.training.validation import Validation
 from unloc_jax.training.vocabulary import constant_vocabularies
-from unloc_jax.training.writers import MetricWriter, Progress
+from unloc_jax.training.writers import MetricWriter, start_wandb, validated
 
 
+@ending_together
 def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dict[str, float]:
     """Trains, or goes on training, in `workdir`; returns the validation metrics at the end.
 
@@ -53,7 +64,9 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
       datasets: one per task, by the names of `config.task_configs`.
 
     Raises:
-      UserError: a config that does not fit the devices, a dataset or the workdir; a loss that is not finite.
+      UserError: a config that does not fit the devices, a dataset or the workdir; a loss that is not finite; a
+        checkpoint that cannot be written.
+      TryAgain: SIGTERM; the state is saved.
     """
     config = with_ranges_from_data(config, datasets)
     views = config.task_configs
@@ -64,35 +77,40 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     tasks = {
         name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()
     }
-    optimizer, learning_rate = make_optimizer(config), learning_rate_schedule(config)
+    optimizer, rates = make_optimizer(config), learning_rates(config)
 
     facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
-    checkpoints = Checkpoints(workdir, config, facts)
-    first_step = checkpoints.latest_step or 0
-    if first_step >= config.total_steps:
-        _say(f"nothing to do: {workdir} is trained ({first_step} steps)")
+    checkpoints = Checkpoints(workdir, config, facts, say)
+    first_step, total = checkpoints.latest_step or 0, config.total_steps
+    validation_due = checkpoints.history.get("validation_due", False) and not validated(workdir, first_step)
+    if first_step >= total and not validation_due:
+        say(f"nothing to do: {workdir} is trained ({first_step} steps)")
         checkpoints.close()
         return {}
     if is_main():
         (workdir / "config.json").write_text(config_lib.to_json(config))
+    clock = Clock(first_start(workdir), checkpoints.history.get("productive_s", 0.0))
+    wandb = start_wandb(config, workdir, clock.started_at)
     abstract = abstract_state(tasks, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    if checkpoints.latest_step is not None:
-        state = checkpoints.restore(abstract)
-        _say(f"continuing from step {first_step} of {config.total_steps} in {workdir}")
-    else:
+
+    def last_saved() -> TrainState:
+        """As the latest checkpoint has it, or else as at the very start."""
+        if checkpoints.latest_step is not None:
+            return checkpoints.restore(abstract)
         state = init_state(tasks, optimizer, mesh)
-        if config.init_from:
-            state = initialize(config, state, _say)
-    _say(
+        return initialize(config, state, say) if config.init_from else state
+
+    state = last_saved()
+    if first_step:
+        say(f"continuing from step {first_step} of {total} in {workdir}")
+    say(
         f"{count_parameters(state.params) / 1e6:.2f} M parameters, "
         f"{jax.device_count()} × {jax.devices()[0].device_kind} as {dict(mesh.shape)} ({config.mesh.strategy})"
     )
     for name, task in tasks.items():
-        _say_what_a_task_has(name, task, datasets[name])
+        say_what_a_task_has(name, task, datasets[name])
 
-    writer = MetricWriter(workdir, first_step)
-    progress = Progress(config.total_steps, first_step, videos_per_step(config))
     steps = {
         stage: make_train_step(
             make_loss(tasks, loss_weights(config), stage),
@@ -106,116 +124,109 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         for stage in ("pretrain", "train")
     }
     vocabularies = constant_vocabularies(tasks, state.params, mesh)
-    detect = {name: jax.jit(task.detect) for name, task in tasks.items()}
-
-    def validate(state: TrainState) -> dict[str, float]:
-        scores: dict[str, float] = {}
-        for name, task in tasks.items():
-            split = validation_split(datasets[name])
-            if split is None:
-                continue
-            records = datasets[name].records(split)
-            batches, texts = datasets[name].evaluation_batches(split), task.evaluation_texts(records)
-            windows = datasets[name].num_windows(split)
-            found = find(
-                task,
-                detect[name],
-                state.best_params,
-                batches,
-                texts,
-                batch_sharding(mesh),
-                num_windows=windows,
-            )
-            prefix = f"{name}/" if config.tasks else ""
-            scores |= {f"{prefix}{key}": value for key, value in task.score(records, found).items()}
-        return scores
-
+    validation = Validation(tasks, datasets, mesh, bool(config.tasks))
+    non_finite = NonFiniteSteps(
+        config,
+        lambda step: videos_of_step(config, datasets, step),
+        say,
+        checkpoints.history.get("steps_left_out", 0),
+    )
+    progress, trace = Progress(config, tasks, first_step, clock), Trace(config.profile, workdir, say)
+    preemption = Preemption()
     scores: dict[str, float] = {}
     compiled: set[tuple[str, ...]] = set()
-    for step, batches in enumerate(mixed_batches(config, datasets, first_step), first_step):
-        stage = "pretrain" if step < config.pretrain.steps else "train"
-        started = time.monotonic()
-        on_device = {name: to_device(batch, batch_sharding(mesh)) for name, batch in batches.items()}
-        state, metrics = steps[stage](state, on_device, vocabularies)
-        if (stage, *batches) not in compiled:
-            compiled.add((stage, *batches))
-            jax.block_until_ready(state)
-            progress.pause(time.monotonic() - started)
-            of_tasks = f" of {', '.join(batches)}" if config.tasks else ""
-            _say(f"{stage} step{of_tasks} compiled in {time.monotonic() - started:.1f} s")
-        done = step + 1
-        last = done == config.total_steps
 
-        save = done % config.checkpoint.every_steps == 0 or last
+    def validate(done: int) -> bool | None:
+        """Whether it is among the best so far; None if it was stopped."""
+        with clock.of("evaluation"):
+            found = validation(state.best_params, done, preemption.watched)
+            if found is None:
+                return None
+            scores.update(found)
+            writer.write(done, {f"validation/{name}": value for name, value in found.items()})
+            return checkpoints.is_best(done, found)
 
-        if done % config.log_every_steps == 0 or save:
-            numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not all(abs(value) < float("inf") for value in numbers.values()):
-                raise UserError(
-                    f"step {done}: the loss is not finite ({numbers}). Lower config.{stage}.learning_rate "
-                    f"(now {getattr(config, stage).learning_rate}) and start in another --workdir; the last "
-                    f"checkpoint here is of step {checkpoints.latest_step or 0}."
+    def save(done: int) -> None:
+        with clock.of("checkpoint"):
+            history = {
+                "validation_due": validation_due,
+                "productive_s": clock.productive_s,
+                "steps_left_out": non_finite.count,
+            }
+            checkpoints.save(state, done, history)
+
+    def rolled_back(done: int) -> TrainState:
+        with clock.of("checkpoint"):
+            checkpoints.wait()
+            clock.productive_s = checkpoints.history.get("productive_s", 0.0)
+            return at_step(last_saved(), done)
+
+    with (
+        preemption,  # until the last checkpoint is written
+        checkpoints,
+        MetricWriter(workdir, first_step, wandb) as writer,
+        Feed(config, datasets, first_step, lambda: preemption.signalled) as feed,
+    ):
+        if validation_due:
+            validation_due = validate(first_step) is None
+        for step in range(first_step, total):
+            done, stage = step + 1, "pretrain" if step < config.pretrain.steps else "train"
+            with clock.of("input"):
+                batches = feed.take(step)
+                if batches is None:
+                    save(step)
+                    raise _stopped(step, total)
+                on_device = {name: to_device(batch, batch_sharding(mesh)) for name, batch in batches.items()}
+
+            trace.before(done)
+            new = (stage, *batches) not in compiled
+            with clock.of("compile" if new else "compute") as took:
+                state, metrics = steps[stage](state, on_device, vocabularies)
+                if non_finite.rollback_due(checkpoints.latest_step):  # because of the step before this one
+                    state = rolled_back(step)
+                    state, metrics = steps[stage](state, on_device, vocabularies)
+                non_finite.add(done, metrics)
+                if new:
+                    jax.block_until_ready(state)
+            if new:
+                compiled.add((stage, *batches))
+                of_tasks = f" of {', '.join(batches)}" if config.tasks else ""
+                say(f"{stage} step{of_tasks} compiled in {took.seconds:.1f} s")
+
+            last, stop = done == total, preemption.reached()
+            log = done % config.log_every_steps == 0 or last
+            keep = done % config.checkpoint.every_steps == 0 or last
+            if stage == "train":
+                since = done - config.pretrain.steps
+                validation_due = validation_due or since % config.evaluation.every_steps == 0 or last
+            if log or keep or stop or validation_due or trace.ends(done):
+                with clock.of("compute"):
+                    if non_finite.rollback_due(checkpoints.latest_step):
+                        state = rolled_back(done)
+            trace.after(done)
+            if log:
+                numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                del numbers["finite"]
+                writer.write(
+                    done,
+                    {f"{stage}/{name}": value for name, value in numbers.items()}
+                    | {"steps_left_out": non_finite.count}
+                    | rates(step)
+                    | progress.report(stage, done, numbers),
                 )
-        if done % config.log_every_steps == 0 or last:
-            shown = {name: numbers[name] for name in numbers if name not in ("gradient_norm", "temperature")}
-            stage_end = config.pretrain.steps if stage == "pretrain" else config.total_steps
-            speed = progress.report(stage, done, stage_end, shown)
-            rate = float(learning_rate(step))
-            writer.write(
-                done, {f"{stage}/{k}": v for k, v in numbers.items()} | {"learning_rate": rate} | speed
-            )
-
-        started = time.monotonic()
-        if stage == "train" and ((done - config.pretrain.steps) % config.evaluation.every_steps == 0 or last):
-            scores = validate(state)
-            writer.write(done, {f"validation/{name}": value for name, value in scores.items()})
-            for name in tasks:
-                of_task = {
-                    k.removeprefix(f"{name}/"): v for k, v in scores.items() if k.startswith(f"{name}/")
-                }
-                first = list((of_task or scores).items())[:8]
-                where = f" of {name}" if config.tasks else ""
-                _say(f"validation{where} at step {done}: " + "  ".join(f"{k} {v:.1f}" for k, v in first))
-        if save:
-            checkpoints.save(state, done)
-        progress.pause(time.monotonic() - started)
-
-    checkpoints.close()
-    writer.close()
+            if validation_due and not stop:
+                best = validate(done)
+                stop = validation_due = best is None
+                keep = keep or bool(best)
+            if keep or stop:
+                save(done)
+            if stop and (validation_due or not last):
+                raise _stopped(done, total)
+        trace.close()
     return scores
 
 
-def _say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
-    """How many videos there are, and what of them a step does not see: nothing is dropped in silence."""
-    config, records, split = task.config, dataset.records("train"), validation_split(dataset)
-    _say(
-        f"{name}: {len(records)} training videos, "
-        + (f"{len(dataset.records(split))} {split} videos" if split else "none for validation")
-        + (f", {len(task.classes)} classes" if task.classes else "")
+def _stopped(done: int, total: int) -> TryAgain:
+    return TryAgain(
+        f"stopped by SIGTERM after step {done} of {total}, which is saved; the same command goes on from there"
     )
-    if split == "test":
-        _say("note: this dataset has no validation split; the run is validated on its test split")
-    sizes = {"segments": config.data.max_segments}
-    if not task.config.with_vocabulary:
-        sizes["queries"] = config.data.max_queries
-    for what, size in sizes.items():
-        counts = [len(r.texts if what == "segments" else set(r.texts)) for r in records]
-        beyond = [count - size for count in counts if count > size]
-        if beyond:
-            _say(
-                f"note: {len(beyond)} training videos have more than config.data.max_{what} = {size} {what}; "
-                f"{sum(beyond)} {what} are left out of each step (at most {max(counts)} in a video)"
-            )
-
-    texts = {text for record in records for text in record.texts}
-    long = sum(num_tokens(text) > config.model.text.max_tokens for text in texts)
-    if long and not config.model.text.embeddings_file:
-        _say(
-            f"note: {long} of {len(texts)} texts have more than config.model.text.max_tokens = "
-            f"{config.model.text.max_tokens} tokens; their ends are left out"
-        )
-
-
-def _say(text: str) -> None:
-    if is_main():
-        print(text, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """Which task's batches a step sees, when a run has several tasks. A function of (config, step) alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -38,18 +38,16 @@ def loss_weights(config: Config) -> dict[str, float]:
     }
 
 
-def videos_per_step(config: Config) -> float:
-    """Over all devices, on average."""
-    steps, views = tasks_of_steps(config), config.task_configs
-    return sum(views[name].batch_size for names in steps for name in names) / len(steps)
-
-
 def mixed_batches(
-    config: Config, datasets: Mapping[str, Dataset], first_step: int
+    config: Config,
+    datasets: Mapping[str, Dataset],
+    first_step: int,
+    reads: Callable[[str], None] = lambda name: None,
 ) -> Iterator[dict[str, Batch]]:
     """This host's part of the batches of steps first_step … total_steps-1, by task.
 
     The k-th batch of a task is the same whatever the other tasks do, so a run that was interrupted goes on alike.
+    `reads` is told the task whose batch is waited for.
     """
     steps = tasks_of_steps(config)
     streams = {
@@ -59,4 +57,17 @@ def mixed_batches(
         for name, dataset in datasets.items()
     }
     for names in steps[first_step:]:
-        yield {name: next(streams[name]) for name in names}
+        batches = {}
+        for name in names:
+            reads(name)
+            batches[name] = next(streams[name])
+        yield batches
+
+
+def videos_of_step(config: Config, datasets: Mapping[str, Dataset], step: int) -> dict[str, list[str]]:
+    """The ids of all videos of a step (from 0), by task, over all hosts."""
+    steps = tasks_of_steps(config)
+    return {
+        name: datasets[name].training_videos(sum(name in names for names in steps[:step]))
+        for name in steps[step]
+    }

@@ -17,6 +17,7 @@ from unloc_jax.tasks import Task
 from unloc_jax.tasks.base import Whole
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.average import update_average
+from unloc_jax.training.non_finite import leave_out_if_not_finite
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 from unloc_jax.training.vocabulary import Vocabularies
@@ -51,27 +52,29 @@ def make_train_step(
 
     Returns:
       (state, batches by task, vocabularies by task) → (state, metrics); the old state's memory is given up. Metrics
-      hold the loss's parts and `gradient_norm`, measured before clipping.
+      hold the loss's parts, `gradient_norm`, measured before clipping, and `finite`: whether the update was made (see
+      `non_finite`).
     """
 
     def step(state: TrainState, batches: Batches, vocabularies: Vocabularies) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
         if accumulate == 1:
-            gradients, metrics = jax.grad(loss_fn, has_aux=True)(
+            (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
                 state.params, batches, rng, vocabularies=vocabularies
             )
         else:
             assert isinstance(loss_fn, Loss)
             in_parts = functools.partial(_split_videos, mesh=mesh, parts=accumulate)
             loss_of_part = functools.partial(loss_fn, vocabularies=vocabularies)
-            gradients, metrics = _accumulated(
+            (loss, metrics), gradients = _accumulated(
                 loss_of_part, loss_fn.wholes(batches), state.params, batches, rng, in_parts, shardings.params
             )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
-        return TrainState(state.step + jnp.int32(1), params, opt_state, ema_params), metrics
+        new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)
+        return leave_out_if_not_finite(state, new_state, loss, metrics)
 
     return jax.jit(
         step,
@@ -89,20 +92,20 @@ def _accumulated(
     rng: jax.Array,
     in_parts: Callable[[jax.Array], jax.Array],
     shardings: Any,
-) -> tuple[Any, Metrics]:
-    """Gradients and metrics of whole batches, as sums over their parts: only one part's activations exist at a time.
+) -> tuple[tuple[jax.Array, Metrics], Any]:
+    """((loss, metrics), gradients) of whole batches, as sums over their parts: one part's activations exist at a time.
 
     A mean of the parts' means would be something else, because the parts differ in how many points, segments and
     queries count; so every part is told what to divide its sums by.
     """
     parts = jax.tree.map(in_parts, (batches, {name: whole.rows for name, whole in wholes.items()}))
-    gradient = jax.grad(loss_fn, has_aux=True)
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def add(sums: Any, part: tuple[Batches, dict[str, jax.Array]]) -> tuple[Any, None]:
         of_part, rows = part
         of_rows = {name: dataclasses.replace(whole, rows=rows[name]) for name, whole in wholes.items()}
-        gradients, metrics = jax.tree.map(jnp.add, sums, gradient(params, of_part, rng, of_rows))
-        return (jax.lax.with_sharding_constraint(gradients, shardings), metrics), None
+        values, gradients = jax.tree.map(jnp.add, sums, gradient(params, of_part, rng, of_rows))
+        return (values, jax.lax.with_sharding_constraint(gradients, shardings)), None
 
     shapes = jax.eval_shape(gradient, params, batches, rng, wholes)
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

@@ -1,0 +1,245 @@
+"""Seconds per training step and peak memory, ours and the reference's, in the same run and without a dataset.
+
+python benchmarks/train_step.py --reference=../scenic
+
+The default is the size at which the reference was measured on two CPU cores: action localisation, ViT-B/32 at 128
+pixels, 16 frames, 20 classes, 2 videos, float32. Every model runs in a process of its own; they take turns, so that
+what else the machine does hits all alike. --reference is a checkout of github.com/google-research/scenic (its step
+needs TensorFlow for some imports; ours does not). Other variants of ours, and other models, on whatever device:
+
+python benchmarks/train_step.py --variant=model.remat=full --variant=model.dtype=bfloat16,batch_size=4
+python benchmarks/train_step.py --config=configs/charades_sta.py:L --set=batch_size=8
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+CONFIG = "configs/activitynet_tal.py:B"
+SMALL = ("model.image.patch_size=32", "data.crop_size=128", "data.num_frames=16", "batch_size=2", "model.text_chunk=0",
+         "model.remat=none", "data.augmentation.color=0", "data.max_segments=8")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", help=f"(default: {CONFIG}, smaller)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--variant", action="append", default=[], metavar="KEY=VALUE[,KEY=VALUE]")
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--reference", type=Path, metavar="DIR")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=1, help="of each model in a round (default 1)")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        _child(**json.loads(arguments.child))
+        return
+    base = {"config": arguments.config or CONFIG, "classes": arguments.classes}
+    settings = [*arguments.set] if arguments.config else [*SMALL, *arguments.set]
+    children = {
+        variant: _Child({**base, "settings": [*settings, *variant.split(",")] if variant else settings})
+        for variant in ("", *arguments.variant)
+    }
+    if arguments.reference:
+        children["reference"] = _Child({**base, "settings": settings, "reference": str(arguments.reference)})
+    seconds: dict[str, list[float]] = {name: [] for name in children}
+    for _ in range(arguments.rounds):
+        for name, child in children.items():
+            seconds[name].append(child.run(arguments.steps) / arguments.steps)
+    _print(children, seconds)
+
+
+class _Child:
+    """A model in another process, compiled and run once."""
+
+    def __init__(self, what: dict[str, Any]):
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, f"--child={json.dumps(what)}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.facts = self._answer()
+
+    def run(self, steps: int) -> float:
+        """Seconds of so many steps."""
+        return self._ask(str(steps))["seconds"]
+
+    def memory(self) -> dict[str, float]:
+        return self._ask("memory")
+
+    def _ask(self, what: str) -> dict[str, Any]:
+        assert self._process.stdin
+        print(what, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("a model's process ended; the reason is above")
+        return json.loads(line)
+
+
+def _print(children: dict[str, _Child], seconds: dict[str, list[float]]) -> None:
+    facts = children[""].facts
+    print(f"\n{facts['device']} × {facts['num_devices']}, jax {facts['jax']}, {os.cpu_count()} CPUs, "
+          f"{len(seconds[''])} rounds in turns\n")  # fmt: skip
+    columns = ("s/step", "videos/s", "speed", "peak GiB", "of steps", "device GiB", "MFU %", "first step s")
+    width = max(len(_shown(name)) for name in children)
+    print(" " * width + "".join(f"{column:>14}" for column in columns))
+    for name, child in children.items():
+        median, memory = statistics.median(seconds[name]), child.memory()
+        base = seconds["reference" if "reference" in seconds else ""]
+        ratio = statistics.median(b / own for b, own in zip(base, seconds[name]))
+        peak, flops = child.facts["peak_flops"], child.facts["flops"]
+        cells = [
+            f"{median:.3f}",
+            f"{child.facts['videos'] / median:.2f}",
+            f"{ratio:.2f}×",
+            f"{memory['process'] / 2**30:.2f}",
+            f"{memory['steps'] / 2**30:.2f}",
+            f"{memory['device'] / 2**30:.2f}" if memory["device"] else "–",
+            f"{100 * flops / median / peak:.1f}" if peak and flops else "–",
+            f"{child.facts['first_step_s']:.0f}",
+        ]
+        print(f"{_shown(name):<{width}}" + "".join(f"{cell:>14}" for cell in cells))
+    print(
+        "\nspeed: against the reference, or else the first line; median of the rounds' ratios\n"
+        "peak GiB: resident memory of the process, compilation included; of steps: while steps run"
+    )
+
+
+def _shown(name: str) -> str:
+    return {"": "ours", "reference": "reference"}.get(name, f"ours, {name}")
+
+
+def _child(config: str, classes: int, settings: list[str], reference: str = "") -> None:
+    """Compiles a step, says so on stdout, and runs what it is told on stdin."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    say = lambda **what: print(json.dumps(what), file=answers, flush=True)
+    import jax
+
+    from unloc_jax import config as config_lib
+
+    checked = config_lib.load(config, settings)
+    if reference:
+        from reference_step import reference_step
+
+        step, flops = reference_step(Path(reference), checked, classes), 0.0
+    else:
+        step, flops = _our_step(checked, classes)
+    started = time.perf_counter()
+    step()
+    first_step_s = time.perf_counter() - started
+    step()
+    device = jax.devices()[0]
+    say(
+        first_step_s=first_step_s,
+        videos=checked.batch_size,
+        flops=flops,
+        peak_flops=_peak(),
+        device=device.device_kind,
+        num_devices=jax.device_count(),
+        jax=jax.__version__,
+    )
+    whole = _peak_memory()
+    _forget_peak_memory()
+    for line in sys.stdin:
+        if line.strip() == "memory":
+            of_device = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
+            say(process=max(whole, _peak_memory()), steps=_peak_memory(), device=of_device)
+            continue
+        started = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        say(seconds=time.perf_counter() - started)
+
+
+def _peak() -> float | None:
+    """FLOP/s of all devices; None where it is not known."""
+    import jax
+
+    from unloc_jax.training.flops import peak_flops
+
+    of_one = peak_flops(jax.devices()[0].device_kind)
+    return of_one and of_one * jax.device_count()
+
+
+def _peak_memory() -> int:
+    """Bytes: the most that this process has had in memory since it began, or since it was forgotten."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def _forget_peak_memory() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _our_step(config: Any, classes: int) -> tuple[Callable[[], None], float]:
+    """A function that runs one training step on a batch that stays the same; its FLOPs."""
+    import jax
+
+    from unloc_jax.dataset import DatasetFacts
+    from unloc_jax.tasks import make_task
+    from unloc_jax.training.flops import train_step_flops
+    from unloc_jax.training.optimizer import make_optimizer
+    from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
+    from unloc_jax.training.state import abstract_state, init_state
+    from unloc_jax.training.step import make_loss, make_train_step
+    from unloc_jax.training.vocabulary import constant_vocabularies
+
+    names = [f"kind of action number {i}" for i in range(classes)]
+    mesh = make_mesh(config.mesh, config.batch_size, "batch_size")
+    tasks = {"task": lay_out(make_task(config, DatasetFacts("random", 5.0, 0, names, [], ""), config), mesh)}
+    optimizer = make_optimizer(config)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
+    run = make_train_step(make_loss(tasks, {"task": 1.0}, "train"), optimizer, mesh, shardings, 0)
+    state = init_state(tasks, optimizer, mesh)
+    vocabularies = constant_vocabularies(tasks, state.params, mesh)
+    batch = jax.device_put({"task": _random_batch(config, classes)}, batch_sharding(mesh))
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = run(state, batch, vocabularies)
+        assert jax.device_get(metrics)["loss"] > 0
+
+    return step, train_step_flops(config, classes)
+
+
+def _random_batch(config: Any, classes: int) -> Any:
+    import numpy as np
+
+    from unloc_jax.batch import Batch
+    from unloc_jax.text import tokenize
+
+    rng, data, videos = np.random.default_rng(0), config.data, config.batch_size
+    queries = 0 if config.with_vocabulary else data.max_queries
+    texts = [f"somebody does thing number {i}" for i in range(videos * queries)]
+    shape, max_tokens = (videos, data.max_segments), config.model.text.max_tokens
+    return Batch(
+        frames=rng.integers(0, 256, (videos, data.num_frames, data.crop_size, data.crop_size, 3), np.uint8),
+        frame_mask=np.ones((videos, data.num_frames), bool),
+        text_tokens=tokenize(texts, max_tokens).reshape(videos, queries, max_tokens),
+        text_mask=np.ones((videos, queries), bool),
+        segments=np.sort(rng.uniform(0, data.num_frames - 1, (*shape, 2)), axis=-1).astype(np.float32),
+        segment_text=rng.integers(0, classes if config.with_vocabulary else queries, shape).astype(np.int32),
+        span_s=np.tile(np.array([0.0, data.num_frames - 1], np.float32), (videos, 1)),
+        example_mask=np.ones(videos, bool),
+    )
+
+
+if __name__ == "__main__":
+    main()

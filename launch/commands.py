@@ -1,0 +1,85 @@
+"""What the launchers' command lines share: a job file, --dry-run, and running or printing commands."""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from launch.job import Job, load
+from unloc_jax.errors import UserError
+
+# One step of an action: files to write first (path → text), then a command to run.
+Step = tuple[Mapping[Path, str], Sequence[str]]
+Action = Callable[[Job], list[Step]]
+
+
+def main(
+    module: str,
+    actions: Mapping[str, Action],
+    argv: Sequence[str] | None = None,
+    loops: Mapping[str, Callable[[Job, bool], int]] | None = None,
+) -> int:
+    """`python -m launch.MODULE ACTION JOB.toml [--dry-run]`; returns the exit status of the command that failed,
+    else 0. `loops` are actions that decide what to run while they run: (job, dry_run) → exit status."""
+    loops = loops or {}
+    parser = argparse.ArgumentParser(prog=f"python -m launch.{module}", description="See docs/launch.md.")
+    parser.add_argument("action", choices=[*actions, *loops])
+    parser.add_argument("job", type=Path, metavar="JOB.toml")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be written and run")
+    arguments = parser.parse_args(argv)
+    try:
+        job = load(arguments.job)
+        if arguments.action in loops:
+            return loops[arguments.action](job, arguments.dry_run)
+        steps = actions[arguments.action](job)
+    except UserError as error:
+        print(f"launch.{module}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    for files, command in steps:
+        if arguments.dry_run:
+            print(describe(files, command))
+            continue
+        status = run(files, command)
+        if status:
+            return status
+    return 0
+
+
+def to_yaml(document: dict[str, Any]) -> str:
+    """With texts of several lines as blocks, and keys as they come."""
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    return yaml.dump(document, Dumper=Dumper, sort_keys=False, width=110)
+
+
+def describe(files: Mapping[Path, str], command: Sequence[str]) -> str:
+    """What would be done, as shell."""
+    written = [f"cat > {path} <<'END_OF_FILE'\n{text}END_OF_FILE" for path, text in files.items()]
+    return "\n".join([*written, shlex.join(command)])
+
+
+def run(files: Mapping[Path, str], command: Sequence[str]) -> int:
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
+    try:
+        return subprocess.run(command, check=False).returncode
+    except FileNotFoundError:
+        print(f"{command[0]} is not installed (docs/launch.md says where it comes from)", file=sys.stderr)
+        return 127
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,75 @@
+"""SkyPilot, on whichever cloud has the chips: `python -m launch.skypilot ACTION JOB.toml`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from launch.commands import Step, main, to_yaml
+from launch.job import BUCKET_DIR, Job
+from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
+
+
+def submit(job: Job) -> list[Step]:
+    """A managed job: started again elsewhere when its machines are taken away."""
+    file = Path("build/launch") / job.name / "sky.yaml"
+    command = ["sky", "jobs", "launch", f"--name={job.name}", "--yes", "--detach-run", str(file)]
+    return [({file: to_yaml(task(job))}, command)]
+
+
+def status(job: Job) -> list[Step]:
+    return [({}, ["sky", "jobs", "queue"])]
+
+
+def logs(job: Job) -> list[Step]:
+    return [({}, ["sky", "jobs", "logs", f"--name={job.name}"])]
+
+
+def stop(job: Job) -> list[Step]:
+    """Ends the job and gives the machines back; `submit` goes on from the last checkpoint."""
+    return [({}, ["sky", "jobs", "cancel", f"--name={job.name}", "--yes"])]
+
+
+def task(job: Job) -> dict[str, Any]:
+    """The task's YAML.
+
+    Raises:
+      UserError: several TPU slices, which SkyPilot does not join.
+    """
+    settings = job.settings("skypilot", (), infra="")
+    chips = job.accelerator
+    if chips.is_tpu and job.slices > 1:
+        raise UserError(f"job {job.name}: SkyPilot starts one TPU slice; use launch.gke or launch.tpu_vm.")
+    resources: dict[str, Any] = {
+        "accelerators": chips.sky,
+        "use_spot": job.spot,
+        "job_recovery": {
+            "strategy": "EAGER_NEXT_REGION" if job.spot else "FAILOVER",
+            "max_restarts_on_errors": job.max_restarts,
+        },
+    }
+    if job.hosts == 1:  # of several processes, all but the one that fails end with this status too
+        resources["job_recovery"]["recover_on_exit_codes"] = [EXIT_TRY_AGAIN]
+    if settings["infra"]:
+        resources["infra"] = settings["infra"]
+    if chips.is_tpu:
+        resources["accelerator_args"] = {"runtime_version": chips.runtime, "tpu_vm": True}
+    extra = "tpu" if chips.is_tpu else "cuda12"
+    made: dict[str, Any] = {"name": job.name, "resources": resources, "num_nodes": job.slices, "workdir": "."}
+    if job.bucket:
+        made["file_mounts"] = {BUCKET_DIR: {"source": f"gs://{job.bucket}", "mode": "MOUNT"}}
+    install = [
+        "curl -LsSf https://astral.sh/uv/install.sh | sh",
+        "~/.local/bin/uv venv --clear --python 3.12 ~/unloc-venv",
+        f"~/.local/bin/uv pip install --python ~/unloc-venv/bin/python -e '.[data,{extra}]'",
+    ]
+    return made | {
+        "envs": job.env | {"PYTHONUNBUFFERED": "1"},
+        "setup": "\n".join(install) + "\n",
+        "run": f'export PATH="$HOME/unloc-venv/bin:$PATH"\n{job.shell_command}\n',
+    }
+
+
+_ACTIONS = {"submit": submit, "status": status, "logs": logs, "stop": stop, "resume": submit}
+
+if __name__ == "__main__":
+    sys.exit(main("skypilot", _ACTIONS))

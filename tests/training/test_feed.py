@@ -1,0 +1,68 @@
+"""Batches from a thread: order, errors, and what is said when none comes."""
+
+import dataclasses
+import re
+import threading
+import time
+
+import pytest
+
+from tests.tiny import tiny_config, tiny_facts
+from unloc_jax.training.feed import Feed
+
+
+class Slow:
+    """Batches are numbers; before some of them it waits for an event."""
+
+    facts = tiny_facts()
+
+    def __init__(self, waits_at: int | None = None, fails_at: int | None = None):
+        self.waits_at, self.fails_at, self.go_on = waits_at, fails_at, threading.Event()
+
+    def training_batches(self, start_step, num_steps):
+        for step in range(start_step, num_steps):
+            if step == self.fails_at:
+                raise ValueError("damaged")
+            if step == self.waits_at:
+                self.go_on.wait(20)
+            yield step
+
+
+def _feed(dataset, **settings):
+    config = tiny_config(train={"steps": 5}, data={"dir": "shards"})
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
+    return config, {"moment_retrieval": dataset}
+
+
+def test_in_order_from_any_step():
+    with Feed(*_feed(Slow()), 2) as feed:
+        assert [feed.take(step) for step in (2, 3, 4)] == [{"moment_retrieval": step} for step in (2, 3, 4)]
+
+
+def test_an_error_arrives_at_its_step():
+    with Feed(*_feed(Slow(fails_at=1)), 0) as feed:
+        assert feed.take(0) == {"moment_retrieval": 0}
+        with pytest.raises(ValueError, match="damaged"):
+            feed.take(1)
+
+
+def test_a_stall_is_named_while_it_lasts(capfd):
+    dataset = Slow(waits_at=1)
+    with Feed(*_feed(dataset, stall_s=1.0), 0) as feed:
+        feed.take(0)
+        threading.Timer(2.2, dataset.go_on.set).start()
+        assert feed.take(1) == {"moment_retrieval": 1}
+        assert feed.take(2) == {"moment_retrieval": 2}
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 3  # after 1 s, after 2 s, and when it came
+    clock = r"\d\d:\d\d:\d\d"
+    first = rf"stalled input: has waited 1 s, since {clock}, for the batch of step 2; reading tiny \(shards\)"
+    assert re.fullmatch(first, lines[0]) and "has waited 2 s" in lines[1] and "came after 2 s" in lines[2]
+
+
+def test_a_stop_ends_the_waiting(capfd):
+    dataset, began = Slow(waits_at=0), time.monotonic()
+    with Feed(*_feed(dataset), 0, stopping=lambda: time.monotonic() - began > 0.6) as feed:
+        assert feed.take(0) is None
+        dataset.go_on.set()
+    assert time.monotonic() - began < 5

@@ -1,0 +1,74 @@
+"""The best checkpoints of a run: those whose validation had the highest value of one metric."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unloc_jax.errors import UserError
+
+
+class KeepBest:
+    """What orbax asks before it deletes a checkpoint (a PreservationPolicy).
+
+    Args:
+      workdir: its metrics.jsonl tells the scores of a run that goes on.
+      metric: config.checkpoint.best_metric.
+      count: how many to keep.
+    """
+
+    def __init__(self, workdir: Path, metric: str, count: int):
+        self._metric, self._count = metric, count
+        self._scores = _scores(workdir, metric) if count else {}
+
+    def forget_after(self, step: int) -> None:
+        """What was scored after this step comes again."""
+        self._scores = {scored: score for scored, score in self._scores.items() if scored <= step}
+
+    def add(self, step: int, scores: dict[str, float]) -> bool:
+        """Notes the scores of a validation; whether this step is one of the best so far.
+
+        Raises:
+          UserError: the metric is not among them.
+        """
+        if not self._count:
+            return False
+        if self._metric not in scores:
+            raise UserError(
+                f"config.checkpoint.best_metric = {self._metric!r} is no metric of this run's validation; there are: "
+                f"{', '.join(scores) or 'none'}. Set it right and run the same command again."
+            )
+        self._scores[step] = scores[self._metric]
+        return step in self._best(list(self._scores))
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        best = self._best([checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step in best for checkpoint in checkpoints]
+
+    def _best(self, steps: list[int]) -> list[int]:
+        scored = [step for step in steps if step in self._scores]
+        return sorted(scored, key=lambda step: (self._scores[step], step), reverse=True)[: self._count]
+
+
+def best_step(workdir: Path, metric: str, steps: Sequence[int]) -> int | None:
+    """Of these steps the one with the highest validation score (the later of equals); None if none has one."""
+    scores = {step: score for step, score in _scores(workdir, metric).items() if step in steps}
+    return max(scores, key=lambda step: (scores[step], step), default=None)
+
+
+def _scores(workdir: Path, metric: str) -> dict[int, float]:
+    """Of all validations in metrics.jsonl, by step."""
+    scores, key = {}, f"validation/{metric}"
+    try:
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    except OSError:
+        return {}
+    for line in lines:
+        try:
+            numbers = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # half a line, cut off by a kill
+        if key in numbers:
+            scores[numbers["step"]] = numbers[key]
+    return scores

@@ -1,0 +1,114 @@
+"""The batches of a run, fetched ahead by a thread, so that waiting for them can be watched, timed and ended."""
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+import jax
+
+from unloc_jax.batch import Batch
+from unloc_jax.config import Config
+from unloc_jax.dataset import Dataset
+from unloc_jax.training.mixing import mixed_batches
+
+_LOOK_EVERY_S = 0.5  # whether it is time to stop
+
+
+class Feed:
+    """The batches of steps first_step … total_steps-1, by task.
+
+    Args:
+      config: says what is mixed, and `data.stall_s`: how long to wait before saying so.
+      datasets: by task.
+      first_step: from 0.
+      stopping: asked while nothing comes.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        datasets: Mapping[str, Dataset],
+        first_step: int,
+        stopping: Callable[[], bool] = lambda: False,
+    ):
+        self._stall_s = config.data.stall_s
+        self._names = {
+            name: f"{datasets[name].facts.name} ({view.data.dir})"
+            for name, view in config.task_configs.items()
+        }
+        self._reading = next(iter(self._names))
+        self._stopping = stopping
+        self._batches: Iterator[dict[str, Batch]] = mixed_batches(config, datasets, first_step, self._reads)
+        self._ready: queue.Queue[object] = queue.Queue(maxsize=1)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fetch, name="unloc-feed", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        # A thread that is still inside of TensorFlow when Python ends would crash.
+        self._thread.join(timeout=2)
+
+    def take(self, step: int) -> dict[str, Batch] | None:
+        """The batches of the next step (from 0, for messages); None when it is time to stop and none has come.
+
+        Raises:
+          Exception: whatever reading them has raised.
+        """
+        began, told_s = time.monotonic(), self._stall_s
+        while True:
+            try:
+                item = self._ready.get(timeout=_LOOK_EVERY_S)
+                break
+            except queue.Empty:
+                waited_s = time.monotonic() - began
+                if self._stopping():
+                    if waited_s >= self._stall_s:
+                        self._tell(f"still no batch for step {step + 1} after {waited_s:.0f} s; stopping")
+                    return None
+                if waited_s >= told_s:
+                    since = time.strftime("%H:%M:%S", time.localtime(time.time() - waited_s))
+                    self._tell(
+                        f"has waited {waited_s:.0f} s, since {since}, for the batch of step {step + 1}"
+                    )
+                    told_s *= 2
+        if told_s > self._stall_s:
+            self._tell(f"the batch of step {step + 1} came after {time.monotonic() - began:.0f} s")
+        if isinstance(item, BaseException):
+            raise item
+        assert isinstance(item, dict)
+        return item
+
+    def _tell(self, text: str) -> None:
+        """To this process's own terminal: only it knows, all others wait for it in the step."""
+        who = f"process {jax.process_index()} of {jax.process_count()}: " if jax.process_count() > 1 else ""
+        reading = self._names[self._reading]
+        print(f"stalled input: {who}{text}; reading {reading}", file=sys.stderr, flush=True)
+
+    def _reads(self, name: str) -> None:
+        self._reading = name
+
+    def _fetch(self) -> None:
+        try:
+            for batches in self._batches:
+                self._put(batches)
+                if self._closed.is_set():
+                    return
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: object) -> None:
+        while not self._closed.is_set():
+            try:
+                return self._ready.put(item, timeout=_LOOK_EVERY_S)
+            except queue.Full:
+                continue

@@ -1,0 +1,107 @@
+"""Several processes: when one ends, the others end too, soon and with one clear line."""
+
+import ctypes
+import functools
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+import jax
+from jax._src import distributed
+
+from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_WAIT_FOR_OTHERS_S = 5
+# What JAX's collectives and barriers say when the other side has gone, as RuntimeError or as ValueError.
+_LOST = re.compile(
+    r"gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (closed|reset)|heartbeat", re.IGNORECASE
+)
+
+
+def lost_a_process(error: BaseException) -> bool:
+    """Whether the error says that another process of the run has gone."""
+    return (
+        jax.process_count() > 1
+        and isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+        and "RESOURCE_EXHAUSTED" not in str(error)
+        and _LOST.search(str(error)) is not None
+    )
+
+
+def ending_together(work: Callable[P, R]) -> Callable[P, R]:
+    """Decorates the work of several processes; one process alone is left as it is.
+
+    An error ends the process at once: Python's usual end would first wait, for minutes, for processes that wait for
+    this one. And what JAX does when it notices that another process has gone, an abort, ends with a clear line and a
+    status that says "try again" instead of a core dump. It notices at once where the other process's connections
+    break, and otherwise when its heartbeats have stopped for so long as `processes.join` says.
+    """
+
+    @functools.wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if jax.process_count() == 1:
+            return work(*args, **kwargs)
+        _speak_when_aborted()
+        try:
+            return work(*args, **kwargs)
+        except TryAgain:
+            raise
+        except UserError as error:
+            # Most are found by all processes: then none should take the end of another for a death.
+            _wait_for_others()
+            _end(EXIT_USER_ERROR, f"unloc: error: {error}")
+        except KeyboardInterrupt:
+            _end(EXIT_INTERRUPTED, "unloc: interrupted; the same command goes on where it can")
+        except BaseException as error:
+            if lost_a_process(error):
+                _end(EXIT_TRY_AGAIN, _gone(str(error).strip().splitlines()[0]))
+            traceback.print_exc()
+            _end(1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above")
+
+    return wrapped
+
+
+def _gone(reason: str) -> str:
+    shown = reason if len(reason) <= 200 else reason[:200] + "…"
+    return (
+        f"unloc: process {jax.process_index()} of {jax.process_count()} stops, because another process of this run has "
+        f"ended or cannot be reached ({shown}). The same command, started in all processes, goes on from the last "
+        "checkpoint."
+    )
+
+
+def _end(status: int, text: str) -> NoReturn:
+    print(text, file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+def _wait_for_others() -> None:
+    client = distributed.global_state.client
+    assert client is not None
+    try:
+        client.wait_at_barrier("unloc_error", _WAIT_FOR_OTHERS_S * 1000)
+    except jax.errors.JaxRuntimeError:
+        return  # this process's own error: the others do not come
+    if jax.process_index() == 0:
+        time.sleep(1)  # the others' connection to this one
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _on_abort(number: int) -> None:
+    del number
+    _end(EXIT_TRY_AGAIN, _gone("JAX aborted; its reason is above"))
+
+
+def _speak_when_aborted() -> None:
+    # A handler of Python's own would run only when the main thread is back from the collective in which it waits.
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p))

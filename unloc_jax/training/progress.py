@@ -1,0 +1,98 @@
+"""The numbers of a stretch of steps: the line on the terminal, and the scalars of speed, time and memory."""
+
+import sys
+from collections.abc import Mapping
+
+import jax
+
+from unloc_jax.config import Config
+from unloc_jax.processes import is_main
+from unloc_jax.tasks import Task
+from unloc_jax.training.clock import Clock
+from unloc_jax.training.flops import peak_flops, train_step_flops
+from unloc_jax.training.mixing import tasks_of_steps
+
+_GIB = 2**30
+_NOT_SHOWN = ("gradient_norm", "temperature")
+_PAUSES = ("compile", "checkpoint", "evaluation")  # no training: they do not count as speed
+
+
+class Progress:
+    """One line per report: stage, step, loss, videos/s, share of waiting for input, time left in the stage.
+
+    Args:
+      config: the experiment's.
+      tasks: by name.
+      first_step: where this process begins, from 0.
+      clock: of the run.
+    """
+
+    def __init__(self, config: Config, tasks: Mapping[str, Task], first_step: int, clock: Clock):
+        self._config, self._last, self._clock = config, first_step, clock
+        self._steps = tasks_of_steps(config)
+        self._tasks = tasks
+        peak = peak_flops(jax.devices()[0].device_kind)
+        self._peak_flops = peak * jax.device_count() if peak else None
+
+    def report(self, stage: str, done: int, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Prints the line; returns speed, MFU, the split of time and the memory for the writers.
+
+        Args:
+          stage: "pretrain" or "train".
+          done: steps done.
+          numbers: of the last step; the parts of the loss among them are shown.
+        """
+        config, split = self._config, self._clock.split()
+        count = done - self._last
+        busy_s = max(split["total"] - sum(split[kind] for kind in _PAUSES), 1e-9)
+        views, of_steps = config.task_configs, self._steps[self._last : done]
+        videos = sum(views[name].batch_size for names in of_steps for name in names)
+        frames = sum(
+            views[name].batch_size * views[name].data.num_frames for names in of_steps for name in names
+        )
+        self._last = done
+        scalars = {
+            "steps_per_s": count / busy_s,
+            "videos_per_s": videos / busy_s,
+            "frames_per_s": frames / busy_s,
+            "input_fraction": split["input"] / busy_s,
+            **{f"time/{kind}": seconds / count for kind, seconds in split.items()},
+            "goodput": self._clock.goodput,
+            **_memory(),
+        }
+        if self._peak_flops:
+            scalars["mfu"] = self._flops(of_steps, stage) / busy_s / self._peak_flops
+        stage_end = config.pretrain.steps if stage == "pretrain" else config.total_steps
+        left = _clock_face((stage_end - done) * busy_s / count)
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items() if name not in _NOT_SHOWN)
+        if is_main():
+            print(
+                f"{stage:<8} step {done:>{len(str(config.total_steps))}}/{config.total_steps}  {shown}  "
+                f"{videos / busy_s:6.1f} videos/s  input {100 * scalars['input_fraction']:.0f} %  "
+                f"{left} left of {stage}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return scalars
+
+    def _flops(self, of_steps: list[tuple[str, ...]], stage: str) -> float:
+        views = self._config.task_configs
+        of_task = {
+            name: train_step_flops(views[name], len(task.classes) or None, stage)
+            for name, task in self._tasks.items()
+        }
+        return sum(of_task[name] for names in of_steps for name in names)
+
+
+def _memory() -> dict[str, float]:
+    """Of this process's first device, where it tells; {} on a CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    names = {"memory/in_use_gib": "bytes_in_use", "memory/peak_gib": "peak_bytes_in_use"}
+    return {name: stats[key] / _GIB for name, key in names.items() if key in stats}
+
+
+def _clock_face(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+    )

@@ -1,0 +1,77 @@
+"""The validation of a run: the validation split of every task, by the same code as `unloc evaluate`."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+
+from unloc_jax.batch import Batch
+from unloc_jax.dataset import Dataset, validation_split
+from unloc_jax.tasks import Task
+from unloc_jax.tasks.evaluation import find
+from unloc_jax.training.announce import say
+from unloc_jax.training.preemption import Reached
+from unloc_jax.training.sharding import batch_sharding
+
+_SHOWN_METRICS = 8
+
+
+class Validation:
+    """Compiled once for all validations of a run.
+
+    Args:
+      tasks, datasets: by name.
+      mesh: where batches are split along `data`.
+      several: the run has tasks by name: so have the metrics.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        datasets: Mapping[str, Dataset],
+        mesh: jax.sharding.Mesh,
+        several: bool,
+    ):
+        self._tasks, self._datasets, self._several = tasks, datasets, several
+        self._sharding = batch_sharding(mesh)
+        self._detect = {name: jax.jit(task.detect) for name, task in tasks.items()}
+
+    def __call__(
+        self, params: Any, step: int, watched: Callable[[Iterable[Batch]], Iterable[Batch]]
+    ) -> dict[str, float] | None:
+        """Metrics by name ("TASK/METRIC" with several tasks), said too.
+
+        Args:
+          params: of the model.
+          step: steps done, to be said.
+          watched: wraps the batches; it may raise Reached.
+
+        Returns:
+          The metrics; None if Reached was raised.
+        """
+        scores: dict[str, float] = {}
+        for name, task in self._tasks.items():
+            dataset = self._datasets[name]
+            split = validation_split(dataset)
+            if split is None:
+                continue
+            records = dataset.records(split)
+            try:
+                found = find(
+                    task,
+                    self._detect[name],
+                    params,
+                    dataset.evaluation_batches(split),
+                    task.evaluation_texts(records),
+                    self._sharding,
+                    progress=watched,
+                    num_windows=dataset.num_windows(split),
+                )
+            except Reached:
+                return None
+            of_task = task.score(records, found)
+            where, prefix = (f" of {name}", f"{name}/") if self._several else ("", "")
+            scores |= {f"{prefix}{key}": value for key, value in of_task.items()}
+            shown = list(of_task.items())[:_SHOWN_METRICS]
+            say(f"validation{where} at step {step}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
+        return scores
