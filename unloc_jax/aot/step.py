@@ -7,15 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from unloc_jax.aot.executed import product_flops
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
-from unloc_jax.tasks import make_task
+from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.mixing import loss_weights
 from unloc_jax.training.optimizer import make_optimizer
-from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
+from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, replicated
 from unloc_jax.training.state import abstract_state
 from unloc_jax.training.step import make_loss, make_train_step
 
@@ -91,7 +92,7 @@ def _compile(
         )
         for name in group
     }
-    traced = step.trace(state, batches)
+    traced = step.trace(state, batches, _abstract_vocabularies(tasks, state.params, mesh))
     program, too_large = None, ""
     try:
         program = traced.lower().compile()
@@ -101,6 +102,19 @@ def _compile(
         too_large = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().splitlines()[0]
     flops = product_flops(traced.jaxpr.jaxpr)
     return Compiled(group, dict(mesh.shape), program, too_large, flops, time.monotonic() - started)
+
+
+def _abstract_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -> dict[str, Any]:
+    """Shapes of what `constant_vocabularies` makes before the first step."""
+    found = {}
+    for name, task in tasks.items():
+        if task.has_constant_vocabulary:
+            texts = jnp.asarray(task.encoding(task.classes))[None]
+            shapes = jax.eval_shape(task.encode_vocabulary, params, texts)
+            found[name] = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
+            )
+    return found
 
 
 def abstract_batch(config: Config) -> Batch:

@@ -6,7 +6,7 @@ what remat computes again are not, so that MFU is comparable between policies (C
 
 import dataclasses
 
-from unloc_jax.config import Config, ModelConfig
+from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 
 
@@ -98,7 +98,7 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
     videos, encoded, paired = config.batch_size, *_num_texts(config, num_classes, stage)
     parts = {
         "image tower": _image_tower(config),
-        "text tower": _text_tower(config.model, encoded),
+        "text tower": _text_tower(config, encoded),
         "projections": _projections(config, encoded),
     }
     if stage == "pretrain":
@@ -136,9 +136,10 @@ def _image_tower(config: Config) -> Part:
     return of_all
 
 
-def _text_tower(model: ModelConfig, num_texts: int) -> Part:
-    text = model.text
-    if text.encoder != "clip":
+def _text_tower(config: Config, num_texts: int) -> Part:
+    """The vocabulary of a frozen tower is encoded before the first step."""
+    text = config.model.text
+    if text.encoder != "clip" or (text.freeze and config.with_vocabulary):
         return Part(0.0, 0.0)
     layer = _layer(num_texts, text.max_tokens, text.width, 4 * text.width)
     return _of_tower(_times(text.num_layers, layer), text.freeze)
