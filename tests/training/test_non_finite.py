@@ -30,12 +30,14 @@ def _step_and_state():
     state = TrainState(jnp.int32(0), params, optimizer.init(params), average)
     shardings = jax.tree.map(lambda _: replicated(mesh), state)
 
-    def loss(params, batches, rng):
+    def loss(params, batches, rng, vocabularies):
         value = batches["a"].sum() * (params["head"]["kernel"] ** 2).sum()
         return value, {"loss": value}
 
     step = make_train_step(loss, optimizer, mesh, shardings, 0, ema_decay=0.9)
-    return lambda state, factor: step(state, {"a": np.full(jax.device_count(), factor, np.float32)}), state
+    return lambda state, factor: step(
+        state, {"a": np.full(jax.device_count(), factor, np.float32)}, {}
+    ), state
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests.tiny_runs import child_environment, command_of, metric_lines, without_clock
-from unloc_jax.errors import EXIT_TRY_AGAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Sharding info not provided")]
 
 STEPS, EVERY = 30, 6
-START_S = 400  # a loaded machine is slow to import and compile
+START_S = 120  # a loaded machine is slow to import and compile
 
 
 def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
@@ -31,19 +30,14 @@ def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
 
 def _finish(command: list[str]) -> str:
     done = subprocess.run(
-        command, env=child_environment(optimized=True), capture_output=True, text=True, timeout=600
+        command, env=child_environment(optimized=True), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
-def _kill_when(
-    command: list[str],
-    happened: Callable[[], bool],
-    may_finish: bool = False,
-    signal_number: int = signal.SIGKILL,
-) -> None:
-    """Starts the command and kills it the moment that something has happened; SIGTERM lets it end as it wants."""
+def _kill_when(command: list[str], happened: Callable[[], bool], may_finish: bool = False) -> None:
+    """Starts the command and kills it the moment that something has happened."""
     child = subprocess.Popen(
         command, env=child_environment(optimized=True), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -55,18 +49,10 @@ def _kill_when(
             assert child.poll() is None, child.stderr.read().decode()
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        child.send_signal(signal_number)
-        said = child.communicate(timeout=START_S)[1].decode()
     finally:
-        child.kill()
-    if signal_number == signal.SIGKILL:
-        assert child.returncode == -signal.SIGKILL
-    elif child.returncode or not may_finish:
-        assert child.returncode == EXIT_TRY_AGAIN, said
-        (line,) = [line for line in said.splitlines() if line.startswith("unloc: ")]
-        stopped = re.fullmatch(r"unloc: stopped by SIGTERM after step (\d+) of 30, which is saved; .*", line)
-        assert stopped and "Traceback" not in said
-        assert int(stopped[1]) in _saved(Path(command[5].partition("=")[2]))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
 
 
 def _saved(workdir: Path) -> list[int]:
@@ -122,6 +108,7 @@ def _assert_same_run(workdir: Path, uninterrupted: Path) -> None:
     assert {name.split("']")[0][2:] for name in found} == {"step", "params", "opt_state"}
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    assert _saved(workdir) == _saved(uninterrupted)
     # Each step was logged once, with the same numbers (apart from the clock's).
     lines, expected_lines = ([*map(without_clock, metric_lines(w))] for w in (workdir, uninterrupted))
     assert lines == expected_lines
@@ -144,12 +131,10 @@ def test_killed_and_started_again(uninterrupted, config_file, captions_dataset, 
     said = _finish(command)
     assert "continuing from step" in said and "Traceback" not in said
     _assert_same_run(tmp_path, uninterrupted)
-    assert _saved(tmp_path) == _saved(uninterrupted)
     assert all(p.name.isdigit() for p in checkpoints.iterdir())  # nothing half-written stays
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_at_random_moments(uninterrupted, config_file, captions_dataset, tmp_path, signal_number):
+def test_killed_at_random_moments(uninterrupted, config_file, captions_dataset, tmp_path):
     command = _command(config_file, captions_dataset, tmp_path)
     for moment_s in np.random.default_rng().uniform(0, 1.0, 2):
         print(f"killed {moment_s} s after its first step")  # shown if the test fails
@@ -161,7 +146,7 @@ def test_killed_at_random_moments(uninterrupted, config_file, captions_dataset, 
                 began_at.append(time.monotonic())
             return bool(began_at) and time.monotonic() - began_at[0] > moment_s
 
-        _kill_when(command, due, may_finish=True, signal_number=signal_number)
+        _kill_when(command, due, may_finish=True)
     _finish(command)
     _assert_same_run(tmp_path, uninterrupted)
 

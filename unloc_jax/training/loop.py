@@ -167,8 +167,9 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         MetricWriter(workdir, first_step, wandb) as writer,
         Feed(config, datasets, first_step, lambda: preemption.signalled) as feed,
     ):
-        if validation_due:
-            validation_due = validate(first_step) is None
+        if validation_due and validate(first_step) is None:
+            raise _stopped(first_step, total)
+        validation_due = False
         for step in range(first_step, total):
             done, stage = step + 1, "pretrain" if step < config.pretrain.steps else "train"
             with clock.of("input"):
