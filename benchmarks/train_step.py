@@ -140,9 +140,10 @@ def _print(children: dict[str, _Child], rounds: list[dict[str, dict[str, float]]
         ]
         print(f"{_shown(name):<{width}}" + "".join(f"{cell:>13}" for cell in cells))
     print(
-        "\nspeed: against the reference, or else the first line; median of the rounds' ratios, of the clock and of CPU\n"
-        "time (user and system, all threads), which other programs on the machine disturb less\n"
-        "peak GiB: resident memory of the process, compilation included; of steps: while steps run; all compile at the same time"
+        "\nspeed: against the reference, or else the first line, by the clock; median of the rounds' ratios\n"
+        "CPU speed: the same by CPU time (all threads), which other programs on the machine disturb less\n"
+        "peak GiB: resident memory of the process, compilation included; of steps: while steps run\n"
+        "first step: with compilation, all models at the same time"
     )
 
 
