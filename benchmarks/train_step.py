@@ -12,6 +12,7 @@ python benchmarks/train_step.py --config=configs/charades_sta.py:L --set=batch_s
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -51,11 +52,13 @@ def main() -> None:
     }
     if arguments.reference:
         children["reference"] = _Child({**base, "settings": settings, "reference": str(arguments.reference)})
-    seconds: dict[str, list[float]] = {name: [] for name in children}
-    for _ in range(arguments.rounds):
-        for name, child in children.items():
-            seconds[name].append(child.run(arguments.steps) / arguments.steps)
-    _print(children, seconds)
+    for child in children.values():
+        assert child.facts
+    rounds = [
+        {name: child.run(arguments.steps) for name, child in children.items()}
+        for _ in range(arguments.rounds)
+    ]
+    _print(children, rounds)
 
 
 class _Child:
@@ -68,11 +71,15 @@ class _Child:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.facts = self._answer()
 
-    def run(self, steps: int) -> float:
-        """Seconds of so many steps."""
-        return self._ask(str(steps))["seconds"]
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What it says of itself once it has compiled."""
+        return self._answer()
+
+    def run(self, steps: int) -> dict[str, float]:
+        """Seconds that a step took, of the clock and of the CPUs."""
+        return {name: value / steps for name, value in self._ask(str(steps)).items()}
 
     def memory(self) -> dict[str, float]:
         return self._ask("memory")
@@ -90,32 +97,53 @@ class _Child:
         return json.loads(line)
 
 
-def _print(children: dict[str, _Child], seconds: dict[str, list[float]]) -> None:
+def _print(children: dict[str, _Child], rounds: list[dict[str, dict[str, float]]]) -> None:
     facts = children[""].facts
     print(f"\n{facts['device']} × {facts['num_devices']}, jax {facts['jax']}, {os.cpu_count()} CPUs, "
-          f"{len(seconds[''])} rounds in turns\n")  # fmt: skip
-    columns = ("s/step", "videos/s", "speed", "peak GiB", "of steps", "device GiB", "MFU %", "first step s")
+          f"{len(rounds)} rounds in turns\n")  # fmt: skip
+    columns = (
+        "s/step",
+        "CPU s/step",
+        "videos/s",
+        "speed",
+        "CPU speed",
+        "peak GiB",
+        "of steps",
+        "device GiB",
+        "MFU %",
+        "first step s",
+    )
     width = max(len(_shown(name)) for name in children)
-    print(" " * width + "".join(f"{column:>14}" for column in columns))
+    print(" " * width + "".join(f"{column:>13}" for column in columns))
     for name, child in children.items():
-        median, memory = statistics.median(seconds[name]), child.memory()
-        base = seconds["reference" if "reference" in seconds else ""]
-        ratio = statistics.median(b / own for b, own in zip(base, seconds[name]))
+        memory = child.memory()
+        median, cpu = (
+            statistics.median(turn[name][key] for turn in rounds) for key in ("seconds", "cpu_seconds")
+        )
+        base = "reference" if "reference" in children else ""
+        speed, cpu_speed = (
+            statistics.median(turn[base][key] / turn[name][key] for turn in rounds)
+            for key in ("seconds", "cpu_seconds")
+        )
         peak, flops = child.facts["peak_flops"], child.facts["flops"]
         cells = [
             f"{median:.3f}",
+            f"{cpu:.3f}",
             f"{child.facts['videos'] / median:.2f}",
-            f"{ratio:.2f}×",
+            f"{speed:.2f}×",
+            f"{cpu_speed:.2f}×",
             f"{memory['process'] / 2**30:.2f}",
             f"{memory['steps'] / 2**30:.2f}",
             f"{memory['device'] / 2**30:.2f}" if memory["device"] else "–",
             f"{100 * flops / median / peak:.1f}" if peak and flops else "–",
             f"{child.facts['first_step_s']:.0f}",
         ]
-        print(f"{_shown(name):<{width}}" + "".join(f"{cell:>14}" for cell in cells))
+        print(f"{_shown(name):<{width}}" + "".join(f"{cell:>13}" for cell in cells))
     print(
-        "\nspeed: against the reference, or else the first line; median of the rounds' ratios\n"
-        "peak GiB: resident memory of the process, compilation included; of steps: while steps run"
+        "\nspeed: against the reference, or else the first line, by the clock; median of the rounds' ratios\n"
+        "CPU speed: the same by CPU time (all threads), which other programs on the machine disturb less\n"
+        "peak GiB: resident memory of the process, compilation included; of steps: while steps run\n"
+        "first step: with compilation, all models at the same time"
     )
 
 
@@ -160,10 +188,10 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
             of_device = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
             say(process=max(whole, _peak_memory()), steps=_peak_memory(), device=of_device)
             continue
-        started = time.perf_counter()
+        started, of_cpu = time.perf_counter(), time.process_time()
         for _ in range(int(line)):
             step()
-        say(seconds=time.perf_counter() - started)
+        say(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - of_cpu)
 
 
 def _peak() -> float | None:
