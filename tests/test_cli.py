@@ -36,7 +36,7 @@ def test_help(unloc, command):
         (["predictt"], "invalid choice: 'predictt'"),
         (["train", "--workdir=w"], "required: --config"),
         (["train", "--config=c"], "required: --workdir"),
-        (["evaluate"], "required: --checkpoint"),
+        (["evaluate"], "one of the arguments --checkpoint --zeroshot-clip is required"),
         (["evaluate", "--checkpoint=c", "--split=tset"], "invalid choice: 'tset' (choose from"),
         (["predict", "--checkpoint=c"], "required: --video"),
         (["predict", "--checkpoint=c", "--video=v", "--top-k=0"], "--top-k: must be at least 1, got 0"),
