@@ -310,7 +310,10 @@ def test_a_batch_that_eight_devices_cannot_share(config_file, captions_dataset, 
         f"--config.data.dir={captions_dataset}",
     ]
     error = run_child(*words, devices=8).error()
-    assert error == "config.batch_size = 4 is not divisible by the data axis of 8 devices. Use 8."
+    assert error == (
+        "config.batch_size = 4 is not divisible by the data axis of 8 devices. "
+        "Use 8, or put devices on config.mesh.context (8 × 1 now)."
+    )
     error = run_child(*words, "--config.batch_size=8", devices=8).error()
     assert error.startswith(
         "config.evaluation.batch_size = 4 is not divisible by the data axis of 8 devices."
@@ -382,7 +385,7 @@ def test_predict_without_what_it_needs(trained, tiny_videos, tmp_path, unloc):
     predict = ["predict", f"--checkpoint={trained}", f"--video={video}"]
     (tmp_path / "folder.json").mkdir()
     for words, message in (
-        ([*predict], "--text is needed"),
+        ([*predict], "give at least one text, such as --text="),
         ([*predict, "--text= "], "--text number 1 has no words"),
         ([*predict, "--text=a", "--out=report.pdf"], "write a report.html or a result.json"),
         ([*predict, "--text=a", f"--out={tmp_path}/no/report.html"], "is missing or cannot be written"),

@@ -19,7 +19,7 @@ from unloc_jax.config import DataConfig
 from unloc_jax.text import tokenize
 
 L = 16  # tokens per text
-FIELDS = [name for name in Batch.__dataclass_fields__ if name != "features"]
+FIELDS = [name for name in Batch.__dataclass_fields__ if name not in ("features", "vocabulary")]
 
 
 def _source(dataset, split="train", classes=None, **settings) -> Source:

@@ -104,7 +104,7 @@ def test_one_checkpoint_serves_all_tasks(run, unloc, tiny_videos):
     assert "moves left" in unloc(*predict, "--task=segmentation").ok().out  # the vocabulary
     # Without --task it is the first one, which has no vocabulary.
     for of_retrieval in ((), ("--task=retrieval",)):
-        assert "--text is needed" in unloc(*predict, *of_retrieval).error()
+        assert "give at least one text" in unloc(*predict, *of_retrieval).error()
         assert "a circle" in unloc(*predict, *of_retrieval, "--text=a circle").ok().out
     error = unloc(*predict, "--task=x", "--text=a").error()
     assert "--task=x: the tasks of" in error and "retrieval, segmentation" in error

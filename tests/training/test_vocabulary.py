@@ -44,7 +44,9 @@ def test_the_same_loss_without_the_tower(name, encoder, tmp_path, monkeypatch):
         {"a": task}, params, make_mesh(task.config.mesh, jax.device_count())
     )
     loss = make_loss({"a": task}, {"a": 1.0}, "train")
-    of_params = lambda vocabularies: lambda params, rng: loss(params, {"a": batch}, rng, vocabularies)[0]
+    of_params = lambda vocabularies: (
+        lambda params, rng: loss(params, {"a": batch}, rng, vocabularies=vocabularies)[0]
+    )
     with_it, without = (jax.jit(jax.value_and_grad(of_params(x))) for x in (vocabularies, None))
     for seed in range(3):  # draws other prompts
         rng = jax.random.key(seed)

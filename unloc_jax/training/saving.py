@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import jax
 import orbax.checkpoint as ocp
 
 from unloc_jax import config as config_lib
@@ -64,8 +65,9 @@ class Checkpoints:
         directory = workdir.resolve() / "checkpoints"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / ".writable").touch()
-            (directory / ".writable").unlink()
+            probe = directory / f".writable-{jax.process_index()}"  # others try at the same time
+            probe.touch()
+            probe.unlink()
         except OSError as error:
             raise UserError(
                 f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
