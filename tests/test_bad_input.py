@@ -386,7 +386,7 @@ def test_predict_without_what_it_needs(trained, tiny_videos, tmp_path, unloc):
     (tmp_path / "folder.json").mkdir()
     for words, message in (
         ([*predict], "give at least one text, such as --text="),
-        ([*predict, "--text= "], "--text number 1 has no words"),
+        ([*predict, "--text= "], "text 1 of 1 has no words"),
         ([*predict, "--text=a", "--out=report.pdf"], "write a report.html or a result.json"),
         ([*predict, "--text=a", f"--out={tmp_path}/no/report.html"], "is missing or cannot be written"),
         ([*predict, "--text=a", f"--out={tmp_path}/folder.json"], "is a folder: name a file in it"),
