@@ -7,34 +7,15 @@ import argparse
 import time
 
 import jax
-import jax.numpy as jnp
 
 from unloc_jax import config as config_lib
-from unloc_jax.batch import Batch
-from unloc_jax.config import Config
+from unloc_jax.aot.step import abstract_batch
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.tasks import make_task
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import abstract_state, count_parameters
 from unloc_jax.training.step import make_loss, make_train_step
-
-
-def abstract_batch(config: Config, videos: int) -> Batch:
-    """Shapes and dtypes of a batch of frames."""
-    data = config.data
-    shape = lambda dtype, *sizes: jax.ShapeDtypeStruct((videos, *sizes), dtype)
-    queries = 0 if config.with_vocabulary else data.max_queries
-    return Batch(
-        frames=shape(jnp.uint8, data.num_frames, data.crop_size, data.crop_size, 3),
-        frame_mask=shape(jnp.bool_, data.num_frames),
-        text_tokens=shape(jnp.int32, queries, config.model.text.max_tokens),
-        text_mask=shape(jnp.bool_, queries),
-        segments=shape(jnp.float32, data.max_segments, 2),
-        segment_text=shape(jnp.int32, data.max_segments),
-        span_s=shape(jnp.float32, 2),
-        example_mask=shape(jnp.bool_),
-    )
 
 
 def main() -> None:
@@ -54,7 +35,7 @@ def main() -> None:
     step = make_train_step(loss, optimizer, mesh, shardings, config.seed)
 
     started = time.perf_counter()
-    lowered = step.lower(state, {config.task: abstract_batch(config, arguments.videos)}, {})
+    lowered = step.lower(state, {config.task: abstract_batch(config)}, {})
     traced = time.perf_counter()
     compiled = lowered.compile()
     done = time.perf_counter()

@@ -31,6 +31,7 @@ from data_pipelines.builders.storage import (
 )
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from unloc_jax.errors import UserError
+from unloc_jax.video import check_fps
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -168,8 +169,7 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
 
 
 def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int | None) -> None:
-    if not 0 < fps < float("inf"):
-        raise UserError(f"fps must be above 0, got {fps}.")
+    check_fps(fps)
     if short_side < 16:
         raise UserError(f"short_side must be at least 16 pixels, got {short_side}.")
     if not 1 <= jpeg_quality <= 100:

@@ -23,8 +23,8 @@ from data_pipelines.builders.storage import telling_full_disk, write_whole
 from data_pipelines.builders.video_files import VIDEO_EXTENSIONS, find_video
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, fingerprint
-from unloc_jax.inference.features import VideoFeatures, check_fps, embed_videos
-from unloc_jax.video import VideoError
+from unloc_jax.inference.features import VideoFeatures, embed_videos
+from unloc_jax.video import VideoError, check_fps
 
 SETTINGS_FILE = "clip_features.json"
 _VERSION = 1

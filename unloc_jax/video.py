@@ -77,6 +77,12 @@ class DecodedVideo:
     duration_s: float
 
 
+def check_fps(fps: float) -> None:
+    """Raises UserError for frames per second that are not above 0, or not finite."""
+    if not 0 < fps < float("inf"):
+        raise UserError(f"fps must be above 0, got {fps}.")
+
+
 class FrameStream:
     """Iterates over the frames of a video at the times k / fps without holding them all in memory.
 
@@ -101,8 +107,7 @@ class FrameStream:
             decode at once.
           offset: of the first frame, in units of 1 / fps; 0.5 takes the frames in the middle of each 1 / fps.
         """
-        if not fps > 0:
-            raise UserError(f"fps must be above 0, got {fps}.")
+        check_fps(fps)
         if not short_side > 0:
             raise UserError(f"short_side must be above 0 pixels, got {short_side}.")
         self.path = Path(path)

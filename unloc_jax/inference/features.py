@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, preprocess, video_frames
-from unloc_jax.video import VideoError
+from unloc_jax.video import VideoError, check_fps
 
 # Frames are taken from the middle of each 1 / fps: row i of stored features stands for the middle of the i-th part.
 _OFFSET = 0.5
@@ -93,12 +92,6 @@ def embed_videos(
         yield from finished()
     finally:
         decoding.stop()
-
-
-def check_fps(fps: float) -> None:
-    """Raises UserError for fps that are not above 0."""
-    if not 0 < fps < float("inf"):
-        raise UserError(f"fps must be above 0, got {fps}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from unloc_jax.inference.frames import ArrayFrames, Frames
 from unloc_jax.inference.late_fusion import candidates, relevance, seconds, smooth
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
+from unloc_jax.video import check_fps
 
 
 class ZeroShotLocalizer(VideoSearch):
@@ -105,7 +106,6 @@ def check_settings(fps: float, smoothing_s: float) -> None:
     Raises:
       UserError: fps or smoothing_s out of range.
     """
-    if not fps > 0:
-        raise UserError(f"fps must be above 0, got {fps:g}.")
+    check_fps(fps)
     if not smoothing_s >= 0:
         raise UserError(f"--smoothing must be at least 0 seconds, got {smoothing_s:g}.")

@@ -156,8 +156,7 @@ class Task(abc.ABC):
         """
         if isinstance(texts, TextFeatures):
             return texts
-        features = self.apply(params, UnLoc.encode_text, texts)
-        return features if self.config.model.fusion.all_text_tokens else self.only_sentences(features)
+        return self._read_by_fusion(self.apply(params, UnLoc.encode_text, texts))
 
     @abc.abstractmethod
     def detect_in(
@@ -215,12 +214,12 @@ class Task(abc.ABC):
 
     def encode_vocabulary(self, params: Params, texts: jax.Array) -> TextFeatures:
         """texts [1, C, R, …] as `encoding` makes them → what `Batch.vocabulary` holds (jittable)."""
-        features = self.apply(params, UnLoc.encode_words, texts)
-        return features if self.config.model.fusion.all_text_tokens else self.only_sentences(features)
+        return self._read_by_fusion(self.apply(params, UnLoc.encode_words, texts))
 
-    @staticmethod
-    def only_sentences(features: TextFeatures) -> TextFeatures:
-        """Without the word pieces, where nothing reads them."""
+    def _read_by_fusion(self, features: TextFeatures) -> TextFeatures:
+        """Without the word pieces, unless all of them are fused."""
+        if self.config.model.fusion.all_text_tokens:
+            return features
         return TextFeatures.from_embeddings(features.sentence)
 
     def vocabulary_features(self, params: Params, batch: Batch, rng: jax.Array) -> TextFeatures:
