@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry
@@ -21,14 +22,40 @@ class ConvHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[M, T, D] → float32 [M, T, output_dim]."""
+    def __call__(self, x: jax.Array, levels: np.ndarray) -> jax.Array:
+        """[M, P, D], int [P], the level of each point → float32 [M, P, output_dim]."""
         for i in range(self.num_conv_layers):
             x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
-            x = nn.relu(nn.Conv(x.shape[-1], (self.kernel_size,), dtype=self.dtype, name=f"conv_{i}")(x))
+            x = nn.relu(LevelConv(self.kernel_size, self.dtype, name=f"conv_{i}")(x, levels))
         return linear(self.output_dim, self.output_bias, nn.initializers.xavier_normal(), "output")(
             x.astype(jnp.float32)
         )
+
+
+class LevelConv(nn.Module):
+    """`nn.Conv` with SAME padding on each pyramid level, on all of them at once.
+
+    The same parameters and numbers, as one product of matrices: a small convolution per level is many times slower
+    on a CPU (`python benchmarks/blocks.py`).
+    """
+
+    kernel_size: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, levels: np.ndarray) -> jax.Array:
+        """[M, P, D], int [P], the level of each point → [M, P, D]."""
+        size, (count, points, width) = self.kernel_size, x.shape
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (size, width, width)).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (width,)).astype(self.dtype)
+        around = ((size - 1) // 2, size // 2)
+        padded, levels_of = jnp.pad(x, ((0, 0), around, (0, 0))), np.pad(levels, around, constant_values=-1)
+        taps = []
+        for first in range(size):
+            same_level = levels_of[first : first + points] == levels
+            taps.append(padded[:, first : first + points] * jnp.asarray(same_level, x.dtype)[:, None])
+        x = jnp.concatenate(taps, axis=-1).reshape(count * points, -1) @ kernel.reshape(-1, width)
+        return x.reshape(count, points, width) + bias
 
 
 def linear(
@@ -82,37 +109,33 @@ class LocalizationHead(nn.Module):
         if self.config.type == "linear":
             logits = self.linear(x.astype(jnp.float32))
         else:
-            heads = (
-                [self.relevance] * self.geometry.num_levels
-                if self.config.shared_levels
-                else self.relevance_of
-            )
-            logits = self._per_level(heads, x)
+            logits = self._run(self.relevance if self.config.shared_levels else self.relevance_of, x)
         if self.num_classes == 1:
             return logits[..., 0]
         return jnp.moveaxis(logits[:, 0], -1, 1)
 
     def distances(self, x: jax.Array) -> jax.Array:
         """Distances to start and end in strides: x [B, N, P, D] → float32 [B, N, P, 2] ≥ 0."""
-        activation = _DISTANCES[self.config.distances]
         if self.config.shared_levels:
-            levels = self._per_level([self.offsets] * self.geometry.num_levels, x, joined=False)
-            levels = [y * scale + shift for y, scale, shift in zip(levels, self.scale, self.shift)]
+            of_points = lambda of_levels: jnp.concatenate(of_levels)[self.geometry.levels, None]
+            distances = self._run(self.offsets, x) * of_points(self.scale) + of_points(self.shift)
         else:
-            levels = self._per_level(self.offsets_of, x, joined=False)
-        distances = activation(jnp.concatenate(levels, axis=2))
+            distances = self._run(self.offsets_of, x)
+        distances = _DISTANCES[self.config.distances](distances)
         if distances.shape[-1] == 2:
             return distances
         batch, _, points, _ = distances.shape
         return jnp.moveaxis(distances.reshape(batch, points, self.num_classes, 2), 2, 1)
 
-    def _per_level(self, heads, x: jax.Array, joined: bool = True):
-        """Runs heads[l] on the points of level l: [B, N, P, D] → [B, N, P, outputs], or a list of levels."""
-        outputs = []
-        for head, tokens in zip(heads, self.geometry.split_levels(x, axis=2)):
-            flat = self.layout.merge(tokens, "videos", "texts")
-            outputs.append(self.layout.split(head(flat), tokens.shape[:2], "videos", "texts"))
-        return jnp.concatenate(outputs, axis=2) if joined else outputs
+    def _run(self, head: ConvHead | list[ConvHead], x: jax.Array) -> jax.Array:
+        """A head for all points, or one per level: [B, N, P, D] → [B, N, P, outputs]."""
+        flat, levels = self.layout.merge(x, "videos", "texts"), self.geometry.levels
+        if isinstance(head, ConvHead):
+            out = head(flat, levels)
+        else:
+            of_level = zip(head, *(self.geometry.split_levels(y, axis) for y, axis in ((flat, 1), (levels, 0))))
+            out = jnp.concatenate([head(points, level) for head, points, level in of_level], axis=1)
+        return self.layout.split(out, x.shape[:2], "videos", "texts")
 
 
 class VideoHead(nn.Module):

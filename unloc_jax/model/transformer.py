@@ -106,7 +106,8 @@ class SelfAttention(nn.Module):
             name="qkv",
         )(x.reshape(-1, width))
         qkv = self.layout.constrain(qkv, ANY, None, "heads", None)
-        query, key, value = jnp.moveaxis(qkv.reshape(sequences, length, *qkv.shape[1:]), 2, 0)
+        qkv = qkv.reshape(sequences, length, *qkv.shape[1:])
+        query, key, value = (x[:, :, 0] for x in jnp.split(qkv, 3, axis=2))
         logits = jnp.einsum("mqhd,mkhd->mhqk", query * head_width**-0.5, key).astype(jnp.float32)
         if mask is not None:
             logits = jnp.where(mask[:, None], logits, -1e9)
