@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,4 +199,5 @@ def test_a_tpu_that_is_not_here(tmp_path):
     assert run.returncode == 0, run.stderr
     assert "4 × TPU v5e as data 4" in run.stdout
     assert "of 16.911 GB: fits" in run.stdout
-    assert "all-reduce" in run.stdout and "time, compiler" in run.stdout
+    assert "all-reduce" in run.stdout
+    assert float(re.search(r"time, compiler +([\d.]+) ms", run.stdout)[1]) > 0

@@ -44,7 +44,7 @@ class Instruction:
 
 
 class Program:
-    """A compiled module, from `compiled.as_text()`."""
+    """A compiled module, from its text in HLO."""
 
     def __init__(self, text: str):
         self._computations: dict[str, list[Instruction]] = {}

@@ -84,7 +84,7 @@ def cost(compiled: Compiled, model_flops: float, num_devices: int, chip: Chip | 
     """Reads a compiled step."""
     if compiled.program is None:
         return Cost(None, model_flops, compiled.executed_flops, [], {})
-    memory, program = Memory.of(compiled.program), Program(compiled.program.as_text())
+    memory, program = Memory.of(compiled.program), Program(compiled.text)
     messages = collectives(program, num_devices)
     seconds = {}
     if chip is not None:

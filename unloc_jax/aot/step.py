@@ -1,8 +1,10 @@
 """The training step of a config as a program for given devices, from shapes alone: no videos, no parameters."""
 
 import dataclasses
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,6 +31,7 @@ class Compiled:
       tasks: whose batches it sees.
       mesh: sizes of the mesh's axes.
       program: what JAX's `compile()` returns; None where it does not fit into the devices' memory.
+      text: of the compiled program, as `hlo.Program` reads it.
       too_large: what the compiler said then.
       executed_flops: products of matrices in the program over all devices, with those that remat repeats.
       seconds: how long it took to trace and to compile.
@@ -37,6 +40,7 @@ class Compiled:
     tasks: tuple[str, ...]
     mesh: Mapping[str, int]
     program: Any
+    text: str
     too_large: str
     executed_flops: float
     seconds: float
@@ -93,15 +97,27 @@ def _compile(
         for name in group
     }
     traced = step.trace(state, batches, _abstract_vocabularies(tasks, state.params, mesh))
-    program, too_large = None, ""
+    program, text, too_large = None, "", ""
     try:
-        program = traced.lower().compile()
+        program, text = _program(traced.lower(), devices[0].platform)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         too_large = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().splitlines()[0]
     flops = product_flops(traced.jaxpr.jaxpr)
-    return Compiled(group, dict(mesh.shape), program, too_large, flops, time.monotonic() - started)
+    return Compiled(group, dict(mesh.shape), program, text, too_large, flops, time.monotonic() - started)
+
+
+def _program(lowered: Any, platform: str) -> tuple[Any, str]:
+    """(compiled, its text). A TPU's is what its compiler writes down: some of what newer ones make, such as asynchronous
+    concatenations, is not understood by the XLA in jaxlib that `as_text()` asks."""
+    if platform != "tpu":
+        program = lowered.compile()
+        return program, program.as_text()
+    with tempfile.TemporaryDirectory() as folder:
+        program = lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        (text,) = Path(folder).glob("*.after_codegen.txt")
+        return program, text.read_text()
 
 
 def _abstract_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -> dict[str, Any]:

@@ -133,7 +133,9 @@ class LocalizationHead(nn.Module):
         if isinstance(head, ConvHead):
             out = head(flat, levels)
         else:
-            of_level = zip(head, *(self.geometry.split_levels(y, axis) for y, axis in ((flat, 1), (levels, 0))))
+            of_level = zip(
+                head, *(self.geometry.split_levels(y, axis) for y, axis in ((flat, 1), (levels, 0)))
+            )
             out = jnp.concatenate([head(points, level) for head, points, level in of_level], axis=1)
         return self.layout.split(out, x.shape[:2], "videos", "texts")
 
