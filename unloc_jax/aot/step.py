@@ -109,8 +109,11 @@ def _compile(
 
 
 def _program(lowered: Any, platform: str) -> tuple[Any, str]:
-    """(compiled, its text). A TPU's is what its compiler writes down: some of what newer ones make, such as asynchronous
-    concatenations, is not understood by the XLA in jaxlib that `as_text()` asks."""
+    """(compiled, its text).
+
+    A TPU's text is what its compiler writes down: of what newer ones make, such as asynchronous concatenations, some is
+    not understood by the XLA in jaxlib, which `as_text()` asks.
+    """
     if platform != "tpu":
         program = lowered.compile()
         return program, program.as_text()

@@ -137,7 +137,8 @@ class LocalizationHead(nn.Module):
                 head, *(self.geometry.split_levels(y, axis) for y, axis in ((flat, 1), (levels, 0)))
             )
             out = jnp.concatenate([head(points, level) for head, points, level in of_level], axis=1)
-        return self.layout.split(out, x.shape[:2], "videos", "texts")
+        batch, num_texts = x.shape[:2]
+        return self.layout.split(out, (batch, num_texts), "videos", "texts")
 
 
 class VideoHead(nn.Module):
