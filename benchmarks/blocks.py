@@ -1,6 +1,6 @@
 """What the project's building blocks gain over the obvious ones: `python benchmarks/blocks.py`.
 
-Median time of a gradient on this machine, quickstart sizes, each block next to flax's own layers in the same run.
+Median time of a gradient on this machine, quickstart sizes where none are given, each block next to flax's own layers in the same run.
 """
 
 import statistics
@@ -9,7 +9,10 @@ import time
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from unloc_jax.localization.geometry import pyramid_geometry
+from unloc_jax.model.heads import LevelConv
 from unloc_jax.model.pyramid import DepthwiseConv
 from unloc_jax.model.transformer import TransformerBlock
 
@@ -29,6 +32,27 @@ class PlainBlock(nn.Module):
         return x + nn.Dense(x.shape[-1])(nn.gelu(nn.Dense(self.mlp_dim)(nn.LayerNorm()(x))))
 
 
+class PlainLevelConv(nn.Module):
+    """A convolution per level."""
+
+    level_lengths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        conv, ends = nn.Conv(x.shape[-1], (3,)), np.cumsum(self.level_lengths)
+        return jnp.concatenate([conv(level) for level in jnp.split(x, ends[:-1], axis=1)], axis=1)
+
+
+class OurLevelConv(nn.Module):
+    """All levels at once."""
+
+    levels: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return LevelConv(3)(x, np.array(self.levels))
+
+
 def median_ms(module: nn.Module, *inputs: jax.Array | None) -> float:
     """Median milliseconds of the gradient of a module with respect to its parameters and its first input."""
     params = module.init(jax.random.key(0), *inputs)
@@ -46,6 +70,8 @@ def median_ms(module: nn.Module, *inputs: jax.Array | None) -> float:
 def main() -> None:
     tokens = jax.random.normal(jax.random.key(1), (96, 33, 96))
     frames = jax.random.normal(jax.random.key(1), (96, 32, 96))
+    pyramid = pyramid_geometry(16, num_levels=4, stride=2)
+    points = jax.random.normal(jax.random.key(1), (40, pyramid.num_points, 512))
     never_skipped = jnp.zeros(())
     pairs = {
         "transformer block": (
@@ -56,11 +82,15 @@ def main() -> None:
             median_ms(DepthwiseConv(3, 2), frames),
             median_ms(nn.Conv(96, (3,), strides=2, feature_group_count=96), frames),
         ),
+        "convolution, 4 levels of width 512": (
+            median_ms(OurLevelConv(tuple(pyramid.levels.tolist())), points),
+            median_ms(PlainLevelConv(tuple(pyramid.level_lengths)), points),
+        ),
     }
     print(f"gradient, median of {RUNS} runs, {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    print(f"{'':<34}{'ours (ms)':>12}{'flax (ms)':>12}{'ratio':>8}")
+    print(f"{'':<36}{'ours (ms)':>12}{'flax (ms)':>12}{'ratio':>8}")
     for name, (ours, plain) in pairs.items():
-        print(f"{name:<34}{ours:>12.1f}{plain:>12.1f}{plain / ours:>8.1f}")
+        print(f"{name:<36}{ours:>12.1f}{plain:>12.1f}{plain / ours:>8.1f}")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 
 CONFIG = "configs/activitynet_tal.py:B"
 SMALL = ("model.image.patch_size=32", "data.crop_size=128", "data.num_frames=16", "batch_size=2", "model.text_chunk=0",
-         "model.remat=none", "data.augmentation.color=0", "data.max_segments=8")  # fmt: skip
+         "model.remat=dots", "data.augmentation.color=0", "data.max_segments=8")  # fmt: skip
 
 
 def main() -> None:

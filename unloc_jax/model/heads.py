@@ -35,8 +35,8 @@ class ConvHead(nn.Module):
 class LevelConv(nn.Module):
     """`nn.Conv` with SAME padding on each pyramid level, on all of them at once.
 
-    The same parameters and numbers, as one product of matrices: a small convolution per level is many times slower
-    on a CPU (`python benchmarks/blocks.py`).
+    The same parameters and numbers, as one product of matrices: convolutions of a few wide points, one per level, are
+    several times slower on a CPU (`python benchmarks/blocks.py`).
     """
 
     kernel_size: int
