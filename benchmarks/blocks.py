@@ -1,6 +1,7 @@
 """What the project's building blocks gain over the obvious ones: `python benchmarks/blocks.py`.
 
-Median time of a gradient on this machine, quickstart sizes where none are given, each block next to flax's own layers in the same run.
+Median time of a gradient on this machine, each block next to flax's own layers in the same run; at quickstart sizes
+where none are given.
 """
 
 import statistics

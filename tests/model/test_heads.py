@@ -1,13 +1,17 @@
 """Every kind of head on the same points."""
 
+import functools
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.tiny import random_tree
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
-from unloc_jax.model.heads import LocalizationHead, VideoHead
+from unloc_jax.model.heads import LevelConv, LocalizationHead, VideoHead
 
 GEOMETRY = PyramidGeometry(6, 2, 2, default_regression_ranges(2))
 P, D = GEOMETRY.num_points, 8
@@ -69,6 +73,27 @@ def test_a_head_per_level(shared):
     for x, expected in zip(other, shared[1], strict=True):
         differs = (abs(x - expected) > 1e-4).any(axis=tuple(i for i in range(x.ndim) if i != 2))
         np.testing.assert_array_equal(differs, ~FIRST)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_a_convolution_of_all_levels_is_flax_convolution_of_each(size):
+    """With the same parameters; and so are their gradients. The last level is shorter than the largest kernel."""
+    ours, flax = LevelConv(size), nn.Conv(D, (size,))
+    x, weight = X[:, 0], normal(1, 2, P, D)
+    params = random_tree(jax.eval_shape(lambda: flax.init(jax.random.key(0), x)))
+
+    def each(params, x):
+        return jnp.concatenate([flax.apply(params, level) for level in GEOMETRY.split_levels(x, axis=1)], 1)
+
+    def all_at_once(params, x):
+        return ours.apply(params, x, GEOMETRY.levels)
+
+    def value_and_gradients(conv):
+        y, backward = jax.vjp(conv, params, x)
+        return y, *backward(weight)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    jax.tree.map(close, value_and_gradients(all_at_once), value_and_gradients(each))
 
 
 def test_scale_and_shift_are_applied_before_distances_are_made_positive(shared):
