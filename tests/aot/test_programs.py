@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -94,9 +95,20 @@ def test_executed_flops_count_loops_and_recomputation():
     assert product_flops(traced.jaxpr.jaxpr) == 5 * 4 * (2 * 3 * 4 * 4)  # forward, again, and two gradients
 
 
-@pytest.mark.parametrize("limit", [0, 1, 2, 5, 8, 13])
-def test_the_largest_that_fits(limit):
-    assert largest(lambda n: n <= limit) == limit
+@pytest.mark.parametrize("answer", [0, 1, 2, 5, 8, 13, 90])
+@pytest.mark.parametrize(
+    "size", [lambda n: 7.0 + 2 * n, lambda n: 3.0 + n + n * n, lambda n: n**0.5, lambda n: 10.0 * n]
+)
+@pytest.mark.parametrize("says", [math.inf, 1.05])  # of the limit: what is larger is refused without a number
+def test_the_largest_that_fits_takes_few_questions(answer, size, says):
+    asked, limit = [], size(answer) + 0.3 * (size(answer + 1) - size(answer))
+
+    def needed(number):
+        asked.append(number)
+        return size(number) if size(number) <= says * limit else None
+
+    assert largest(needed, limit) == answer
+    assert len(asked) == len(set(asked)) <= 9 and max(asked) <= 8 * max(answer, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The largest batch that fits into the devices' memory."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,14 +26,15 @@ def largest_batch(
         raise UserError(f"--fit: the memory of {devices[0].device_kind} is not known; use a TPU's topology.")
     groups = make_mesh(config.mesh, 0, devices=devices).shape["data"]
 
-    def fits(videos: int) -> bool:
+    def needed(videos: int) -> float | None:
         steps = compile_step(with_batch_size(config, videos * groups), devices, classes)
-        totals = [step.program and Memory.of(step.program).total for step in steps]
-        fit = all(total is not None and total <= chip.memory_bytes for total in totals)
-        print(f"batch {videos * groups}: {'fits' if fit else 'does not fit'}", file=sys.stderr, flush=True)
-        return fit
+        sizes = [None if step.program is None else Memory.of(step.program).total for step in steps]
+        size = None if None in sizes else max(sizes)
+        said = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
+        print(f"batch {videos * groups}: {said}", file=sys.stderr, flush=True)
+        return size
 
-    videos = largest(fits)
+    videos = largest(needed, chip.memory_bytes)
     if not videos:
         raise UserError(
             f"--fit: not even {groups} videos fit; raise config.mesh.context, or lower config.model.text_chunk."
@@ -40,13 +42,34 @@ def largest_batch(
     return videos * groups
 
 
-def largest(fits: Callable[[int], bool]) -> int:
-    """The largest number ≥ 1 for which `fits` is true, 0 if there is none; what fits, fits with less."""
-    high = 1
-    while fits(high):
-        high *= 2
-    low = high // 2
+def largest(needed: Callable[[int], float | None], limit: float) -> int:
+    """The largest number ≥ 1 that needs no more than `limit`, 0 if there is none; more needs more.
+
+    Every question costs minutes, so guesses follow the line through the last two answers.
+
+    Args:
+      needed: what a number needs; None = too much to say.
+      limit: of what is needed.
+    """
+    low, high, known, refused = 0, math.inf, list[tuple[int, float]](), False
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        guess = (low + int(high)) // 2 if refused else _on_the_line(known, limit)
+        number = int(min(max(guess, low + 1), high - 1))
+        size = needed(number)
+        refused = size is None
+        if size is not None:
+            known.append((number, size))
+        if size is not None and size <= limit:
+            low = number
+        else:
+            high = number
     return low
+
+
+def _on_the_line(known: list[tuple[int, float]], limit: float) -> int:
+    """Where the line through the last two of (number, size) reaches the limit, or eight times as far as it is known."""
+    if len(known) < 2:
+        return 1 + len(known)
+    (first, first_size), (last, last_size) = sorted(known[-2:])
+    slope = (last_size - first_size) / (last - first)
+    return 8 * last if slope <= 0 else min(8 * last, int(last + (limit - last_size) / slope))
