@@ -1,43 +1,38 @@
-"""What every full-size config costs on TPU slices: `python benchmarks/compile_table.py`.
+"""What every full-size config needs on TPU slices: `python benchmarks/compile_table.py`.
 
-Compiles each training step at its config's own batch with the TPU compiler (`pip install 'unloc_jax[tpu]'`, no TPU) and
-prints a row of a Markdown table: minutes per row, so name what you want with --config and --topology. Settings that a
-slice needs are chosen by `fitting` and stand in the row: `unloc compile --config=… --topology=… --config.KEY=VALUE`
-with them compiles the same. --config.KEY=VALUE here overrides.
+Has `unloc compile` compile each training step at its config's own batch for the TPU (`pip install 'unloc_jax[tpu]'`, no
+TPU) until its arrays have their places in memory, and prints a row of a Markdown table. Machine code, which comes after
+that and takes most of the time, is not waited for: what it says of time, `unloc compile` prints. Settings that a slice
+needs are chosen by `fitting` and stand in the row; --config.KEY=VALUE changes more.
 """
 
 import argparse
+import os
+import re
+import signal
+import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 from unloc_jax import config as config_lib
-from unloc_jax.aot.classes import known_classes, num_classes
-from unloc_jax.aot.report import cost
-from unloc_jax.aot.step import compile_step
-from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
-from unloc_jax.errors import UserError
-from unloc_jax.training.flops import Chip, chip, train_step_flops
+from unloc_jax.training.flops import Chip, chip
 
-CONFIGS = (
-    *(f"configs/{name}.py:{size}" for name in ("charades_sta", "activitynet_captions") for size in "BL"),
-    *(
-        f"configs/{name}.py:{size}"
-        for name in ("qvhighlights", "activitynet_tal", "thumos14")
-        for size in "BL"
-    ),
-    *(f"configs/{name}.py:{size}" for name in ("coin", "kinetics_pretrain", "multitask") for size in "BL"),
+_NAMES = ("charades_sta", "activitynet_captions", "qvhighlights", "activitynet_tal", "thumos14", "coin")
+CONFIGS = tuple(
+    f"configs/{name}.py:{size}" for name in (*_NAMES, "kinetics_pretrain", "multitask") for size in "BL"
 )
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:2x4x4")
-HEADER = (
-    "| config | slice | settings | temporaries (GB) | memory (GB) | fits | TFLOPs | recomputed | sent (GB) | step (ms) "
-    "| MFU | compiled (s) |"
-)
+HEADER = "| config | slice | settings | temporaries (GB) | memory (GB) | fits |"
+_KINDS = {"v5e": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e", "v4": "TPU v4"}
 # Of a device's memory, for what the image tower's layers keep of the frames that are worked on at a time: about as
 # much again goes to the backward pass of one layer, and the rest is parameters, gradients and fusion.
 _KEPT = 1 / 8
 
 
-def fitting(config: Config, count: int, kind: Chip) -> dict[str, int]:
+def fitting(config: Config, count: int, kind: Chip) -> list[str]:
     """Settings with which a global batch should fit: devices that share a video's frames and texts
     (`mesh.context`) where there are more devices than videos, or one video is too much for one of them, and then the
     batch in parts (`accumulate`)."""
@@ -49,8 +44,9 @@ def fitting(config: Config, count: int, kind: Chip) -> dict[str, int]:
     parts = 1
     while parts < share and share // parts * _kept(config, context) > _KEPT * kind.memory_bytes:
         parts *= 2
-    found = {"mesh.context": context, "accumulate": parts}
-    return {key: value for key, value in found.items() if value > 1}
+    return [
+        f"{key}={value}" for key, value in (("mesh.context", context), ("accumulate", parts)) if value > 1
+    ]
 
 
 def _kept(config: Config, context: int) -> float:
@@ -60,38 +56,64 @@ def _kept(config: Config, context: int) -> float:
     return 2 * config.data.num_frames / context * tokens * image.width * image.num_layers
 
 
-def rows(path: str, topology: str, overrides: list[str]) -> list[str]:
-    """One row per task that has a step of its own."""
-    devices = devices_of(topology)
-    count, kind = len(devices), chip(devices[0].device_kind)
+def row(path: str, topology: str, overrides: list[str]) -> str:
+    """Of the step that needs most, where tasks take turns."""
+    name, _, shape = topology.partition(":")
+    kind, count = chip(_KINDS[name]), 1
     assert kind is not None
-    chosen = [f"{key}={value}" for key, value in fitting(config_lib.load(path), count, kind).items()]
-    settings = {one.partition("=")[0]: one for one in chosen + overrides}.values()
-    config = config_lib.load(path, list(settings))
-    views = config.task_configs
-    classes = {name: num_classes(view, None, known_classes(path)) for name, view in views.items()}
+    for size in shape.split("x"):
+        count *= int(size)
+    chosen = fitting(config_lib.load(path), count, kind)
+    settings = list({one.partition("=")[0]: one for one in chosen + overrides}.values())
+    config = config_lib.load(path, settings)
+    steps = len(config.task_configs) if config.task_mixing == "alternate" else 1
+    command = ["compile", f"--config={path}", f"--topology={topology}", *[f"--config.{x}" for x in settings]]
+    with tempfile.TemporaryDirectory() as folder:
+        sizes, said = _assigned(command, Path(folder), steps)
+    cells = [path.removeprefix("configs/"), topology, " ".join(f"`{one}`" for one in settings) or "–"]
+    if len(sizes) < steps:
+        cells += ["–", "–", f"no: {said}"]
+    else:
+        total, arguments = max(sizes)
+        fits = "yes" if total <= kind.memory_bytes else "no"
+        cells += [f"{(total - arguments) / 1e9:.2f}", f"{total / 1e9:.2f}", fits]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _assigned(command: list[str], folder: Path, steps: int) -> tuple[list[tuple[int, int]], str]:
+    """(bytes in all, bytes of the arguments) of so many steps, and what was said of one that does not fit.
+
+    The compiler writes them down before it makes machine code; then it is stopped.
+    """
+    flags = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=jit_step"
+    environment = os.environ | {"XLA_FLAGS": flags}
+    with open(folder / "said", "w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unloc_jax.cli", *command],
+            env=environment, stdout=said, stderr=said, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None and len(_read(folder)) < steps:
+                time.sleep(1)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+    lines = (folder / "said").read_text().strip().splitlines()
+    refused = [line.split("does not fit", 1)[1].strip() for line in lines if "does not fit" in line]
+    return _read(folder), (refused or lines or [""])[-1]
+
+
+def _read(folder: Path) -> list[tuple[int, int]]:
     found = []
-    for compiled in compile_step(config, devices, classes):
-        flops = sum(train_step_flops(views[name], classes[name]) for name in compiled.tasks)
-        result = cost(compiled, flops, count, kind)
-        name = path.removeprefix("configs/") + (f" {'+'.join(compiled.tasks)}" if len(views) > 1 else "")
-        cells = [name, topology, "<br>".join(f"`{one}`" for one in settings) or "–"]
-        if result.memory is None:
-            cells += ["–", "–", f"no: {compiled.too_large}", f"{flops / 1e12:.1f}", "–", "–", "–", "–"]
-        else:
-            memory, seconds, mfu = result.memory, result.step_seconds, result.mfu(kind, count)
-            assert seconds is not None and mfu is not None
-            cells += [
-                f"{memory.temporaries / 1e9:.2f}",
-                f"{memory.total / 1e9:.2f}",
-                "yes" if memory.total <= kind.memory_bytes else "no",
-                f"{flops / 1e12:.1f}",
-                f"× {result.executed_flops / flops:.2f}",
-                f"{sum(one.sent_bytes for one in result.collectives) / 1e9:.2f}",
-                f"{1000 * seconds:.0f}",
-                f"{100 * mfu:.0f} %",
-            ]
-        found.append("| " + " | ".join([*cells, f"{compiled.seconds:.0f}"]) + " |")
+    last = "buffer-assignment-values.txt"  # is written after the two that are read
+    for file in folder.glob(f"*jit_step*after_optimizations-{last}"):
+        report = Path(str(file).replace(last, "memory-usage-report.txt")).read_text()
+        buffers = Path(str(file).replace(last, "buffer-assignment.txt")).read_text()
+        total = re.search(r"\(color=0\)\nTotal bytes: (\d+)", report)
+        sizes = re.findall(r"^allocation \d+: size (\d+), page 0, parameter", buffers, re.M)
+        if total:
+            found.append((int(total[1]), sum(map(int, sizes))))
     return found
 
 
@@ -104,13 +126,7 @@ def main() -> None:
     print("|---" * HEADER.count(" | ") + "|---|", flush=True)
     for topology in arguments.topology:
         for path in arguments.config:
-            try:
-                print(
-                    "\n".join(rows(path, topology, [one.removeprefix("--config.") for one in rest])),
-                    flush=True,
-                )
-            except UserError as error:
-                print(f"{path} on {topology}: {error}", file=sys.stderr, flush=True)
+            print(row(path, topology, [one.removeprefix("--config.") for one in rest]), flush=True)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ def largest_batch(
 
     def needed(videos: int) -> float | None:
         steps = compile_step(with_batch_size(config, videos * groups), devices, classes)
-        sizes = [None if step.program is None else Memory.of(step.program).total for step in steps]
-        size = None if None in sizes else max(sizes)
+        programs = [step.program for step in steps]
+        size = None if None in programs else max(Memory.of(program).total for program in programs)
         said = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
         print(f"batch {videos * groups}: {said}", file=sys.stderr, flush=True)
         return size
