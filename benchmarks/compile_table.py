@@ -63,7 +63,7 @@ def row(path: str, topology: str, overrides: list[str]) -> str:
     assert kind is not None
     for size in shape.split("x"):
         count *= int(size)
-    chosen = fitting(config_lib.load(path), count, kind)
+    chosen = fitting(config_lib.load(path, overrides), count, kind)
     settings = list({one.partition("=")[0]: one for one in chosen + overrides}.values())
     config = config_lib.load(path, settings)
     steps = len(config.task_configs) if config.task_mixing == "alternate" else 1
