@@ -7,6 +7,7 @@ needs are chosen by `fitting` and stand in the row; --config.KEY=VALUE changes m
 """
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -83,37 +84,39 @@ def row(path: str, topology: str, overrides: list[str]) -> str:
 def _assigned(command: list[str], folder: Path, steps: int) -> tuple[list[tuple[int, int]], str]:
     """(bytes in all, bytes of the arguments) of so many steps, and what was said of one that does not fit.
 
-    The compiler writes them down before it makes machine code; then it is stopped.
+    `unloc compile` has the compiler write down what it does, in a temporary folder; places in memory come before machine
+    code, and then it is stopped.
     """
-    flags = f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=jit_step"
-    environment = os.environ | {"XLA_FLAGS": flags}
+    found: dict[Path, tuple[int, int]] = {}
     with open(folder / "said", "w") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "unloc_jax.cli", *command],
-            env=environment, stdout=said, stderr=said, start_new_session=True,
+            env=os.environ | {"TMPDIR": str(folder)}, stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
         try:
-            while process.poll() is None and len(_read(folder)) < steps:
+            while process.poll() is None and len(found) < steps:
                 time.sleep(1)
+                with contextlib.suppress(FileNotFoundError):  # it clears up after each step
+                    found |= _read(folder)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
     lines = (folder / "said").read_text().strip().splitlines()
     refused = [line.split("does not fit", 1)[1].strip() for line in lines if "does not fit" in line]
-    return _read(folder), (refused or lines or [""])[-1]
+    return list(found.values()), (refused or lines or [""])[-1]
 
 
-def _read(folder: Path) -> list[tuple[int, int]]:
-    found = []
+def _read(folder: Path) -> dict[Path, tuple[int, int]]:
+    found = {}
     last = "buffer-assignment-values.txt"  # is written after the two that are read
-    for file in folder.glob(f"*jit_step*after_optimizations-{last}"):
+    for file in folder.rglob(f"*jit_step*after_optimizations-{last}"):
         report = Path(str(file).replace(last, "memory-usage-report.txt")).read_text()
         buffers = Path(str(file).replace(last, "buffer-assignment.txt")).read_text()
         total = re.search(r"\(color=0\)\nTotal bytes: (\d+)", report)
         sizes = re.findall(r"^allocation \d+: size (\d+), page 0, parameter", buffers, re.M)
         if total:
-            found.append((int(total[1]), sum(map(int, sizes))))
+            found[file] = int(total[1]), sum(map(int, sizes))
     return found
 
 
