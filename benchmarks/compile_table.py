@@ -84,8 +84,8 @@ def row(path: str, topology: str, overrides: list[str]) -> str:
 def _assigned(command: list[str], folder: Path, steps: int) -> tuple[list[tuple[int, int]], str]:
     """(bytes in all, bytes of the arguments) of so many steps, and what was said of one that does not fit.
 
-    `unloc compile` has the compiler write down what it does, in a temporary folder; places in memory come before machine
-    code, and then it is stopped.
+    `unloc compile` has the compiler write down what it does, in a temporary folder; places in memory come before
+    machine code, and then it is stopped.
     """
     found: dict[Path, tuple[int, int]] = {}
     with open(folder / "said", "w") as said:
