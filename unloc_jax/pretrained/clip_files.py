@@ -33,6 +33,11 @@ _PICKLED = {
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict")}
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether it has the form of one: ORG/NAME, with @REVISION if wanted."""
+    return bool(_HUB_ID.fullmatch(source))
+
+
 class Files:
     """The files of one model: of a local folder (or the folder of a file), or of a repository of the hub.
 
@@ -56,10 +61,14 @@ class Files:
             )
         self._repository, _, self._revision = source.removeprefix("hf-hub:").partition("@")
 
-    def find(self, name: str) -> Path | None:
-        """The file of this name, None if there is none."""
+    def find(self, name: str, *, needed: bool = False) -> Path | None:
+        """The file of this name, None if there is none.
+
+        Raises:
+          UserError: the hub has no such repository; offline, its cache lacks a file that is `needed`.
+        """
         if self._folder is None:
-            return _from_hub(self._source, self._repository, self._revision or None, name)
+            return _from_hub(self._source, self._repository, self._revision or None, name, needed)
         file = self._folder / name
         return file if file.is_file() else None
 
@@ -98,15 +107,15 @@ class Files:
         return tensors
 
 
-def _from_hub(source: str, repository: str, revision: str | None, name: str) -> Path | None:
+def _from_hub(source: str, repository: str, revision: str | None, name: str, needed: bool) -> Path | None:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
     try:
         return Path(hub.hf_hub_download(repository, name, revision=revision))
     except errors.LocalEntryNotFoundError as error:
-        # The cache does not know which files a repository has, so a config must be there and the rest may be.
-        if not name.endswith("config.json") or name == "preprocessor_config.json":
+        # The cache does not know which files a repository has.
+        if not needed:
             return None
         why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise UserError(

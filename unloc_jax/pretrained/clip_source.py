@@ -10,7 +10,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
 from unloc_jax.pretrained import clip_names
-from unloc_jax.pretrained.clip_files import Files, read_json, read_npy, read_torch
+from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_json, read_npy, read_torch
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
 from unloc_jax.text import END_TOKEN
 
@@ -25,6 +25,7 @@ _ACTIVATIONS = {
 }
 _HEAD_WIDTH = 64  # of every attention in OpenAI's and, unless its config says otherwise, open_clip's models
 _OLD_END_TOKEN = 2
+_BICUBIC = 3  # Pillow's number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class _Found:
       tensors: by name.
       image_heads, text_heads: None = the width / 64.
       image_activation, text_activation: None = nothing says it.
-      end_token: see `ClipConfig`.
+      end_token, resize, image_size: see `clip_names.Unseen`.
     """
 
     tensors: dict[str, np.ndarray]
@@ -58,6 +59,8 @@ class _Found:
     image_activation: str | None = None
     text_activation: str | None = None
     end_token: int | None = None
+    resize: str = "shortest"
+    image_size: int | None = None
 
 
 def split_source(text: str) -> tuple[str, str] | None:
@@ -66,8 +69,23 @@ def split_source(text: str) -> tuple[str, str] | None:
     return (kind, source) if separator and kind in KINDS else None
 
 
+def kind_of(source: str) -> str | None:
+    """Whose CLIP a folder, or a repository of the Hugging Face hub, holds: one of `KINDS`; None if it is not seen.
+
+    Raises:
+      UserError: the hub has no such repository.
+    """
+    if not (Path(source).is_dir() or (is_hub_id(source) and not Path(source).exists())):
+        return None
+    files = Files(source, "hf-clip")
+    config, of_open_clip = files.find("config.json"), files.find("open_clip_config.json")
+    if config is not None and {"model_type", "vision_config", "text_config"} & read_json(config).keys():
+        return "hf-clip"
+    return None if of_open_clip is None else "open-clip"
+
+
 def read_any_clip(source: str) -> Clip:
-    """A CLIP from "KIND:SRC" as in `read_clip`, or from a folder that `unloc import` wrote.
+    """A CLIP from a folder that `unloc import` wrote, from "KIND:SRC" as in `read_clip`, or from SRC where one sees it.
 
     Raises:
       UserError: nothing there that could be read.
@@ -76,9 +94,13 @@ def read_any_clip(source: str) -> Clip:
         return read_clip(*parts)
     if (Path(source) / SETTINGS_FILE).is_file():
         return load_clip(Path(source))
+    if kind := kind_of(source):
+        return read_clip(kind, source)
+    if is_hub_id(source) and not Path(source).exists():
+        return read_clip("hf-clip", source)  # and says what is missing
     raise UserError(
-        f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, or KIND:SRC with KIND "
-        f"one of {', '.join(KINDS)}."
+        f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, a folder or an id of the "
+        f"Hugging Face hub with a config.json, or KIND:SRC with KIND one of {', '.join(KINDS)}."
     )
 
 
@@ -117,6 +139,8 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
         image_activation,
         text_activation,
         found.end_token,
+        found.resize,
+        found.image_size,
     )
     config = clip_names.recognize(shapes, naming, unseen, source)
     return Clip(config, clip_names.to_params(found.tensors, config, naming, source), f"{kind} {source}")
@@ -127,7 +151,7 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
 
 def _read_hugging_face(source: str) -> _Found:
     files = Files(source, "hf-clip")
-    config_file = files.find("config.json")
+    config_file = files.find("config.json", needed=True)
     if config_file is None:
         raise UserError(
             f"{source} has no config.json, which says what the weights do not: heads and activation."
@@ -148,18 +172,52 @@ def _read_hugging_face(source: str) -> _Found:
             _whole(number, f"{config_file}: {tower}.num_attention_heads"),
             _activation(activation, f"{config_file}: {tower}.hidden_act"),
         )
-    preprocessor = files.find("preprocessor_config.json")
-    if preprocessor is not None:
-        settings = read_json(preprocessor)
-        _check_normalization(settings.get("image_mean"), settings.get("image_std"), preprocessor)
+    image_size = _group(config, "vision_config", config_file).get("image_size")
     (image_heads, image_activation), (text_heads, text_activation) = (
         towers["vision_config"],
         towers["text_config"],
     )
     tensors = files.tensors("model.safetensors", "pytorch_model.bin")
     return _Found(
-        tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file)
+        tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file),
+        _resize_of_hugging_face(files), _size(image_size, f"{config_file}: vision_config.image_size"),
+    )  # fmt: skip
+
+
+def _resize_of_hugging_face(files: Files) -> str:
+    """How the image processor beside the weights makes pictures square.
+
+    Raises:
+      UserError: it does what CLIP's does not.
+    """
+    file, settings = files.find("preprocessor_config.json"), {}
+    if file is not None:
+        settings = read_json(file)
+    elif (file := files.find("processor_config.json")) is not None:  # of newer versions
+        settings = _group(read_json(file), "image_processor", file)
+    if file is None:
+        return "shortest"
+    _check_normalization(settings.get("image_mean"), settings.get("image_std"), file)
+    size, crop = settings.get("size") or {}, settings.get("crop_size")
+    crops = settings.get("do_center_crop", True)
+    short = size.get("shortest_edge") if isinstance(size, dict) else size
+    squash = (
+        isinstance(size, dict) and size.get("height") is not None and size.get("height") == size.get("width")
     )
+    cropped = {crop} if isinstance(crop, int) else set(crop.values()) if isinstance(crop, dict) else set()
+    expected = {
+        "do_resize": True, "do_rescale": True, "do_normalize": True, "resample": _BICUBIC,
+        "do_center_crop": crops if squash else True,
+    }  # fmt: skip
+    for key, value in expected.items():
+        if settings.get(key, value) != value:
+            raise _other_pixels(file, key, settings[key])
+    if size and not squash and not isinstance(short, int):
+        raise _other_pixels(file, "size", size)
+    resized = size["height"] if squash else short
+    if crops and cropped and resized is not None and cropped != {resized}:
+        raise _other_pixels(file, "crop_size", crop)
+    return "squash" if squash else "shortest"
 
 
 def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
@@ -175,13 +233,18 @@ def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
 
 def _read_open_clip(source: str) -> _Found:
     files = Files(source, "open-clip")
-    config_file = files.find("open_clip_config.json")
+    config_file = files.find("open_clip_config.json", needed=True)
     if config_file is None:
         return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
     config = read_json(config_file)
     model = _group(config, "model_cfg", config_file) or config
     preprocess = _group(config, "preprocess_cfg", config_file)
     _check_normalization(preprocess.get("mean"), preprocess.get("std"), config_file)
+    resize = preprocess.get("resize_mode") or "shortest"
+    if resize not in ("shortest", "squash"):
+        raise _other_pixels(config_file, "preprocess_cfg.resize_mode", resize)
+    if (preprocess.get("interpolation") or "bicubic") != "bicubic":
+        raise _other_pixels(config_file, "preprocess_cfg.interpolation", preprocess["interpolation"])
     towers = {}
     # Settings that change what is computed and that no tensor betrays; the values are those of CLIP.
     plain = {
@@ -208,7 +271,8 @@ def _read_open_clip(source: str) -> _Found:
     # open_clip's own defaults are not width / 64 for text.
     text_heads = _whole(text.get("heads", 8), f"{config_file}: text_cfg.heads")
     tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    return _Found(tensors, image_heads, text_heads, image_activation, text_activation)
+    size = _size(vision.get("image_size"), f"{config_file}: vision_cfg.image_size")
+    return _Found(tensors, image_heads, text_heads, image_activation, text_activation, None, resize, size)
 
 
 # --- OpenAI and Scenic --------------------------------------------------------------------------------------------
@@ -260,6 +324,20 @@ def _whole(number: Any, where: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UserError(f"{where} is {number!r} instead of a whole number above 0.")
     return number
+
+
+def _size(size: Any, where: str) -> int | None:
+    """Pixels of both sides; None = not said."""
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        size = size[0]
+    return None if size is None else _whole(size, where)
+
+
+def _other_pixels(file: Path, key: str, value: Any) -> UserError:
+    return UserError(
+        f"{file}: {key} is {value!r}: pictures come to this model otherwise than to CLIP, whose short side is resized "
+        "bicubically and whose middle is cut out. Only that, or squashing them into a square, is supported."
+    )
 
 
 def _check_normalization(mean: Any, std: Any, file: Path) -> None:
