@@ -154,9 +154,16 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
             stored = torch.jit.load(str(file), map_location="cpu").state_dict()
         except RuntimeError:  # no TorchScript
             stored = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes raise anything
+    except RuntimeError as error:
         raise UserError(
             f"{file} is damaged or no file of PyTorch's ({_reason(error)}). Get it again."
+        ) from error
+    except (
+        Exception
+    ) as error:  # foreign bytes raise anything, and its messages are about how to open it all the same
+        raise UserError(
+            f"{file} is damaged or no file of PyTorch's with tensors only: other pickled objects are not opened. Get "
+            "it again, or save the state_dict() of a model with torch.save."
         ) from error
     if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
         stored = stored["state_dict"]

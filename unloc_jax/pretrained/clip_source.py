@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
-from unloc_jax.pretrained import clip_names
+from unloc_jax.pretrained import clip_names, clip_pixels
 from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_json, read_npy, read_torch
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
+from unloc_jax.pretrained.clip_pixels import Pixels
 from unloc_jax.text import END_TOKEN
 
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
@@ -25,7 +25,7 @@ _ACTIVATIONS = {
 }
 _HEAD_WIDTH = 64  # of every attention in OpenAI's and, unless its config says otherwise, open_clip's models
 _OLD_END_TOKEN = 2
-_BICUBIC = 3  # Pillow's number
+_OPEN_CLIP = "open_clip_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,8 @@ class _Found:
       tensors: by name.
       image_heads, text_heads: None = the width / 64.
       image_activation, text_activation: None = nothing says it.
-      end_token, resize, image_size: see `clip_names.Unseen`.
+      end_token, image_size: see `clip_names.Unseen`.
+      pixels: how pictures come to the image tower.
     """
 
     tensors: dict[str, np.ndarray]
@@ -59,8 +60,8 @@ class _Found:
     image_activation: str | None = None
     text_activation: str | None = None
     end_token: int | None = None
-    resize: str = "shortest"
     image_size: int | None = None
+    pixels: Pixels = dataclasses.field(default_factory=Pixels)
 
 
 def split_source(text: str) -> tuple[str, str] | None:
@@ -78,7 +79,7 @@ def kind_of(source: str) -> str | None:
     if not (Path(source).is_dir() or (is_hub_id(source) and not Path(source).exists())):
         return None
     files = Files(source, "hf-clip")
-    config, of_open_clip = files.find("config.json"), files.find("open_clip_config.json")
+    config, of_open_clip = files.find("config.json"), files.find(_OPEN_CLIP)
     if config is not None and {"model_type", "vision_config", "text_config"} & read_json(config).keys():
         return "hf-clip"
     return None if of_open_clip is None else "open-clip"
@@ -139,11 +140,12 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
         image_activation,
         text_activation,
         found.end_token,
-        found.resize,
+        found.pixels.resize,
         found.image_size,
     )
     config = clip_names.recognize(shapes, naming, unseen, source)
-    return Clip(config, clip_names.to_params(found.tensors, config, naming, source), f"{kind} {source}")
+    params = clip_names.to_params(found.tensors, config, naming, source)
+    return Clip(config, clip_pixels.normalized_as_clip(params, found.pixels), f"{kind} {source}")
 
 
 # --- Hugging Face -------------------------------------------------------------------------------------------------
@@ -153,8 +155,10 @@ def _read_hugging_face(source: str) -> _Found:
     files = Files(source, "hf-clip")
     config_file = files.find("config.json", needed=True)
     if config_file is None:
+        kind = "openai-clip" if source.endswith(".pt") else "open-clip" if files.find(_OPEN_CLIP) else None
         raise UserError(
             f"{source} has no config.json, which says what the weights do not: heads and activation."
+            + (f" It looks as if it were for --from {kind}." if kind else "")
         )
     config = read_json(config_file)
     if config.get("model_type", "clip") != "clip":
@@ -180,44 +184,8 @@ def _read_hugging_face(source: str) -> _Found:
     tensors = files.tensors("model.safetensors", "pytorch_model.bin")
     return _Found(
         tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file),
-        _resize_of_hugging_face(files), _size(image_size, f"{config_file}: vision_config.image_size"),
+        _size(image_size, f"{config_file}: vision_config.image_size"), clip_pixels.of_hugging_face(files),
     )  # fmt: skip
-
-
-def _resize_of_hugging_face(files: Files) -> str:
-    """How the image processor beside the weights makes pictures square.
-
-    Raises:
-      UserError: it does what CLIP's does not.
-    """
-    file, settings = files.find("preprocessor_config.json"), {}
-    if file is not None:
-        settings = read_json(file)
-    elif (file := files.find("processor_config.json")) is not None:  # of newer versions
-        settings = _group(read_json(file), "image_processor", file)
-    if file is None:
-        return "shortest"
-    _check_normalization(settings.get("image_mean"), settings.get("image_std"), file)
-    size, crop = settings.get("size") or {}, settings.get("crop_size")
-    crops = settings.get("do_center_crop", True)
-    short = size.get("shortest_edge") if isinstance(size, dict) else size
-    squash = (
-        isinstance(size, dict) and size.get("height") is not None and size.get("height") == size.get("width")
-    )
-    cropped = {crop} if isinstance(crop, int) else set(crop.values()) if isinstance(crop, dict) else set()
-    expected = {
-        "do_resize": True, "do_rescale": True, "do_normalize": True, "resample": _BICUBIC,
-        "do_center_crop": crops if squash else True,
-    }  # fmt: skip
-    for key, value in expected.items():
-        if settings.get(key, value) != value:
-            raise _other_pixels(file, key, settings[key])
-    if size and not squash and not isinstance(short, int):
-        raise _other_pixels(file, "size", size)
-    resized = size["height"] if squash else short
-    if crops and cropped and resized is not None and cropped != {resized}:
-        raise _other_pixels(file, "crop_size", crop)
-    return "squash" if squash else "shortest"
 
 
 def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
@@ -233,18 +201,12 @@ def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
 
 def _read_open_clip(source: str) -> _Found:
     files = Files(source, "open-clip")
-    config_file = files.find("open_clip_config.json", needed=True)
+    config_file = files.find(_OPEN_CLIP, needed=True)
     if config_file is None:
         return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
     config = read_json(config_file)
     model = _group(config, "model_cfg", config_file) or config
-    preprocess = _group(config, "preprocess_cfg", config_file)
-    _check_normalization(preprocess.get("mean"), preprocess.get("std"), config_file)
-    resize = preprocess.get("resize_mode") or "shortest"
-    if resize not in ("shortest", "squash"):
-        raise _other_pixels(config_file, "preprocess_cfg.resize_mode", resize)
-    if (preprocess.get("interpolation") or "bicubic") != "bicubic":
-        raise _other_pixels(config_file, "preprocess_cfg.interpolation", preprocess["interpolation"])
+    pixels = clip_pixels.of_open_clip(_group(config, "preprocess_cfg", config_file), config_file)
     towers = {}
     # Settings that change what is computed and that no tensor betrays; the values are those of CLIP.
     plain = {
@@ -272,7 +234,7 @@ def _read_open_clip(source: str) -> _Found:
     text_heads = _whole(text.get("heads", 8), f"{config_file}: text_cfg.heads")
     tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     size = _size(vision.get("image_size"), f"{config_file}: vision_cfg.image_size")
-    return _Found(tensors, image_heads, text_heads, image_activation, text_activation, None, resize, size)
+    return _Found(tensors, image_heads, text_heads, image_activation, text_activation, None, size, pixels)
 
 
 # --- OpenAI and Scenic --------------------------------------------------------------------------------------------
@@ -331,23 +293,3 @@ def _size(size: Any, where: str) -> int | None:
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         size = size[0]
     return None if size is None else _whole(size, where)
-
-
-def _other_pixels(file: Path, key: str, value: Any) -> UserError:
-    return UserError(
-        f"{file}: {key} is {value!r}: pictures come to this model otherwise than to CLIP, whose short side is resized "
-        "bicubically and whose middle is cut out. Only that, or squashing them into a square, is supported."
-    )
-
-
-def _check_normalization(mean: Any, std: Any, file: Path) -> None:
-    """The towers normalize pixels as CLIP does."""
-    for name, values, ours in (("mean", mean, PIXEL_MEAN), ("std", std, PIXEL_STD)):
-        try:
-            same = values is None or bool(np.allclose(values, ours, atol=1e-4))
-        except (TypeError, ValueError):  # no three numbers
-            same = False
-        if not same:
-            raise UserError(
-                f"{file}: the pixels' {name} is {values}; only CLIP's, {list(ours)}, is supported."
-            )
