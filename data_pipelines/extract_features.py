@@ -38,6 +38,7 @@ class Extraction:
 
     Attributes:
       encoder: CLIP, and in which type it computes.
+      source: where the CLIP is, for `read_any_clip`.
       fps: frames per second.
       stored_as: "float32" or "float16".
 
@@ -46,6 +47,7 @@ class Extraction:
     """
 
     encoder: ClipEncoder
+    source: str
     fps: float
     stored_as: str = "float32"
 
@@ -58,7 +60,7 @@ class Extraction:
         return {
             "version": _VERSION,
             "clip": clip.config.name,
-            "clip_source": clip.source,
+            "clip_source": self.source,
             "clip_fingerprint": fingerprint(clip),
             "width": clip.config.embed_dim,
             "fps": self.fps,

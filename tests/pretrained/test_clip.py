@@ -415,6 +415,8 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     told = error_of(Path("someone/tiny-clip"))
     assert "HF_HUB_OFFLINE is set, and its cache lacks config.json of someone/tiny-clip" in told
     assert "Download it where there is a network, or give a local folder" in told
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, and its cache lacks config"):
+        read_any_clip("someone/tiny-clip")
 
     cached = tmp_path / "models--someone--tiny-clip"
     (cached / "refs").mkdir(parents=True)
@@ -422,6 +424,7 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     snapshot = cached / "snapshots" / ("0" * 40)
     shutil.copytree(SHARDED, snapshot)
     clip = read_any_clip("hf-clip:someone/tiny-clip")
+    assert fingerprint(read_any_clip("someone/tiny-clip")) == fingerprint(clip)
     jax.tree.map(np.testing.assert_array_equal, clip.params, read_clip("hf-clip", str(SHARDED)).params)
     for shard in snapshot.glob("model*"):
         shard.unlink()

@@ -110,10 +110,10 @@ def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:
     Raises:
       UserError: it is not there, or is another one.
     """
-    kind, _, place = settings["clip_source"].partition(" ")
-    wanted = f"{settings['clip']} ({settings['clip_source']})"
+    source = settings["clip_source"]
+    wanted = f"{settings['clip']} ({source})"
     try:
-        clip = read_any_clip(given or f"{kind}:{place}")
+        clip = read_any_clip(given or source)
     except UserError as error:
         if given:
             raise
@@ -123,7 +123,7 @@ def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:
         ) from error
     if fingerprint(clip) != settings["clip_fingerprint"]:
         raise UserError(
-            f"this model reads features of the CLIP {wanted}; {given or place} has other weights or settings. Give "
+            f"this model reads features of the CLIP {wanted}; {given or source} has other weights or settings. Give "
             "the one that `unloc features` had: --clip SRC."
         )
     return clip

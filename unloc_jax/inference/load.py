@@ -12,11 +12,8 @@ from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer
 from unloc_jax.pretrained.clip_files import is_hub_id
-from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
-from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, read_clip, split_source
-
-# A CLIP's weights for other frameworks, next to its safetensors.
-_NOT_NEEDED = ["*.bin", "*.h5", "*.msgpack", "*.pt", "*.pth", "*.onnx", "*.tflite"]
+from unloc_jax.pretrained.clip_model import Clip
+from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_source
 
 
 def load(
@@ -43,19 +40,14 @@ def load(
     Raises:
       UserError: nothing there that could be loaded, or no such task in it.
     """
-    if split_source(str(source)):
-        return _zero_shot(read_any_clip(str(source)), task, clip)
     folder = Path(source)
+    holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
+    if split_source(str(source)) or (not holds_checkpoint and kind_of(str(source))):
+        return _zero_shot(read_any_clip(str(source)), task, clip)
     if not folder.exists():
         if not is_hub_id(str(source)):
             raise UserError(f"{source} is no folder and no id of the Hugging Face hub.")
         folder = _from_hub(str(source))
-    if (folder / SETTINGS_FILE).is_file():
-        return _zero_shot(load_clip(folder), task, clip)
-    holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
-    if not holds_checkpoint and (kind := kind_of(str(folder))):
-        # By its id where it is on the hub: only weights of a kind that is read were downloaded.
-        return _zero_shot(read_clip(kind, str(source)), task, clip)
     with _without_notices():
         return Localizer(load_model(folder, task), clip=clip)
 
@@ -86,7 +78,7 @@ def _from_hub(source: str) -> Path:
 
     repository, _, revision = source.partition("@")
     try:
-        return Path(hub.snapshot_download(repository, revision=revision or None, ignore_patterns=_NOT_NEEDED))
+        return Path(hub.snapshot_download(repository, revision=revision or None))
     except errors.LocalEntryNotFoundError as error:
         reason = "it is not in the cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
         raise _unavailable(source, reason) from error

@@ -10,11 +10,12 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained import clip_names, clip_pixels
 from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_json, read_npy, read_torch
-from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
+from unloc_jax.pretrained.clip_model import SETTINGS_FILE, WEIGHTS_FILE, Clip, load_clip
 from unloc_jax.pretrained.clip_pixels import Pixels
 from unloc_jax.text import END_TOKEN
 
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
+OURS = "unloc-clip"  # what `unloc import` wrote
 # What others call activations, by the names of config.model.image.activation. PyTorch's GELU is the exact one.
 _ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
@@ -70,35 +71,49 @@ def split_source(text: str) -> tuple[str, str] | None:
     return (kind, source) if separator and kind in KINDS else None
 
 
+def absolute(source: str) -> str:
+    """What `read_any_clip` finds from any working directory."""
+    kind, place = split_source(source) or ("", source)
+    place = str(Path(place).resolve()) if Path(place).exists() else place
+    return f"{kind}:{place}" if kind else place
+
+
 def kind_of(source: str) -> str | None:
-    """Whose CLIP a folder, or a repository of the Hugging Face hub, holds: one of `KINDS`; None if it is not seen.
+    """Whose CLIP a folder, or a repository of the Hugging Face hub, holds: of `KINDS`, or `OURS`; None if none is seen.
 
     Raises:
       UserError: the hub has no such repository.
     """
-    if not (Path(source).is_dir() or (is_hub_id(source) and not Path(source).exists())):
+    path = Path(source)
+    if not (path.is_dir() or (is_hub_id(source) and not path.exists())):
         return None
-    files = Files(source, "hf-clip")
-    config, of_open_clip = files.find("config.json"), files.find(_OPEN_CLIP)
+    files = Files(source, OURS)
+    if files.find(SETTINGS_FILE):
+        return OURS
+    config = files.find("config.json")
     if config is not None and {"model_type", "vision_config", "text_config"} & read_json(config).keys():
         return "hf-clip"
-    return None if of_open_clip is None else "open-clip"
+    return "open-clip" if files.find(_OPEN_CLIP) else None
 
 
 def read_any_clip(source: str) -> Clip:
-    """A CLIP from a folder that `unloc import` wrote, from "KIND:SRC" as in `read_clip`, or from SRC where one sees it.
+    """A CLIP from "KIND:SRC" as in `read_clip`, or from a folder or a repository of the hub that shows its kind.
 
     Raises:
       UserError: nothing there that could be read.
     """
     if parts := split_source(source):
         return read_clip(*parts)
-    if (Path(source) / SETTINGS_FILE).is_file():
-        return load_clip(Path(source))
-    if kind := kind_of(source):
+    kind = kind_of(source)
+    if kind == OURS:
+        files = Files(source, OURS)
+        settings, _ = files.find(SETTINGS_FILE), files.find(WEIGHTS_FILE)
+        assert settings is not None
+        return load_clip(settings.parent)
+    if kind is None and is_hub_id(source) and not Path(source).exists():
+        kind = "hf-clip"  # which says what is missing
+    if kind is not None:
         return read_clip(kind, source)
-    if is_hub_id(source) and not Path(source).exists():
-        return read_clip("hf-clip", source)  # and says what is missing
     raise UserError(
         f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, a folder or an id of the "
         f"Hugging Face hub with a config.json, or KIND:SRC with KIND one of {', '.join(KINDS)}."
