@@ -11,6 +11,7 @@ import mmap
 import pickle
 import re
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,9 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         try:
-            stored = torch.jit.load(str(file), map_location="cpu").state_dict()
+            with warnings.catch_warnings():  # that it is deprecated; OpenAI's files are what they are
+                warnings.simplefilter("ignore", FutureWarning)
+                stored = torch.jit.load(str(file), map_location="cpu").state_dict()
         except RuntimeError:  # no TorchScript
             stored = torch.load(file, map_location="cpu", weights_only=True)
     except RuntimeError as error:
