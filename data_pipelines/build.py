@@ -16,7 +16,7 @@ from data_pipelines.annotations import PARSERS, parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.builders.encoded_videos import EncodedVideos
-from data_pipelines.builders.features import FeatureSource, find_widths
+from data_pipelines.builders.features import FeatureSource, find_widths, settings_of
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.shard_list import list_shards, write_shard_list
@@ -152,8 +152,9 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
     Returns:
       "arguments": what it was built from; "annotation_files": where these were; "dataset": the annotation parser;
       "has_frames": whether it holds frames; "fps" and "short_side" of these, 0 without; "features": by modality
-      the width D of precomputed features; "classes": a list or None; "splits": by split the numbers of videos,
-      segments, texts, frames and megabytes; "problems": numbers by kind, in "annotations" and in "videos".
+      the width D of precomputed features; "feature_settings": by modality how `unloc features` made them;
+      "classes": a list or None; "splits": by split the numbers of videos, segments, texts, frames and megabytes;
+      "problems": numbers by kind, in "annotations" and in "videos".
 
     Raises:
       UserError: there is no finished dataset.
@@ -161,7 +162,8 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
     folder = find_dataset(out).resolve().parents[2]
     try:
         # Datasets built before there were such hold frames and no features.
-        return {"has_frames": True, "features": {}} | json.loads((folder / BUILD_FILE).read_text("utf-8"))
+        missing = {"has_frames": True, "features": {}, "feature_settings": {}}
+        return missing | json.loads((folder / BUILD_FILE).read_text("utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{folder / BUILD_FILE}: missing or damaged. Delete {folder} and build again."
@@ -256,6 +258,7 @@ def _build(
         "fps": source.fps,
         "short_side": source.short_side,
         "features": widths,
+        "feature_settings": settings_of(source.features),
         "classes": parsed.classes,
         "splits": report.splits(),
         "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},

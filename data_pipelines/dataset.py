@@ -61,6 +61,9 @@ class ShardedDataset:
             classes=classes,
             unseen_classes=unseen,
             fingerprint=facts.fingerprint,
+            feature_settings={
+                name: of for name, of in facts.feature_settings.items() if name in self._features
+            },
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
 

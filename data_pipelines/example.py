@@ -19,6 +19,7 @@ from unloc_jax.sampling import (
     cut_segments,
     features_at,
     random_start,
+    rows_timeline,
     whole_video,
     window_at,
 )
@@ -159,8 +160,7 @@ def _rows_of(record: VideoRecord, name: str, spec: ExampleSpec) -> Timeline:
         raise ValueError(
             f"its features {name!r} have {found} numbers per row; config.model.modalities.{name}.feature_dim = {width}"
         )
-    step_s = record.duration_s / rows
-    return Timeline(rows, spec.row_phase * step_s, step_s)
+    return rows_timeline(rows, record.duration_s, spec.row_phase)
 
 
 def _window(timeline: Timeline, config: DataConfig, draws: Draws | None, start: int) -> Window:

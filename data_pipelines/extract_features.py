@@ -19,17 +19,17 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.annotations.problems import Problems
+from data_pipelines.builders.features import SETTINGS_FILE
 from data_pipelines.builders.storage import telling_full_disk, write_whole
 from data_pipelines.builders.video_files import VIDEO_EXTENSIONS, find_video
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, fingerprint
+from unloc_jax.inference.clip_features import changes
 from unloc_jax.inference.features import VideoFeatures, embed_videos
 from unloc_jax.video import VideoError, check_fps
 
-SETTINGS_FILE = "clip_features.json"
 _VERSION = 1
 _SHOWN_EVERY_S = 0.5
-_NOT_COMPARED = ("clip_source",)  # the same CLIP may lie elsewhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Extraction:
 
     Attributes:
       encoder: CLIP, and in which type it computes.
+      source: where the CLIP is, for `read_any_clip`.
       fps: frames per second.
       stored_as: "float32" or "float16".
 
@@ -46,6 +47,7 @@ class Extraction:
     """
 
     encoder: ClipEncoder
+    source: str
     fps: float
     stored_as: str = "float32"
 
@@ -58,7 +60,7 @@ class Extraction:
         return {
             "version": _VERSION,
             "clip": clip.config.name,
-            "clip_source": clip.source,
+            "clip_source": self.source,
             "clip_fingerprint": fingerprint(clip),
             "width": clip.config.embed_dim,
             "fps": self.fps,
@@ -277,15 +279,9 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         return
     except (ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged. Delete {out} or choose another --out.") from error
-    names = [name for name in {**settings, **stored} if name not in _NOT_COMPARED]
-    changes = [
-        f"{name} was {stored.get(name)!r}, now {settings.get(name)!r}"
-        for name in names
-        if stored.get(name) != settings.get(name)
-    ]
-    if changes:
+    if changed := changes(stored, settings):
         raise UserError(
-            f"{out} holds features made with other settings ({', '.join(changes)}). Choose another --out."
+            f"{out} holds features made with other settings ({', '.join(changed)}). Choose another --out."
         )
 
 
@@ -316,8 +312,7 @@ def _is_done(path: Path, video: dict[str, Any] | None, settings: dict[str, Any])
     try:
         with np.load(path, allow_pickle=False) as arrays:
             stored = json.loads(str(arrays["settings"]))
-            same = all(stored[name] == settings[name] for name in settings if name not in _NOT_COMPARED)
-            return same and json.loads(str(arrays["video"])) == video
+            return not changes(stored, settings) and json.loads(str(arrays["video"])) == video
     except FileNotFoundError:
         return False
     except Exception:  # of a damaged file NumPy and zipfile say this in many ways

@@ -25,6 +25,7 @@ class ShardFacts:
       classes: the vocabulary, [] for datasets of queries.
       fingerprint: says which build it is; the same wherever the shards lie.
       features: by modality the width D of precomputed features.
+      feature_settings: see there.
       row_phase: when row i of F rows of features is, in steps of duration / F after the i-th: 0 = at its beginning.
     """
 
@@ -34,6 +35,7 @@ class ShardFacts:
     classes: list[str]
     fingerprint: str
     features: dict[str, int] = dataclasses.field(default_factory=dict)
+    feature_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     row_phase: float = 0.5
 
 
@@ -81,7 +83,8 @@ class UnlocShards:
             short_side=int(info["short_side"]),
             classes=list(info["classes"] or []),
             fingerprint=_fingerprint(info),
-            features=info.get("features", {}),
+            features=info["features"],
+            feature_settings=info["feature_settings"],
         )
 
     def records(self, split: str) -> list[VideoRecord]:

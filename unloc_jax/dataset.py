@@ -18,6 +18,8 @@ class DatasetFacts:
       classes: the vocabulary, [] for datasets of queries.
       fingerprint: says which build of the dataset it is; a run cannot go on with another one.
       unseen_classes: in a zero-shot experiment, the classes of evaluation; `classes` are those of training then.
+      feature_settings: by modality, how `unloc features` made the stored features: its clip_features.json. Nothing of
+        features that other programs made.
       words: every word of the training texts, sorted; other words mean nothing to a model trained from scratch.
     """
 
@@ -28,6 +30,7 @@ class DatasetFacts:
     words: list[str]
     fingerprint: str
     unseen_classes: list[str] = dataclasses.field(default_factory=list)
+    feature_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -138,6 +138,12 @@ def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
     return np.rint(np.linspace(0, num_stored - 1, num_frames)).astype(np.int64)
 
 
+def rows_timeline(rows: int, duration_s: float, phase: float = 0.5) -> Timeline:
+    """When the rows of a video's features are: row i of F stands for the time (i + phase) · duration / F."""
+    step_s = duration_s / rows
+    return Timeline(rows, phase * step_s, step_s)
+
+
 def features_at(features: np.ndarray, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
     """Features [F, D] with a row per place of a timeline → float32 [T, D] at times_s [T].
 

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ from unloc_jax.errors import UserError
 
 _HDF5 = (".h5", ".hdf5")
 _EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
+# What `unloc features` writes beside its files: how all of them were made.
+SETTINGS_FILE = "clip_features.json"
 # The width is that of most of the first videos with features.
 _LOOKED_AT = 32
 
@@ -43,6 +46,23 @@ class FeatureSource:
     path: Path
     key: str | None = None
     time_axis: int = 0
+
+
+def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
+    """By modality, how `unloc features` made the features; of others it is not known.
+
+    Raises:
+      UserError: a damaged file.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        file = source.path / SETTINGS_FILE
+        if file.is_file() and source.key in (None, "features") and source.time_axis == 0:
+            try:
+                found[source.name] = dict(json.loads(file.read_text("utf-8")))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{file} is damaged ({error}). Make the features again.") from error
+    return found
 
 
 class FeatureError(Exception):

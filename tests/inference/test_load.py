@@ -11,7 +11,9 @@ import unloc_jax
 from tests.pretrained.clip_originals import GOLDENS
 from tests.pretrained.clip_tools import clip_with_all_words
 from unloc_jax.errors import UserError
-from unloc_jax.pretrained.clip_model import save_clip
+from unloc_jax.inference.clip import fingerprint
+from unloc_jax.pretrained.clip_model import load_clip, save_clip
+from unloc_jax.pretrained.clip_source import read_any_clip
 
 pytestmark = pytest.mark.slow
 
@@ -72,18 +74,21 @@ def test_the_hub(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"someone/run is no folder here, and .* not in the cache"):
         unloc_jax.load("someone/run")
-    for name in ("run", "clip"):
+    places = {"run": folder / "RUN", "clip": folder / "CLIP", "theirs": GOLDENS / "hf_gelu_sharded"}
+    for name, place in places.items():
         repository = tmp_path / f"models--someone--{name}"
         (repository / "refs").mkdir(parents=True)
         (repository / "refs" / "main").write_text("0" * 40)
         blobs, snapshot = repository / "blobs", repository / "snapshots" / ("0" * 40)
         blobs.mkdir()
-        for number, file in enumerate(path for path in (folder / name.upper()).rglob("*") if path.is_file()):
+        for number, file in enumerate(path for path in place.rglob("*") if path.is_file()):
             shutil.copy(file, blobs / str(number))
-            link = snapshot / file.relative_to(folder / name.upper())
+            link = snapshot / file.relative_to(place)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(blobs / str(number))
     of_hub, of_folder = unloc_jax.load("someone/run"), unloc_jax.load(folder / "RUN")
     video = folder / "video.mp4"
     assert of_hub(video, "a square")[0].segments == of_folder(video, "a square")[0].segments
-    assert isinstance(unloc_jax.load("someone/clip@main"), unloc_jax.ZeroShotLocalizer)
+    for name in ("someone/clip@main", "someone/theirs"):
+        assert isinstance(unloc_jax.load(name), unloc_jax.ZeroShotLocalizer)
+    assert fingerprint(read_any_clip("someone/clip")) == fingerprint(load_clip(folder / "CLIP"))

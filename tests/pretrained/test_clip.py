@@ -3,6 +3,7 @@
 The goldens were computed by the original libraries (tests/pretrained/clip_originals.py), once.
 """
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -14,14 +15,16 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from huggingface_hub import constants
+from PIL import Image
 
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
 from tests.pretrained.clip_tools import clip_with_all_words, layers_of
 from tests.tiny import random_params, tiny_config, tiny_task
 from unloc_jax import config as config_lib
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
-from unloc_jax.pretrained.clip_model import load_clip, save_clip
+from unloc_jax.inference.clip import ClipEncoder, fingerprint, preprocess, unit
+from unloc_jax.model.clip import ImageTower
+from unloc_jax.pretrained.clip_model import Clip, load_clip, save_clip
 from unloc_jax.pretrained.clip_names import OPENAI, Unseen, recognize
 from unloc_jax.pretrained.clip_source import Options, read_any_clip, read_clip
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
@@ -282,8 +285,97 @@ def test_settings_of_open_clip_that_are_not_clips(tmp_path):
         config["model_cfg"][tower][key] = value
         file.write_text(json.dumps(config))
         assert f"{tower}.{key} is {value!r}" in error_of(folder, "open-clip")
-    file.write_text(json.dumps({**whole, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}))
-    assert "the pixels' mean is [0.5, 0.5, 0.5]" in error_of(folder, "open-clip")
+    for key, value in (
+        ("mean", [0.5, 0.5]), ("std", [0.5, 0.5, 0]), ("resize_mode", "longest"), ("interpolation", "bilinear"),
+    ):  # fmt: skip
+        file.write_text(json.dumps({**whole, "preprocess_cfg": {key: value}}))
+        assert f"{key} is {value!r}" in error_of(folder, "open-clip")
+
+
+def test_settings_of_an_image_processor_that_are_not_clips(hf):
+    file, newer = hf / "preprocessor_config.json", hf / "processor_config.json"
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "resample": 3}
+    for same in (size, {"size": 32, "crop_size": 32}, {"image_mean": None}, {}):
+        file.write_text(json.dumps(same))
+        assert read_clip("hf-clip", str(hf)).config.resize == "shortest"
+    for key, value in (
+        ("resample", 2), ("do_normalize", False), ("do_center_crop", False), ("size", {"longest_edge": 32}),
+        ("size", {"height": 32, "width": 40}), ("crop_size", 30), ("image_std", "imagenet"),
+    ):  # fmt: skip
+        file.write_text(json.dumps({**size, key: value}))
+        assert f"preprocessor_config.json: {key} is {value!r}" in error_of(hf)
+    newer.write_text(json.dumps({"image_processor": {"resample": 0}}))
+    file.unlink()
+    assert "processor_config.json: resample is 0" in error_of(hf)
+
+
+def test_a_picture_is_squashed_where_the_settings_say_so(hf, tmp_path):
+    settings = {"size": {"height": 32, "width": 32}, "do_center_crop": False}
+    (hf / "preprocessor_config.json").write_text(json.dumps(settings))
+    save_clip(read_clip("hf-clip", str(hf)), tmp_path / "ours")
+    squashing, plain = (
+        load_clip(tmp_path / "ours"),
+        read_clip("hf-clip", str(GOLDENS / "hf_quick_gelu_bfloat16")),
+    )
+    assert fingerprint(squashing) != fingerprint(plain)
+    square = np.asarray(Image.fromarray(picture()).resize((32, 32), Image.Resampling.BICUBIC))
+    found = ClipEncoder(squashing).encode_images(picture())
+    np.testing.assert_allclose(found, ClipEncoder(plain).encode_images(square), atol=1e-6)
+
+
+def test_other_means_are_put_into_the_embeddings(hf):
+    frames, _ = inputs(sizes_of("tiny"))
+    mean, std = (0.5, 0.4, 0.3), (0.5, 0.25, 0.3)
+    (hf / "preprocessor_config.json").write_text(json.dumps({"image_mean": mean, "image_std": std}))
+    plain, ours = read_clip("hf-clip", str(GOLDENS / "hf_quick_gelu_bfloat16")), read_clip("hf-clip", str(hf))
+    wanted = ImageTower(plain.config.image).apply(
+        {"params": plain.params["image"]}, ((frames / 255 - mean) / std).astype(np.float32)[:, None]
+    )
+    found = ImageTower(ours.config.image).apply({"params": ours.params["image"]}, frames[:, None])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(found - ImageTower(plain.config.image).apply(
+        {"params": plain.params["image"]}, frames[:, None])).max() > 0.01  # fmt: skip
+
+
+def test_pixels_beyond_the_last_whole_patch_are_left_out(hf, tmp_path):
+    """As in a convolution with strides. And patches that do not divide 224 are read again after an import."""
+    file = hf / "config.json"
+    config = json.loads(file.read_text())
+    config["vision_config"]["image_size"] = 37
+    file.write_text(json.dumps(config))
+    clip = read_clip("hf-clip", str(hf))
+    assert clip.config.image_size == 37
+    frames = np.random.default_rng(0).integers(0, 256, (2, 37, 37, 3), np.uint8)
+    found = ClipEncoder(clip).encode_images(frames)
+    frames[:, 32:] = frames[:, :, 32:] = 0
+    np.testing.assert_array_equal(ClipEncoder(clip).encode_images(frames), found)
+    config["vision_config"]["image_size"] = 48
+    file.write_text(json.dumps(config))
+    assert "says 48 pixels, but the weights are those of 4 × 4 patches of 8 pixels" in error_of(hf)
+
+    image = dataclasses.replace(clip.config.image, patch_size=5)
+    kernel = {"kernel": np.ones((75, image.width), np.float32)}
+    params = {**clip.params, "image": {**clip.params["image"], "patch_embedding": kernel}}
+    save_clip(
+        Clip(dataclasses.replace(clip.config, image=image, image_size=20), params, "of 5"), tmp_path / "five"
+    )
+    assert load_clip(tmp_path / "five").config.image == image
+
+
+def test_any_folder_is_told_by_its_files(tmp_path):
+    for golden in ("hf_gelu_sharded", "open_clip_gelu"):
+        assert (
+            read_any_clip(str(GOLDENS / golden)).config
+            == read_clip(STORED[golden][0], str(GOLDENS / golden)).config
+        )
+    for empty in (tmp_path, GOLDENS / "scenic_float16.npy", tmp_path / "nothing"):
+        with pytest.raises(UserError, match="is no CLIP: give a folder"):
+            read_any_clip(str(empty))
+    shutil.copytree(GOLDENS / "open_clip_gelu", tmp_path / "timm")
+    (tmp_path / "timm" / "config.json").write_text('{"architecture": "vit_base_patch16_clip_224"}')
+    read_any_clip(str(tmp_path / "timm"))
+    (tmp_path / "timm" / "config.json").unlink()
+    assert "It looks as if it were for --from open-clip" in error_of(tmp_path / "timm")
 
 
 def test_the_wrong_kind_is_named(hf):
@@ -323,6 +415,8 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     told = error_of(Path("someone/tiny-clip"))
     assert "HF_HUB_OFFLINE is set, and its cache lacks config.json of someone/tiny-clip" in told
     assert "Download it where there is a network, or give a local folder" in told
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, and its cache lacks config"):
+        read_any_clip("someone/tiny-clip")
 
     cached = tmp_path / "models--someone--tiny-clip"
     (cached / "refs").mkdir(parents=True)
@@ -330,6 +424,7 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     snapshot = cached / "snapshots" / ("0" * 40)
     shutil.copytree(SHARDED, snapshot)
     clip = read_any_clip("hf-clip:someone/tiny-clip")
+    assert fingerprint(read_any_clip("someone/tiny-clip")) == fingerprint(clip)
     jax.tree.map(np.testing.assert_array_equal, clip.params, read_clip("hf-clip", str(SHARDED)).params)
     for shard in snapshot.glob("model*"):
         shard.unlink()

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
@@ -72,6 +73,16 @@ def test_a_last_window_between_the_others_places_is_interpolated():
     # Where only the last window sees a place, or both do, the line goes on.
     np.testing.assert_allclose(output.curve[0, 0], times_s, atol=0.21)
     np.testing.assert_allclose(output.curve[0, 0, 5:], times_s[5:], atol=1e-6)
+
+
+@pytest.mark.parametrize("other_s", [-1e-5, 0.0, 1e-5])
+def test_a_last_window_halfway_between_the_others_places(other_s):
+    """How times are rounded changes nothing, and no place is left without a value."""
+    curves = [np.array([[[1.0, 2, 3, 4, 5]]]), np.array([[[6.0, 7, 8, 9, 10]]])]
+    windows = [_window(0, curve=curves[0]), _window(2.5 + other_s, curve=curves[1])]
+    output, _ = merge_windows(windows, CONFIG)
+    wanted = [1, 2, (3 + 6) / 2, (4 + 6.5) / 2, (5 + 7.5) / 2, 8.5, 9.5, 10]
+    np.testing.assert_allclose(output.curve[0, 0], wanted, atol=1e-4)
 
 
 def test_classes_are_read_from_the_merged_curves():

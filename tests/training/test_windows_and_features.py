@@ -90,7 +90,9 @@ def test_a_model_of_precomputed_features(unloc, config_file, tiny_videos, tmp_pa
         lines = (workdir / "evaluation" / "test" / "predictions.jsonl").read_text().splitlines()
         assert len({json.loads(line)["vid"] for line in lines}) == 3
     refused = unloc("predict", f"--checkpoint={workdir}", f"--video={file}", "--text=a dog").error()
-    assert "reads precomputed features" in refused
+    assert (
+        "this model reads motion; only a model of one kind of features, made by `unloc features`" in refused
+    )
 
 
 def test_features_that_the_dataset_does_not_have(unloc, config_file, captions_dataset, tmp_path):

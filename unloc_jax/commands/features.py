@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from data_pipelines.annotations import parse
     from data_pipelines.extract_features import Extraction, Share, extract_features, videos_in, videos_of
     from unloc_jax.inference.clip import ClipEncoder
-    from unloc_jax.pretrained.clip_source import read_any_clip
+    from unloc_jax.pretrained.clip_source import absolute, read_any_clip
 
     missing: list[str] = []
     if arguments.annotations:
@@ -62,6 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     extract_features(
         Extraction(
             ClipEncoder(clip, jnp.dtype(arguments.dtype), arguments.batch_size),
+            absolute(arguments.clip),
             arguments.fps,
             arguments.stored_as,
         ),

@@ -34,7 +34,9 @@ def add(commands: Commands) -> None:
         help="scenic-unloc: class names, one per line, for action localisation and the like",
     )
     parser.add_argument(
-        "--activation", choices=("quick_gelu", "gelu"), help="of a CLIP, if no config beside it says so"
+        "--activation",
+        choices=("quick_gelu", "gelu", "gelu_pytorch_tanh"),
+        help="of a CLIP, if no config beside it says so",
     )
     for tower in ("image", "text"):
         parser.add_argument(

@@ -13,6 +13,11 @@ def add(commands: Commands) -> None:
         "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
     parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
+    parser.add_argument(
+        "--clip",
+        metavar="SRC",
+        help="of a model trained on features: the CLIP of `unloc features` (default: where it was then)",
+    )
     add_prediction_flags(parser)
 
 
@@ -23,5 +28,5 @@ def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.inference.localizer import Localizer
 
-    localizer = Localizer(load_model(arguments.checkpoint, arguments.task))
+    localizer = Localizer(load_model(arguments.checkpoint, arguments.task), clip=arguments.clip)
     show(localizer(arguments.video, texts), arguments)

@@ -23,7 +23,7 @@ from unloc_jax.video import FrameStream, probe
 Tag = TypeVar("Tag")
 
 
-def preprocess(frames: np.ndarray, size: int) -> np.ndarray:
+def preprocess(frames: np.ndarray, size: int, resize: str = "shortest") -> np.ndarray:
     """CLIP's preprocessing but for mean and std, which the tower applies on the device.
 
     The short side becomes `size` pixels by Pillow's bicubic filter (antialiased), the long one in proportion, rounded
@@ -33,6 +33,7 @@ def preprocess(frames: np.ndarray, size: int) -> np.ndarray:
     Args:
       frames: uint8 [..., H, W, 3].
       size: of the result, pixels.
+      resize: see `ClipConfig`; by "squash" both sides become `size` pixels, and nothing is cut off.
 
     Returns:
       uint8 [..., size, size, 3].
@@ -41,7 +42,7 @@ def preprocess(frames: np.ndarray, size: int) -> np.ndarray:
     if (height, width) == (size, size):
         return frames
     short = min(height, width)
-    new = (int(size * width / short), int(size * height / short))
+    new = (int(size * width / short), int(size * height / short)) if resize == "shortest" else (size, size)
     left, top = round((new[0] - size) / 2), round((new[1] - size) / 2)
     box = (left, top, left + size, top + size)
     made = np.empty((int(np.prod(leading)), size, size, 3), np.uint8)
@@ -69,7 +70,8 @@ def fingerprint(clip: Clip) -> str:
     config = clip.config
     towers = [[tower.num_heads, tower.activation] for tower in (config.image, config.text)]
     # What the shapes of the weights do not say.
-    digest = hashlib.sha256(json.dumps([towers, config.image_size, config.end_token]).encode())
+    others = [config.resize] if config.resize != "shortest" else []
+    digest = hashlib.sha256(json.dumps([towers, config.image_size, config.end_token, *others]).encode())
     for path, array in sorted(traverse_util.flatten_dict(clip.params).items()):
         array = np.ascontiguousarray(array)
         digest.update(json.dumps([path, array.shape, array.dtype.name]).encode())
@@ -111,9 +113,11 @@ class ClipEncoder:
         image, text = ImageTower(config.image, run), TextTower(config.text, run)
         self._params = jax.device_put(clip.params, NamedSharding(mesh, PartitionSpec()))
         self._precision = "highest" if dtype == jnp.float32 else "default"
+        seen = config.image_size // config.image.patch_size * config.image.patch_size
 
         def of_images(params: dict, frames: jax.Array) -> jax.Array:
-            pooled = jnp.asarray(image.apply({"params": params["image"]}, frames[:, None]))[:, 0]
+            frames = frames[:, None, :seen, :seen]
+            pooled = jnp.asarray(image.apply({"params": params["image"]}, frames))[:, 0]
             return pooled.astype(jnp.float32) @ params["image_projection"]
 
         def of_texts(params: dict, tokens: jax.Array) -> jax.Array:
@@ -126,12 +130,16 @@ class ClipEncoder:
 
         self._of_images, self._of_texts = jax.jit(of_images), jax.jit(of_texts)
 
+    def preprocess(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 [..., H, W, 3] → [..., size, size, 3], see `preprocess`."""
+        return preprocess(frames, self.clip.config.image_size, self.clip.config.resize)
+
     def encode_images(self, frames: np.ndarray) -> np.ndarray:
         """frames uint8 [..., H, W, 3] of any size → float32 [..., D]."""
         if frames.dtype != np.uint8 or frames.ndim < 3 or frames.shape[-1] != 3:
             raise ValueError(f"frames must be uint8 [..., H, W, 3], got {frames.dtype} {frames.shape}")
         leading = frames.shape[:-3]
-        frames = preprocess(frames, self.clip.config.image_size)
+        frames = self.preprocess(frames)
         made = self._in_batches(self._of_images, frames.reshape(-1, *frames.shape[-3:]))
         return made.reshape(*leading, made.shape[-1])
 
@@ -149,7 +157,7 @@ class ClipEncoder:
                 rows.append(rows[-1] + new if rows else 0)
                 if new:
                     last = frame
-                    yield None, preprocess(frame, self.clip.config.image_size)
+                    yield None, self.preprocess(frame)
 
         made = [embedding for _, embedding in self.encode_each(distinct())]
         return np.stack(made)[rows] if made else np.zeros((0, self.clip.config.embed_dim), np.float32)

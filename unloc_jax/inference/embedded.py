@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.inference.frames import Frames
 from unloc_jax.inference.predictions import VideoPrediction
 
 CACHE_BYTES = 256 << 20
@@ -79,12 +78,12 @@ class VideoSearch(abc.ABC):
         """Segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
 
     @abc.abstractmethod
-    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
-        """The frames that the model wants; `fps` is that of an array."""
+    def _open(self, video: Path | np.ndarray, fps: float | None) -> Any:
+        """The frames that the model wants, or what it makes of them; `fps` is that of an array."""
 
     @abc.abstractmethod
-    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
-        """Looks at all frames."""
+    def _embed(self, frames: Any, name: str) -> EmbeddedVideo:
+        """Looks at all of what `_open` returned."""
 
     def embed_video(self, video: Video, *, fps: float | None = None) -> EmbeddedVideo:
         """Decodes a video and runs the image tower on it, once: give the result to the call in place of the file.

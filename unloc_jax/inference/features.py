@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unloc_jax.inference.clip import ClipEncoder, preprocess, video_frames
+from unloc_jax.inference.clip import ClipEncoder, video_frames
+from unloc_jax.inference.frames import ArrayFrames
 from unloc_jax.video import VideoError, check_fps
 
 # Frames are taken from the middle of each 1 / fps: row i of stored features stands for the middle of the i-th part.
@@ -37,16 +38,37 @@ class VideoFeatures:
     duration_s: float
 
 
-def embed_video(encoder: ClipEncoder, video: Path, fps: float) -> VideoFeatures:
-    """Features of one video file.
+def embed_video(
+    encoder: ClipEncoder, video: Path, fps: float, on_frame: Callable[[], object] = lambda: None
+) -> VideoFeatures:
+    """Features of one video file; see `embed_videos`.
 
     Raises:
       VideoError: the file cannot be used.
     """
-    ((_, result),) = embed_videos(encoder, [video], fps, decoders=1)
+    ((_, result),) = embed_videos(encoder, [video], fps, decoders=1, on_frame=on_frame)
     if isinstance(result, VideoError):
         raise result
     return result
+
+
+def embed_frames(
+    encoder: ClipEncoder, frames: np.ndarray, frames_fps: float | None, fps: float
+) -> VideoFeatures:
+    """Features of the frames of an array, as `embed_video` gives those of a file.
+
+    Args:
+      encoder: see `ClipEncoder`.
+      frames: uint8 [F, H, W, 3]; number i is shown from i / frames_fps on.
+      frames_fps: frames per second of the array.
+      fps: rows of features per second.
+
+    Raises:
+      UserError: something else than such an array.
+    """
+    stream = ArrayFrames(frames, frames_fps=frames_fps, fps=fps, short_side=None, offset=_OFFSET)
+    features = encoder.encode_stream(stream)
+    return VideoFeatures(features, (np.arange(len(features)) + _OFFSET) / fps, fps, stream.duration_s)
 
 
 def embed_videos(
@@ -74,7 +96,7 @@ def embed_videos(
       UserError: fps is not above 0.
     """
     check_fps(fps)
-    decoding = _Decoding(videos, fps, encoder.clip.config.image_size, decoders)
+    decoding = _Decoding(videos, fps, encoder.preprocess, decoders)
     made: dict[int, list[np.ndarray]] = {number: [] for number in range(len(videos))}
 
     def finished() -> Iterator[tuple[Path, VideoFeatures | VideoError]]:
@@ -119,10 +141,10 @@ class _Decoding:
       ends: by number the videos of which `frames` has brought all.
     """
 
-    def __init__(self, videos: Sequence[Path], fps: float, size: int, decoders: int):
+    def __init__(self, videos: Sequence[Path], fps: float, preprocess: Callable, decoders: int):
         self.ends: dict[int, _End | VideoError] = {}
         self._fps = fps
-        self._size = size
+        self._preprocess = preprocess
         self._left = len(videos)
         self._todo = iter(list(enumerate(videos)))
         self._lock = threading.Lock()
@@ -168,7 +190,7 @@ class _Decoding:
                 # A video with fewer frames per second than wanted repeats some.
                 if frame is not last:
                     last, distinct = frame, distinct + 1
-                    self._put(number, preprocess(frame, self._size))
+                    self._put(number, self._preprocess(frame))
                 if self._stopped.is_set():
                     break
                 rows.append(distinct - 1)

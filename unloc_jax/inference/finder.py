@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
+from unloc_jax.inference.clip_features import changes
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.text_features import TextEncoder
 from unloc_jax.processes import is_main
@@ -76,6 +77,12 @@ class CheckpointFinder:
                 f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have "
                 f"{found}. Build it with `unloc data build --short-side {trained_on} …`."
             )
+        for name, settings in model.facts.feature_settings.items():
+            if changed := changes(settings, facts.feature_settings.get(name, settings)):
+                raise UserError(
+                    f"the model was trained on other features {name!r} than this dataset's ({', '.join(changed)}). "
+                    "Make them as those of training: `unloc features`."
+                )
         known = model.task.evaluation_classes
         unknown = sorted({text for record in records for text in record.texts} - set(known))
         if known and unknown:

@@ -37,18 +37,27 @@ class ArrayFrames:
       frames_fps: frames per second of the array.
       fps: frames per second that are wanted.
       short_side: of the result, in pixels; None = as they are.
+      offset: of the first frame, in units of 1 / fps.
 
     Raises:
       UserError: something else than such an array.
     """
 
-    def __init__(self, frames: np.ndarray, *, frames_fps: float | None, fps: float, short_side: int | None):
+    def __init__(
+        self,
+        frames: np.ndarray,
+        *,
+        frames_fps: float | None,
+        fps: float,
+        short_side: int | None,
+        offset: float = 0.0,
+    ):
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
             raise UserError(f"frames must be uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}.")
         if frames_fps is None or not 0 < frames_fps < math.inf:
             raise UserError("fps is needed: how many frames per second the array has.")
         self.duration_s = len(frames) / frames_fps
-        self._frames, self._shown = frames, nearest_frames(len(frames), frames_fps, fps)
+        self._frames, self._shown = frames, nearest_frames(len(frames), frames_fps, fps, offset)
         height, width = frames.shape[1:3]
         scale = 1.0 if short_side is None else short_side / min(height, width)
         self._size = (round(height * scale), round(width * scale))
@@ -64,13 +73,13 @@ class ArrayFrames:
             yield frame
 
 
-def nearest_frames(count: int, frames_fps: float, fps: float) -> np.ndarray:
-    """int64 [n]: of `count` frames at the times i / frames_fps, those nearest to 0 / fps, 1 / fps, … of the video.
+def nearest_frames(count: int, frames_fps: float, fps: float, offset: float = 0.0) -> np.ndarray:
+    """int64 [n]: of `count` frames at the times i / frames_fps, those nearest to offset / fps, (1 + offset) / fps, …
 
-    Of two that are equally near the earlier one, as `FrameStream` chooses.
+    Of two that are equally near the earlier one, and at least one, as `FrameStream` chooses.
     """
     step = frames_fps / fps
-    times = step * np.arange(math.ceil(count / step - _EPSILON))
+    times = step * (np.arange(max(1, math.ceil(count / step - offset - _EPSILON))) + offset)
     return np.clip(np.ceil(times - 0.5 - _EPSILON).astype(np.int64), 0, count - 1)
 
 
@@ -92,14 +101,16 @@ class SampledFrames:
     """What a model looks at at once.
 
     Attributes:
-      frames: uint8 [T, H, W, 3].
+      frames: uint8 [T, H, W, 3]; None of models that read features.
       mask: bool [T], True = in the video.
       span_s: float32 [2], times of the first and the last of them.
+      features: by modality float32 [T, D].
     """
 
-    frames: np.ndarray
+    frames: np.ndarray | None
     mask: np.ndarray
     span_s: np.ndarray
+    features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def look_at(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Iterator[SampledFrames]:

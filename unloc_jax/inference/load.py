@@ -1,7 +1,6 @@
 """One door to everything that finds texts in videos."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +11,14 @@ from unloc_jax.inference.clip import ClipEncoder
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer
-from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
-from unloc_jax.pretrained.clip_source import read_any_clip, read_clip, split_source
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-# A CLIP's weights for other frameworks, next to its safetensors.
-_NOT_NEEDED = ["*.bin", "*.h5", "*.msgpack", "*.pt", "*.pth", "*.onnx", "*.tflite"]
-# Files by which the folder of another program's CLIP is known.
-_FOREIGN = {"config.json": "hf-clip", "open_clip_config.json": "open-clip"}
+from unloc_jax.pretrained.clip_files import is_hub_id
+from unloc_jax.pretrained.clip_model import Clip
+from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_source
 
 
-def load(source: str | Path, task: str | None = None) -> Localizer | ZeroShotLocalizer:
+def load(
+    source: str | Path, task: str | None = None, *, clip: str | None = None
+) -> Localizer | ZeroShotLocalizer:
     """Loads what finds texts in videos; nothing else is needed to use it.
 
     >>> import unloc_jax
@@ -39,25 +35,21 @@ def load(source: str | Path, task: str | None = None) -> Localizer | ZeroShotLoc
         "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
         "KIND:SRC" as config.init_from takes it, or an id of the hub: a `ZeroShotLocalizer`.
       task: of a checkpoint with several tasks, the one that is wanted; None = the first.
+      clip: of a model that was trained on features, where their CLIP is; see `Localizer`.
 
     Raises:
       UserError: nothing there that could be loaded, or no such task in it.
     """
-    if split_source(str(source)):
-        return _zero_shot(read_any_clip(str(source)), task)
     folder = Path(source)
+    holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
+    if split_source(str(source)) or (not holds_checkpoint and kind_of(str(source))):
+        return _zero_shot(read_any_clip(str(source)), task, clip)
     if not folder.exists():
-        if not _HUB_ID.fullmatch(str(source)):
+        if not is_hub_id(str(source)):
             raise UserError(f"{source} is no folder and no id of the Hugging Face hub.")
         folder = _from_hub(str(source))
-    if (folder / SETTINGS_FILE).is_file():
-        return _zero_shot(load_clip(folder), task)
-    holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
-    kind = next((kind for name, kind in _FOREIGN.items() if (folder / name).is_file()), None)
-    if kind and not holds_checkpoint:
-        return _zero_shot(read_clip(kind, str(folder)), task)
     with _without_notices():
-        return Localizer(load_model(folder, task))
+        return Localizer(load_model(folder, task), clip=clip)
 
 
 @contextlib.contextmanager
@@ -71,7 +63,9 @@ def _without_notices() -> Iterator[None]:
         absl.logging.set_verbosity(verbosity)
 
 
-def _zero_shot(clip: Clip, task: str | None) -> ZeroShotLocalizer:
+def _zero_shot(clip: Clip, task: str | None, given: str | None) -> ZeroShotLocalizer:
+    if given is not None:
+        raise UserError(f"{clip.source} is a CLIP itself: leave out clip={given!r}.")
     if task is not None:
         raise UserError(f"{clip.source} is a CLIP, which has no tasks: leave out task={task!r}.")
     return ZeroShotLocalizer(ClipEncoder(clip))
@@ -84,7 +78,7 @@ def _from_hub(source: str) -> Path:
 
     repository, _, revision = source.partition("@")
     try:
-        return Path(hub.snapshot_download(repository, revision=revision or None, ignore_patterns=_NOT_NEEDED))
+        return Path(hub.snapshot_download(repository, revision=revision or None))
     except errors.LocalEntryNotFoundError as error:
         reason = "it is not in the cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
         raise _unavailable(source, reason) from error

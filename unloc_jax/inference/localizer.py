@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
+from unloc_jax.inference.clip_features import ClipFeatures, OpenVideo
 from unloc_jax.inference.embedded import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
 from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
 from unloc_jax.inference.loaded_model import LoadedModel
@@ -48,10 +49,22 @@ class Localizer(VideoSearch):
     Args:
       model: as `load_model` returns it.
       cache_bytes: see `VideoSearch`.
+      clip: for a model that was trained on features of `unloc features`, where the CLIP is that made them (a source
+        as `unloc features --clip` takes it); None = where it was then.
+
+    Raises:
+      UserError: the model reads features that cannot be made here, or `clip` is another CLIP or not needed.
     """
 
-    def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES):
+    def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES, clip: str | None = None):
         super().__init__(f"{model.step_dir} ({model.task_name})", cache_bytes)
+        self._features = None
+        if any(
+            name != "rgb" or m.encoder != "clip" for name, m in model.task.config.model.modalities.items()
+        ):
+            self._features = ClipFeatures(model.task.config, model.facts, clip)
+        elif clip is not None:
+            raise UserError(f"--clip={clip}: this model looks at frames itself, not at features of a CLIP.")
         # A file is looked at once: its middle.
         config = model.task.config
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))
@@ -99,18 +112,23 @@ class Localizer(VideoSearch):
         ]
         return VideoPrediction(embedded.name, embedded.duration_s, predictions, self.describe())
 
-    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
-        config, facts = self._model.task.config, self._model.facts
-        if any(name != "rgb" or m.encoder != "clip" for name, m in config.model.modalities.items()):
-            raise UserError("this model reads precomputed features; it cannot look at a video file.")
+    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames | OpenVideo:
+        facts = self._model.facts
+        if self._features is not None:
+            return self._features.open(video, fps)
         if isinstance(video, np.ndarray):
             return ArrayFrames(video, frames_fps=fps, fps=facts.fps, short_side=facts.short_side)
         return FrameStream(video, fps=facts.fps, short_side=facts.short_side)
 
-    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
-        data = self._model.task.config.data
+    def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
+        if isinstance(frames, OpenVideo):
+            assert self._features is not None
+            all_seen = self._features.look_at(frames)
+        else:
+            data = self._model.task.config.data
+            all_seen = look_at(frames, Path(name).name, fps=self._model.facts.fps, data=data)
         windows = []
-        for seen in look_at(frames, Path(name).name, fps=self._model.facts.fps, data=data):
+        for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
             windows.append(EmbeddedWindow(tokens[0], seen.mask, seen.span_s))
         return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name)
@@ -159,6 +177,8 @@ class Localizer(VideoSearch):
             "trained on": Path(config.data.dir).name,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
+        if self._features is not None:
+            facts["sees"] = f"{config.data.num_frames} rows of {self._features.description}"
         return facts | _measured(self._model.step_dir)
 
 
@@ -170,7 +190,7 @@ def _filled(x: np.ndarray, more: int) -> np.ndarray:
 def _batch_of(seen: SampledFrames) -> Batch:
     """One video without texts or segments."""
     return Batch(
-        frames=jnp.asarray(seen.frames)[None],
+        frames=None if seen.frames is None else jnp.asarray(seen.frames)[None],
         frame_mask=jnp.asarray(seen.mask)[None],
         text_tokens=jnp.zeros((1, 0, 1), jnp.int32),
         text_mask=jnp.zeros((1, 0), bool),
@@ -178,6 +198,7 @@ def _batch_of(seen: SampledFrames) -> Batch:
         segment_text=jnp.zeros((1, 0), jnp.int32),
         span_s=jnp.asarray(seen.span_s)[None],
         example_mask=jnp.ones((1,), bool),
+        features={name: jnp.asarray(rows)[None] for name, rows in seen.features.items()},
     )
 
 

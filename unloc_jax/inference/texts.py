@@ -7,6 +7,8 @@ from pathlib import Path
 from unloc_jax.errors import UserError
 from unloc_jax.text import num_tokens, words
 
+_LONGEST_SHOWN = 60  # characters
+
 
 def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]:
     """Texts that a model can search for, as a list; says on stderr which it does not read to their end.
@@ -27,8 +29,9 @@ def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]
     long = [text for text in texts if max_tokens and num_tokens(text) > max_tokens]
     if long and max_tokens:
         more = f" (and of {len(long) - 1} more)" if len(long) > 1 else ""
+        first = long[0] if len(long[0]) <= _LONGEST_SHOWN else f"{long[0][:_LONGEST_SHOWN]}…"
         print(
-            f"note: the model reads {max_tokens - 2} word pieces of a text; the end of {long[0]!r}{more} is left out",
+            f"note: the model reads {max_tokens - 2} word pieces of a text; the end of {first!r}{more} is left out",
             file=sys.stderr,
         )
     return texts

@@ -6,9 +6,12 @@ torch is needed for PyTorch's own files only.
 import collections
 import importlib
 import json
+import math
 import mmap
 import pickle
 import re
+import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from unloc_jax.pretrained.clip_model import read_safetensors
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _HUB_ADVICE = "Download it where there is a network, or give a local folder that holds the model."
+_PATIENCE_S = 60.0
 _LONGEST_REASON = 200  # characters
 # A pickle may name any function; these are the ones that arrays need.
 _PICKLED = {
@@ -33,6 +37,11 @@ _PICKLED = {
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict")}
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether it has the form of one: ORG/NAME, with @REVISION if wanted."""
+    return bool(_HUB_ID.fullmatch(source))
+
+
 class Files:
     """The files of one model: of a local folder (or the folder of a file), or of a repository of the hub.
 
@@ -40,6 +49,9 @@ class Files:
       source: see `read_clip`.
       kind: for messages.
     """
+
+    # Every request to a hub that cannot be reached waits and tries again: for a while only the cache is asked.
+    _ask_again_s = -math.inf  # of time.monotonic()
 
     def __init__(self, source: str, kind: str):
         self._source = source
@@ -56,10 +68,14 @@ class Files:
             )
         self._repository, _, self._revision = source.removeprefix("hf-hub:").partition("@")
 
-    def find(self, name: str) -> Path | None:
-        """The file of this name, None if there is none."""
+    def find(self, name: str, *, needed: bool = False) -> Path | None:
+        """The file of this name, None if there is none.
+
+        Raises:
+          UserError: the hub has no such repository; offline, its cache lacks a file that is `needed`.
+        """
         if self._folder is None:
-            return _from_hub(self._source, self._repository, self._revision or None, name)
+            return self._from_hub(name, needed)
         file = self._folder / name
         return file if file.is_file() else None
 
@@ -97,35 +113,40 @@ class Files:
             )
         return tensors
 
+    def _from_hub(self, name: str, needed: bool) -> Path | None:
+        import huggingface_hub as hub
+        from huggingface_hub import errors
 
-def _from_hub(source: str, repository: str, revision: str | None, name: str) -> Path | None:
-    import huggingface_hub as hub
-    from huggingface_hub import errors
-
-    try:
-        return Path(hub.hf_hub_download(repository, name, revision=revision))
-    except errors.LocalEntryNotFoundError as error:
-        # The cache does not know which files a repository has, so a config must be there and the rest may be.
-        if not name.endswith("config.json") or name == "preprocessor_config.json":
+        source, repository, revision = self._source, self._repository, self._revision or None
+        cached_only = time.monotonic() < Files._ask_again_s
+        try:
+            return Path(
+                hub.hf_hub_download(repository, name, revision=revision, local_files_only=cached_only)
+            )
+        except errors.LocalEntryNotFoundError as error:
+            if not cached_only:
+                Files._ask_again_s = time.monotonic() + _PATIENCE_S
+            # The cache does not know which files a repository has.
+            if not needed:
+                return None
+            why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+            raise UserError(
+                f"{source} is no local file or folder; {why}, and its cache lacks {name} of {repository}. {_HUB_ADVICE}"
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise UserError(
+                f"{source} is no local file or folder, and the Hugging Face hub has no public model {repository} (a "
+                "private or gated one needs `hf auth login`)."
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise UserError(f"{source}: the model {repository} has no revision {revision}.") from error
+        except errors.EntryNotFoundError:
             return None
-        why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
-        raise UserError(
-            f"{source} is no local file or folder; {why}, and its cache lacks {name} of {repository}. {_HUB_ADVICE}"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"{source} is no local file or folder, and the Hugging Face hub has no public model {repository} (a "
-            "private or gated one needs `hf auth login`)."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{source}: the model {repository} has no revision {revision}.") from error
-    except errors.EntryNotFoundError:
-        return None
-    except Exception as error:  # of its network library, which changes between versions
-        raise UserError(
-            f"{source} is no local file or folder, and asking the Hugging Face hub for {name} failed "
-            f"({_reason(error)}). {_HUB_ADVICE}"
-        ) from error
+        except Exception as error:  # of its network library, which changes between versions
+            raise UserError(
+                f"{source} is no local file or folder, and asking the Hugging Face hub for {name} failed "
+                f"({_reason(error)}). {_HUB_ADVICE}"
+            ) from error
 
 
 def read_torch(file: Path) -> dict[str, np.ndarray]:
@@ -142,12 +163,21 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         try:
-            stored = torch.jit.load(str(file), map_location="cpu").state_dict()
+            with warnings.catch_warnings():  # that it is deprecated; OpenAI's files are what they are
+                warnings.simplefilter("ignore", FutureWarning)
+                stored = torch.jit.load(str(file), map_location="cpu").state_dict()
         except RuntimeError:  # no TorchScript
             stored = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes raise anything
+    except RuntimeError as error:
         raise UserError(
             f"{file} is damaged or no file of PyTorch's ({_reason(error)}). Get it again."
+        ) from error
+    except (
+        Exception
+    ) as error:  # foreign bytes raise anything, and its messages are about how to open it all the same
+        raise UserError(
+            f"{file} is damaged or no file of PyTorch's with tensors only: other pickled objects are not opened. Get "
+            "it again, or save the state_dict() of a model with torch.save."
         ) from error
     if isinstance(stored, Mapping) and isinstance(stored.get("state_dict"), Mapping):
         stored = stored["state_dict"]

@@ -34,8 +34,10 @@ class ClipConfig:
 
     Attributes:
       image, text: of the towers; the tower's width and so on, as in our models.
-      image_size: pixels, both sides.
+      image_size: pixels, both sides. What patches leave over at the right and at the bottom is not looked at.
       embed_dim: D of the space that images and texts share.
+      resize: how a picture becomes square: "shortest" resizes its short side and cuts out the middle, "squash" gives it
+        the size whatever its shape.
       end_token: the id whose first place stands for a text (the first token, if it is not in the text); None = the
         largest id of the text. They differ only in vocabularies with words after the end token.
     """
@@ -45,6 +47,7 @@ class ClipConfig:
     image_size: int
     embed_dim: int
     end_token: int | None = None
+    resize: str = "shortest"
 
     @property
     def name(self) -> str:
@@ -125,8 +128,10 @@ def load_clip(folder: Path) -> Clip:
         if settings["version"] != _VERSION:
             raise UserError(f"{file} was written by another version. Import it again.")
         values = settings["config"]
-        # The schema of a model checks types, bounds and choices of both towers.
-        model = config_lib.from_mapping({"model": {"image": values["image"], "text": values["text"]}}).model
+        # The schema of a model checks types, bounds and choices of both towers; it wants a crop of whole patches.
+        towers = {"image": values["image"], "text": values["text"]}
+        crop = {"crop_size": values["image"]["patch_size"]}
+        model = config_lib.from_mapping({"model": towers, "data": crop}).model
         end = values["end_token"]
         config = ClipConfig(
             model.image,
@@ -134,6 +139,7 @@ def load_clip(folder: Path) -> Clip:
             int(values["image_size"]),
             int(values["embed_dim"]),
             None if end is None else int(end),
+            str(values.get("resize", "shortest")),
         )
         source = str(settings["source"])
     except (ValueError, KeyError, TypeError) as error:

@@ -121,13 +121,19 @@ OPENAI = Naming(
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-    """What shapes do not tell: heads of the towers, their activations by our names, `ClipConfig.end_token`."""
+    """What shapes do not tell.
+
+    Heads of the towers, their activations by our names, and of `ClipConfig` end_token, resize and image_size (None = as
+    many pixels as the patches have).
+    """
 
     image_heads: int
     text_heads: int
     image_activation: str
     text_activation: str
     end_token: int | None = None
+    resize: str = "shortest"
+    image_size: int | None = None
 
 
 class _Tensor(NamedTuple):
@@ -203,6 +209,12 @@ def recognize(
     grid = math.isqrt(max(positions - 1, 0))
     if grid == 0 or grid**2 != positions - 1:
         raise UserError(f"{source}: {positions} image positions are no class token and a square of patches.")
+    image_size = grid * patch if unseen.image_size is None else unseen.image_size
+    if image_size // patch != grid:
+        raise UserError(
+            f"{source}: the config beside it says {image_size} pixels, but the weights are those of {grid} × {grid} "
+            f"patches of {patch} pixels."
+        )
     if channels != 3:
         raise UserError(f"{source}: the image tower reads {channels} channels instead of 3.")
     vocabulary, text_width = shapes[text.embeddings["token_embedding"]]
@@ -231,9 +243,10 @@ def recognize(
             vocabulary_size=vocabulary,
             activation=unseen.text_activation,
         ),
-        image_size=grid * patch,
+        image_size=image_size,
         embed_dim=shapes[image.projection][1 if image.projection_as_ours else 0],
         end_token=unseen.end_token,
+        resize=unseen.resize,
     )
 
 

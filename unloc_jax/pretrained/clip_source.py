@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
-from unloc_jax.pretrained import clip_names
-from unloc_jax.pretrained.clip_files import Files, read_json, read_npy, read_torch
-from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip, load_clip
+from unloc_jax.pretrained import clip_names, clip_pixels
+from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_json, read_npy, read_torch
+from unloc_jax.pretrained.clip_model import SETTINGS_FILE, WEIGHTS_FILE, Clip, load_clip
+from unloc_jax.pretrained.clip_pixels import Pixels
 from unloc_jax.text import END_TOKEN
 
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
+OURS = "unloc-clip"  # what `unloc import` wrote
 # What others call activations, by the names of config.model.image.activation. PyTorch's GELU is the exact one.
 _ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
@@ -25,6 +26,7 @@ _ACTIVATIONS = {
 }
 _HEAD_WIDTH = 64  # of every attention in OpenAI's and, unless its config says otherwise, open_clip's models
 _OLD_END_TOKEN = 2
+_OPEN_CLIP = "open_clip_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,8 @@ class _Found:
       tensors: by name.
       image_heads, text_heads: None = the width / 64.
       image_activation, text_activation: None = nothing says it.
-      end_token: see `ClipConfig`.
+      end_token, image_size: see `clip_names.Unseen`.
+      pixels: how pictures come to the image tower.
     """
 
     tensors: dict[str, np.ndarray]
@@ -58,6 +61,8 @@ class _Found:
     image_activation: str | None = None
     text_activation: str | None = None
     end_token: int | None = None
+    image_size: int | None = None
+    pixels: Pixels = dataclasses.field(default_factory=Pixels)
 
 
 def split_source(text: str) -> tuple[str, str] | None:
@@ -66,19 +71,52 @@ def split_source(text: str) -> tuple[str, str] | None:
     return (kind, source) if separator and kind in KINDS else None
 
 
+def absolute(source: str) -> str:
+    """What `read_any_clip` finds from any working directory."""
+    kind, place = split_source(source) or ("", source)
+    place = str(Path(place).resolve()) if Path(place).exists() else place
+    return f"{kind}:{place}" if kind else place
+
+
+def kind_of(source: str) -> str | None:
+    """Whose CLIP a folder, or a repository of the Hugging Face hub, holds: of `KINDS`, or `OURS`; None if none is seen.
+
+    Raises:
+      UserError: the hub has no such repository.
+    """
+    path = Path(source)
+    if not (path.is_dir() or (is_hub_id(source) and not path.exists())):
+        return None
+    files = Files(source, OURS)
+    if files.find(SETTINGS_FILE):
+        return OURS
+    config = files.find("config.json")
+    if config is not None and {"model_type", "vision_config", "text_config"} & read_json(config).keys():
+        return "hf-clip"
+    return "open-clip" if files.find(_OPEN_CLIP) else None
+
+
 def read_any_clip(source: str) -> Clip:
-    """A CLIP from "KIND:SRC" as in `read_clip`, or from a folder that `unloc import` wrote.
+    """A CLIP from "KIND:SRC" as in `read_clip`, or from a folder or a repository of the hub that shows its kind.
 
     Raises:
       UserError: nothing there that could be read.
     """
     if parts := split_source(source):
         return read_clip(*parts)
-    if (Path(source) / SETTINGS_FILE).is_file():
-        return load_clip(Path(source))
+    kind = kind_of(source)
+    if kind == OURS:
+        files = Files(source, OURS)
+        settings, _ = files.find(SETTINGS_FILE), files.find(WEIGHTS_FILE)
+        assert settings is not None
+        return load_clip(settings.parent)
+    if kind is None and is_hub_id(source) and not Path(source).exists():
+        kind = "hf-clip"  # which says what is missing
+    if kind is not None:
+        return read_clip(kind, source)
     raise UserError(
-        f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, or KIND:SRC with KIND "
-        f"one of {', '.join(KINDS)}."
+        f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, a folder or an id of the "
+        f"Hugging Face hub with a config.json, or KIND:SRC with KIND one of {', '.join(KINDS)}."
     )
 
 
@@ -117,9 +155,12 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
         image_activation,
         text_activation,
         found.end_token,
+        found.pixels.resize,
+        found.image_size,
     )
     config = clip_names.recognize(shapes, naming, unseen, source)
-    return Clip(config, clip_names.to_params(found.tensors, config, naming, source), f"{kind} {source}")
+    params = clip_names.to_params(found.tensors, config, naming, source)
+    return Clip(config, clip_pixels.normalized_as_clip(params, found.pixels), f"{kind} {source}")
 
 
 # --- Hugging Face -------------------------------------------------------------------------------------------------
@@ -127,10 +168,12 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
 
 def _read_hugging_face(source: str) -> _Found:
     files = Files(source, "hf-clip")
-    config_file = files.find("config.json")
+    config_file = files.find("config.json", needed=True)
     if config_file is None:
+        kind = "openai-clip" if source.endswith(".pt") else "open-clip" if files.find(_OPEN_CLIP) else None
         raise UserError(
             f"{source} has no config.json, which says what the weights do not: heads and activation."
+            + (f" It looks as if it were for --from {kind}." if kind else "")
         )
     config = read_json(config_file)
     if config.get("model_type", "clip") != "clip":
@@ -148,18 +191,16 @@ def _read_hugging_face(source: str) -> _Found:
             _whole(number, f"{config_file}: {tower}.num_attention_heads"),
             _activation(activation, f"{config_file}: {tower}.hidden_act"),
         )
-    preprocessor = files.find("preprocessor_config.json")
-    if preprocessor is not None:
-        settings = read_json(preprocessor)
-        _check_normalization(settings.get("image_mean"), settings.get("image_std"), preprocessor)
+    image_size = _group(config, "vision_config", config_file).get("image_size")
     (image_heads, image_activation), (text_heads, text_activation) = (
         towers["vision_config"],
         towers["text_config"],
     )
     tensors = files.tensors("model.safetensors", "pytorch_model.bin")
     return _Found(
-        tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file)
-    )
+        tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file),
+        _size(image_size, f"{config_file}: vision_config.image_size"), clip_pixels.of_hugging_face(files),
+    )  # fmt: skip
 
 
 def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
@@ -175,13 +216,12 @@ def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
 
 def _read_open_clip(source: str) -> _Found:
     files = Files(source, "open-clip")
-    config_file = files.find("open_clip_config.json")
+    config_file = files.find(_OPEN_CLIP, needed=True)
     if config_file is None:
         return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
     config = read_json(config_file)
     model = _group(config, "model_cfg", config_file) or config
-    preprocess = _group(config, "preprocess_cfg", config_file)
-    _check_normalization(preprocess.get("mean"), preprocess.get("std"), config_file)
+    pixels = clip_pixels.of_open_clip(_group(config, "preprocess_cfg", config_file), config_file)
     towers = {}
     # Settings that change what is computed and that no tensor betrays; the values are those of CLIP.
     plain = {
@@ -208,7 +248,8 @@ def _read_open_clip(source: str) -> _Found:
     # open_clip's own defaults are not width / 64 for text.
     text_heads = _whole(text.get("heads", 8), f"{config_file}: text_cfg.heads")
     tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    return _Found(tensors, image_heads, text_heads, image_activation, text_activation)
+    size = _size(vision.get("image_size"), f"{config_file}: vision_cfg.image_size")
+    return _Found(tensors, image_heads, text_heads, image_activation, text_activation, None, size, pixels)
 
 
 # --- OpenAI and Scenic --------------------------------------------------------------------------------------------
@@ -262,14 +303,8 @@ def _whole(number: Any, where: str) -> int:
     return number
 
 
-def _check_normalization(mean: Any, std: Any, file: Path) -> None:
-    """The towers normalize pixels as CLIP does."""
-    for name, values, ours in (("mean", mean, PIXEL_MEAN), ("std", std, PIXEL_STD)):
-        try:
-            same = values is None or bool(np.allclose(values, ours, atol=1e-4))
-        except (TypeError, ValueError):  # no three numbers
-            same = False
-        if not same:
-            raise UserError(
-                f"{file}: the pixels' {name} is {values}; only CLIP's, {list(ours)}, is supported."
-            )
+def _size(size: Any, where: str) -> int | None:
+    """Pixels of both sides; None = not said."""
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        size = size[0]
+    return None if size is None else _whole(size, where)

@@ -1,6 +1,7 @@
 """A long video is looked at in several windows; what was found in each becomes what was found in the video."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
 from unloc_jax.localization.nms import suppress
 from unloc_jax.tasks.base import Output
+
+_ROUNDING = 0.01  # steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +104,8 @@ def _merge_detections(windows: Sequence[Any], config: EvaluationConfig) -> Any:
 def _merge_curves(windows: Sequence[WindowOutput], span_s: np.ndarray) -> np.ndarray:
     """float32 [N, places]."""
     step_s = windows[0].step_s
-    count = round(float(span_s[1] - span_s[0]) / step_s) + 1
+    # Often places lie exactly halfway between others: times, which are rounded, must not decide on which side.
+    count = math.floor(float(span_s[1] - span_s[0]) / step_s + 0.5 + _ROUNDING) + 1
     times_s = float(span_s[0]) + step_s * np.arange(count)
     total: np.ndarray | float = 0.0
     weight = np.zeros(count)
@@ -109,7 +113,7 @@ def _merge_curves(windows: Sequence[WindowOutput], span_s: np.ndarray) -> np.nda
         curve = np.asarray(window.output.curve[0])[:, : window.num_real]
         # The last window begins where the video's end asks for it, so its places may lie between the others'.
         place = (times_s - float(window.span_s[0])) / step_s
-        inside = (place > -0.5) & (place < window.num_real - 0.5)
+        inside = (place > -0.5 - _ROUNDING) & (place < window.num_real - 0.5 + _ROUNDING)
         place = np.clip(place, 0, window.num_real - 1)
         before = np.floor(place).astype(int)
         after = np.minimum(before + 1, window.num_real - 1)

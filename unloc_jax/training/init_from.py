@@ -10,8 +10,8 @@ from flax import traverse_util
 from unloc_jax.config import Config
 from unloc_jax.pretrained.carry_over import fit_checkpoint, in_stacks_of
 from unloc_jax.pretrained.clip_import import fit_to_model
-from unloc_jax.pretrained.clip_model import SETTINGS_FILE, Clip
-from unloc_jax.pretrained.clip_source import read_any_clip, split_source
+from unloc_jax.pretrained.clip_model import Clip
+from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_source
 from unloc_jax.training.average import start_average
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, stored_shapes
 from unloc_jax.training.state import TrainState
@@ -35,7 +35,7 @@ def initialize(config: Config, state: TrainState, say: Callable[[str], None]) ->
     """
     source = config.init_from
     own = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)}
-    if split_source(source) or (Path(source) / SETTINGS_FILE).is_file():
+    if split_source(source) or (Path(source).is_dir() and kind_of(source)):
         clip = read_any_clip(source)
         stored = _of_clip(clip, own)
         by_path = {tuple(name.split("/")): leaf for name, leaf in own.items()}

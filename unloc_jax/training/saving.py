@@ -234,6 +234,10 @@ def _only(facts: dict) -> dict:
 
 
 def _is_free(key: str) -> bool:
+    if key.endswith(
+        ".clip_source"
+    ):  # of features: the same CLIP may lie elsewhere; its fingerprint is compared
+        return True
     if key.startswith("tasks."):  # "tasks.NAME.data.dir" is free as "data.dir" is
         key = key.split(".", 2)[2]
     return any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
