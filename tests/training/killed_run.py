@@ -32,7 +32,7 @@ def _watch(moment: str, step: int) -> None:
     named: list[Path] = []
 
     def hook(event, arguments):
-        if named and named[0].is_dir():
+        if event != "os.kill" and named and named[0].is_dir():
             _die()
         if event == "os.rename":
             new = Path(os.fsdecode(arguments[1]))
