@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import hypothesis
 import jax
 import pytest
 
@@ -20,6 +21,16 @@ from unloc_jax.tasks import Task
 
 # Tests compile far longer than they compute. Child processes, such as a whole training run, are not concerned.
 jax.config.update("jax_disable_most_optimizations", True)
+
+# The same examples every time, and none that fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

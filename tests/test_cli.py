@@ -91,7 +91,7 @@ def test_an_interrupted_training(config_file, captions_dataset, tmp_path):
             child.send_signal(signal.SIGINT)
             break
     said += child.stderr.readlines()
-    assert child.wait(60) == 130
+    assert child.wait(300) == 130
     assert "Traceback" not in "".join(said)
     assert said[-1] == "unloc: interrupted; the same command goes on where it can\n"
 

@@ -3,6 +3,7 @@
 import http.server
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,14 +11,17 @@ import threading
 
 import pytest
 
-from tests.tiny_runs import REPOSITORY
-from unloc_jax.errors import UserError
+from tests.tiny_runs import REPOSITORY, wait_until_heard
+from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
 from unloc_jax.processes import join, scheduled
 
 # Joins and gathers every process's number from all.
 PROGRAM = """
 import os
 import sys
+from unloc_jax import sigterm
+remembered = sigterm.remembered()
+remembered.__enter__()
 import jax
 os.environ.pop("TPU_SKIP_MDS_QUERY", None)  # JAX sees no TPU chip
 from unloc_jax import processes
@@ -44,7 +48,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(variables: dict[str, object], timeout_s: int = 60) -> subprocess.Popen:
+def start(variables: dict[str, object], timeout_s: int = 200) -> subprocess.Popen:
     foreign = ("SLURM_", "SKYPILOT_", "JOBSET_", "JAX_", "TPU_", "XLA_")
     quiet = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     fixed = {"PYTHONPATH": str(REPOSITORY), "JAX_PLATFORMS": "cpu"}
@@ -61,7 +65,7 @@ def gathered_by(*environments: dict[str, object]) -> str:
     """What process 0 says, after all have gathered everybody's numbers."""
     started = [start(variables) for variables in environments]
     try:
-        outputs = [process.communicate(timeout=120) for process in started]
+        outputs = [process.communicate(timeout=300) for process in started]
     finally:
         for process in started:
             process.kill()
@@ -150,7 +154,7 @@ def metadata_server(attributes: dict[str, str]) -> http.server.HTTPServer:
 
 
 def alone(variables: dict[str, object]) -> bool:
-    out, err = start(variables, timeout_s=5).communicate(timeout=60)
+    out, err = start(variables, timeout_s=5).communicate(timeout=300)
     return "process 0 gathered [10]" in err and out == ""
 
 
@@ -161,10 +165,16 @@ def test_a_process_that_waits_in_vain_says_so():
     nobody_listens = where | {"UNLOC_COORDINATOR": f"localhost:{free_port()}", "UNLOC_PROCESS_ID": 1}
     waiting.append(start(nobody_listens, timeout_s=3))
     for process in waiting:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert (
             process.returncode == 1 and "did not come within 3 s (UNLOC_COORDINATOR; process 0 at" in err
         ), err
+    told_to_stop = start(nobody_listens, timeout_s=3)
+    wait_until_heard(told_to_stop)
+    told_to_stop.send_signal(signal.SIGTERM)
+    _, err = told_to_stop.communicate(timeout=300)
+    assert told_to_stop.returncode == EXIT_TRY_AGAIN
+    assert "unloc: stopped by SIGTERM while waiting for the other processes of this run (UNLOC_" in err
 
 
 def test_a_port_in_use_is_a_mistake_of_the_user():

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,16 @@ def child_environment(devices: int = 1, *, optimized: bool = False) -> dict[str,
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     }
+
+
+def wait_until_heard(process: subprocess.Popen) -> None:
+    """Until SIGTERM does not kill it any more."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        (caught,) = [line for line in status.read_text().splitlines() if line.startswith("SigCgt:")]
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.001)
 
 
 def metric_lines(workdir: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from unloc_jax.commands import (
     train,
     zeroshot,
 )
-from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, UserError
+from unloc_jax.errors import how_it_ends
 
 # In the order of `unloc --help`.
 _COMMANDS = (
@@ -34,9 +34,6 @@ _COMMANDS = (
     quickstart,
 )
 
-# What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
-_DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, or one of `unloc_jax.errors`."""
@@ -48,25 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {(unknown or rest)[0]!r}; see `unloc {arguments.command} --help`")
     try:
         arguments.run(arguments)
-    except UserError as error:
-        print(f"unloc: error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except TryAgain as stopped:
-        print(f"unloc: {stopped}", file=sys.stderr)
-        return EXIT_TRY_AGAIN
-    except OSError as error:
-        if error.filename is None:
+    except BaseException as error:
+        ended = how_it_ends(error)
+        if ended is None:
             raise
-        print(f"unloc: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in _DATA_MODULES:
-            raise
-        print(f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("\nunloc: interrupted; the same command goes on where it can", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        status, line = ended
+        print(line, file=sys.stderr)
+        return status
     return 0
 
 

@@ -1,8 +1,13 @@
 """How a command ends when it cannot do its work, and the exit statuses of `unloc` (docs/failures.md)."""
 
+import errno
+
 EXIT_USER_ERROR = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130
+
+# What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
+_DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
 
 
 class UserError(Exception):
@@ -17,3 +22,24 @@ class TryAgain(Exception):
 
     The command line prints the message as one line and exits with EXIT_TRY_AGAIN.
     """
+
+
+def how_it_ends(error: BaseException) -> tuple[int, str] | None:
+    """(exit status, the line to print) after an error that a person can do something about; None: it is a bug."""
+    match error:
+        case UserError():
+            return EXIT_USER_ERROR, f"unloc: error: {error}"
+        case TryAgain():
+            return EXIT_TRY_AGAIN, f"unloc: {error}"
+        case OSError() if error.filename is not None:
+            return EXIT_USER_ERROR, f"unloc: error: {error.filename}: {error.strerror}"
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):  # while writing to an open file
+            return (
+                EXIT_USER_ERROR,
+                f"unloc: error: {error.strerror}; free some and run the same command again",
+            )
+        case ModuleNotFoundError() if (error.name or "").split(".")[0] in _DATA_MODULES:
+            return EXIT_USER_ERROR, f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'"
+        case KeyboardInterrupt():
+            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command goes on where it can"
+    return None

@@ -1,19 +1,25 @@
 """Several processes that run as one: the one place where they find each other."""
 
-import contextlib
+import concurrent.futures
 import dataclasses
 import os
 import re
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax
 
-from unloc_jax.errors import UserError
+from unloc_jax import sigterm
+from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, UserError
 
+T = TypeVar("T")
+
+_TIME_TO_TELL_S = 60  # after SIGTERM, for processes that are still starting: so that they learn of it
 _PORT = 12_321  # of process 0, where a scheduler names hosts only; JAX_COORDINATOR_PORT changes it
 _FLAGS = {
     "UNLOC_COORDINATOR": "--coordinator",
@@ -59,6 +65,9 @@ def join(
     Raises:
       UserError: one of the three without the others, or process 0 cannot listen there. When the others do not come in
         time, the process says so and ends with status 1.
+
+    SIGTERM that came before is passed on to JAX afterwards, so that all learn of it; if the others do not come within a
+    minute, this process ends with EXIT_TRY_AGAIN.
     """
     if single_process:
         if coordinator is not None or num_processes is not None or process_id is not None:
@@ -73,9 +82,12 @@ def join(
     if place is None and not on_tpu:
         return
     found_by = "Cloud TPU metadata" if place is None else f"{place.source}; process 0 at {place.coordinator}"
-    with _time_limit(timeout_s, found_by):
-        _initialize(place, found_by, timeout_s, heartbeat_timeout_s)
-        count = jax.process_count()  # starts the devices: that too waits for the others
+    count = _within(timeout_s, found_by, lambda: _initialize(place, found_by, timeout_s, heartbeat_timeout_s))
+    # JAX has put a handler in the place of ours, which tells the others.
+    if count == 1:
+        sigterm.listen_again()
+    elif sigterm.came():
+        signal.raise_signal(signal.SIGTERM)
     if not is_main():
         # What is said once is said by process 0; errors still come from whoever has them.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
@@ -179,7 +191,8 @@ def _skypilot(environment: Mapping[str, str]) -> Rendezvous | None:
     )
 
 
-def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbeat_timeout_s: int) -> None:
+def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbeat_timeout_s: int) -> int:
+    """Returns the number of processes."""
     arguments: dict[str, Any] = {}  # on a Cloud TPU JAX asks the metadata itself
     if place is not None:
         arguments = {
@@ -200,6 +213,7 @@ def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbe
     except (RuntimeError, ValueError, OSError) as error:  # OSError: no metadata server answers
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the processes of this run do not find each other ({found_by}): {reason}") from error
+    return jax.process_count()  # starts the devices: that too waits for the others
 
 
 def _check_port(place: Rendezvous) -> None:
@@ -229,27 +243,46 @@ def share_of_batch(data: int) -> tuple[int, int]:
     return jax.process_index() * shares // jax.process_count(), shares
 
 
-@contextlib.contextmanager
-def _time_limit(timeout_s: int, found_by: str) -> Iterator[None]:
-    """Ends the process when the others do not come: JAX waits in C++, where no exception reaches it."""
+def _within(timeout_s: float, found_by: str, work: Callable[[], T]) -> T:
+    """What `work` returns; ends this process when the others do not come in time.
 
-    def give_up() -> None:
+    JAX waits for them in C++, where no signal and no exception reaches it: so it waits in a thread.
+    """
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="unloc-join", daemon=True).start()
+    deadline, stopping = time.monotonic() + timeout_s, False
+    try:
+        while not outcome.done() and time.monotonic() < deadline:
+            concurrent.futures.wait([outcome], timeout=0.1)
+            if sigterm.came() and not stopping:
+                deadline, stopping = min(deadline, time.monotonic() + _TIME_TO_TELL_S), True
+    except KeyboardInterrupt:
+        print("\nunloc: interrupted while waiting for the other processes", file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)
+    if outcome.done():
+        return outcome.result()
+    if stopping:
         print(
-            f"unloc: error: the other processes of this run did not come within {timeout_s} s ({found_by}). "
-            "Start the same command in every one of them (on every worker of a TPU), or here alone with "
-            "--single-process.",
+            f"unloc: stopped by SIGTERM while waiting for the other processes of this run ({found_by})",
             file=sys.stderr,
             flush=True,
         )
-        os._exit(1)
-
-    timer = threading.Timer(timeout_s, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+        os._exit(EXIT_TRY_AGAIN)
+    print(
+        f"unloc: error: the other processes of this run did not come within {timeout_s} s ({found_by}). "
+        "Start the same command in every one of them (on every worker of a TPU), or here alone with "
+        "--single-process.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
 
 
 def _text(environment: Mapping[str, str], name: str) -> str:

@@ -167,7 +167,7 @@ def test_mutated_files(dataset):
 
 
 def _fuzz(dataset: str) -> None:
-    @settings(max_examples=150, deadline=10_000, database=None, derandomize=True)
+    @settings(max_examples=150, deadline=60_000, database=None, derandomize=True)
     @given(st.data())
     @example(None)
     def run(data):

@@ -90,13 +90,13 @@ class _Child:
 
     def kill_when(self, reached: Callable[[], bool], how: int = signal.SIGKILL) -> tuple[str, str]:
         """Sends a signal as soon as something is so; returns what was printed to both outputs."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not reached():
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.002)
         self.process.send_signal(how)
-        return self.process.communicate(timeout=60)
+        return self.process.communicate(timeout=300)
 
     def encoded(self) -> set[Path]:
         with contextlib.suppress(FileNotFoundError):
@@ -139,7 +139,7 @@ def test_killed_again_and_again(inputs, uninterrupted, tmp_path):
         find_dataset(out)
 
     child = _Child(inputs, out, workers=1)
-    printed, errors = child.process.communicate(timeout=60)
+    printed, errors = child.process.communicate(timeout=300)
     assert child.process.returncode == 0, errors
     assert "9 of 9 videos were encoded before" in printed
     _assert_same(uninterrupted, out)

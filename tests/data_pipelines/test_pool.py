@@ -29,7 +29,7 @@ class Endless:
     """A path whose use never ends."""
 
     def __fspath__(self) -> str:
-        time.sleep(60)
+        time.sleep(600)
         return ""
 
 
@@ -120,7 +120,7 @@ def _run(script: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=300,
     )
 
 
@@ -132,7 +132,7 @@ def test_a_stuck_decoder_is_ended(video, encoded, tmp_path):
         "import sys\n"
         "from pathlib import Path\n"
         "from data_pipelines.builders import pool\n"
-        "pool._STUCK_S = 2\n"
+        "pool._STUCK_S = 5\n"
         "from tests.data_pipelines.test_pool import *\n"
         "from tests.data_pipelines.test_pool import _task\n"
         "if __name__ == '__main__':\n"
@@ -157,7 +157,7 @@ def test_workers_end_when_their_parent_is_killed(video, tmp_path, encoded):
         "    results = encode_videos(tasks, EncodedVideos(Path(sys.argv[2])), workers=2)\n"
         "    next(results)\n"
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     assert_workers_end_with_their_parent([str(script), str(video), str(encoded.folder)])
 
@@ -186,12 +186,13 @@ def test_a_script_without_main_guard(video, encoded, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_build_at_once(video, tmp_path):
+    """Nobody waits for the other worker."""
     began = time.monotonic()
     tasks = [_task("a", video), _task("endless", Endless())]
     with pytest.raises(OSError) as caught:
         _verdicts(tasks, FullDisk(tmp_path))
     assert caught.value.errno == errno.ENOSPC
-    assert time.monotonic() - began < 30  # nobody waits for the other worker
+    assert time.monotonic() - began < pool._STUCK_S
 
 
 def test_what_is_saved_is_loaded(video, encoded):

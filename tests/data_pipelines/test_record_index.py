@@ -218,7 +218,7 @@ def _damaged(draw, data: bytes) -> bytes:
 
 
 _WHOLE_SHARD = b"".join(map(tfrecord, _EXAMPLES))
-_FUZZED = settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=2000)
+_FUZZED = settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=60_000)
 
 
 @_FUZZED

@@ -324,7 +324,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         "    scenes = module._run(jobs, 2)\n"
         "    next(scenes)\n"
         "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     assert_workers_end_with_their_parent([str(script), str(tmp_path)])
 

@@ -95,7 +95,7 @@ def accepted(program: str, **variables: str) -> subprocess.CompletedProcess:
         env=clean | {"JAX_PLATFORMS": "cpu"} | variables,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

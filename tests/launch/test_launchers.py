@@ -296,19 +296,23 @@ def test_a_tpu_that_was_taken_away_is_requested_again(job, tmp_path, monkeypatch
 # SLURM
 
 
-# Two tasks; the largest status, as srun's. "preempt" signals every process of the step, as SLURM does.
+# Two tasks; the largest status, as srun's. When they listen, and the file "preempt" is there, every process of the step
+# is signalled, as SLURM does.
 SRUN = """#!/bin/bash
 while [[ "$1" == --* ]]; do shift; done
 tasks=()
 for i in 0 1; do
   SLURM_PROCID=$i setsid "$@" & tasks+=($!)
 done
-if [ -e "$(dirname "$0")/preempt" ]; then sleep 1; kill -TERM -- "${tasks[@]/#/-}"; fi
+cd "$(dirname "$0")"
+(until [ -e listens0 -a -e listens1 -a -e preempt ]; do sleep 0.05; done; kill -TERM -- "${tasks[@]/#/-}") &
+waits=$!
 worst=0
 for task in "${tasks[@]}"; do
   wait "$task"; status=$?
   if [ "$status" -gt "$worst" ]; then worst=$status; fi
 done
+kill $waits 2>/dev/null
 exit "$worst"
 """
 
@@ -353,30 +357,34 @@ def test_only_a_preempted_job_is_queued_again(job, tmp_path, statuses, expected)
     """A task whose partner has failed ends with 75 too."""
     ends = f'echo "ran $*"; [ $SLURM_PROCID = 0 ] && exit {statuses[0]}; exit {statuses[1]}'
     process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=ends)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == expected
     assert out.count("ran train") == 2
     assert ("scontrol requeue 4711" in out) == (statuses == (75, 75))
     assert not list(tmp_path.glob("*failed*"))
 
 
-SAVES = "trap 'sleep 0.2; exit 75' TERM; echo started; sleep 30 & wait"
+SAVES = """trap 'sleep 0.2; exit 75' TERM
+echo started
+touch "$(dirname "$0")/listens$SLURM_PROCID"
+sleep 600 & wait
+"""
 
 
 def test_before_the_time_limit_the_tasks_save_and_the_job_is_queued_again(job, tmp_path):
     (tmp_path / "preempt").touch()
     process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=SAVES)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 75 and "scontrol requeue 4711" in out
 
 
 def test_a_cancelled_job_is_not_queued_again(job, tmp_path):
     """scancel ends the tasks, which save and say 75, and the script."""
-    (tmp_path / "preempt").touch()
     process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=SAVES)
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    (tmp_path / "preempt").touch()
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 75 and "requeue" not in out
 
 

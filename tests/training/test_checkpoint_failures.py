@@ -1,9 +1,7 @@
 """Checkpoints when things go wrong: damaged bytes, a full disk, a lost directory; and which ones stay."""
 
-import contextlib
 import gc
 import json
-import resource
 import shutil
 import socket
 import subprocess
@@ -16,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.full_disk import full_disk
 from tests.tiny import tiny_config
 from tests.tiny_runs import child_environment
 from unloc_jax.errors import UserError
@@ -116,23 +115,12 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     assert _steps(tmp_path) == [1]
 
 
-@contextlib.contextmanager
-def _full_disk(size: int = 30_000):
-    """No file can grow beyond `size` bytes: writing fails with a real OSError, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_stops_the_run(tmp_path):
     checkpoints = _open(tmp_path)
     checkpoints.save(_state(1), 1)
     checkpoints.wait()
     with (
-        _full_disk(),
+        full_disk(),
         pytest.raises(UserError, match=r"of step 2 cannot be written .* The last one is of step 1\."),
     ):
         checkpoints.save(_state(2), 2)
@@ -148,7 +136,7 @@ def test_or_training_goes_on(tmp_path, trouble):
         checkpoints.save(_state(1), 1)
         checkpoints.wait()
         if trouble == "full disk":
-            with _full_disk():
+            with full_disk():
                 checkpoints.save(_state(2), 2)
                 checkpoints.wait()
             assert len(said) == 1 and "step 2 cannot be written" in said[0] and "Training goes on" in said[0]

@@ -12,12 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.tiny_runs import child_environment, command_of, metric_lines, without_clock
+from tests.tiny_runs import REPOSITORY, child_environment, command_of, metric_lines, without_clock
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Sharding info not provided")]
 
 STEPS, EVERY = 30, 6
-START_S = 120  # a loaded machine is slow to import and compile
+TIMEOUT_S = 600  # a loaded machine is slow to import and compile
 
 
 def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
@@ -30,29 +30,40 @@ def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
 
 def _finish(command: list[str]) -> str:
     done = subprocess.run(
-        command, env=child_environment(optimized=True), capture_output=True, text=True, timeout=300
+        command, env=child_environment(optimized=True), capture_output=True, text=True, timeout=TIMEOUT_S
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
-def _kill_when(command: list[str], happened: Callable[[], bool], may_finish: bool = False) -> None:
-    """Starts the command and kills it the moment that something has happened."""
+def _killed(command: list[str], moment: str, step: int) -> None:
+    """The command, killed at that moment (see tests/training/killed_run.py)."""
+    python, module, _, *words = command
+    done = subprocess.run(
+        [python, module, "tests.training.killed_run", moment, str(step), *words],
+        env=child_environment(optimized=True),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def _kill_when(command: list[str], happened: Callable[[], bool]) -> None:
+    """Starts the command and kills it the moment that something has happened, if it has not finished before."""
     child = subprocess.Popen(
         command, env=child_environment(optimized=True), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        deadline = time.monotonic() + START_S
-        while not happened():
-            if child.poll() == 0 and may_finish:
-                return
-            assert child.poll() is None, child.stderr.read().decode()
+        deadline = time.monotonic() + TIMEOUT_S
+        while child.poll() is None and not happened():
             assert time.monotonic() < deadline
             time.sleep(0.002)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    assert child.returncode == -signal.SIGKILL
+    assert child.returncode in (0, -signal.SIGKILL), child.stderr.read().decode()
 
 
 def _saved(workdir: Path) -> list[int]:
@@ -116,22 +127,19 @@ def _assert_same_run(workdir: Path, uninterrupted: Path) -> None:
 
 def test_killed_and_started_again(uninterrupted, config_file, captions_dataset, tmp_path):
     command = _command(config_file, captions_dataset, tmp_path)
-    checkpoints = tmp_path / "checkpoints"
-
-    # The moment the first checkpoint has got its name.
-    _kill_when(command, lambda: bool(_saved(tmp_path)))
-    assert max(_steps(tmp_path)) < STEPS
+    _killed(command, "saved", EVERY)
+    assert _saved(tmp_path) == [EVERY]
     # Between two checkpoints, inside the second stage.
-    reached = max(_saved(tmp_path)) + EVERY + EVERY // 2
-    _kill_when(command, lambda: reached in _steps(tmp_path))
-    # While a checkpoint is being written, under a name that says so. Names of kills before this one do not count.
-    old = set(checkpoints.iterdir())
-    _kill_when(command, lambda: any("tmp" in p.name for p in set(checkpoints.iterdir()) - old))
+    _killed(command, "logged", 2 * EVERY + EVERY // 2)
+    assert max(_steps(tmp_path)) == 2 * EVERY + EVERY // 2
+    # All of it is written, under a name that says that it is not complete.
+    _killed(command, "saving", 3 * EVERY)
+    assert _saved(tmp_path) == [EVERY, 2 * EVERY] and len(list((tmp_path / "checkpoints").iterdir())) == 3
 
     said = _finish(command)
-    assert "continuing from step" in said and "Traceback" not in said
+    assert f"continuing from step {2 * EVERY} of" in said and "Traceback" not in said
     _assert_same_run(tmp_path, uninterrupted)
-    assert all(p.name.isdigit() for p in checkpoints.iterdir())  # nothing half-written stays
+    assert all(p.name.isdigit() for p in (tmp_path / "checkpoints").iterdir())  # nothing half-written stays
 
 
 def test_killed_at_random_moments(uninterrupted, config_file, captions_dataset, tmp_path):
@@ -146,7 +154,7 @@ def test_killed_at_random_moments(uninterrupted, config_file, captions_dataset, 
                 began_at.append(time.monotonic())
             return bool(began_at) and time.monotonic() - began_at[0] > moment_s
 
-        _kill_when(command, due, may_finish=True)
+        _kill_when(command, due)
     _finish(command)
     _assert_same_run(tmp_path, uninterrupted)
 

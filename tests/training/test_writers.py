@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from tests.full_disk import full_disk
 from tests.tiny import tiny_config
 from unloc_jax.errors import UserError
 from unloc_jax.training import clock as clock_module
@@ -192,3 +193,28 @@ def test_rates_of_groups():
     assert [rates(9)[name] for name in names] == pytest.approx([0.5] * 3)
     assert [rates(15)[name] for name in names] == pytest.approx([0.05, 0.5, 1.0])
     np.testing.assert_allclose(rates(12)["learning_rate"], learning_rate_schedule(config)(12))
+
+
+@pytest.mark.parametrize("on_error", ["stop", "continue"])
+def test_a_full_disk(tmp_path, on_error):
+    """The run stops with a line that says why, or goes on; no line is cut, and nobody waits for ever."""
+    said, numbers = [], {f"number_{i}": float(i) for i in range(20)}
+    with MetricWriter(tmp_path, 0, None, on_error, said.append) as writer:
+        with full_disk(2000):
+            writer.write(1, numbers)
+            if on_error == "stop":
+                with pytest.raises(
+                    UserError, match=rf"cannot be written to {tmp_path}: File too large\. Mend"
+                ):
+                    for step in range(2, 100):
+                        writer.write(step, numbers)
+            else:
+                for step in range(2, 100):
+                    writer.write(step, numbers)
+                (line,) = said
+                assert "Training goes on" in line
+        written = [line["step"] for line in json_lines(tmp_path)]
+        assert written == list(range(1, len(written) + 1)) and len(written) < 20
+        writer.write(100, {"loss": 1.0})
+    assert json_lines(tmp_path)[-1] == {"step": 100, "loss": 1.0}
+    assert (100, "loss", 1.0) in tensorboard_scalars(tmp_path)

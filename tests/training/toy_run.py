@@ -2,8 +2,8 @@
 
     python -m tests.training.toy_run train --config=tests/training/toy_run.py --workdir=DIR
 
-A step takes at least STEP_S, a validation VALIDATION_S: time for a test to send a signal. The environment variable
-TOY_BAD_STEP is the step (from 1) whose batch makes the loss NaN.
+A step takes at least STEP_S, a validation as long as the environment variable TOY_VALIDATION_S says: time for a test to
+send a signal. TOY_BAD_STEP is the step (from 1) whose batch makes the loss NaN.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 from tests.tiny import random_batch, tiny_config, tiny_facts
 from unloc_jax.tasks.base import Task
 
-STEP_S, VALIDATION_S = 0.01, 1.5
+STEP_S = 0.01
 
 
 def get_config() -> dict:
@@ -87,8 +87,8 @@ class _Validation:
         from unloc_jax.training.preemption import Reached
 
         try:
-            for _ in watched(range(50)):
-                time.sleep(VALIDATION_S / 50)
+            for _ in watched(range(1 + int(float(os.environ.get("TOY_VALIDATION_S", 0)) / STEP_S))):
+                time.sleep(STEP_S)
         except Reached:
             return None
         return {"score": float(params["linear"]["bias"].sum())}
@@ -97,11 +97,11 @@ class _Validation:
 def use_toys(set_attribute) -> None:
     """Puts the toys in their places; `set_attribute` is `setattr`, or that of pytest's monkeypatch."""
     import data_pipelines.dataset
-    from unloc_jax.training import loop
+    from unloc_jax.training import loop, run_setup
 
     set_attribute(data_pipelines.dataset, "ShardedDataset", ToyDataset)
-    set_attribute(loop, "make_task", lambda view, *_: _Task(view, _Model(), None))
-    set_attribute(loop, "lay_out", lambda task, mesh: task)
+    set_attribute(run_setup, "make_task", lambda view, *_: _Task(view, _Model(), None))
+    set_attribute(run_setup, "lay_out", lambda task, mesh: task)
     set_attribute(loop, "Validation", _Validation)
 
 

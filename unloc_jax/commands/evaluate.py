@@ -5,12 +5,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unloc_jax import sigterm
 from unloc_jax.commands.common import Commands, add_command, quiet
-from unloc_jax.commands.process_flags import add_process_flags, join_processes
+from unloc_jax.commands.process_flags import add_process_flags, joined_processes
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
     from unloc_jax.inference.loaded_model import LoadedModel
+    from unloc_jax.training.preemption import Preemption
 
 _OF_ZEROSHOT = ("fps", "smoothing", "prompt")
 
@@ -64,6 +66,7 @@ def add(commands: Commands) -> None:
     add_process_flags(parser)
 
 
+@sigterm.remembered()
 def _run(arguments: argparse.Namespace) -> None:
     vocabulary = []
     if arguments.vocabulary:
@@ -77,18 +80,28 @@ def _run(arguments: argparse.Namespace) -> None:
     for name in _OF_ZEROSHOT:
         if getattr(arguments, name) is not None:
             raise UserError(f"--{name} belongs to --zeroshot-clip.")
-    join_processes(arguments)
+    with joined_processes(arguments):
+        _evaluate_checkpoint(arguments, vocabulary)
+
+
+def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
     from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
+    from unloc_jax.training.preemption import Preemption
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
-    for name in [arguments.task] if arguments.task else whole.task_configs:
-        model = load_model(arguments.checkpoint, name, arguments.overrides)
-        _evaluate_task(arguments, model, vocabulary, of_several=bool(whole.tasks))
+    with Preemption() as preemption:
+        for name in [arguments.task] if arguments.task else whole.task_configs:
+            model = load_model(arguments.checkpoint, name, arguments.overrides)
+            _evaluate_task(arguments, model, vocabulary, preemption, of_several=bool(whole.tasks))
 
 
 def _evaluate_task(
-    arguments: argparse.Namespace, model: "LoadedModel", vocabulary: list[str], of_several: bool
+    arguments: argparse.Namespace,
+    model: "LoadedModel",
+    vocabulary: list[str],
+    preemption: "Preemption",
+    of_several: bool,
 ) -> None:
     from data_pipelines.dataset import ShardedDataset
     from unloc_jax.inference.evaluation import evaluate
@@ -116,7 +129,8 @@ def _evaluate_task(
     name = f"{name}_{arguments.vocabulary.stem}" if vocabulary else name
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
-    evaluate(CheckpointFinder(model, dataset), arguments.split, out, arguments.classifier_scores)
+    finder = CheckpointFinder(model, dataset, preemption.watched)
+    evaluate(finder, arguments.split, out, arguments.classifier_scores)
 
 
 def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
@@ -134,16 +148,20 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     from unloc_jax.inference.evaluation import evaluate
     from unloc_jax.inference.zeroshot_evaluation import ClipFinder
     from unloc_jax.pretrained.clip_source import read_any_clip
+    from unloc_jax.training.preemption import Preemption
 
     if arguments.task not in (None, *CHOICES["task"]):
         raise UserError(f"--task={arguments.task}: the tasks are {', '.join(CHOICES['task'])}.")
     directory = arguments.data_dir
+    preemption = Preemption()
     dataset = UnlocShards(str(directory))
     finder = ClipFinder(
         ClipEncoder(read_any_clip(arguments.zeroshot_clip)),
         dataset,
         str(directory),
-        lambda split: iterate_records(find_dataset(str(directory)), split, with_frames=True),
+        lambda split: preemption.watched(
+            iterate_records(find_dataset(str(directory)), split, with_frames=True)
+        ),
         task=arguments.task,
         vocabulary=vocabulary,
         prompts=arguments.prompt or (),

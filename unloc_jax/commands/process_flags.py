@@ -1,6 +1,8 @@
 """Flags of commands that several processes can run together."""
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 
 from unloc_jax.commands.common import count
 
@@ -17,9 +19,14 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def join_processes(arguments: argparse.Namespace) -> None:
-    """See `unloc_jax.processes.join`."""
+@contextlib.contextmanager
+def joined_processes(arguments: argparse.Namespace) -> Iterator[None]:
+    """Inside, this is one of the run's processes, and they end together.
+
+    See `unloc_jax.processes.join` and `unloc_jax.training.peers.ending_together`.
+    """
     from unloc_jax import processes
+    from unloc_jax.training.peers import ending_together
 
     processes.join(
         arguments.coordinator,
@@ -27,3 +34,5 @@ def join_processes(arguments: argparse.Namespace) -> None:
         arguments.process_id,
         single_process=arguments.single_process,
     )
+    with ending_together():
+        yield

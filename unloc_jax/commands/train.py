@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from unloc_jax import sigterm
 from unloc_jax.commands.common import Commands, add_command, quiet
-from unloc_jax.commands.process_flags import add_process_flags, join_processes
+from unloc_jax.commands.process_flags import add_process_flags, joined_processes
 
 
 def add(commands: Commands) -> None:
@@ -16,15 +17,16 @@ def add(commands: Commands) -> None:
     add_process_flags(parser)
 
 
+@sigterm.remembered()
 def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax import config as config_lib
 
     config = config_lib.load(arguments.config, arguments.overrides)
     quiet()
-    join_processes(arguments)
-    from data_pipelines.dataset import ShardedDataset
-    from unloc_jax.training.loop import train
+    with joined_processes(arguments):
+        from data_pipelines.dataset import ShardedDataset
+        from unloc_jax.training.loop import train
 
-    config = config_lib.with_absolute_paths(config)  # the checkpoint remembers them
-    datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
-    train(config, arguments.workdir, datasets)
+        config = config_lib.with_absolute_paths(config)  # the checkpoint remembers them
+        datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
+        train(config, arguments.workdir, datasets)

@@ -1,12 +1,13 @@
 """What `unloc evaluate` measures: anything that finds the texts of a split in its videos. Checkpoints are such."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import jax
 from tqdm import tqdm
 
+from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip_features import changes
@@ -62,10 +63,16 @@ class CheckpointFinder:
     Args:
       model: a loaded checkpoint.
       dataset: opened with the model's config.
+      watched: wraps the batches; it may raise to stop (see `Preemption.watched`).
     """
 
-    def __init__(self, model: LoadedModel, dataset: Dataset):
-        self._model, self.dataset = model, dataset
+    def __init__(
+        self,
+        model: LoadedModel,
+        dataset: Dataset,
+        watched: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches,
+    ):
+        self._model, self.dataset, self._watched = model, dataset, watched
         self.task, self.task_name = model.task, model.task_name
         self.facts: dict[str, Any] = {"checkpoint": str(model.step_dir)}
 
@@ -96,7 +103,7 @@ class CheckpointFinder:
         model, dataset = self._model, self.dataset
         batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
         bar = lambda batches: tqdm(
-            batches,
+            self._watched(batches),
             total=-(-sum(windows) // batch_size),
             desc=f"evaluate {split}",
             unit="batch",

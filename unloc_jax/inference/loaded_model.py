@@ -13,6 +13,7 @@ from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params
+from unloc_jax.training.connections import connect
 from unloc_jax.training.sharding import make_mesh, tree_shardings
 from unloc_jax.training.state import abstract_params
 
@@ -76,6 +77,7 @@ def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequen
         evaluation=dataclasses.replace(config.evaluation, batch_size=batch_size),
     )
     mesh = make_mesh(config.mesh, batch_size)
+    connect(mesh)
     task = make_task(config, facts[task_name], whole)
     abstract = abstract_params(task)
     shardings = tree_shardings(abstract, mesh, config.mesh.strategy)

@@ -1,11 +1,16 @@
 """What a run says on the terminal about itself and its data."""
 
 import sys
+from collections.abc import Mapping
+
+import jax
 
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
 from unloc_jax.text import num_tokens
+from unloc_jax.training.run_setup import Setup
+from unloc_jax.training.state import count_parameters
 
 
 def say(text: str) -> None:
@@ -14,8 +19,17 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
-    """How many videos there are, and what of them a step does not see: nothing is dropped in silence."""
+def say_what_a_run_has(setup: Setup, datasets: Mapping[str, Dataset]) -> None:
+    """The size of the model, the devices, and what of the data a step does not see: nothing is dropped in silence."""
+    say(
+        f"{count_parameters(setup.abstract.params) / 1e6:.2f} M parameters, {jax.device_count()} × "
+        f"{jax.devices()[0].device_kind} as {dict(setup.mesh.shape)} ({setup.config.mesh.strategy})"
+    )
+    for name, task in setup.tasks.items():
+        _say_what_a_task_has(name, task, datasets[name])
+
+
+def _say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
     config, records, split = task.config, dataset.records("train"), validation_split(dataset)
     say(
         f"{name}: {len(records)} training videos, "

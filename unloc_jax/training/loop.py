@@ -1,7 +1,8 @@
 """The training loop.
 
 Order of operations:
-  1. the mesh, the tasks with their model, the optimizer: everything that can be wrong in a config fails here;
+  1. the mesh, the tasks with their model, the optimizer: everything that can be wrong in a config fails here
+     (run_setup.py); the processes of the run meet (connections.py);
   2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place (and, with
      config.init_from, takes another checkpoint's parameters); a validation that a stop has cut short comes first;
   3. for every step: the batches of its tasks (feed.py) → device → the step of its stage (contrastive pretraining
@@ -28,31 +29,26 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import TryAgain
 from unloc_jax.processes import is_main
-from unloc_jax.tasks import make_task
 from unloc_jax.tasks.evaluation import to_device
-from unloc_jax.training.announce import say, say_what_a_task_has
+from unloc_jax.training.announce import say, say_what_a_run_has
 from unloc_jax.training.clock import Clock, first_start
+from unloc_jax.training.connections import connect
 from unloc_jax.training.feed import Feed
-from unloc_jax.training.init_from import initialize
-from unloc_jax.training.mixing import loss_weights, videos_of_step
+from unloc_jax.training.mixing import videos_of_step
 from unloc_jax.training.non_finite import NonFiniteSteps, at_step
-from unloc_jax.training.optimizer import make_optimizer
-from unloc_jax.training.peers import ending_together
 from unloc_jax.training.preemption import Preemption
 from unloc_jax.training.progress import Progress
-from unloc_jax.training.ranges import with_ranges_from_data
 from unloc_jax.training.rates import learning_rates
+from unloc_jax.training.run_setup import set_up
 from unloc_jax.training.saving import Checkpoints
-from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
-from unloc_jax.training.state import TrainState, abstract_state, count_parameters, init_state
-from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.sharding import batch_sharding
+from unloc_jax.training.state import TrainState
 from unloc_jax.training.trace import Trace
 from unloc_jax.training.validation import Validation
 from unloc_jax.training.vocabulary import constant_vocabularies
 from unloc_jax.training.writers import MetricWriter, start_wandb, validated
 
 
-@ending_together
 def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dict[str, float]:
     """Trains, or goes on training, in `workdir`; returns the validation metrics at the end.
 
@@ -68,73 +64,44 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
         checkpoint that cannot be written.
       TryAgain: SIGTERM; the state is saved.
     """
-    config = with_ranges_from_data(config, datasets)
-    views = config.task_configs
-    for name, view in views.items():
-        where = f"tasks.{name}." if config.tasks else ""
-        mesh = make_mesh(config.mesh, view.batch_size, f"{where}batch_size")
-        make_mesh(config.mesh, view.evaluation.batch_size, f"{where}evaluation.batch_size")
-    tasks = {
-        name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()
-    }
-    optimizer, rates = make_optimizer(config), learning_rates(config)
+    setup = set_up(config, datasets)
+    config, mesh = setup.config, setup.mesh
+    connect(mesh)
 
     facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
     checkpoints = Checkpoints(workdir, config, facts, say)
-    first_step, total = checkpoints.latest_step or 0, config.total_steps
-    validation_due = checkpoints.history.get("validation_due", False) and not validated(workdir, first_step)
+    history, first_step, total = checkpoints.history, checkpoints.latest_step or 0, config.total_steps
+    validation_due = history.get("validation_due", False) and not validated(workdir, first_step)
     if first_step >= total and not validation_due:
         say(f"nothing to do: {workdir} is trained ({first_step} steps)")
         checkpoints.close()
         return {}
     if is_main():
         (workdir / "config.json").write_text(config_lib.to_json(config))
-    clock = Clock(first_start(workdir), checkpoints.history.get("productive_s", 0.0))
+    clock = Clock(first_start(workdir), history.get("productive_s", 0.0))
     wandb = start_wandb(config, workdir, clock.started_at)
-    abstract = abstract_state(tasks, optimizer, mesh)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract)
 
     def last_saved() -> TrainState:
         """As the latest checkpoint has it, or else as at the very start."""
         if checkpoints.latest_step is not None:
-            return checkpoints.restore(abstract)
-        state = init_state(tasks, optimizer, mesh)
-        return initialize(config, state, say) if config.init_from else state
+            return checkpoints.restore(setup.abstract)
+        return setup.new_state(say)
 
     state = last_saved()
     if first_step:
         say(f"continuing from step {first_step} of {total} in {workdir}")
-    say(
-        f"{count_parameters(state.params) / 1e6:.2f} M parameters, "
-        f"{jax.device_count()} × {jax.devices()[0].device_kind} as {dict(mesh.shape)} ({config.mesh.strategy})"
-    )
-    for name, task in tasks.items():
-        say_what_a_task_has(name, task, datasets[name])
+    say_what_a_run_has(setup, datasets)
 
-    steps = {
-        stage: make_train_step(
-            make_loss(tasks, loss_weights(config), stage),
-            optimizer,
-            mesh,
-            shardings,
-            config.seed,
-            config.optimizer.ema_decay,
-            config.accumulate,
-        )
-        for stage in ("pretrain", "train")
-    }
-    vocabularies = constant_vocabularies(tasks, state.params, mesh)
-    validation = Validation(tasks, datasets, mesh, bool(config.tasks))
-    non_finite = NonFiniteSteps(
-        config,
-        lambda step: videos_of_step(config, datasets, step),
-        say,
-        checkpoints.history.get("steps_left_out", 0),
-    )
-    progress, trace = Progress(config, tasks, first_step, clock), Trace(config.profile, workdir, say)
-    preemption = Preemption()
-    scores: dict[str, float] = {}
+    steps, rates = setup.steps(), learning_rates(config)
     compiled: set[tuple[str, ...]] = set()
+    vocabularies = constant_vocabularies(setup.tasks, state.params, mesh)
+    validation = Validation(setup.tasks, datasets, mesh, bool(config.tasks))
+    scores: dict[str, float] = {}
+    non_finite = NonFiniteSteps(
+        config, lambda step: videos_of_step(config, datasets, step), say, history.get("steps_left_out", 0)
+    )
+    progress, trace = Progress(config, setup.tasks, first_step, clock), Trace(config.profile, workdir, say)
+    preemption = Preemption()
 
     def validate(done: int) -> bool | None:
         """Whether it is among the best so far; None if it was stopped."""
@@ -164,10 +131,10 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     with (
         preemption,  # until the last checkpoint is written
         checkpoints,
-        MetricWriter(workdir, first_step, wandb) as writer,
+        MetricWriter(workdir, first_step, wandb, config.checkpoint.on_error, say) as writer,
         Feed(config, datasets, first_step, lambda: preemption.signalled) as feed,
     ):
-        if validation_due and validate(first_step) is None:
+        if preemption.reached() or (validation_due and validate(first_step) is None):
             raise _stopped(first_step, total)
         validation_due = False
         for step in range(first_step, total):
@@ -175,7 +142,8 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
             with clock.of("input"):
                 batches = feed.take(step)
                 if batches is None:
-                    save(step)
+                    if step > first_step:
+                        save(step)
                     raise _stopped(step, total)
                 on_device = {name: to_device(batch, batch_sharding(mesh)) for name, batch in batches.items()}
 
@@ -199,7 +167,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
             keep = done % config.checkpoint.every_steps == 0 or last
             if stage == "train":
                 since = done - config.pretrain.steps
-                validation_due = validation_due or since % config.evaluation.every_steps == 0 or last
+                validation_due = since % config.evaluation.every_steps == 0 or last
             if log or keep or stop or validation_due or trace.ends(done):
                 with clock.of("compute"):
                     if non_finite.rollback_due(checkpoints.latest_step):
@@ -228,6 +196,8 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
 
 
 def _stopped(done: int, total: int) -> TryAgain:
+    if done == 0:
+        return TryAgain("stopped by SIGTERM before the first step; the same command starts again")
     return TryAgain(
         f"stopped by SIGTERM after step {done} of {total}, which is saved; the same command goes on from there"
     )

@@ -1,23 +1,20 @@
 """Several processes: when one ends, the others end too, soon and with one clear line."""
 
+import contextlib
 import ctypes
-import functools
 import os
 import re
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from typing import NoReturn, ParamSpec, TypeVar
+from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 from jax._src import distributed
 
-from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, UserError
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, how_it_ends
 
 _WAIT_FOR_OTHERS_S = 5
 # What JAX's collectives and barriers say when the other side has gone, as RuntimeError or as ValueError.
@@ -36,45 +33,42 @@ def lost_a_process(error: BaseException) -> bool:
     )
 
 
-def ending_together(work: Callable[P, R]) -> Callable[P, R]:
-    """Decorates the work of several processes; one process alone is left as it is.
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Around the work of several processes; one process alone is left as it is.
 
     An error ends the process at once: Python's usual end would first wait, for minutes, for processes that wait for
     this one. And what JAX does when it notices that another process has gone, an abort, ends with a clear line and a
     status that says "try again" instead of a core dump. It notices at once where the other process's connections
     break, and otherwise when its heartbeats have stopped for so long as `processes.join` says.
     """
-
-    @functools.wraps(work)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        if jax.process_count() == 1:
-            return work(*args, **kwargs)
-        _speak_when_aborted()
-        try:
-            return work(*args, **kwargs)
-        except TryAgain:
-            raise
-        except UserError as error:
+    if jax.process_count() == 1:
+        yield
+        return
+    _speak_when_aborted()
+    try:
+        yield
+    except TryAgain:
+        raise
+    except BaseException as error:
+        if lost_a_process(error):
+            _end(EXIT_TRY_AGAIN, _gone(str(error).strip().splitlines()[0]))
+        ended = how_it_ends(error)
+        if ended is None:
+            traceback.print_exc()
+            ended = 1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above"
+        elif ended[0] == EXIT_USER_ERROR:
             # Most are found by all processes: then none should take the end of another for a death.
             _wait_for_others()
-            _end(EXIT_USER_ERROR, f"unloc: error: {error}")
-        except KeyboardInterrupt:
-            _end(EXIT_INTERRUPTED, "unloc: interrupted; the same command goes on where it can")
-        except BaseException as error:
-            if lost_a_process(error):
-                _end(EXIT_TRY_AGAIN, _gone(str(error).strip().splitlines()[0]))
-            traceback.print_exc()
-            _end(1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above")
-
-    return wrapped
+        _end(*ended)
 
 
 def _gone(reason: str) -> str:
     shown = reason if len(reason) <= 200 else reason[:200] + "…"
     return (
         f"unloc: process {jax.process_index()} of {jax.process_count()} stops, because another process of this run has "
-        f"ended or cannot be reached ({shown}). The same command, started in all processes, goes on from the last "
-        "checkpoint."
+        f"ended or cannot be reached ({shown}). Start the same command in all processes again; training goes on from "
+        "the last checkpoint."
     )
 
 

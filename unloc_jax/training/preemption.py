@@ -1,18 +1,20 @@
-"""SIGTERM: the machine will be taken away. All processes of a run stop after the same step."""
+"""SIGTERM: the machine will be taken away. All processes of a run stop at the same place."""
 
-import signal
-import threading
+import contextlib
 from collections.abc import Iterable, Iterator
-from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 
+from unloc_jax import sigterm
+from unloc_jax.errors import TryAgain
+
 T = TypeVar("T")
 
 
-class Reached(Exception):
+class Reached(TryAgain):
     """It is time to stop."""
 
 
@@ -26,34 +28,28 @@ class Preemption:
 
     def __init__(self) -> None:
         self._alone = jax.process_count() == 1
-        self._signalled = self._agreed = False
+        self._listening = sigterm.remembered() if self._alone else contextlib.nullcontext()
+        self._agreed = False
         self._calls = 0
-        self._previous: Any = None
 
     def __enter__(self) -> Self:
-        if self._alone and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._notice)
+        self._listening.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._signalled = True
+        self._listening.__exit__(kind, error, trace)
 
     @property
     def signalled(self) -> bool:
         """Whether this run's only process got the signal; always False for several processes."""
-        return self._signalled
+        return self._alone and sigterm.came()
 
     def reached(self) -> bool:
         """Whether to stop here. From the first True on it stays True."""
         if self._alone:
-            return self._signalled
+            return sigterm.came()
         self._calls += 1
         self._agreed = self._agreed or multihost_utils.reached_preemption_sync_point(self._calls)
         return self._agreed
@@ -62,5 +58,5 @@ class Preemption:
         """The items (equally many in every process); raises Reached before one when it is time to stop."""
         for item in items:
             if self.reached():
-                raise Reached
+                raise Reached("stopped by SIGTERM; the same command starts again")
             yield item

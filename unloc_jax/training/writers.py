@@ -1,13 +1,19 @@
 """Where numbers go: TensorBoard, a JSON Lines file and, if wanted, Weights & Biases."""
 
+import contextlib
 import hashlib
 import json
 import math
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
@@ -22,24 +28,35 @@ class MetricWriter:
       workdir: the run's directory.
       start_step: what an interrupted run wrote beyond this step is dropped, because those steps come again.
       wandb: a run of Weights & Biases that gets the same numbers, as `start_wandb` returns it.
+      on_error: as config.checkpoint.on_error: "stop", or "continue" without the numbers that could not be written.
+      say: told of them.
     """
 
-    def __init__(self, workdir: Path, start_step: int, wandb: Any = None):
-        self._tensorboard, self._wandb = None, wandb
+    def __init__(
+        self,
+        workdir: Path,
+        start_step: int,
+        wandb: Any = None,
+        on_error: str = "stop",
+        say: Callable[[str], None] = lambda text: None,
+    ):
+        self._workdir, self._wandb, self._on_error, self._say = workdir, wandb, on_error, say
+        self._tensorboard: EventsWriter | None = None
+        self._said = False
         if not is_main():
             return
         self._path = workdir / "metrics.jsonl"
-        kept = []
-        if self._path.exists():
-            lines = self._path.read_text().splitlines()
-            kept = [line + "\n" for line in lines if _step_of(line) <= start_step]
-        # Replaced at once: a kill in between must not take the history with it.
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(kept))
-        partial.replace(self._path)
-        self._tensorboard = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None
-        )
+        try:
+            _drop_after(self._path, start_step)
+            directory = workdir / "tensorboard"
+            directory.mkdir(exist_ok=True)
+            # Not SummaryWriter: on a full disk its thread dies, and then it waits for that thread for ever.
+            self._tensorboard = EventsWriter(str(directory / "events"), f".{os.getpid()}")
+            if start_step:
+                again = SessionLog(status=SessionLog.START)
+                self._tensorboard.write_event(Event(step=start_step + 1, session_log=again))
+        except OSError as error:
+            raise UserError(self._not_written(error, "stop")) from error
 
     def __enter__(self) -> Self:
         return self
@@ -50,24 +67,71 @@ class MetricWriter:
         self.close()
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Numbers of a step; those that are NaN or infinite are left out, for JSON has none."""
+        """Numbers of a step; those that are NaN or infinite are left out, for JSON has none.
+
+        Raises:
+          UserError: with on_error "stop": they cannot be written.
+        """
         if self._tensorboard is None:
             return
         scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **scalars}) + "\n")
-        for name, value in scalars.items():
-            self._tensorboard.add_scalar(name, value, step)
-        self._tensorboard.flush()
+        try:
+            _append(self._path, json.dumps({"step": step, **scalars}) + "\n")
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+            event = Event(step=step, wall_time=time.time(), summary=Summary(value=values))
+            self._tensorboard.write_event(event)
+            self._tensorboard.flush()
+        except OSError as error:
+            problem = self._not_written(error, self._on_error)
+            if self._on_error == "stop":
+                raise UserError(problem) from error
+            if not self._said:
+                self._say(f"note: {problem}")
+            self._said = True
+        else:
+            self._said = False
         if self._wandb is not None:
             self._wandb.log({"step": step, **scalars})
 
+    def _not_written(self, error: OSError, on_error: str) -> str:
+        then = {
+            "stop": "Mend that (is the disk full?) and run the same command again.",
+            "continue": "Training goes on, and the next ones are tried again.",
+        }[on_error]
+        return f"numbers for the log cannot be written to {self._workdir}: {error.strerror}. {then}"
+
     def close(self) -> None:
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with contextlib.suppress(OSError):  # what could not be written has been said
+                self._tensorboard.close()
+            self._tensorboard = None
         if self._wandb is not None:
             self._wandb.finish()
             self._wandb = None
+
+
+def _drop_after(file: Path, step: int) -> None:
+    """Leaves the lines of steps up to this one; makes the file."""
+    kept = []
+    if file.exists():
+        kept = [line + "\n" for line in file.read_text().splitlines() if _step_of(line) <= step]
+    # Replaced at once: a kill in between must not take the history with it.
+    partial = file.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    partial.replace(file)
+
+
+def _append(path: Path, line: str) -> None:
+    """All of the line or nothing."""
+    with path.open("ab", buffering=0) as file:
+        end, data = file.tell(), line.encode()
+        try:
+            written = file.write(data)
+            if written < len(data):
+                file.write(data[written:])  # raises the error
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def start_wandb(config: Config, workdir: Path, started_at: float) -> Any:

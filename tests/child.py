@@ -1,0 +1,55 @@
+"""`unloc …` in a process of its own, watched: `python -m tests.child train …`.
+
+At its end it says which groups of devices have met for the first time after `connect` ("met later: …"). With the
+environment variable ENDLESS the batches of an evaluation never end; "evaluating" is said at the first one.
+"""
+
+import itertools
+import os
+import sys
+import time
+
+from unloc_jax.cli import main
+
+
+def _groups() -> set[str]:
+    """Of devices that gloo has connected, by their ids; none in a single process."""
+    from jax._src import distributed
+
+    if distributed.global_state.client is None:
+        return set()
+    keys = [key for key, _ in distributed.global_state.client.key_value_dir_get_bytes("cpu:gloo")]
+    return {key.rpartition("/")[0] for key in keys}
+
+
+def _watched_main() -> int:
+    import data_pipelines.dataset
+    from unloc_jax.inference import loaded_model
+    from unloc_jax.training import connections, loop
+
+    at_start: set[str] = set()
+
+    def connect(mesh):
+        connections.connect(mesh)
+        at_start.update(_groups())
+
+    loop.connect = loaded_model.connect = connect
+    if "ENDLESS" in os.environ:
+        once = data_pipelines.dataset.ShardedDataset.evaluation_batches
+
+        def endless(self, split):
+            (batch, *_) = once(self, split)
+            print("evaluating", file=sys.stderr, flush=True)
+            for _ in itertools.count():
+                yield batch
+                time.sleep(0.01)
+
+        data_pipelines.dataset.ShardedDataset.evaluation_batches = endless
+    status = main()
+    if at_start and not status:
+        print("met later:", sorted(_groups() - at_start), file=sys.stderr, flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(_watched_main())
