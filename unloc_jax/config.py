@@ -49,6 +49,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.mediasequence.labels": ("segment", "clip"),
     "data.class_split": ("all", "50/50", "75/25"),
     "model.dtype": ("auto", "float32", "bfloat16"),
+    "model.attention": ("xla", "cudnn"),
     "model.remat": ("none", "dots", "full"),
     "model.modalities.encoder": ("clip", "features"),
     "model.image.pooling": ("token", "mean"),
@@ -274,6 +275,8 @@ class ModelConfig:
     """Frames that a device takes through the image tower at a time, so that long videos fit into memory; 0 = all."""
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
+    attention: str = "xla"
+    """ "xla", or "cudnn": the image tower's by cuDNN's flash attention, on a GPU in bfloat16; elsewhere it is "xla"."""
     remat: str = "none"
     """What the backward pass recomputes of every transformer layer: "none"; "dots" all but the products with weights;
     "full" all, so that only the layers' inputs are kept: the least memory, about a third more time than "none"."""

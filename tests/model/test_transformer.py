@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.tiny import random_tree
 from unloc_jax.model.transformer import ACTIVATIONS, Run, SelfAttention, Transformer, attention_weights
 
 
@@ -113,6 +114,54 @@ def test_masked_positions_are_not_seen(stack):
     changed[:, 3] = 100
     real = [0, 1, 2, 4, 5]
     np.testing.assert_array_equal(apply(params, x, mask)[:, real], apply(params, changed, mask)[:, real])
+
+
+def _tower_loss(length: int, cudnn: bool, dtype=jnp.float32):
+    """(loss of params and x, x, params) of a stack without a mask."""
+    module = Transformer(
+        num_layers=2, num_heads=2, mlp_dim=32, run=Run(remat="full", dtype=dtype, cudnn=cudnn)
+    )
+    x = jnp.asarray(normal(3, 4, length, 16))
+    params = random_tree(jax.eval_shape(module.init, jax.random.key(0), x))
+    return lambda params, x: (module.apply(params, x).astype(jnp.float32) ** 2).sum(), params, x
+
+
+@pytest.mark.parametrize("length", [17, 10])
+def test_attention_of_jax_is_ours(monkeypatch, length):
+    """What cuDNN is asked for, computed by JAX's own implementation: value and gradients are those of ours."""
+    loss, params, x = _tower_loss(length, cudnn=False)
+    expected = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
+    asked, attention = [], jax.nn.dot_product_attention
+
+    def xla(*inputs, implementation, **settings):
+        asked.append(implementation)
+        return attention(*inputs, implementation="xla", **settings)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", xla)
+    found = jax.jit(jax.value_and_grad(_tower_loss(length, cudnn=True)[0], argnums=(0, 1)))(params, x)
+    assert set(asked) == {"cudnn"}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("length", [17, 10])
+def test_cudnn_gets_attention_without_a_mask_of_any_length(monkeypatch, length):
+    """Lowered for a GPU that is not here: forward and backward are calls of cuDNN; those with a mask are not."""
+    from jax._src.cudnn import fused_attention_stablehlo
+
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(
+        fused_attention_stablehlo, "is_cuda_compute_capability_equal", lambda capability: False
+    )
+    loss, params, x = _tower_loss(length, cudnn=True, dtype=jnp.bfloat16)
+    lower = lambda fn, *of: jax.jit(fn).trace(*of).lower(lowering_platforms=("cuda",)).as_text()
+    program = lower(jax.grad(loss), params, x)
+    assert "cudnn$fmhaSoftmax" in program and "cudnn$fmhaSoftmaxBackward" in program
+    masked = SelfAttention(num_heads=2, dtype=jnp.bfloat16, cudnn=True)
+    mask = jnp.ones((4, 1, length), bool)
+    with_mask = lambda params, x: masked.apply(params, x, mask)
+    params = random_tree(jax.eval_shape(masked.init, jax.random.key(0), x, mask))
+    assert "cudnn" not in lower(with_mask, params, x)
 
 
 def test_activations():

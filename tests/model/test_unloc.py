@@ -125,6 +125,31 @@ def test_how_layers_run_reaches_towers_and_fusion():
     assert traced(frame_chunk=4) == (0, 3, 1)  # 2 videos of 8 frames
 
 
+@pytest.mark.parametrize(
+    ("backend", "dtype", "expected"),
+    [("gpu", jnp.bfloat16, {"cudnn"}), ("gpu", jnp.float32, set()), ("cpu", jnp.bfloat16, set())],
+)
+def test_cudnn_is_asked_for_the_image_tower_on_a_gpu_in_bfloat16(monkeypatch, backend, dtype, expected):
+    """Elsewhere a checkpoint that was trained so is run as any other."""
+    asked = []
+
+    def attention(query, key, value, **settings):
+        asked.append(settings["implementation"])
+        return query
+
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
+    task = tiny_task(model={"attention": "cudnn"})
+    model = UnLoc(task.config.model, task.config.data.num_frames, dtype=dtype)
+    batch, params = random_batch(task.config), abstract_params(task)
+    asked.clear()
+    run = lambda params: (
+        model.apply({"params": params}, batch.inputs, batch.frame_mask, batch.text_tokens).relevance
+    )
+    jax.make_jaxpr(run)(params)
+    assert set(asked) == expected
+
+
 def test_pyramid_of_a_config():
     ranges = ((0.0, 2.0), (2.0, 9.0))
     model = tiny_config(model={"pyramid": {"num_levels": 2, "stride": 4, "regression_ranges": ranges}}).model

@@ -45,6 +45,7 @@ class Run:
       dtype: of the computation; LayerNorm statistics and softmax are float32 whatever it is.
       layout: which device computes what.
       sequences: that a device takes through all layers at a time; 0 = all.
+      cudnn: attention without a mask is cuDNN's; for bfloat16 on a GPU.
     """
 
     remat: str = "none"
@@ -52,6 +53,7 @@ class Run:
     dtype: jnp.dtype = jnp.float32
     layout: Layout = ONE_PLACE
     sequences: int = 0
+    cudnn: bool = False
 
     def turns(self, num_sequences: int, num_parts: int) -> int:
         """How often a stack runs to take its share of the sequences of num_parts devices, alike each time."""
@@ -85,6 +87,25 @@ def _weights_backward(dtype: jnp.dtype, weights: jax.Array, gradient: jax.Array)
 attention_weights.defvjp(_weights_forward, _weights_backward)
 
 
+def _cudnn_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Three times [M, L, H, D / H] → [M, L, H, D / H].
+
+    JAX refuses odd lengths in training, and CLIP's are odd: one token is added that nobody sees.
+    """
+    count, length = query.shape[:2]
+    even = lambda x: jnp.pad(x, ((0, 0), (0, length % 2), (0, 0), (0, 0)))
+    lengths = jnp.full(count, length, jnp.int32) if length % 2 else None
+    out = jax.nn.dot_product_attention(
+        even(query),
+        even(key),
+        even(value),
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
+    return out[:, :length]
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
@@ -92,6 +113,7 @@ class SelfAttention(nn.Module):
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     layout: Layout = ONE_PLACE
+    cudnn: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -108,17 +130,26 @@ class SelfAttention(nn.Module):
         qkv = self.layout.constrain(qkv, ANY, None, "heads", None)
         qkv = qkv.reshape(sequences, length, *qkv.shape[1:])
         query, key, value = (x[:, :, 0] for x in jnp.split(qkv, 3, axis=2))
-        logits = jnp.einsum("mqhd,mkhd->mhqk", query * head_width**-0.5, key).astype(jnp.float32)
-        if mask is not None:
-            logits = jnp.where(mask[:, None], logits, -1e9)
-        weights = attention_weights(logits, self.dtype)
-        weights = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(weights)
-        out = jnp.einsum("mhqk,mkhd->mqhd", weights, value).reshape(-1, self.num_heads, head_width)
-        out = self.layout.constrain(out, ANY, "heads", None)
+        if self.cudnn and mask is None and not (self.dropout and self.has_rng("dropout")):
+            out = _cudnn_attention(query, key, value)
+        else:
+            out = self._attend(query, key, value, mask)
+        out = self.layout.constrain(out.reshape(-1, self.num_heads, head_width), ANY, "heads", None)
         out = nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="out"
         )(out)
         return out.reshape(x.shape)
+
+    def _attend(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
+    ) -> jax.Array:
+        """Three times [M, L, H, D / H] → [M, L, H, D / H]."""
+        logits = jnp.einsum("mqhd,mkhd->mhqk", query * query.shape[-1] ** -0.5, key).astype(jnp.float32)
+        if mask is not None:
+            logits = jnp.where(mask[:, None], logits, -1e9)
+        weights = attention_weights(logits, self.dtype)
+        weights = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(weights)
+        return jnp.einsum("mhqk,mkhd->mqhd", weights, value)
 
 
 class TransformerBlock(nn.Module):
@@ -130,7 +161,7 @@ class TransformerBlock(nn.Module):
       epsilon: of the LayerNorms; 1e-5 in CLIP, 1e-6 in the fusion.
       dropout, attention_dropout: rates.
       dtype: of the computation.
-      layout: which device computes what.
+      layout, cudnn: see `Run`.
     """
 
     num_heads: int
@@ -141,6 +172,7 @@ class TransformerBlock(nn.Module):
     attention_dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     layout: Layout = ONE_PLACE
+    cudnn: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:
@@ -148,7 +180,7 @@ class TransformerBlock(nn.Module):
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
         dropout = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         attention = SelfAttention(
-            self.num_heads, self.attention_dropout, self.dtype, self.layout, name="attention"
+            self.num_heads, self.attention_dropout, self.dtype, self.layout, self.cudnn, name="attention"
         )
         whole = lambda x: self.layout.constrain(x, ANY, None, None)  # on all devices that share a sequence
         x = whole(x + self._maybe_skip(dropout(attention(norm(name="attention_norm")(x), mask)), drop_rate))
@@ -208,7 +240,7 @@ class Transformer(nn.Module):
         )
         stack = block(
             self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
-            self.run.dtype, self.run.layout, name="layers",
+            self.run.dtype, self.run.layout, self.run.cudnn, name="layers",
         )  # fmt: skip
         rates = jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32)
         if self.turns == 1 or self.is_initializing():
