@@ -133,10 +133,9 @@ class LocalizationHead(nn.Module):
         if isinstance(head, ConvHead):
             out = head(flat, levels)
         else:
-            of_level = zip(
-                head, *(self.geometry.split_levels(y, axis) for y, axis in ((flat, 1), (levels, 0)))
-            )
-            out = jnp.concatenate([head(points, level) for head, points, level in of_level], axis=1)
+            split = self.geometry.split_levels
+            of_levels = zip(head, split(flat, axis=1), split(levels, axis=0))
+            out = jnp.concatenate([own(points, level) for own, points, level in of_levels], axis=1)
         batch, num_texts = x.shape[:2]
         return self.layout.split(out, (batch, num_texts), "videos", "texts")
 

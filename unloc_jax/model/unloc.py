@@ -40,10 +40,9 @@ class UnLoc(nn.Module):
 
     def setup(self):
         config, width = self.config, self.config.fusion.width
-        kernels = (
-            config.attention == "cudnn" and jax.default_backend() == "gpu" and self.dtype == jnp.bfloat16
-        )
-        run = Run(config.remat, config.unroll, self.dtype, self.layout, cudnn=kernels)
+        possible = jax.default_backend() == "gpu" and self.dtype == jnp.bfloat16
+        cudnn = config.attention == "cudnn" and possible
+        run = Run(config.remat, config.unroll, self.dtype, self.layout, cudnn=cudnn)
         of_frames = dataclasses.replace(run, sequences=config.frame_chunk)
         self.geometry = config.geometry(self.num_frames)
         modalities = config.modalities.items()
