@@ -1,11 +1,12 @@
 """Fixtures that several rooms share; made once, because every new shape costs a compilation."""
 
+import os
 from typing import Any
 
 import hypothesis
-import jax
 import pytest
 
+from tests import compiling
 from tests.tiny import random_params, tiny_task
 from tests.tiny_runs import (  # noqa: F401  fixtures
     activities_dataset,
@@ -19,8 +20,7 @@ from tests.tiny_runs import (  # noqa: F401  fixtures
 )
 from unloc_jax.tasks import Task
 
-# Tests compile far longer than they compute. Child processes, such as a whole training run, are not concerned.
-jax.config.update("jax_disable_most_optimizations", True)
+os.environ["XLA_FLAGS"] = compiling.QUICKLY
 
 # The same examples every time, and none that fails because the machine is busy.
 hypothesis.settings.register_profile(

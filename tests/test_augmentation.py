@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
+from tests import compiling
 from unloc_jax.augmentation import augment
 from unloc_jax.augmentation.byte_tables import (
     count_by_one_hot,
@@ -260,7 +261,7 @@ def test_eight_devices_augment_like_one(tmp_path):
         "numpy.save(sys.argv[1], augment_sharded())"
     )
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{compiling.devices(8)} {compiling.QUICKLY}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -17,6 +17,7 @@ import pytest
 
 from data_pipelines.build import build
 from data_pipelines.synthesize import synthesize
+from tests import compiling
 from unloc_jax.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
@@ -82,12 +83,10 @@ def command_of(*words: object) -> list[str]:
 
 
 def child_environment(devices: int = 1, *, optimized: bool = False) -> dict[str, str]:
-    """The repository on the path. Compiling is most of a tiny run: programs are shared between processes, and
-    compiled without most optimisations, as in this process, unless that is what is tested."""
+    """The repository on the path, and programs that are shared between processes. Optimized is what users run."""
     return os.environ | {
         "PYTHONPATH": str(REPOSITORY),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(not optimized),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{compiling.devices(devices)} {'' if optimized else compiling.QUICKLY}",
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     }

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests import compiling
 from unloc_jax.aot.classes import known_classes, num_classes
 from unloc_jax.aot.collectives import collectives
 from unloc_jax.aot.executed import product_flops
@@ -150,7 +151,7 @@ def eight_devices() -> dict:
     run = subprocess.run(
         [sys.executable, "-m", "tests.aot.eight_devices"],
         cwd=REPOSITORY,
-        env=os.environ | {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        env=os.environ | {"XLA_FLAGS": compiling.QUICKLY},
         capture_output=True,
         text=True,
         timeout=600,

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax.training import checkpoints
 
+from tests import compiling
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained.scenic_source import read_config, read_params
 
@@ -158,7 +159,7 @@ with ocp.PyTreeCheckpointer() as checkpointer:
 def test_orbax_of_more_devices_than_are_here(tmp_path):
     environment = {
         **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": compiling.devices(4),
         "JAX_PLATFORMS": "cpu",
     }
     subprocess.run([sys.executable, "-c", PROGRAM, tmp_path / "saved"], env=environment, check=True)

@@ -8,17 +8,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from typing import Any
 
+from tests import compiling
+
 if __name__ == "__main__":
-    # What is not optimised is compiled in half the time, and in a third of that by the old emitters.
-    os.environ["XLA_FLAGS"] = (
-        "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true"
-    )
-    if version("jax").startswith("0.10"):  # later ones have only the new emitters
-        os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{compiling.devices(8)} {compiling.QUICKLY}"
     os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
