@@ -1,23 +1,17 @@
 """What every full-size config needs on TPU slices: `python benchmarks/compile_table.py`.
 
-Has `unloc compile` compile each training step at its config's own batch for the TPU (`pip install 'unloc_jax[tpu]'`, no
-TPU) until its arrays have their places in memory, and prints a row of a Markdown table. Machine code, which comes after
-that and takes most of the time, is not waited for: what it says of time, `unloc compile` prints. Settings that a slice
-needs are chosen by `fitting` and stand in the row; --config.KEY=VALUE changes more.
+Compiles each training step at its config's own batch for the TPU (`pip install 'unloc_jax[tpu]'`, no TPU), as `unloc
+compile --memory-only` does, and prints a row of a Markdown table. Settings that a slice needs are chosen by `fitting`
+and stand in the row; --config.KEY=VALUE changes more.
 """
 
 import argparse
-import contextlib
-import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 
 from unloc_jax import config as config_lib
+from unloc_jax.aot.classes import known_classes, num_classes
+from unloc_jax.aot.memory import Memory, assigned
+from unloc_jax.aot.step import task_groups
+from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
 from unloc_jax.training.flops import Chip, chip
 
@@ -27,7 +21,6 @@ CONFIGS = tuple(
 )
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:2x4x4")
 HEADER = "| config | slice | settings | temporaries (GB) | memory (GB) | fits |"
-_KINDS = {"v5e": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e", "v4": "TPU v4"}
 # Of a device's memory, for what the image tower's layers keep of the frames that are worked on at a time: about as
 # much again goes to the backward pass of one layer, and the rest is parameters, gradients and fusion.
 _KEPT = 1 / 8
@@ -59,65 +52,23 @@ def _kept(config: Config, context: int) -> float:
 
 def row(path: str, topology: str, overrides: list[str]) -> str:
     """Of the step that needs most, where tasks take turns."""
-    name, _, shape = topology.partition(":")
-    kind, count = chip(_KINDS[name]), 1
+    devices = devices_of(topology)
+    kind = chip(devices[0].device_kind)
     assert kind is not None
-    for size in shape.split("x"):
-        count *= int(size)
-    chosen = fitting(config_lib.load(path, overrides), count, kind)
+    chosen = fitting(config_lib.load(path, overrides), len(devices), kind)
     settings = list({one.partition("=")[0]: one for one in chosen + overrides}.values())
-    config = config_lib.load(path, settings)
-    steps = len(config.task_configs) if config.task_mixing == "alternate" else 1
-    command = ["compile", f"--config={path}", f"--topology={topology}", *[f"--config.{x}" for x in settings]]
-    with tempfile.TemporaryDirectory() as folder:
-        sizes, said = _assigned(command, Path(folder), steps)
+    config, known = config_lib.load(path, settings), known_classes(path)
+    classes = {name: num_classes(view, None, known) for name, view in config.task_configs.items()}
+    memories = [assigned(config, group, topology, classes) for group in task_groups(config)]
     cells = [path.removeprefix("configs/"), topology, " ".join(f"`{one}`" for one in settings) or "–"]
-    if len(sizes) < steps:
-        cells += ["–", "–", f"no: {said}"]
+    refused = [memory for memory in memories if isinstance(memory, str)]
+    if refused:
+        cells += ["–", "–", f"no: {refused[0]}"]
     else:
-        total, arguments = max(sizes)
-        fits = "yes" if total <= kind.memory_bytes else "no"
-        cells += [f"{(total - arguments) / 1e9:.2f}", f"{total / 1e9:.2f}", fits]
+        most = max((memory for memory in memories if isinstance(memory, Memory)), key=lambda one: one.total)
+        fits = "yes" if most.total <= kind.memory_bytes else "no"
+        cells += [f"{most.temporaries / 1e9:.2f}", f"{most.total / 1e9:.2f}", fits]
     return "| " + " | ".join(cells) + " |"
-
-
-def _assigned(command: list[str], folder: Path, steps: int) -> tuple[list[tuple[int, int]], str]:
-    """(bytes in all, bytes of the arguments) of so many steps, and what was said of one that does not fit.
-
-    `unloc compile` has the compiler write down what it does, in a temporary folder; places in memory come before
-    machine code, and then it is stopped.
-    """
-    found: dict[Path, tuple[int, int]] = {}
-    with open(folder / "said", "w") as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "unloc_jax.cli", *command],
-            env=os.environ | {"TMPDIR": str(folder)}, stdout=said, stderr=said, start_new_session=True,
-        )  # fmt: skip
-        try:
-            while process.poll() is None and len(found) < steps:
-                time.sleep(1)
-                with contextlib.suppress(FileNotFoundError):  # it clears up after each step
-                    found |= _read(folder)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
-    lines = (folder / "said").read_text().strip().splitlines()
-    refused = [line.split("does not fit", 1)[1].strip() for line in lines if "does not fit" in line]
-    return list(found.values()), (refused or lines or [""])[-1]
-
-
-def _read(folder: Path) -> dict[Path, tuple[int, int]]:
-    found = {}
-    last = "buffer-assignment-values.txt"  # is written after the two that are read
-    for file in folder.rglob(f"*jit_step*after_optimizations-{last}"):
-        report = Path(str(file).replace(last, "memory-usage-report.txt")).read_text()
-        buffers = Path(str(file).replace(last, "buffer-assignment.txt")).read_text()
-        total = re.search(r"\(color=0\)\nTotal bytes: (\d+)", report)
-        sizes = re.findall(r"^allocation \d+: size (\d+), page 0, parameter", buffers, re.M)
-        if total:
-            found[file] = int(total[1]), sum(map(int, sizes))
-    return found
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def num_bytes(tree) -> int:
 
 def of_a_step(devices) -> dict:
     config = tiny_config("temporal_action_localization", **CHANGES)
-    (compiled,) = compile_step(config, devices, {config.task: 3})
+    compiled = compile_step(config, (config.task,), devices, {config.task: 3})
     found = cost(compiled, train_step_flops(config, 3), len(devices), None)
     from tests.tiny import tiny_facts
 

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import pytest
 
 from tests import compiling
+from tests.tiny_runs import run_child
 from unloc_jax.aot.classes import known_classes, num_classes
 from unloc_jax.aot.collectives import collectives
 from unloc_jax.aot.executed import product_flops
 from unloc_jax.aot.fit import largest
 from unloc_jax.aot.hlo import Program, num_bytes
+from unloc_jax.aot.memory import Memory, as_memory
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import from_mapping, load
 from unloc_jax.errors import UserError
@@ -79,6 +81,24 @@ def test_a_program_of_the_tpu_compiler():
     )
     # 9 float32, around twice but for one of the 4 steps.
     assert (reduce.kind, reduce.count, reduce.array_bytes, reduce.sent_bytes) == ("all-reduce", 1, 36, 54)
+
+
+# The beginnings of two other files of its: 1000 bytes of arguments, of which 700 become outputs, and 50 of metrics.
+REPORT = "Memory Space: default (color=0)\nTotal bytes: 5000 (4KiB)\nMemory Space: vmem (color=1)\nTotal bytes: 70\n"
+BUFFERS = """BufferAssignment:
+allocation 0: size 512, thread-local:
+allocation 1: size 700, parameter 31, shape |f32[175]| at ShapeIndex {}, maybe-live-out:
+allocation 2: size 300, page 0, parameter 6, shape |u8[1,300]| at ShapeIndex {}:
+allocation 3: size 50, maybe-live-out:
+allocation 4: size 3555840, preallocated-temp:
+allocation 5: size 16626176, color 1, preallocated-temp:
+"""
+
+
+def test_memory_before_there_is_a_program():
+    memory = as_memory(REPORT, BUFFERS)
+    assert memory == Memory(arguments=1000, outputs=750, donated=700, temporaries=3950)
+    assert memory.total == 5000
 
 
 @pytest.mark.parametrize(
@@ -185,12 +205,18 @@ def test_collectives_in_a_loop(eight_devices):
     assert by_kind["all-gather"]["sent_bytes"] == 6 * 10 * 4 / 2
 
 
+@pytest.mark.parametrize("flag", ["--memory-only", "--fit"])
+def test_the_memory_of_a_cpu_is_not_known(unloc, flag):
+    said = unloc("compile", "--config=configs/quickstart.py", "--topology=cpu:1", flag).error()
+    assert said == f"{flag}: the memory of cpu is not known; use a TPU's topology."
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="the TPU compiler (libtpu) is not installed"
 )
-def test_a_tpu_that_is_not_here(tmp_path):
-    """The command, as a user gives it: the smallest step on four chips."""
+def test_a_tpu_that_is_not_here():
+    """The commands, as a user gives them: the smallest step on four chips, with its machine code and without."""
     small = ["num_layers=1", "width=16", "num_heads=2"]
     overrides = [f"model.{tower}.{one}" for tower in ("image", "text", "fusion") for one in small]
     overrides += [
@@ -202,15 +228,13 @@ def test_a_tpu_that_is_not_here(tmp_path):
     overrides += ["model.pyramid.num_levels=1", "model.pyramid.type=none", "model.head.num_conv_layers=1"]
     command = ["compile", "--config=configs/charades_sta.py:tiny", "--topology=v5e:2x2", "--batch=4"]
     command += [f"--config.{override}" for override in overrides]
-    run = subprocess.run(
-        [sys.executable, "-c", "from unloc_jax.cli import main; main()", *command],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=600,
+    whole, memory_only = (
+        run_child(*command, *flags, timeout_s=600).ok().out for flags in ([], ["--memory-only"])
     )
-    assert run.returncode == 0, run.stderr
-    assert "4 × TPU v5e as data 4" in run.stdout
-    assert "of 16.911 GB: fits" in run.stdout
-    assert "all-reduce" in run.stdout
-    assert float(re.search(r"time, compiler +([\d.]+) ms", run.stdout)[1]) > 0
+    for said in (whole, memory_only):
+        assert "4 × TPU v5e as data 4" in said
+        assert "of 16.911 GB: fits" in said
+    assert "all-reduce" in whole
+    assert float(re.search(r"time, compiler +([\d.]+) ms", whole)[1]) > 0
+    arguments = [re.search(r"arguments .* ([\d.]+) GB", said)[1] for said in (whole, memory_only)]
+    assert arguments[0] == arguments[1] and "program" not in memory_only

@@ -20,7 +20,7 @@ print(numbers.ravel().tolist(), jax.device_count(), jax.local_device_count())
 
 
 def start(*words: str) -> subprocess.Popen:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("UNLOC_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UNLOC_", "XLA_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "launch.local", *words],
         env=clean | {"PYTHONPATH": str(REPOSITORY)},

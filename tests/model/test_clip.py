@@ -141,7 +141,7 @@ def test_text_features(text_tower):
     assert features.tokens.shape == (2, 1, 12, 16) and features.sentence.shape == (2, 1, 16)
     np.testing.assert_array_equal(features.mask.sum(-1), [[4], [8]])  # words, start and end
     for row, end in enumerate((3, 7)):
-        np.testing.assert_array_equal(features.sentence[row, 0], features.tokens[row, 0, end])
+        np.testing.assert_allclose(features.sentence[row, 0], features.tokens[row, 0, end], atol=1e-7)
 
 
 def test_padding_of_a_text_does_not_matter(text_tower):

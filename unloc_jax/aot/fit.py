@@ -2,34 +2,34 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-import jax
-
-from unloc_jax.aot.report import Memory
-from unloc_jax.aot.step import compile_step, with_batch_size
+from unloc_jax.aot.memory import Memory, assigned
+from unloc_jax.aot.step import task_groups, with_batch_size
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 from unloc_jax.training.flops import Chip
-from unloc_jax.training.sharding import make_mesh
 
 
 def largest_batch(
-    config: Config, devices: Sequence[jax.Device], classes: Mapping[str, int | None], chip: Chip | None
+    config: Config, topology: str, classes: Mapping[str, int | None], chip: Chip, groups: int
 ) -> int:
     """Videos per step over all devices, found by compiling; says on standard error what it tries.
 
+    Args:
+      config, topology, classes: see `unloc_jax.aot.memory.assigned`.
+      chip: of the topology.
+      groups: of devices, that share one video.
+
     Raises:
-      UserError: not even one video per group of devices fits, or how much fits is not known (a CPU).
+      UserError: not even one video per group of devices fits.
     """
-    if chip is None:
-        raise UserError(f"--fit: the memory of {devices[0].device_kind} is not known; use a TPU's topology.")
-    groups = make_mesh(config.mesh, 0, devices=devices).shape["data"]
 
     def needed(videos: int) -> float | None:
-        steps = compile_step(with_batch_size(config, videos * groups), devices, classes)
-        programs = [step.program for step in steps]
-        size = None if None in programs else max(Memory.of(program).total for program in programs)
+        tried = with_batch_size(config, videos * groups)
+        memories = [assigned(tried, group, topology, classes) for group in task_groups(tried)]
+        sizes = [memory.total for memory in memories if isinstance(memory, Memory)]
+        size = max(sizes) if len(sizes) == len(memories) else None
         said = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
         print(f"batch {videos * groups}: {said}", file=sys.stderr, flush=True)
         return size

@@ -1,53 +1,17 @@
 """What a compiled step costs: memory, arithmetic, messages and an estimate of time, as numbers and as text."""
 
 import dataclasses
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
 
 from unloc_jax.aot.collectives import Collective, collectives
 from unloc_jax.aot.hlo import Program
+from unloc_jax.aot.memory import Memory
 from unloc_jax.aot.step import Compiled
 from unloc_jax.training.flops import Chip
 
 # Cycles per second of a TPU's core by the name of its chip: peak FLOP/s divided by what its matrix units do per cycle.
 _CLOCK = {"TPU v4": 1.05e9, "TPU v5e": 1.5e9, "TPU v5p": 1.75e9, "TPU v6e": 1.75e9}
-
-
-@dataclasses.dataclass(frozen=True)
-class Memory:
-    """Bytes of one device.
-
-    Attributes:
-      arguments: state and batch.
-      outputs: the new state and metrics.
-      donated: outputs that take the arguments' place.
-      temporaries: what is set aside for everything in between.
-      code: the program.
-      peak: the most that is in use at a time of arguments, outputs and temporaries; 0 where the compiler says nothing.
-    """
-
-    arguments: int
-    outputs: int
-    donated: int
-    temporaries: int
-    code: int
-    peak: int
-
-    @classmethod
-    def of(cls, program: Any) -> "Memory":
-        """Of what JAX's `compile()` returns."""
-        found = program.memory_analysis()
-        return cls(
-            found.argument_size_in_bytes,
-            found.output_size_in_bytes,
-            found.alias_size_in_bytes,
-            found.temp_size_in_bytes,
-            found.generated_code_size_in_bytes,
-            getattr(found, "peak_memory_in_bytes", 0),
-        )
-
-    @property
-    def total(self) -> int:
-        return self.arguments + self.outputs - self.donated + self.temporaries + self.code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,26 +60,34 @@ def cost(compiled: Compiled, model_flops: float, num_devices: int, chip: Chip | 
     return Cost(memory, model_flops, compiled.executed_flops, messages, seconds)
 
 
-def as_text(compiled: Compiled, found: Cost, device_kind: str, num_devices: int, chip: Chip | None) -> str:
+def heading(tasks: Sequence[str], mesh: Mapping[str, int], device_kind: str, chip: Chip | None) -> str:
+    """Whose step on which devices."""
+    axes = " × ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1) or "one device"
+    return f"{' + '.join(tasks)}: {math.prod(mesh.values())} × {chip.name if chip else device_kind} as {axes}"
+
+
+def memory_as_text(memory: Memory | str, chip: Chip | None) -> str:
+    """Rows for the terminal; a text instead of numbers is why it does not fit."""
+    if isinstance(memory, str):
+        return _row("does not fit", "", memory)
+    taken = f"of which {_gigabytes(memory.donated)} take arguments' place"
+    used = f"{_gigabytes(memory.peak)} in use at most, with the arguments" if memory.peak else ""
+    limit = f"of {_gigabytes(chip.memory_bytes)}: {_verdict(memory, chip)}" if chip else ""
+    rows = [
+        _row("arguments (state, batch)", _gigabytes(memory.arguments)),
+        _row("outputs", _gigabytes(memory.outputs), taken),
+        _row("temporaries", _gigabytes(memory.temporaries), used),
+        *([_row("program", _gigabytes(memory.code))] if memory.code else []),
+        _row("memory per device", _gigabytes(memory.total), limit),
+    ]
+    return "\n".join(rows)
+
+
+def as_text(compiled: Compiled, found: Cost, device_kind: str, chip: Chip | None) -> str:
     """A table for the terminal."""
-    axes = " × ".join(f"{axis} {size}" for axis, size in compiled.mesh.items() if size > 1) or "one device"
-    lines = [f"{' + '.join(compiled.tasks)}: {num_devices} × {chip.name if chip else device_kind} as {axes}"]
-    row = lambda name, value, note="": lines.append(f"  {name:<32}{value:>12}  {note}".rstrip())
-    if found.memory is None:
-        row("does not fit", "", compiled.too_large)
-    else:
-        memory = found.memory
-        row("arguments (state, batch)", _gigabytes(memory.arguments))
-        row(
-            "outputs",
-            _gigabytes(memory.outputs),
-            f"of which {_gigabytes(memory.donated)} take arguments' place",
-        )
-        used = f"{_gigabytes(memory.peak)} in use at most, with the arguments" if memory.peak else ""
-        row("temporaries", _gigabytes(memory.temporaries), used)
-        row("program", _gigabytes(memory.code))
-        limit = f"of {_gigabytes(chip.memory_bytes)}: {_verdict(memory, chip)}" if chip else ""
-        row("memory per device", _gigabytes(memory.total), limit)
+    lines = [heading(compiled.tasks, compiled.mesh, device_kind, chip)]
+    row = lambda *cells: lines.append(_row(*cells))
+    lines.append(memory_as_text(found.memory or compiled.too_large, chip))
     row("FLOPs of the model per step", f"{found.model_flops / 1e12:.4g} T", "over all devices")
     ratio = found.executed_flops / found.model_flops
     row("executed", f"{found.executed_flops / 1e12:.4g} T", f"× {ratio:.2f} by recomputation")
@@ -132,11 +104,15 @@ def as_text(compiled: Compiled, found: Cost, device_kind: str, num_devices: int,
     }
     for limit, value in found.seconds.items():
         row(f"time, {limit}", f"{1000 * value:.4g} ms", names[limit])
-    mfu = found.mfu(chip, num_devices) if chip else None
+    mfu = found.mfu(chip, math.prod(compiled.mesh.values())) if chip else None
     if found.step_seconds is not None and mfu is not None:
         row("estimated step", f"{1000 * found.step_seconds:.4g} ms", f"the largest; MFU {100 * mfu:.0f} %")
     row("traced and compiled in", f"{compiled.seconds:.0f} s")
     return "\n".join(lines)
+
+
+def _row(name: str, value: str, note: str = "") -> str:
+    return f"  {name:<32}{value:>12}  {note}".rstrip()
 
 
 def _verdict(memory: Memory, chip: Chip) -> str:

@@ -46,24 +46,20 @@ class Compiled:
     seconds: float
 
 
-def compile_step(
-    config: Config, devices: Sequence[jax.Device], classes: Mapping[str, int | None]
-) -> list[Compiled]:
-    """Compiles the step that `unloc train` would run on these devices.
+def task_groups(config: Config) -> list[tuple[str, ...]]:
+    """The tasks that share a step: with several that alternate, every task has a step of its own."""
+    views = config.task_configs
+    return [(name,) for name in views] if config.task_mixing == "alternate" else [tuple(views)]
 
-    Args:
-      config: with several tasks that alternate, every task has a step of its own.
-      devices: as `devices_of` finds them.
-      classes: by task, the number of its classes; None without a vocabulary.
+
+def mesh_of(config: Config, group: tuple[str, ...], devices: Sequence[jax.Device]) -> Mesh:
+    """In which the step of these tasks runs.
 
     Raises:
-      UserError: a config that does not fit the devices.
+      UserError: the config does not fit the devices.
     """
-    if config.model.dtype == "auto" and devices[0].platform == "tpu":
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
-    views = config.task_configs
-    groups = [(name,) for name in views] if config.task_mixing == "alternate" else [tuple(views)]
-    return [_compile(config, group, devices, classes) for group in groups]
+    videos = min(config.task_configs[name].batch_size for name in group)
+    return make_mesh(config.mesh, videos, devices=devices)
 
 
 def with_batch_size(config: Config, videos: int) -> Config:
@@ -72,12 +68,29 @@ def with_batch_size(config: Config, videos: int) -> Config:
     return dataclasses.replace(config, batch_size=videos, tasks=tasks)
 
 
-def _compile(
-    config: Config, group: tuple[str, ...], devices: Sequence[jax.Device], classes: Mapping[str, int | None]
+def compile_step(
+    config: Config,
+    group: tuple[str, ...],
+    devices: Sequence[jax.Device],
+    classes: Mapping[str, int | None],
+    folder: Path | None = None,
 ) -> Compiled:
+    """Compiles the step that `unloc train` would run on these devices.
+
+    Args:
+      config: of the run.
+      group: one of its `task_groups`.
+      devices: as `devices_of` finds them.
+      classes: by task, the number of its classes; None without a vocabulary.
+      folder: an empty one where the TPU compiler's notes stay, for one who reads them meanwhile.
+
+    Raises:
+      UserError: a config that does not fit the devices.
+    """
     started = time.monotonic()
-    views = config.task_configs
-    mesh = make_mesh(config.mesh, min(views[name].batch_size for name in group), devices=devices)
+    if config.model.dtype == "auto" and devices[0].platform == "tpu":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
+    views, mesh = config.task_configs, mesh_of(config, group, devices)
     tasks = {
         name: lay_out(make_task(view, _facts(classes[name] or 0), config), mesh)
         for name, view in views.items()
@@ -99,7 +112,7 @@ def _compile(
     traced = step.trace(state, batches, _abstract_vocabularies(tasks, state.params, mesh))
     program, text, too_large = None, "", ""
     try:
-        program, text = _program(traced.lower(), devices[0].platform)
+        program, text = _program(traced.lower(), devices[0].platform, folder)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -108,7 +121,7 @@ def _compile(
     return Compiled(group, dict(mesh.shape), program, text, too_large, flops, time.monotonic() - started)
 
 
-def _program(lowered: Any, platform: str) -> tuple[Any, str]:
+def _program(lowered: Any, platform: str, folder: Path | None) -> tuple[Any, str]:
     """(compiled, its text).
 
     A TPU's text is what its compiler writes down: of what newer ones make, such as asynchronous concatenations, some is
@@ -117,9 +130,10 @@ def _program(lowered: Any, platform: str) -> tuple[Any, str]:
     if platform != "tpu":
         program = lowered.compile()
         return program, program.as_text()
-    with tempfile.TemporaryDirectory() as folder:
-        program = lowered.compile({"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
-        (text,) = Path(folder).glob("*.after_codegen.txt")
+    with tempfile.TemporaryDirectory() as forgotten:
+        notes = folder or Path(forgotten)
+        program = lowered.compile({"xla_dump_to": str(notes), "xla_dump_hlo_as_text": True})
+        (text,) = notes.glob("*.after_codegen.txt")
         return program, text.read_text()
 
 

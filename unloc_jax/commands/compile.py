@@ -3,6 +3,7 @@
 import argparse
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
+from unloc_jax.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -29,6 +30,11 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--fit", action="store_true", help="find the largest batch that fits; compiles several times"
     )
+    parser.add_argument(
+        "--memory-only",
+        action="store_true",
+        help="of a TPU, in a fraction of the time: no machine code is made",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -41,20 +47,34 @@ def _run(arguments: argparse.Namespace) -> None:
 
     from unloc_jax.aot.classes import known_classes, num_classes
     from unloc_jax.aot.fit import largest_batch
-    from unloc_jax.aot.report import as_text, cost
-    from unloc_jax.aot.step import compile_step, with_batch_size
+    from unloc_jax.aot.memory import assigned
+    from unloc_jax.aot.report import as_text, cost, heading, memory_as_text
+    from unloc_jax.aot.step import compile_step, mesh_of, task_groups, with_batch_size
     from unloc_jax.training.flops import chip, train_step_flops
+    from unloc_jax.training.sharding import make_mesh
 
     kind, known = devices[0].device_kind, known_classes(arguments.config)
+    found_chip = chip(kind)
+    if found_chip is None and (arguments.fit or arguments.memory_only):
+        flag = "--fit" if arguments.fit else "--memory-only"
+        raise UserError(f"{flag}: the memory of {kind} is not known; use a TPU's topology.")
     if arguments.batch is not None:
         config = with_batch_size(config, arguments.batch)
     classes = {}
     for name, view in config.task_configs.items():
         classes[name] = num_classes(view, arguments.classes, known)
-    if arguments.fit:
-        config = with_batch_size(config, largest_batch(config, devices, classes, chip(kind)))
+    if arguments.fit and found_chip:
+        groups = make_mesh(config.mesh, 0, devices=devices).shape["data"]
+        most = largest_batch(config, arguments.topology, classes, found_chip, groups)
+        config = with_batch_size(config, most)
     views = config.task_configs
-    for compiled in compile_step(config, devices, classes):
-        flops = sum(train_step_flops(views[name], classes[name]) for name in compiled.tasks)
-        found = cost(compiled, flops, len(devices), chip(kind))
-        print(as_text(compiled, found, kind, len(devices), chip(kind)), flush=True)
+    for group in task_groups(config):
+        if arguments.memory_only:
+            print(heading(group, mesh_of(config, group, devices).shape, kind, found_chip))
+            memory = assigned(config, group, arguments.topology, classes)
+            print(memory_as_text(memory, found_chip), flush=True)
+            continue
+        compiled = compile_step(config, group, devices, classes)
+        flops = sum(train_step_flops(views[name], classes[name]) for name in group)
+        found = cost(compiled, flops, len(devices), found_chip)
+        print(as_text(compiled, found, kind, found_chip), flush=True)
