@@ -8,8 +8,9 @@ and stand in the row; --config.KEY=VALUE changes more.
 import argparse
 
 from unloc_jax import config as config_lib
+from unloc_jax.aot.assigned import assigned
 from unloc_jax.aot.classes import known_classes, num_classes
-from unloc_jax.aot.memory import Memory, assigned
+from unloc_jax.aot.memory import Memory
 from unloc_jax.aot.step import task_groups
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config

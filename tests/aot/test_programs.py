@@ -18,7 +18,7 @@ from unloc_jax.aot.collectives import collectives
 from unloc_jax.aot.executed import product_flops
 from unloc_jax.aot.fit import largest
 from unloc_jax.aot.hlo import Program, num_bytes
-from unloc_jax.aot.memory import Memory, as_memory
+from unloc_jax.aot.memory import Memory, of_notes
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import from_mapping, load
 from unloc_jax.errors import UserError
@@ -56,7 +56,8 @@ TPU = """HloModule jit_step, is_scheduled=true
   %p.3 = (s32[]{:T(128)}, f32[8]{0}) parameter(0)
   %work = f32[8]{0} fusion(%p.3), kind=kLoop, calls=%piece.1, backend_config={"window_config":{"estimated_cycles":"100"}}
   %again = f32[8]{0} fusion(%work), kind=kLoop, calls=%piece.2, backend_config={"window_config":{"estimated_cycles":"5"}}
-  ROOT %t = (s32[]{:T(128)}, f32[8]{0}) tuple(%p.3, %again)
+  %scatter = f32[8]{0} fusion(%again), kind=kLoop, backend_config={"window_config":{"estimated_cycles":"9223372036854775807"}}
+  ROOT %t = (s32[]{:T(128)}, f32[8]{0}) tuple(%p.3, %scatter)
 }
 
 ENTRY %main (x: f32[8]) -> f32[8] {
@@ -95,8 +96,12 @@ allocation 5: size 16626176, color 1, preallocated-temp:
 """
 
 
-def test_memory_before_there_is_a_program():
-    memory = as_memory(REPORT, BUFFERS)
+def test_memory_before_there_is_a_program(tmp_path):
+    for name, text in (("-memory-usage-report", REPORT), ("-buffer-assignment", BUFFERS)):
+        (tmp_path / f"module_0000.jit_step.1.after_optimizations{name}.txt").write_text(text)
+    assert of_notes(tmp_path) is None  # still writing
+    (tmp_path / "module_0000.jit_step.1.after_optimizations_after_buffer_assignment.txt").touch()
+    memory = of_notes(tmp_path)
     assert memory == Memory(arguments=1000, outputs=750, donated=700, temporaries=3950)
     assert memory.total == 5000
 

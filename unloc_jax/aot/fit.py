@@ -4,7 +4,8 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 
-from unloc_jax.aot.memory import Memory, assigned
+from unloc_jax.aot.assigned import assigned
+from unloc_jax.aot.memory import Memory
 from unloc_jax.aot.step import task_groups, with_batch_size
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
@@ -17,7 +18,7 @@ def largest_batch(
     """Videos per step over all devices, found by compiling; says on standard error what it tries.
 
     Args:
-      config, topology, classes: see `unloc_jax.aot.memory.assigned`.
+      config, topology, classes: see `assigned`.
       chip: of the topology.
       groups: of devices, that share one video.
 

@@ -18,6 +18,7 @@ _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _TRIP_COUNT = re.compile(r'known_trip_count[":{]+n":"?(\d+)')
 _CONSTANT = re.compile(r"s(?:32|64)\[\](?:\{[^}]*\})? constant\((\d+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_NOT_KNOWN = 2**63 - 1  # cycles, as the compiler writes it, of scatters for example
 _ARRAY = re.compile(r"\b(pred|bf16|f8\w+|[a-z]+\d+)\[([\d,]*)\]")
 
 
@@ -38,9 +39,10 @@ class Instruction:
 
     @property
     def cycles(self) -> int:
-        """What the TPU compiler expects it to take; 0 where it says nothing."""
+        """What the TPU compiler expects it to take; 0 where it says nothing or does not know."""
         found = _CYCLES.search(self.rest)
-        return int(found[1]) if found else 0
+        cycles = int(found[1]) if found else 0
+        return cycles if cycles < _NOT_KNOWN else 0
 
 
 class Program:

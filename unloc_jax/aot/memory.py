@@ -1,26 +1,12 @@
-"""The memory of a compiled step; of a TPU's also without waiting for its machine code.
-
-Arrays get their places before machine code is made, which takes five sixths of a compilation. `assigned` reads what the
-TPU compiler writes down at that point and stops it.
-"""
+"""The memory of a compiled step."""
 
 import dataclasses
-import multiprocessing
 import re
-import tempfile
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from unloc_jax.aot.step import compile_step
-from unloc_jax.aot.topology import devices_of
-from unloc_jax.config import Config
-from unloc_jax.errors import UserError
-
-_POLL_S = 0.5
 _READ = ("-memory-usage-report.txt", "-buffer-assignment.txt")
-_NEXT = "_after_buffer_assignment.txt"  # of the files that the compiler writes: once it is there those are complete
+_NEXT = "_after_buffer_assignment.txt"  # of the files that the TPU compiler writes: now those are complete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,71 +29,30 @@ class Memory:
     code: int = 0
     peak: int = 0
 
-    @classmethod
-    def of(cls, program: Any) -> "Memory":
-        """Of what JAX's `compile()` returns."""
-        found = program.memory_analysis()
-        return cls(
-            found.argument_size_in_bytes,
-            found.output_size_in_bytes,
-            found.alias_size_in_bytes,
-            found.temp_size_in_bytes,
-            found.generated_code_size_in_bytes,
-            getattr(found, "peak_memory_in_bytes", 0),
-        )
-
     @property
     def total(self) -> int:
         return self.arguments + self.outputs - self.donated + self.temporaries + self.code
 
 
-def assigned(
-    config: Config, group: tuple[str, ...], topology: str, classes: Mapping[str, int | None]
-) -> Memory | str:
-    """What a step needs; of one that the TPU compiler refuses, what it says. See `compile_step`.
+def of_program(program: Any) -> Memory:
+    """Of what JAX's `compile()` returns."""
+    found = program.memory_analysis()
+    return Memory(
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes,
+        found.alias_size_in_bytes,
+        found.temp_size_in_bytes,
+        found.generated_code_size_in_bytes,
+        getattr(found, "peak_memory_in_bytes", 0),
+    )
 
-    It is compiled in a process of its own, which is ended early. A calling script needs `if __name__ == "__main__":`.
 
-    Raises:
-      UserError: a config that does not fit the devices; a compiler that dies.
+def of_notes(folder: Path) -> Memory | None:
+    """From what the TPU compiler has written down so far; None before every array has its place.
+
+    JAX's `memory_analysis()` says more of a TPU's temporaries than there are, half as much again in a training step,
+    whose arguments are given up. What the compiler itself compares with the chip's memory is this.
     """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        child = context.Process(target=_compile, args=(there, config, group, topology, classes, folder))
-        child.start()
-        there.close()
-        try:
-            while not here.poll(_POLL_S):
-                memory = _written(folder)
-                if memory is not None:
-                    return memory
-            said = here.recv()
-        except EOFError:
-            child.join()
-            raise UserError(
-                f"the compiler's process died (status {child.exitcode}; -9: this machine has not enough memory)."
-            ) from None
-        finally:
-            child.kill()
-            child.join()
-        if isinstance(said, UserError):
-            raise said
-        memory = _written(folder)
-        return said if memory is None else memory
-
-
-def _compile(there: Connection, config: Config, group: tuple[str, ...], topology: str, *rest: Any) -> None:
-    """In the process that is ended: if it gets so far, sends why there is no program, or ""."""
-    try:
-        there.send(compile_step(config, group, devices_of(topology), *rest).too_large)
-    except UserError as error:
-        there.send(error)
-
-
-def _written(folder: Path) -> Memory | None:
-    """None if it is not yet."""
     for file in folder.glob(f"*.jit_step*{_NEXT}"):
         return as_memory(*(Path(str(file).replace(_NEXT, name)).read_text() for name in _READ))
     return None

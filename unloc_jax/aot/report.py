@@ -46,9 +46,9 @@ class Cost:
 
 def cost(compiled: Compiled, model_flops: float, num_devices: int, chip: Chip | None) -> Cost:
     """Reads a compiled step."""
-    if compiled.program is None:
+    if compiled.memory is None:
         return Cost(None, model_flops, compiled.executed_flops, [], {})
-    memory, program = Memory.of(compiled.program), Program(compiled.text)
+    program = Program(compiled.text)
     messages = collectives(program, num_devices)
     seconds = {}
     if chip is not None:
@@ -57,7 +57,7 @@ def cost(compiled: Compiled, model_flops: float, num_devices: int, chip: Chip | 
             seconds["compiler"] = program.cycles() / _CLOCK[chip.name]
         if chip.link_bandwidth:  # around a ring, both ways
             seconds["interconnect"] = sum(one.sent_bytes for one in messages) / (2 * chip.link_bandwidth)
-    return Cost(memory, model_flops, compiled.executed_flops, messages, seconds)
+    return Cost(compiled.memory, model_flops, compiled.executed_flops, messages, seconds)
 
 
 def heading(tasks: Sequence[str], mesh: Mapping[str, int], device_kind: str, chip: Chip | None) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from unloc_jax.aot.executed import product_flops
+from unloc_jax.aot.memory import Memory, of_notes, of_program
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
@@ -30,7 +31,7 @@ class Compiled:
     Attributes:
       tasks: whose batches it sees.
       mesh: sizes of the mesh's axes.
-      program: what JAX's `compile()` returns; None where it does not fit into the devices' memory.
+      memory: of one device; None where the compiler refused because it is too large.
       text: of the compiled program, as `hlo.Program` reads it.
       too_large: what the compiler said then.
       executed_flops: products of matrices in the program over all devices, with those that remat repeats.
@@ -39,7 +40,7 @@ class Compiled:
 
     tasks: tuple[str, ...]
     mesh: Mapping[str, int]
-    program: Any
+    memory: Memory | None
     text: str
     too_large: str
     executed_flops: float
@@ -110,31 +111,33 @@ def compile_step(
         for name in group
     }
     traced = step.trace(state, batches, _abstract_vocabularies(tasks, state.params, mesh))
-    program, text, too_large = None, "", ""
+    memory, text, too_large = None, "", ""
     try:
-        program, text = _program(traced.lower(), devices[0].platform, folder)
+        memory, text = _program(traced.lower(), devices[0].platform, folder)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         too_large = str(error).partition("RESOURCE_EXHAUSTED:")[2].strip().splitlines()[0]
     flops = product_flops(traced.jaxpr.jaxpr)
-    return Compiled(group, dict(mesh.shape), program, text, too_large, flops, time.monotonic() - started)
+    return Compiled(group, dict(mesh.shape), memory, text, too_large, flops, time.monotonic() - started)
 
 
-def _program(lowered: Any, platform: str, folder: Path | None) -> tuple[Any, str]:
-    """(compiled, its text).
+def _program(lowered: Any, platform: str, folder: Path | None) -> tuple[Memory, str]:
+    """(what the compiled program needs, its text).
 
     A TPU's text is what its compiler writes down: of what newer ones make, such as asynchronous concatenations, some is
     not understood by the XLA in jaxlib, which `as_text()` asks.
     """
     if platform != "tpu":
         program = lowered.compile()
-        return program, program.as_text()
+        return of_program(program), program.as_text()
     with tempfile.TemporaryDirectory() as forgotten:
         notes = folder or Path(forgotten)
         program = lowered.compile({"xla_dump_to": str(notes), "xla_dump_hlo_as_text": True})
         (text,) = notes.glob("*.after_codegen.txt")
-        return program, text.read_text()
+        memory, by_jax = of_notes(notes), of_program(program)
+        assert memory is not None
+        return dataclasses.replace(memory, code=by_jax.code, peak=by_jax.peak), text.read_text()
 
 
 def _abstract_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -> dict[str, Any]:
