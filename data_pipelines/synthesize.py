@@ -265,7 +265,7 @@ def _summarize(
     out: Path, counts: dict[str, int], jobs: list[_Job], scenes: list[Scene], seconds: float
 ) -> dict[str, Any]:
     events = [event for scene in scenes for event in scene.events]
-    lengths_s = np.array([event.end_cs - event.start_cs for event in events]) / 100
+    lengths_s: np.ndarray = np.array([event.end_cs - event.start_cs for event in events]) / 100
     statistics = {
         "min": lengths_s.min(),
         "median": np.median(lengths_s),

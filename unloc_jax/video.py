@@ -309,7 +309,8 @@ def _shown_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]
 
 
 def _average_rate(stream: av.VideoStream) -> Fraction:
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
+    rate = stream.average_rate or stream.guessed_rate
+    return Fraction(rate.numerator, rate.denominator) if rate else Fraction(25)
 
 
 def _header_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from PIL import Image
 
 from unloc_jax.errors import UserError
@@ -101,7 +102,7 @@ class ClipEncoder:
       clip, dtype: as given.
     """
 
-    def __init__(self, clip: Clip, dtype: jnp.dtype = jnp.float32, batch_size: int = 32):
+    def __init__(self, clip: Clip, dtype: DTypeLike = jnp.float32, batch_size: int = 32):
         self.clip = clip
         self.dtype = jnp.dtype(dtype)
         devices = jax.local_devices()

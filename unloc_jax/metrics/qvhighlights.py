@@ -73,7 +73,7 @@ def highlight_precision_and_hit(
     is_clip = place < num_clips[:, None]
     positive = np.zeros((len(saliency), width, saliency[0].shape[1]), bool)
     positive[is_clip] = np.concatenate(saliency) >= min_score
-    best = np.array([scores.argmax() if len(scores) else width for scores in predicted])
+    best = np.array([np.argmax(scores) if len(scores) else width for scores in predicted])
     hit = positive[np.arange(len(best)), np.minimum(best, width - 1)].any(axis=1) & (best < num_clips)
 
     scores = np.zeros(is_clip.shape)

@@ -133,7 +133,7 @@ def edit_similarities(truth: Segments, found: Segments, num_videos: int) -> np.n
 
 def _sequences(segments: Segments, num_videos: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels int [V, longest], and how many each video has."""
-    counts = np.bincount(segments.video, minlength=num_videos)
+    counts: np.ndarray = np.bincount(segments.video, minlength=num_videos)
     labels = np.zeros((num_videos, counts.max(initial=0)), segments.label.dtype)
     labels[np.arange(labels.shape[1]) < counts[:, None]] = segments.label
     return labels, counts

@@ -4,6 +4,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from unloc_jax.config import ImageTowerConfig, TextTowerConfig
 from unloc_jax.model.transformer import ACTIVATIONS, Run, Transformer
@@ -68,7 +69,7 @@ class ImageTower(nn.Module):
         return layout.split(x, (batch, time), "videos", "frames")
 
 
-def normalize(frames: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def normalize(frames: jax.Array, dtype: DTypeLike) -> jax.Array:
     """uint8 [..., 3] → CLIP's zero mean and unit variance."""
     mean, std = jnp.array(PIXEL_MEAN, dtype), jnp.array(PIXEL_STD, dtype)
     return (frames.astype(dtype) / 255.0 - mean) / std

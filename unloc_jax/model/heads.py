@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry
@@ -19,7 +20,7 @@ class ConvHead(nn.Module):
     num_conv_layers: int
     kernel_size: int
     output_bias: float
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, levels: np.ndarray) -> jax.Array:
@@ -40,7 +41,7 @@ class LevelConv(nn.Module):
     """
 
     kernel_size: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, levels: np.ndarray) -> jax.Array:
@@ -81,7 +82,7 @@ class LocalizationHead(nn.Module):
     geometry: PyramidGeometry
     config: HeadConfig
     num_classes: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     layout: Layout = ONE_PLACE
 
     def setup(self):

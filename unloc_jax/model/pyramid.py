@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from unloc_jax.localization.geometry import PyramidGeometry
 
@@ -16,7 +17,7 @@ class SimplePyramid(nn.Module):
     """
 
     geometry: PyramidGeometry
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -34,7 +35,7 @@ class FeaturePyramid(nn.Module):
     """FPN: levels taken from the fusion's layers, each helped by the coarser ones above it (top-down path)."""
 
     geometry: PyramidGeometry
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
@@ -60,7 +61,7 @@ class Downsample(nn.Module):
 
     kind: str
     stride: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -94,7 +95,7 @@ class DepthwiseConv(nn.Module):
 
     kernel_size: int
     stride: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from unloc_jax.model.layout import ANY, ONE_PLACE, Layout
 
@@ -50,7 +51,7 @@ class Run:
 
     remat: str = "none"
     unroll: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     layout: Layout = ONE_PLACE
     sequences: int = 0
     cudnn: bool = False
@@ -64,7 +65,7 @@ class Run:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def attention_weights(logits: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def attention_weights(logits: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Softmax over the last axis: float32 [...] → dtype [...].
 
     The derivative is computed from the rounded weights, which are kept anyway: those of float32, which
@@ -73,12 +74,12 @@ def attention_weights(logits: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jax.nn.softmax(logits).astype(dtype)
 
 
-def _weights_forward(logits: jax.Array, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+def _weights_forward(logits: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
     weights = attention_weights(logits, dtype)
     return weights, weights
 
 
-def _weights_backward(dtype: jnp.dtype, weights: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+def _weights_backward(dtype: DTypeLike, weights: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     del dtype
     weights, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
     return (weights * (gradient - (weights * gradient).sum(-1, keepdims=True)),)
@@ -111,7 +112,7 @@ class SelfAttention(nn.Module):
 
     num_heads: int
     dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     layout: Layout = ONE_PLACE
     cudnn: bool = False
 
@@ -170,7 +171,7 @@ class TransformerBlock(nn.Module):
     epsilon: float = 1e-6
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     layout: Layout = ONE_PLACE
     cudnn: bool = False
 

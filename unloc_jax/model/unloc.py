@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from unloc_jax.config import ModelConfig
 from unloc_jax.localization.decode import Localization
@@ -35,7 +36,7 @@ class UnLoc(nn.Module):
     config: ModelConfig
     num_frames: int
     parts: tuple[str, ...] = ("localization",)
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     layout: Layout = ONE_PLACE
 
     def setup(self):

@@ -183,10 +183,10 @@ class Task(abc.ABC):
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Host side: (segments in seconds [k, 2], scores [k]) of every text in one video of an output."""
         assert output.detections is not None
-        return [
-            (segments[scores > 0], scores[scores > 0])
-            for segments, scores in zip(output.detections.segments_s[row], output.detections.scores[row])
-        ]
+        of_texts = zip(
+            np.asarray(output.detections.segments_s[row]), np.asarray(output.detections.scores[row])
+        )
+        return [(segments[scores > 0], scores[scores > 0]) for segments, scores in of_texts]
 
     def apply(self, params: Params, method: Any, *args: Any, rng: jax.Array | None = None) -> Any:
         rngs = {"dropout": rng} if rng is not None and self._has_dropout else None

@@ -65,7 +65,7 @@ def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) ->
     known = ~np.isnan(values)
     inner = np.asarray(edges[1:-1], np.float64)
     index = np.where(known, np.searchsorted(inner, values, side="left"), -1)
-    counts = np.bincount(index[known], minlength=len(edges) - 1)
+    counts: np.ndarray = np.bincount(index[known], minlength=len(edges) - 1)
     if known.any() and counts.max() > _MOST_IN_ONE_BIN * known.sum() and unit:
         quintiles = np.quantile(values[known], [0.2, 0.4, 0.6, 0.8])
         inner = np.unique([float(f"{q:.2g}") for q in quintiles])

@@ -77,7 +77,7 @@ def find_errors(matches: Matches) -> Errors:
         [HIT, BACKGROUND, DOUBLE, WRONG_CLASS, LOCALISATION],
         CONFUSION,
     )
-    average = matches.num_truth.sum() / np.count_nonzero(matches.num_truth)
+    average = matches.average_num_truth
 
     def mean_ap_n(kept: np.ndarray) -> np.ndarray:
         return normalized_average_precisions(

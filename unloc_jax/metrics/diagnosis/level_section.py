@@ -151,11 +151,11 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
             f" ({100 * nobody.sum() / total:.1f} %), half of them shorter than {np.median(length_s):.3g} s; frames are"
             f" {step_s:.3g} s apart in the median video."
         )
-    shares = (
+    shares: np.ndarray = (
         np.bincount(responsible[known & (responsible >= 0)], minlength=pyramid.geometry.num_levels) / total
     )
     ranges = pyramid.geometry.regression_ranges
-    most = int(shares.argmax())
+    most = int(np.argmax(shares))
     if shares[most] > _MOST_OF_ALL and len(shares) > 1:
         low, high = ranges[most]
         hint = "other ranges" if most else "more frames, or ranges that end lower,"

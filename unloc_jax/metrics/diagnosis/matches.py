@@ -40,6 +40,11 @@ class Matches:
         return self.segment >= 0
 
     @property
+    def average_num_truth(self) -> float:
+        """N of AP_N: segments per class, of the classes that have any."""
+        return float(self.num_truth[self.num_truth > 0].mean())
+
+    @property
     def is_found(self) -> np.ndarray:
         """bool [G], whether a prediction hits the segment."""
         found = np.zeros(len(self.truth.class_index), bool)
@@ -102,7 +107,7 @@ def normalized_average_precisions(
     """
     starts = np.searchsorted(class_index, np.arange(len(num_truth) + 1))
     result = np.full(len(num_truth), np.nan)
-    for c in np.flatnonzero(num_truth):
+    for c in map(int, np.flatnonzero(num_truth)):
         places = np.flatnonzero(hit[starts[c] : starts[c + 1]])
         true_positives = np.arange(1, len(places) + 1)
         expected = true_positives / num_truth[c] * average_num_truth

@@ -60,7 +60,7 @@ def scores_by_bin(matches: Matches, bins: Bins) -> list[BinScore]:
     Predictions that hit a segment of another bin are left out, false positives stay (DETAD, section 5). N of AP_N
     is that of the whole ground truth, so that bins can be compared.
     """
-    average = matches.num_truth.sum() / np.count_nonzero(matches.num_truth)
+    average = matches.average_num_truth
     is_found = matches.is_found
     result = []
     for label, inside in bins.members():
