@@ -1,6 +1,6 @@
 """The memory of a TPU's step without waiting for its program.
 
-Arrays get their places before machine code is made, which takes five sixths of a compilation.
+Arrays get their places before machine code is made, which takes most of a compilation.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ def assigned(
     It is compiled in a process of its own, which is ended early. A calling script needs `if __name__ == "__main__":`.
 
     Raises:
-      UserError: a config that does not fit the devices; a compiler that dies.
+      UserError: a config that does not fit the devices; a compiler that dies, or is of a version that cannot be read.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -52,8 +52,12 @@ def assigned(
             child.join()
         if isinstance(said, UserError):
             raise said
-        memory = of_notes(folder)
-        return said if memory is None else memory
+        memory = said or of_notes(folder)
+        if memory is None:
+            raise UserError(
+                "this libtpu does not write down what memory a step needs; leave --memory-only out."
+            )
+        return memory
 
 
 def _compile(there: Connection, config: Config, group: tuple[str, ...], topology: str, *rest: Any) -> None:
