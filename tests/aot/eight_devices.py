@@ -39,6 +39,7 @@ def of_a_step(devices) -> dict:
         "arguments": found.memory.arguments,
         "donated": found.memory.donated,
         "temporaries": found.memory.temporaries,
+        "peak": found.memory.peak,
         "state": num_bytes(state),
         "parameters": num_bytes(state.params),
         "batch": num_bytes(abstract_batch(config)),
