@@ -8,10 +8,8 @@ and stand in the row; --config.KEY=VALUE changes more.
 import argparse
 
 from unloc_jax import config as config_lib
-from unloc_jax.aot.assigned import assigned
+from unloc_jax.aot.assigned import most_assigned
 from unloc_jax.aot.classes import known_classes, num_classes
-from unloc_jax.aot.memory import Memory
-from unloc_jax.aot.step import task_groups
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
 from unloc_jax.training.flops import Chip, chip
@@ -60,15 +58,13 @@ def row(path: str, topology: str, overrides: list[str]) -> str:
     settings = list({one.partition("=")[0]: one for one in chosen + overrides}.values())
     config, known = config_lib.load(path, settings), known_classes(path)
     classes = {name: num_classes(view, None, known) for name, view in config.task_configs.items()}
-    memories = [assigned(config, group, topology, classes) for group in task_groups(config)]
+    found = most_assigned(config, topology, classes)
     cells = [path.removeprefix("configs/"), topology, " ".join(f"`{one}`" for one in settings) or "–"]
-    refused = [memory for memory in memories if isinstance(memory, str)]
-    if refused:
-        cells += ["–", "–", f"no: {refused[0]}"]
+    if isinstance(found, str):
+        cells += ["–", "–", f"no: {found}"]
     else:
-        most = max((memory for memory in memories if isinstance(memory, Memory)), key=lambda one: one.total)
-        fits = "yes" if most.total <= kind.memory_bytes else "no"
-        cells += [f"{most.temporaries / 1e9:.2f}", f"{most.total / 1e9:.2f}", fits]
+        fits = "yes" if found.total <= kind.memory_bytes else "no"
+        cells += [f"{found.temporaries / 1e9:.2f}", f"{found.total / 1e9:.2f}", fits]
     return "| " + " | ".join(cells) + " |"
 
 

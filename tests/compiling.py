@@ -6,9 +6,8 @@ XLA reads them when the first array is made. Whatever measures what users run le
 from importlib.metadata import version
 
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if version("jax").startswith(
-    "0.10"
-):  # the old emitters take half the time; later versions have only the new ones
+# The old emitters take half the time; later versions have only the new ones.
+if version("jax").startswith("0.10"):
     QUICKLY += " --xla_cpu_use_fusion_emitters=false"
 
 

@@ -28,7 +28,7 @@ def num_bytes(tree) -> int:
 def of_a_step(devices) -> dict:
     config = tiny_config("temporal_action_localization", **CHANGES)
     compiled = compile_step(config, (config.task,), devices, {config.task: 3})
-    found = cost(compiled, train_step_flops(config, 3), len(devices), None)
+    found = cost(compiled, train_step_flops(config, 3), None)
     from tests.tiny import tiny_facts
 
     tasks = {config.task: make_task(config, tiny_facts())}

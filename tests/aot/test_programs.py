@@ -1,7 +1,6 @@
 import importlib.util
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests import compiling
 from tests.tiny_runs import run_child
 from unloc_jax.aot.classes import known_classes, num_classes
 from unloc_jax.aot.collectives import collectives
@@ -176,7 +174,6 @@ def eight_devices() -> dict:
     run = subprocess.run(
         [sys.executable, "-m", "tests.aot.eight_devices"],
         cwd=REPOSITORY,
-        env=os.environ | {"XLA_FLAGS": compiling.QUICKLY},
         capture_output=True,
         text=True,
         timeout=600,
@@ -193,9 +190,7 @@ def test_the_training_step_on_eight_devices(eight_devices):
     assert step["arguments"] == pytest.approx(step["state"] + step["batch"] / 8, rel=0.01)
     assert step["donated"] == pytest.approx(step["state"], rel=0.01)
     assert step["temporaries"] > step["parameters"]  # their gradients
-    assert (
-        step["peak"] == 0 or step["peak"] > step["arguments"] + step["parameters"]
-    )  # a CPU does not know it
+    assert step["peak"] == 0  # a CPU does not say
     assert step["all-reduce"] == pytest.approx(step["parameters"], rel=0.05)  # and the losses
     assert 1.1 < step["executed"] < 1.34  # the forward pass of all layers once more, not of the head
 

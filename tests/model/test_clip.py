@@ -137,11 +137,12 @@ TEXTS = ["a cat", "a dog runs after a ball"]
 
 def test_text_features(text_tower):
     params, apply = text_tower
-    features = apply(params, tokenize(TEXTS, 12).reshape(2, 1, 12))
+    with jax.disable_jit():  # compiled, the sentence's own LayerNorm may be rounded in another way
+        features = apply(params, tokenize(TEXTS, 12).reshape(2, 1, 12))
     assert features.tokens.shape == (2, 1, 12, 16) and features.sentence.shape == (2, 1, 16)
     np.testing.assert_array_equal(features.mask.sum(-1), [[4], [8]])  # words, start and end
     for row, end in enumerate((3, 7)):
-        np.testing.assert_allclose(features.sentence[row, 0], features.tokens[row, 0, end], atol=1e-7)
+        np.testing.assert_array_equal(features.sentence[row, 0], features.tokens[row, 0, end])
 
 
 def test_padding_of_a_text_does_not_matter(text_tower):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unloc_jax.aot.memory import Memory, of_notes
-from unloc_jax.aot.step import compile_step
+from unloc_jax.aot.step import compile_step, task_groups
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
@@ -58,6 +58,18 @@ def assigned(
                 "this libtpu does not write down what memory a step needs; leave --memory-only out."
             )
         return memory
+
+
+def most_assigned(config: Config, topology: str, classes: Mapping[str, int | None]) -> Memory | str:
+    """Of the step that needs most, where tasks take turns; as `assigned`, of the first that is refused."""
+    most: Memory | None = None
+    for group in task_groups(config):
+        found = assigned(config, group, topology, classes)
+        if isinstance(found, str):
+            return found
+        most = found if most is None or found.total > most.total else most
+    assert most is not None
+    return most
 
 
 def _compile(there: Connection, config: Config, group: tuple[str, ...], topology: str, *rest: Any) -> None:

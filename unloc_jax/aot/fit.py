@@ -4,9 +4,8 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 
-from unloc_jax.aot.assigned import assigned
-from unloc_jax.aot.memory import Memory
-from unloc_jax.aot.step import task_groups, with_batch_size
+from unloc_jax.aot.assigned import most_assigned
+from unloc_jax.aot.step import with_batch_size
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 from unloc_jax.training.flops import Chip
@@ -18,7 +17,7 @@ def largest_batch(
     """Videos per step over all devices, found by compiling; says on standard error what it tries.
 
     Args:
-      config, topology, classes: see `assigned`.
+      config, topology, classes: see `most_assigned`.
       chip: of the topology.
       groups: of devices, that share one video.
 
@@ -27,10 +26,8 @@ def largest_batch(
     """
 
     def needed(videos: int) -> float | None:
-        tried = with_batch_size(config, videos * groups)
-        memories = [assigned(tried, group, topology, classes) for group in task_groups(tried)]
-        sizes = [memory.total for memory in memories if isinstance(memory, Memory)]
-        size = max(sizes) if len(sizes) == len(memories) else None
+        found = most_assigned(with_batch_size(config, videos * groups), topology, classes)
+        size = None if isinstance(found, str) else found.total
         said = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
         print(f"batch {videos * groups}: {said}", file=sys.stderr, flush=True)
         return size
@@ -46,7 +43,7 @@ def largest_batch(
 def largest(needed: Callable[[int], float | None], limit: float) -> int:
     """The largest number ≥ 1 that needs no more than `limit`, 0 if there is none; more needs more.
 
-    Every question costs minutes, so guesses follow the line through the last two answers.
+    Every question costs a compilation, so guesses follow the line through the last two answers.
 
     Args:
       needed: what a number needs; None = too much to say.

@@ -54,11 +54,11 @@ def of_notes(folder: Path) -> Memory | None:
     whose arguments are given up. What the compiler itself compares with the chip's memory is this.
     """
     for file in folder.glob(f"*.jit_step*{_NEXT}"):
-        return as_memory(*(Path(str(file).replace(_NEXT, name)).read_text() for name in _READ))
+        return _as_memory(*(Path(str(file).replace(_NEXT, name)).read_text() for name in _READ))
     return None
 
 
-def as_memory(report: str, buffers: str) -> Memory:
+def _as_memory(report: str, buffers: str) -> Memory:
     """From the compiler's sums, of which color 0 is the main memory, and its list of what is where."""
     total = int(re.findall(r"\(color=0\)\nTotal bytes: (\d+)", report)[0])
     arguments = outputs = donated = 0

@@ -44,15 +44,15 @@ class Cost:
         return self.model_flops / (self.step_seconds * chip.peak_flops * num_devices)
 
 
-def cost(compiled: Compiled, model_flops: float, num_devices: int, chip: Chip | None) -> Cost:
+def cost(compiled: Compiled, model_flops: float, chip: Chip | None) -> Cost:
     """Reads a compiled step."""
     if compiled.memory is None:
         return Cost(None, model_flops, compiled.executed_flops, [], {})
     program = Program(compiled.text)
-    messages = collectives(program, num_devices)
+    messages = collectives(program, compiled.num_devices)
     seconds = {}
     if chip is not None:
-        seconds["matrix units"] = compiled.executed_flops / (chip.peak_flops * num_devices)
+        seconds["matrix units"] = compiled.executed_flops / (chip.peak_flops * compiled.num_devices)
         if chip.name in _CLOCK:
             seconds["compiler"] = program.cycles() / _CLOCK[chip.name]
         if chip.link_bandwidth:  # around a ring, both ways
@@ -104,7 +104,7 @@ def as_text(compiled: Compiled, found: Cost, device_kind: str, chip: Chip | None
     }
     for limit, value in found.seconds.items():
         row(f"time, {limit}", f"{1000 * value:.4g} ms", names[limit])
-    mfu = found.mfu(chip, math.prod(compiled.mesh.values())) if chip else None
+    mfu = found.mfu(chip, compiled.num_devices) if chip else None
     if found.step_seconds is not None and mfu is not None:
         row("estimated step", f"{1000 * found.step_seconds:.4g} ms", f"the largest; MFU {100 * mfu:.0f} %")
     row("traced and compiled in", f"{compiled.seconds:.0f} s")

@@ -1,6 +1,7 @@
 """The training step of a config as a program for given devices, from shapes alone: no videos, no parameters."""
 
 import dataclasses
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,11 @@ class Compiled:
     too_large: str
     executed_flops: float
     seconds: float
+
+    @property
+    def num_devices(self) -> int:
+        """A mesh has all of them."""
+        return math.prod(self.mesh.values())
 
 
 def task_groups(config: Config) -> list[tuple[str, ...]]:

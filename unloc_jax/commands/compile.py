@@ -73,8 +73,7 @@ def _run(arguments: argparse.Namespace) -> None:
             print(heading(group, mesh_of(config, group, devices).shape, kind, found_chip))
             memory = assigned(config, group, arguments.topology, classes)
             print(memory_as_text(memory, found_chip), flush=True)
-            continue
-        compiled = compile_step(config, group, devices, classes)
-        flops = sum(train_step_flops(views[name], classes[name]) for name in group)
-        found = cost(compiled, flops, len(devices), found_chip)
-        print(as_text(compiled, found, kind, found_chip), flush=True)
+        else:
+            compiled = compile_step(config, group, devices, classes)
+            flops = sum(train_step_flops(views[name], classes[name]) for name in group)
+            print(as_text(compiled, cost(compiled, flops, found_chip), kind, found_chip), flush=True)
