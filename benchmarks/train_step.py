@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +165,8 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
 
         step, flops = reference_step(Path(reference), checked, classes), 0.0
     else:
-        step, flops = _our_step(checked, classes)
+        step = OurStep(checked, classes)
+        flops = step.flops
     started = time.perf_counter()
     step()
     first_step_s = time.perf_counter() - started
@@ -216,35 +216,51 @@ def _forget_peak_memory() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def _our_step(config: Any, classes: int) -> tuple[Callable[[], None], float]:
-    """A function that runs one training step on a batch that stays the same; its FLOPs."""
-    import jax
+class OurStep:
+    """One training step on a random batch that stays the same; compiled when it is first asked for.
 
-    from unloc_jax.dataset import DatasetFacts
-    from unloc_jax.tasks import make_task
-    from unloc_jax.training.flops import train_step_flops
-    from unloc_jax.training.optimizer import make_optimizer
-    from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
-    from unloc_jax.training.state import abstract_state, init_state
-    from unloc_jax.training.step import make_loss, make_train_step
-    from unloc_jax.training.vocabulary import constant_vocabularies
+    Attributes:
+      flops: of a step, over all devices.
+      compiled: the program.
+    """
 
-    names = [f"kind of action number {i}" for i in range(classes)]
-    mesh = make_mesh(config.mesh, config.batch_size, "batch_size")
-    tasks = {"task": lay_out(make_task(config, DatasetFacts("random", 5.0, 0, names, [], ""), config), mesh)}
-    optimizer = make_optimizer(config)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
-    run = make_train_step(make_loss(tasks, {"task": 1.0}, "train"), optimizer, mesh, shardings, 0)
-    state = init_state(tasks, optimizer, mesh)
-    vocabularies = constant_vocabularies(tasks, state.params, mesh)
-    batch = jax.device_put({"task": _random_batch(config, classes)}, batch_sharding(mesh))
+    def __init__(self, config: Any, classes: int):
+        import jax
 
-    def step() -> None:
-        nonlocal state
-        state, metrics = run(state, batch, vocabularies)
-        assert jax.device_get(metrics)["loss"] > 0
+        from unloc_jax.dataset import DatasetFacts
+        from unloc_jax.tasks import make_task
+        from unloc_jax.training.flops import train_step_flops
+        from unloc_jax.training.optimizer import make_optimizer
+        from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
+        from unloc_jax.training.state import abstract_state, init_state
+        from unloc_jax.training.step import make_loss, make_train_step
+        from unloc_jax.training.vocabulary import constant_vocabularies
 
-    return step, train_step_flops(config, classes)
+        names = [f"kind of action number {i}" for i in range(classes)]
+        mesh = make_mesh(config.mesh, config.batch_size, "batch_size")
+        facts = DatasetFacts("random", 5.0, 0, names, [], "")
+        tasks = {"task": lay_out(make_task(config, facts, config), mesh)}
+        optimizer = make_optimizer(config)
+        shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
+        loss = make_loss(tasks, {"task": 1.0}, "train")
+        self._step: Any = make_train_step(loss, optimizer, mesh, shardings, 0)
+        self._state = init_state(tasks, optimizer, mesh)
+        batch = jax.device_put({"task": _random_batch(config, classes)}, batch_sharding(mesh))
+        self._inputs = batch, constant_vocabularies(tasks, self._state.params, mesh)
+        self.flops = train_step_flops(config, classes)
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        return self._step.lower(self._state, *self._inputs).compile()
+
+    def __call__(self) -> dict[str, Any]:
+        """The step's metrics, once it has run."""
+        import jax
+
+        self._state, metrics = self.compiled(self._state, *self._inputs)
+        metrics = jax.device_get(metrics)
+        assert metrics["loss"] > 0
+        return metrics
 
 
 def _random_batch(config: Any, classes: int) -> Any:

@@ -1,0 +1,91 @@
+"""Where the time of a traced step goes, by kind of work: read from the profiler's file by JAX alone."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+
+KINDS = ("products", "attention", "copies", "elementwise and reductions")
+_PRODUCT = re.compile(r"gemm|nvjet|cutlass|cublas|xmma|wgmma|\bdot|_dot|conv(?!ert)|matmul", re.IGNORECASE)
+_COPY = re.compile(r"memcpy|memset|copy|transpose|concatenate|slice|\bpad|bitcast", re.IGNORECASE)
+_FUSED_ATTENTION = re.compile(r"sdpa|fmha|flash", re.IGNORECASE)
+# Of an instruction of attention that is none of the two products with weights around it.
+_IN_ATTENTION = re.compile(r"\battention/(?!qkv/|out/)")
+# Events of a CPU that contain others.
+_CONTAINER = re.compile(r"^(while|call|conditional)\b")
+
+
+def summary(folder: Path, steps: int, program: str) -> dict[str, Any]:
+    """Sums up a trace.
+
+    Args:
+      folder: that the profiler wrote into.
+      steps: that it saw.
+      program: the compiled program's text, whose metadata say which part of the model an instruction belongs to.
+
+    Returns:
+      Per step: "seconds" from the first kernel to the last, "busy_s" with a kernel running; "kinds", the share of each
+      of KINDS in all kernels' time; "top", the longest kernels as (share, times per step, kind, name).
+
+    Raises:
+      ValueError: nothing of the program is in the trace.
+    """
+    (file,) = folder.glob("**/*.xplane.pb")
+    scopes = dict(re.findall(r'%?([\w.\-]+) = [^\n]*metadata=\{[^}\n]*op_name="([^"\n]*)"', program))
+    spans, kinds, kernels, counts = [], Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for name, instruction, start, duration in _events(file):
+        if instruction.startswith("end: ") or _CONTAINER.match(instruction):
+            continue
+        kind = _kind(name, instruction, scopes.get(instruction, ""))
+        spans.append((start, start + duration))
+        kinds[kind] += duration
+        kernels[kind, name] += duration
+        counts[kind, name] += 1
+    if not spans:
+        raise ValueError("the trace has no kernels")
+    total = sum(kinds.values()) or 1
+    return {
+        "seconds": (max(end for _, end in spans) - min(start for start, _ in spans)) / 1e9 / steps,
+        "busy_s": _union(spans) / 1e9 / steps,
+        "kinds": {kind: kinds[kind] / total for kind in KINDS},
+        "top": [
+            (duration / total, counts[kernel] / steps, *kernel)
+            for kernel, duration in kernels.most_common(15)
+        ],
+    }
+
+
+def _events(file: Path) -> list[tuple[str, str, float, float]]:
+    """(kernel, instruction, start in ns, duration in ns) of what ran on a GPU, or else of what XLA ran on the CPU."""
+    found = []
+    planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
+    devices = [plane for plane in planes if plane.name.startswith("/device:GPU")]
+    for plane in devices or planes:
+        lines = list(plane.lines)
+        streams = [line for line in lines if line.name.startswith("Stream")] if devices else lines
+        for line in streams or lines:
+            for event in line.events:
+                instruction = str(dict(event.stats).get("hlo_op", ""))
+                if devices or instruction:
+                    found.append((event.name, instruction, event.start_ns, event.duration_ns))
+    return found
+
+
+def _kind(name: str, instruction: str, scope: str) -> str:
+    if _FUSED_ATTENTION.search(name) or _IN_ATTENTION.search(scope):
+        return "attention"
+    if any(_PRODUCT.search(of) for of in (name, instruction)):
+        return "products"
+    if any(_COPY.search(of) for of in (name, instruction)):
+        return "copies"
+    return "elementwise and reductions"
+
+
+def _union(spans: list[tuple[float, float]]) -> float:
+    covered, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered
