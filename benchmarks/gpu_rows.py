@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import gc
 import json
+import re
+import shutil
 import statistics
 import sys
 import tempfile
@@ -162,8 +164,8 @@ def attention(row: Row) -> dict[str, Any]:
     return {"attention_ms": found}
 
 
-def step(row: Row, say: Any) -> dict[str, Any]:
-    """A training step; its trace is a result of its own, so that trouble with it costs nothing."""
+def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
+    """A training step; its trace is a result of its own, so that trouble with it costs nothing, and a file in `out`."""
     config = config_lib.load(row.config, row.settings)
     classes = num_classes(config, 5 if row.tiny else None, known_classes(row.config)) or 0
     started = time.perf_counter()
@@ -207,7 +209,9 @@ def step(row: Row, say: Any) -> dict[str, Any]:
         with jax.profiler.trace(folder, profiler_options=options):
             for _ in range(TRACED):
                 run()
-        return {"trace": summary(Path(folder), TRACED, run.compiled.as_text())}
+        (written,) = Path(folder).glob("**/*.xplane.pb")
+        file = shutil.copy(written, out / f"{re.sub('[^A-Za-z0-9]+', '_', row.name)}.xplane.pb")
+    return {"trace": summary(Path(file), TRACED, run.compiled.as_text())}
 
 
 def nms(row: Row) -> dict[str, Any]:
@@ -262,7 +266,7 @@ KINDS: dict[str, Any] = {
 
 
 def main() -> None:
-    """stdin: {"row": …, "results": FILE}."""
+    """stdin: {"row": …, "results": FILE}; traces lie beside FILE."""
     asked = json.loads(sys.stdin.read() or "null")
     if asked is None:
         return  # not needed after all
@@ -272,11 +276,11 @@ def main() -> None:
         line = json.dumps({"row": row.name, "kind": row.kind, **what})
         with open(asked["results"], "a") as results:
             results.write(line + "\n")
-        print(line[:1000], flush=True)
+        print(line[:300], flush=True)
 
     try:
         function = KINDS[row.kind]
-        answer = function(row, say) if row.kind == "step" else function(row)
+        answer = function(row, say, Path(asked["results"]).parent) if row.kind == "step" else function(row)
         if answer:
             say(**answer)
     except Exception as error:

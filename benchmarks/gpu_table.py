@@ -63,11 +63,11 @@ def _step(one: dict[str, Any], machine: dict[str, Any]) -> str:
 
 def _traces(traces: list[dict[str, Any]]) -> str:
     kinds = list(traces[0]["trace"]["kinds"])
-    header = ["step", "ms", "ms with a kernel running", *(f"{kind} %" for kind in kinds)]
+    header = ["step", "ms", "ms with a kernel running", *(f"{kind} %" for kind in kinds), "placed %"]
     lines = [_row(header), "|---" * len(header) + "|"]
     for one in traces:
         trace = one["trace"]
-        shares = [f"{100 * trace['kinds'][kind]:.1f}" for kind in kinds]
+        shares = [f"{100 * share:.1f}" for share in (*trace["kinds"].values(), trace["placed"])]
         lines.append(
             _row([one["row"], f"{1000 * trace['seconds']:.0f}", f"{1000 * trace['busy_s']:.0f}", *shares])
         )

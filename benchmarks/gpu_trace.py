@@ -17,28 +17,31 @@ _IN_ATTENTION = re.compile(r"\battention/(?!qkv/|out/)")
 _CONTAINER = re.compile(r"^(while|call|conditional)\b")
 
 
-def summary(folder: Path, steps: int, program: str) -> dict[str, Any]:
+def summary(file: Path, steps: int, program: str) -> dict[str, Any]:
     """Sums up a trace.
 
     Args:
-      folder: that the profiler wrote into.
+      file: .xplane.pb, as the profiler writes it.
       steps: that it saw.
       program: the compiled program's text, whose metadata say which part of the model an instruction belongs to.
 
     Returns:
       Per step: "seconds" from the first kernel to the last, "busy_s" with a kernel running; "kinds", the share of each
-      of KINDS in all kernels' time; "top", the longest kernels as (share, times per step, kind, name).
+      of KINDS in all kernels' time; "placed", the share of kernels whose part of the model is known, without which
+      attention by plain products counts as products; "top", the longest kernels as (share, times per step, kind, name).
 
     Raises:
       ValueError: nothing of the program is in the trace.
     """
-    (file,) = folder.glob("**/*.xplane.pb")
     scopes = dict(re.findall(r'%?([\w.\-]+) = [^\n]*metadata=\{[^}\n]*op_name="([^"\n]*)"', program))
     spans, kinds, kernels, counts = [], Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for name, instruction, start, duration in _events(file):
+    placed = 0.0
+    for name, instruction, scope, start, duration in _events(file):
         if instruction.startswith("end: ") or _CONTAINER.match(instruction):
             continue
-        kind = _kind(name, instruction, scopes.get(instruction, ""))
+        scope = scopes.get(instruction, scope)
+        kind = _kind(name, instruction, scope)
+        placed += duration if scope else 0.0
         spans.append((start, start + duration))
         kinds[kind] += duration
         kernels[kind, name] += duration
@@ -50,6 +53,7 @@ def summary(folder: Path, steps: int, program: str) -> dict[str, Any]:
         "seconds": (max(end for _, end in spans) - min(start for start, _ in spans)) / 1e9 / steps,
         "busy_s": _union(spans) / 1e9 / steps,
         "kinds": {kind: kinds[kind] / total for kind in KINDS},
+        "placed": placed / total,
         "top": [
             (duration / total, counts[kernel] / steps, *kernel)
             for kernel, duration in kernels.most_common(15)
@@ -57,8 +61,9 @@ def summary(folder: Path, steps: int, program: str) -> dict[str, Any]:
     }
 
 
-def _events(file: Path) -> list[tuple[str, str, float, float]]:
-    """(kernel, instruction, start in ns, duration in ns) of what ran on a GPU, or else of what XLA ran on the CPU."""
+def _events(file: Path) -> list[tuple[str, str, str, float, float]]:
+    """(kernel, instruction, place in the model if the event says it, start and duration in ns) of what ran on a GPU, or
+    else of what XLA ran on the CPU."""
     found = []
     planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:GPU")]
@@ -67,9 +72,10 @@ def _events(file: Path) -> list[tuple[str, str, float, float]]:
         streams = [line for line in lines if line.name.startswith("Stream")] if devices else lines
         for line in streams or lines:
             for event in line.events:
-                instruction = str(dict(event.stats).get("hlo_op", ""))
+                stats = dict(event.stats)
+                instruction, scope = str(stats.get("hlo_op", "")), str(stats.get("name", ""))
                 if devices or instruction:
-                    found.append((event.name, instruction, event.start_ns, event.duration_ns))
+                    found.append((event.name, instruction, scope, event.start_ns, event.duration_ns))
     return found
 
 

@@ -35,6 +35,7 @@ def test_a_traced_step_and_its_table(tmp_path):
     assert step["flops"] > 0 and len(step["times"]) >= 3 and step["loss"] > 0 and step["compile_s"] > 0
     trace = traced["trace"]
     assert sum(trace["kinds"].values()) == pytest.approx(1) and min(trace["kinds"].values()) > 0
+    assert trace["placed"] > 0.5 and len(list(tmp_path.glob("*.xplane.pb"))) == 1
     assert 0 < trace["busy_s"] <= trace["seconds"]
     table = _run("--table", str(tmp_path))
     rate = f"| {step['videos'] / step['seconds']:.1f} |"
