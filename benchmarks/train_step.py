@@ -259,7 +259,7 @@ class OurStep:
 
         self._state, metrics = self.compiled(self._state, *self._inputs)
         metrics = jax.device_get(metrics)
-        assert metrics["loss"] > 0
+        assert metrics["loss"] > 0, f"the loss is {metrics['loss']}"
         return metrics
 
 
