@@ -34,8 +34,8 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     The file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or
     AV1) and they are few enough. Otherwise an upright MP4 with H.264 and square pixels, without sound, with
     the index in front, not higher than `max_height` and as much smaller as `max_bytes` asks for. A copy has a
-    constant frame rate; each of its frames is the one of the original that is nearest in time, and second 0
-    is the first frame, as everywhere here.
+    constant frame rate; each of its frames is what a player shows of the original at that time, as everywhere here
+    (`unloc_jax.frame_times`).
 
     Args:
       path: a video file.
