@@ -76,14 +76,13 @@ class VideoClock:
         if stamp_s is None:
             self.start_s = self._origin_s or 0.0
             return 0.0
-        if following_s is not None and following_s < stamp_s - _RESET_S:  # the broken one is this one
-            stamp_s = following_s - self._frame_s
-        self.start_s = stamp_s
-        if self._origin_s is not None and stamp_s > self._origin_s:
+        falls = following_s is not None and following_s < stamp_s - _RESET_S  # one of the two is broken
+        if self._origin_s is not None and stamp_s > self._origin_s and not falls:
             self.start_s = self._origin_s
-            if stamp_s - self._origin_s > _LEAP_S and not self._is_believed(stamp_s):
-                self.start_s = stamp_s
-        return stamp_s - self.start_s
+            if stamp_s - self._origin_s <= _LEAP_S or self._is_believed(stamp_s):
+                return stamp_s - self._origin_s
+        self.start_s = stamp_s
+        return 0.0
 
     def _next(self, last_s: float, stamp_s: float | None, following_s: float | None) -> float:
         if stamp_s is None:
