@@ -72,8 +72,8 @@ def to_text(result: dict[str, Any]) -> str:
         lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
     if result["unknown_durations"]:
         lines.append(
-            f"length missing: of {result['unknown_durations']} videos. With --videos it is measured; a build without "
-            "(--no-frames) needs it here, or features with `duration_s`"
+            f"duration missing: of {result['unknown_durations']} videos. With --videos it is measured; a build without "
+            "frames (--no-frames) needs it in the annotations, or features with `duration_s`"
         )
     lines += ["", f"{'split':<20}{'videos':>10}{'segments':>10}{'texts':>10}"]
     for split, row in result["splits"].items():

@@ -71,7 +71,8 @@ class StoredFeatures:
         """Where the video of these features ends, as far as they tell."""
         if self.duration_s is not None or self.times_s is None:
             return self.duration_s
-        return float(self.times_s[-1] + np.diff(self.times_s[-2:]).sum() / 2)
+        steps_s = np.diff(self.times_s)
+        return float(self.times_s[-1] + (np.median(steps_s) / 2 if len(steps_s) else 0.0))
 
 
 def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:

@@ -74,7 +74,7 @@ class BuildReport:
         for name, videos in self._rows.items():
             if len({rows for _, rows, _ in videos}) == 1:
                 continue
-            usual = statistics.median(rows / length_s for _, rows, length_s in videos)
+            usual = statistics.median_low(rows / length_s for _, rows, length_s in videos)
             for where, rows, length_s in videos:
                 if lengths_differ(rows / usual, length_s):
                     detail = f"{rows} rows for {length_s:.2f} s; most videos have {usual:.3g} per second"

@@ -61,7 +61,7 @@ def test_nothing_to_draw(tmp_path):
     result = check("activitynet_captions", [_captions(tmp_path, a=(None, [[0, 1]]))])
     assert result["suggested"] is None
     assert result["unknown_durations"] == 1
-    assert "length unknown: of 1 videos" in to_text(result)
+    assert "duration missing: of 1 videos" in to_text(result)
     empty = check("activitynet_captions", [_captions(tmp_path)])
     assert (empty["videos"], empty["lengths"]["segments_s"]) == (0, None)
     assert "problems: none" in to_text(empty)
