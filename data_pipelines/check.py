@@ -19,7 +19,7 @@ from data_pipelines.builders.fit import fit_to_video
 from data_pipelines.builders.video_files import find_video
 from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
-from unloc_jax.video import VideoError, VideoNote, probe
+from unloc_jax.video import VideoError, VideoNote, length_of_packets_s, probe
 
 _BATCH = 64  # files handed to the processes at once: so many are tried again singly if a process dies
 _BAR = 40  # characters of the longest bar of the histogram
@@ -158,10 +158,10 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
 
 
 def probe_file(path: Path) -> Probed:
-    """(length in seconds, "", notes…) of a video, 0.0 if its header does not say; (0.0, fault) if it cannot be used."""
+    """(length in seconds, "", notes…) of a video, 0.0 if nothing tells it; (0.0, fault) if it cannot be used."""
     try:
         info = probe(path)
-        return info.duration_s, "", *info.notes
+        return info.duration_s or length_of_packets_s(path), "", *info.notes
     except VideoError as error:
         return 0.0, str(error)
     except Exception as error:  # one odd file among thousands must not end a check of an hour

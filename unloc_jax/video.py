@@ -210,6 +210,27 @@ def probe(path: str | Path) -> VideoInfo:
     raise _no_frames(Path(path))
 
 
+def length_of_packets_s(path: Path) -> float:
+    """Seconds from a player's second 0 to the end of the last picture, for files whose header does not say.
+
+    Nothing is decoded, but the file is read; 0.0 if it has no time stamps.
+
+    Raises:
+      VideoError: the file cannot be used; `kind` says why.
+    """
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        spans_s = [
+            (float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base))
+            for packet in _packets(container, stream)
+            if packet.pts is not None and packet.time_base is not None
+        ]
+        first_s = min((start_s for start_s, _ in spans_s), default=0.0)
+        origin_s = _origin_s(container)
+    begin_s = first_s if origin_s is None else min(origin_s, first_s)
+    return max((start_s + length_s for start_s, length_s in spans_s), default=begin_s) - begin_s
+
+
 class _TimedFrames:
     """The frames of a stream with their times in seconds on the clock of a player, in strictly rising order.
 
@@ -258,12 +279,7 @@ class _TimedFrames:
     def _decode(self) -> Iterator[av.VideoFrame]:
         # All streams are read, decoding only the video: where the other streams end tells a video that is
         # shorter than its file from a file that was cut.
-        packets = self._container.demux()
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):  # an unreadable rest: check_complete judges it
-                break
+        for packet in _packets(self._container):
             # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream.
             if packet.stream.index != self._stream.index:
                 if packet.pts is not None and packet.time_base is not None:
@@ -291,6 +307,16 @@ class _TimedFrames:
                 "file is cut short or damaged (or its header is wrong). Get it again, or write its header "
                 "anew: `ffmpeg -i IN -c copy OUT`.",
             )
+
+
+def _packets(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets of some streams (none: of all) up to the end, or to what cannot be read."""
+    packets = container.demux(*streams)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, av.error.FFmpegError):  # an unreadable rest: check_complete judges it
+            return
 
 
 class _RgbConverter:

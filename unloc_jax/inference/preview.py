@@ -9,7 +9,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 
 from unloc_jax.errors import UserError
-from unloc_jax.video import FrameStream, VideoInfo, probe
+from unloc_jax.video import FrameStream, VideoInfo, length_of_packets_s, probe
 
 _BROWSER_CODECS = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}
 _BROWSER_PIXELS = {"yuv420p", "yuvj420p"}
@@ -55,7 +55,7 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
 
-    duration_s = info.duration_s or _measured_duration_s(path)
+    duration_s = info.duration_s or length_of_packets_s(path)
     with tempfile.TemporaryDirectory(prefix="unloc_preview_") as directory:
         copy = Path(directory) / "preview.mp4"
         for scale, most_fps in _steps_for(info, duration_s, max_bytes, max_height):
@@ -95,17 +95,6 @@ def _playable_as(path: Path) -> str | None:
 def _codec_name(stream: av.VideoStream) -> str:
     """The codec's own name: `codec_context.name` is that of the decoder, such as libdav1d for av1."""
     return stream.codec_context.codec.canonical_name
-
-
-def _measured_duration_s(path: Path) -> float:
-    """Seconds from the first to the last packet, for files whose header does not say (nothing is decoded)."""
-    with av.open(str(path)) as container:
-        times_s = [
-            float(packet.pts * packet.time_base)
-            for packet in container.demux(video=0)
-            if packet.pts is not None and packet.time_base is not None
-        ]
-    return max(times_s, default=0.0) - min(times_s, default=0.0)
 
 
 def _frame_rate(info: VideoInfo, most_fps: float) -> float:
