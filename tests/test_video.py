@@ -179,6 +179,16 @@ def test_a_message_in_the_stream_turns_and_mirrors(tmp_path):
     _assert_oriented(path, np.rot90(np.fliplr([[0, 1], [2, 3]])).tolist(), transposed=True)
 
 
+def test_a_picture_with_exif_is_turned(tmp_path):
+    """PyAV does not know this kind of side data, and then shows none."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(timed_picture(500, 96, 72))))
+    stored.save(tmp_path / "a.jpg", exif=exif)
+    (picture,) = decode_frames(tmp_path / "a.jpg", fps=1.0, short_side=72).frames
+    assert picture.shape == (72, 96, 3) and read_time_s(picture) == 0.5
+
+
 def test_animated_pictures(tmp_path):
     pictures = [Image.fromarray(timed_picture(500 * i, 96, 72)) for i in range(4)]
     for suffix in ("gif", "png", "webp"):

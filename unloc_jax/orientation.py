@@ -22,6 +22,11 @@ class Orientation:
     flipped_x: bool = False
     flipped_y: bool = False
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether no turn alone does the same."""
+        return self.transposed ^ self.flipped_x ^ self.flipped_y
+
     def apply(self, picture: np.ndarray) -> np.ndarray:
         """[H, W, C] as decoded → as shown, contiguous; [W, H, C] if it is transposed."""
         shown = picture.swapaxes(0, 1) if self.transposed else picture
@@ -52,5 +57,5 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
         return Orientation()
     a, b, _, c, d = np.frombuffer(bytes(cast(Buffer, data)), np.int32)[:5].astype(float)
     if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Orientation(False, a < 0, d < 0)
-    return Orientation(True, c < 0, b < 0)
+        return Orientation(False, bool(a < 0), bool(d < 0))
+    return Orientation(True, bool(c < 0), bool(b < 0))

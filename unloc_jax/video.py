@@ -67,6 +67,7 @@ class VideoInfo:
       codec: the decoder's name, such as "h264".
       avg_fps: average frames per second.
       notes: what is shown otherwise than one might think.
+      mirrored: whether the file says that its pictures are to be mirrored.
     """
 
     duration_s: float
@@ -75,6 +76,7 @@ class VideoInfo:
     codec: str
     avg_fps: float
     notes: tuple[VideoNote, ...] = ()
+    mirrored: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,6 +208,7 @@ def probe(path: str | Path) -> VideoInfo:
                 codec=stream.codec_context.name,
                 avg_fps=float(_average_rate(stream)),
                 notes=_notes(time_s, frame),
+                mirrored=orientation_of(frame).mirrored,
             )
     raise _no_frames(Path(path))
 

@@ -7,8 +7,11 @@ import av
 import numpy as np
 import pytest
 
+from tests import timed_video
+from tests.timed_video import regular_times_ms, set_matrix
 from unloc_jax.errors import UserError
 from unloc_jax.inference.preview import preview_bytes
+from unloc_jax.video import decode_frames
 
 
 def write_video(
@@ -101,6 +104,18 @@ def test_everything_else_becomes_h264_in_mp4_with_the_index_in_front(tmp_path, n
     assert facts["duration_s"] == pytest.approx(2.0, abs=0.101)
     assert times_s[0] == 0
     np.testing.assert_allclose(grays, 20 + 100 * times_s, atol=5)
+
+
+def test_a_mirrored_video_is_mirrored_in_its_copy(tmp_path):
+    path = timed_video.write_video(tmp_path / "a.mp4", regular_times_ms(1.0), size=(96, 72))
+    assert preview_bytes(path)[0] == path.read_bytes()
+    set_matrix(path, -1, 0, 0, 1)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(preview_bytes(path)[0])
+    (mirrored, *_), (shown, *_) = (decode_frames(each, fps=5, short_side=72).frames for each in (path, copy))
+    assert (
+        np.abs(mirrored.astype(int) - shown).mean() < 5 < np.abs(mirrored[:, ::-1].astype(int) - shown).mean()
+    )
 
 
 def test_a_late_first_frame_is_moved_to_second_0(tmp_path):

@@ -51,7 +51,7 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     """
     path = Path(path)
     info = probe(path)
-    mime = _playable_as(path)
+    mime = None if info.mirrored else _playable_as(path)  # browsers turn, but not all of them mirror
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
 
