@@ -250,6 +250,7 @@ def _build(
         beam = _import_beam()
         on_beam = beam.BeamBuild(source, parsed.records, out, beam_options, report)
         directory = _prepare(on_beam, arguments["config_name"], out)
+    report.check_rates()
     info = {
         "arguments": arguments,
         "annotation_files": [str(file.resolve()) for file in files],

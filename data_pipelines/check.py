@@ -19,10 +19,11 @@ from data_pipelines.builders.fit import fit_to_video
 from data_pipelines.builders.video_files import find_video
 from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
-from unloc_jax.video import VideoError, probe
+from unloc_jax.video import VideoError, VideoNote, length_of_packets_s, probe
 
 _BATCH = 64  # files handed to the processes at once: so many are tried again singly if a process dies
 _BAR = 40  # characters of the longest bar of the histogram
+Probed = tuple[float, str, *tuple[VideoNote, ...]]  # see `probe_file`
 
 
 def check(
@@ -70,7 +71,10 @@ def to_text(result: dict[str, Any]) -> str:
     if result["texts_with_saliency"]:
         lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
     if result["unknown_durations"]:
-        lines.append(f"length unknown: of {result['unknown_durations']} videos (--videos measures it)")
+        lines.append(
+            f"duration missing: of {result['unknown_durations']} videos. With --videos it is measured; a build without "
+            "frames (--no-frames) needs it in the annotations, or features with `duration_s`"
+        )
     lines += ["", f"{'split':<20}{'videos':>10}{'segments':>10}{'texts':>10}"]
     for split, row in result["splits"].items():
         lines.append(f"{split:<20}{row['videos']:>10}{row['segments']:>10}{row['texts']:>10}")
@@ -132,10 +136,12 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
         else:
             files.setdefault(path, []).append(number)
     with tqdm(total=len(files), desc="opening videos", unit="video", file=sys.stderr) as progress:
-        for path, duration_s, fault in probe_all(list(files), workers):
+        for path, duration_s, fault, *notes in probe_all(list(files), workers):
             progress.update()
             for number in files[path]:
                 record = parsed.records[number]
+                for note in notes:
+                    problems.add(note.kind, f"{record.split}: {record.video_id}", note.detail)
                 if fault:
                     problems.add("undecodable video", f"{record.split}: {record.video_id}", fault)
                 elif duration_s:
@@ -151,10 +157,11 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
     parsed.records = [record for number, record in enumerate(parsed.records) if number not in unusable]
 
 
-def probe_file(path: Path) -> tuple[float, str]:
-    """(length in seconds, "") of a video, 0.0 if its header does not say; (0.0, fault) if it cannot be used."""
+def probe_file(path: Path) -> Probed:
+    """(length in seconds, "", notes…) of a video, 0.0 if nothing tells it; (0.0, fault) if it cannot be used."""
     try:
-        return probe(path).duration_s, ""
+        info = probe(path)
+        return info.duration_s or length_of_packets_s(path), "", *info.notes
     except VideoError as error:
         return 0.0, str(error)
     except Exception as error:  # one odd file among thousands must not end a check of an hour
@@ -162,9 +169,9 @@ def probe_file(path: Path) -> tuple[float, str]:
 
 
 def probe_all(
-    paths: Sequence[Path], workers: int, probe_one: Callable[[Path], tuple[float, str]] = probe_file
-) -> Iterator[tuple[Path, float, str]]:
-    """(path, length, fault) of each file, see `probe_file`, from `workers` processes.
+    paths: Sequence[Path], workers: int, probe_one: Callable[[Path], Probed] = probe_file
+) -> Iterator[tuple[Path, float, str, *tuple[VideoNote, ...]]]:
+    """(path, length, fault, notes…) of each file, see `probe_file`, from `workers` processes.
 
     FFmpeg is C code: a damaged file can end the process that opens it. The files whose results are lost by
     that are tried again one by one, each in a process of its own.
@@ -190,8 +197,8 @@ def probe_all(
 
 
 def _results(
-    pool: ProcessPoolExecutor, paths: Sequence[Path], probe_one: Callable[[Path], tuple[float, str]]
-) -> Iterator[tuple[Path, tuple[float, str] | None]]:
+    pool: ProcessPoolExecutor, paths: Sequence[Path], probe_one: Callable[[Path], Probed]
+) -> Iterator[tuple[Path, Probed | None]]:
     """(path, result) of each file; None where the process has died."""
     futures = []
     for path in paths:

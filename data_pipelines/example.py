@@ -160,7 +160,7 @@ def _rows_of(record: VideoRecord, name: str, spec: ExampleSpec) -> Timeline:
         raise ValueError(
             f"its features {name!r} have {found} numbers per row; config.model.modalities.{name}.feature_dim = {width}"
         )
-    return rows_timeline(rows, record.duration_s, spec.row_phase)
+    return rows_timeline(rows, record.duration_s, spec.row_phase, record.feature_times_s.get(name))
 
 
 def _window(timeline: Timeline, config: DataConfig, draws: Draws | None, start: int) -> Window:

@@ -28,7 +28,8 @@ from unloc_jax.inference.clip_features import changes
 from unloc_jax.inference.features import VideoFeatures, embed_videos
 from unloc_jax.video import VideoError, check_fps
 
-_VERSION = 1
+# Changes whenever the same video and settings would give other numbers.
+_VERSION = 2
 _SHOWN_EVERY_S = 0.5
 
 
@@ -160,6 +161,7 @@ def extract_features(
         for video_id in missing if share.index == 0 else ():
             unusable.add(video_id, "missing", f"{video_id}.mp4 (or .mkv, …): there is no such file.")
         made = 0
+        notes = Problems()
         with _Progress(len(mine), done) as progress:
             results = embed_videos(
                 extraction.encoder,
@@ -175,6 +177,8 @@ def extract_features(
                 else:
                     _save(_npz(out, video), states[video], result, settings)
                     made += 1
+                    for note in result.notes:
+                        notes.add(note.kind, video.name, note.detail)
                 progress.on_video(unusable.count)
     print(
         f"features of {settings['clip']}, {settings['width']} wide, {extraction.fps:g} per second, in {out}"
@@ -184,6 +188,8 @@ def extract_features(
     )
     print(f"{'made before':<12}{done:>8} videos")
     print(f"{'unusable':<12}{unusable.count:>8} videos")
+    if notes.counts:
+        print(f"notes on the videos made now:\n{notes.table()}")
     if unusable.count:
         print(f"{unusable.problems.table()}\nall of them, with reasons: {unusable.file}")
     if not made + done:

@@ -65,8 +65,8 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
     print(f"{file}: {len(damaged)} of {len(shard.records)} records were made again", end=", ")
     if different:
         print(
-            f"{len(different)} of them differ from before (other video files, or other versions of FFmpeg or "
-            f"libjpeg): {', '.join(different[:3])}{', …' if len(different) > 3 else ''}"
+            f"{len(different)} of them differ from before (other video files, or other versions of FFmpeg, "
+            f"libjpeg or unloc_jax): {', '.join(different[:3])}{', …' if len(different) > 3 else ''}"
         )
     else:
         print("and the shard is what it was to the last bit")
@@ -119,7 +119,11 @@ def _make_records(
     from data_pipelines.builders.unloc_data import serialize
 
     specs = tfds.builder_from_directory(file.parent).info.features
-    return {video_id: serialize(specs, example) for video_id, example in examples.items()}
+    return {
+        # Datasets of earlier versions have fewer fields.
+        video_id: serialize(specs, {name: value for name, value in example.items() if name in specs})
+        for video_id, example in examples.items()
+    }
 
 
 def _parse_again(

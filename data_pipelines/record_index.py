@@ -250,7 +250,7 @@ def parse_record(
     """
     with_features = with_frames if with_features is None else with_features
     wanted = (*_ANNOTATION_FEATURES, "frames") if with_frames else _ANNOTATION_FEATURES
-    prefixes = ("features/", "feature_rows/") if with_features else ()
+    prefixes = ("features/", "feature_rows/", "feature_times_s/") if with_features else ()
     example = parse_example(data, wanted, prefixes, views=("frames",) if views else ())
     try:
         return VideoRecord(
@@ -266,6 +266,11 @@ def parse_record(
                 name.removeprefix("features/"): _feature_rows(example, name)
                 for name in sorted(example)
                 if name.startswith("features/")
+            },
+            feature_times_s={
+                name.removeprefix("feature_times_s/"): np.array(times_s, np.float32)
+                for name, times_s in sorted(example.items())
+                if name.startswith("feature_times_s/") and len(times_s)
             },
             saliency={
                 text: np.array(scores, np.float32)

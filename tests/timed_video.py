@@ -1,8 +1,10 @@
 """Small videos whose pictures carry their own time, so that a test can read it back from a frame."""
 
+import contextlib
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -42,33 +44,63 @@ def write_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     clockwise: int = 0,
+    pictures_ms: list[int] | None = None,
+    sound_s: float = 0.0,
+    live: bool = False,
 ) -> Path:
     """A video that shows pictures of `size`; with `clockwise` (90, 180, 270) it stores them turned and says so.
 
-    A phone held upright does that: what is shown is the stored picture turned clockwise.
+    A phone held upright does that: what is shown is the stored picture turned clockwise. `pictures_ms` are the times
+    that the pictures carry, where these are not their time stamps; with `sound_s` there is sound from 0 on; `live`
+    writes as to a pipe, where no length can be put into the header at the end.
     """
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    formats = {".mkv": "matroska", ".webm": "webm", ".mp4": "mp4", ".flv": "flv", ".ts": "mpegts"}
+    with contextlib.ExitStack() as stack:
+        file = _Pipe(stack.enter_context(path.open("wb"))) if live else str(path)
+        container = stack.enter_context(
+            av.open(file, "w", format=formats[path.suffix] if live else None, options=container_options or {})
+        )
         stream = container.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height = size if clockwise % 180 == 0 else size[::-1]
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base
-        for time_ms in times_ms:
-            stored = np.ascontiguousarray(np.rot90(timed_picture(time_ms, *size), clockwise // 90))
+        packets = _sound(container, sound_s) if sound_s else []
+        for time_ms, shown_ms in zip(times_ms, pictures_ms or times_ms, strict=True):
+            stored = np.ascontiguousarray(np.rot90(timed_picture(shown_ms, *size), clockwise // 90))
             frame = av.VideoFrame.from_ndarray(stored, "rgb24")
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
     if clockwise:
-        _set_rotation(path, clockwise)
+        set_matrix(path, *{90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise])
     return path
 
 
-def _set_rotation(path: Path, clockwise: int) -> None:
-    """Writes a rotation into the track header of an MP4 (ISO/IEC 14496-12, 8.3.2), after 40 bytes of fields."""
+class _Pipe:
+    """A file that can only be written to."""
+
+    def __init__(self, file: BinaryIO):
+        self.write = file.write
+
+
+def _sound(container: av.container.OutputContainer, seconds: float) -> list[av.Packet]:
+    rate = 16000
+    stream = container.add_stream("aac", rate=rate, layout="mono")
+    packets = []
+    for start in range(0, round(seconds * rate), 1024):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def set_matrix(path: Path, *matrix: int) -> None:
+    """Writes a display matrix (a, b, c, d) into the track header of an MP4 (ISO/IEC 14496-12, 8.3.2)."""
     data = bytearray(path.read_bytes())
-    matrix = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[clockwise]
     a, b, c, d = (x << 16 for x in matrix)
-    start = data.index(b"tkhd") + 4 + 40
+    start = data.index(b"tkhd") + 4 + 40  # after the other fields
     data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
 

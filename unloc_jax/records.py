@@ -25,8 +25,9 @@ class VideoRecord:
       fps: frames per second of `frames`; 0 before the video has been decoded.
       frames: JPEG bytes of frames 0/fps, 1/fps, 2/fps, …; empty before the video has been decoded.
       features: per modality float32 [F, D], precomputed features of the whole video; F and D may differ
-        between modalities. Row i stands for the time (i + 0.5) · duration_s / F: the middle of the i-th of F
-        equal parts.
+        between modalities.
+      feature_times_s: per modality float32 [F], when its rows are. A modality without: row i stands for the time
+        (i + 0.5) · duration_s / F, the middle of the i-th of F equal parts.
       saliency: highlight scores: for a text, float32 [num_clips, num_annotators], where clip i is the time
         from 2·i to 2·i + 2 seconds; the higher the better, in the dataset's own units. Texts without scores
         are not in it.
@@ -41,4 +42,5 @@ class VideoRecord:
     fps: float = 0.0
     frames: Sequence[bytes | memoryview] = dataclasses.field(default_factory=list)
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    feature_times_s: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     saliency: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)

@@ -17,11 +17,14 @@ class Timeline:
       count: how many.
       first_s: time of number 0.
       step_s: time from one to the next.
+      times_s: float64 [count], when each is, where that is known; first_s and step_s are then those of regular times
+        from the first to the last.
     """
 
     count: int
     first_s: float
     step_s: float
+    times_s: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     @property
     def last_s(self) -> float:
@@ -138,10 +141,20 @@ def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
     return np.rint(np.linspace(0, num_stored - 1, num_frames)).astype(np.int64)
 
 
-def rows_timeline(rows: int, duration_s: float, phase: float = 0.5) -> Timeline:
-    """When the rows of a video's features are: row i of F stands for the time (i + phase) · duration / F."""
+def rows_timeline(
+    rows: int, duration_s: float, phase: float = 0.5, times_s: np.ndarray | None = None
+) -> Timeline:
+    """When the rows of a video's features are.
+
+    At times_s [rows], which are kept in float32 (half a millisecond in two hours). If these are not known, row i of F
+    stands for the time (i + phase) · duration / F.
+    """
     step_s = duration_s / rows
-    return Timeline(rows, phase * step_s, step_s)
+    if times_s is None:
+        return Timeline(rows, phase * step_s, step_s)
+    times_s = times_s.astype(np.float32).astype(np.float64)
+    first_s, last_s = times_s[[0, -1]].tolist()
+    return Timeline(rows, first_s, (last_s - first_s) / (rows - 1) if rows > 1 else step_s, times_s)
 
 
 def features_at(features: np.ndarray, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
@@ -149,7 +162,10 @@ def features_at(features: np.ndarray, timeline: Timeline, times_s: np.ndarray) -
 
     Between two rows they are interpolated linearly; before the first and after the last they are those.
     """
-    position = np.clip((times_s - timeline.first_s) / timeline.step_s, 0, timeline.count - 1)
+    if timeline.times_s is None:
+        position = np.clip((times_s - timeline.first_s) / timeline.step_s, 0, timeline.count - 1)
+    else:
+        position = np.interp(times_s, timeline.times_s, np.arange(timeline.count))
     before = np.floor(position).astype(np.int64)
     after = np.minimum(before + 1, len(features) - 1)
     weight = (position - before)[:, None]

@@ -5,27 +5,30 @@ decoded once from its start and only the frames that are wanted are converted to
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from unloc_jax.errors import UserError
+from unloc_jax.frame_times import first_place
+from unloc_jax.orientation import orientation_of
+from unloc_jax.video_clock import OtherStreams, VideoClock
 
 # A file is called truncated when more than this much of the length in its header cannot be decoded.
 _TRUNCATED_FRACTION = 0.10
 _TRUNCATED_S = 0.5
-# Times are sums of floats: a frame at 2.9999999 s is the frame at 3 s.
-_EPSILON_S = 1e-6
-# A time stamp that falls back by more than this starts a new clock (joined recordings); by less, the frame is
-# a repeated or misplaced one and is left out.
-_CLOCK_RESET_S = 0.5
-# So does one that leaps forward by more than this to a time that the header knows nothing of. Without it one
-# broken time stamp would make days of repeated frames.
-_CLOCK_LEAP_S = 10.0
+# A picture that starts later than the sound by more than this is told.
+_LATE_PICTURE_S = 0.5
+# Their length is that from clock time 0 to the end, whenever the first stream begins.
+_LENGTH_FROM_CLOCK_0 = ("matroska,webm",)
+# By ISO/IEC 23091-2: SMPTE ST 2084 and ARIB STD-B67.
+_HDR = {16: "PQ", 18: "HLG"}
 
 
 class VideoError(UserError):
@@ -43,16 +46,28 @@ class VideoError(UserError):
         return VideoError, (self.kind, str(self))
 
 
+class VideoNote(NamedTuple):
+    """What somebody should know about a video that can be used; `kind` is short and countable."""
+
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.detail})"
+
+
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
     """What the header of a video file says.
 
     Attributes:
-      duration_s: length in seconds; 0.0 when the header does not say.
+      duration_s: length in seconds from a player's second 0; 0.0 when the header does not say.
       width: pixels as shown on a screen, that is after rotation and with square pixels.
       height: likewise.
       codec: the decoder's name, such as "h264".
       avg_fps: average frames per second.
+      notes: what is shown otherwise than one might think.
+      mirrored: whether the file says that its pictures are to be mirrored.
     """
 
     duration_s: float
@@ -60,6 +75,8 @@ class VideoInfo:
     height: int
     codec: str
     avg_fps: float
+    notes: tuple[VideoNote, ...] = ()
+    mirrored: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +84,9 @@ class DecodedVideo:
     """Frames at the times k / fps.
 
     Attributes:
-      frames: uint8 [F, H, W, 3], RGB; F = ceil(duration_s * fps).
+      frames: uint8 [F, H, W, 3], RGB; F = ceil(duration_s * fps), where a millisecond more makes no frame.
       fps: frames per second of `frames`.
-      duration_s: measured length in seconds: end of the last frame minus start of the first.
+      duration_s: measured length in seconds: where the last frame ends on the clock of a player.
     """
 
     frames: np.ndarray
@@ -86,12 +103,14 @@ def check_fps(fps: float) -> None:
 class FrameStream:
     """Iterates over the frames of a video at the times k / fps without holding them all in memory.
 
-    Yields uint8 [H, W, 3] RGB arrays; item k is the source frame whose presentation time, counted from the
-    first video frame, is nearest to k / fps (with `offset`: to (k + offset) / fps). Where one source frame
-    serves several k, the *same* array object is yielded again, so that a caller can reuse what it made of it.
+    Yields uint8 [H, W, 3] RGB arrays; item k is what a player shows at k / fps (with `offset`: at
+    (k + offset) / fps), see `unloc_jax.frame_times`. Second 0 is a player's: where the first of picture and sound
+    begins; before the first picture it is that picture. Where one source frame serves several k, the *same* array
+    object is yielded again, so that a caller can reuse what it made of it.
 
     Attributes:
       duration_s: the measured length in seconds, known after the iteration has ended.
+      notes: what is shown otherwise than one might think, known likewise.
     """
 
     def __init__(
@@ -112,6 +131,7 @@ class FrameStream:
             raise UserError(f"short_side must be above 0 pixels, got {short_side}.")
         self.path = Path(path)
         self.duration_s = 0.0
+        self.notes: tuple[VideoNote, ...] = ()
         self._fps = fps
         self._short_side = short_side
         self._threads = threads
@@ -123,15 +143,16 @@ class FrameStream:
             stream.codec_context.thread_count = self._threads
             stream.thread_type = "AUTO"
             rgb = _RgbConverter(self._short_side, stream, self._threads)
-            reader = _TimedFrames(container, stream)
-            place = self._offset  # of the next output frame, in units of 1 / fps
+            reader = _TimedFrames(container, stream, self.path)
+            place = 0  # of the next output frame
             previous: av.VideoFrame | None = None
             previous_s = 0.0
             for time_s, frame in reader:
-                if previous is not None:
-                    # `previous` serves every place that lies nearer to it than to this frame.
+                if previous is None:
+                    self.notes = _notes(time_s, frame)
+                else:
                     array = None
-                    while place / self._fps <= (previous_s + time_s) / 2 + _EPSILON_S:
+                    for _ in range(place, self._first_place(time_s, time_s - previous_s)):
                         array = rgb(previous) if array is None else array
                         yield array
                         place += 1
@@ -141,11 +162,13 @@ class FrameStream:
             reader.check_complete(self.path)
             array = None
             # A video that ends before its first place has one frame all the same.
-            while place == self._offset or place < (reader.end_s - _EPSILON_S) * self._fps:
+            for _ in range(place, max(1, self._first_place(reader.end_s, reader.end_s - previous_s))):
                 array = rgb(previous) if array is None else array
                 yield array
-                place += 1
             self.duration_s = reader.end_s
+
+    def _first_place(self, shown_from_s: float, step_s: float) -> int:
+        return first_place(shown_from_s, step_s, self._fps, self._offset)
 
 
 def decode_frames(path: str | Path, *, fps: float, short_side: int) -> DecodedVideo:
@@ -157,7 +180,7 @@ def decode_frames(path: str | Path, *, fps: float, short_side: int) -> DecodedVi
       short_side: the shorter side in pixels after the resize; the aspect ratio is kept.
 
     Returns:
-      The frames nearest to 0/fps, 1/fps, 2/fps, … and the measured duration.
+      The frames that a player shows at 0/fps, 1/fps, 2/fps, … and the measured duration.
 
     Raises:
       VideoError: the file cannot be used; `kind` says why.
@@ -175,67 +198,91 @@ def probe(path: str | Path) -> VideoInfo:
     """
     with _open(Path(path)) as container:
         stream = _video_stream(container, Path(path))
-        for _, frame in _TimedFrames(container, stream):
+        reader = _TimedFrames(container, stream, Path(path))
+        for time_s, frame in reader:
             width, height = _shown_size(frame, stream)
             return VideoInfo(
-                duration_s=_header_duration_s(container, stream) or 0.0,
+                duration_s=_length_s(container, stream) or 0.0,
                 width=width,
                 height=height,
                 codec=stream.codec_context.name,
                 avg_fps=float(_average_rate(stream)),
+                notes=_notes(time_s, frame),
+                mirrored=orientation_of(frame).mirrored,
             )
     raise _no_frames(Path(path))
 
 
+def length_of_packets_s(path: Path) -> float:
+    """Seconds from a player's second 0 to the end of the last picture, for files whose header does not say.
+
+    Nothing is decoded, but the file is read; 0.0 if it has no time stamps.
+
+    Raises:
+      VideoError: the file cannot be used; `kind` says why.
+    """
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        spans_s = [
+            (float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base))
+            for packet in _packets(container, stream)
+            if packet.pts is not None and packet.time_base is not None
+        ]
+        first_s = min((start_s for start_s, _ in spans_s), default=0.0)
+        origin_s = _origin_s(container)
+    begin_s = first_s if origin_s is None else min(origin_s, first_s)
+    return max((start_s + length_s for start_s, length_s in spans_s), default=begin_s) - begin_s
+
+
 class _TimedFrames:
-    """The frames of a stream with their times in seconds since the first frame, in strictly rising order.
+    """The frames of a stream with their times in seconds on the clock of a player, in strictly rising order.
 
     Damaged packets are skipped: the frames around them stand in. After the iteration `end_s` is the end of
     the last frame.
+
+    Attributes:
+      first_s: time of the first frame, known with it: later than 0 where the picture starts after the sound.
+      end_s: end of the latest frame.
     """
 
-    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, path: Path):
         self._container = container
         self._stream = stream
+        self._path = path
         self._file_end_s = 0.0  # clock time where the last frame, audio packet, … of the file ends
+        self.first_s = 0.0
         self.end_s = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
         tick_s = float(
             self._stream.time_base or 0
         )  # as a Fraction it would cost more than the rest of the loop
-        frame_s = float(1 / _average_rate(self._stream))
-        latest_s = (_header_duration_s(self._container, self._stream) or 0.0) + _CLOCK_LEAP_S
-        start_s: float | None = None  # clock time of the first frame; moves when the clock is reset
-        last_s = 0.0
-        for frame in self._decode():
-            if frame.pts is not None:
-                clock_s = frame.pts * tick_s
-                if start_s is None:
-                    start_s = clock_s
-                step_s = clock_s - start_s - last_s
-                leaps = step_s > _CLOCK_LEAP_S and clock_s - start_s > latest_s
-                if self.end_s and (step_s < -_CLOCK_RESET_S or leaps):
-                    start_s = clock_s - last_s - frame_s
-                time_s = clock_s - start_s
-            else:
-                start_s = 0.0 if start_s is None else start_s
-                time_s = last_s + frame_s if self.end_s else 0.0
-            if self.end_s and time_s <= last_s:
+        clock = VideoClock(
+            _origin_s(self._container),
+            float(1 / _average_rate(self._stream)),
+            # Asked when it is needed: that of a fragmented MP4 grows while it is read.
+            lambda: None if _is_estimated(self._container) else _length_s(self._container, self._stream),
+            OtherStreams(self._path, self._stream.index).go_on,
+        )
+        first = True
+        for frame, following in itertools.pairwise(itertools.chain(self._decode(), [None])):
+            assert frame is not None
+            stamp_s, following_s = (
+                None if each is None or each.pts is None else each.pts * tick_s for each in (frame, following)
+            )
+            time_s = clock.time_s(stamp_s, following_s, frame.duration * tick_s)
+            if time_s is None:
                 continue
-            last_s, self.end_s = time_s, time_s + (frame.duration * tick_s or frame_s)
-            self._file_end_s = max(self._file_end_s, start_s + self.end_s)
+            if first:
+                self.first_s, first = time_s, False
+            self.end_s = clock.end_s
+            self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
             yield time_s, frame
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         # All streams are read, decoding only the video: where the other streams end tells a video that is
         # shorter than its file from a file that was cut.
-        packets = self._container.demux()
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.error.FFmpegError):  # an unreadable rest: check_complete judges it
-                break
+        for packet in _packets(self._container):
             # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream.
             if packet.stream.index != self._stream.index:
                 if packet.pts is not None and packet.time_base is not None:
@@ -250,18 +297,29 @@ class _TimedFrames:
     def check_complete(self, path: Path) -> None:
         """Raises VideoError "truncated" if much less was decoded than the header promises."""
         header_s = _header_duration_s(self._container, self._stream)
-        if header_s is None:
+        if header_s is None or _is_estimated(self._container):
             return
         # Without a length of the video stream, the header's is that of the whole file, counted from clock
         # time 0.
-        missing_s = header_s - (self._file_end_s if self._stream.duration is None else self.end_s)
+        length_s = self.end_s - self.first_s
+        missing_s = header_s - (self._file_end_s if self._stream.duration is None else length_s)
         if missing_s > _TRUNCATED_S and missing_s > _TRUNCATED_FRACTION * header_s:
             raise VideoError(
                 "truncated",
-                f"{path}: the header says {header_s:.1f} s, only {self.end_s:.1f} s could be decoded: the "
+                f"{path}: the header says {header_s:.1f} s, only {length_s:.1f} s could be decoded: the "
                 "file is cut short or damaged (or its header is wrong). Get it again, or write its header "
                 "anew: `ffmpeg -i IN -c copy OUT`.",
             )
+
+
+def _packets(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets of some streams (none: of all) up to the end, or to what cannot be read."""
+    packets = container.demux(*streams)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, av.error.FFmpegError):  # an unreadable rest: check_complete judges it
+            return
 
 
 class _RgbConverter:
@@ -280,8 +338,8 @@ class _RgbConverter:
             width, height = _shown_size(frame, self._stream)
             scale = self._short_side / min(width, height)
             self._size = (round(width * scale), round(height * scale))
-        turns = _quarter_turns(frame)
-        width, height = self._size if turns % 2 == 0 else self._size[::-1]
+        orientation = orientation_of(frame)
+        width, height = self._size[::-1] if orientation.transposed else self._size
         resized = self._reformatter.reformat(
             frame,
             width=width,
@@ -290,13 +348,19 @@ class _RgbConverter:
             interpolation=Interpolation.BILINEAR,
             threads=self._threads,
         )
-        array = resized.to_ndarray()
-        return np.ascontiguousarray(np.rot90(array, turns)) if turns else array
+        return orientation.apply(resized.to_ndarray())
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """How often a frame must be turned by 90° counterclockwise to be upright: 0 to 3."""
-    return round(frame.rotation / 90) % 4
+def _notes(first_s: float, frame: av.VideoFrame) -> tuple[VideoNote, ...]:
+    """What there is to tell about a video with this first frame."""
+    notes = []
+    if first_s > _LATE_PICTURE_S:
+        detail = f"by {first_s:.2f} s; times count from the sound, as in a player, and the first picture fills the gap"
+        notes.append(VideoNote("picture starts later than the sound", detail))
+    if frame.color_trc in _HDR:
+        detail = f"{_HDR[frame.color_trc]}: colours are flatter than a player shows them"
+        notes.append(VideoNote("HDR is not tone-mapped", detail))
+    return tuple(notes)
 
 
 def _shown_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
@@ -305,7 +369,7 @@ def _shown_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]
     pixel_aspect = stream.sample_aspect_ratio
     if pixel_aspect:
         width = max(1, round(width * pixel_aspect))
-    return (height, width) if _quarter_turns(frame) % 2 else (width, height)
+    return (height, width) if orientation_of(frame).transposed else (width, height)
 
 
 def _average_rate(stream: av.VideoStream) -> Fraction:
@@ -323,6 +387,27 @@ def _header_duration_s(container: av.container.InputContainer, stream: av.VideoS
     if container.duration is not None:
         return container.duration / av.time_base
     return None
+
+
+def _origin_s(container: av.container.InputContainer) -> float | None:
+    """Clock time of a player's second 0: where the first stream begins. FFmpeg leaves out subtitles that begin long
+    before picture and sound."""
+    return None if container.start_time is None else container.start_time / av.time_base
+
+
+def _length_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """The length from a player's second 0 to the end of the video that the header claims, None if it does not say."""
+    length_s, origin_s = _header_duration_s(container, stream), _origin_s(container)
+    if length_s is None or origin_s is None:
+        return length_s
+    if stream.duration is not None and stream.time_base is not None and stream.start_time is not None:
+        return length_s + max(0.0, float(stream.start_time * stream.time_base) - origin_s)
+    return length_s - origin_s if container.format.name in _LENGTH_FROM_CLOCK_0 else length_s
+
+
+def _is_estimated(container: av.container.InputContainer) -> bool:
+    """Whether a "length in the header" is FFmpeg's estimate from the first and the last time stamp of the file."""
+    return container.format.name in ("mpegts", "mpeg")
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -351,7 +436,8 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not streams:
         raise VideoError("not a video", f"{path}: there is no video in this file, only other streams.")
-    for stream in streams:
+    # So is the first picture of an animated AVIF, which comes before the animation.
+    for stream in sorted(streams, key=lambda stream: stream.frames == 1):
         # PyAV's types do not say that it is None where FFmpeg has no decoder; neither is then the codec known.
         if stream.codec_context is not None:
             return stream
@@ -363,9 +449,22 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 
 
 def _no_frames(path: Path) -> VideoError:
+    if _is_animated_webp(path):
+        return VideoError(
+            "not a video",
+            f"{path}: an animated WebP picture, which FFmpeg cannot decode. Convert it to MP4 or GIF by another "
+            "program (such as ImageMagick: `magick IN.webp OUT.gif`).",
+        )
     if _is_cut_mp4(path):
         return VideoError("truncated", f"{path}: the file ends before its first whole frame. Get it again.")
     return VideoError("no frames", f"{path}: no frame could be decoded; the file is damaged. Get it again.")
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """By the flag in the VP8X chunk, which is the first one (RFC 9649, 2.7)."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
 def _is_cut_mp4(path: Path) -> bool:

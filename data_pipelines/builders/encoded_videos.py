@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
+from unloc_jax.video import VideoNote
 
+# Changes whenever the same task would make other frames: a build that an earlier version began decodes again.
+_VERSION = 2
 # These are about the content of a file. Others ("missing", "decoder crashed", …) may have passed next time.
 _REMEMBERED = ("empty file", "not a video", "no frames", "truncated")
 
@@ -56,6 +59,7 @@ class EncodedVideos:
                 "duration_s": result.duration_s,
                 "lengths": [len(frame) for frame in frames],
                 "crc32": _crc32(frames),
+                "notes": result.notes,
             }
         path = self._path(task)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -76,7 +80,7 @@ class EncodedVideos:
             partial.unlink(missing_ok=True)
 
     def _path(self, task: EncodeTask) -> Path:
-        key = json.dumps([task.video_id, task.fps, task.short_side, task.jpeg_quality])
+        key = json.dumps([_VERSION, task.video_id, task.fps, task.short_side, task.jpeg_quality])
         return self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _read(self, task: EncodeTask, with_frames: bool) -> EncodedVideo | UnusableVideo | None:
@@ -92,12 +96,14 @@ class EncodedVideos:
                 lengths = header["lengths"]
                 if os.fstat(file.fileno()).st_size != len(line) + sum(lengths):
                     return None
+                notes = tuple(VideoNote(*note) for note in header["notes"])
                 if not with_frames:
-                    return EncodedVideo([], header["duration_s"])
+                    return EncodedVideo([], header["duration_s"], notes)
                 frames = [file.read(length) for length in lengths]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        return EncodedVideo(frames, header["duration_s"]) if _crc32(frames) == header["crc32"] else None
+        whole = _crc32(frames) == header["crc32"]
+        return EncodedVideo(frames, header["duration_s"], notes) if whole else None
 
 
 def _state_of(video: Path) -> dict[str, int] | None:

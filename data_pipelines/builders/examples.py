@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.annotations.problems import Problem
-from data_pipelines.builders.fit import fit_to_video
+from data_pipelines.builders.features import StoredFeatures
+from data_pipelines.builders.fit import fit_to_video, lengths_differ
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from unloc_jax.records import VideoRecord
 
+UNKNOWN_DURATION = "unknown duration"
 # Of one example: protocol buffers end at 2 GiB, and a record is read as a whole.
 _MAX_BYTES = 2_000_000_000
 
@@ -27,6 +29,7 @@ class Findings:
       texts: the texts of the stored segments.
       frames: number of stored frames.
       bytes: of the stored frames.
+      rows: of features whose times nobody has stored, by modality: how many, and for how many seconds.
     """
 
     video_id: str
@@ -37,6 +40,7 @@ class Findings:
     texts: list[str] = dataclasses.field(default_factory=list)
     frames: int = 0
     bytes: int = 0
+    rows: dict[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -46,13 +50,14 @@ class Findings:
         fields = json.loads(text)
         unusable = fields.pop("unusable")
         problems = [Problem(**problem) for problem in fields.pop("problems")]
-        return cls(**fields, unusable=unusable and UnusableVideo(**unusable), problems=problems)
+        rows = {name: tuple(of_video) for name, of_video in fields.pop("rows").items()}
+        return cls(**fields, unusable=unusable and UnusableVideo(**unusable), problems=problems, rows=rows)
 
 
 def example_to_store(
     record: VideoRecord,
     video: EncodedVideo | UnusableVideo | None,
-    features: dict[str, np.ndarray] | UnusableVideo,
+    features: dict[str, StoredFeatures] | UnusableVideo,
     fps: float,
 ) -> tuple[dict[str, Any] | None, Findings]:
     """The example that the TFDS builder encodes, and what was found.
@@ -60,7 +65,7 @@ def example_to_store(
     Args:
       record: as parsed.
       video: its frames; None for a dataset without frames.
-      features: float32 [F, D] per modality; empty for a dataset without features.
+      features: by modality; empty for a dataset without features.
       fps: frames per second of `video`.
 
     Returns:
@@ -75,22 +80,32 @@ def example_to_store(
         if isinstance(part, UnusableVideo):
             return unusable(part)
     assert not isinstance(video, UnusableVideo) and not isinstance(features, UnusableVideo)
+    where = f"{record.split}: {record.video_id}"
+    measured = [stored.duration_s for stored in features.values() if stored.duration_s is not None]
     if video is not None:
-        fitted = fit_to_video(record, video.duration_s, problems)
+        problems += [Problem(note.kind, where, note.detail) for note in video.notes]
+        measured.insert(0, video.duration_s)
+    if measured:
+        fitted = fit_to_video(record, measured[0], problems)
         if fitted is None:
-            reason = f"{record.video_id}: all its segments begin after its end at {video.duration_s:.1f} s."
+            reason = f"{record.video_id}: all its segments begin after its end at {measured[0]:.1f} s."
             return unusable(UnusableVideo("no segment inside the video", reason))
         record = fitted
     elif not record.duration_s:
         return unusable(
             UnusableVideo(
-                "unknown duration",
+                UNKNOWN_DURATION,
                 f"{record.video_id}: the annotations do not tell its length, and there are no frames to measure it.",
             )
         )
+    length_s = measured[0] if measured else record.duration_s
+    for name, stored in features.items():
+        if stored.end_s is not None and lengths_differ(stored.end_s, length_s):
+            detail = f"features until {stored.end_s:.2f} s, the video lasts {length_s:.2f} s"
+            problems.append(Problem(f"{name} features: another length than the video", where, detail))
     frames = video.frames if video is not None else []
     num_bytes = sum(map(len, frames))
-    if num_bytes + sum(array.nbytes for array in features.values()) > _MAX_BYTES:
+    if num_bytes + sum(stored.rows.nbytes for stored in features.values()) > _MAX_BYTES:
         reason = (
             f"{record.video_id}: {num_bytes / 1e9:.1f} GB of frames, more than one record can hold. Build with a "
             "lower --fps, --short-side or --jpeg-quality."
@@ -110,8 +125,13 @@ def example_to_store(
     if video is not None:
         example["frames"] = frames
     if features:
-        example["features"] = features
-        example["feature_rows"] = {name: len(array) for name, array in features.items()}
+        unknown = np.zeros(0, np.float32)
+        example["features"] = {name: stored.rows for name, stored in features.items()}
+        example["feature_rows"] = {name: len(stored.rows) for name, stored in features.items()}
+        example["feature_times_s"] = {
+            name: unknown if stored.times_s is None else stored.times_s.astype(np.float32)
+            for name, stored in features.items()
+        }
     findings = Findings(
         record.video_id,
         record.split,
@@ -120,5 +140,8 @@ def example_to_store(
         texts=record.texts,
         frames=len(frames),
         bytes=num_bytes,
+        rows={
+            name: (len(stored.rows), length_s) for name, stored in features.items() if stored.times_s is None
+        },
     )
     return example, findings

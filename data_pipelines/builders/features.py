@@ -5,6 +5,9 @@ DIR/<id>.npz                the array KEY, else "features", else the only one
 DIR/<id>.h5 (.hdf5)         the dataset KEY, else "features", else the only one
 DIR/<id>.pt (.pth)          a tensor, or a dictionary with the tensor KEY, else "features", else the only one
 FILE.h5 (.hdf5)             a dataset per id, or a group per id that is read like a file of its own
+
+Beside the array, in files that hold several, may be `times_s` [F], when the rows are, and `duration_s`, the length of
+the video, as `unloc features` stores them.
 """
 
 import collections
@@ -15,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +30,7 @@ _HDF5 = (".h5", ".hdf5")
 _EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
 # What `unloc features` writes beside its files: how all of them were made.
 SETTINGS_FILE = "clip_features.json"
+_TIMES, _DURATION = "times_s", "duration_s"
 # The width is that of most of the first videos with features.
 _LOOKED_AT = 32
 
@@ -46,6 +50,29 @@ class FeatureSource:
     path: Path
     key: str | None = None
     time_axis: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFeatures:
+    """The features of one video.
+
+    Attributes:
+      rows: float32 [F, D].
+      times_s: float64 [F], rising, when the rows are; None if nobody has stored it.
+      duration_s: length of the video that they are of; None likewise.
+    """
+
+    rows: np.ndarray
+    times_s: np.ndarray | None = None
+    duration_s: float | None = None
+
+    @property
+    def end_s(self) -> float | None:
+        """Where the video of these features ends, as far as they tell."""
+        if self.duration_s is not None or self.times_s is None:
+            return self.duration_s
+        steps_s = np.diff(self.times_s)
+        return float(self.times_s[-1] + (np.median(steps_s) / 2 if len(steps_s) else 0.0))
 
 
 def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
@@ -154,21 +181,22 @@ def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
 
 def read_all_features(
     sources: Iterable[FeatureSource], widths: Mapping[str, int], video_id: str
-) -> dict[str, np.ndarray] | UnusableVideo:
-    """float32 [F, D] per modality; what is wrong, if one of them cannot be used."""
-    features: dict[str, np.ndarray] = {}
+) -> dict[str, StoredFeatures] | UnusableVideo:
+    """By modality; what is wrong, if one of them cannot be used."""
+    features: dict[str, StoredFeatures] = {}
     for source in sources:
         try:
-            array = read_features(source, video_id)
-            if array.shape[1] != widths[source.name]:
+            stored = read_stored(source, video_id)
+            width = stored.rows.shape[1]
+            if width != widths[source.name]:
                 raise FeatureError(
                     "other width",
-                    f"{source.path}: {video_id}: {array.shape[1]} wide, those of other videos are "
+                    f"{source.path}: {video_id}: {width} wide, those of other videos are "
                     f"{widths[source.name]} wide.",
                 )
         except FeatureError as error:
             return _unusable(source, error)
-        features[source.name] = array
+        features[source.name] = stored
     return features
 
 
@@ -187,7 +215,12 @@ def _unusable(source: FeatureSource, error: FeatureError) -> UnusableVideo:
 
 
 def read_features(source: FeatureSource, video_id: str) -> np.ndarray:
-    """The features of one video as float32 [F, D].
+    """The features of one video as float32 [F, D]; see `read_stored`."""
+    return read_stored(source, video_id).rows
+
+
+def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
+    """The features of one video, and when they are.
 
     Raises:
       FeatureError: there are none, or they cannot be used.
@@ -197,13 +230,16 @@ def read_features(source: FeatureSource, video_id: str) -> np.ndarray:
         where = f"{source.path}: {video_id}"
         with _readable(where):
             content = _in_common_file(_open_hdf5(source.path), source, video_id)
-            array = np.asarray(_choose(content, source.key, where))
+            found = _choose(content, source.key, where)
     else:
         path = _find(source, video_id)
         where = str(path)
         with _readable(where):
-            array = _READERS[path.suffix](path, source.key)
-    return _checked(array, source.time_axis, where)
+            found = _READERS[path.suffix](path, source.key)
+    rows = _checked(found.array, source.time_axis, where)
+    return StoredFeatures(
+        rows, _checked_times(found.times_s, len(rows), where), _checked_duration(found.duration_s, where)
+    )
 
 
 def _find(source: FeatureSource, video_id: str) -> Path:
@@ -239,6 +275,27 @@ def _checked(array: np.ndarray, time_axis: int, where: str) -> np.ndarray:
     return array
 
 
+def _checked_times(times_s: np.ndarray | None, rows: int, where: str) -> np.ndarray | None:
+    if times_s is None:
+        return None
+    if times_s.shape != (rows,) or times_s.dtype.kind not in "fiu":
+        raise FeatureError(
+            "bad times_s", f"{where}: times_s is {times_s.dtype} {list(times_s.shape)}, not {rows} numbers."
+        )
+    times_s = times_s.astype(np.float64)
+    if not (np.isfinite(times_s).all() and (np.diff(times_s) > 0).all() and times_s[0] >= 0):
+        raise FeatureError("bad times_s", f"{where}: times_s must be rising seconds, from 0 on.")
+    return times_s
+
+
+def _checked_duration(duration_s: np.ndarray | None, where: str) -> float | None:
+    if duration_s is None:
+        return None
+    if duration_s.size != 1 or duration_s.dtype.kind not in "fiu" or not 0 < duration_s.item() < np.inf:
+        raise FeatureError("bad duration_s", f"{where}: duration_s must be one number of seconds above 0.")
+    return float(duration_s.item())
+
+
 @contextlib.contextmanager
 def _readable(where: str) -> Iterator[None]:
     """Whatever a library says about a damaged file becomes a FeatureError."""
@@ -250,32 +307,40 @@ def _readable(where: str) -> Iterator[None]:
         raise FeatureError("cannot be read", f"{where}: {type(error).__name__}: {error}") from error
 
 
-def _read_npy(path: Path, key: str | None) -> np.ndarray:
+class _Found(NamedTuple):
+    """What a file holds, unchecked."""
+
+    array: np.ndarray
+    times_s: np.ndarray | None = None
+    duration_s: np.ndarray | None = None
+
+
+def _read_npy(path: Path, key: str | None) -> _Found:
     del key  # there is one array
-    return np.load(path, allow_pickle=False)
+    return _Found(np.load(path, allow_pickle=False))
 
 
-def _read_npz(path: Path, key: str | None) -> np.ndarray:
+def _read_npz(path: Path, key: str | None) -> _Found:
     with np.load(path, allow_pickle=False) as arrays:
         return _choose(arrays, key, str(path))
 
 
-def _read_hdf5(path: Path, key: str | None) -> np.ndarray:
+def _read_hdf5(path: Path, key: str | None) -> _Found:
     with _open(path) as file:
-        return np.asarray(_choose(file, key, str(path)))
+        return _choose(file, key, str(path))
 
 
-def _read_torch(path: Path, key: str | None) -> np.ndarray:
+def _read_torch(path: Path, key: str | None) -> _Found:
     try:
         import torch
     except ModuleNotFoundError as error:
         raise UserError(f"{path}: reading this file needs PyTorch: `pip install torch`.") from error
     content = torch.load(path, map_location="cpu", weights_only=True)
-    tensor = _choose(content, key, str(path))
-    return tensor.float().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
+    to_array = lambda value: value.float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return _choose(content, key, str(path), to_array)
 
 
-_READERS: dict[str, Callable[[Path, str | None], np.ndarray]] = {
+_READERS: dict[str, Callable[[Path, str | None], _Found]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     **dict.fromkeys(_HDF5, _read_hdf5),
@@ -283,11 +348,13 @@ _READERS: dict[str, Callable[[Path, str | None], np.ndarray]] = {
 }
 
 
-def _choose(content: Any, key: str | None, where: str) -> Any:
-    """The array in something that may hold several."""
+def _choose(
+    content: Any, key: str | None, where: str, to_array: Callable[[Any], np.ndarray] = np.asarray
+) -> _Found:
+    """The array in something that may hold several, with what is said about its times."""
     if not isinstance(content, Mapping):
-        return content
-    names = list(content)
+        return _Found(to_array(content))
+    names = [name for name in content if name not in (_TIMES, _DURATION)]
     if key is None:
         key = "features" if "features" in names or len(names) != 1 else names[0]
     if key not in content:  # an HDF5 file also knows paths, such as "group/array"
@@ -295,7 +362,8 @@ def _choose(content: Any, key: str | None, where: str) -> Any:
         raise FeatureError(
             "no such array", f"{where}: no array {key!r} (there are: {there}); say NAME=DIR:KEY."
         )
-    return content[key]
+    of_times = (to_array(content[name]) if name in content else None for name in (_TIMES, _DURATION))
+    return _Found(to_array(content[key]), *of_times)
 
 
 def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:

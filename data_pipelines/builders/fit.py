@@ -13,6 +13,11 @@ _DISAGREES_FRACTION = 0.05
 _DISAGREES_S = 1.0
 
 
+def lengths_differ(length_s: float, measured_s: float) -> bool:
+    """Whether two lengths of a video differ by more than rounding and another encoding explain."""
+    return abs(length_s - measured_s) > max(_DISAGREES_S, _DISAGREES_FRACTION * measured_s)
+
+
 def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]) -> VideoRecord | None:
     """A record whose duration and segments hold for the video file.
 
@@ -23,7 +28,7 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
 
     Args:
       record: as parsed.
-      measured_s: length of the video file in seconds.
+      measured_s: length of the video file in seconds, as its frames or its features tell.
       problems: where findings go.
 
     Returns:
@@ -31,8 +36,7 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
     """
     where = f"{record.split}: {record.video_id}"
     duration_s = record.duration_s or measured_s
-    difference_s = abs(duration_s - measured_s)
-    if difference_s > _DISAGREES_S and difference_s > _DISAGREES_FRACTION * measured_s:
+    if lengths_differ(duration_s, measured_s):
         detail = f"annotated {duration_s:.2f} s, measured {measured_s:.2f} s"
         problems.append(Problem("duration differs from the video", where, detail))
         duration_s = min(duration_s, measured_s)

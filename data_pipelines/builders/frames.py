@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unloc_jax.video import FrameStream, VideoError
+from unloc_jax.video import FrameStream, VideoError, VideoNote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,11 @@ class EncodeTask:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedVideo:
-    """JPEG bytes of frames 0/fps, 1/fps, … and the measured length in seconds."""
+    """JPEG bytes of frames 0/fps, 1/fps, …, the measured length in seconds, and what there is to say."""
 
     frames: list[bytes]
     duration_s: float
+    notes: tuple[VideoNote, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def encode_video(
         return UnusableVideo("cannot be read", f"{task.path}: {error.strerror}")
     except Exception as error:  # one odd file among thousands must not end a build of hours
         return UnusableVideo("decoder error", f"{task.path}: {type(error).__name__}: {error}")
-    return EncodedVideo(frames, stream.duration_s)
+    return EncodedVideo(frames, stream.duration_s, stream.notes)
 
 
 def _not_readable(path: Path) -> UnusableVideo | None:

@@ -3,11 +3,13 @@
 import collections
 import dataclasses
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.problems import Problems
-from data_pipelines.builders.examples import Findings
+from data_pipelines.builders.examples import UNKNOWN_DURATION, Findings
+from data_pipelines.builders.fit import lengths_differ
 from data_pipelines.builders.frames import UnusableVideo
 from unloc_jax.errors import UserError
 
@@ -37,6 +39,7 @@ class BuildReport:
         self.file = file
         self.problems = Problems()
         self.counts: dict[str, SplitCounts] = collections.defaultdict(SplitCounts)
+        self._rows: dict[str, list[tuple[str, int, float]]] = collections.defaultdict(list)
 
     def begin_file(self) -> None:
         """Empties the file."""
@@ -58,6 +61,24 @@ class BuildReport:
         counts.texts.update(findings.texts)
         counts.frames += findings.frames
         counts.bytes += findings.bytes
+        for name, (rows, length_s) in findings.rows.items():
+            self._rows[name].append((f"{findings.split}: {findings.video_id}", rows, length_s))
+
+    def check_rates(self) -> None:
+        """Reports videos with another number of rows of features per second than most.
+
+        Rows without times are spread over the length of their video. Where that is not the length of what they were
+        computed from, they end up at wrong times. Features of one number of rows for all videos, however long, were
+        spread on purpose.
+        """
+        for name, videos in self._rows.items():
+            if len({rows for _, rows, _ in videos}) == 1:
+                continue
+            usual = statistics.median_low(rows / length_s for _, rows, length_s in videos)
+            for where, rows, length_s in videos:
+                if lengths_differ(rows / usual, length_s):
+                    detail = f"{rows} rows for {length_s:.2f} s; most videos have {usual:.3g} per second"
+                    self.problems.add(f"{name} features: rows per second differ", where, detail)
 
     def list_unusable(self, video_id: str, split: str, unusable: UnusableVideo) -> None:
         """Writes a line to the file and counts nothing."""
@@ -70,6 +91,12 @@ class BuildReport:
         counts = self.counts[split]
         if counts.videos:
             return
+        if set(counts.unusable) == {UNKNOWN_DURATION}:
+            raise UserError(
+                f"None of the {counts.unusable.total()} videos of the split {split!r} has a known length. Give it in "
+                "the annotations (CSV and JSON Lines: `duration`, in seconds), or features with `duration_s`, as "
+                "`unloc features` writes them, or --videos, to measure it."
+            )
         why = ", ".join(f"{kind} ({count})" for kind, count in counts.unusable.most_common())
         raise UserError(
             f"None of the {counts.unusable.total()} videos of the split {split!r} can be used: {why}. "

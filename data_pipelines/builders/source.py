@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_pipelines.builders.features import FeatureSource, find_missing, read_all_features
+from data_pipelines.builders.features import (
+    FeatureSource,
+    StoredFeatures,
+    find_missing,
+    read_all_features,
+)
 from data_pipelines.builders.frames import EncodeTask, UnusableVideo
 from data_pipelines.builders.storage import storage_path
 from data_pipelines.builders.video_files import find_video
@@ -74,6 +77,6 @@ class BuildSource:
             return UnusableVideo("missing", f"{task.path} (or .mkv, …): there is no such file.")
         return find_missing(self.features, task.video_id)
 
-    def read_features(self, video_id: str) -> dict[str, np.ndarray] | UnusableVideo:
+    def read_features(self, video_id: str) -> dict[str, StoredFeatures] | UnusableVideo:
         """All modalities of a video, or what is wrong with one of them."""
         return read_all_features(self.features, self.widths, video_id)

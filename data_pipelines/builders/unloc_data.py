@@ -127,6 +127,10 @@ class UnlocData(tfds.core.GeneratorBasedBuilder):
             }
             # An example stores its arrays flat; without the number of rows one could not read it alone.
             features["feature_rows"] = dict.fromkeys(self._widths, np.int64)
+            # When the rows are; empty where nobody has stored it.
+            features["feature_times_s"] = {
+                name: tfds.features.Tensor(shape=(None,), dtype=np.float32) for name in self._widths
+            }
         return tfds.features.FeaturesDict(features)
 
     def download_and_prepare(self, *, download_config: Any = None, **kwargs: Any) -> None:

@@ -14,10 +14,14 @@ from data_pipelines.builders.features import (
     find_widths,
     read_all_features,
     read_features,
+    read_stored,
 )
 from data_pipelines.builders.frames import UnusableVideo
+from data_pipelines.check import check, to_text
+from data_pipelines.example import ExampleSpec, make_example
 from data_pipelines.record_index import iterate_records, parse_record, read_record
 from tests.timed_video import regular_times_ms, write_video
+from unloc_jax.config import DataConfig
 from unloc_jax.errors import UserError
 
 _RNG = np.random.default_rng(0)
@@ -160,7 +164,7 @@ def test_widths(tmp_path):
     source = FeatureSource("x", tmp_path)
     ids = ["absent", "0", "1", "2"]
     assert find_widths([source], ids) == {"x": 4}
-    assert read_all_features([source], {"x": 4}, "1")["x"].shape == (8, 4)
+    assert read_all_features([source], {"x": 4}, "1")["x"].rows.shape == (8, 4)
     for video_id, kind in (("0", "other width"), ("absent", "missing")):
         result = read_all_features([source], {"x": 4}, video_id)
         assert isinstance(result, UnusableVideo) and result.kind == f"x features: {kind}"
@@ -439,3 +443,119 @@ def test_neither_frames_nor_features(tmp_path):
         build("activitynet_captions", [tmp_path / "train.json"], None, tmp_path / "out")
     with pytest.raises(UserError, match="no finished dataset here"):
         find_dataset(tmp_path / "out")
+
+
+# How `unloc features` stores times, and somebody else.
+_STORED = {
+    "all": lambda times_s, duration_s: {"times_s": times_s, "duration_s": duration_s},
+    "times": lambda times_s, duration_s: {"times_s": times_s},
+    "none": lambda times_s, duration_s: {},
+}
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".pt"])
+@pytest.mark.parametrize("stored", _STORED)
+def test_times_are_read(tmp_path, suffix, stored):
+    times_s = np.arange(7) * 0.5 + 0.25
+    _write(tmp_path / f"a{suffix}", {"feats": _ARRAY, **_STORED[stored](times_s, 3.4)})
+    found = read_stored(FeatureSource("clip", tmp_path), "a")
+    np.testing.assert_array_equal(found.rows, _ARRAY)
+    if stored == "none":
+        assert (found.times_s, found.duration_s, found.end_s) == (None, None, None)
+        return
+    np.testing.assert_allclose(found.times_s, times_s)
+    assert found.end_s == pytest.approx(3.4 if stored == "all" else 3.5)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"times_s": np.arange(6)}, "bad times_s"),
+        ({"times_s": np.zeros(7)}, "bad times_s"),
+        ({"times_s": np.arange(7) - 1.0}, "bad times_s"),
+        ({"times_s": np.full(7, np.nan)}, "bad times_s"),
+        ({"times_s": np.array(["a"] * 7)}, "bad times_s"),
+        ({"duration_s": 0.0}, "bad duration_s"),
+        ({"duration_s": np.inf}, "bad duration_s"),
+        ({"duration_s": np.ones(2)}, "bad duration_s"),
+    ],
+)
+def test_times_that_cannot_be(tmp_path, more, kind):
+    np.savez(tmp_path / "a.npz", features=_ARRAY, **more)
+    with pytest.raises(FeatureError) as caught:
+        read_stored(FeatureSource("x", tmp_path), "a")
+    assert caught.value.kind == kind and str(tmp_path / "a.npz") in str(caught.value)
+
+
+def _build_rows(tmp_path: Path, rows: dict[str, dict], durations: dict[str, float]):
+    """Videos whose row i of features is the number i, everywhere: the records, and the problems of the build."""
+    (tmp_path / "clip").mkdir()
+    for name, (count, more) in rows.items():
+        np.savez(
+            tmp_path / "clip" / f"{name}.npz", features=np.full((count, 4), np.arange(count)[:, None]), **more
+        )
+    lines = ["video,start,end,text,duration"]
+    lines += [f"{name},0.5,1.5,a text,{durations.get(name, '')}" for name in rows]
+    (tmp_path / "train.csv").write_text("\n".join(lines))
+    sources = feature_sources([f"clip={tmp_path}/clip"])
+    directory = build("csv", [tmp_path / "train.csv"], None, tmp_path / "out", features=sources)
+    records = {r.video_id: r for r in iterate_records(directory, "train", with_frames=True)}
+    return records, read_build_info(tmp_path / "out")["problems"]["videos"]
+
+
+@pytest.mark.slow
+def test_rows_are_trained_at_their_own_times(tmp_path):
+    """An annotated part of 30 s of a video of 60 s; irregular times; times, and no length in the annotations."""
+    times_s = (np.arange(120) + 0.5) / 2
+    irregular_s = np.array([0.0, 1.0, 5.0, 30.0])
+    records, problems = _build_rows(
+        tmp_path,
+        {
+            "part": (120, {"times_s": times_s, "duration_s": 60.0}),
+            "irregular": (4, {"times_s": irregular_s}),
+            "unknown": (120, {"times_s": times_s, "duration_s": 60.0}),
+            "spread": (60, {}),
+        },
+        {"part": 30.0, "irregular": 31.0, "spread": 30.0},
+    )
+    assert records["part"].duration_s == 30 and records["unknown"].duration_s == 60
+    assert problems == {"duration differs from the video": 1}
+    spec = ExampleSpec(DataConfig(num_frames=31), 8, None, with_frames=False, features={"clip": 4})
+    for name, own_s in {"part": times_s, "unknown": times_s, "irregular": irregular_s}.items():
+        example = make_example(records[name], spec, None)
+        first_s, last_s = example.fields["span_s"]
+        assert (first_s, last_s) == (own_s[0], own_s[-1])
+        places_s = np.linspace(first_s, last_s, 31)
+        expected = np.interp(places_s, own_s, np.arange(len(own_s)))
+        np.testing.assert_allclose(example.features["clip"][:, 0], expected, atol=1e-4)
+    example = make_example(records["spread"], spec, None)
+    np.testing.assert_allclose(example.fields["span_s"], [0.25, 29.75])
+
+
+@pytest.mark.slow
+def test_features_of_another_length_are_told(tmp_path):
+    times_s = (np.arange(120) + 0.5) / 2
+    _, problems = _build_rows(tmp_path, {"a": (120, {"times_s": times_s})}, {"a": 30.0})
+    assert problems == {"clip features: another length than the video": 1}
+
+
+@pytest.mark.slow
+def test_other_numbers_of_rows_per_second_are_told(tmp_path, capsys):
+    rows = {"a": (60, {}), "b": (41, {}), "c": (80, {}), "d": (120, {})}
+    _, problems = _build_rows(tmp_path, rows, {"a": 30.0, "b": 20.0, "c": 40.0, "d": 30.0})
+    assert problems == {"clip features: rows per second differ": 1}
+    assert "train: d: 120 rows for 30.00 s; most videos have 2 per second" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_fixed_number_of_rows_is_spread_on_purpose(tmp_path):
+    _, problems = _build_rows(tmp_path, {"a": (100, {}), "b": (100, {})}, {"a": 30.0, "b": 200.0})
+    assert problems == {}
+
+
+@pytest.mark.slow
+def test_videos_without_any_length(tmp_path):
+    with pytest.raises(UserError, match=r"None of the 2 videos .*'train' has a known length.*`duration`"):
+        _build_rows(tmp_path, {"a": (60, {}), "b": (60, {})}, {})
+    page = to_text(check("csv", [tmp_path / "train.csv"]))
+    assert "duration missing: of 2 videos" in page and "--no-frames" in page

@@ -61,7 +61,7 @@ def test_nothing_to_draw(tmp_path):
     result = check("activitynet_captions", [_captions(tmp_path, a=(None, [[0, 1]]))])
     assert result["suggested"] is None
     assert result["unknown_durations"] == 1
-    assert "length unknown: of 1 videos" in to_text(result)
+    assert "duration missing: of 1 videos" in to_text(result)
     empty = check("activitynet_captions", [_captions(tmp_path)])
     assert (empty["videos"], empty["lengths"]["segments_s"]) == (0, None)
     assert "problems: none" in to_text(empty)
@@ -138,6 +138,22 @@ def test_videos(tmp_path, capsys):
     shown = capsys.readouterr()
     assert "opening videos: 100%" in shown.err
     assert not shown.out
+
+
+@pytest.mark.slow
+def test_pictures_that_start_late_and_lengths_that_no_header_tells(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    times_ms = regular_times_ms(3.0)
+    write_video(folder / "late.mp4", [t + 3000 for t in times_ms], sound_s=6.0)
+    write_video(folder / "live.mkv", [*times_ms, 40_000], live=True)
+    path = _captions(tmp_path, late=(6.0, [[0, 1], [4, 6]]), live=(40.0, [[0, 1], [38, 40]]))
+    result = check("activitynet_captions", [path], folder, workers=1)
+    assert result["problems"] == {"picture starts later than the sound": 1}
+    (example,) = result["examples"]["picture starts later than the sound"]
+    assert example["where"] == "train: late" and "by 3.00 s" in example["detail"]
+    assert "picture starts later than the sound\n          - train: late: by 3.00 s" in to_text(result)
+    assert result["usable"] == {"videos": 2, "segments": 4}
 
 
 @pytest.mark.slow

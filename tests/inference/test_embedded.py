@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.timed_video import regular_times_ms, write_video
 from tests.tiny import random_params, tiny_facts, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
@@ -105,6 +106,17 @@ def counted(localizer: Localizer) -> list[str]:
     embed, names = localizer._embed, []
     localizer._embed = lambda frames, name: names.append(name) or embed(frames, name)
     return names
+
+
+def test_what_there_is_to_say_about_a_video_comes_with_the_prediction(model, tmp_path):
+    late = [t + 2000 for t in regular_times_ms(2.0)]
+    path = write_video(tmp_path / "late.mp4", late, sound_s=4.0)
+    localizer = Localizer(model)
+    for video in (path, localizer.embed_video(path)):
+        found = localizer(video, TEXTS)
+        assert [note.kind for note in found.notes] == ["picture starts later than the sound"]
+        assert found.duration_s == pytest.approx(4.0, abs=0.1)
+    assert localizer(FRAMES, TEXTS, fps=5).notes == ()
 
 
 def test_a_file_is_embedded_once(model, tiny_videos, tmp_path):

@@ -1,5 +1,6 @@
 """The values of a prediction: checks, JSON, terminal table."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from unloc_jax.inference.predictions import (
     terminal_table,
     to_json,
 )
+from unloc_jax.video import VideoNote
 
 
 def prediction() -> VideoPrediction:
@@ -44,6 +46,7 @@ def test_to_json_is_plain_rounded_and_without_nan():
         "video": "clips/kitchen.mp4",
         "duration_s": 83.25,
         "model": {"step": "48000", "dataset": "charades_sta"},
+        "notes": [],
         "texts": [
             {
                 "text": "a person opens the door",
@@ -65,6 +68,13 @@ def test_to_json_is_plain_rounded_and_without_nan():
             },
         ],
     }
+
+
+def test_notes_about_the_video_are_shown():
+    noted = dataclasses.replace(prediction(), notes=(VideoNote("HDR is not tone-mapped", "PQ: flatter"),))
+    assert to_json(noted)["notes"] == ["HDR is not tone-mapped (PQ: flatter)"]
+    assert terminal_table(noted).endswith("\n\nnote: HDR is not tone-mapped (PQ: flatter)")
+    assert "note:" not in terminal_table(prediction())
 
 
 def test_negative_zero_is_written_as_zero():

@@ -4,7 +4,7 @@ Shards say which CLIP their features come from, at how many per second and in wh
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,20 @@ from unloc_jax.inference.frames import SampledFrames
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.pretrained.clip_source import read_any_clip
 from unloc_jax.sampling import all_starts, features_at, rows_timeline, whole_video, window_at
+from unloc_jax.video import VideoNote
 
 # Of the settings of features: the same CLIP may lie elsewhere, and its fingerprint is compared.
 NOT_COMPARED = ("clip_source",)
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], not_compared: Collection[str] = NOT_COMPARED
+) -> list[str]:
     """What differs between the settings of two sets of features, in words."""
     return [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in {**now, **before}
-        if name not in NOT_COMPARED and before.get(name) != now.get(name)
+        if name not in not_compared and before.get(name) != now.get(name)
     ]
 
 
@@ -69,8 +72,9 @@ class ClipFeatures:
 
     def look_at(self, video: "OpenVideo") -> Iterator[SampledFrames]:
         """The whole video once, or all its windows: the rows that training takes from a record of this length."""
-        features = video.read().features.astype(self._stored_as)
-        timeline = rows_timeline(len(features), video.duration_s)
+        found = video.read()
+        features = found.features.astype(self._stored_as)
+        timeline = rows_timeline(len(features), video.duration_s, times_s=found.times_s)
         num_frames, stride = self._data.num_frames, self._data.window_stride
         if self._data.windowed:
             starts = all_starts(timeline.count, num_frames, stride, self._data.window_hop).tolist()
@@ -92,15 +96,17 @@ class OpenVideo:
 
     Attributes:
       duration_s: its length, known from then on.
+      notes: what there is to say about it, likewise.
     """
 
     def __init__(self, extract: Callable[[], VideoFeatures]):
         self._extract = extract
         self.duration_s = 0.0
+        self.notes: tuple[VideoNote, ...] = ()
 
     def read(self) -> VideoFeatures:
         found = self._extract()
-        self.duration_s = found.duration_s
+        self.duration_s, self.notes = found.duration_s, found.notes
         return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import VideoPrediction
+from unloc_jax.video import VideoNote
 
 CACHE_BYTES = 256 << 20
 
@@ -40,12 +41,14 @@ class EmbeddedVideo:
       duration_s: its length in seconds.
       windows: the whole video once, or, of models that look through windows, all of them in the order of time.
       model: which model made it.
+      notes: what there is to say about the video.
     """
 
     name: str
     duration_s: float
     windows: tuple[EmbeddedWindow, ...]
     model: str
+    notes: tuple[VideoNote, ...] = ()
 
     @property
     def nbytes(self) -> int:

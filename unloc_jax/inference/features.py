@@ -13,9 +13,10 @@ import numpy as np
 
 from unloc_jax.inference.clip import ClipEncoder, video_frames
 from unloc_jax.inference.frames import ArrayFrames
-from unloc_jax.video import VideoError, check_fps
+from unloc_jax.video import VideoError, VideoNote, check_fps
 
-# Frames are taken from the middle of each 1 / fps: row i of stored features stands for the middle of the i-th part.
+# Frames are taken from the middle of each 1 / fps: where times are not stored, row i of features stands for the middle
+# of the i-th part.
 _OFFSET = 0.5
 _PATIENCE_S = 10.0
 _WAITING = 64  # preprocessed frames that wait for the devices, at most; 150 KB each
@@ -30,12 +31,14 @@ class VideoFeatures:
       times_s: float64 [F], when the frames are: (i + 0.5) / fps.
       fps: frames per second.
       duration_s: the measured length of the video.
+      notes: what there is to say about it.
     """
 
     features: np.ndarray
     times_s: np.ndarray
     fps: float
     duration_s: float
+    notes: tuple[VideoNote, ...] = ()
 
 
 def embed_video(
@@ -123,6 +126,7 @@ class _End:
     rows: list[int]
     distinct: int
     duration_s: float
+    notes: tuple[VideoNote, ...]
 
 
 def _result(
@@ -131,7 +135,7 @@ def _result(
     if isinstance(end, VideoError):
         return end
     times_s = (np.arange(len(end.rows)) + _OFFSET) / fps
-    return VideoFeatures(np.stack(embeddings)[end.rows], times_s, fps, end.duration_s)
+    return VideoFeatures(np.stack(embeddings)[end.rows], times_s, fps, end.duration_s, end.notes)
 
 
 class _Decoding:
@@ -200,7 +204,7 @@ class _Decoding:
             return VideoError("cannot be read", f"{video}: {error.strerror}")
         except Exception as error:  # one odd file among thousands must not end hours of work
             return VideoError("decoder error", f"{video}: {type(error).__name__}: {error}")
-        return _End(rows, distinct, stream.duration_s)
+        return _End(rows, distinct, stream.duration_s, stream.notes)
 
     def _put(self, number: int, item: "np.ndarray | _End | VideoError") -> None:
         while not self._stopped.is_set():

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip_features import changes
+from unloc_jax.inference.clip_features import NOT_COMPARED, changes
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.text_features import TextEncoder
 from unloc_jax.processes import is_main
@@ -85,7 +85,9 @@ class CheckpointFinder:
                 f"{found}. Build it with `unloc data build --short-side {trained_on} …`."
             )
         for name, settings in model.facts.feature_settings.items():
-            if changed := changes(settings, facts.feature_settings.get(name, settings)):
+            # Versions differ in which of two neighbouring frames a row shows: too little to refuse.
+            ignored = (*NOT_COMPARED, "version")
+            if changed := changes(settings, facts.feature_settings.get(name, settings), ignored):
                 raise UserError(
                     f"the model was trained on other features {name!r} than this dataset's ({', '.join(changed)}). "
                     "Make them as those of training: `unloc features`."

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from unloc_jax.config import DataConfig
 from unloc_jax.errors import UserError
+from unloc_jax.frame_times import shown_frames
 from unloc_jax.sampling import Timeline, center_crop, last_start, linspace_indices, span_of, window_at
+from unloc_jax.video import VideoNote
 
 _FEWEST_KEPT = 512
-_EPSILON = 1e-6  # a time is a sum of floats
 
 
 class Frames(Protocol):
@@ -25,12 +26,14 @@ class Frames(Protocol):
 
     duration_s: float
     """Of the whole video, known after the iteration has ended."""
+    notes: tuple[VideoNote, ...]
+    """What there is to say about the video, known likewise."""
 
     def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 class ArrayFrames:
-    """The frames of an array, as `FrameStream` gives those of a file: the nearest to k / fps, resized.
+    """The frames of an array, as `FrameStream` gives those of a file: what is shown at k / fps, resized.
 
     Args:
       frames: uint8 [F, H, W, 3]; number i is shown from i / frames_fps on.
@@ -57,7 +60,8 @@ class ArrayFrames:
         if frames_fps is None or not 0 < frames_fps < math.inf:
             raise UserError("fps is needed: how many frames per second the array has.")
         self.duration_s = len(frames) / frames_fps
-        self._frames, self._shown = frames, nearest_frames(len(frames), frames_fps, fps, offset)
+        self.notes: tuple[VideoNote, ...] = ()
+        self._frames, self._shown = frames, shown_frames(len(frames), frames_fps, fps, offset)
         height, width = frames.shape[1:3]
         scale = 1.0 if short_side is None else short_side / min(height, width)
         self._size = (round(height * scale), round(width * scale))
@@ -71,16 +75,6 @@ class ArrayFrames:
                 if frame.shape[:2] != self._size:
                     frame = _resized(frame, self._size, reformatter)
             yield frame
-
-
-def nearest_frames(count: int, frames_fps: float, fps: float, offset: float = 0.0) -> np.ndarray:
-    """int64 [n]: of `count` frames at the times i / frames_fps, those nearest to offset / fps, (1 + offset) / fps, …
-
-    Of two that are equally near the earlier one, and at least one, as `FrameStream` chooses.
-    """
-    step = frames_fps / fps
-    times = step * (np.arange(max(1, math.ceil(count / step - offset - _EPSILON))) + offset)
-    return np.clip(np.ceil(times - 0.5 - _EPSILON).astype(np.int64), 0, count - 1)
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:

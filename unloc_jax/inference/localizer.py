@@ -110,7 +110,9 @@ class Localizer(VideoSearch):
             )
             for i, (text, (segments, scores)) in enumerate(zip(texts, task.segments(output, 0, span_s)))
         ]
-        return VideoPrediction(embedded.name, embedded.duration_s, predictions, self.describe())
+        return VideoPrediction(
+            embedded.name, embedded.duration_s, predictions, self.describe(), embedded.notes
+        )
 
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames | OpenVideo:
         facts = self._model.facts
@@ -131,7 +133,7 @@ class Localizer(VideoSearch):
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
             windows.append(EmbeddedWindow(tokens[0], seen.mask, seen.span_s))
-        return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name)
+        return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name, frames.notes)
 
     def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
         """An `Output` of NumPy arrays [1, N, …], and the times of the first and the last place of its curve."""

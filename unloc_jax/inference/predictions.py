@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from unloc_jax.video import VideoNote
+
 _TEXT_COLUMNS = 44  # the widest text column of the terminal table; longer texts wrap
 
 
@@ -17,8 +19,8 @@ class Segment:
     """One moment that matches a text.
 
     Attributes:
-      start_s: seconds from the first frame.
-      end_s: seconds from the first frame, >= start_s.
+      start_s: seconds on the clock of a player.
+      end_s: likewise, >= start_s.
       score: the model's confidence, in [0, 1].
 
     Raises:
@@ -46,7 +48,7 @@ class TextPrediction:
     Attributes:
       text: the sentence, query or class name.
       segments: best first.
-      relevance_times_s: float [R], rising, seconds from the first frame.
+      relevance_times_s: float [R], rising, seconds on the clock of a player.
       relevance: float [R] in [0, 1]: how well the text matches the moment; NaN = no value for this moment.
       unknown_words: the words of `text` that never occurred in training.
 
@@ -81,6 +83,7 @@ class VideoPrediction:
       duration_s: its length in seconds, > 0.
       texts: one entry per text, in the order they were asked for.
       model: facts about the model to show, such as checkpoint, step, dataset, num_frames.
+      notes: what there is to say about the video.
 
     Raises:
       ValueError: duration_s is not a finite number above 0.
@@ -90,6 +93,7 @@ class VideoPrediction:
     duration_s: float
     texts: list[TextPrediction]
     model: dict[str, str]
+    notes: tuple[VideoNote, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s < math.inf:
@@ -125,6 +129,7 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
         {"version": 1,
          "video": str, "duration_s": float,
          "model": {str: str},
+         "notes": [str],                                                             about the video
          "texts": [{"text": str,
                     "unknown_words": [str],
                     "segments": [{"start_s": float, "end_s": float, "score": float}],   best first
@@ -138,6 +143,7 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
         "video": prediction.video,
         "duration_s": _rounded(prediction.duration_s, 3),
         "model": {str(key): str(value) for key, value in prediction.model.items()},
+        "notes": [str(note) for note in prediction.notes],
         "texts": [
             {
                 "text": text.text,
@@ -191,6 +197,8 @@ def terminal_table(prediction: VideoPrediction, top_k: int = 3) -> str:
     if unknown:
         lines += ["", "Words the model never saw in training (expect less of these texts):"]
         lines += [f"  {', '.join(text.unknown_words)}  in: {' '.join(text.text.split())}" for text in unknown]
+    if prediction.notes:
+        lines += ["", *(f"note: {note}" for note in prediction.notes)]
     return "\n".join(lines)
 
 

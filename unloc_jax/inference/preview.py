@@ -9,7 +9,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 
 from unloc_jax.errors import UserError
-from unloc_jax.video import FrameStream, VideoInfo, probe
+from unloc_jax.video import FrameStream, VideoInfo, length_of_packets_s, probe
 
 _BROWSER_CODECS = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}
 _BROWSER_PIXELS = {"yuv420p", "yuvj420p"}
@@ -34,8 +34,8 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     The file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or
     AV1) and they are few enough. Otherwise an upright MP4 with H.264 and square pixels, without sound, with
     the index in front, not higher than `max_height` and as much smaller as `max_bytes` asks for. A copy has a
-    constant frame rate; each of its frames is the one of the original that is nearest in time, and second 0
-    is the first frame, as everywhere here.
+    constant frame rate; each of its frames is what a player shows of the original at that time, as everywhere here
+    (`unloc_jax.frame_times`).
 
     Args:
       path: a video file.
@@ -51,11 +51,11 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     """
     path = Path(path)
     info = probe(path)
-    mime = _playable_as(path)
+    mime = None if info.mirrored else _playable_as(path)  # browsers turn, but not all of them mirror
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
 
-    duration_s = info.duration_s or _measured_duration_s(path)
+    duration_s = info.duration_s or length_of_packets_s(path)
     with tempfile.TemporaryDirectory(prefix="unloc_preview_") as directory:
         copy = Path(directory) / "preview.mp4"
         for scale, most_fps in _steps_for(info, duration_s, max_bytes, max_height):
@@ -95,17 +95,6 @@ def _playable_as(path: Path) -> str | None:
 def _codec_name(stream: av.VideoStream) -> str:
     """The codec's own name: `codec_context.name` is that of the decoder, such as libdav1d for av1."""
     return stream.codec_context.codec.canonical_name
-
-
-def _measured_duration_s(path: Path) -> float:
-    """Seconds from the first to the last packet, for files whose header does not say (nothing is decoded)."""
-    with av.open(str(path)) as container:
-        times_s = [
-            float(packet.pts * packet.time_base)
-            for packet in container.demux(video=0)
-            if packet.pts is not None and packet.time_base is not None
-        ]
-    return max(times_s, default=0.0) - min(times_s, default=0.0)
 
 
 def _frame_rate(info: VideoInfo, most_fps: float) -> float:

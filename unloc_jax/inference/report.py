@@ -80,7 +80,7 @@ def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int
         "script_hash": script_hash,
         "title": html.escape(name),
         "summary": f"{clock(prediction.duration_s)} · {count} text{'s' if count != 1 else ''}",
-        "facts": "\n".join(_facts(prediction.model)),
+        "facts": "\n".join(_facts(prediction.model | dict(prediction.notes))),
         "duration_s": f"{prediction.duration_s:.3f}",
         "duration": clock(prediction.duration_s),
         "tick_fraction": f"{tick_s / prediction.duration_s:.6f}",

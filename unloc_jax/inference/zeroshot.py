@@ -84,7 +84,7 @@ class ZeroShotLocalizer(VideoSearch):
             "model": f"{config.name} (CLIP, not trained to localise)",
             "sees": f"{self._fps:g} frames per second of {config.image_size}² pixels",
         }
-        return VideoPrediction(embedded.name, embedded.duration_s, found, facts)
+        return VideoPrediction(embedded.name, embedded.duration_s, found, facts, embedded.notes)
 
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
         if isinstance(video, np.ndarray):
@@ -97,7 +97,7 @@ class ZeroShotLocalizer(VideoSearch):
         tokens = unit(self._encoder.encode_stream(bar))
         span_s = np.array([0.0, (len(tokens) - 1) / self._fps], np.float32)
         window = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s)
-        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name)
+        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name, frames.notes)
 
 
 def check_settings(fps: float, smoothing_s: float) -> None:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
+from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.clip import ClipEncoder, unit
 from unloc_jax.inference.finder import Annotations
-from unloc_jax.inference.frames import nearest_frames
 from unloc_jax.inference.late_fusion import candidates, relevance, seconds, smooth
 from unloc_jax.inference.zeroshot import check_settings
 from unloc_jax.records import VideoRecord
@@ -139,7 +139,7 @@ class ClipFinder:
         bar = tqdm(total=total, desc=f"evaluate {split}", unit="video", file=sys.stderr)
         records = self._with_frames(split)
         while group := list(itertools.islice(records, _VIDEOS_AT_ONCE)):
-            shown = [nearest_frames(len(r.frames), r.fps, self._fps) for r in group]
+            shown = [shown_frames(len(r.frames), r.fps, self._fps) for r in group]
             pictures = (picture for r, numbers in zip(group, shown) for picture in _pictures(r, numbers))
             of_group = unit(self._encoder.encode_stream(pictures))
             bar.update(len(group))
