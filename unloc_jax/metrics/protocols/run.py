@@ -13,13 +13,14 @@ from typing import Any
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols import PROTOCOLS
+from unloc_jax.metrics.protocols.annotated import Annotated
 
 _AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
 
 
 def run_protocol(
-    protocol: str, ground_truth: Path, predictions: Path, out: Path | None = None, **options: Any
+    protocol: str, ground_truth: Path | Annotated, predictions: Path, out: Path | None = None, **options: Any
 ) -> dict[str, Any]:
     """Prints the metrics of a protocol and writes them to `out`; warnings go to stderr, one line each.
 
