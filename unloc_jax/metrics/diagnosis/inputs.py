@@ -38,18 +38,23 @@ class Actions:
     """Detections of actions and their ground truth.
 
     Attributes:
-      truth, found: as `detection.detection_map` takes them; predictions of classes without ground truth have
-        class index C.
+      scored, found: as `unloc metrics` gives them to `detection.detection_map`; predictions of classes without
+        ground truth have class index C.
+      truth: the segments of `scored` that have a length: those without overlap nothing, and are diagnosed nowhere.
       classes: C names.
-      videos: ids of the evaluated videos; `found.video_index` may be higher, in videos that are not.
+      videos: ids of the evaluated videos, then of those that only have ambiguous regions; `found.video_index` may be
+        higher, in videos that are not evaluated.
+      num_videos: how many are evaluated.
       duration_s: float64 [videos]; NaN where the ground truth does not say.
       level: int [M], the pyramid level that made each prediction; None where the file does not say.
     """
 
+    scored: GroundTruth
     truth: GroundTruth
     found: Predictions
     classes: list[str]
     videos: list[str]
+    num_videos: int
     duration_s: np.ndarray
     level: np.ndarray | None
 
@@ -110,10 +115,12 @@ def read_actions(
     in_order = dict.fromkeys(found.video_index.tolist())
     of_rows = [level for index in in_order for level in levels[ids[index]]]
     return Actions(
+        truth,
         GroundTruth(*(column[has_length] for column in truth)),
         found,
         list(annotations.classes),
         videos,
+        annotations.num_videos,
         np.array([durations.get(video, np.nan) for video in videos]),
         _checked_levels(predictions, of_rows, "predictions"),
     )
