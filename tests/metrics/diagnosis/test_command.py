@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.metrics.references import ANNOTATIONS, ORACLES, needs_oracles
+from tests.metrics.references import REPOSITORY
 from tests.metrics.test_protocols import (
     DATABASE,
     QUERIES,
@@ -203,7 +203,6 @@ def test_the_page_is_whole_and_self_contained(tmp_path):
 
 
 @pytest.mark.slow
-@needs_oracles
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(scheme, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
@@ -211,10 +210,11 @@ def test_in_a_browser(scheme, tmp_path):
     if program is None:
         pytest.skip("no Chromium is installed")
     files = [
-        f"--ground-truth={ANNOTATIONS / 'qvhighlights_val_release.jsonl'}",
-        f"--predictions={ORACLES / 'qvh_momentdetr_sample/pred.jsonl'}",
+        f"--ground-truth={REPOSITORY / 'tests/goldens/official/actions_truth.json'}",
+        f"--predictions={REPOSITORY / 'tests/goldens/official/actions_found.json'}",
+        "--subset=validation",
     ]
-    assert main(["diagnose", "--protocol=qvhighlights", *files, f"--out={tmp_path / 'page.html'}"]) == 0
+    assert main(["diagnose", "--protocol=thumos14", *files, f"--out={tmp_path / 'page.html'}"]) == 0
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         trouble, requests = [], []
@@ -229,13 +229,23 @@ def test_in_a_browser(scheme, tmp_path):
         shade = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", shade))) > 380) == (scheme == "light")
         # The bar of a bin is as long as its number says.
-        bars = tab.locator("#by-moment-length rect.bar")
+        bars = tab.locator("#by-segment-length rect.bar")
         widths = [bars.nth(i).bounding_box()["width"] for i in range(bars.count())]
-        cells = tab.locator("#by-moment-length tbody td:nth-child(3)").all_inner_texts()
-        assert len(widths) == len(cells) == 3
+        cells = tab.locator("#by-segment-length tbody td:nth-child(4)").all_inner_texts()
+        assert len(widths) == len(cells) == 5
         np.testing.assert_allclose(
             np.divide(widths, widths[0]), np.divide(list(map(float, cells)), float(cells[0])), 0.01
         )
+        # The line of all crosses no number.
+        numbers = tab.locator("svg:has(line.base) text[text-anchor=start]")
+        lines_of_all = tab.locator("svg:has(line.base)").count()
+        assert lines_of_all >= 2 and numbers.count() >= 2 * lines_of_all
+        for i in range(numbers.count()):
+            left, right, line = numbers.nth(i).evaluate(
+                "n => [n.getBoundingClientRect(), n.parentNode.querySelector('line.base').getBoundingClientRect()]"
+                ".flatMap((box, k) => k ? [box.left] : [box.left, box.right])"
+            )
+            assert not left < line < right
         assert (trouble, set(requests)) == ([], {"file"})
         browser.close()
 
