@@ -94,21 +94,22 @@ def test_classes_of_ones_own_data(files, unloc):
 
 
 def test_queries_of_ones_own_data(files):
-    """A sentence that is said of two moments is one query with two moments."""
+    """A sentence that is said of two moments is two queries, as `unloc evaluate` and official evaluations count."""
     for truth in files(own__csv=table(QUERIES, "text"), own__jsonl=json_lines(QUERIES, "text")):
         (found,) = files(
             found__jsonl="\n".join(
                 json.dumps({"vid": video, "query": text, "pred_relevant_windows": windows})
                 for video, text, windows in (
                     ("b", "she jumps, twice", [[1.1, 4.2, 0.9]]),
-                    ("a", "he runs", [[5.3, 7.9, 0.9], [0.1, 2.7, 0.8]]),
+                    ("a", "he runs", [[0.1, 2.7, 0.8]]),
+                    ("a", "he runs", [[5.3, 7.9, 0.9]]),
                 )
             )
         )
         queries, subset = read_ground_truth("moment-retrieval", [truth])
         numbers = evaluate_moment_retrieval(queries, found)
         assert subset is None
-        assert (numbers["queries"], numbers["predicted_queries"], numbers["mIoU"]) == (2, 2, 100)
+        assert (numbers["queries"], numbers["predicted_queries"], numbers["mIoU"]) == (3, 3, 100)
         assert evaluate_qvhighlights(queries, found)["brief"]["MR-full-mAP"] == 100
 
 

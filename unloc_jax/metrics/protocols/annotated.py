@@ -84,12 +84,13 @@ def _video(record: VideoRecord) -> Row:
 
 
 def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
-    """Rows with one query in each: what is said of one moment after the other is one query with several moments."""
-    windows: dict[tuple[str | None, str], list[list[float]]] = collections.defaultdict(list)
+    """Rows with one query in each: texts with one "qid" are one query with several moments, others one each."""
+    windows: dict[tuple[str | None, str, int], list[list[float]]] = collections.defaultdict(list)
     segments = _seconds(record)
     for number, (text, attributes) in enumerate(zip(record.texts, record.attributes, strict=True)):
-        windows[attributes.get("qid"), text] += segments[number : number + 1]
-    for (qid, text), of_query in windows.items():
+        qid = attributes.get("qid")
+        windows[qid, text, number if qid is None else -1] += segments[number : number + 1]
+    for (qid, text, _), of_query in windows.items():
         row: Row = {"vid": record.video_id, "query": text, "relevant_windows": of_query}
         if qid is not None:
             row["qid"] = int(qid) if qid.isdigit() else qid
