@@ -14,10 +14,11 @@ from tests.check_goldens import main
 from tests.golden_checks.result import Result
 
 REPOSITORY = Path(__file__).parents[1]
-GOLDENS = REPOSITORY.parent / "shared" / "goldens"
+GOLDENS = REPOSITORY / "tests" / "goldens" / "pure"  # a part of
+ALL = REPOSITORY.parent / "shared" / "goldens"  # which is not always there
 KINDS = ("anet_ap", "dedup", "labels", "lr", "metrics", "nms", "postprocess")
 
-needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason="no ../shared/goldens beside the repository")
+needs_all = pytest.mark.skipif(not ALL.is_dir(), reason="no ../shared/goldens beside the repository")
 
 
 def write(folder: Path, name: str, arrays: dict, meta: dict) -> None:
@@ -118,10 +119,10 @@ def test_a_golden_of_the_model_goes_to_its_own_check(tmp_path, capsys, monkeypat
     assert lines["tal_simple"].split()[4] == "FAIL"
 
 
-@needs_goldens
 @pytest.mark.slow
-def test_the_references_functions_equal_ours():
-    command = [sys.executable, "-m", "tests.check_goldens", str(GOLDENS), "--pattern", "pure_*"]
+@pytest.mark.parametrize("folder", [GOLDENS, pytest.param(ALL, marks=needs_all)], ids=["part", "all"])
+def test_the_references_functions_equal_ours(folder):
+    command = [sys.executable, "-m", "tests.check_goldens", str(folder), "--pattern", "pure_*"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for kind in KINDS:
@@ -130,7 +131,6 @@ def test_the_references_functions_equal_ours():
         ), kind
 
 
-@needs_goldens
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_altered_number_of_the_reference_fails(tmp_path, capsys, kind):
     """In the file with one case, so that it is quick; what comes out of the metrics is in the json."""

@@ -35,7 +35,7 @@ def parse_activitynet(files: list[Path]) -> ParsedAnnotations:
     subsets: dict[str, str] = {}
     for path in files:
         if path.suffix.lower() == ".csv":
-            subsets |= _read_subsets(path, collector.problems)
+            subsets |= read_subsets(path, collector.problems)
     annotation_files = [path for path in files if path.suffix.lower() != ".csv"]
     if not annotation_files:
         raise UserError(
@@ -53,7 +53,11 @@ def parse_activitynet(files: list[Path]) -> ParsedAnnotations:
     return collector.with_classes()
 
 
-def _read_subsets(path: Path, problems: Problems) -> dict[str, str]:
-    """Video id → subset, from a CSV with the columns "video" and "subset"."""
+def read_subsets(path: Path, problems: Problems) -> dict[str, str]:
+    """Reads a CSV with the columns "video" and "subset" → video id: subset.
+
+    Raises:
+      UserError: a file is missing, or has another layout.
+    """
     rows = read_table(path, ("video", "subset"), problems, _SUBSETS_LAYOUT)
     return {row["video"]: row["subset"] for _, row in rows}

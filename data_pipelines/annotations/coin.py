@@ -15,10 +15,11 @@ from typing import Any
 
 from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.database import add_database, segment_of, videos_of
-from data_pipelines.annotations.json_file import as_text, read_json
+from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import split_of_subset
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 _LAYOUT = (
     'COIN looks like {"database": {"<id>": {"duration": 131.03, "subset": "training", "class": '
@@ -62,7 +63,7 @@ def parse_coin(files: list[Path]) -> ParsedAnnotations:
         for _, videos in databases
         for _, video, annotations in videos
         for annotation in annotations
-        if isinstance(annotation.get("label"), str)
+        if as_text(annotation.get("label"))
     ]
     names = _names(taxonomy or in_files)
     for path, videos in databases:

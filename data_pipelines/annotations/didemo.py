@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.collector import VideoCollector, without_ending
-from data_pipelines.annotations.json_file import as_text, read_json
+from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker, as_number
 from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 CHUNK_S = 5.0
 

@@ -9,6 +9,7 @@ from typing import Any
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.text_file import read_lines, read_text
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 # What lists of videos call the id of a video.
 _ID_KEYS = ("video_id", "video", "vid", "id", "video_name", "name")
@@ -80,11 +81,6 @@ def entries(path: Path, content: Any, layout: str) -> Iterator[tuple[str, Any]]:
         if not keys:
             raise UserError(f"{path}: {layout}; this is a list, and its entry {number} has no video id.")
         yield as_text(entry[keys[0]]), entry
-
-
-def as_text(value: Any) -> str:
-    """An id or a name, which some files write as a number; "" for what is neither."""
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def sha256(path: Path) -> str:

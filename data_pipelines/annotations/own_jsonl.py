@@ -4,11 +4,12 @@ line per video with "segments", a list of {"start", "end", "text"}. See docs/ann
 from pathlib import Path
 
 from data_pipelines.annotations.collector import VideoCollector
-from data_pipelines.annotations.json_file import as_text, read_json_lines
+from data_pipelines.annotations.json_file import read_json_lines
 from data_pipelines.annotations.own_rows import Row, parse_rows
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 _LAYOUT = (
     'a line looks like {"video": "clip_1.mp4", "start": 2.5, "end": 7, "text": "A man opens the door."} (or "label" '

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.collector import VideoCollector, without_ending
-from data_pipelines.annotations.json_file import as_text
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker, as_number
 from data_pipelines.annotations.split_names import split_in_name, split_of_file, split_of_subset
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 
 @dataclasses.dataclass(frozen=True)

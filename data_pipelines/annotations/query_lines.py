@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.collector import VideoCollector
-from data_pipelines.annotations.json_file import as_text, read_json_lines
+from data_pipelines.annotations.json_file import read_json_lines
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.saliency import as_scores, of_relevant_clips
 from data_pipelines.annotations.segments import RecordMaker
 from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 # (where, query)
 Query = tuple[str, dict[str, Any]]
@@ -97,5 +98,5 @@ def add_relevant_scores(
     if every is None:
         detail = f"clips {shown(ids)}, scores {shown(told)}, duration {maker.duration_s:g} s"
         collector.problems.add("saliency scores do not fit", where, detail)
-    elif isinstance(query.get("query"), str):
-        maker.add_saliency(query["query"], every)
+    else:
+        maker.add_saliency(query.get("query"), every)

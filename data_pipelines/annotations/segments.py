@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.annotations.problems import Problems, shown
-from unloc_jax.records import VideoRecord
+from unloc_jax.records import VideoRecord, as_text
 
 # Annotators and tools round; an end this close past the video's end is not worth a report.
 PAST_END_TOLERANCE_S = 0.05
@@ -129,9 +129,10 @@ class RecordMaker:
         self._seen_queries.add(key)
         self._queries.append((text, attributes, where))
 
-    def add_saliency(self, text: str, scores: np.ndarray) -> None:
+    def add_saliency(self, text: Any, scores: np.ndarray) -> None:
         """Sets the highlight scores, float32 [num_clips, num_annotators], of a text; the first ones stay."""
-        self._record.saliency.setdefault(" ".join(text.split()), scores)
+        if normalized := _normalized(text):
+            self._record.saliency.setdefault(normalized, scores)
 
     def finish(self, *, queries_only: bool = False) -> VideoRecord | None:
         """The record, or None (reported) if nothing of it is usable.
@@ -161,18 +162,25 @@ class RecordMaker:
         return self._record.duration_s
 
     def _checked_text(self, text: Any, of: str, where: str) -> str | None:
-        if isinstance(text, str) and text.strip():
-            return " ".join(text.split())
-        self._problems.add(f"empty {self._text_name}", where, f"{of}, text {shown(text)}")
-        return None
+        normalized = _normalized(text)
+        if not normalized:
+            self._problems.add(f"empty {self._text_name}", where, f"{of}, text {shown(text)}")
+        return normalized or None
 
     def _checked_attributes(self, attributes: Any, where: str) -> dict[str, str]:
         if attributes is None:
             return {}
-        if isinstance(attributes, dict) and all(isinstance(value, str) for value in attributes.values()):
-            return attributes
+        if isinstance(attributes, dict):
+            texts = {name: as_text(value) for name, value in attributes.items()}
+            if all(texts[name] or value == "" for name, value in attributes.items()):
+                return texts
         self._problems.add("attributes are not text", where, shown(attributes))
         return {}
+
+
+def _normalized(text: Any) -> str:
+    """The text without superfluous white space; "" for what is no text."""
+    return " ".join(as_text(text).split())
 
 
 def as_number(value: Any) -> float | None:

@@ -20,6 +20,7 @@ from data_pipelines.annotations.segments import RecordMaker
 from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from data_pipelines.annotations.text_file import read_lines
 from unloc_jax.errors import UserError
+from unloc_jax.records import as_text
 
 _LAYOUT = (
     'THUMOS14 looks like {"database": {"video_test_0000004": {"subset": "test", "duration": 33.8, "annotations": '
@@ -61,7 +62,7 @@ def _split(video_id: str) -> str | None:
 def _add(
     collector: VideoCollector, maker: RecordMaker, segment: Any, label: Any, where: str | None = None
 ) -> None:
-    if isinstance(label, str) and label.strip().lower() == _AMBIGUOUS:
+    if as_text(label).strip().lower() == _AMBIGUOUS:
         collector.problems.add("ambiguous segment", where or maker.where, f"segment {shown(segment)}")
     else:
         maker.add(segment, label, where=where)

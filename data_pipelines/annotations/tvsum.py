@@ -29,5 +29,5 @@ def parse_tvsum(files: list[Path]) -> ParsedAnnotations:
 
 def _add_scores(collector: VideoCollector, where: str, maker: RecordMaker, video: dict[str, Any]) -> None:
     scores = labels_of(collector, where, video)
-    if scores is not None and isinstance(video.get("query"), str):
-        maker.add_saliency(video["query"], of_pieces(scores, None, maker.duration_s))
+    if scores is not None:
+        maker.add_saliency(video.get("query"), of_pieces(scores, None, maker.duration_s))

@@ -36,7 +36,7 @@ def parse_youtube_highlights(files: list[Path]) -> ParsedAnnotations:
 
 def _add_scores(collector: VideoCollector, where: str, maker: RecordMaker, video: dict[str, Any]) -> None:
     labels = labels_of(collector, where, video)
-    if labels is None or not isinstance(video.get("query"), str):
+    if labels is None:
         return
     labels = np.maximum(labels, 0)  # in the original, -1 is a piece that only some found to be a highlight
     bounds_s = None
@@ -46,7 +46,7 @@ def _add_scores(collector: VideoCollector, where: str, maker: RecordMaker, video
             detail = f"{len(labels)} labels for clip {shown(video['clip'])}, fps {shown(video.get('fps'))}"
             collector.problems.add("clips do not fit the labels", where, detail)
             bounds_s = None
-    maker.add_saliency(video["query"], of_pieces(labels, bounds_s, maker.duration_s))
+    maker.add_saliency(video.get("query"), of_pieces(labels, bounds_s, maker.duration_s))
 
 
 def _bounds_s(video: dict[str, Any]) -> np.ndarray | None:

@@ -149,7 +149,7 @@ def test_other_faults_are_counted(tmp_path):
     assert _problems(tmp_path, {"a": _video(one, attributes=[])}) == {
         "numbers of attributes and sentences differ": 1
     }
-    assert _problems(tmp_path, {"a": _video(one, attributes=[{"object": 3}])}) == {
+    assert _problems(tmp_path, {"a": _video(one, attributes=[{"object": None}])}) == {
         "attributes are not text": 1
     }
 

@@ -662,3 +662,50 @@ def test_videos_as_a_list_and_annotations_as_an_object(tmp_path):
     }
     parsed = parse("activitynet", [write(tmp_path, "list.json", [video])])
     assert rows_of(parsed) == [("a", "train", 1.0, 2.0, "x")]
+
+
+# --- Names that are numbers
+
+
+def _of_every_format(name) -> dict[str, tuple[str, str, dict]]:
+    """Parser → file name, and its content with one text that is `name`; the formats that are JSON."""
+    segment = {"segment": [1, 3], "label": name, "sentence": name, "id": 7}
+    video = {"duration": 8.0, "subset": "training", "class": "a task", "annotations": [segment]}
+    captions = {"a": {"duration": 8.0, "timestamps": [[1, 3]], "sentences": [name]}}
+    query = {"vid": "a", "qid": 1, "query": name, "duration": 8.0}
+    windows = {"relevant_windows": [[1, 3]], "relevant_clip_ids": [0], "saliency_scores": [[1, 2]]}
+    chunks = {"video": "a.mov", "description": name, "times": [[0, 1]], "num_segments": 6, "annotation_id": 1}
+    return {
+        "activitynet": ("own.json", {"database": {"a": video}}),
+        "coin": ("own.json", {"database": {"a": video}}),
+        "thumos14": ("own.json", {"database": {"a": video}}),
+        "youcook2": ("own.json", {"database": {"a": video}}),
+        "activitynet_captions": ("train.json", captions),
+        "charades_sta": ("train.json", captions),
+        "tacos": ("train.json", {"a.avi": captions["a"] | {"fps": 1.0, "num_frames": 8}}),
+        "didemo": ("train.json", [chunks]),
+        "jsonl": ("train.jsonl", {"video": "a", "start": 1, "end": 3, "label": name}),
+        "qvhighlights": ("train.jsonl", query | windows),
+        "tvsum": ("train.jsonl", query | {"label": [[1, 2], [3, 4]]}),
+        "youtube_highlights": ("train.jsonl", query | {"label": [[0], [1]]}),
+    }
+
+
+@pytest.mark.parametrize("name", [3, 0, 2.5])
+def test_names_that_are_numbers(tmp_path, name):
+    """A class or a query may be a number in JSON; it is text from then on, also for its highlight scores."""
+    for dataset, (file, content) in _of_every_format(name).items():
+        parsed = parse(dataset, [write(tmp_path, file, content)])
+        (record,) = parsed.records
+        assert record.texts == [str(name)], dataset
+        assert parsed.classes in (None, [str(name)]), dataset
+        assert set(record.saliency) in (set(), {str(name)}), dataset
+        assert bool(record.saliency) == (dataset in ("qvhighlights", "tvsum", "youtube_highlights"))
+
+
+@pytest.mark.parametrize("name", [None, True, False, [3], {"a": 3}, "", " ", float("nan")])
+def test_what_names_nothing_is_a_problem(tmp_path, name):
+    for dataset, (file, content) in _of_every_format(name).items():
+        parsed = parse(dataset, [write(tmp_path, file, content)])
+        assert not parsed.records, dataset
+        assert any(kind.startswith("empty ") for kind in parsed.problems.counts), dataset

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tests.golden_checks.nms import jitted, suppressed
-from tests.localization.references import ORACLES, load_goldens, needs_oracles
+from tests.localization.references import ORACLES, REPOSITORY, load_goldens, needs_oracles
 from unloc_jax.localization.nms import NMS, vote
 
 GOLDENS = load_goldens("nms")
+SMALL = REPOSITORY / "tests/goldens/official/nms.json"  # of the cases beside the repository
 
 
 def one_by_one(segments, scores, max_detections, sigma, score_threshold):
@@ -45,12 +46,24 @@ def test_equals_the_reference(name):
     np.testing.assert_array_equal(case["in/classes"][kept], case["out/classes"])
 
 
-@needs_oracles
-def test_equals_tensorflow():
+def cases_of(program: str, every: bool) -> list[dict]:
+    """Small ones of the repository, or all that lie beside it."""
+    if not every:
+        return json.loads(SMALL.read_text())[program]
+    name = "tf_cases.json" if program == "tensorflow" else "cases.json"
+    return json.loads((ORACLES / "nms_1d" / name).read_text())
+
+
+small_and_all = pytest.mark.parametrize(
+    "every", [False, pytest.param(True, marks=needs_oracles)], ids=["small", "all"]
+)
+
+
+@small_and_all
+def test_equals_tensorflow(every):
     """The IoU threshold of TensorFlow's op means nothing when sigma > 0, as here."""
-    cases = json.loads((ORACLES / "nms_1d" / "tf_cases.json").read_text())
-    cases = [case for case in cases if case["cfg"]["soft_nms_sigma"] > 0]
-    assert len(cases) >= 12
+    cases = [case for case in cases_of("tensorflow", every) if case["cfg"]["soft_nms_sigma"] > 0]
+    assert len(cases) >= (12 if every else 6)
     # Together in one call; what fills up has score 0, and is not found.
     size = max(len(case["scores"]) for case in cases)
     segments, scores = np.zeros((len(cases), size, 2), np.float32), np.zeros((len(cases), size), np.float32)
@@ -104,12 +117,12 @@ KINDS = {
 }  # OpenTAD's `method`; 3, BMN's gaussian from a length's threshold on, is not ours
 
 
-@needs_oracles
-def test_equals_opentad_and_actionformer():
+@small_and_all
+def test_equals_opentad_and_actionformer(every):
     """Gaussian, linear and hard suppression per class or of all classes, and voting. Their sigma is twice ours."""
-    cases = json.loads((ORACLES / "nms_1d" / "cases.json").read_text())
+    cases = cases_of("opentad and actionformer", every)
     cases = [case for case in cases if case["cfg"].get("method", 2) in KINDS]
-    assert len(cases) == 30
+    assert len(cases) == (30 if every else 15)
     for case in cases:
         _compare_with_other_programs(case)
 

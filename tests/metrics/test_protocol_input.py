@@ -67,7 +67,10 @@ REFUSED = {
         "must be two numbers, not [0, 1, 2]",
     ),
     "no label": (("activitynet", DATABASE, actions(action(0, 1, score=1))), '"label" is missing'),
-    "a label's number": (("activitynet", DATABASE, actions(action(0, 1, 7, 1))), '"label" must be a string, not 7'),
+    "a label that is neither text nor a number": (
+        ("activitynet", DATABASE, actions(action(0, 1, "run", 1), action(0, 1, True, 1), action(0, 1, [7], 1))),
+        '2 of 3 predictions are wrong; the first is results["a"][1]: "label" must be a string or a number, not True',
+    ),
     "no rows": (("activitynet", DATABASE, {"results": {"a": GOOD}}), 'results["a"] must be a list'),
     "ids written differently": (
         ("activitynet", DATABASE, actions(GOOD, video="v_a")),
@@ -128,8 +131,8 @@ REFUSED = {
     "broken lines": (("moment-retrieval", QUERIES, lines(windows([0, 1])) + '\n{"qid'), "line 2: not JSON"),
     "actions for moments": (("moment-retrieval", QUERIES, RESULTS), "it looks like ActivityNet-style predictions"),
     "captions without text": (
-        ("moment-retrieval", {"a": {"timestamps": [[0, 1]], "sentences": [3]}}, WINDOWS),
-        '"a": a sentence must be text, not 3',
+        ("moment-retrieval", {"a": {"timestamps": [[0, 1]], "sentences": [True]}}, WINDOWS),
+        '"a": a sentence must be text, not True',
     ),
     "captions without times": (
         ("moment-retrieval", {"a": {"timestamps": [], "sentences": ["x"]}}, WINDOWS),
@@ -287,3 +290,18 @@ def test_blocked_videos(tmp_path, capsys):
     blocked.write_text('["a"]')
     assert evaluate(tmp_path, "activitynet", DATABASE, RESULTS, "--blocked-videos", str(blocked)) == 0
     assert "predictions                  1\n" in capsys.readouterr().out
+
+
+def test_names_that_are_numbers(tmp_path, capsys):
+    """A class, a query or an id that is a number in one file and text in the other is the same."""
+    truth = {
+        "database": {"a": {"subset": "validation", "annotations": [action(0, 10, 3), action(20, 30, "0")]}}
+    }
+    found = actions(action(0, 10, "3", 0.9), action(20, 30, 0, 0.8))
+    assert evaluate(tmp_path, "activitynet", truth, found) == 0
+    assert "average_mAP 100.00" in " ".join(capsys.readouterr().out.split())
+    truth = [{"vid": 7, "query": 3, "relevant_windows": [[0, 10]]}]
+    found = [{"vid": "7", "query": "3", "pred_relevant_windows": [[0, 10, 1]]}]
+    for one, other in ((truth, found), ([truth[0] | found[0]], [found[0] | {"vid": 7, "query": 3}])):
+        assert evaluate(tmp_path, "moment-retrieval", one, other) == 0
+        assert "mIoU 100.00" in " ".join(capsys.readouterr().out.split())

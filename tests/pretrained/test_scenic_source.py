@@ -22,7 +22,7 @@ from tests import compiling
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained.scenic_source import read_config, read_params
 
-GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens" / "scenic"
 
 EXPECTED = {
     "video_encoder/resblocks.0/kernel": np.arange(8, dtype=np.float32).reshape(4, 2),
@@ -194,10 +194,9 @@ def test_other_dtypes_stay(tmp_path):
     }
 
 
-@pytest.mark.skipif(not GOLDENS.exists(), reason="no reference numbers beside the repository")
 def test_golden():
-    params = read_params(GOLDENS / "tal_passvideo_fpn_reluclip_textgap.npz")
-    with np.load(GOLDENS / "tal_passvideo_fpn_reluclip_textgap.npz") as file:
+    params = read_params(GOLDENS / "tal_passvideo_fpn_subsample_nopos.npz")
+    with np.load(GOLDENS / "tal_passvideo_fpn_subsample_nopos.npz") as file:
         expected = {key[len("params/") :]: file[key] for key in file.files if key.startswith("params/")}
     assert params.keys() == expected.keys()
     for name, value in expected.items():
@@ -290,9 +289,8 @@ def test_json_config(tmp_path, wrapped):
     assert read_config(path) == CONFIG
 
 
-@pytest.mark.skipif(not GOLDENS.exists(), reason="no reference numbers beside the repository")
 def test_golden_config():
-    config = read_config(GOLDENS / "tal_fpn_ws1_opc1_token_focal_iou.json")
+    config = read_config(GOLDENS / "tal_fpn_ws1_opc1_alltext_focal_iou_ls.json")
     assert config["model_name"] == "unloc_temporal_localization"
 
 

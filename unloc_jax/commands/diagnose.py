@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, quiet
+from unloc_jax.commands.ground_truth import add_ground_truth, read_ground_truth
 from unloc_jax.metrics import diagnosis
 
 
@@ -13,12 +14,11 @@ def add(commands: Commands) -> None:
     )
     names = diagnosis.PROTOCOLS
     parser.add_argument("--protocol", required=True, choices=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    add_ground_truth(parser)
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="report.html to write")
     parser.add_argument("--json", type=Path, metavar="FILE", help="numbers to write")
     parser.add_argument("--tiou", type=float, default=0.5, help="threshold of a hit (default 0.5)")
-    parser.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
     parser.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
     parser.add_argument(
         "--checkpoint", type=Path, metavar="DIR", help="show which pyramid level is responsible for what"
@@ -31,14 +31,15 @@ def _run(arguments: argparse.Namespace) -> None:
         quiet()
     from unloc_jax.metrics.diagnosis.run import run_diagnosis
 
+    ground_truth, subset = read_ground_truth(arguments)
     run_diagnosis(
         arguments.protocol,
-        arguments.ground_truth,
+        ground_truth,
         arguments.predictions,
         arguments.out,
         arguments.json,
         tiou=arguments.tiou,
-        subset=arguments.subset,
+        subset=subset,
         blocked_videos=arguments.blocked_videos,
         checkpoint=arguments.checkpoint,
         task=arguments.task,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command
+from unloc_jax.commands.ground_truth import add_ground_truth, read_ground_truth
 from unloc_jax.metrics.protocols import PROTOCOLS
 
 
@@ -14,11 +15,10 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help=", ".join(PROTOCOLS)
     )
-    parser.add_argument("--ground-truth", type=Path, required=True, metavar="FILE")
+    add_ground_truth(parser)
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="metrics.json to write")
     parser.add_argument("--variant", metavar="NAME", help="whose definition, where there are several")
-    parser.add_argument("--subset", metavar="NAME", help="of an ActivityNet-style ground truth")
     parser.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
     parser.add_argument("--proposals", action="store_true", help="activitynet: AR@AN and AUC, without labels")
     parser.add_argument(
@@ -31,11 +31,13 @@ def add(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.metrics.protocols.run import run_protocol
 
-    options = ("variant", "subset", "blocked_videos", "proposals", "strict", "nms", "background")
+    ground_truth, subset = read_ground_truth(arguments)
+    options = ("variant", "blocked_videos", "proposals", "strict", "nms", "background")
     run_protocol(
         arguments.protocol,
-        arguments.ground_truth,
+        ground_truth,
         arguments.predictions,
         arguments.out,
+        subset=subset,
         **{name: getattr(arguments, name) for name in options},
     )

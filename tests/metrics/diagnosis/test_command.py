@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.metrics.references import ANNOTATIONS, ORACLES, needs_oracles
+from tests.metrics.references import REPOSITORY
 from tests.metrics.test_protocols import (
     DATABASE,
     QUERIES,
@@ -20,6 +20,8 @@ from tests.metrics.test_protocols import (
     lines,
 )
 from unloc_jax.cli import main
+from unloc_jax.metrics.diagnosis import svg
+from unloc_jax.metrics.diagnosis.section import Bars
 
 SMALL = {
     "activitynet": (DATABASE, RESULTS),
@@ -93,7 +95,59 @@ def test_small_files_say_little(protocol, tmp_path, capsys):
     printed = capsys.readouterr().out
     for section in sections.values():
         assert section["title"] in printed
-    assert Page((tmp_path / "page.html").read_text()).open == []
+    text = (tmp_path / "page.html").read_text()
+    assert Page(text).open == []
+    for page in (text, " ".join(printed.split())):
+        assert "tIoU is the overlap of two segments" in page
+    assert not re.search(r"<(tbody|ul|div class=\"videos\")[^>]*></", text), "nothing is empty"
+    assert all(
+        "<rect" in drawn or "<circle" in drawn for drawn in re.findall("<svg.*?</svg>", text, re.DOTALL)
+    )
+    assert (
+        re.search(r'class="findings"><li>Nothing that chance does not explain', text)
+        or found["videos"]["readings"]
+    )
+
+
+ODD = {
+    "database": {
+        "a": {"subset": "test", "annotations": [action(0, 10, "run"), action(20, 20, "run")]},
+        "b": {"subset": "test", "annotations": [action(5, 5, "jump")]},
+        "c": {"subset": "test", "annotations": []},
+    },
+    "ambiguous": {"d": [[0, 5]]},
+}
+
+
+@pytest.mark.parametrize("protocol", ["activitynet", "thumos14"])
+def test_counts_what_metrics_counts(protocol, tmp_path, capsys):
+    """Segments without length, videos without segments, videos with ambiguous regions alone, unknown videos."""
+    found = {video: [action(0, 10, "run", 0.9), action(3, 3, "run", 0.8)] for video in "abcde"}
+    facts = diagnose(tmp_path, protocol, ODD, {"results": found}, "--subset=test")["facts"]
+    out = tmp_path / "metrics.json"
+    files = [f"--ground-truth={tmp_path / 'truth.json'}", f"--predictions={tmp_path / 'found.json'}"]
+    assert main(["metrics", f"--protocol={protocol}", *files, "--subset=test", f"--out={out}"]) == 0
+    numbers = json.loads(out.read_text())
+    assert numbers["videos"] == facts["videos"] == 3
+    assert numbers["ground_truth_segments"] == facts["ground-truth segments"] == 3
+    assert numbers["predictions"] == facts["predictions"] == 10
+    assert len(numbers["per_class_AP"]) == facts["classes"] == 2
+    assert numbers["mAP@0.50"] == facts["mAP at tIoU 0.5"] > 0
+    assert facts["of these without length: diagnosed nowhere"] == 2
+    assert "of these without length: diagnosed nowhere: 2" in capsys.readouterr().out
+
+
+def test_the_line_of_all_crosses_no_number():
+    for base in np.linspace(0, 100, 41):
+        figure = Bars(
+            "t", [f"bin {i}" for i in range(21)], [5.0 * i for i in range(21)], [9] * 21, float(base)
+        )
+        drawn = svg.bars(figure)
+        at = float(re.search(r'class="base" x1="([\d.]+)"', drawn)[1])
+        numbers = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="start">([\d.]+)<', drawn)
+        assert len(numbers) == 21
+        for left, number in numbers:
+            assert not float(left) - 2 < at < float(left) + 6 * len(number), (base, number)
 
 
 def test_detections(tmp_path, capsys):
@@ -149,7 +203,6 @@ def test_the_page_is_whole_and_self_contained(tmp_path):
 
 
 @pytest.mark.slow
-@needs_oracles
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_in_a_browser(scheme, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
@@ -157,10 +210,11 @@ def test_in_a_browser(scheme, tmp_path):
     if program is None:
         pytest.skip("no Chromium is installed")
     files = [
-        f"--ground-truth={ANNOTATIONS / 'qvhighlights_val_release.jsonl'}",
-        f"--predictions={ORACLES / 'qvh_momentdetr_sample/pred.jsonl'}",
+        f"--ground-truth={REPOSITORY / 'tests/goldens/official/actions_truth.json'}",
+        f"--predictions={REPOSITORY / 'tests/goldens/official/actions_found.json'}",
+        "--subset=validation",
     ]
-    assert main(["diagnose", "--protocol=qvhighlights", *files, f"--out={tmp_path / 'page.html'}"]) == 0
+    assert main(["diagnose", "--protocol=thumos14", *files, f"--out={tmp_path / 'page.html'}"]) == 0
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         trouble, requests = [], []
@@ -175,13 +229,23 @@ def test_in_a_browser(scheme, tmp_path):
         shade = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", shade))) > 380) == (scheme == "light")
         # The bar of a bin is as long as its number says.
-        bars = tab.locator("#by-moment-length rect.bar")
+        bars = tab.locator("#by-segment-length rect.bar")
         widths = [bars.nth(i).bounding_box()["width"] for i in range(bars.count())]
-        cells = tab.locator("#by-moment-length tbody td:nth-child(3)").all_inner_texts()
-        assert len(widths) == len(cells) == 3
+        cells = tab.locator("#by-segment-length tbody td:nth-child(4)").all_inner_texts()
+        assert len(widths) == len(cells) == 5
         np.testing.assert_allclose(
             np.divide(widths, widths[0]), np.divide(list(map(float, cells)), float(cells[0])), 0.01
         )
+        # The line of all crosses no number.
+        numbers = tab.locator("svg:has(line.base) text[text-anchor=start]")
+        lines_of_all = tab.locator("svg:has(line.base)").count()
+        assert lines_of_all >= 2 and numbers.count() >= 2 * lines_of_all
+        for i in range(numbers.count()):
+            left, right, line = numbers.nth(i).evaluate(
+                "n => [n.getBoundingClientRect(), n.parentNode.querySelector('line.base').getBoundingClientRect()]"
+                ".flatMap((box, k) => k ? [box.left] : [box.left, box.right])"
+            )
+            assert not left < line < right
         assert (trouble, set(requests)) == ([], {"file"})
         browser.close()
 

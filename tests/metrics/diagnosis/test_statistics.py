@@ -1,5 +1,8 @@
 """Bins, comparisons, calibration: cases worked out by hand."""
 
+import itertools
+
+import hypothesis
 import numpy as np
 import pytest
 
@@ -27,6 +30,19 @@ def test_quintiles_where_edges_tell_nothing():
     bins = bins_of("length", np.arange(1.0, 11), (0, 30, 60, np.inf), "s")
     assert bins.labels == ("0–2.8 s", "2.8–4.6 s", "4.6–6.4 s", "6.4–8.2 s", "> 8.2 s")
     assert np.bincount(bins.index).tolist() == [2] * 5
+
+
+@hypothesis.given(
+    hypothesis.strategies.lists(hypothesis.strategies.floats(0.01, 40), min_size=1, max_size=30)
+)
+def test_bins_of_quintiles_have_no_gaps(values):
+    """Where one ends the next one begins: none in between is empty, and so left out of tables."""
+    bins = bins_of("length", np.round(values, 1), (0, 1000, np.inf), "s")
+    filled = np.unique(bins.index)
+    assert filled.tolist() == list(range(len(filled)))
+    assert len(bins.labels) - len(filled) <= 1
+    ends = [label.removesuffix(" s").lstrip("> ").split("–") for label in bins.labels]
+    assert all(one[-1] == other[0] for one, other in itertools.pairwise(ends))
 
 
 def shares(inside_hits, outside_hits, per_video):

@@ -18,6 +18,13 @@ from unloc_jax.metrics.diagnosis.sensitivity_section import sensitivity_section
 
 CURVE_TIOU = np.round(np.arange(0.1, 0.96, 0.05), 2)
 _BEST_MULTIPLES = (1, 5)
+TERMS = (
+    "tIoU is the overlap of two segments: the time that they share, divided by the time that they cover together. A"
+    " prediction hits a segment of its class with at least the tIoU that is named. G is the number of segments of a"
+    " class. mAP is the average precision, mean over classes, as `unloc metrics` computes it. mAP_N (DETAD) is the same"
+    " as if every class had as many segments as classes have on average, so that classes, and parts of the ground"
+    " truth, can be compared; it is of the predictions diagnosed."
+)
 
 
 def diagnose_actions(
@@ -33,15 +40,15 @@ def diagnose_actions(
     matches = match_best(actions.truth, actions.found, len(actions.classes), tiou)
     errors = find_errors(matches)
     map_n = 100 * float(np.nanmean(errors.ap_n))
+    without_length = len(actions.scored.class_index) - len(actions.truth.class_index)
     facts = {
-        "videos": len(actions.videos),
-        "classes": int(np.count_nonzero(matches.num_truth)),
-        "ground-truth segments": len(actions.truth.class_index),
+        "videos": actions.num_videos,
+        "classes": int(np.count_nonzero(np.bincount(actions.scored.class_index))),
+        "ground-truth segments": len(actions.scored.class_index),
+        **({"of these without length: diagnosed nowhere": without_length} if without_length else {}),
         "predictions": len(actions.found.score),
         f"diagnosed: best {MULTIPLES}·G of each class": len(matches.row),
-        f"mAP at tIoU {tiou:g}": float(
-            detection_map(actions.truth, actions.found, [tiou], empty_pairs_hit=False)["average_mAP"]
-        ),
+        f"mAP at tIoU {tiou:g}": float(detection_map(actions.scored, actions.found, [tiou])["average_mAP"]),
         f"mAP_N at tIoU {tiou:g}": map_n,
     }
     sections = [
@@ -57,7 +64,7 @@ def diagnose_actions(
         action_videos_section(actions, matches, errors),
     ]
     return Diagnosis(
-        "Diagnosis of detections", facts, [section for section in sections if section is not None]
+        "Diagnosis of detections", facts, [section for section in sections if section is not None], TERMS
     )
 
 
@@ -72,7 +79,7 @@ def _levels(actions: Actions, matches: Matches, errors: Errors, pyramid: Pyramid
 
 def curve_section(actions: Actions) -> Section:
     """mAP and recall over tIoU."""
-    result = detection_map(actions.truth, actions.found, CURVE_TIOU, empty_pairs_hit=False)
+    result = detection_map(actions.scored, actions.found, CURVE_TIOU)
     recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
     curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}
     for k in _BEST_MULTIPLES:

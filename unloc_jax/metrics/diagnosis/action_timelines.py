@@ -76,21 +76,26 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
     if zero:
         inside = scores.video_f1 == 0
         readings.append(
-            f"In {zero} of {known.sum()} videos nothing is found at score ≥ {scores.threshold:.3g}; they hold"
-            f" {scores.segments[inside].sum()} of {scores.segments.sum()} segments."
+            f"In {zero} of {known.sum()} videos with segments nothing is found at score ≥ {scores.threshold:.3g}; they"
+            f" hold {scores.segments[inside].sum()} of {scores.segments.sum()} segments."
         )
     return Section(
         "videos",
         "Worst and best videos",
         f"F1 of each video at score ≥ {scores.threshold:.3g}, where F1 over all videos is highest:"
-        f" {100 * scores.f1:.1f} %. Of equal ones those with more segments.",
+        f" {100 * scores.f1:.1f} %. Of equal ones those with more segments first.",
         [Table(("worst", *columns), rows(worst)), Table(("best", *columns), rows(best))],
         [
-            Timelines(f"The {len(worst)} worst videos", [timeline(v) for v in worst]),
+            Timelines(worst_title(worst, best), [timeline(v) for v in worst]),
             Timelines(f"The {len(best)} best videos", [timeline(v) for v in best]),
         ],
         readings,
     )
+
+
+def worst_title(worst: np.ndarray, best: np.ndarray) -> str:
+    """Of the worst videos' timelines, which are all where none is left to be among the best."""
+    return f"The {len(worst)} worst videos" if len(best) else "All videos, the worst first"
 
 
 def shown_duration(duration_s: float, lanes: Iterable[Lane]) -> float:

@@ -58,7 +58,8 @@ class Bins:
 def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) -> Bins:
     """Bins (low, high] of `values [n]`; the lowest one contains its low edge; beyond an end counts as in it.
 
-    NaN is in none. Where one bin holds more than nine tenths, quintiles are the edges instead, in two digits.
+    NaN is in none. Where one bin holds more than nine tenths, quintiles are the edges instead, in two digits and
+    without empty bins between them.
 
     unit: "s", "%" (of values in [0, 1]) or "" for whole numbers.
     """
@@ -69,6 +70,9 @@ def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) ->
     if known.any() and counts.max() > _MOST_IN_ONE_BIN * known.sum() and unit:
         quintiles = np.quantile(values[known], [0.2, 0.4, 0.6, 0.8])
         inner = np.unique([float(f"{q:.2g}") for q in quintiles])
+        # Rounding may leave nothing between two edges: a bin goes on to where the next value is in another one.
+        filled = np.unique(np.searchsorted(inner, values[known], side="left"))
+        inner = inner[filled[filled < len(inner)]]
         edges = (0.0, *inner, np.inf if unit == "s" else 1.0)
         index = np.where(known, np.searchsorted(inner, values, side="left"), -1)
     return Bins(name, tuple(_label(low, high, unit) for low, high in itertools.pairwise(edges)), index)

@@ -116,7 +116,7 @@ def confusion_section(classes: list[str], matches: Matches, errors: Errors) -> S
         "Classes taken for one another",
         f"False positives that overlap a segment of another class most: with tIoU ≥ {matches.tiou:g}, or at least"
         f" {LEAST_TIOU:g}; share: both, of all false positives of the predicted class. Those that fit a segment of"
-        f" their own class as well are left out.",
+        f" their own class as well are left out." + ("" if rows else " There are none."),
         [
             Table(
                 (

@@ -10,7 +10,14 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import warn
 from unloc_jax.metrics.detection import GroundTruth, Predictions, checked
-from unloc_jax.metrics.protocols.action_files import Members, read_annotations, read_results
+from unloc_jax.metrics.protocols.action_files import (
+    Members,
+    database_members,
+    id_in,
+    read_annotations,
+    read_results,
+)
+from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, shown
 from unloc_jax.metrics.protocols.moment_files import (
     CHUNK_S,
@@ -20,7 +27,8 @@ from unloc_jax.metrics.protocols.moment_files import (
     predicted_windows,
     read_queries,
 )
-from unloc_jax.metrics.protocols.thumos14 import devkit_annotations, devkit_detections
+from unloc_jax.metrics.protocols.thumos14 import annotation_members, detection_members
+from unloc_jax.records import as_text
 
 SUBSETS = {"activitynet": "validation", "thumos14": "test"}
 
@@ -30,18 +38,23 @@ class Actions:
     """Detections of actions and their ground truth.
 
     Attributes:
-      truth, found: as `detection.detection_map` takes them; predictions of classes without ground truth have
-        class index C.
+      scored, found: as `unloc metrics` gives them to `detection.detection_map`; predictions of classes without
+        ground truth have class index C.
+      truth: the segments of `scored` that have a length: those without overlap nothing, and are diagnosed nowhere.
       classes: C names.
-      videos: ids of the evaluated videos; `found.video_index` may be higher, in videos that are not.
+      videos: ids of the evaluated videos, then of those that only have ambiguous regions; `found.video_index` may be
+        higher, in videos that are not evaluated.
+      num_videos: how many are evaluated.
       duration_s: float64 [videos]; NaN where the ground truth does not say.
       level: int [M], the pyramid level that made each prediction; None where the file does not say.
     """
 
+    scored: GroundTruth
     truth: GroundTruth
     found: Predictions
     classes: list[str]
     videos: list[str]
+    num_videos: int
     duration_s: np.ndarray
     level: np.ndarray | None
 
@@ -68,7 +81,7 @@ class Moments:
 
 def read_actions(
     protocol: str,
-    ground_truth: Path,
+    ground_truth: Path | Annotated,
     predictions: Path,
     subset: str | None = None,
     blocked_videos: Path | None = None,
@@ -82,12 +95,9 @@ def read_actions(
     """
     durations: dict[str, float] = {}
     levels: dict[str, list[Any]] = {}
-    database: Members = read_members(ground_truth, "database")
-    results: Members = read_members(predictions, "results")
-    if protocol == "thumos14" and ground_truth.is_dir():
-        database = devkit_annotations(ground_truth)
-    if protocol == "thumos14" and predictions.suffix == ".txt":
-        results = devkit_detections(predictions)
+    is_thumos14 = protocol == "thumos14"
+    database = annotation_members(ground_truth) if is_thumos14 else database_members(ground_truth)
+    results = detection_members(predictions) if is_thumos14 else read_members(predictions, "results")
     annotations = read_annotations(
         ground_truth, subset or SUBSETS[protocol], blocked_videos, _noting_durations(database, durations)
     )
@@ -100,20 +110,23 @@ def read_actions(
     truth, found = checked(annotations.truth, found)
     has_length = truth.segments_s[:, 0] < truth.segments_s[:, 1]
     videos = list(annotations.videos)
+    levels = {id_in(annotations, video): of_video for video, of_video in levels.items()}
     ids = [*videos, *(v for v in levels if v not in annotations.videos and v not in annotations.blocked)]
     in_order = dict.fromkeys(found.video_index.tolist())
     of_rows = [level for index in in_order for level in levels[ids[index]]]
     return Actions(
+        truth,
         GroundTruth(*(column[has_length] for column in truth)),
         found,
         list(annotations.classes),
         videos,
+        annotations.num_videos,
         np.array([durations.get(video, np.nan) for video in videos]),
         _checked_levels(predictions, of_rows, "predictions"),
     )
 
 
-def read_moments(ground_truth: Path, predictions: Path) -> Moments:
+def read_moments(ground_truth: Path | Annotated, predictions: Path) -> Moments:
     """Files of `moment_files`, in seconds.
 
     A query's "duration" is in its own row, or in its video's object. A row of predictions may say "pred_levels": the
@@ -129,7 +142,7 @@ def read_moments(ground_truth: Path, predictions: Path) -> Moments:
         [_video(query) for query in queries],
         [query.windows_s for query in queries],
         windows,
-        _durations_of_queries(ground_truth, queries),
+        _durations_of_queries(path_of(ground_truth), queries),
         _levels_of_windows(predictions, found, windows),
     )
 
@@ -142,9 +155,9 @@ def _noting_durations(members: Members, durations: dict[str, float]) -> Iterator
 
 
 def _duration(value: dict[str, Any]) -> float:
-    duration_s = _positive(value, "duration")
-    if np.isfinite(duration_s):
-        return duration_s
+    for name in ("duration", "duration_second"):  # the latter is BMN's and mmaction2's
+        if np.isfinite(duration_s := _positive(value, name)):
+            return duration_s
     rows = value.get("annotations")
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and type(row.get("coverage")) in NUMBER and row["coverage"] > 0:
@@ -202,15 +215,15 @@ def _levels_of_windows(
 
 def _text(query: Query) -> str:
     for name in ("query", "description"):
-        if isinstance(query.row.get(name), str):
-            return query.row[name]
+        if as_text(query.row.get(name)):
+            return as_text(query.row[name])
     return query.key[1] if isinstance(query.key, tuple) else str(query.key)
 
 
 def _video(query: Query) -> str:
     for name in ("vid", "video"):
-        if isinstance(query.row.get(name), str):
-            return query.row[name]
+        if as_text(query.row.get(name)):
+            return as_text(query.row[name])
     return query.key[0] if isinstance(query.key, tuple) else f"query {query.key}"
 
 

@@ -31,6 +31,11 @@ from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section,
 CURVE_TIOU = np.round(np.arange(0.05, 0.96, 0.05), 2)
 _STRICT_TIOU = 0.7
 _MOST_PAIRS = 15
+TERMS = (
+    "tIoU is the overlap of two segments: the time that they share, divided by the time that they cover together; of a"
+    " query with several moments, the one that fits best counts. A window hits with at least the tIoU that is named."
+    " R@k is the share of queries with a hit among their first k windows."
+)
 
 
 def diagnose_moments(
@@ -63,7 +68,9 @@ def diagnose_moments(
         calibration_section(score, outcomes.recall(1)[predicted], "the first window of every query", tiou),
         moment_videos_section(moments, outcomes),
     ]
-    return Diagnosis("Diagnosis of moments", facts, [section for section in sections if section is not None])
+    return Diagnosis(
+        "Diagnosis of moments", facts, [section for section in sections if section is not None], TERMS
+    )
 
 
 def _levels(moments: Moments, outcomes: Outcomes, pyramid: Pyramid | None) -> Section | None:
@@ -194,7 +201,7 @@ def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
         "Queries taken for one another",
         f"First windows that miss their moment but hit (tIoU ≥ {outcomes.tiou:g}) that of another query of the video;"
         f" those that overlap their own least. {with_others.sum()} of {len(moments.texts)} queries have others in their"
-        f" video.",
+        f" video." + ("" if rows else " There are none."),
         [Table(("video", "query", "found instead", "tIoU with its own %"), rows)] if rows else [],
         (),
         readings,

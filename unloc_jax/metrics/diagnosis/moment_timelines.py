@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unloc_jax.metrics.diagnosis.action_timelines import shown_duration
+from unloc_jax.metrics.diagnosis.action_timelines import shown_duration, worst_title
 from unloc_jax.metrics.diagnosis.inputs import Moments
 from unloc_jax.metrics.diagnosis.moments import OUTCOMES, Outcomes
 from unloc_jax.metrics.diagnosis.section import Bar, Lane, Section, Table, Timeline, Timelines
@@ -50,7 +50,7 @@ def moment_videos_section(moments: Moments, outcomes: Outcomes) -> Section:
         f" first {_WINDOWS} windows, the first one on top.",
         [Table(("worst", *columns), rows_of(worst)), Table(("best", *columns), rows_of(best))],
         [
-            Timelines(f"The {len(worst)} worst videos", [timeline(v) for v in worst]),
+            Timelines(worst_title(worst, best), [timeline(v) for v in worst]),
             Timelines(f"The {len(best)} best videos", [timeline(v) for v in best]),
         ],
         readings,

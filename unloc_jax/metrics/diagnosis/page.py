@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from unloc_jax.metrics.diagnosis import svg
+from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS, LEAST_VIDEOS
 from unloc_jax.metrics.diagnosis.section import (
     Bar,
     Bars,
@@ -18,9 +19,14 @@ from unloc_jax.metrics.diagnosis.section import (
     Timeline,
     Timelines,
     Value,
+    has_content,
 )
 from unloc_jax.metrics.diagnosis.text import shown
 
+NOTHING = (
+    f"Nothing that chance does not explain, or too little data to tell: less than {LEAST_ITEMS} segments or queries, or"
+    f" {LEAST_VIDEOS} videos, on either side of a comparison. The tables say all the same what there is."
+)
 _SHORT = 24  # characters of a cell that stay on one line
 
 
@@ -38,7 +44,8 @@ def to_page(diagnosis: Diagnosis) -> str:
             f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(shown(value))}</dd></div>"
             for name, value in diagnosis.facts.items()
         ),
-        "readings": "".join(readings),
+        "terms": html.escape(diagnosis.terms),
+        "readings": "".join(readings) or f"<li>{NOTHING}</li>",
         "contents": "".join(
             f'<li><a href="#{section.name}">{html.escape(section.title)}</a></li>'
             for section in diagnosis.sections
@@ -50,14 +57,16 @@ def to_page(diagnosis: Diagnosis) -> str:
 
 
 def _section(section: Section) -> str:
-    tables = "".join(_table(table) for table in section.tables)
-    plots = "".join(_figure(figure) for figure in section.figures if not isinstance(figure, Timelines))
-    timelines = "".join(_timelines(figure) for figure in section.figures if isinstance(figure, Timelines))
+    figures = list(filter(has_content, section.figures))
+    tables = "".join(map(_table, filter(has_content, section.tables)))
+    plots = "".join(_figure(figure) for figure in figures if not isinstance(figure, Timelines))
+    timelines = "".join(_timelines(figure) for figure in figures if isinstance(figure, Timelines))
+    both = f'<div class="pair"><div class="plots">{plots}</div><div class="tables">{tables}</div></div>'
     readings = "".join(f"<p>{html.escape(reading)}</p>" for reading in section.readings)
     return (
         f'<section id="{section.name}"><h2>{html.escape(section.title)}</h2>'
         f'<p class="note">{html.escape(section.note)}</p>'
-        f'<div class="pair"><div class="plots">{plots}</div><div class="tables">{tables}</div></div>'
+        + (both if tables or plots else "")
         + (f'<div class="readings">{readings}</div>' if readings else "")
         + f"{timelines}</section>"
     )

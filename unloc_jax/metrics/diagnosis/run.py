@@ -16,11 +16,12 @@ from unloc_jax.metrics.diagnosis.moment_sections import diagnose_moments
 from unloc_jax.metrics.diagnosis.page import to_page
 from unloc_jax.metrics.diagnosis.section import Diagnosis
 from unloc_jax.metrics.diagnosis.text import to_text
+from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 
 
 def run_diagnosis(
     protocol: str,
-    ground_truth: Path,
+    ground_truth: Path | Annotated,
     predictions: Path,
     out: Path | None = None,
     json_out: Path | None = None,
@@ -62,7 +63,7 @@ def run_diagnosis(
             diagnosis = diagnose_moments(read_moments(ground_truth, predictions), protocol, tiou, pyramid)
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
-    files = {"predictions file": predictions.name, "ground truth": ground_truth.name}
+    files = {"predictions file": predictions.name, "ground truth": path_of(ground_truth).name}
     diagnosis = dataclasses.replace(diagnosis, facts={**files, "protocol": protocol, **diagnosis.facts})
     print(to_text(diagnosis))
     if out:

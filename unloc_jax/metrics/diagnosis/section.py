@@ -93,6 +93,19 @@ class Timelines:
 Figure = Bars | StackedBars | Lines | Timelines
 
 
+def has_content(shown: Table | Figure) -> bool:
+    """Whether there is anything to see: little data leaves tables without rows and curves without points."""
+    match shown:
+        case Table():
+            return bool(shown.rows)
+        case Timelines():
+            return bool(shown.videos)
+        case Lines():
+            return any(y == y for _, values in shown.curves.values() for y in values)
+        case _:
+            return bool(shown.labels)
+
+
 @dataclasses.dataclass(frozen=True)
 class Section:
     """One question and its answer.
@@ -115,8 +128,9 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The whole: heading, the numbers at the top, sections."""
+    """The whole: heading, the numbers at the top, sections; what the terms in it mean."""
 
     title: str
     facts: Mapping[str, Value]
     sections: Sequence[Section]
+    terms: str = ""

@@ -11,6 +11,7 @@ _CHARACTER = 7.3  # width of one, on average
 _ROW = 26
 _BAR = 15
 _MOST_LABEL = 160
+_GAP = 6  # between a bar or line and a number
 
 
 def kind_class(name: str) -> str:
@@ -26,17 +27,23 @@ def bars(figure: Bars) -> str:
     scale = (right - left) / top
     height = _ROW * len(figure.labels) + 4
     parts = []
+    base = -math.inf
     if figure.base is not None:
-        x = left + figure.base * scale
-        parts.append(f'<line class="base" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height}"/>')
+        base = left + figure.base * scale
+        parts.append(f'<line class="base" x1="{base:.1f}" x2="{base:.1f}" y1="0" y2="{height}"/>')
     for i, (label, value, count) in enumerate(zip(figure.labels, figure.values, figure.counts)):
         y = _ROW * i + 4
         value = 0.0 if math.isnan(value) else value
+        end = left + max(value, 0) * scale
+        number = f"{value:.1f}"
+        # Behind the line where it would cross the number.
+        crossed = end < base + _GAP and base - _GAP < end + _GAP + _CHARACTER * len(number)
+        at = (base if crossed else end) + _GAP
         parts.append(
             f"{_text(left - 8, y + 12, _cut(label), 'end')}"
             f'<rect class="bar {kind_class(label)}" x="{left}" y="{y}" width="{max(value, 0) * scale:.1f}"'
             f' height="{_BAR}"><title>{html.escape(label)}: {value:.1f} (n = {count})</title></rect>'
-            f"{_text(left + max(value, 0) * scale + 6, y + 12, f'{value:.1f}', 'start')}"
+            f"{_text(at, y + 12, number, 'start')}"
             f"{_text(WIDTH - 2, y + 12, f'n = {count}', 'end', 'quiet')}"
         )
     return _svg(height, figure.title, parts)

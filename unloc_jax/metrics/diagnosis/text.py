@@ -2,15 +2,16 @@
 
 import textwrap
 
-from unloc_jax.metrics.diagnosis.section import Diagnosis, Section, Table, Value
+from unloc_jax.metrics.diagnosis.section import Diagnosis, Section, Table, Value, has_content
 
 _WIDTH = 110
 _MOST_CELL = 44
 
 
 def to_text(diagnosis: Diagnosis) -> str:
-    """Heading, then each section: title, note, tables, readings (each behind an arrow)."""
+    """Heading, facts, terms, then each section: title, note, tables, readings (each behind an arrow)."""
     lines = [diagnosis.title, *(f"  {name}: {shown(value)}" for name, value in diagnosis.facts.items())]
+    lines += ["", *textwrap.wrap(diagnosis.terms, _WIDTH)]
     for section in diagnosis.sections:
         lines += ["", *_section(section)]
     return "\n".join(lines)
@@ -25,7 +26,7 @@ def shown(value: Value) -> str:
 
 def _section(section: Section) -> list[str]:
     lines = [section.title, "=" * len(section.title), *textwrap.wrap(section.note, _WIDTH)]
-    for table in section.tables:
+    for table in filter(has_content, section.tables):
         lines += ["", *_table(table)]
     if section.readings:
         lines.append("")

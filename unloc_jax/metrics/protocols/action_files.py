@@ -2,6 +2,9 @@
 
 {"database": {VIDEO: {"subset": …, "annotations": [{"segment": [start_s, end_s], "label": CLASS}, …]}, …}}
 {"results": {VIDEO: [{"segment": [start_s, end_s], "score": …, "label": CLASS}, …], …}}
+
+BMN's and mmaction2's ground truth is the database without the name around it, mostly without subsets:
+{VIDEO: {"duration_second": …, "annotations": […]}, …}
 """
 
 import collections
@@ -18,7 +21,9 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
-from unloc_jax.metrics.protocols.json_files import read_members, read_text, shown
+from unloc_jax.metrics.protocols.annotated import Annotated, path_of
+from unloc_jax.metrics.protocols.json_files import read_members, read_text, shown, what_it_is
+from unloc_jax.records import as_text
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
 
@@ -51,18 +56,51 @@ class Annotations:
     blocked: frozenset[str]
 
 
+def database_members(ground_truth: Path | Annotated) -> Members:
+    """Yields ("database", video, value) for each video, and other members of the file as (name, None, value).
+
+    Raises:
+      UserError: no such format, or texts that are no classes.
+    """
+    if isinstance(ground_truth, Annotated):
+        yield from ground_truth.members()
+        return
+    names = {}
+    has_videos = False
+    for member, video, value in read_members(ground_truth, "database", needed=False):
+        names[member] = value
+        if video is None and isinstance(value, dict) and isinstance(value.get("annotations"), list):
+            member, video = "database", member
+        has_videos |= member == "database"
+        yield member, video, value
+    if not has_videos and "database" not in names:
+        raise UserError(f'{ground_truth}: there is no "database"{what_it_is(names)}')
+
+
 def read_annotations(
-    path: Path, subset: str, blocked_videos: Path | None = None, members: Members | None = None
+    ground_truth: Path | Annotated,
+    subset: str,
+    blocked_videos: Path | None = None,
+    members: Members | None = None,
 ) -> Annotations:
     """The segments of one subset; its name in any case ("Test" is "test").
 
-    members: the file's content, where it comes in another format: as `read_members` gives it.
+    A file that says no video's subset is taken as the subset, with a warning.
+
+    members: the file's content, where it comes in another format: as `database_members` gives it.
 
     UserError: no such file or format, no segments in the subset, a segment that is no pair of finite numbers,
-    or is reversed, a label that is no string.
+    or is reversed, a label that is neither text nor a number.
     """
+    path = path_of(ground_truth)
     blocked = _read_blocked(blocked_videos) if blocked_videos else frozenset()
-    database, ambiguous = _read_database(path, members or read_members(path, "database"))
+    database, ambiguous = _read_database(path, members or database_members(ground_truth))
+    if database and not any(of for of, _ in database.values()):
+        warn(
+            f"no video of {path} says its subset: all {len(database)} are evaluated. BMN's file has its subsets in"
+            f" video_info_new.csv: name that behind it"
+        )
+        database = {video: (subset, rows) for video, (_, rows) in database.items()}
     if blocked and not blocked & set(database):
         raise UserError(f"{blocked_videos}: none of the {len(blocked)} blocked videos is in {path}")
     ids = [v for v, (of, _) in database.items() if of.lower() == subset.lower() and v not in blocked]
@@ -116,7 +154,7 @@ def _read_database(
     """Each video's subset and rows; ambiguous regions as rows. UserError for another format."""
     database: dict[str, tuple[str, list[Any]]] = {}
     ambiguous: dict[str, list[Any]] = {}
-    repeated = []
+    repeated: list[str] = []
     for member, video, value in members:
         if member == "ambiguous":
             if not isinstance(value, dict) or not all(
@@ -131,10 +169,12 @@ def _read_database(
             continue
         if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
             raise UserError(f'{path}: database["{video}"] has no list "annotations"')
-        if not isinstance(value.get("subset"), str):
-            raise UserError(f'{path}: database["{video}"] has no "subset"')
         repeated.extend([video] * (video in database))
-        database[video] = value["subset"], value["annotations"]
+        subset = value.get("subset")
+        database[video] = subset if isinstance(subset, str) else "", value["annotations"]
+    without = [video for video, (subset, _) in database.items() if not subset]
+    if 0 < len(without) < len(database):
+        raise UserError(f'{path}: database["{without[0]}"] has no "subset", other videos have')
     warn_of(repeated, len(database), f"videos of {path} occur twice: the last one counts")
     return database, ambiguous
 
@@ -145,9 +185,9 @@ def _read_blocked(path: Path) -> frozenset[str]:
         ids = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
-    if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
+    if not isinstance(ids, list) or not all(map(as_text, ids)):
         raise UserError(f"{path}: a JSON list of video ids is needed")
-    return frozenset(ids)
+    return frozenset(map(as_text, ids))
 
 
 def read_results(
@@ -168,7 +208,10 @@ def read_results(
     unknown_labels: collections.Counter[str] = collections.Counter()
     repeated, problems = [], Problems(path, "predictions")
     for _, video, rows in members or read_members(path, "results"):
-        if video is None or video in of.blocked:
+        if video is None:
+            continue
+        video = id_in(of, video)
+        if video in of.blocked:
             continue
         where = f'results["{video}"]'
         if not isinstance(rows, list):
@@ -203,6 +246,11 @@ def read_results(
 
     warn_of_odd_segments(found.segments_s, "predictions", where_is)
     return found
+
+
+def id_in(of: Annotations, video: str) -> str:
+    """Returns the ground truth's name of a predicted video: BMN and mmaction2 write "v_" there alone."""
+    return f"v_{video}" if video not in of.all_videos and f"v_{video}" in of.all_videos else video
 
 
 def _check_ids(path: Path, of: Annotations, unknown: list[str], counts: dict[int, int]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from unloc_jax.metrics.checks import Problems
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, shown
+from unloc_jax.records import as_text
 
 
 class Rows(NamedTuple):
@@ -30,12 +31,16 @@ def read_segments(
         right_types = (
             set(map(len, segments)) <= {2}
             and set(map(type, times)) | set(map(type, score)) <= NUMBER
-            and set(map(type, names)) <= {str}
+            and set(map(type, names)) <= {str, *NUMBER}
         )
         if right_types:
             segments_s, values = np.array(times, np.float64).reshape(-1, 2), np.array(score, np.float64)
             in_order = scores or (segments_s[:, 0] <= segments_s[:, 1]).all()
-            if np.isfinite(segments_s).all() and np.isfinite(values).all() and in_order:
+            finite = bool(np.isfinite(segments_s).all() and np.isfinite(values).all())
+            if not set(map(type, names)) <= {str}:
+                finite &= not any(map(_no_label, names))
+                names = list(map(as_text, names))
+            if finite and in_order:
                 return Rows(segments_s, names, values)
     except (KeyError, TypeError, IndexError, OverflowError):
         pass
@@ -64,6 +69,10 @@ def _what_is_wrong(row: Any, scores: bool, labels: bool) -> str:
         return f'"score" must be a number, not {shown(row["score"])}'
     if scores and not is_finite(row["score"]):
         return f'"score" is not finite: {shown(row["score"])}'
-    if labels and not isinstance(row["label"], str):
-        return f'"label" must be a string, not {shown(row["label"])}'
+    if labels and _no_label(row["label"]):
+        return f'"label" must be a string or a number, not {shown(row["label"])}'
     return ""
+
+
+def _no_label(label: Any) -> bool:
+    return not isinstance(label, str) and not as_text(label)

@@ -20,13 +20,14 @@ from unloc_jax.metrics.protocols.action_files import (
     read_annotations,
     read_results,
 )
+from unloc_jax.metrics.protocols.annotated import Annotated
 
 WITHOUT_DUPLICATES = ("opentad", "actionformer")
 NEAR_S = 1e-3  # OpenTAD: two segments of a class whose starts and ends are this near are one
 
 
 def evaluate_activitynet(
-    ground_truth: Path,
+    ground_truth: Path | Annotated,
     predictions: Path,
     *,
     variant: str = "official",
@@ -37,7 +38,7 @@ def evaluate_activitynet(
     """Detections in ActivityNet's format, in percent.
 
     Args:
-      ground_truth, predictions: JSON files, see `action_files`.
+      ground_truth, predictions: JSON files, see `action_files`; a ground truth may be `Annotated` classes.
       variant: "official"; "opentad": without ground-truth segments that are empty or there twice, an empty
         prediction never hits, and recall@t@k, the share of segments found among the best k·n predictions of
         their video and class, n being how many segments it has; mean over classes; or "actionformer", the same

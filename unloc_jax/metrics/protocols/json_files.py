@@ -47,12 +47,14 @@ def what_it_is(keys: Any, *expected: str) -> str:
     return f"; it looks like {kinds[0]}" if kinds else ""
 
 
-def read_members(path: Path, nested: str | None = None) -> Iterator[tuple[str, str | None, Any]]:
+def read_members(
+    path: Path, nested: str | None = None, *, needed: bool = True
+) -> Iterator[tuple[str, str | None, Any]]:
     """The members of a JSON object, in the file's order: (name, None, value).
 
     The members of member `nested`, itself an object, come one by one: (nested, name, value), so that a file
     of millions of rows is never in memory as Python objects. Raises UserError where the file is not such JSON,
-    or has no member `nested`, if one is named.
+    or has no member `nested`, if one is named and `needed`.
     """
     text = _Text(path)
     if text.peek() != "{":
@@ -69,7 +71,7 @@ def read_members(path: Path, nested: str | None = None) -> Iterator[tuple[str, s
             raise UserError(f'{path}: "{nested}" must be an object: video → list of rows')
         for inner in text.names():
             yield nested, inner, text.value()
-    if nested is not None and nested not in seen:
+    if nested is not None and needed and nested not in seen:
         raise UserError(f'{path}: there is no "{nested}"{what_it_is(seen)}')
     if text.peek():
         raise text.error("the JSON object ends here, but the file goes on")

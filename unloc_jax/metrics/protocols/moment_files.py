@@ -14,6 +14,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
+from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.json_files import (
     NUMBER,
     is_finite,
@@ -23,6 +24,7 @@ from unloc_jax.metrics.protocols.json_files import (
     text_lines,
     what_it_is,
 )
+from unloc_jax.records import as_text
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
 
@@ -49,21 +51,23 @@ class Predicted(NamedTuple):
     row: dict[str, Any]
 
 
-def read_queries(path: Path) -> list[Query]:
+def read_queries(ground_truth: Path | Annotated) -> list[Query]:
     """The queries of a ground truth, in its order.
 
     JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
-    "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list.
+    "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list;
+    `Annotated` queries.
     """
+    path = path_of(ground_truth)
     problems = Problems(path, "queries")
-    if path.suffix == ".txt":
+    if isinstance(ground_truth, Path) and path.suffix == ".txt":
         queries = list(_charades_sta(path, problems))
-    elif _is_one_object_of_videos(path):
+    elif isinstance(ground_truth, Path) and _is_one_object_of_videos(path):
         queries = list(_captions(path, problems))
     else:
         queries = []
-        for where, row in read_rows(path):
+        for where, row in ground_truth.rows() if isinstance(ground_truth, Annotated) else read_rows(path):
             problems.seen += 1
             windows, wrong = windows_of(row, "times" if "times" in row else "relevant_windows", (2,))
             if not wrong and not len(windows):
@@ -195,14 +199,15 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
 
 def _key(row: dict[str, Any]) -> Hashable:
     for name in ("qid", "annotation_id"):
-        if isinstance(row.get(name), str | int):
+        if as_text(row.get(name)):
             return row[name]
     return _text_key(row)
 
 
 def _text_key(row: dict[str, Any]) -> Hashable:
     video, text = row.get("vid", row.get("video")), row.get("query", row.get("description"))
-    return (video, text.strip()) if isinstance(video, str) and isinstance(text, str) else None
+    names = as_text(video), as_text(text).strip()
+    return names if all(names) else None
 
 
 def _charades_sta(path: Path, problems: Problems) -> Iterator[Query]:
@@ -244,9 +249,9 @@ def _captions(path: Path, problems: Problems) -> Iterator[Query]:
         for time, text in zip(times, texts):
             problems.seen += 1
             windows, wrong = windows_of({"timestamps": [time]}, "timestamps", (2,))
-            if not isinstance(text, str):
+            if not as_text(text):
                 wrong = f"a sentence must be text, not {shown(text)}"
             if wrong:
                 problems.add(f'"{video}"', wrong)
                 continue
-            yield Query((video, text.strip()), windows / per_second, {})
+            yield Query((video, as_text(text).strip()), windows / per_second, {})

@@ -8,6 +8,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import warn, warn_of_no_hit
 from unloc_jax.metrics.moment_retrieval import padded, recall_of_ious
+from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.metrics.protocols.moment_files import (
     CHUNK_S,
     Query,
@@ -22,7 +23,7 @@ THRESHOLDS = (0.3, 0.5, 0.7)
 
 
 def evaluate_moment_retrieval(
-    ground_truth: Path,
+    ground_truth: Path | Annotated,
     predictions: Path,
     *,
     variant: str = "unloc",

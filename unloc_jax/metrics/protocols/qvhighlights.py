@@ -8,6 +8,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_no_hit
 from unloc_jax.metrics.highlights import CLIP_S
+from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, what_it_is
 from unloc_jax.metrics.protocols.moment_files import (
     Predicted,
@@ -26,11 +27,11 @@ from unloc_jax.metrics.qvhighlights import (
 )
 
 
-def evaluate_qvhighlights(ground_truth: Path, predictions: Path) -> dict[str, Any]:
+def evaluate_qvhighlights(ground_truth: Path | Annotated, predictions: Path) -> dict[str, Any]:
     """The official evaluator's dict, in percent with its two decimals; NaN for a bucket without queries.
 
     Args:
-      ground_truth: the dataset's JSON lines.
+      ground_truth: the dataset's JSON lines, or `Annotated` queries.
       predictions: JSON lines of "qid" with "pred_relevant_windows" [[start_s, end_s, score], …],
         "pred_saliency_scores" (one per 2-second clip), or both; what is evaluated is what is there.
 
@@ -55,7 +56,7 @@ def evaluate_qvhighlights(ground_truth: Path, predictions: Path) -> dict[str, An
         if name == "pred_relevant_windows":
             of_task, in_brief = _moments(predictions, queries, found)
         else:
-            of_task, in_brief = _highlights(predictions, _saliency(ground_truth, queries), found)
+            of_task, in_brief = _highlights(predictions, _saliency(path_of(ground_truth), queries), found)
         detailed |= of_task
         brief |= in_brief
     if not detailed:

@@ -13,13 +13,16 @@ from typing import Any
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols import PROTOCOLS
+from unloc_jax.metrics.protocols.annotated import Annotated
 
 _AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
+# What is no number is said below the numbers.
+_SETTINGS = {"background": "the label that is no action (--background)"}
 
 
 def run_protocol(
-    protocol: str, ground_truth: Path, predictions: Path, out: Path | None = None, **options: Any
+    protocol: str, ground_truth: Path | Annotated, predictions: Path, out: Path | None = None, **options: Any
 ) -> dict[str, Any]:
     """Prints the metrics of a protocol and writes them to `out`; warnings go to stderr, one line each.
 
@@ -54,6 +57,7 @@ def tables(metrics: dict[str, Any]) -> list[str]:
     What is listed per class is for the JSON file.
     """
     single: list[tuple[str, Any]] = []
+    settings = []
     rows: dict[str, dict[str, Any]] = {}
     for name, value in metrics.items():
         at = _AT.fullmatch(name)
@@ -61,6 +65,9 @@ def tables(metrics: dict[str, Any]) -> list[str]:
             rows.setdefault(at[1] + (at[3] or ""), {})[at[2]] = value
         elif name.startswith("per_class") or isinstance(value, list):
             continue
+        elif name in _SETTINGS:
+            shown = "none" if value is None else f'"{value}"'
+            settings += ["", f"{name}: {shown}, {_SETTINGS[name]}"]
         elif not isinstance(value, dict):
             single.append((name, value))
         elif name in _LINE_BY_LINE:
@@ -81,7 +88,7 @@ def tables(metrics: dict[str, Any]) -> list[str]:
             lines.append(
                 f"{name:{width}}" + "".join(f"{_text(values.get(c, '')):>9}" for c in header).rstrip()
             )
-    return lines
+    return lines + settings
 
 
 def _text(value: Any) -> str:

@@ -13,6 +13,8 @@ from unloc_jax.metrics.detection import THUMOS14_TIOU, Predictions
 from unloc_jax.metrics.protocols.action_files import (
     AMBIGUOUS,
     Annotations,
+    Members,
+    database_members,
     read_annotations,
     read_results,
 )
@@ -23,7 +25,8 @@ from unloc_jax.metrics.protocols.activitynet import (
     detection_metrics,
     facts,
 )
-from unloc_jax.metrics.protocols.json_files import shown, text_lines
+from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.metrics.protocols.json_files import read_members, shown, text_lines
 from unloc_jax.metrics.thumos14 import DEVKIT_TIOU, devkit_map
 
 # Of the 101 classes, those with temporal annotations: detclasslist.txt of the devkit.
@@ -52,7 +55,7 @@ CLASS_IDS = {
 
 
 def evaluate_thumos14(
-    ground_truth: Path,
+    ground_truth: Path | Annotated,
     predictions: Path,
     *,
     variant: str = "activitynet",
@@ -63,7 +66,8 @@ def evaluate_thumos14(
 
     Args:
       ground_truth: JSON like ActivityNet's, whose ambiguous regions are segments with the label "Ambiguous" or
-        a member {"ambiguous": {VIDEO: [[start_s, end_s], …]}}; or the devkit's folder of CLASS_SUBSET.txt.
+        a member {"ambiguous": {VIDEO: [[start_s, end_s], …]}}; or the devkit's folder of CLASS_SUBSET.txt; or
+        `Annotated` classes.
       predictions: JSON like ActivityNet's; or the devkit's text file (.txt): video, start, end, class id, score.
       variant: "activitynet", tIoU 0.3:0.1:0.7; "opentad" or "actionformer", as they count it; or "devkit", tIoU
         0.1:0.1:0.7 with ambiguous regions (`devkit_map`), whose "average_mAP_0.3_0.7" is over the upper five.
@@ -81,13 +85,9 @@ def evaluate_thumos14(
         ground_truth,
         subset,
         blocked_videos,
-        devkit_annotations(ground_truth) if ground_truth.is_dir() else None,
+        annotation_members(ground_truth),
     )
-    found = read_results(
-        predictions,
-        annotations,
-        members=devkit_detections(predictions) if predictions.suffix == ".txt" else None,
-    )
+    found = read_results(predictions, annotations, members=detection_members(predictions))
     if variant == "devkit":
         return _devkit(annotations, found)
     if len(annotations.ambiguous.class_index):
@@ -131,6 +131,22 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
         **counts(annotations, annotations.truth, found),
         "ambiguous_regions": len(annotations.ambiguous.class_index),
     }
+
+
+def annotation_members(ground_truth: Path | Annotated) -> Members:
+    """The ground truth as `action_files.database_members` gives it, the devkit's folder too."""
+    if isinstance(ground_truth, Path) and ground_truth.is_dir():
+        return devkit_annotations(ground_truth)
+    return database_members(ground_truth)
+
+
+def detection_members(predictions: Path) -> Members:
+    """The predictions as `json_files.read_members(path, "results")` gives them, the devkit's text too."""
+    return (
+        devkit_detections(predictions)
+        if predictions.suffix == ".txt"
+        else read_members(predictions, "results")
+    )
 
 
 def devkit_annotations(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

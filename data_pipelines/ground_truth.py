@@ -1,0 +1,146 @@
+"""`--ground-truth` of `unloc metrics` and `unloc diagnose`: the datasets' official files, and what else says it.
+
+Official files go to the protocol as they are, because its numbers depend on every digit of them. One's own tables and
+JSON lines are read by the parsers of `unloc data check` and `build`, shards by the reader of `unloc evaluate`.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_pipelines.annotations import parse
+from data_pipelines.annotations.activitynet import read_subsets
+from data_pipelines.annotations.problems import Problems
+from data_pipelines.annotations.split_names import SPLITS, split_of_subset
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.protocols.action_files import database_members
+from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.records import VideoRecord
+
+TABLES = (".csv", ".tsv")
+ACTIONS = ("activitynet", "thumos14")
+MOMENTS = ("moment-retrieval", "qvhighlights")
+_HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
+
+
+def read_ground_truth(
+    protocol: str, files: Sequence[Path], subset: str | None = None
+) -> tuple[Path | Annotated, str | None]:
+    """Finds out what a ground truth is, and reads it where the protocol cannot.
+
+    Args:
+      protocol: a name in `unloc_jax.metrics.protocols.PROTOCOLS`.
+      files: one official file or folder; or one's own CSV or JSON Lines (docs/annotations.md); or a folder of
+        `unloc data build`; or an ActivityNet file and, behind it, the CSV of its subsets (BMN's).
+      subset: which split; None: the protocol's default, or for one's own data the only split that there is.
+
+    Returns:
+      What the functions of the protocols take as ground truth, and the name of the subset to give them: None where
+      there is nothing to choose.
+
+    Raises:
+      UserError: no such file or split; a format that the protocol does not read; or several splits and no choice.
+    """
+    first = files[0]
+    if is_shard_folder(first):
+        return _chosen(protocol, files, subset, *_of_shards(first))
+    for name, is_one in (("csv", _is_table), ("jsonl", _is_own_json_lines)):
+        if is_one(first):
+            return _chosen(protocol, files, subset, *_of_annotations(name, files))
+    if len(files) == 1:
+        return first, subset
+    if protocol == "activitynet" and len(files) == 2 and _is_table(files[1]):
+        return _with_subsets(*files), subset
+    raise UserError(
+        f"--ground-truth={files[1]}: the protocol {protocol} takes one file; only one's own CSV or JSON Lines may be"
+        " several, and activitynet's JSON be followed by the CSV of its subsets"
+    )
+
+
+def is_shard_folder(path: Path) -> bool:
+    """Whether a folder is one that `unloc data build` wrote."""
+    return any((path / name).is_file() for name in ("build.json", "dataset_info.json"))
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLES
+
+
+def _is_own_json_lines(path: Path) -> bool:
+    """Whether the first object of a file has the fields of one's own data."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(_HEAD).lstrip().removeprefix("[").lstrip()
+    try:
+        row, _ = json.JSONDecoder().raw_decode(head)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and "video" in row and ("segments" in row or {"start", "end"} <= row.keys())
+
+
+def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord], bool]:
+    parsed = parse(name, list(files))
+    if parsed.problems.counts:
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in parsed.problems.counts.most_common())
+        names = " ".join(map(str, files))
+        print(
+            f"unloc: warning: problems of the ground truth: {kinds}; what becomes of them is in docs/annotations.md,"
+            f" where they are says `unloc data check --dataset {name} --annotations {names}`",
+            file=sys.stderr,
+        )
+    return parsed.records, parsed.classes is not None
+
+
+def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:
+    from data_pipelines.shards import UnlocShards  # needs the extra `data`, which official files do not
+
+    shards = UnlocShards(str(folder))
+    records = [record for split in shards.splits for record in shards.records(split)]
+    return records, bool(shards.facts.classes)
+
+
+def _chosen(
+    protocol: str, files: Sequence[Path], subset: str | None, records: list[VideoRecord], has_classes: bool
+) -> tuple[Annotated, str | None]:
+    """The ground truth of the split that `subset` names, or of the only one."""
+    path = files[0]
+    if protocol not in ACTIONS + MOMENTS:
+        raise UserError(
+            f"{path}: the protocol {protocol} takes its datasets' own files; tables, JSON Lines and shards are for"
+            f" {', '.join(ACTIONS + MOMENTS)}"
+        )
+    splits = [split for split in SPLITS if any(record.split == split for record in records)]
+    if not splits:
+        raise UserError(f"{path}: there are no usable segments in it")
+    if subset is None and len(splits) > 1:
+        raise UserError(f"{path}: it has the splits {', '.join(splits)}: choose one with --subset")
+    split = splits[0] if subset is None else split_of_subset(subset)
+    if split not in splits:
+        raise UserError(f'{path}: no videos of split "{subset}"; there are: {", ".join(splits)}')
+    if protocol in ACTIONS:  # videos of other splits are told from unknown ones
+        return Annotated.of_records(path, records, has_classes=has_classes), split
+    of_split = [record for record in records if record.split == split]
+    return Annotated.of_records(path, of_split, has_classes=has_classes), None
+
+
+def _with_subsets(path: Path, table: Path) -> Annotated:
+    """An ActivityNet-style file whose subsets are in a table with the columns "video" and "subset"."""
+    problems = Problems()
+    subsets = read_subsets(table, problems)
+    videos = [
+        (video, value | {"subset": value.get("subset", subsets.get(video, "in no table"))})
+        for _, video, value in database_members(path)
+        if video is not None and isinstance(value, dict)
+    ]
+    without = [video for video, _ in videos if video not in subsets]
+    if len(without) == len(videos):
+        raise UserError(f"{table}: none of the videos of {path} is in it, such as {without[0]!r}")
+    if without:
+        print(
+            f"unloc: warning: {len(without)} of {len(videos)} videos of {path} are not in {table}: left out; first:"
+            f" {without[0]}",
+            file=sys.stderr,
+        )
+    return Annotated(path, videos, None)

@@ -1,0 +1,33 @@
+"""`--ground-truth` and `--subset`, which `unloc metrics` and `unloc diagnose` share."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unloc_jax.metrics.protocols.annotated import Annotated
+
+
+def add_ground_truth(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags to a command."""
+    parser.add_argument(
+        "--ground-truth",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="of the protocol; or your own CSV or JSON Lines, or a folder of `unloc data build`",
+    )
+    parser.add_argument(
+        "--subset",
+        "--split",
+        metavar="NAME",
+        help="of an ActivityNet-style ground truth, of your own data or of shards",
+    )
+
+
+def read_ground_truth(arguments: argparse.Namespace) -> tuple["Path | Annotated", str | None]:
+    """Returns what the protocol is compared with, and which subset of it (`data_pipelines.ground_truth`)."""
+    from data_pipelines.ground_truth import read_ground_truth as read
+
+    return read(arguments.protocol, arguments.ground_truth, arguments.subset)

@@ -1,0 +1,118 @@
+"""A ground truth that was read already, from a format that is no evaluator's: one's own tables, shards, ….
+
+`data_pipelines.ground_truth` makes it. The protocols get it as if it came from ActivityNet's file or from
+QVHighlights' JSON lines, so that every check and every definition is theirs.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.highlights import CLIP_S
+from unloc_jax.records import VideoRecord
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """Annotated videos: actions of classes, or queries.
+
+    Attributes:
+      path: where they come from, for messages.
+      videos: (id, {"subset", "duration", "annotations": [{"segment": [start_s, end_s], "label"}, …]}), as in
+        ActivityNet's database; None for queries.
+      queries: (where it is, {"vid", "query", "duration", "relevant_windows": [[start_s, end_s], …]} and, where they are
+        known, "qid", "relevant_clip_ids" and "saliency_scores"), as in QVHighlights' lines; None for actions.
+    """
+
+    path: Path
+    videos: Sequence[tuple[str, Row]] | None
+    queries: Sequence[tuple[str, Row]] | None
+
+    @classmethod
+    def of_records(cls, path: Path, records: Iterable[VideoRecord], *, has_classes: bool) -> Self:
+        """Converts records of all splits; has_classes: their texts are class names, not queries."""
+        if has_classes:
+            return cls(path, [(record.video_id, _video(record)) for record in records], None)
+        return cls(path, None, [row for record in records for row in _queries(record)])
+
+    def members(self) -> Iterator[tuple[str, str, Row]]:
+        """Yields the videos as `json_files.read_members(path, "database")` does.
+
+        Raises:
+          UserError: the texts are queries.
+        """
+        if self.videos is None:
+            raise UserError(
+                f"{self.path}: its texts are queries of their videos, not classes: use --protocol moment-retrieval"
+                " or qvhighlights"
+            )
+        for video_id, video in self.videos:
+            yield "database", video_id, video
+
+    def rows(self) -> Iterator[tuple[str, Row]]:
+        """Yields the queries as `json_files.read_rows(path)` does.
+
+        Raises:
+          UserError: the texts are class names, or no query has a segment.
+        """
+        if self.queries is None:
+            raise UserError(
+                f"{self.path}: its texts are classes, not queries of their videos: use --protocol activitynet or"
+                " thumos14"
+            )
+        if not any(row["relevant_windows"] for _, row in self.queries):
+            raise UserError(
+                f"{self.path}: none of its {len(self.queries)} queries has a segment to compare with"
+            )
+        yield from self.queries
+
+
+def _video(record: VideoRecord) -> Row:
+    return _with_duration(record) | {
+        "subset": record.split,
+        "annotations": [
+            {"segment": segment, "label": label} for segment, label in zip(_seconds(record), record.texts)
+        ],
+    }
+
+
+def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
+    """Rows with one query in each: texts with one "qid" are one query with several moments, others one each."""
+    windows: dict[tuple[str | None, str, int], list[list[float]]] = collections.defaultdict(list)
+    segments = _seconds(record)
+    for number, (text, attributes) in enumerate(zip(record.texts, record.attributes, strict=True)):
+        qid = attributes.get("qid")
+        windows[qid, text, number if qid is None else -1] += segments[number : number + 1]
+    for (qid, text, _), of_query in windows.items():
+        row: Row = {"vid": record.video_id, "query": text, "relevant_windows": of_query}
+        if qid is not None:
+            row["qid"] = int(qid) if qid.isdigit() else qid
+        if text in record.saliency:
+            scores = record.saliency[text][: int(record.duration_s / CLIP_S) or None]
+            row |= {"relevant_clip_ids": list(range(len(scores))), "saliency_scores": scores.tolist()}
+        yield f"{record.video_id}, {text!r}", _with_duration(record) | row
+
+
+def _with_duration(record: VideoRecord) -> Row:
+    return {"duration": _decimal(record.duration_s)} if record.duration_s else {}
+
+
+def _seconds(record: VideoRecord) -> list[list[float]]:
+    return [[_decimal(start), _decimal(end)] for start, end in record.segments_s]
+
+
+def _decimal(value: float) -> float:
+    """The number with the fewest digits that float32 stores like this one: 2.7, not 2.700000047683716."""
+    return float(str(np.float32(value)))
+
+
+def path_of(ground_truth: Path | Annotated) -> Path:
+    """The file that messages name."""
+    return ground_truth.path if isinstance(ground_truth, Annotated) else ground_truth
