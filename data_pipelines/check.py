@@ -16,7 +16,7 @@ from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.fit import fit_to_video
-from data_pipelines.builders.video_files import find_video
+from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
 from unloc_jax.video import VideoError, probe
@@ -33,7 +33,7 @@ def check(
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
       annotations: the annotation files of all splits.
-      videos: folder with the video files, see `find_video`; shows progress on standard error.
+      videos: folder with the video files, named by their ids; shows progress on standard error.
       workers: processes that open videos; None: one per CPU. They are spawned: call this below
         `if __name__ == "__main__":` when it is in a script.
 
@@ -122,13 +122,17 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
     problems = parsed.problems
     unusable: set[int] = set()
     files: dict[Path, list[int]] = {}  # a file → which records it is the video of
+    there = video_files(folder)
     for number, record in enumerate(parsed.records):
-        path = find_video(folder, record.video_id)
+        where = f"{record.split}: {record.video_id}"
+        try:
+            path = there.find(names_of(record.video_id))
+        except SeveralFilesError as error:
+            problems.add("several files of one video", where, str(error))
+            continue
         if path is None:
             name = folder / record.video_id
-            problems.add(
-                "missing video", f"{record.split}: {record.video_id}", f"no file {name}.mp4 (or .mkv, …)"
-            )
+            problems.add("missing video", where, f"no file {name}.mp4 (or .mov, .mkv, …)")
         else:
             files.setdefault(path, []).append(number)
     with tqdm(total=len(files), desc="opening videos", unit="video", file=sys.stderr) as progress:

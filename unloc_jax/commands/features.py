@@ -48,7 +48,14 @@ def _run(arguments: argparse.Namespace) -> None:
     import jax.numpy as jnp
 
     from data_pipelines.annotations import parse
-    from data_pipelines.extract_features import Extraction, Share, extract_features, videos_in, videos_of
+    from data_pipelines.extract_features import (
+        Extraction,
+        Share,
+        extract_features,
+        not_among,
+        videos_in,
+        videos_of,
+    )
     from unloc_jax.inference.clip import ClipEncoder
     from unloc_jax.pretrained.clip_source import absolute, read_any_clip
 
@@ -68,7 +75,9 @@ def _run(arguments: argparse.Namespace) -> None:
         ),
         videos,
         arguments.out,
+        folder=arguments.videos,
         missing=missing,
+        others=not_among(videos, arguments.videos),
         share=Share(arguments.process_id, arguments.num_processes),
         decoders=arguments.decoders,
     )
