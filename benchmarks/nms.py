@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from unloc_jax.localization.nms import NMS, suppress
+from unloc_jax.paths import ArgumentParser
 
 CLASSES, POINTS, BATCH, ROUNDS = 200, 195, 8, 3
 SETTINGS = NMS(100)
@@ -50,9 +51,7 @@ def ms_per_video(run: Callable[[], int]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=1000)
     videos = parser.parse_args().videos
     segments, scores = problem(0, BATCH)

@@ -21,11 +21,13 @@ from typing import Any
 
 import ml_collections
 
+from unloc_jax.config_paths import with_paths
 from unloc_jax.data_config import DataConfig
 from unloc_jax.errors import UserError
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
 from unloc_jax.localization.nms import NMS
+from unloc_jax.paths import path_of
 
 STRATEGIES = ("dp", "fsdp", "tp", "fsdp_tp")
 
@@ -514,7 +516,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     Raises:
       UserError: see `from_mapping`; also a file that is missing or fails.
     """
-    file, _, argument = path.partition(":")
+    file, _, argument = path_of(path).partition(":")
     source = Path(file)
     if not source.exists() and source.parts[:1] == ("configs",):
         source = Path(str(resources.files("configs"))).joinpath(*source.parts[1:])
@@ -573,10 +575,12 @@ def _absolute_source(text: str) -> str:
 def from_mapping(values: Mapping[str, Any]) -> Config:
     """Checks a nested mapping against the schema; keys that are not given take the schema's defaults.
 
+    In paths (`config_paths.PATH_KEYS`) `~` is the home folder.
+
     Raises:
       UserError: unknown key (names the nearest known one), wrong type, impossible value.
     """
-    config = _build(Config, _with_inherited_settings(_with_named_remat(values)), "config")
+    config = _build(Config, _with_inherited_settings(_with_named_remat(with_paths(values))), "config")
     _check_values(config)
     return config
 
