@@ -325,7 +325,8 @@ def _print_summary(
         )
     for name, width in info["features"].items():
         print(f"features {name}: {width} wide")
-    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments")
+    merged = f" ({parsed.num_merged} are answers that equal another annotator's)" if parsed.num_merged else ""
+    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments{merged}")
     for file, split in parsed.file_splits:
         print(f"  {file.name} → {split}")
     print(f"built in {seconds:.1f} s")

@@ -67,6 +67,13 @@ def to_text(result: dict[str, Any]) -> str:
     lines = [f"{result['dataset']}: {', '.join(counts) or 'nothing'} in {', '.join(result['files'])}"]
     usable = result["usable"]
     lines.append(f"usable: {usable['videos']} videos, {usable['segments']} segments")
+    others, merged = result["segments"] - usable["segments"], result["merged"]
+    if merged:
+        lines.append(
+            f"  {merged} segments are answers that equal another annotator's: they are counted there"
+        )
+    if others > merged:
+        lines.append(f"  {others - merged} segments are left out: see the problems")
     if result["texts_with_saliency"]:
         lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
     if result["unknown_durations"]:
@@ -87,6 +94,8 @@ def to_text(result: dict[str, Any]) -> str:
             )
     if result["suggested"] is not None:
         lines += ["", *_histogram(result["relative_lengths"]), "", *_suggestion(result["suggested"])]
+    if result["notes"]:
+        lines += ["", *(f"note: {note}" for note in result["notes"])]
     lines += ["", "problems:" if result["problems"] else "problems: none"]
     for kind, count in result["problems"].items():
         lines.append(f"{count:8d}  {kind}")
@@ -107,13 +116,15 @@ def _histogram(counts: list[int]) -> list[str]:
 
 def _suggestion(pyramid: dict[str, Any]) -> list[str]:
     ranges = ", ".join(
-        f"({low:g}, {'INFINITY' if high is None else f'{high:g}'})"
-        for low, high in pyramid["regression_ranges"]
+        f"({low:g}, {'inf' if high is None else f'{high:g}'})" for low, high in pyramid["regression_ranges"]
     )
+    if pyramid["num_levels"] == 1:
+        ranges += ","
     return [
-        f"suggested for config.data.num_frames = {pyramid['num_frames']}:",
-        f"  config.model.pyramid.num_levels = {pyramid['num_levels']}",
-        f"  config.model.pyramid.regression_ranges = ({ranges}{',' if pyramid['num_levels'] == 1 else ''})",
+        "suggested pyramid, for `unloc train`:",
+        f"  --config.data.num_frames={pyramid['num_frames']}",
+        f"  --config.model.pyramid.num_levels={pyramid['num_levels']}",
+        f'  "--config.model.pyramid.regression_ranges=({ranges})"',
     ]
 
 

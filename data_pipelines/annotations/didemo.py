@@ -90,6 +90,7 @@ def _add_video(
                 collector.problems.add(kind, where, f"chunks {shown(chunks)}")
                 continue
             answers[first * CHUNK_S, (last + 1) * CHUNK_S] += 1
+        collector.parsed.num_merged += answers.total() - len(answers)
         for segment, count in answers.items():
             attributes = {"annotators": str(count)}
             if "annotation_id" in entry:
