@@ -91,7 +91,9 @@ def videos_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such video folder.")
-    files = sorted(file for file in folder.iterdir() if file.name.lower().endswith(VIDEO_ENDINGS))
+    files = sorted(
+        file for file in folder.iterdir() if file.name.lower().endswith(VIDEO_ENDINGS) and not file.is_dir()
+    )
     if not files:
         raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_ENDINGS)}).")
     check_one_file_each([video_files(folder)], {without_ending(file.name): None for file in files})

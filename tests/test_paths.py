@@ -14,7 +14,7 @@ import pytest
 from launch import commands as launch_commands
 from tests.tiny_runs import REPOSITORY
 from unloc_jax.cli import _parser
-from unloc_jax.config import CHOICES, Config, from_mapping, load
+from unloc_jax.config import CHOICES, Config, from_json, from_mapping, load, to_json
 from unloc_jax.config_paths import PATH_KEYS
 from unloc_jax.errors import UserError
 from unloc_jax.paths import ArgumentParser, path_of
@@ -107,7 +107,8 @@ def test_a_home_folder_is_where_a_shell_sees_one(home, text, expected):
 
 def test_a_file_that_is_there_may_be_called_anything():
     Path("big$money.mp4").touch()
-    assert path_of("big$money.mp4") == "big$money.mp4"
+    for text in ("{}", "clip={}", "clip={}:key", "hf-clip:{}", "{}:B"):
+        assert path_of(text.format("big$money.mp4")) == text.format("big$money.mp4")
     with pytest.raises(UserError, match=r"\$\{USER\}/x: the shell has not filled in \$\{USER\}"):
         path_of("/data/${USER}/x")
     with pytest.raises(UserError, match="there is no user nobody-of-this-name"):
@@ -176,6 +177,11 @@ def test_a_setting_that_is_a_path(key, home):
         tasks = {"a": {"task": "moment_retrieval", **_nested(key, "~/y")}, "b": {}}
         several = from_mapping({"tasks": tasks, **_nested(key, "~/x")})
         assert [_get(several.tasks[name], key) for name in "ab"] == [f"{home}/y", f"{home}/x"]
+
+
+def test_a_checkpoint_is_read_where_its_data_are_not():
+    """Nobody could change what it remembers."""
+    assert from_json(to_json(from_mapping({"data": {"dir": "/a$b/c"}}))).data.dir == "/a$b/c"
 
 
 def test_a_clip_to_begin_with(home):

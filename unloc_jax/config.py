@@ -539,15 +539,19 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
         raise
     except Exception as error:
         raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}") from error
-    return with_overrides(values, overrides)
+    return from_mapping(with_paths(_overridden(values, overrides), typed=True))
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     """`from_mapping` of nested values after "KEY=VALUE" strings have changed them; raises UserError as it does."""
+    return from_mapping(_overridden(values, overrides))
+
+
+def _overridden(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     changed = copy.deepcopy(dict(values))
     for override in overrides:
         _set(changed, override)
-    return from_mapping(changed)
+    return changed
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -585,7 +589,9 @@ def from_mapping(values: Mapping[str, Any]) -> Config:
     Raises:
       UserError: unknown key (names the nearest known one), wrong type, impossible value.
     """
-    config = _build(Config, _with_inherited_settings(_with_named_remat(with_paths(values))), "config")
+    config = _build(
+        Config, _with_inherited_settings(_with_named_remat(with_paths(values, typed=False))), "config"
+    )
     _check_values(config)
     return config
 

@@ -1,10 +1,10 @@
 """Which settings of a config are paths, and what people may write there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from unloc_jax.errors import UserError
-from unloc_jax.paths import path_of
+from unloc_jax.paths import path_of, with_home
 
 # Those of `data` count in every entry of `tasks` too.
 PATH_KEYS = (
@@ -18,32 +18,39 @@ PATH_KEYS = (
 )
 
 
-def with_paths(values: Mapping[str, Any], where: str = "config") -> dict[str, Any]:
+def with_paths(values: Mapping[str, Any], *, typed: bool, where: str = "config") -> dict[str, Any]:
     """Nested settings in which `~` is the home folder; what is not text, or no group, stays for others to refuse.
 
+    Args:
+      values: settings.
+      typed: somebody has typed them here; a checkpoint's were good where it was made.
+      where: what the keys are below, for messages.
+
     Raises:
-      UserError: see `unloc_jax.paths.path_of`; the message begins with the key.
+      UserError: see `unloc_jax.paths.path_of`, or `with_home` of what nobody has typed; the message begins with the key.
     """
     changed = dict(values)
     for key in PATH_KEYS:
-        _change(changed, key.split("."), f"{where}.{key}")
+        _change(changed, key.split("."), path_of if typed else with_home, f"{where}.{key}")
     tasks = changed.get("tasks")
     if isinstance(tasks, Mapping):
         changed["tasks"] = {
-            name: with_paths(task, f"{where}.tasks.{name}") if isinstance(task, Mapping) else task
+            name: with_paths(task, typed=typed, where=f"{where}.tasks.{name}")
+            if isinstance(task, Mapping)
+            else task
             for name, task in tasks.items()
         }
     return changed
 
 
-def _change(values: dict[str, Any], key: list[str], where: str) -> None:
+def _change(values: dict[str, Any], key: list[str], read: Callable[[str], str], where: str) -> None:
     value = values.get(key[0])
     if len(key) > 1:
         if isinstance(value, Mapping):
             values[key[0]] = group = dict(value)
-            _change(group, key[1:], where)
+            _change(group, key[1:], read, where)
     elif isinstance(value, str):
         try:
-            values[key[0]] = path_of(value)
+            values[key[0]] = read(value)
         except UserError as error:
             raise UserError(f"{where} = {error}") from None

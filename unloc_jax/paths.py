@@ -18,24 +18,35 @@ _PREFIX = re.compile(r"(?:[\w.-]+[=:])?(?=~)")
 
 
 def path_of(text: str) -> str:
+    """`with_home`, of a path that somebody has typed.
+
+    Raises:
+      UserError: there is no such user; or a variable such as $SCRATCH is in it, and no such path is there.
+    """
+    expanded = with_home(text)
+    variable = VARIABLE.search(expanded)
+    places = (expanded, re.split("[=:]", expanded, maxsplit=1)[-1])
+    if variable and not any(os.path.exists(p) or os.path.exists(p.rpartition(":")[0]) for p in places):
+        raise UserError(
+            f"{text}: the shell has not filled in {variable[0]}: write double quotes instead of single ones, or the "
+            "path itself."
+        )
+    return expanded
+
+
+def with_home(text: str) -> str:
     """A path, or one behind "NAME=" or "KIND:", whose `~` or `~USER` at the beginning is that home folder.
 
     A name that only begins with ~ ("~draft.mp4") stays what it is, as in a shell.
 
     Raises:
-      UserError: there is no such user; or a variable such as $SCRATCH is in it, and no such path is there.
+      UserError: there is no such user.
     """
     prefix = _PREFIX.match(text)
     before, place = (prefix[0], text[prefix.end() :]) if prefix else ("", text)
     expanded = os.path.expanduser(place)
     if expanded.startswith("~") and "/" in expanded:
         raise UserError(f"{text}: there is no user {place[1:].partition('/')[0]} with a home folder.")
-    variable = VARIABLE.search(expanded)
-    if variable and not any(map(os.path.exists, (expanded, text, expanded.rpartition(":")[0]))):
-        raise UserError(
-            f"{text}: the shell has not filled in {variable[0]}: write double quotes instead of single ones, or the "
-            "path itself."
-        )
     return before + expanded
 
 
