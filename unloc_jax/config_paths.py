@@ -27,7 +27,7 @@ def with_paths(values: Mapping[str, Any], *, typed: bool, where: str = "config")
       where: what the keys are below, for messages.
 
     Raises:
-      UserError: see `unloc_jax.paths.path_of`, or `with_home` of what nobody has typed; the message begins with the key.
+      UserError: see `unloc_jax.paths.path_of`, or `with_home` if nobody typed it; the message begins with the key.
     """
     changed = dict(values)
     for key in PATH_KEYS:
