@@ -3,7 +3,6 @@
 python benchmarks/bfloat16.py [--checkpoint=quickstart/run_moment_retrieval]
 """
 
-import argparse
 import dataclasses
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from data_pipelines.dataset import ShardedDataset
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.metrics.tiou import segment_iou
+from unloc_jax.paths import ArgumentParser
 from unloc_jax.tasks import Found
 from unloc_jax.tasks.evaluation import find
 from unloc_jax.tasks.moment_retrieval import ranked_segments
@@ -21,7 +21,7 @@ from unloc_jax.training.sharding import batch_sharding
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=Path("quickstart/run_moment_retrieval"))
     arguments = parser.parse_args()
 

@@ -5,13 +5,12 @@ compile --memory-only` does, and prints a row of a Markdown table. Settings that
 and stand in the row; --config.KEY=VALUE changes more.
 """
 
-import argparse
-
 from unloc_jax import config as config_lib
 from unloc_jax.aot.assigned import most_assigned
 from unloc_jax.aot.classes import known_classes, num_classes
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
+from unloc_jax.paths import ArgumentParser
 from unloc_jax.training.flops import Chip, chip
 
 _NAMES = ("charades_sta", "activitynet_captions", "qvhighlights", "activitynet_tal", "thumos14", "coin")
@@ -69,7 +68,7 @@ def row(path: str, topology: str, overrides: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--config", nargs="+", default=CONFIGS, metavar="FILE.py:SIZE")
     parser.add_argument("--topology", nargs="+", default=TOPOLOGIES, metavar="KIND:SHAPE")
     arguments, rest = parser.parse_known_args()

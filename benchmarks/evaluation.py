@@ -29,6 +29,7 @@ from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictio
 from unloc_jax.metrics.protocols.action_files import read_annotations, read_results
 from unloc_jax.metrics.protocols.activitynet import evaluate_activitynet
 from unloc_jax.metrics.protocols.qvhighlights import evaluate_qvhighlights
+from unloc_jax.paths import ArgumentParser
 
 RUNS = 5
 VIDEOS, CLASSES, PER_VIDEO = 4926, 200, 100
@@ -37,9 +38,7 @@ QUERIES, CLIPS = 1550, 75
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ground-truth", type=Path, metavar="FILE", help="ActivityNet 1.3 (JSON)")
     parser.add_argument("--qvhighlights", type=Path, metavar="FILE", help="highlight_val_release.jsonl")
     parser.add_argument("--all", action="store_true", help="classes for the peer")

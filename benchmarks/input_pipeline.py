@@ -29,6 +29,7 @@ from data_pipelines.input_pipeline import Source, training_batches
 from data_pipelines.mediasequence import MediaSequenceIndex
 from data_pipelines.record_index import RecordIndex
 from unloc_jax.data_config import DataConfig, MediaSequenceConfig
+from unloc_jax.paths import ArgumentParser
 from unloc_jax.sampling import linspace_indices
 from unloc_jax.video import FrameStream
 
@@ -37,9 +38,7 @@ BATCH, EPOCHS, ROUNDS = 4, 4, 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, help="take the pictures from this file (default: made up)")
     parser.add_argument("--videos", type=int, default=16, help="on disk; read 4 times per round (default 16)")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs (default 95, as the builder)")

@@ -3,7 +3,6 @@
 python -m benchmarks.localizer --video FILE [--config configs/charades_sta.py:B] [--config.KEY=VALUE] [--texts 4]
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +15,14 @@ from unloc_jax.dataset import DatasetFacts
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.predictions import VideoPrediction
+from unloc_jax.paths import ArgumentParser
 from unloc_jax.tasks import make_task
 from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import init_params
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = ArgumentParser()
     parser.add_argument("--video", type=Path, required=True)
     parser.add_argument("--config", default="configs/charades_sta.py:B")
     parser.add_argument("--texts", type=int, default=4)

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from unloc_jax.localization.nms import NMS, suppress
+from unloc_jax.paths import ArgumentParser
 
 CLASSES, POINTS, BATCH, ROUNDS = 200, 195, 8, 3
 SETTINGS = NMS(100)
@@ -65,9 +66,7 @@ def ms_per_video(run: Callable[[], int]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=1000)
     videos = parser.parse_args().videos
     segments, scores = problem(0, BATCH)

@@ -13,13 +13,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from unloc_jax.paths import ArgumentParser
+
 ARMS = ("from scratch", "pretrained")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("quickstart"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of fine-tuning (default 0)")
     parser.add_argument("--steps", type=int, default=300, help="of fine-tuning (default 300)")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from unloc_jax.metrics.tiou import segment_iou
+from unloc_jax.paths import ArgumentParser
 
 SIZE_CHANGES = ("grow", "shrink")
 LENGTHS_S = (0.0, 1.0, 2.0, 4.0, 20.0)
@@ -31,9 +32,7 @@ def what_differs(a: dict[str, str], b: dict[str, str]) -> str | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("quickstart"))
     workdir = parser.parse_args().workdir
     captions = json.loads((workdir / "raw" / "annotations" / "captions_test.json").read_text())

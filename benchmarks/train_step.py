@@ -22,15 +22,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from unloc_jax.paths import ArgumentParser
+
 CONFIG = "configs/activitynet_tal.py:B"
 SMALL = ("model.image.patch_size=32", "data.crop_size=128", "data.num_frames=16", "batch_size=2", "model.text_chunk=0",
          "model.remat=dots", "data.augmentation.color=0", "data.max_segments=8")  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help=f"(default: {CONFIG}, smaller)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--variant", action="append", default=[], metavar="KEY=VALUE[,KEY=VALUE]")

@@ -72,7 +72,7 @@ def build(
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
       annotations: the annotation files of all splits.
-      videos: folder with the video files `<id>.mp4` (or .mkv, .webm, .avi, .mov); None stores no frames.
+      videos: folder with the video files, named by their ids; None stores no frames.
       out: folder to write to.
       fps: frames per second to store.
       short_side: shorter side of the stored frames in pixels.
@@ -88,8 +88,8 @@ def build(
       The TFDS directory, for `tfds.builder_from_directory` and `RecordIndex.from_dir`.
 
     Raises:
-      UserError: bad arguments or annotation files, a split without any usable video, a dataset in `out` that was
-        built from other arguments, a full disk, or a video folder that goes away.
+      UserError: bad arguments or annotation files, two files of one video, a split without any usable video, a
+        dataset in `out` that was built from other arguments, a full disk, or a video folder that goes away.
     """
     _check_options(fps, short_side, jpeg_quality, workers)
     if videos is None and not features:
@@ -234,6 +234,7 @@ def _build(
     if not parsed.records:
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
+    source.check_names(record.video_id for record in parsed.records)
     widths = find_widths(source.features, [record.video_id for record in parsed.records])
     source = dataclasses.replace(source, widths=widths)
     # Shards of a build that was stopped: nobody knows whether they are whole, and with the frames at hand they
@@ -325,7 +326,8 @@ def _print_summary(
         )
     for name, width in info["features"].items():
         print(f"features {name}: {width} wide")
-    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments")
+    merged = f" ({parsed.num_merged} are answers that equal another annotator's)" if parsed.num_merged else ""
+    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments{merged}")
     for file, split in parsed.file_splits:
         print(f"  {file.name} → {split}")
     print(f"built in {seconds:.1f} s")

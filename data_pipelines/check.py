@@ -16,7 +16,7 @@ from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.fit import fit_to_video
-from data_pipelines.builders.video_files import find_video
+from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
 from unloc_jax.video import VideoError, VideoNote, length_of_packets_s, probe
@@ -34,7 +34,7 @@ def check(
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
       annotations: the annotation files of all splits.
-      videos: folder with the video files, see `find_video`; shows progress on standard error.
+      videos: folder with the video files, named by their ids; shows progress on standard error.
       workers: processes that open videos; None: one per CPU. They are spawned: call this below
         `if __name__ == "__main__":` when it is in a script.
 
@@ -68,6 +68,13 @@ def to_text(result: dict[str, Any]) -> str:
     lines = [f"{result['dataset']}: {', '.join(counts) or 'nothing'} in {', '.join(result['files'])}"]
     usable = result["usable"]
     lines.append(f"usable: {usable['videos']} videos, {usable['segments']} segments")
+    others, merged = result["segments"] - usable["segments"], result["merged"]
+    if merged:
+        lines.append(
+            f"  {merged} segments are answers that equal another annotator's: they are counted there"
+        )
+    if others > merged:
+        lines.append(f"  {others - merged} segments are left out: see the problems")
     if result["texts_with_saliency"]:
         lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
     if result["unknown_durations"]:
@@ -91,6 +98,8 @@ def to_text(result: dict[str, Any]) -> str:
             )
     if result["suggested"] is not None:
         lines += ["", *_histogram(result["relative_lengths"]), "", *_suggestion(result["suggested"])]
+    if result["notes"]:
+        lines += ["", *(f"note: {note}" for note in result["notes"])]
     lines += ["", "problems:" if result["problems"] else "problems: none"]
     for kind, count in result["problems"].items():
         lines.append(f"{count:8d}  {kind}")
@@ -111,13 +120,15 @@ def _histogram(counts: list[int]) -> list[str]:
 
 def _suggestion(pyramid: dict[str, Any]) -> list[str]:
     ranges = ", ".join(
-        f"({low:g}, {'INFINITY' if high is None else f'{high:g}'})"
-        for low, high in pyramid["regression_ranges"]
+        f"({low:g}, {'inf' if high is None else f'{high:g}'})" for low, high in pyramid["regression_ranges"]
     )
+    if pyramid["num_levels"] == 1:
+        ranges += ","
     return [
-        f"suggested for config.data.num_frames = {pyramid['num_frames']}:",
-        f"  config.model.pyramid.num_levels = {pyramid['num_levels']}",
-        f"  config.model.pyramid.regression_ranges = ({ranges}{',' if pyramid['num_levels'] == 1 else ''})",
+        "suggested pyramid, for `unloc train`:",
+        f"  --config.data.num_frames={pyramid['num_frames']}",
+        f"  --config.model.pyramid.num_levels={pyramid['num_levels']}",
+        f'  "--config.model.pyramid.regression_ranges=({ranges})"',
     ]
 
 
@@ -126,13 +137,17 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
     problems = parsed.problems
     unusable: set[int] = set()
     files: dict[Path, list[int]] = {}  # a file → which records it is the video of
+    there = video_files(folder)
     for number, record in enumerate(parsed.records):
-        path = find_video(folder, record.video_id)
+        where = f"{record.split}: {record.video_id}"
+        try:
+            path = there.find(names_of(record.video_id))
+        except SeveralFilesError as error:
+            problems.add("several files of one video", where, str(error))
+            continue
         if path is None:
             name = folder / record.video_id
-            problems.add(
-                "missing video", f"{record.split}: {record.video_id}", f"no file {name}.mp4 (or .mkv, …)"
-            )
+            problems.add("missing video", where, f"no file {name}.mp4 (or .mov, .mkv, …)")
         else:
             files.setdefault(path, []).append(number)
     with tqdm(total=len(files), desc="opening videos", unit="video", file=sys.stderr) as progress:

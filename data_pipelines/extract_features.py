@@ -21,16 +21,18 @@ from tqdm import tqdm
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.features import SETTINGS_FILE
 from data_pipelines.builders.storage import telling_full_disk, write_whole
-from data_pipelines.builders.video_files import VIDEO_EXTENSIONS, find_video
+from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, fingerprint
 from unloc_jax.inference.clip_features import changes
 from unloc_jax.inference.features import VideoFeatures, embed_videos
 from unloc_jax.video import VideoError, check_fps
+from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
 
 # Changes whenever the same video and settings would give other numbers.
 _VERSION = 2
 _SHOWN_EVERY_S = 0.5
+_SHOWN_OTHERS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,40 +85,42 @@ class Share:
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """The video files of a folder, in the order of their names; of several with one stem the one that a build takes.
-
-    Says on standard error if there are such.
+    """The video files of a folder, in the order of their names.
 
     Raises:
-      UserError: there is no such folder, or no video in it.
+      UserError: there is no such folder, no video in it, or several files of one video.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such video folder.")
-    files = [file for file in folder.iterdir() if file.suffix in VIDEO_EXTENSIONS]
+    files = sorted(
+        file for file in folder.iterdir() if file.name.lower().endswith(VIDEO_ENDINGS) and not file.is_dir()
+    )
     if not files:
-        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_EXTENSIONS)}).")
-    first = sorted(files, key=lambda file: VIDEO_EXTENSIONS.index(file.suffix), reverse=True)
-    chosen = {file.stem: file for file in first}
-    others = sorted(file.name for file in set(files) - set(chosen.values()))
-    if others:
-        print(
-            f"note: {len(others)} files are left out, because another has the same name with another ending, "
-            f"such as {others[0]}",
-            file=sys.stderr,
-        )
-    return [chosen[stem] for stem in sorted(chosen)]
+        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_ENDINGS)}).")
+    check_one_file_each([video_files(folder)], {without_ending(file.name): None for file in files})
+    return files
 
 
 def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The video files of some ids, and the ids that have none.
 
     Raises:
-      UserError: there is no such folder, or no video in it.
+      UserError: there is no such folder, no video in it, or several files of one video.
     """
-    videos_in(folder)
-    found = {video_id: find_video(folder, video_id) for video_id in video_ids}
+    there = video_files(folder)
+    check_one_file_each([there], video_ids)
+    found = {video_id: there.find(names_of(video_id)) for video_id in video_ids}
     files = dict.fromkeys(file for file in found.values() if file is not None)
+    if not files:
+        videos_in(folder)  # says if there are none at all
     return list(files), [video_id for video_id, file in found.items() if file is None]
+
+
+def not_among(videos: Sequence[Path], folder: Path) -> list[str]:
+    """What else a folder of videos holds, by name; a folder, which is not looked into, with "/" behind its name."""
+    looked_at = {video.relative_to(folder).parts[0] for video in videos}
+    others = sorted(entry for entry in folder.iterdir() if entry.name not in looked_at)
+    return [f"{entry.name}/" if entry.is_dir() else entry.name for entry in others]
 
 
 def extract_features(
@@ -124,11 +128,13 @@ def extract_features(
     videos: Sequence[Path],
     out: Path,
     *,
+    folder: Path | None = None,
     missing: Sequence[str] = (),
+    others: Sequence[str] = (),
     share: Share | None = None,
     decoders: int | None = None,
 ) -> None:
-    """Writes `out/<stem of the video>.npz` for every video that has none yet, or one of another video file.
+    """Writes `out/<name of the video>.npz` for every video that has none yet, or one of another video file.
 
     A file holds `features` [F, D]; `times_s` float64 [F], when the frames are; `fps` and `duration_s`; `settings` and
     `video`, JSON objects: how the features were made, and the name, size and time of change of the video file.
@@ -138,9 +144,11 @@ def extract_features(
 
     Args:
       extraction: what is made of each video.
-      videos: files; their stems are distinct.
+      videos: files; their names without ending are distinct.
       out: folder.
+      folder: where the videos are: of one in a folder in it, the name is the path from here; None: no folders.
       missing: ids of videos that are wanted and not there, to be listed.
+      others: what else lies beside the videos and was not looked at, to be told.
       share: for several processes that share the work and the folder; None: all of it.
       decoders: threads that decode; None: one per CPU.
 
@@ -153,13 +161,17 @@ def extract_features(
     with _only_run_in(out, share), telling_full_disk(out):
         _check_settings(out, settings)
         mine = sorted(videos)[share.index :: share.count]
+        names = {
+            video: without_ending(video.name if folder is None else str(video.relative_to(folder)))
+            for video in mine
+        }
         # As they are before they are decoded: one that changes meanwhile is decoded again next time.
         states = {video: _state_of(video) for video in mine}
-        todo = [video for video in mine if not _is_done(_npz(out, video), states[video], settings)]
+        todo = [video for video in mine if not _is_done(_npz(out, names[video]), states[video], settings)]
         done = len(mine) - len(todo)
         unusable = _Unusable(out / share.named("unusable_videos", ".jsonl"))
         for video_id in missing if share.index == 0 else ():
-            unusable.add(video_id, "missing", f"{video_id}.mp4 (or .mkv, …): there is no such file.")
+            unusable.add(video_id, "missing", f"{video_id}.mp4 (or .mov, .mkv, …): there is no such file.")
         made = 0
         notes = Problems()
         with _Progress(len(mine), done) as progress:
@@ -172,10 +184,10 @@ def extract_features(
             )
             for video, result in results:
                 if isinstance(result, VideoError):
-                    unusable.add(video.stem, result.kind, str(result))
-                    _npz(out, video).unlink(missing_ok=True)  # of the file that was there before
+                    unusable.add(names[video], result.kind, str(result))
+                    _npz(out, names[video]).unlink(missing_ok=True)  # of the file that was there before
                 else:
-                    _save(_npz(out, video), states[video], result, settings)
+                    _save(_npz(out, names[video]), states[video], result, settings)
                     made += 1
                     for note in result.notes:
                         notes.add(note.kind, video.name, note.detail)
@@ -192,6 +204,9 @@ def extract_features(
         print(f"notes on the videos made now:\n{notes.table()}")
     if unusable.count:
         print(f"{unusable.problems.table()}\nall of them, with reasons: {unusable.file}")
+    if others:
+        shown = ", ".join(others[:_SHOWN_OTHERS]) + (", …" if len(others) > _SHOWN_OTHERS else "")
+        print(f"{'not looked at':<13}{len(others):>7} others in the folder: {shown}")
     if not made + done:
         raise UserError(f"None of the {len(mine) + len(missing)} videos can be used; see {unusable.file}.")
 
@@ -291,12 +306,13 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _npz(out: Path, video: Path) -> Path:
-    return out / f"{video.stem}.npz"
+def _npz(out: Path, name: str) -> Path:
+    return out / f"{name}.npz"
 
 
 def _save(path: Path, video: dict[str, Any] | None, made: VideoFeatures, settings: dict[str, Any]) -> None:
     """The file is there whole or not at all, also after a power failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         np.savez(

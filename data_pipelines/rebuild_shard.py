@@ -95,6 +95,12 @@ def _make_records(
     """By video id the serialized examples, as the build made them."""
     source = BuildSource.from_arguments(info["arguments"], info["features"])
     records = _parse_again(file, video_ids, split, info)
+    refused = [video_id for video_id in video_ids if video_id not in records]
+    if refused:
+        raise UserError(
+            f"{file}: cannot be made again alone: {refused[0]!r} was built by an earlier version of unloc_jax, which "
+            "took such an id. Build the dataset again."
+        )
     videos: dict[str, EncodedVideo | UnusableVideo | None] = dict.fromkeys(video_ids)
     examples: dict[str, dict[str, Any]] = {}
     encoded = EncodedVideos(out / _ENCODED_DIR)

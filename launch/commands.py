@@ -1,6 +1,5 @@
 """What the launchers' command lines share: a job file, --dry-run, and running or printing commands."""
 
-import argparse
 import shlex
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import yaml
 
 from launch.job import Job, load
 from unloc_jax.errors import UserError
+from unloc_jax.paths import ArgumentParser
 
 # One step of an action: files to write first (path → text), then a command to run.
 Step = tuple[Mapping[Path, str], Sequence[str]]
@@ -27,11 +27,7 @@ def main(
     """`python -m launch.MODULE ACTION JOB.toml [--dry-run]`; returns the exit status of the command that failed,
     else 0. `loops` are actions that decide what to run while they run: (job, dry_run) → exit status."""
     loops = loops or {}
-    parser = argparse.ArgumentParser(prog=f"python -m launch.{module}", description="See docs/launch.md.")
-    parser.add_argument("action", choices=[*actions, *loops])
-    parser.add_argument("job", type=Path, metavar="JOB.toml")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be written and run")
-    arguments = parser.parse_args(argv)
+    arguments = parser_of(module, [*actions, *loops]).parse_args(argv)
     try:
         job = load(arguments.job)
         if arguments.action in loops:
@@ -50,6 +46,15 @@ def main(
         if status:
             return status
     return 0
+
+
+def parser_of(module: str, actions: Sequence[str]) -> ArgumentParser:
+    """The command line of `python -m launch.MODULE`."""
+    parser = ArgumentParser(prog=f"python -m launch.{module}", description="See docs/launch.md.")
+    parser.add_argument("action", choices=actions)
+    parser.add_argument("job", type=Path, metavar="JOB.toml")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be written and run")
+    return parser
 
 
 def to_yaml(document: dict[str, Any]) -> str:

@@ -9,9 +9,12 @@ from typing import Any
 
 from launch.accelerators import Accelerator, accelerator
 from unloc_jax.errors import UserError
+from unloc_jax.paths import VARIABLE, path_of
 
 BUCKET_DIR = "/mnt/bucket"  # where a job sees its bucket
 _ENV_DIR = Path(__file__).with_name("env")
+# A home folder where a shell would see one: at the beginning, or behind "--workdir=" and in "PATH=a:b".
+_HOME = re.compile(r"(?:^|[=:])(~[\w.-]*)(?:/|$)")
 _PLATFORMS = ("tpu_vm", "gke", "slurm", "skypilot")
 
 
@@ -21,7 +24,8 @@ class Job:
 
     Attributes:
       name: of the job; also of what is created in a cloud.
-      command: words; paths in it are those that the machines see, such as /mnt/bucket/runs/NAME.
+      command: words; paths in it are those that the machines see, such as /mnt/bucket/runs/NAME. No shell changes
+        them: variables and `~` are refused.
       accelerator: of one slice, or of one GPU machine.
       slices: how many of them.
       spot: cheaper machines that can be taken away at any time.
@@ -112,10 +116,19 @@ def load(path: Path) -> Job:
         raise UserError(
             f"{path}: the command sees its bucket as a folder: write {BUCKET_DIR}/ instead of gs://."
         )
+    for word in command:
+        _check_nothing_to_fill_in(f"{path}: command: {word}", word)
     if values["slices"] < 1 or values["max_restarts"] < 0:
         raise UserError(f"{path}: slices must be at least 1 and max_restarts at least 0.")
     chips = accelerator(values["accelerator"])
-    env_file = path.parent / values["env_file"] if values["env_file"] else _ENV_DIR / f"{chips.env_file}.env"
+    env_file = (
+        path.parent / path_of(values["env_file"])
+        if values["env_file"]
+        else _ENV_DIR / f"{chips.env_file}.env"
+    )
+    env = read_env(env_file) | {name: str(value) for name, value in values["env"].items()}
+    for name, value in env.items():
+        _check_nothing_to_fill_in(f"{path}: env: {name} = {value}", value)
     return Job(
         name=values["name"],
         command=command,
@@ -124,7 +137,7 @@ def load(path: Path) -> Job:
         spot=values["spot"],
         bucket=bucket or None,
         image=values["image"] or None,
-        env=read_env(env_file) | {name: str(value) for name, value in values["env"].items()},
+        env=env,
         max_restarts=values["max_restarts"],
         platform={name: values[name] for name in _PLATFORMS},
     )
@@ -147,6 +160,15 @@ def read_env(path: Path) -> dict[str, str]:
             raise UserError(f"{path}, line {number}: expected NAME=VALUE, got {line!r}.")
         variables[name] = f"{variables[name]} {value}" if name in variables else value
     return variables
+
+
+def _check_nothing_to_fill_in(where: str, text: str) -> None:
+    """Not every platform has a shell, and a home folder is another one in each container: nothing is filled in."""
+    found = VARIABLE.search(text) or _HOME.search(text)
+    if found:
+        raise UserError(
+            f"{where}: {found[0].strip('=:/')} is not filled in on the machines: write out the path."
+        )
 
 
 def _check_keys(

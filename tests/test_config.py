@@ -246,7 +246,7 @@ EMBEDDINGS = {"text": {"encoder": "embeddings", "embeddings_file": "x.npz"}}
         (
             {"pyramid": {"type": "fpn", "layers": (-1, 1, 3, 5)}},
             None,
-            r"must name one fusion layer per level",
+            r"layers\[0\] must be at least 0, got -1",
         ),
         (
             {"pyramid": {"type": "fpn"}, "fusion": {"num_layers": 3}},

@@ -93,11 +93,10 @@ def test_a_model_must_suit_all_tasks():
         from_mapping({"tasks": tasks, "model": {"head": {"type": "linear"}}})
 
 
-@pytest.mark.parametrize("weights", [(0.0, 0.0), (1.0, math.inf)])
-def test_weights_that_share_nothing(weights):
-    tasks = {name: {"weight": weight} for name, weight in zip("ab", weights)}
+def test_weights_that_share_nothing():
+    tasks = {name: {"weight": 0.0} for name in "ab"}
     with pytest.raises(
-        UserError, match=r"config\.tasks: the weights of the tasks add up to (0|inf); give some above 0"
+        UserError, match=r"config\.tasks: the weights of the tasks add up to 0; give some above 0"
     ):
         from_mapping({"tasks": tasks})
 

@@ -1,6 +1,5 @@
 """The `unloc` command."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from unloc_jax.commands import (
     zeroshot,
 )
 from unloc_jax.errors import how_it_ends
+from unloc_jax.paths import ArgumentParser
 
 # In the order of `unloc --help`.
 _COMMANDS = (
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="unloc", description="Find moments in video with words.")
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="unloc", description="Find moments in video with words.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)

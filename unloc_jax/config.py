@@ -21,11 +21,13 @@ from typing import Any
 
 import ml_collections
 
+from unloc_jax.config_paths import with_paths
 from unloc_jax.data_config import DataConfig
 from unloc_jax.errors import UserError
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import parse_boundary_loss
 from unloc_jax.localization.nms import NMS
+from unloc_jax.paths import path_of
 
 STRATEGIES = ("dp", "fsdp", "tp", "fsdp_tp")
 
@@ -115,6 +117,7 @@ _LOWEST = {
     "offsets_bias": -math.inf,
     "vocabulary_size": 1,
     "decay_every": 1,
+    "decay_steps": 1,
 }
 # Numbers that must be below 1.
 _FRACTIONS = (
@@ -139,6 +142,10 @@ _HIGHEST = {
     "voting_threshold": 1,
     "nms_iou_threshold": 1,
 }
+# Numbers are computed with as float32 and int32; only an open end is infinite.
+_LARGEST_FLOAT = 3.4e38
+_LARGEST_INT = 2**31 - 1
+_MAY_BE_INFINITE = ("model.pyramid.regression_ranges",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -514,7 +521,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     Raises:
       UserError: see `from_mapping`; also a file that is missing or fails.
     """
-    file, _, argument = path.partition(":")
+    file, _, argument = path_of(path).partition(":")
     source = Path(file)
     if not source.exists() and source.parts[:1] == ("configs",):
         source = Path(str(resources.files("configs"))).joinpath(*source.parts[1:])
@@ -532,15 +539,19 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
         raise
     except Exception as error:
         raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}") from error
-    return with_overrides(values, overrides)
+    return from_mapping(with_paths(_overridden(values, overrides), typed=True))
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     """`from_mapping` of nested values after "KEY=VALUE" strings have changed them; raises UserError as it does."""
+    return from_mapping(_overridden(values, overrides))
+
+
+def _overridden(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     changed = copy.deepcopy(dict(values))
     for override in overrides:
         _set(changed, override)
-    return from_mapping(changed)
+    return changed
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -573,10 +584,14 @@ def _absolute_source(text: str) -> str:
 def from_mapping(values: Mapping[str, Any]) -> Config:
     """Checks a nested mapping against the schema; keys that are not given take the schema's defaults.
 
+    In paths (`config_paths.PATH_KEYS`) `~` is the home folder.
+
     Raises:
       UserError: unknown key (names the nearest known one), wrong type, impossible value.
     """
-    config = _build(Config, _with_inherited_settings(_with_named_remat(values)), "config")
+    config = _build(
+        Config, _with_inherited_settings(_with_named_remat(with_paths(values, typed=False))), "config"
+    )
     _check_values(config)
     return config
 
@@ -619,16 +634,28 @@ def _set(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator:
         raise UserError(f"--config.{override}: write --config.KEY=VALUE.")
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
+    value = _literal(text)
     *parents, name = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise UserError(f"--config.{key}: {parent} is a value, not a group of settings.")
     values[name] = value
+
+
+class _Infinity(ast.NodeTransformer):
+    """Lets a value say inf or INFINITY, which Python has no literal for."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(math.inf) if node.id in ("inf", "INFINITY") else node
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, which may hold inf; any other text is itself."""
+    try:
+        return ast.literal_eval(_Infinity().visit(ast.parse(text.strip(), mode="eval")))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: deeply nested
+        return text
 
 
 def _build(schema: type, values: Any, where: str, default: Any = None) -> Any:
@@ -671,9 +698,13 @@ def _convert(hint: Any, value: Any, where: str, default: Any = None) -> Any:
             raise UserError(f"{where} must have {len(arguments)} entries, got {value!r}.")
         return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, value)))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > _LARGEST_FLOAT:
+            return math.inf if value > 0 else -math.inf
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UserError(f"{where} must be of type {hint.__name__}, got {value!r} ({type(value).__name__}).")
+        raise UserError(
+            f"{where} must be of type {hint.__name__}, got {value!r:.200} ({type(value).__name__})."
+        )
     return value
 
 
@@ -684,7 +715,7 @@ def _check_values(config: Config) -> None:
         _check_task(view, f"config.tasks.{name}" if config.tasks else "config")
     _check_model(config.model)
     total_weight = sum(task.weight for task in config.tasks.values())
-    if config.tasks and not 0 < total_weight < math.inf:
+    if config.tasks and not total_weight:
         raise UserError(
             f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
         )
@@ -715,16 +746,22 @@ def _check_values(config: Config) -> None:
 def _check_leaves(config: Config) -> None:
     """Every value by itself: choices and bounds."""
     for key, value in _leaves(config):
-        last = key.split(".")[-1]
-        choices = CHOICES.get(key) or CHOICES.get(_without_names(key))
+        setting = _without_names(key)
+        last = setting.split(".")[-1]
+        choices = CHOICES.get(setting)
         if choices and value not in choices:
             near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.3)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise UserError(f"config.{key} must be one of {', '.join(choices)}, got {value!r}.{hint}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if math.isnan(value):
+        if isinstance(value, float) and math.isnan(value):
             raise UserError(f"config.{key} is not a number.")
+        open_end = value == math.inf and setting in _MAY_BE_INFINITE
+        if isinstance(value, float) and abs(value) > _LARGEST_FLOAT and not open_end:
+            raise UserError(f"config.{key} must be finite, got {value}.")
+        if isinstance(value, int) and abs(value) > _LARGEST_INT:
+            raise UserError(f"config.{key} must be at most {_LARGEST_INT}.")
         low = _LOWEST.get(last, 0)
         if value < low:
             raise UserError(f"config.{key} must be at least {low}, got {value}.")
@@ -849,17 +886,17 @@ def _check_stage(stage: StageConfig, where: str) -> None:
         raise UserError(
             f"{where}.warmup_steps = {stage.warmup_steps:g} must be below {where}.steps = {stage.steps}."
         )
-    if math.isinf(stage.learning_rate):
-        raise UserError(f"{where}.learning_rate must be finite.")
     if len(stage.decay_steps) != len(stage.decay_factors):
         raise UserError(f"{where}: give as many decay_factors as decay_steps.")
+    if list(stage.decay_steps) != sorted(set(stage.decay_steps)):
+        raise UserError(f"{where}.decay_steps must increase, got {stage.decay_steps}.")
     late = [step for step in stage.decay_steps if step >= stage.steps]
     if stage.steps and stage.schedule == "piecewise" and late:
         raise UserError(f"{where}.decay_steps: {late[0]} is never reached in {stage.steps} steps.")
 
 
 def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of every single value of a config."""
+    """(key, value) of every single value of a config, those in tuples as "key[0]", "key[0][1]"."""
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         if dataclasses.is_dataclass(value):
@@ -869,16 +906,30 @@ def _leaves(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
                 if dataclasses.is_dataclass(item):
                     yield from _leaves(item, f"{prefix}{field.name}.{name}.")
                 else:
-                    yield f"{prefix}{field.name}.{name}", item
+                    yield from _entries(item, f"{prefix}{field.name}.{name}")
         else:
-            yield prefix + field.name, value
+            yield from _entries(value, prefix + field.name)
+
+
+def _entries(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _entries(item, f"{key}[{i}]")
+    else:
+        yield key, value
 
 
 def _without_names(key: str) -> str:
-    """ "model.modalities.rgb.encoder" → "model.modalities.encoder"; "tasks.a.loss.relevance" → "loss.relevance"."""
-    parts = key.split(".")
+    """The setting without what people have named, and without places in a tuple.
+
+    "model.modalities.rgb.encoder" → "model.modalities.encoder"; "tasks.a.loss.relevance" → "loss.relevance";
+    "train.learning_rates.head" → "train.learning_rates"; "profile[0]" → "profile".
+    """
+    parts = key.partition("[")[0].split(".")
     if parts[0] == "tasks":
         parts = parts[2:]
+    if parts[1:2] == ["learning_rates"]:
+        parts = parts[:2]
     if parts[:2] == ["model", "modalities"]:
         parts = parts[:2] + parts[3:]
     return ".".join(parts)

@@ -19,6 +19,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.frame_times import first_place
 from unloc_jax.orientation import orientation_of
 from unloc_jax.video_clock import OtherStreams, VideoClock
+from unloc_jax.video_names import ffmpeg_file
 
 # A file is called truncated when more than this much of the length in its header cannot be decoded.
 _TRUNCATED_FRACTION = 0.10
@@ -417,7 +418,8 @@ def _open(path: Path) -> av.container.InputContainer:
             raise VideoError("missing", f"{path}: there is no such file.")
         if path.stat().st_size == 0:
             raise VideoError("empty file", f"{path}: the file is empty. Get it again.")
-        return av.open(str(path))
+        name, options = ffmpeg_file(path)
+        return av.open(name, options=options)
     except PermissionError as error:
         raise VideoError("missing", f"{path}: no permission to read this file.") from error
     except av.error.FFmpegError as error:

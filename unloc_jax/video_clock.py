@@ -5,6 +5,8 @@ from pathlib import Path
 
 import av
 
+from unloc_jax.video_names import ffmpeg_file
+
 # A time stamp that falls back by more than this starts a new clock (joined recordings); by less, the frame is
 # a repeated or misplaced one and is left out.
 _RESET_S = 0.5
@@ -143,7 +145,8 @@ class OtherStreams:
 
 def _stamps(path: Path) -> Iterator[tuple[int, float]]:
     """(index of the stream, time stamp) of the packets of sound and picture, in the order of the file."""
-    with av.open(str(path)) as container:
+    name, options = ffmpeg_file(path)
+    with av.open(name, options=options) as container:
         streams = [stream for stream in container.streams if stream.type in ("audio", "video")]
         packets = container.demux(streams)
         while True:

@@ -6,29 +6,10 @@ from pathlib import Path
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
 from unloc_jax.records import VideoRecord
+from unloc_jax.video_names import composed, leaves_folder
 
 # No file system has longer names; an id is a file's name without its ending.
 _LONGEST_ID_BYTES = 200
-# What datasets write behind the ids of their videos, also where the file at hand has another ending.
-_VIDEO_ENDINGS = {
-    *(
-        "mp4",
-        "mkv",
-        "webm",
-        "avi",
-        "mov",
-        "m4v",
-        "mpg",
-        "mpeg",
-        "wmv",
-        "flv",
-        "3gp",
-        "3g2",
-        "mts",
-        "m2ts",
-        "ogv",
-    )
-}
 
 
 class VideoCollector:
@@ -49,21 +30,24 @@ class VideoCollector:
     def is_new(self, path: Path, video_id: str, split: str, num_segments: int) -> bool:
         """Counts a video and its segments; False, reported, if it cannot be used.
 
-        That is when an earlier one has the same id, or when no file can have such a name.
+        That is when an earlier one has the same id, or when no file in a folder can have such a name.
         """
         self.parsed.count(split, num_segments)
         where = f"{path.name}: {shown(video_id)}"
         if not _can_be_a_name(video_id):
-            self.problems.add("unusable video id", where, "the name of a video file was expected")
+            self.problems.add(
+                "unusable video id", where, "the name of a file in the video folder was expected"
+            )
             return False
-        if video_id in self._seen:
+        same = composed(video_id)
+        if same in self._seen:
             self.problems.add(
                 "duplicate id",
                 f"{path.name}: {video_id}",
-                f"also in {self._seen[video_id]}; the first is used",
+                f"also in {self._seen[same]}; the first is used",
             )
             return False
-        self._seen[video_id] = path.name
+        self._seen[same] = path.name
         return True
 
     def keep(self, record: VideoRecord | None) -> None:
@@ -76,15 +60,10 @@ class VideoCollector:
         return self.parsed
 
 
-def without_ending(name: str) -> str:
-    """A video's file name as its id: "clip.avi" → "clip"; other dots stay."""
-    stem, _, ending = name.rpartition(".")
-    return stem if stem and (not ending or ending.lower() in _VIDEO_ENDINGS) else name
-
-
 def _can_be_a_name(video_id: str) -> bool:
     return (
         bool(video_id.strip())
+        and not leaves_folder(video_id)
         and len(video_id.encode()) <= _LONGEST_ID_BYTES
         and not any(unicodedata.category(character) == "Cc" for character in video_id)
     )

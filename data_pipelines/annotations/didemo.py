@@ -14,7 +14,7 @@ import collections
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
@@ -22,6 +22,7 @@ from data_pipelines.annotations.segments import RecordMaker, as_number
 from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
 from unloc_jax.records import as_text
+from unloc_jax.video_names import without_ending
 
 CHUNK_S = 5.0
 
@@ -41,7 +42,8 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
     for path in files:
         split = split_of_file(path)
         collector.parsed.file_splits.append((path, split))
-        for video_id, descriptions in _read(path, collector).items():
+        for name, descriptions in _read(path, collector).items():
+            video_id = without_ending(name)  # of a second file of this id is_new says that it is one
             num_segments = sum(len(description["times"]) for _, description in descriptions)
             if collector.is_new(path, video_id, split, num_segments):
                 _add_video(collector, path, video_id, split, descriptions)
@@ -49,7 +51,7 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
 
 
 def _read(path: Path, collector: VideoCollector) -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Video id → (where, entry) of its descriptions."""
+    """Video, as the file names it → (where, entry) of its descriptions."""
     content = read_json(path, collector.problems, _LAYOUT)
     if not isinstance(content, list) or not content:
         raise UserError(f"{path}: {_LAYOUT}; this file does not.")
@@ -58,7 +60,7 @@ def _read(path: Path, collector: VideoCollector) -> dict[str, list[tuple[str, di
         name = as_text(entry.get("video")) if isinstance(entry, dict) else ""
         if not name or not isinstance(entry.get("times"), list):
             raise UserError(f"{path}: {_LAYOUT}; the entry {number} does not.")
-        videos.setdefault(without_ending(name), []).append((f"{path.name}: entry {number}", entry))
+        videos.setdefault(name, []).append((f"{path.name}: entry {number}", entry))
     return videos
 
 
@@ -89,6 +91,7 @@ def _add_video(
                 collector.problems.add(kind, where, f"chunks {shown(chunks)}")
                 continue
             answers[first * CHUNK_S, (last + 1) * CHUNK_S] += 1
+        collector.parsed.num_merged += answers.total() - len(answers)
         for segment, count in answers.items():
             attributes = {"annotators": str(count)}
             if "annotation_id" in entry:

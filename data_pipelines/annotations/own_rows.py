@@ -8,13 +8,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker, as_number
 from data_pipelines.annotations.split_names import split_in_name, split_of_file, split_of_subset
 from unloc_jax.errors import UserError
 from unloc_jax.records import as_text
+from unloc_jax.video_names import composed, without_ending
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,8 @@ def parse_rows(
     """Makes records of the rows of all files; they have class names if the rows have labels.
 
     Raises:
-      UserError: some rows have labels and others texts; or neither rows nor file name tell the split.
+      UserError: some rows have labels and others texts; neither rows nor file name tell the split; or rows name
+        two files that differ only in their ending.
     """
     with_labels = {"label" in row.values for _, rows in files for row in rows}
     if len(with_labels) == 2:
@@ -47,9 +49,7 @@ def parse_rows(
             f"searched for; texts belong to their video: give one kind only. {layout}."
         )
     for path, rows in files:
-        videos: dict[str, list[Row]] = {}
-        for row in rows:
-            videos.setdefault(without_ending(as_text(row.values.get("video"))), []).append(row)
+        videos = _by_video(path, rows)
         if all(_is_blank(row.values.get("split")) for row in rows):
             collector.parsed.file_splits.append((path, split_of_file(path)))
         for video_id, of_video in videos.items():
@@ -57,6 +57,29 @@ def parse_rows(
             if collector.is_new(path, video_id, split, len(of_video)):
                 _add_video(collector, path, video_id, split, of_video)
     return collector.with_classes() if with_labels == {True} else collector.parsed
+
+
+def _by_video(path: Path, rows: list[Row]) -> dict[str, list[Row]]:
+    """Video id, as the first of its rows spells it → its rows.
+
+    Raises:
+      UserError: two files of one id.
+    """
+    videos: dict[str, list[Row]] = {}
+    spelled: dict[str, str] = {}
+    named: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        name = as_text(row.values.get("video"))
+        video_id = without_ending(name)
+        same = composed(video_id)
+        videos.setdefault(spelled.setdefault(same, video_id), []).append(row)
+        ending = name[len(video_id) :].lower()
+        if ending.strip(".") and (other := named.setdefault(same, (ending, name))) and other[0] != ending:
+            raise UserError(
+                f"{path}: {other[1]} and {name} (in {row.where}) would be one video, {video_id}: videos are known by "
+                "their names without ending. Rename one of the files."
+            )
+    return videos
 
 
 def _add_video(collector: VideoCollector, path: Path, video_id: str, split: str, rows: list[Row]) -> None:

@@ -18,6 +18,8 @@ class ParsedAnnotations:
       num_videos: videos in the files, unusable ones included.
       num_segments: segments in the files, unusable ones included.
       num_in_split: split → [videos, segments] in the files, likewise.
+      num_merged: segments of the files that are another one's repetition by design, such as equal answers of several
+        annotators, so that nothing is wrong with them.
       file_splits: (file, split) where the file name tells the split.
     """
 
@@ -27,6 +29,7 @@ class ParsedAnnotations:
     num_videos: int = 0
     num_segments: int = 0
     num_in_split: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    num_merged: int = 0
     file_splits: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
 
     def count(self, split: str, num_segments: int) -> None:

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.annotations.notes import NUM_FRAMES, notes_on
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import SPLITS
 from unloc_jax.localization.geometry import default_regression_ranges, ranges_from_lengths
 from unloc_jax.records import VideoRecord
 
-# The default of config.data.num_frames, for which a pyramid is suggested.
-NUM_FRAMES = 128
 NUM_BINS = 10
 _MOST_LEVELS = 8
 # This share of the segments must not be too long for the last level but one of the default ranges.
@@ -23,12 +22,13 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
 
     Returns:
       "videos", "segments": in the files, unusable ones included; "texts": different ones; "classes": 0 if the
-      texts are queries; "usable": {"videos", "segments"}; "splits": {name: {"videos", "segments", "texts"}},
+      texts are queries; "usable": {"videos", "segments"}; "merged": segments that say what another one says, see
+      ParsedAnnotations; "splits": {name: {"videos", "segments", "texts"}},
       counted likewise;
       "texts_with_saliency"; "unknown_durations": videos whose length is not known; "lengths": of "videos_s",
       "segments_s" and "segments_per_video", {"min", "median", "mean", "max"} or None; "relative_lengths": how many
       segments take 0 to 10 %, 10 to 20 %, … of their video (ends included in the lower bin); "suggested": see
-      `suggest_pyramid`, None without segments of known relative length.
+      `suggest_pyramid`, None without segments of known relative length; "notes": see `notes_on`.
     """
     records = parsed.records
     segments_s = [np.diff(record.segments_s.astype(np.float64), axis=1)[:, 0] for record in records]
@@ -44,6 +44,7 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
         "texts": _num_texts(records),
         "classes": len(parsed.classes or ()),
         "usable": {"videos": len(records), "segments": sum(map(len, segments_s))},
+        "merged": parsed.num_merged,
         "splits": {
             split: {
                 "videos": parsed.num_in_split[split][0],
@@ -65,6 +66,7 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
             np.clip(np.ceil(of_all * NUM_BINS - 1e-6).astype(int) - 1, 0, NUM_BINS - 1), minlength=NUM_BINS
         ).tolist(),
         "suggested": suggest_pyramid(of_all, NUM_FRAMES) if len(of_all) else None,
+        "notes": notes_on(parsed, of_all),
     }
 
 
@@ -73,7 +75,8 @@ def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, 
 
     The number of levels is the lowest with which, under the reference's ranges (0 to 4 grid units on the first level,
     doubling from level to level), nearly all segments lie below twice the last finite bound. The ranges are
-    those with which the levels share the segments evenly.
+    those with which the levels share the segments evenly; where the lengths are too few or too alike for so many
+    levels, there are fewer.
 
     Args:
       relative_lengths: float [n], n ≥ 1: length of each segment divided by that of its video.
@@ -92,10 +95,11 @@ def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, 
         ),
         _MOST_LEVELS,
     )
-    ranges = ranges_from_lengths(lengths, num_levels)
+    num_levels = min(num_levels, len(np.unique(np.round(lengths))) + 1)
+    ranges = ranges_from_lengths(lengths, num_levels, merge=True)
     return {
         "num_frames": num_frames,
-        "num_levels": num_levels,
+        "num_levels": len(ranges),
         "regression_ranges": [
             [round(low, 3), None if math.isinf(high) else round(high, 3)] for low, high in ranges
         ],

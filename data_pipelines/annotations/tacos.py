@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.captions import add_captions, read_captions
-from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
 from unloc_jax.errors import UserError
+from unloc_jax.video_names import without_ending
 
 _LAYOUT = (
     'TACoS looks like {"s27-d50.avi": {"timestamps": [[172, 331], …], "sentences": ["…", …], "fps": 29.4, '

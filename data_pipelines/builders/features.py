@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines.builders.frames import UnusableVideo
-from data_pipelines.builders.video_files import names_of
+from data_pipelines.builders.video_files import NamedFiles, names_of
 from unloc_jax.errors import UserError
 
 _HDF5 = (".h5", ".hdf5")
@@ -50,6 +51,11 @@ class FeatureSource:
     path: Path
     key: str | None = None
     time_axis: int = 0
+
+    @functools.cached_property
+    def files(self) -> NamedFiles:
+        """Where `path` is a folder."""
+        return NamedFiles(self.path, _EXTENSIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +136,7 @@ def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[Feat
             path = Path(folder)
         if any(source.name == name for source in sources):
             raise UserError(f"--features {text}: there are already features named {name}.")
-        if not path.is_dir() and not (path.is_file() and path.suffix in _HDF5):
+        if not path.is_dir() and not (path.is_file() and path.suffix.lower() in _HDF5):
             raise UserError(
                 f"--features {text}: {path} is neither a folder with one file per video nor an HDF5 file."
             )
@@ -235,7 +241,7 @@ def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
         path = _find(source, video_id)
         where = str(path)
         with _readable(where):
-            found = _READERS[path.suffix](path, source.key)
+            found = _READERS[path.suffix.lower()](path, source.key)
     rows = _checked(found.array, source.time_axis, where)
     return StoredFeatures(
         rows, _checked_times(found.times_s, len(rows), where), _checked_duration(found.duration_s, where)
@@ -243,14 +249,17 @@ def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
 
 
 def _find(source: FeatureSource, video_id: str) -> Path:
-    """The file of a video's features; the common HDF5 file where there is one."""
+    """The file of a video's features; the common HDF5 file where there is one.
+
+    Raises:
+      FeatureError: there is none.
+      SeveralFilesError: there are several.
+    """
     if source.path.is_file():
         return source.path
-    for name in names_of(video_id):
-        for extension in _EXTENSIONS:
-            path = source.path / f"{name}{extension}"
-            if path.is_file():
-                return path
+    path = source.files.find(names_of(video_id))
+    if path is not None:
+        return path
     raise FeatureError(
         "missing", f"{source.path / video_id}.npy (or .npz, .h5, .hdf5, .pt, .pth): there is no such file."
     )
@@ -368,8 +377,15 @@ def _choose(
 
 def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
     for name in names_of(video_id):
-        if name in file:
-            return file[name]
+        spelled = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
+        found = [spelling for spelling in spelled if spelling in file]
+        if len(found) > 1:
+            raise FeatureError(
+                "several arrays",
+                f"{source.path}: two arrays are named {name!r}, in two spellings of Unicode.",
+            )
+        if found:
+            return file[found[0]]
     raise FeatureError("missing", f"{source.path}: nothing is stored for {video_id}.")
 
 

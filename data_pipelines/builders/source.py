@@ -1,7 +1,8 @@
 """What a dataset is built from: the settings of a build, and the videos' tasks."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from data_pipelines.builders.features import (
 )
 from data_pipelines.builders.frames import EncodeTask, UnusableVideo
 from data_pipelines.builders.storage import storage_path
-from data_pipelines.builders.video_files import find_video
+from data_pipelines.builders.video_files import NamedFiles, check_one_file_each, names_of, video_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +66,31 @@ class BuildSource:
             widths=widths,
         )
 
-    def task(self, video_id: str) -> EncodeTask:
-        """How the frames of a video are made; its path may be one where nothing is."""
+    @functools.cached_property
+    def video_files(self) -> NamedFiles:
         assert self.videos is not None
-        path = find_video(self.videos, video_id) or self.videos / f"{video_id}.mp4"
+        return video_files(self.videos)
+
+    def check_names(self, video_ids: Iterable[str]) -> None:
+        """Raises UserError if several files of a folder would be one video."""
+        folders = [] if self.videos is None else [self.video_files]
+        folders += [source.files for source in self.features if not source.path.is_file()]
+        check_one_file_each(folders, video_ids)
+
+    def task(self, video_id: str) -> EncodeTask:
+        """How the frames of a video are made; its path may be one where nothing is.
+
+        Raises:
+          SeveralFilesError: see `check_names`.
+        """
+        assert self.videos is not None
+        path = self.video_files.find(names_of(video_id)) or self.videos / f"{video_id}.mp4"
         return EncodeTask(video_id, path, self.fps, self.short_side, self.jpeg_quality)
 
     def missing(self, task: EncodeTask) -> UnusableVideo | None:
         """What is not there; asked before anything is decoded."""
         if not task.path.is_file():
-            return UnusableVideo("missing", f"{task.path} (or .mkv, …): there is no such file.")
+            return UnusableVideo("missing", f"{task.path} (or .mov, .mkv, …): there is no such file.")
         return find_missing(self.features, task.video_id)
 
     def read_features(self, video_id: str) -> dict[str, StoredFeatures] | UnusableVideo:

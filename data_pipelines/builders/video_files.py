@@ -1,10 +1,90 @@
-"""Finds the files of a video id."""
+"""Finds the files of a video id: by their names without ending, in a folder that is listed once."""
 
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 from data_pipelines.annotations.kinetics import source_of_clip
+from unloc_jax.errors import UserError
+from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder
 
-VIDEO_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+
+class SeveralFilesError(UserError):
+    """Files that have the same name but for their ending, or but for how Unicode spells it: which one is meant?
+
+    Attributes:
+      files: these files.
+    """
+
+    def __init__(self, files: Sequence[Path]):
+        alike = len({composed(str(file)) for file in files}) < len(files)
+        names = " and ".join(ascii(str(file)) if alike else str(file) for file in files)
+        super().__init__(
+            f"{names} have one name: keep one of them, or rename one (here and in the annotations)."
+        )
+        self.files = tuple(files)
+
+    def __reduce__(self):
+        return SeveralFilesError, (self.files,)
+
+
+class NamedFiles:
+    """The files of a folder with certain endings, by their names without these.
+
+    Endings are compared without regard to capitals, names in Unicode's composed form (NFC). A folder is listed when
+    it is first asked for: files that come later are not seen.
+    """
+
+    def __init__(self, folder: Path, endings: Iterable[str]):
+        """Prepares an index.
+
+        Args:
+          folder: local, or remote as of `storage_path`.
+          endings: such as (".mp4", ".mkv"), in small letters.
+        """
+        self.folder = folder
+        self._endings = sorted(endings, key=len, reverse=True)
+        self._listed: dict[str, dict[str, list[str]]] = {}
+
+    def named(self, name: str) -> list[Path]:
+        """Everything of this name, which may contain folders ("kitchen/clip_1"), but none outside of the folder."""
+        if leaves_folder(name):
+            return []
+        path = PurePosixPath(name)
+        parent = str(path.parent)
+        if parent not in self._listed:
+            self._listed[parent] = self._list(self.folder / parent)
+        return [self.folder / parent / found for found in self._listed[parent].get(composed(path.name), [])]
+
+    def find(self, names: Iterable[str]) -> Path | None:
+        """The file of the first name that has one.
+
+        Raises:
+          SeveralFilesError: a name has several.
+        """
+        for name in names:
+            files = [path for path in self.named(name) if path.is_file()]
+            if len(files) > 1:
+                raise SeveralFilesError(files)
+            if files:
+                return files[0]
+        return None
+
+    def _list(self, folder: Path) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        try:
+            names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        except OSError:  # whoever opens a file says why
+            names = []
+        for name in names:
+            ending = next((e for e in self._endings if name.lower().endswith(e)), None)
+            if ending is not None:
+                found.setdefault(composed(name[: -len(ending)]), []).append(name)
+        return found
+
+
+def video_files(folder: Path) -> NamedFiles:
+    """The videos of a folder; ask with `names_of(video_id)`."""
+    return NamedFiles(folder, VIDEO_ENDINGS)
 
 
 def names_of(video_id: str) -> list[str]:
@@ -17,11 +97,17 @@ def names_of(video_id: str) -> list[str]:
     return [video_id, other] + ([source] if source else [])
 
 
-def find_video(folder: Path, video_id: str) -> Path | None:
-    """The file `<id>.mp4` (or .mkv, .webm, .avi, .mov), named as `names_of` says."""
-    for name in names_of(video_id):
-        for extension in VIDEO_EXTENSIONS:
-            path = folder / f"{name}{extension}"
-            if path.is_file():
-                return path
-    return None
+def check_one_file_each(folders: Iterable[NamedFiles], video_ids: Iterable[str]) -> None:
+    """Raises UserError if videos have several files of one name in a folder: before anything is made of one of them."""
+    video_ids = list(video_ids)
+    several: list[SeveralFilesError] = []
+    for files in folders:
+        for video_id in video_ids:
+            # In a cloud every question costs: only where there is a doubt is it asked whether these are files.
+            if any(len(files.named(name)) > 1 for name in names_of(video_id)):
+                try:
+                    files.find(names_of(video_id))
+                except SeveralFilesError as error:
+                    several.append(error)
+    if several:
+        raise UserError(f"{len(several)} videos have several files, such as: {several[0]}")

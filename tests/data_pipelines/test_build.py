@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.build import build, find_dataset, read_build_info
-from data_pipelines.builders.video_files import find_video
+from data_pipelines.builders.video_files import names_of, video_files
 from data_pipelines.record_index import RecordIndex, iterate_records, read_record
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from unloc_jax.errors import UserError
@@ -309,9 +309,9 @@ def test_bad_paths(tmp_path):
         ("abcd.mp4", "abc", False),
     ],
 )
-def test_find_video(tmp_path, file, video_id, found):
+def test_the_file_of_a_video(tmp_path, file, video_id, found):
     (tmp_path / file).touch()
-    assert find_video(tmp_path, video_id) == (tmp_path / file if found else None)
+    assert video_files(tmp_path).find(names_of(video_id)) == (tmp_path / file if found else None)
 
 
 def test_workers_and_readers_import_neither_tensorflow_nor_jax():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from data_pipelines.annotations.statistics import suggest_pyramid
 from data_pipelines.check import check, probe_all, to_text
 from tests.timed_video import regular_times_ms, write_video
+from unloc_jax.cli import _parser
+from unloc_jax.config import load
 
 REAL = Path(__file__).parents[3] / "shared" / "annotations"
 
@@ -73,10 +76,83 @@ def test_nothing_to_draw(tmp_path):
     [(0.01, 1), (4 / 96, 1), (4.2 / 96, 2), (8.2 / 96, 3), (0.3, 4), (0.6, 5), (1.0, 6)],
 )
 def test_suggested_levels(length, num_levels):
-    suggested = suggest_pyramid(np.full(100, length), num_frames=129)
-    assert suggested["num_levels"] == len(suggested["regression_ranges"]) == num_levels
+    """As many as the longest 5 % need."""
+    lengths = np.linspace(0.003, length, 1000) ** 2 / length + 1e-4
+    lengths[-100:] = length
+    suggested = suggest_pyramid(lengths, num_frames=129)
+    assert len(suggested["regression_ranges"]) == suggested["num_levels"] <= num_levels
+    assert suggested["num_levels"] >= num_levels - 1  # one less where two would share a grid unit
     assert suggested["regression_ranges"][0][0] == 0
     assert suggested["regression_ranges"][-1][1] is None
+
+
+def test_no_suggested_level_is_narrower_than_a_frame():
+    """DiDeMo has segments of 5 to 30 s of 30 s, most of them 5 s: (15.875, 15.876) was suggested for them."""
+    lengths = np.repeat(np.arange(1, 7) / 6, [700, 150, 50, 20, 10, 70])
+    ranges = suggest_pyramid(lengths, num_frames=128)["regression_ranges"]
+    assert len(ranges) > 1 and all(high is None or high - low >= 1 for low, high in ranges)
+    assert len(suggest_pyramid(np.array([0.2, 0.6]), 128)["regression_ranges"]) <= 3  # of two segments
+
+
+@pytest.mark.parametrize("lengths", [[0.01], [0.2] * 9, [0.2, 0.6], [0.001, 0.01, 0.1, 1.0] * 5], ids=str)
+def test_what_is_suggested_can_be_pasted(tmp_path, lengths):
+    videos = {f"v{i}": (100, [[0, 100 * length]]) for i, length in enumerate(lengths)}
+    result = check("activitynet_captions", [_captions(tmp_path, **videos)])
+    pasted = [line for line in to_text(result).splitlines() if "--config." in line]
+    (tmp_path / "config.py").write_text("def get_config():\n  return {}\n")
+    words = shlex.split(f"train --config={tmp_path / 'config.py'} --workdir=x {' '.join(pasted)}")
+    known, rest = _parser().parse_known_args(words)
+    assert len(rest) == 3
+    config = load(known.config, [word.removeprefix("--config.") for word in rest])
+    suggested = result["suggested"]
+    assert config.data.num_frames == suggested["num_frames"]
+    ranges = [
+        [low, high if np.isfinite(high) else None] for low, high in config.model.pyramid.regression_ranges
+    ]
+    assert ranges == suggested["regression_ranges"]
+
+
+def test_segments_that_are_answers_of_several_people_are_accounted_for(tmp_path):
+    path = tmp_path / "train_data.json"
+    entries = [
+        {"video": "a.mov", "description": f"text {i}", "num_segments": 6, "times": times, "annotation_id": i}
+        for i, times in enumerate([[[0, 0]] * 3 + [[1, 2]], [[1, 1], [2, 2], [2, 2], [3, 2]]])
+    ]
+    path.write_text(json.dumps(entries))
+    result = check("didemo", [path])
+    assert (result["segments"], result["usable"]["segments"], result["merged"]) == (8, 4, 3)
+    assert result["problems"] == {"start >= end": 1}
+    page = to_text(result)
+    assert "3 segments are answers that equal another annotator's" in page
+    assert "1 segments are left out: see the problems" in page
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        ([("a", 0, 9.9, "x"), ("b", 0, 10, "y")], "every segment is its whole video, so there is nothing to localise"),
+        ([("a", 0, 5, "x"), ("b", 0, 5, "y")], "every video has one segment, with a text that is never compared"),
+        ([("a", 0, 5, "x"), ("a", 5, 9, "x"), ("b", 0, 5, "x")], "there is one text only, 'x'"),
+        ([("a", 0, 0.05, "x"), ("a", 5, 5.05, "y"), ("b", 0, 5, "z")], "2 of 3 segments are shorter than the step"),
+        ([("a", 0, 5, "x"), ("a", 5, 9, "y"), ("b", 0, 5, "x")], None),
+    ],
+)  # fmt: skip
+def test_notes(tmp_path, rows, note):
+    path = tmp_path / "train.csv"
+    lines = [f"{video},{start},{end},{text},10" for video, start, end, text in rows]
+    path.write_text("\n".join(["video,start,end,text,duration", *lines]))
+    result = check("csv", [path])
+    assert len(result["notes"]) == (note is not None)
+    assert (f"note: {note}" in to_text(result)) if note else ("note:" not in to_text(result))
+
+
+def test_notes_on_classes(tmp_path):
+    path = tmp_path / "all.csv"
+    rows = ["a,0,5,run,10,train", "b,0,5,run,10,train", "c,0,5,jump,10,test"]
+    path.write_text("\n".join(["video,start,end,label,duration,split", *rows]))
+    notes = check("csv", [path])["notes"]
+    assert len(notes) == 2 and notes[0].startswith("every video has one segment: a model learns")
+    assert notes[1] == "1 of 2 classes have no training video, such as 'jump'"
 
 
 def test_suggested_ranges_share_the_segments():

@@ -97,11 +97,19 @@ def _counts(told) -> tuple[int, int, int]:
 def test_the_command_goes_on_and_refuses(unloc, videos, encoder, tmp_path):
     folder, out = tmp_path / "videos", tmp_path / "features"
     shutil.copytree(videos, folder)
-    shutil.copy(folder / "e.mp4", folder / "a.avi")  # a.mp4 comes first
+    (folder / "notes.txt").touch()
     words = ("features", f"--clip=hf-clip:{CLIP}", f"--videos={folder}", f"--out={out}", "--batch-size=3")
+    shutil.copy(folder / "e.mp4", folder / "a.AVI")
+    refused = unloc(*words).error()
+    assert (
+        "1 videos have several files" in refused
+        and "a.AVI and " in refused
+        and "a.mp4 have one name" in refused
+    )
+    (folder / "a.AVI").unlink()
     told = unloc(*words)
     assert _counts(told) == (5, 0, 2) and "not a video" in told.out and "cut short" in told.out
-    assert "1 files are left out" in told.err and "such as a.avi" in told.err
+    assert "not looked at      1 others in the folder: notes.txt" in told.out
     listed = [json.loads(line) for line in (out / "unusable_videos.jsonl").read_text().splitlines()]
     assert {row["video_id"]: row["kind"] for row in listed} == {"cut": "truncated", "text": "not a video"}
     for name in SECONDS:

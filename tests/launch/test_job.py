@@ -130,3 +130,32 @@ def test_flags_for_tpus_are_known_to_the_compiler():
     assert done.returncode == 0, done.stderr
     refused = accepted(program, LIBTPU_INIT_ARGS=f"{flags} --xla_tpu_no_such_flag=true", **without_tpu)
     assert refused.returncode != 0 and "xla_tpu_no_such_flag" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'command = "unloc train --config.data.dir=$SCRATCH/data"',
+        'command = "unloc train --workdir ${HOME}/runs"',
+        'command = "unloc train --workdir=~/runs"',
+        'command = "unloc train --workdir ~"',
+        'command = "unloc features --clip=hf-clip:~someone/clip"',
+        'env = { HF_HOME = "$SCRATCH/hf" }',
+        'env = { HF_HOME = "~/hf" }',
+        'env = { PYTHONPATH = "/a:~/b" }',
+    ],
+)
+def test_what_no_shell_fills_in_is_refused(tmp_path, line):
+    text = MINIMAL if line.startswith("env") else MINIMAL.replace('command = "unloc train"\n', "")
+    with pytest.raises(
+        UserError, match=r"job\.toml: (command|env): .* is not filled in on the machines: write out"
+    ):
+        load(write_job(tmp_path, text + line + "\n"))
+
+
+def test_dollars_and_tildes_that_no_shell_would_fill_in_stay(tmp_path):
+    line = (
+        """command = "unloc predict --text 'it costs $5, ~10 %' --video=/a/~b.mp4"\nenv = { A = "50$" }\n"""
+    )
+    job = load(write_job(tmp_path, MINIMAL.replace('command = "unloc train"\n', "") + line))
+    assert job.command[3:] == ("it costs $5, ~10 %", "--video=/a/~b.mp4") and job.env["A"] == "50$"

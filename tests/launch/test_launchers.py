@@ -26,7 +26,7 @@ from unloc_jax.processes import scheduled
 
 KUBERNETES = "1.33"
 SCHEMA = json.loads(Path(__file__).with_name("jobset_schema.json").read_text())
-WORDS = "unloc train --config=configs/charades_sta.py:B '--config.data.dir=/mnt/bucket/it is \"$HOME\"'"
+WORDS = "unloc train --config=configs/charades_sta.py:B '--config.data.dir=/mnt/bucket/it is \"$(id)\"'"
 TPU = f"""
 name = "night"
 command = {json.dumps(WORDS)}

@@ -79,8 +79,12 @@ def test_ranges_from_lengths_share_the_segments_evenly():
 def test_ranges_from_lengths_are_ranges_however_alike_the_segments():
     for lengths in ([5.0] * 10, [0.0] * 10, [0.1, 0.2, 90.0]):
         ranges = ranges_from_lengths(np.array(lengths), 5)
-        assert len(ranges) == 5 and all(low < high for low, high in ranges)
-        assert ranges[0][1] >= 1  # the finest level keeps something to do
+        assert len(ranges) == 5
+        # None is narrower than a grid unit; the finest level keeps something to do.
+        assert all(high - low >= 1 for low, high in ranges)
+        merged = ranges_from_lengths(np.array(lengths), 5, merge=True)
+        assert len(merged) <= 5 and all(high - low >= 1 for low, high in merged)
+    assert ranges_from_lengths(np.array([20.0] * 10), 5, merge=True) == ((0.0, 15.0), (15.0, math.inf))
     assert ranges_from_lengths(np.array([3.0]), 1) == ((0.0, math.inf),)
 
 

@@ -4,6 +4,7 @@ import argparse
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
 from unloc_jax.errors import UserError
+from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
@@ -14,7 +15,7 @@ def add(commands: Commands) -> None:
         "what a training step costs on devices that are not here: memory, time (docs/scaling.md); change settings with "
         "--config.KEY=VALUE",
     )
-    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
+    parser.add_argument("--config", type=path_of, required=True, metavar="FILE.py[:ARG]")
     parser.add_argument(
         "--topology", required=True, metavar="KIND:SHAPE", help="such as v5e:4x4, v5p:2x4x4 or cpu:8"
     )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count
+from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
@@ -27,9 +28,9 @@ def add(commands: Commands) -> None:
     build.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     build.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
     frames = build.add_mutually_exclusive_group(required=True)
-    frames.add_argument("--videos", metavar="DIR", help="video files, named by their ids")
+    frames.add_argument("--videos", type=path_of, metavar="DIR", help="video files, named by their ids")
     frames.add_argument("--no-frames", action="store_true", help="store annotations and --features only")
-    build.add_argument("--out", required=True, metavar="DIR")
+    build.add_argument("--out", type=path_of, required=True, metavar="DIR")
     build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
     build.add_argument(
         "--short-side", type=count, default=256, metavar="PX", help="of kept frames (default 256)"
@@ -37,6 +38,7 @@ def add(commands: Commands) -> None:
     build.add_argument("--jpeg-quality", type=count, default=95, help="(default 95)")
     build.add_argument(
         "--features",
+        type=path_of,
         action="append",
         default=[],
         metavar="NAME=DIR[:KEY]",

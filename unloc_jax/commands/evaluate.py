@@ -9,6 +9,7 @@ from unloc_jax import sigterm
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.process_flags import add_process_flags, joined_processes
 from unloc_jax.errors import UserError
+from unloc_jax.paths import path_of
 
 if TYPE_CHECKING:
     from unloc_jax.inference.loaded_model import LoadedModel
@@ -25,6 +26,7 @@ def add(commands: Commands) -> None:
     measured.add_argument("--checkpoint", type=Path, metavar="DIR", help="a workdir or one of its steps")
     measured.add_argument(
         "--zeroshot-clip",
+        type=path_of,
         metavar="DIR",
         help="CLIP without any training, the baseline (docs/clip.md): as `unloc import` wrote it, or KIND:SRC",
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
 from unloc_jax.errors import UserError
+from unloc_jax.paths import path_of
 
 _MODALITY = "clip"  # what the shards call the features
 
@@ -16,6 +17,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--clip",
+        type=path_of,
         required=True,
         metavar="DIR",
         help="as `unloc import` wrote it, or KIND:SRC as hf-clip:FOLDER",
@@ -36,7 +38,9 @@ def add(commands: Commands) -> None:
     shards = parser.add_argument_group("also write shards", "all three, or none")
     shards.add_argument("--dataset", metavar="NAME", help="format of the annotation files")
     shards.add_argument("--annotations", type=Path, nargs="+", metavar="FILE", help="only their videos")
-    shards.add_argument("--shards", metavar="DIR", help=f"gets a dataset with features named {_MODALITY}")
+    shards.add_argument(
+        "--shards", type=path_of, metavar="DIR", help=f"gets a dataset with features named {_MODALITY}"
+    )
     processes = parser.add_argument_group("several processes", "each does its share of the videos")
     processes.add_argument("--num-processes", type=count, default=1, metavar="N")
     processes.add_argument("--process-id", type=int, default=0, metavar="I", help="from 0")
@@ -48,7 +52,14 @@ def _run(arguments: argparse.Namespace) -> None:
     import jax.numpy as jnp
 
     from data_pipelines.annotations import parse
-    from data_pipelines.extract_features import Extraction, Share, extract_features, videos_in, videos_of
+    from data_pipelines.extract_features import (
+        Extraction,
+        Share,
+        extract_features,
+        not_among,
+        videos_in,
+        videos_of,
+    )
     from unloc_jax.inference.clip import ClipEncoder
     from unloc_jax.pretrained.clip_source import absolute, read_any_clip
 
@@ -68,7 +79,9 @@ def _run(arguments: argparse.Namespace) -> None:
         ),
         videos,
         arguments.out,
+        folder=arguments.videos,
         missing=missing,
+        others=not_among(videos, arguments.videos),
         share=Share(arguments.process_id, arguments.num_processes),
         decoders=arguments.decoders,
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
 from unloc_jax.errors import UserError
+from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
@@ -18,6 +19,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "source",
+        type=path_of,
         metavar="SRC",
         help="file or folder; for hf-clip and open-clip also an id of the Hugging Face hub",
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
+from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
@@ -15,6 +16,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
     parser.add_argument(
         "--clip",
+        type=path_of,
         metavar="SRC",
         help="of a model trained on features: the CLIP of `unloc features` (default: where it was then)",
     )

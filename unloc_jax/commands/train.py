@@ -6,13 +6,14 @@ from pathlib import Path
 from unloc_jax import sigterm
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.process_flags import add_process_flags, joined_processes
+from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
     parser = add_command(
         commands, "train", _run, "train, or go on training; change settings with --config.KEY=VALUE"
     )
-    parser.add_argument("--config", required=True, metavar="FILE.py[:ARG]")
+    parser.add_argument("--config", type=path_of, required=True, metavar="FILE.py[:ARG]")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")
     add_process_flags(parser)
 

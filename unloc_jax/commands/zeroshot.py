@@ -4,6 +4,7 @@ import argparse
 
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
+from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
@@ -12,6 +13,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--clip",
+        type=path_of,
         required=True,
         metavar="DIR",
         help="as `unloc import` wrote it, or KIND:SRC as hf-clip:FOLDER",

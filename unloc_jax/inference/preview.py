@@ -10,6 +10,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from unloc_jax.errors import UserError
 from unloc_jax.video import FrameStream, VideoInfo, length_of_packets_s, probe
+from unloc_jax.video_names import ffmpeg_file
 
 _BROWSER_CODECS = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}
 _BROWSER_PIXELS = {"yuv420p", "yuvj420p"}
@@ -80,7 +81,8 @@ def _playable_as(path: Path) -> str | None:
         mime = "video/webm"
     else:
         return None
-    with av.open(str(path)) as container:
+    name, options = ffmpeg_file(path)
+    with av.open(name, options=options) as container:
         if len(container.streams.video) != 1:
             return None  # a cover picture or a second view: a plain copy shows what the model saw
         stream = container.streams.video[0]

@@ -90,15 +90,27 @@ def default_regression_ranges(num_levels: int) -> tuple[tuple[float, float], ...
     return tuple(zip((0.0, *inner), (*inner, math.inf)))
 
 
-def ranges_from_lengths(lengths: np.ndarray, num_levels: int) -> tuple[tuple[float, float], ...]:
+def ranges_from_lengths(
+    lengths: np.ndarray, num_levels: int, *, merge: bool = False
+) -> tuple[tuple[float, float], ...]:
     """Regression ranges with which the levels share segments of these lengths (grid units) evenly.
 
     The larger of a point's distances to start and end lies between half a segment's length (at its centre) and all
     of it (at its ends): three quarters stand for it.
+
+    Args:
+      lengths: float [n], n ≥ 1.
+      num_levels: how many ranges; with `merge` the most.
+      merge: what becomes of a level that would be narrower than a grid unit, as where many segments are equally
+        long: it is merged with its neighbour, or else (a model has as many levels as it has) made one unit wide.
     """
-    inner = np.quantile(0.75 * np.asarray(lengths, float), np.arange(1, num_levels) / num_levels)
-    inner = np.maximum.accumulate(np.maximum(inner, 1.0) + 1e-3 * np.arange(num_levels - 1)).tolist()
-    return tuple(zip((0.0, *inner), (*inner, math.inf)))
+    bounds = [0.0]
+    for quantile in np.quantile(0.75 * np.asarray(lengths, float), np.arange(1, num_levels) / num_levels):
+        if quantile >= bounds[-1] + 1.0:
+            bounds.append(float(quantile))
+        elif not merge or len(bounds) == 1:  # the finest level keeps something to do
+            bounds.append(bounds[-1] + 1.0)
+    return tuple(itertools.pairwise([*bounds, math.inf]))
 
 
 def pyramid_geometry(

@@ -68,13 +68,14 @@ _BOUNDARY_TERMS = {
     "l1": offsets_l1,
     "center": offsets_center,
 }
+_LARGEST_FACTOR = 3.4e38  # of a float32
 
 
 def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
     """ "0.5*l1+1.0*iou" → [(0.5, "l1"), (1.0, "iou")].
 
     Raises:
-      ValueError: a term that is not known, or a factor that is no number.
+      ValueError: a term that is not known, or a factor that is no number, negative or not finite.
     """
     terms = []
     for term in expression.split("+"):
@@ -82,9 +83,12 @@ def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
         if name.strip() not in _BOUNDARY_TERMS:
             raise ValueError(f"{name.strip()!r} is none of {', '.join(_BOUNDARY_TERMS)}")
         try:
-            terms.append((float(factor) if star else 1.0, name.strip()))
+            value = float(factor) if star else 1.0
         except ValueError:
             raise ValueError(f"{factor!r} is not a factor; write such as 0.5*l1+1.0*iou") from None
+        if not 0 <= value < _LARGEST_FACTOR:
+            raise ValueError(f"the factor {factor} must be finite and at least 0")
+        terms.append((value, name.strip()))
     return terms
 
 

@@ -9,6 +9,7 @@ from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
 from unloc_jax.text import num_tokens
+from unloc_jax.training.notes import notes_on
 from unloc_jax.training.run_setup import Setup
 from unloc_jax.training.state import count_parameters
 
@@ -38,6 +39,8 @@ def _say_what_a_task_has(name: str, task: Task, dataset: Dataset) -> None:
     )
     if split == "test":
         say("note: this dataset has no validation split; the run is validated on its test split")
+    for note in notes_on(config, dataset):
+        say(f"note: {note}")
     sizes = {"segments": config.data.max_segments}
     if not task.config.with_vocabulary:
         sizes["queries"] = config.data.max_queries

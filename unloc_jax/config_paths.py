@@ -1,0 +1,56 @@
+"""Which settings of a config are paths, and what people may write there."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from unloc_jax.errors import UserError
+from unloc_jax.paths import path_of, with_home
+
+# Those of `data` count in every entry of `tasks` too.
+PATH_KEYS = (
+    "init_from",
+    "data.dir",
+    "data.mediasequence.train",
+    "data.mediasequence.validation",
+    "data.mediasequence.test",
+    "data.mediasequence.classes_file",
+    "model.text.embeddings_file",
+)
+
+
+def with_paths(values: Mapping[str, Any], *, typed: bool, where: str = "config") -> dict[str, Any]:
+    """Nested settings in which `~` is the home folder; what is not text, or no group, stays for others to refuse.
+
+    Args:
+      values: settings.
+      typed: somebody has typed them here; a checkpoint's were good where it was made.
+      where: what the keys are below, for messages.
+
+    Raises:
+      UserError: see `unloc_jax.paths.path_of`, or `with_home` if nobody typed it; the message begins with the key.
+    """
+    changed = dict(values)
+    for key in PATH_KEYS:
+        _change(changed, key.split("."), path_of if typed else with_home, f"{where}.{key}")
+    tasks = changed.get("tasks")
+    if isinstance(tasks, Mapping):
+        changed["tasks"] = {
+            name: with_paths(task, typed=typed, where=f"{where}.tasks.{name}")
+            if isinstance(task, Mapping)
+            else task
+            for name, task in tasks.items()
+        }
+    return changed
+
+
+def _change(values: dict[str, Any], key: list[str], read: Callable[[str], str], where: str) -> None:
+    value = values.get(key[0])
+    if len(key) > 1:
+        if isinstance(value, Mapping):
+            values[key[0]] = group = dict(value)
+            _change(group, key[1:], read, where)
+    elif isinstance(value, str):
+        try:
+            values[key[0]] = read(value)
+        except UserError as error:
+            raise UserError(f"{where} = {error}") from None

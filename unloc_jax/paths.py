@@ -1,0 +1,65 @@
+"""Paths as people type them: `~` is the home folder everywhere, and a `$NAME` that no shell has filled in is refused.
+
+A shell does neither in `--out=~/runs` nor between single quotes, and a folder named "~" is dangerous to delete.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unloc_jax.errors import EXIT_USER_ERROR, UserError
+
+VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{\w+\})")
+# What may stand before a path: NAME= of features, KIND: of a CLIP.
+_PREFIX = re.compile(r"(?:[\w.-]+[=:])?(?=~)")
+
+
+def path_of(text: str) -> str:
+    """`with_home`, of a path that somebody has typed.
+
+    Raises:
+      UserError: there is no such user; or a variable such as $SCRATCH is in it, and no such path is there.
+    """
+    expanded = with_home(text)
+    variable = VARIABLE.search(expanded)
+    places = (expanded, re.split("[=:]", expanded, maxsplit=1)[-1])
+    if variable and not any(os.path.exists(p) or os.path.exists(p.rpartition(":")[0]) for p in places):
+        raise UserError(
+            f"{text}: the shell has not filled in {variable[0]}: write double quotes instead of single ones, or the "
+            "path itself."
+        )
+    return expanded
+
+
+def with_home(text: str) -> str:
+    """A path, or one behind "NAME=" or "KIND:", whose `~` or `~USER` at the beginning is that home folder.
+
+    A name that only begins with ~ ("~draft.mp4") stays what it is, as in a shell.
+
+    Raises:
+      UserError: there is no such user.
+    """
+    prefix = _PREFIX.match(text)
+    before, place = (prefix[0], text[prefix.end() :]) if prefix else ("", text)
+    expanded = os.path.expanduser(place)
+    if expanded.startswith("~") and "/" in expanded:
+        raise UserError(f"{text}: there is no user {place[1:].partition('/')[0]} with a home folder.")
+    return before + expanded
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, in which every option with `type=Path` means `path_of`; others that are paths have `type=path_of`."""
+
+    def __init__(self, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self.register("type", Path, lambda text: Path(path_of(text)))
+
+    # Typed as argparse's is: it returns the namespace and what it does not know.
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        try:
+            return super().parse_known_args(args, namespace)
+        except UserError as error:
+            self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {error}\n")
