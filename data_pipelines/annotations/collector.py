@@ -1,34 +1,19 @@
 """VideoCollector: what the parsers have in common when they go through the videos of several files."""
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
+from unloc_jax.names import normal_id
 from unloc_jax.records import VideoRecord
+
+Row = TypeVar("Row")
 
 # No file system has longer names; an id is a file's name without its ending.
 _LONGEST_ID_BYTES = 200
-# What datasets write behind the ids of their videos, also where the file at hand has another ending.
-_VIDEO_ENDINGS = {
-    *(
-        "mp4",
-        "mkv",
-        "webm",
-        "avi",
-        "mov",
-        "m4v",
-        "mpg",
-        "mpeg",
-        "wmv",
-        "flv",
-        "3gp",
-        "3g2",
-        "mts",
-        "m2ts",
-        "ogv",
-    )
-}
 
 
 class VideoCollector:
@@ -46,24 +31,25 @@ class VideoCollector:
     def problems(self) -> Problems:
         return self.parsed.problems
 
-    def is_new(self, path: Path, video_id: str, split: str, num_segments: int) -> bool:
+    def is_new(self, path: Path, video_id: str | int, split: str, num_segments: int) -> bool:
         """Counts a video and its segments; False, reported, if it cannot be used.
 
         That is when an earlier one has the same id, or when no file can have such a name.
         """
         self.parsed.count(split, num_segments)
         where = f"{path.name}: {shown(video_id)}"
-        if not _can_be_a_name(video_id):
+        if not _can_be_a_name(str(video_id)):
             self.problems.add("unusable video id", where, "the name of a video file was expected")
             return False
-        if video_id in self._seen:
+        name = normal_id(video_id)
+        if name in self._seen:
             self.problems.add(
                 "duplicate id",
                 f"{path.name}: {video_id}",
-                f"also in {self._seen[video_id]}; the first is used",
+                f"also in {self._seen[name]}; the first is used",
             )
             return False
-        self._seen[video_id] = path.name
+        self._seen[name] = path.name
         return True
 
     def keep(self, record: VideoRecord | None) -> None:
@@ -76,10 +62,13 @@ class VideoCollector:
         return self.parsed
 
 
-def without_ending(name: str) -> str:
-    """A video's file name as its id: "clip.avi" → "clip"; other dots stay."""
-    stem, _, ending = name.rpartition(".")
-    return stem if stem and (not ending or ending.lower() in _VIDEO_ENDINGS) else name
+def by_video(rows: Iterable[tuple[str | int, Row]]) -> dict[str | int, list[Row]]:
+    """Groups rows by the videos that their ids mean (see `normal_id`); a video has the id of its first row."""
+    ids: dict[str, str | int] = {}
+    videos: dict[str | int, list[Row]] = {}
+    for video_id, row in rows:
+        videos.setdefault(ids.setdefault(normal_id(video_id), video_id), []).append(row)
+    return videos
 
 
 def _can_be_a_name(video_id: str) -> bool:

@@ -14,11 +14,11 @@ import collections
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.collector import VideoCollector, by_video
 from data_pipelines.annotations.json_file import as_text, read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
-from data_pipelines.annotations.segments import RecordMaker, as_number
+from data_pipelines.annotations.segments import RecordMaker, as_number, query_attributes
 from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
 
@@ -47,24 +47,24 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
     return collector.parsed
 
 
-def _read(path: Path, collector: VideoCollector) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+def _read(path: Path, collector: VideoCollector) -> dict[str | int, list[tuple[str, dict[str, Any]]]]:
     """Video id → (where, entry) of its descriptions."""
     content = read_json(path, collector.problems, _LAYOUT)
     if not isinstance(content, list) or not content:
         raise UserError(f"{path}: {_LAYOUT}; this file does not.")
-    videos: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    rows: list[tuple[str | int, tuple[str, dict[str, Any]]]] = []
     for number, entry in enumerate(content, 1):
-        name = as_text(entry.get("video")) if isinstance(entry, dict) else ""
-        if not name or not isinstance(entry.get("times"), list):
+        name: Any = entry.get("video") if isinstance(entry, dict) else None
+        if not as_text(name) or not isinstance(entry.get("times"), list):
             raise UserError(f"{path}: {_LAYOUT}; the entry {number} does not.")
-        videos.setdefault(without_ending(name), []).append((f"{path.name}: entry {number}", entry))
-    return videos
+        rows.append((name, (f"{path.name}: entry {number}", entry)))
+    return by_video(rows)
 
 
 def _add_video(
     collector: VideoCollector,
     path: Path,
-    video_id: str,
+    video_id: str | int,
     split: str,
     descriptions: list[tuple[str, dict[str, Any]]],
 ) -> None:
@@ -77,7 +77,7 @@ def _add_video(
         collector.problems,
         text_name="description",
     )
-    for where, entry in descriptions:
+    for number, (where, entry) in enumerate(descriptions):
         answers: collections.Counter[tuple[float, float]] = collections.Counter()
         for chunks in entry["times"]:
             first, last = (
@@ -89,8 +89,6 @@ def _add_video(
                 continue
             answers[first * CHUNK_S, (last + 1) * CHUNK_S] += 1
         for segment, count in answers.items():
-            attributes = {"annotators": str(count)}
-            if "annotation_id" in entry:
-                attributes["qid"] = as_text(entry["annotation_id"])
+            attributes = {**query_attributes(entry.get("annotation_id"), number), "annotators": str(count)}
             maker.add(segment, entry.get("description"), attributes, where)
     collector.keep(maker.finish())

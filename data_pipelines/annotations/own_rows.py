@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.collector import VideoCollector, by_video
 from data_pipelines.annotations.json_file import as_text
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
@@ -47,9 +47,7 @@ def parse_rows(
             f"searched for; texts belong to their video: give one kind only. {layout}."
         )
     for path, rows in files:
-        videos: dict[str, list[Row]] = {}
-        for row in rows:
-            videos.setdefault(without_ending(as_text(row.values.get("video"))), []).append(row)
+        videos = by_video((_id_of(row), row) for row in rows)
         if all(_is_blank(row.values.get("split")) for row in rows):
             collector.parsed.file_splits.append((path, split_of_file(path)))
         for video_id, of_video in videos.items():
@@ -59,7 +57,14 @@ def parse_rows(
     return collector.with_classes() if with_labels == {True} else collector.parsed
 
 
-def _add_video(collector: VideoCollector, path: Path, video_id: str, split: str, rows: list[Row]) -> None:
+def _id_of(row: Row) -> str | int:
+    video: Any = row.values.get("video")
+    return video if as_text(video) else ""
+
+
+def _add_video(
+    collector: VideoCollector, path: Path, video_id: str | int, split: str, rows: list[Row]
+) -> None:
     durations = _different(rows, "duration")
     if len(durations) > 1:
         detail = f"duration {', '.join(map(shown, durations[:5]))}; the first is used"

@@ -1,11 +1,13 @@
 """The checks that every parser makes on a video's segments."""
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.annotations.problems import Problems, shown
+from unloc_jax.names import id_to_text, normal_text, without_ending
 from unloc_jax.records import VideoRecord
 
 # Annotators and tools round; an end this close past the video's end is not worth a report.
@@ -19,7 +21,7 @@ class RecordMaker:
 
     def __init__(
         self,
-        video_id: str,
+        video_id: str | int,
         duration: Any,
         split: str,
         where: str,
@@ -32,7 +34,7 @@ class RecordMaker:
         """Starts a record without segments.
 
         Args:
-          video_id: the dataset's own id.
+          video_id: the dataset's own id; the record has it as text and without a video's ending.
           duration: seconds as found in the file, None if absent. An unusable one is reported and becomes 0.0,
             which means unknown: a builder fills in the measured one.
           split: "train", "validation" or "test".
@@ -56,11 +58,13 @@ class RecordMaker:
         elif duration_s > LONGEST_S:
             problems.add("implausible duration", where, f"{duration_s:g} s; seconds were expected")
             duration_s = 0.0
-        self._record = VideoRecord(video_id, duration_s, split, np.zeros((0, 2), np.float32), [], [])
+        name = without_ending(str(video_id))
+        self._record = VideoRecord(name, duration_s, split, np.zeros((0, 2), np.float32), [], [])
+        self._always = {"vid": id_to_text(video_id)} if video_id != name else {}
         self._segments: list[tuple[float, float]] = []
-        self._seen: set[tuple[float, float, str, str | None]] = set()
+        self._seen: set[tuple[float, float, str, str | None, str | None]] = set()
         self._queries: list[tuple[str, dict[str, str], str]] = []
-        self._seen_queries: set[tuple[str, str | None]] = set()
+        self._seen_queries: set[tuple[str, str | None, str | None]] = set()
 
     def add(self, segment: Any, text: Any, attributes: Any = None, where: str | None = None) -> None:
         """Checks one segment ([start, end] in seconds, as in the file) and its text; keeps it if usable.
@@ -68,7 +72,7 @@ class RecordMaker:
         Args:
           segment: start and end.
           text: the query or the class name.
-          attributes: see VideoRecord; segments with different "qid" are never duplicates of each other.
+          attributes: see VideoRecord; segments of different queries are never duplicates of each other.
           where: file and row of this segment, if it has a row of its own.
         """
         problems, where = self._problems, where or self.where
@@ -92,6 +96,7 @@ class RecordMaker:
         text = self._checked_text(text, f"segment {shown(segment)}", where)
         if text is None:
             return
+        annotated = [start_s, end_s]
         if start_s < 0:
             problems.add("segment before the start", where, f"segment {shown(segment)}")
             start_s = 0.0
@@ -105,7 +110,9 @@ class RecordMaker:
         if np.float32(start_s) >= np.float32(end_s):  # nothing is left inside the video
             return
         attributes = self._checked_attributes(attributes, where)
-        key = (start_s, end_s, text, attributes.get("qid"))
+        if [start_s, end_s] != annotated:
+            attributes = {**attributes, "annotated_s": json.dumps(annotated)}
+        key = (start_s, end_s, text, attributes.get("qid"), attributes.get("query"))
         if key in self._seen:
             problems.add("duplicate segment", where, f"segment {shown(segment)}, {shown(text)}")
             if not self._keep_duplicates:
@@ -122,7 +129,7 @@ class RecordMaker:
         if text is None:
             return
         attributes = self._checked_attributes(attributes, where)
-        key = (text, attributes.get("qid"))
+        key = (text, attributes.get("qid"), attributes.get("query"))
         if key in self._seen_queries:
             self._problems.add("duplicate query", where, shown(text))
             return
@@ -131,7 +138,7 @@ class RecordMaker:
 
     def add_saliency(self, text: str, scores: np.ndarray) -> None:
         """Sets the highlight scores, float32 [num_clips, num_annotators], of a text; the first ones stay."""
-        self._record.saliency.setdefault(" ".join(text.split()), scores)
+        self._record.saliency.setdefault(normal_text(text), scores)
 
     def finish(self, *, queries_only: bool = False) -> VideoRecord | None:
         """The record, or None (reported) if nothing of it is usable.
@@ -162,17 +169,23 @@ class RecordMaker:
 
     def _checked_text(self, text: Any, of: str, where: str) -> str | None:
         if isinstance(text, str) and text.strip():
-            return " ".join(text.split())
+            return normal_text(text)
         self._problems.add(f"empty {self._text_name}", where, f"{of}, text {shown(text)}")
         return None
 
     def _checked_attributes(self, attributes: Any, where: str) -> dict[str, str]:
         if attributes is None:
-            return {}
+            return dict(self._always)
         if isinstance(attributes, dict) and all(isinstance(value, str) for value in attributes.values()):
-            return attributes
+            return {**attributes, **self._always}
         self._problems.add("attributes are not text", where, shown(attributes))
-        return {}
+        return dict(self._always)
+
+
+def query_attributes(qid: Any, number: int) -> dict[str, str]:
+    """What tells the segments of one query from those of others: its id, or without one its number in the video."""
+    has_id = isinstance(qid, str | int) and not isinstance(qid, bool) and qid != ""
+    return {"qid": id_to_text(qid)} if has_id else {"query": str(number)}
 
 
 def as_number(value: Any) -> float | None:

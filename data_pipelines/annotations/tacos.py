@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.captions import add_captions, read_captions
-from data_pipelines.annotations.collector import VideoCollector, without_ending
+from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
 from unloc_jax.errors import UserError
@@ -34,8 +34,8 @@ def parse_tacos(files: list[Path]) -> ParsedAnnotations:
             fps = as_number(video.get("fps"))
             if fps is None or fps <= 0:
                 raise UserError(f'{path}: {_LAYOUT}; "fps" of the entry "{video_id}" is no frame rate.')
-            videos.append((without_ending(video_id), _in_seconds(video, fps)))
-        add_captions(collector, path, videos, keep_duplicates=True)
+            videos.append((video_id, _in_seconds(video, fps)))
+        add_captions(collector, path, videos)
     return collector.parsed
 
 

@@ -19,6 +19,7 @@ from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segmen
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
 from unloc_jax.metrics.protocols.json_files import read_members, read_text, shown
+from unloc_jax.names import normal_id, normal_text
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
 
@@ -124,11 +125,12 @@ def _read_database(
             ):
                 raise UserError(f'{path}: "ambiguous" must be an object: video → list of [start, end]')
             ambiguous = {
-                video: [{"segment": region, "label": AMBIGUOUS} for region in regions]
+                normal_id(video): [{"segment": region, "label": AMBIGUOUS} for region in regions]
                 for video, regions in value.items()
             }
         if video is None:
             continue
+        video = normal_id(video)
         if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
             raise UserError(f'{path}: database["{video}"] has no list "annotations"')
         if not isinstance(value.get("subset"), str):
@@ -147,7 +149,7 @@ def _read_blocked(path: Path) -> frozenset[str]:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
     if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids):
         raise UserError(f"{path}: a JSON list of video ids is needed")
-    return frozenset(ids)
+    return frozenset(map(normal_id, ids))
 
 
 def read_results(
@@ -166,9 +168,10 @@ def read_results(
     videos = dict(of.videos)  # the file's own are added
     columns: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     unknown_labels: collections.Counter[str] = collections.Counter()
+    number: dict[str, int] = {}  # label, as the file writes it → class
     repeated, problems = [], Problems(path, "predictions")
     for _, video, rows in members or read_members(path, "results"):
-        if video is None or video in of.blocked:
+        if video is None or (video := normal_id(video)) in of.blocked:
             continue
         where = f'results["{video}"]'
         if not isinstance(rows, list):
@@ -176,9 +179,11 @@ def read_results(
         given = read_segments(rows, where, problems, scores=True, labels=labels)
         classes = np.zeros(len(given.score), np.int32)
         if labels:
-            classes[:] = [of.classes.get(label, len(of.classes)) for label in given.labels]
+            for label in set(given.labels) - number.keys():
+                number[label] = of.classes.get(normal_text(label), len(of.classes))
+            classes[:] = [number[label] for label in given.labels]
             if (classes == len(of.classes)).any():
-                unknown_labels.update(label for label in given.labels if label not in of.classes)
+                unknown_labels.update(label for label in given.labels if number[label] == len(of.classes))
         index = videos.setdefault(video, len(videos))
         repeated.extend([video] * (index in columns))
         columns[index] = classes, given.segments_s, given.score
@@ -241,7 +246,8 @@ def _check_labels(path: Path, of: Annotations, unknown: collections.Counter[str]
 
 def _joined(columns: list[tuple[int, Rows]], classes: dict[str, int]) -> GroundTruth:
     """Classes are numbered as they appear."""
-    names = [name for _, rows in columns for name in rows.labels]
+    names = [normal_text(name) for _, rows in columns for name in rows.labels]
+    names = [AMBIGUOUS if name.lower() == AMBIGUOUS.lower() else name for name in names]
     return GroundTruth(
         np.repeat(
             np.array([video for video, _ in columns], np.int64), [len(rows.labels) for _, rows in columns]
