@@ -11,7 +11,9 @@ from unloc_jax.names import id_from_text
 from unloc_jax.records import VideoRecord
 
 # Attributes of a text that tell which text it is, not what it says.
-_BOOKKEEPING = frozenset({"qid", "query", "vid", "annotators", "annotated_s", "domain", "pieces"})
+_BOOKKEEPING = frozenset(
+    {"qid", "query", "vid", "annotators", "annotated_s", "domain", "pieces", "not_shown"}
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,6 +69,12 @@ def as_annotated(record: VideoRecord) -> np.ndarray:
         if "annotated_s" in attributes:
             segments_s[row] = json.loads(attributes["annotated_s"])
     return segments_s
+
+
+def not_shown(record: VideoRecord) -> list[tuple[str, float, float]]:
+    """(class, start, end) of annotated segments that the video does not show: empty ones, and those after its end."""
+    told = [json.loads(of_text["not_shown"]) for of_text in record.attributes if "not_shown" in of_text]
+    return [(text, start_s, end_s) for rows in told for start_s, end_s, text in rows]
 
 
 def file_id(record: VideoRecord) -> str | int:

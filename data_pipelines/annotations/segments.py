@@ -62,6 +62,7 @@ class RecordMaker:
         self._record = VideoRecord(name, duration_s, split, np.zeros((0, 2), np.float32), [], [])
         self._always = {"vid": id_to_text(video_id)} if video_id != name else {}
         self._segments: list[tuple[float, float]] = []
+        self._not_shown: list[tuple[float, float, Any]] = []
         self._seen: set[tuple[float, float, str, str | None, str | None]] = set()
         self._queries: list[tuple[str, dict[str, str], str]] = []
         self._seen_queries: set[tuple[str, str | None, str | None]] = set()
@@ -89,6 +90,7 @@ class RecordMaker:
         # As float32, because that is how they are stored.
         if np.float32(start_s) == np.float32(end_s):
             problems.add("zero length", where, f"segment {shown(segment)}")
+            self._not_shown.append((start_s, end_s, text))
             return
         if start_s > end_s:
             problems.add("start >= end", where, f"segment {shown(segment)}")
@@ -108,6 +110,7 @@ class RecordMaker:
                 )
             end_s = duration_s
         if np.float32(start_s) >= np.float32(end_s):  # nothing is left inside the video
+            self._not_shown.append((*annotated, text))
             return
         attributes = self._checked_attributes(attributes, where)
         if [start_s, end_s] != annotated:
@@ -159,6 +162,7 @@ class RecordMaker:
             self._problems.add("video without usable segments", self.where)
             return None
         record.segments_s = np.array(self._segments, np.float32)
+        record.attributes = with_not_shown(record.attributes, self._not_shown)
         record.saliency = {text: scores for text, scores in record.saliency.items() if text in record.texts}
         return record
 
@@ -180,6 +184,21 @@ class RecordMaker:
             return {**attributes, **self._always}
         self._problems.add("attributes are not text", where, shown(attributes))
         return dict(self._always)
+
+
+def with_not_shown(
+    attributes: list[dict[str, str]], not_shown: list[tuple[float, float, Any]]
+) -> list[dict[str, str]]:
+    """Attributes of a video's texts; the first ones also tell the segments (start, end, text) that it does not show.
+
+    No model can find these, but official evaluations count them.
+    """
+    rows = [(start, end, normal_text(text)) for start, end, text in not_shown if isinstance(text, str)]
+    if not rows:
+        return attributes
+    earlier = json.loads(attributes[0].get("not_shown", "[]"))
+    told = {"not_shown": json.dumps([*earlier, *rows], ensure_ascii=False)}
+    return [{**attributes[0], **told}, *attributes[1:]]
 
 
 def query_attributes(qid: Any, number: int) -> dict[str, str]:

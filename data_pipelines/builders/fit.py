@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from data_pipelines.annotations.problems import Problem
-from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S
+from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S, with_not_shown
 from unloc_jax.decimals import shortest
 from unloc_jax.records import VideoRecord
 
@@ -59,6 +59,10 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
             record.segments_s[kept[row]]
         ).tolist()  # what the official metrics compare with
         attributes[row] = {"annotated_s": json.dumps(annotated_s), **attributes[row]}
+    after = [(*shortest(record.segments_s[i]).tolist(), record.texts[i]) for i in np.flatnonzero(~inside)]
+    attributes = with_not_shown(attributes, after)
+    if kept[0] > 0 and "not_shown" in record.attributes[0]:
+        attributes = with_not_shown(attributes, json.loads(record.attributes[0]["not_shown"]))
     return dataclasses.replace(
         record,
         duration_s=duration_s,

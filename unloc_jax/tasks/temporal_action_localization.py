@@ -17,7 +17,7 @@ from unloc_jax.metrics.detection import (
     detection_map,
 )
 from unloc_jax.model.clip import TextFeatures
-from unloc_jax.queries import as_annotated
+from unloc_jax.queries import as_annotated, not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
 
@@ -44,7 +44,13 @@ class TemporalActionLocalization(LocalizationTask):
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
-            (v, number[text], *s) for v, r in enumerate(records) for text, s in zip(r.texts, as_annotated(r))
+            (v, number[text], start_s, end_s)
+            for v, record in enumerate(records)
+            for text, start_s, end_s in (
+                *((text, *segment) for text, segment in zip(record.texts, as_annotated(record))),
+                *not_shown(record),
+            )
+            if text in number
         ]
         video, label, rank = (
             np.concatenate(columns)
