@@ -489,7 +489,7 @@ class KnowingFinder:
             found.spans_s.append(span_s)
             return
         # One value in the middle of every piece; pieces of these files have equal distances.
-        pieces = [json.loads(of.get("pieces", "[]")) for of in record.attributes][0]
+        pieces = json.loads(record.attributes[0].get("pieces", "[]"))
         middles_s = [(start + end) / 2 for start, end, *_ in pieces] or [1.0, 2 * len(labels[0]) - 1.0]
         found.curves.append(np.stack([of_query.mean(axis=1) for of_query in labels]).astype(np.float32))
         found.spans_s.append(np.array([middles_s[0], middles_s[-1]], np.float32))

@@ -62,10 +62,10 @@ def _at_the_pieces(videos: list[Query], scores: list[np.ndarray]) -> list[np.nda
     every, read = [], []
     for video, of_video in zip(videos, scores):
         pieces_s = _pieces_s(video.row)
-        if pieces_s is not None and 0 < len(of_video) != len(video.row["label"]):
-            is_per_clip = abs(len(of_video) - pieces_s.max() / CLIP_S) < 1.5
-            of_video = read_at_pieces(of_video, pieces_s) if is_per_clip else of_video
-            read.extend([video.key] * is_per_clip)
+        of_clips = 0 < len(of_video) != len(video.row["label"])
+        if of_clips and pieces_s is not None and abs(len(of_video) - pieces_s.max() / CLIP_S) < 1.5:
+            of_video = read_at_pieces(of_video, pieces_s)
+            read.append(video.key)
         every.append(of_video)
     warn_of(
         read,
