@@ -31,6 +31,7 @@ from data_pipelines.shards import ShardFacts
 from data_pipelines.tf_example import Buffer, SequenceExample, Values
 from unloc_jax.data_config import MediaSequenceConfig
 from unloc_jax.errors import UserError
+from unloc_jax.names import normal_text
 from unloc_jax.records import VideoRecord
 
 _OPTION = "config.data.mediasequence"
@@ -185,7 +186,7 @@ def _texts(example: SequenceExample, config: MediaSequenceConfig) -> tuple[list[
     text_keys = (f"{config.labels}/label/text",) if config.labels == "clip" else ()
     text_keys = (config.texts,) if config.texts else (*text_keys, f"{config.labels}/label/string")
     text_key = next((key for key in text_keys if key in example.context), None)
-    texts = [text.decode() for text in _byte_strings(example, text_key)] if text_key else []
+    texts = [normal_text(text.decode()) for text in _byte_strings(example, text_key)] if text_key else []
     numbers = [int(n) for n in _integers(example, number_key)] if number_key in example.context else []
     if not config.classes_file:
         if numbers and not texts:
@@ -343,7 +344,7 @@ def read_classes(file: str) -> tuple[str, ...]:
     """
     try:
         with Path(file).open(encoding="utf-8", newline="") as opened:
-            names = tuple(row[0] for row in csv.reader(opened) if row)
+            names = tuple(normal_text(row[0]) for row in csv.reader(opened) if row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{_OPTION}.classes_file = {file!r} cannot be read: {error}.") from error
     twice = [name for name, count in collections.Counter(names).items() if count > 1]

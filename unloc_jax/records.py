@@ -1,9 +1,7 @@
 """VideoRecord: what every annotation parser produces, every builder writes and every reader returns."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -46,18 +44,3 @@ class VideoRecord:
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     feature_times_s: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     saliency: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-
-def as_text(value: Any) -> str:
-    """Returns a JSON value that names something (an id, a class, a query) as text.
-
-    Some files write such names as numbers: the class 3 is "3", for annotations and predictions alike. What names
-    nothing (null, true, lists, objects, NaN) is "".
-    """
-    if isinstance(value, str):
-        return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    try:
-        return str(value) if is_number and math.isfinite(value) else ""
-    except (OverflowError, ValueError):  # whole numbers beyond float64
-        return ""

@@ -15,6 +15,7 @@ from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.split_names import split_of_subset
 from data_pipelines.annotations.table_file import read_table
 from unloc_jax.errors import UserError
+from unloc_jax.names import normal_id
 
 _LAYOUT = (
     'ActivityNet 1.3 looks like {"database": {"<id>": {"duration": 82.73, "subset": "training", '
@@ -47,7 +48,9 @@ def parse_activitynet(files: list[Path]) -> ParsedAnnotations:
             path,
             read_database(path, collector, _LAYOUT),
             text_name="label",
-            split_of=lambda video_id, video: split_of_subset(video.get("subset", subsets.get(video_id))),
+            split_of=lambda video_id, video: split_of_subset(
+                video.get("subset", subsets.get(normal_id(video_id)))
+            ),
             add=lambda maker, annotation, _: maker.add(segment_of(annotation), annotation.get("label")),
         )
     return collector.with_classes()
@@ -60,4 +63,4 @@ def read_subsets(path: Path, problems: Problems) -> dict[str, str]:
       UserError: a file is missing, or has another layout.
     """
     rows = read_table(path, ("video", "subset"), problems, _SUBSETS_LAYOUT)
-    return {row["video"]: row["subset"] for _, row in rows}
+    return {normal_id(row["video"]): row["subset"] for _, row in rows}

@@ -38,8 +38,6 @@ def add_captions(
     collector: VideoCollector,
     path: Path,
     videos: list[tuple[str, dict[str, Any]]],
-    *,
-    keep_duplicates: bool = False,
 ) -> None:
     """Adds the videos of a file, whose name tells the split, to a collector.
 
@@ -74,7 +72,7 @@ def add_captions(
             where,
             collector.problems,
             text_name="sentence",
-            keep_duplicates=keep_duplicates,
+            keep_duplicates=True,  # the official evaluations count each
         )
         for segment, sentence, attribute in zip(timestamps, sentences, attributes, strict=False):
             maker.add(segment, sentence, attribute)

@@ -9,7 +9,7 @@ Captions, is read, too.
 from pathlib import Path
 
 from data_pipelines.annotations.captions import add_captions, read_captions
-from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.collector import VideoCollector, by_video
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
 from data_pipelines.annotations.segments import RecordMaker
@@ -17,6 +17,7 @@ from data_pipelines.annotations.split_names import split_of_file
 from data_pipelines.annotations.table_file import read_table
 from data_pipelines.annotations.text_file import read_lines
 from unloc_jax.errors import UserError
+from unloc_jax.names import normal_id
 
 _LAYOUT = 'Charades-STA looks like lines "3MSZA 24.3 30.4##person turn a light on."'
 _LENGTHS_LAYOUT = 'the lengths of Charades are in a CSV with the columns "id" and "length"'
@@ -51,14 +52,15 @@ def parse_charades_sta(files: list[Path]) -> ParsedAnnotations:
 def _read_lengths(path: Path, problems: Problems) -> dict[str, str]:
     """Video id → length in seconds, as in the file."""
     return {
-        row["id"]: row["length"] for _, row in read_table(path, ("id", "length"), problems, _LENGTHS_LAYOUT)
+        normal_id(row["id"]): row["length"]
+        for _, row in read_table(path, ("id", "length"), problems, _LENGTHS_LAYOUT)
     }
 
 
 def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -> None:
     split = split_of_file(path)
     collector.parsed.file_splits.append((path, split))
-    videos: dict[str, list[tuple[str, list[str], str]]] = {}
+    rows: list[tuple[str | int, tuple[str, list[str], str]]] = []
     for number, line in read_lines(path):
         where = f"{path.name}:{number}"
         times, separator, sentence = line.partition("##")
@@ -66,19 +68,20 @@ def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -
         if not separator or len(words) != 3:
             collector.problems.add("not an annotation line", where, shown(line))
             continue
-        videos.setdefault(words[0], []).append((where, words[1:], sentence))
-    if not videos:
+        rows.append((words[0], (where, words[1:], sentence)))
+    if not rows:
         raise UserError(f"{path}: {_LAYOUT}; no line of this file does.")
-    for video_id, lines in videos.items():
+    for video_id, lines in by_video(rows).items():
         if not collector.is_new(path, video_id, split, len(lines)):
             continue
         maker = RecordMaker(
             video_id,
-            lengths.get(video_id),
+            lengths.get(normal_id(video_id)),
             split,
             f"{path.name}: {video_id}",
             collector.problems,
             text_name="sentence",
+            keep_duplicates=True,  # the official evaluation counts each
         )
         for where, segment, sentence in lines:
             maker.add(segment, sentence, where=where)

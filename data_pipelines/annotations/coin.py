@@ -19,7 +19,7 @@ from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import split_of_subset
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text, normal_text
 
 _LAYOUT = (
     'COIN looks like {"database": {"<id>": {"duration": 131.03, "subset": "training", "class": '
@@ -103,7 +103,7 @@ def _names(steps: Iterable[_Step]) -> dict[tuple[str, str], str]:
         of_label[label].setdefault(step_id, task)
     names = {}
     for label, tasks in of_label.items():
-        text = " ".join(label.split())
+        text = normal_text(label)
         times: collections.Counter[str] = collections.Counter()
         for step_id in sorted(tasks, key=lambda step_id: (len(step_id), step_id)):
             task = tasks[step_id]

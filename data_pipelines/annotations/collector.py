@@ -1,12 +1,17 @@
 """VideoCollector: what the parsers have in common when they go through the videos of several files."""
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
+from unloc_jax.names import normal_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.video_names import composed, leaves_folder
+from unloc_jax.video_names import leaves_folder
+
+Row = TypeVar("Row")
 
 # No file system has longer names; an id is a file's name without its ending.
 _LONGEST_ID_BYTES = 200
@@ -27,27 +32,27 @@ class VideoCollector:
     def problems(self) -> Problems:
         return self.parsed.problems
 
-    def is_new(self, path: Path, video_id: str, split: str, num_segments: int) -> bool:
+    def is_new(self, path: Path, video_id: str | int, split: str, num_segments: int) -> bool:
         """Counts a video and its segments; False, reported, if it cannot be used.
 
         That is when an earlier one has the same id, or when no file in a folder can have such a name.
         """
         self.parsed.count(split, num_segments)
         where = f"{path.name}: {shown(video_id)}"
-        if not _can_be_a_name(video_id):
+        if not _can_be_a_name(str(video_id)):
             self.problems.add(
                 "unusable video id", where, "the name of a file in the video folder was expected"
             )
             return False
-        same = composed(video_id)
-        if same in self._seen:
+        name = normal_id(video_id)
+        if name in self._seen:
             self.problems.add(
                 "duplicate id",
                 f"{path.name}: {video_id}",
-                f"also in {self._seen[same]}; the first is used",
+                f"also in {self._seen[name]}; the first is used",
             )
             return False
-        self._seen[same] = path.name
+        self._seen[name] = path.name
         return True
 
     def keep(self, record: VideoRecord | None) -> None:
@@ -58,6 +63,15 @@ class VideoCollector:
         """The result where texts are class names."""
         self.parsed.classes = sorted({text for record in self.parsed.records for text in record.texts})
         return self.parsed
+
+
+def by_video(rows: Iterable[tuple[str | int, Row]]) -> dict[str | int, list[Row]]:
+    """Groups rows by the videos that their ids mean (see `normal_id`); a video has the id of its first row."""
+    ids: dict[str, str | int] = {}
+    videos: dict[str | int, list[Row]] = {}
+    for video_id, row in rows:
+        videos.setdefault(ids.setdefault(normal_id(video_id), video_id), []).append(row)
+    return videos
 
 
 def _can_be_a_name(video_id: str) -> bool:

@@ -89,7 +89,13 @@ def add_database(
             collector.problems.add("unknown subset", where, f"subset {subset}; put into train")
         duration = video.get("duration", video.get("duration_second"))
         maker = RecordMaker(
-            video_id, duration, split or "train", where, collector.problems, text_name=text_name
+            video_id,
+            duration,
+            split or "train",
+            where,
+            collector.problems,
+            text_name=text_name,
+            keep_duplicates=True,  # the official evaluations count each
         )
         for annotation in annotations:
             add(maker, annotation, video)

@@ -18,11 +18,10 @@ from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
-from data_pipelines.annotations.segments import RecordMaker, as_number
+from data_pipelines.annotations.segments import RecordMaker, as_number, query_attributes
 from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
-from unloc_jax.video_names import without_ending
+from unloc_jax.names import as_text
 
 CHUNK_S = 5.0
 
@@ -42,23 +41,22 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
     for path in files:
         split = split_of_file(path)
         collector.parsed.file_splits.append((path, split))
-        for name, descriptions in _read(path, collector).items():
-            video_id = without_ending(name)  # of a second file of this id is_new says that it is one
+        for video_id, descriptions in _read(path, collector).items():
             num_segments = sum(len(description["times"]) for _, description in descriptions)
             if collector.is_new(path, video_id, split, num_segments):
                 _add_video(collector, path, video_id, split, descriptions)
     return collector.parsed
 
 
-def _read(path: Path, collector: VideoCollector) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+def _read(path: Path, collector: VideoCollector) -> dict[str | int, list[tuple[str, dict[str, Any]]]]:
     """Video, as the file names it → (where, entry) of its descriptions."""
     content = read_json(path, collector.problems, _LAYOUT)
     if not isinstance(content, list) or not content:
         raise UserError(f"{path}: {_LAYOUT}; this file does not.")
-    videos: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    videos: dict[str | int, list[tuple[str, dict[str, Any]]]] = {}
     for number, entry in enumerate(content, 1):
-        name = as_text(entry.get("video")) if isinstance(entry, dict) else ""
-        if not name or not isinstance(entry.get("times"), list):
+        name: Any = entry.get("video") if isinstance(entry, dict) else None
+        if not as_text(name) or not isinstance(entry.get("times"), list):
             raise UserError(f"{path}: {_LAYOUT}; the entry {number} does not.")
         videos.setdefault(name, []).append((f"{path.name}: entry {number}", entry))
     return videos
@@ -67,7 +65,7 @@ def _read(path: Path, collector: VideoCollector) -> dict[str, list[tuple[str, di
 def _add_video(
     collector: VideoCollector,
     path: Path,
-    video_id: str,
+    video_id: str | int,
     split: str,
     descriptions: list[tuple[str, dict[str, Any]]],
 ) -> None:
@@ -80,7 +78,7 @@ def _add_video(
         collector.problems,
         text_name="description",
     )
-    for where, entry in descriptions:
+    for number, (where, entry) in enumerate(descriptions):
         answers: collections.Counter[tuple[float, float]] = collections.Counter()
         for chunks in entry["times"]:
             first, last = (
@@ -93,8 +91,6 @@ def _add_video(
             answers[first * CHUNK_S, (last + 1) * CHUNK_S] += 1
         collector.parsed.num_merged += answers.total() - len(answers)
         for segment, count in answers.items():
-            attributes = {"annotators": str(count)}
-            if "annotation_id" in entry:
-                attributes["qid"] = as_text(entry["annotation_id"])
+            attributes = {**query_attributes(entry.get("annotation_id"), number), "annotators": str(count)}
             maker.add(segment, entry.get("description"), attributes, where)
     collector.keep(maker.finish())

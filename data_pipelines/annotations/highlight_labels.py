@@ -6,18 +6,22 @@ One JSON object per video and line (QD-DETR, Lighthouse): {"qid": "<id>", "vid":
 name. The records have no segments: their texts are the queries, and `saliency` holds the scores.
 """
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.annotations.collector import VideoCollector
-from data_pipelines.annotations.json_file import entries, read_json
+from data_pipelines.annotations.json_file import as_text, entries, read_json
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.query_lines import AddScores, Query, add_queries, read_queries
 from data_pipelines.annotations.saliency import as_scores
 from data_pipelines.annotations.segments import as_number
+from unloc_jax.decimals import shortest
 from unloc_jax.errors import UserError
+from unloc_jax.metrics.highlights import pieces_of
 
 
 def read_labels(path: Path, collector: VideoCollector, layout: str) -> list[Query]:
@@ -39,13 +43,35 @@ def read_labels(path: Path, collector: VideoCollector, layout: str) -> list[Quer
     return videos
 
 
-def add_labels(collector: VideoCollector, path: Path, videos: list[Query], *, add_scores: AddScores) -> None:
+def add_labels(
+    collector: VideoCollector,
+    path: Path,
+    videos: list[Query],
+    *,
+    add_scores: AddScores,
+    bounds_of: Callable[[dict[str, Any]], np.ndarray | None] = lambda video: None,
+) -> None:
     """Adds the videos of a file to a collector.
+
+    Their texts get the attributes "domain" and, where the labels are not of 2-second clips, "pieces": JSON rows
+    [start_s, end_s, label of each annotator], which the official metric is of.
+
+    bounds_of: where the file says that the pieces are, float [n, 2] in seconds; None if it does not.
 
     Raises:
       UserError: the file name does not tell one split.
     """
-    add_queries(collector, path, videos, duration_of=_duration, add_scores=add_scores)
+
+    def more_of(video: dict[str, Any], duration_s: float) -> dict[str, str]:
+        more = {"domain": as_text(video["domain"])} if as_text(video.get("domain")) else {}
+        labels = as_scores(video.get("label"))
+        pieces_s = None if labels is None else pieces_of(len(labels), duration_s, bounds_of(video))
+        if labels is not None and pieces_s is not None:
+            rows = np.concatenate([np.asarray(pieces_s, np.float32), labels], axis=1)
+            more["pieces"] = json.dumps(shortest(rows).tolist())
+        return more
+
+    add_queries(collector, path, videos, duration_of=_duration, add_scores=add_scores, more_of=more_of)
 
 
 def labels_of(collector: VideoCollector, where: str, video: dict[str, Any]) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from typing import Any
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.text_file import read_lines, read_text
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text
 
 # What lists of videos call the id of a video.
 _ID_KEYS = ("video_id", "video", "vid", "id", "video_name", "name")

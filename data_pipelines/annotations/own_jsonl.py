@@ -9,7 +9,7 @@ from data_pipelines.annotations.own_rows import Row, parse_rows
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text
 
 _LAYOUT = (
     'a line looks like {"video": "clip_1.mp4", "start": 2.5, "end": 7, "text": "A man opens the door."} (or "label" '

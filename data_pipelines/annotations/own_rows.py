@@ -14,8 +14,8 @@ from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker, as_number
 from data_pipelines.annotations.split_names import split_in_name, split_of_file, split_of_subset
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
-from unloc_jax.video_names import composed, without_ending
+from unloc_jax.names import as_text, normal_id
+from unloc_jax.video_names import without_ending
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +59,21 @@ def parse_rows(
     return collector.with_classes() if with_labels == {True} else collector.parsed
 
 
-def _by_video(path: Path, rows: list[Row]) -> dict[str, list[Row]]:
-    """Video id, as the first of its rows spells it → its rows.
+def _by_video(path: Path, rows: list[Row]) -> dict[str | int, list[Row]]:
+    """Groups the rows by the videos that they mean (see `normal_id`); a video has the id of its first row.
 
     Raises:
       UserError: two files of one id.
     """
-    videos: dict[str, list[Row]] = {}
-    spelled: dict[str, str] = {}
+    videos: dict[str | int, list[Row]] = {}
+    spelled: dict[str, str | int] = {}
     named: dict[str, tuple[str, str]] = {}
     for row in rows:
-        name = as_text(row.values.get("video"))
+        video: Any = row.values.get("video")
+        name = as_text(video)
+        same = normal_id(name)
+        videos.setdefault(spelled.setdefault(same, video if name else ""), []).append(row)
         video_id = without_ending(name)
-        same = composed(video_id)
-        videos.setdefault(spelled.setdefault(same, video_id), []).append(row)
         ending = name[len(video_id) :].lower()
         if ending.strip(".") and (other := named.setdefault(same, (ending, name))) and other[0] != ending:
             raise UserError(
@@ -82,7 +83,9 @@ def _by_video(path: Path, rows: list[Row]) -> dict[str, list[Row]]:
     return videos
 
 
-def _add_video(collector: VideoCollector, path: Path, video_id: str, split: str, rows: list[Row]) -> None:
+def _add_video(
+    collector: VideoCollector, path: Path, video_id: str | int, split: str, rows: list[Row]
+) -> None:
     durations = _different(rows, "duration")
     if len(durations) > 1:
         detail = f"duration {', '.join(map(shown, durations[:5]))}; the first is used"

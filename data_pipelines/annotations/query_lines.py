@@ -5,21 +5,22 @@
 seconds, and only the relevant clips have scores, one per annotator. The split is taken from the file name.
 
 All queries of a video become one record: a query's text is repeated for each of its windows, with the attribute
-"qid". The queries of a file that tells no windows at all (the test split) become texts without segments.
+"qid" (without qids, "query", the number of the query in the video). The queries of a file that tells no windows at all
+(the test split) become texts without segments.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.collector import VideoCollector, by_video
 from data_pipelines.annotations.json_file import read_json_lines
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.saliency import as_scores, of_relevant_clips
-from data_pipelines.annotations.segments import RecordMaker
+from data_pipelines.annotations.segments import RecordMaker, query_attributes
 from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text
 
 # (where, query)
 Query = tuple[str, dict[str, Any]]
@@ -50,8 +51,11 @@ def add_queries(
     *,
     duration_of: Callable[[VideoCollector, str, dict[str, Any]], Any],
     add_scores: AddScores,
+    more_of: Callable[[dict[str, Any], float], dict[str, str]] = lambda query, duration_s: {},
 ) -> None:
     """Adds the queries of a file, whose name tells the split, to a collector.
+
+    more_of: (query, its video's length in seconds or 0) → further attributes of its texts.
 
     Raises:
       UserError: the file name does not tell one split.
@@ -59,10 +63,7 @@ def add_queries(
     split = split_of_file(path)
     collector.parsed.file_splits.append((path, split))
     queries_only = not any(query.get("relevant_windows") for _, query in queries)
-    videos: dict[str, list[Query]] = {}
-    for where, query in queries:
-        videos.setdefault(as_text(query["vid"]), []).append((where, query))
-    for video_id, of_video in videos.items():
+    for video_id, of_video in by_video((query["vid"], (where, query)) for where, query in queries).items():
         num_segments = sum(len(query.get("relevant_windows") or ()) for _, query in of_video)
         if not collector.is_new(path, video_id, split, num_segments):
             continue
@@ -75,8 +76,8 @@ def add_queries(
             collector.problems,
             text_name="query",
         )
-        for where, query in of_video:
-            attributes = {"qid": as_text(query["qid"])} if as_text(query.get("qid")) else {}
+        for number, (where, query) in enumerate(of_video):
+            attributes = query_attributes(query.get("qid"), number) | more_of(query, maker.duration_s)
             windows = query.get("relevant_windows")
             if not windows:
                 maker.add_query(query.get("query"), attributes, where)

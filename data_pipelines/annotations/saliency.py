@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.annotations.segments import LONGEST_S
-
-CLIP_S = 2.0
+from unloc_jax.metrics.highlights import CLIP_S, pieces_of
 
 
 def as_scores(scores: Any) -> np.ndarray | None:
@@ -53,11 +52,9 @@ def of_pieces(scores: np.ndarray, bounds_s: np.ndarray | None, duration_s: float
         their number says so, else they divide the video evenly.
       duration_s: length of the video, 0.0 if it is not known: then the pieces are the clips.
     """
+    bounds_s = pieces_of(len(scores), duration_s, bounds_s)
     if bounds_s is None:
-        if not duration_s or abs(len(scores) - duration_s / CLIP_S) < 1.5:
-            return scores
-        edges = np.linspace(0.0, duration_s, len(scores) + 1)
-        bounds_s = np.stack([edges[:-1], edges[1:]], axis=1)
+        return scores
     num_clips = int(duration_s / CLIP_S) if duration_s else math.ceil(bounds_s.max() / CLIP_S)
     covered_s = np.zeros(num_clips)
     result = np.zeros((num_clips, scores.shape[1]), np.float32)

@@ -1,12 +1,15 @@
 """The checks that every parser makes on a video's segments."""
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.annotations.problems import Problems, shown
-from unloc_jax.records import VideoRecord, as_text
+from unloc_jax.names import as_text, id_to_text, normal_text
+from unloc_jax.records import VideoRecord
+from unloc_jax.video_names import without_ending
 
 # Annotators and tools round; an end this close past the video's end is not worth a report.
 PAST_END_TOLERANCE_S = 0.05
@@ -19,7 +22,7 @@ class RecordMaker:
 
     def __init__(
         self,
-        video_id: str,
+        video_id: str | int,
         duration: Any,
         split: str,
         where: str,
@@ -32,7 +35,7 @@ class RecordMaker:
         """Starts a record without segments.
 
         Args:
-          video_id: the dataset's own id.
+          video_id: the dataset's own id; the record has it as text and without a video's ending.
           duration: seconds as found in the file, None if absent. An unusable one is reported and becomes 0.0,
             which means unknown: a builder fills in the measured one.
           split: "train", "validation" or "test".
@@ -56,11 +59,14 @@ class RecordMaker:
         elif duration_s > LONGEST_S:
             problems.add("implausible duration", where, f"{duration_s:g} s; seconds were expected")
             duration_s = 0.0
-        self._record = VideoRecord(video_id, duration_s, split, np.zeros((0, 2), np.float32), [], [])
+        name = without_ending(str(video_id))
+        self._record = VideoRecord(name, duration_s, split, np.zeros((0, 2), np.float32), [], [])
+        self._always = {"vid": id_to_text(video_id)} if video_id != name else {}
         self._segments: list[tuple[float, float]] = []
-        self._seen: set[tuple[float, float, str, str | None]] = set()
+        self._not_shown: list[tuple[float, float, Any]] = []
+        self._seen: set[tuple[float, float, str, str | None, str | None]] = set()
         self._queries: list[tuple[str, dict[str, str], str]] = []
-        self._seen_queries: set[tuple[str, str | None]] = set()
+        self._seen_queries: set[tuple[str, str | None, str | None]] = set()
 
     def add(self, segment: Any, text: Any, attributes: Any = None, where: str | None = None) -> None:
         """Checks one segment ([start, end] in seconds, as in the file) and its text; keeps it if usable.
@@ -68,7 +74,7 @@ class RecordMaker:
         Args:
           segment: start and end.
           text: the query or the class name.
-          attributes: see VideoRecord; segments with different "qid" are never duplicates of each other.
+          attributes: see VideoRecord; segments of different queries are never duplicates of each other.
           where: file and row of this segment, if it has a row of its own.
         """
         problems, where = self._problems, where or self.where
@@ -85,6 +91,7 @@ class RecordMaker:
         # As float32, because that is how they are stored.
         if np.float32(start_s) == np.float32(end_s):
             problems.add("zero length", where, f"segment {shown(segment)}")
+            self._not_shown.append((start_s, end_s, text))
             return
         if start_s > end_s:
             problems.add("start >= end", where, f"segment {shown(segment)}")
@@ -92,6 +99,7 @@ class RecordMaker:
         text = self._checked_text(text, f"segment {shown(segment)}", where)
         if text is None:
             return
+        annotated = [start_s, end_s]
         if start_s < 0:
             problems.add("segment before the start", where, f"segment {shown(segment)}")
             start_s = 0.0
@@ -103,9 +111,12 @@ class RecordMaker:
                 )
             end_s = duration_s
         if np.float32(start_s) >= np.float32(end_s):  # nothing is left inside the video
+            self._not_shown.append((*annotated, text))
             return
         attributes = self._checked_attributes(attributes, where)
-        key = (start_s, end_s, text, attributes.get("qid"))
+        if [start_s, end_s] != annotated:
+            attributes = {**attributes, "annotated_s": json.dumps(annotated)}
+        key = (start_s, end_s, text, attributes.get("qid"), attributes.get("query"))
         if key in self._seen:
             problems.add("duplicate segment", where, f"segment {shown(segment)}, {shown(text)}")
             if not self._keep_duplicates:
@@ -122,7 +133,7 @@ class RecordMaker:
         if text is None:
             return
         attributes = self._checked_attributes(attributes, where)
-        key = (text, attributes.get("qid"))
+        key = (text, attributes.get("qid"), attributes.get("query"))
         if key in self._seen_queries:
             self._problems.add("duplicate query", where, shown(text))
             return
@@ -131,7 +142,7 @@ class RecordMaker:
 
     def add_saliency(self, text: Any, scores: np.ndarray) -> None:
         """Sets the highlight scores, float32 [num_clips, num_annotators], of a text; the first ones stay."""
-        if normalized := _normalized(text):
+        if normalized := normal_text(text):
             self._record.saliency.setdefault(normalized, scores)
 
     def finish(self, *, queries_only: bool = False) -> VideoRecord | None:
@@ -153,6 +164,7 @@ class RecordMaker:
             self._problems.add("video without usable segments", self.where)
             return None
         record.segments_s = np.array(self._segments, np.float32)
+        record.attributes = with_not_shown(record.attributes, self._not_shown)
         record.saliency = {text: scores for text, scores in record.saliency.items() if text in record.texts}
         return record
 
@@ -162,25 +174,41 @@ class RecordMaker:
         return self._record.duration_s
 
     def _checked_text(self, text: Any, of: str, where: str) -> str | None:
-        normalized = _normalized(text)
+        normalized = normal_text(text)
         if not normalized:
             self._problems.add(f"empty {self._text_name}", where, f"{of}, text {shown(text)}")
         return normalized or None
 
     def _checked_attributes(self, attributes: Any, where: str) -> dict[str, str]:
         if attributes is None:
-            return {}
+            return dict(self._always)
         if isinstance(attributes, dict):
             texts = {name: as_text(value) for name, value in attributes.items()}
             if all(texts[name] or value == "" for name, value in attributes.items()):
-                return texts
+                return {**texts, **self._always}
         self._problems.add("attributes are not text", where, shown(attributes))
-        return {}
+        return dict(self._always)
 
 
-def _normalized(text: Any) -> str:
-    """The text without superfluous white space; "" for what is no text."""
-    return " ".join(as_text(text).split())
+def with_not_shown(
+    attributes: list[dict[str, str]], not_shown: list[tuple[float, float, Any]]
+) -> list[dict[str, str]]:
+    """Attributes of a video's texts; the first ones also tell the segments (start, end, text) that it does not show.
+
+    No model can find these, but official evaluations count them.
+    """
+    rows = [(start, end, normal_text(text)) for start, end, text in not_shown if as_text(text)]
+    if not rows:
+        return attributes
+    earlier = json.loads(attributes[0].get("not_shown", "[]"))
+    told = {"not_shown": json.dumps([*earlier, *rows], ensure_ascii=False)}
+    return [{**attributes[0], **told}, *attributes[1:]]
+
+
+def query_attributes(qid: Any, number: int) -> dict[str, str]:
+    """What tells the segments of one query from those of others: its id, or without one its number in the video."""
+    has_id = isinstance(qid, str | int) and not isinstance(qid, bool) and qid != ""
+    return {"qid": id_to_text(qid)} if has_id else {"query": str(number)}
 
 
 def as_number(value: Any) -> float | None:

@@ -14,7 +14,6 @@ from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
 from unloc_jax.errors import UserError
-from unloc_jax.video_names import without_ending
 
 _LAYOUT = (
     'TACoS looks like {"s27-d50.avi": {"timestamps": [[172, 331], …], "sentences": ["…", …], "fps": 29.4, '
@@ -35,8 +34,8 @@ def parse_tacos(files: list[Path]) -> ParsedAnnotations:
             fps = as_number(video.get("fps"))
             if fps is None or fps <= 0:
                 raise UserError(f'{path}: {_LAYOUT}; "fps" of the entry "{video_id}" is no frame rate.')
-            videos.append((without_ending(video_id), _in_seconds(video, fps)))
-        add_captions(collector, path, videos, keep_duplicates=True)
+            videos.append((video_id, _in_seconds(video, fps)))
+        add_captions(collector, path, videos)
     return collector.parsed
 
 

@@ -12,7 +12,7 @@ class: they are reported and left out.
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.collector import VideoCollector, by_video
 from data_pipelines.annotations.database import add_database, read_database, segment_of
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
@@ -20,7 +20,7 @@ from data_pipelines.annotations.segments import RecordMaker
 from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from data_pipelines.annotations.text_file import read_lines
 from unloc_jax.errors import UserError
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text
 
 _LAYOUT = (
     'THUMOS14 looks like {"database": {"video_test_0000004": {"subset": "test", "duration": 33.8, "annotations": '
@@ -70,7 +70,7 @@ def _add(
 
 def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
     """Adds the videos of all files at once: a video with actions of two classes is in two of them."""
-    videos: dict[str, list[tuple[Path, str, list[str], str]]] = {}
+    rows: list[tuple[str | int, tuple[Path, str, list[str], str]]] = []
     for path in files:
         label = path.stem.rpartition("_")[0]
         if not label:
@@ -83,12 +83,12 @@ def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
                 collector.problems.add("not an annotation line", where, shown(line))
                 continue
             num_good += 1
-            videos.setdefault(words[0], []).append((path, where, words[1:], label))
+            rows.append((words[0], (path, where, words[1:], label)))
         if not num_good:
             raise UserError(f"{path}: {_LAYOUT}; no line of this file does.")
-    for video_id, lines in videos.items():
+    for video_id, lines in by_video(rows).items():
         path = lines[0][0]
-        split = _split(video_id) or split_in_name(path)
+        split = _split(str(video_id)) or split_in_name(path)
         if not collector.is_new(path, video_id, split or "train", len(lines)):
             continue
         where = f"{path.name}: {video_id}"
@@ -102,6 +102,7 @@ def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
             collector.problems,
             text_name="label",
             duration_expected=False,
+            keep_duplicates=True,  # the official evaluation counts each
         )
         for _, where, segment, label in lines:
             _add(collector, maker, segment, label, where)

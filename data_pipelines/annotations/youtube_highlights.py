@@ -30,7 +30,13 @@ def parse_youtube_highlights(files: list[Path]) -> ParsedAnnotations:
     """
     collector = VideoCollector()
     for path in files:
-        add_labels(collector, path, read_labels(path, collector, _LAYOUT), add_scores=_add_scores)
+        add_labels(
+            collector,
+            path,
+            read_labels(path, collector, _LAYOUT),
+            add_scores=_add_scores,
+            bounds_of=lambda video: _bounds_s(video) if "clip" in video else None,
+        )
     return collector.parsed
 
 

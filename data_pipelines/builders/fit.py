@@ -1,11 +1,13 @@
 """Reconciles a video's annotations with the length that was measured while decoding it."""
 
 import dataclasses
+import json
 
 import numpy as np
 
 from data_pipelines.annotations.problems import Problem
-from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S
+from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S, with_not_shown
+from unloc_jax.decimals import shortest
 from unloc_jax.records import VideoRecord
 
 # Durations in annotation files are often rounded, or those of another encoding of the same video.
@@ -54,10 +56,21 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
     if not inside.any():
         return None
     kept = np.flatnonzero(inside)
+    segments_s = np.minimum(record.segments_s[kept], np.float32(duration_s))
+    attributes = [record.attributes[i] for i in kept]
+    for row in np.flatnonzero((segments_s != record.segments_s[kept]).any(axis=1)):
+        annotated_s = shortest(
+            record.segments_s[kept[row]]
+        ).tolist()  # what the official metrics compare with
+        attributes[row] = {"annotated_s": json.dumps(annotated_s), **attributes[row]}
+    after = [(*shortest(record.segments_s[i]).tolist(), record.texts[i]) for i in np.flatnonzero(~inside)]
+    attributes = with_not_shown(attributes, after)
+    if kept[0] > 0 and "not_shown" in record.attributes[0]:
+        attributes = with_not_shown(attributes, json.loads(record.attributes[0]["not_shown"]))
     return dataclasses.replace(
         record,
         duration_s=duration_s,
-        segments_s=np.minimum(record.segments_s[kept], np.float32(duration_s)),
+        segments_s=segments_s,
         texts=[record.texts[i] for i in kept],
-        attributes=[record.attributes[i] for i in kept],
+        attributes=attributes,
     )

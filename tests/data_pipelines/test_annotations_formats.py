@@ -386,9 +386,9 @@ def test_didemo(tmp_path):
         ("456", "validation", 0.0, 5.0, "text 13"),
     ]
     assert parsed.records[0].attributes == [
-        {"qid": "11", "annotators": "3"},
-        {"qid": "11", "annotators": "1"},
-        {"qid": "12", "annotators": "1"},
+        {"qid": "11", "annotators": "3", "vid": "123@N01_6060_dc.mov"},
+        {"qid": "11", "annotators": "1", "vid": "123@N01_6060_dc.mov"},
+        {"qid": "12", "annotators": "1", "vid": "123@N01_6060_dc.mov"},
     ]
     assert parsed.records[0].duration_s == 25.0
     assert (parsed.num_videos, parsed.num_segments) == (2, 10)
@@ -510,7 +510,7 @@ def test_examples_of_the_documentation(tmp_path, dataset):
 def test_second_json_lines_example(tmp_path):
     parsed = parse("jsonl", [write(tmp_path, "mine.jsonl", _example("jsonl", 1))])
     assert rows_of(parsed) == [("a", "test", 1.0, 4.0, "a red circle moves left")]
-    assert parsed.records[0].attributes == [{"object": "red circle", "motion": "left"}]
+    assert parsed.records[0].attributes == [{"object": "red circle", "motion": "left", "vid": "a.mp4"}]
     assert parsed.records[0].duration_s == 0.0
 
 

@@ -43,7 +43,12 @@ def test_a_shorter_video_clips():
     assert fitted.duration_s == 10.0
     np.testing.assert_array_equal(fitted.segments_s, [[5, 10], [1, 2]])
     assert fitted.texts == ["text 1", "text 2"]
-    assert fitted.attributes == [{"n": "text 1"}, {"n": "text 2"}]
+    # What the official metrics count is kept: the segment as annotated, and the one that cannot be found.
+    not_shown = '[[11.0, 12.0, "text 0"]]'
+    assert fitted.attributes == [
+        {"n": "text 1", "annotated_s": "[5.0, 20.0]", "not_shown": not_shown},
+        {"n": "text 2"},
+    ]
     assert _counts(problems) == {
         "duration differs from the video": 1,
         "segment after the video's end": 1,

@@ -168,6 +168,46 @@ REFUSED = {
         ("segmentation", FRAMES, [{"video_id": "b", "labels": ["run"] * 4}]),
         "none of its labels occurs in … 'run' does not, but '1' does",
     ),
+    "YouCook2's file without the subset": (
+        (
+            "moment-retrieval",
+            {"database": {"a": {"subset": "training", "annotations": []}}},
+            WINDOWS,
+        ),
+        'no videos of subset "validation"; there are: training (1 videos). Choose one with --subset.',
+    ),
+    "a sentence without a segment": (
+        (
+            "moment-retrieval",
+            {"database": {"a": {"subset": "validation", "annotations": [{"sentence": "x"}, {"segment": [0, 1]}]}}},
+            WINDOWS,
+        ),
+        '2 of 2 queries are wrong; the first is database["a"]: "segment" and "sentence" are needed',
+    ),
+    "frames without times for segments": (
+        (
+            "segmentation",
+            {"database": {"a": {"subset": "testing", "annotation": [action(0, 4, "boil")]}}},
+            [{"video_id": "a", "pred": ["boil"]}],
+        ),
+        """the prediction of 'a' needs "times_s", the time of each of its labels""",
+    ),
+    "times that are too few": (
+        ("segmentation", FRAMES, [{"video_id": "a", "labels": ["x", "y"], "times_s": [1]}]),
+        '"times_s" must be one finite number per label',
+    ),
+    "videos without a label": (
+        ("classification", [{"video_id": "a"}], [{"video_id": "a", "best": [["x", 1]]}]),
+        '1 of 1 videos are wrong; the first is line 1: "video_id" and "label" are needed',
+    ),
+    "videos without a ranking": (
+        ("classification", [{"video_id": "a", "label": "x"}], [{"video_id": "a", "best": ["x"]}]),
+        '"best", a list of [label, score], are needed',
+    ),
+    "other videos": (
+        ("classification", [{"video_id": "a", "label": "x"}], [{"video_id": "b", "best": [["x", 1]]}]),
+        "none of its 1 videos is in … for example 'b' is not, but 'a' is",
+    ),
     "no such background": (
         ("segmentation", FRAMES, FRAME_LABELS, "--background", "x"),
         'no frame has the label "x"; there are 0, 1, 2, 3',

@@ -176,6 +176,105 @@ CASES = {
             "background": "0",
         },
     ),
+    "youtube-highlights, scores per 2 seconds": (
+        (
+            "youtube-highlights",
+            [
+                {
+                    "qid": "a",
+                    "fps": 30.0,
+                    "frames": 900,
+                    "clip": [[50 * k, 50 * k + 100] for k in range(17)],
+                    "label": [int(k in (10, 11, 12)) for k in range(17)],
+                }
+            ],
+            [{"qid": "a", "pred_saliency_scores": [0.0] * 9 + [1.0] * 2 + [0.0] * 4}],
+        ),
+        {"mAP": 100},
+    ),
+    "tvsum, scores per 2 seconds": (
+        (
+            "tvsum",
+            # Pieces of 4 s, of which the last is the best.
+            [{"qid": "a", "duration": 20, "label": [[1, 1], [1, 1], [1, 1], [1, 1], [5, 5]]}],
+            [{"qid": "a", "pred_saliency_scores": [0.1 * k for k in range(10)]}],
+        ),
+        {"mAP": 100},
+    ),
+    "texts and ids that are written differently": (
+        (
+            "moment-retrieval",
+            {
+                "s1.avi": {
+                    "timestamps": [[1, 3], [4, 6], [0, 2]],
+                    "sentences": ["A bird  sings. ", " A bird\nstops.", "Cafe\u0301\u00a0noise"],
+                }
+            },
+            [
+                {"vid": "s1", "query": "A bird sings.", "pred_relevant_windows": [[1, 3]]},
+                {"vid": "s1.mp4", "query": "A bird stops.", "pred_relevant_windows": [[4, 6]]},
+                {"vid": "s1.avi", "query": "Caf\u00e9 noise", "pred_relevant_windows": [[0, 2]]},
+            ],
+        ),
+        {"R1@0.7": 100, "predicted_queries": 3},
+    ),
+    "labels and ids that are written differently": (
+        (
+            "activitynet",
+            {"database": {"a.mp4": {"subset": "validation", "annotations": [action(0, 10, " Long  jump")]}}},
+            {"results": {"a": [action(0, 10, "Long jump", 0.9)]}},
+        ),
+        {"average_mAP": 100},
+    ),
+    "moment-retrieval, YouCook2's own file": (
+        (
+            "moment-retrieval",
+            {
+                "database": {
+                    "a": {"subset": "validation", "annotations": [{"segment": [0, 10], "sentence": "fry"}]},
+                    "b": {"subset": "training", "annotations": [{"segment": [0, 10], "sentence": "fry"}]},
+                    "c": {"subset": "validation", "annotations": [{"segment": [0, 10], "sentence": "cut"}]},
+                }
+            },
+            [{"vid": "a", "query": "fry", "pred_relevant_windows": [[0, 10]]}],
+        ),
+        {"R1@0.7": 50, "queries": 2},
+    ),
+    "segmentation, COIN's own file": (
+        (
+            "segmentation",
+            {
+                "database": {
+                    "a": {
+                        "subset": "testing",
+                        "annotation": [action(0, 4, "boil"), action(3, 6, "pour")],
+                    }
+                }
+            },
+            [
+                {
+                    "video_id": "a",
+                    "times_s": [0, 2, 3.5, 5, 7, 8],
+                    "pred": ["boil", "pour", "pour", "pour", "background", "boil"],
+                }
+            ],
+        ),
+        # At 3.5 s it shows both; wrong are those at 2 and 8 s.
+        {"accuracy": 100 * 4 / 6, "accuracy_without_background": 100 * 3 / 4},
+    ),
+    "classification": (
+        (
+            "classification",
+            [{"video_id": str(number), "label": "run  fast"} for number in range(4)],
+            [
+                {"video_id": 0, "best": [["run fast", 0.9], ["b", 0.1]]},
+                {"video_id": "1.mp4", "best": [["run fast", 0.1], ["b", 0.9]]},
+                {"video_id": "2", "best": [[name, 0.5] for name in (*"abcde", "run fast")]},
+            ],
+        ),
+        # The third is sixth; the fourth has no prediction.
+        {"top1": 25, "top5": 50, "videos": 4},
+    ),
     "segmentation, tcn": (
         ("segmentation", FRAMES, FRAME_LABELS, "--variant", "tcn"),
         {"accuracy": 100 * (6 / 8 + 1 / 4) / 2, "F1@50": 100 * (2 * 2 / (2 + 3) + 0) / 2},

@@ -51,7 +51,9 @@ GOOD = found(
 def test_what_is_right_scores_full():
     assert TASK.score(RECORDS, GOOD) == {
         "mAP": pytest.approx(100), "mAP@0.50": pytest.approx(100), "mAP@0.75": pytest.approx(100),
-        "HL-mAP": pytest.approx(100), "HIT@1": pytest.approx(100),
+        "HL-mAP": pytest.approx(100), "HIT@1": pytest.approx(100), "MR-mAP": pytest.approx(100),
+        "MR-mAP@0.5": pytest.approx(100), "MR-mAP@0.75": pytest.approx(100),
+        "MR-R1@0.5": pytest.approx(100), "MR-R1@0.7": pytest.approx(100),
     }  # fmt: skip
 
 
@@ -89,10 +91,20 @@ def test_datasets_without_segments_are_scored_by_their_annotators():
         scores=[np.zeros((1, 2), np.float32)],
         curves=[np.linspace(0, 1, 8)[None]],
     )
-    scores = TASK.score([record], found)
-    assert set(scores) == {
-        f"{metric}-{name}" for metric in ("HL-mAP", "HIT@1") for name in ("Fair", "Good", "VeryGood")
-    }
-    # Very good are the last two clips for one, AP 1; the first two for the other, at ranks 9 and 10: AP 2 / 10.
-    assert scores["HL-mAP-VeryGood"] == pytest.approx(100 * (1 + 0.2) / 2)
-    assert scores["HIT@1-VeryGood"] == 100
+    # Above the median are the last five clips for one, which are the best five: AP 1; for the other the first five.
+    assert TASK.score([record], found) == {"mAP": pytest.approx(50), "mAP_over_videos": pytest.approx(50)}
+
+
+def test_hidden_ground_truth_is_no_ground_truth():
+    """Queries without segments and scores cannot be scored; beside others they change nothing."""
+    hidden = VideoRecord("c", 8.0, "test", np.zeros((0, 2), np.float32), ["z"], [{}])
+    assert not TASK.can_score([hidden]) and TASK.can_score([*RECORDS, hidden])
+    wrong = found([[[0, 8]]], [[1.0]], [np.ones(9)])
+    with_hidden = Found(
+        [*GOOD.texts, ["z"]],
+        spans_s=[*GOOD.spans_s, wrong.spans_s[0]],
+        segments_s=[*GOOD.segments_s, wrong.segments_s[0]],
+        scores=[*GOOD.scores, wrong.scores[0]],
+        curves=[*GOOD.curves, wrong.curves[0]],
+    )
+    assert TASK.score([*RECORDS, hidden], with_hidden) == TASK.score(RECORDS, GOOD)

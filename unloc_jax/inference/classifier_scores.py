@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.names import normal_id, normal_text
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found
 
@@ -32,17 +33,18 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"--classifier-scores={path} cannot be read: {error}.") from error
-    by_video = _by_name(content, path)
+    by_video, names = _by_name(content, path), list(map(normal_text, classes))
     scores = np.ones((len(records), len(classes)), np.float32)
     missing, unknown = [], set()
     for row, record in enumerate(records):
-        of_video = by_video.get(record.video_id, by_video.get(record.video_id.removeprefix("v_")))
+        name = normal_id(record.video_id)
+        of_video = by_video.get(name, by_video.get(name.removeprefix("v_")))
         if of_video is None:
             missing.append(record.video_id)
             continue
-        unknown |= of_video.keys() - set(classes)
-        scores[row] = [_number(of_video.get(name, 0.0), path, record.video_id, name) for name in classes]
-    known = {name for of_video in by_video.values() for name in of_video} & set(classes)
+        unknown |= of_video.keys() - set(names)
+        scores[row] = [_number(of_video.get(name, 0.0), path, record.video_id, name) for name in names]
+    known = {name for of_video in by_video.values() for name in of_video} & set(names)
     if len(missing) == len(records) or not known:
         what = "videos" if len(missing) == len(records) else "classes"
         raise UserError(f"--classifier-scores={path} names none of the {what} of this split.")
@@ -75,7 +77,10 @@ def _by_name(content: Any, path: Path) -> dict[str, dict[str, Any]]:
     if not {"class", "results"} <= content.keys():
         if not all(isinstance(of_video, dict) for of_video in content.values()):
             raise UserError(form)
-        return content
+        return {
+            normal_id(video): {normal_text(name): score for name, score in of_video.items()}
+            for video, of_video in content.items()
+        }
     names, results = content["class"], content["results"]
     if not isinstance(names, list) or not isinstance(results, dict):
         raise UserError(form)
@@ -84,7 +89,8 @@ def _by_name(content: Any, path: Path) -> dict[str, dict[str, Any]]:
             raise UserError(
                 f"--classifier-scores={path}: {video} must have {len(names)} scores, one per class."
             )
-    return {video: dict(zip(map(str, names), row)) for video, row in results.items()}
+    names = [normal_text(str(name)) for name in names]
+    return {normal_id(video): dict(zip(names, row)) for video, row in results.items()}
 
 
 def _number(value: Any, path: Path, video: str, name: str) -> float:

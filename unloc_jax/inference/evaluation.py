@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.inference.classifier_scores import multiplied, read_classifier_scores
 from unloc_jax.inference.finder import Finder
-from unloc_jax.metrics.highlights import clip_scores
+from unloc_jax.inference.submission import detections, frames, moments, whole_videos, write_text
 from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.metrics.moment_retrieval_controls import (
     another_query_of_same_video,
@@ -21,7 +22,8 @@ from unloc_jax.metrics.moment_retrieval_controls import (
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found, Task
-from unloc_jax.tasks.moment_retrieval import ranked_segments
+from unloc_jax.tasks.highlight_detection import HighlightDetection
+from unloc_jax.tasks.moment_retrieval import MomentRetrieval, ranked_segments
 
 CONSTANT = "best constant segment"
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
@@ -35,6 +37,8 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
       split: "train", "validation" or "test".
       out: folder, made if needed.
       classifier_scores: of action localisation, see `read_classifier_scores`.
+
+    A split without ground truth, such as a hidden test split, is predicted and not scored.
 
     Returns:
       What metrics.json holds.
@@ -56,15 +60,16 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
         raise UserError(
             f"--classifier-scores is for temporal_action_localization; this is {finder.task.config.task}."
         )
+    name = "predictions.json" if localizes_actions else "predictions.jsonl"
     if localizes_actions:
-        metrics, predictions = _evaluate_vocabulary(finder, split, records, classifier_scores)
-        name = "predictions.json"
-        content = json.dumps(predictions)
+        metrics, parts = _evaluate_vocabulary(finder, split, records, classifier_scores)
+    elif isinstance(finder.task, HighlightDetection):
+        metrics, parts = _evaluate_highlights(finder.task, finder, split, records)
+    elif isinstance(finder.task, MomentRetrieval):
+        metrics, parts = _evaluate_queries(finder.task, finder, split, records)
     else:
-        by_task = _evaluate_queries if finder.task.config.task == "moment_retrieval" else _evaluate_other
-        metrics, lines = by_task(finder, split, records)
-        name = "predictions.jsonl"
-        content = "".join(json.dumps(line) + "\n" for line in lines)
+        metrics, parts = _evaluate_other(finder, split, records)
+    scored = finder.task.can_score(records)
     metrics = {
         **finder.facts,
         "data": finder.task.config.data.dir,
@@ -72,10 +77,16 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
         "task": finder.task_name,
         "split": split,
         "videos": len(records),
+        "scored": scored,
     } | metrics
     if is_main():
-        (out / name).write_text(content)
-        (out / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
+        write_text(out / name, parts)
+        write_text(out / "metrics.json", [json.dumps(_without_nan(metrics), indent=2) + "\n"])
+    if not scored:
+        print(
+            f"\nnothing was scored: the {split} split of {finder.task.config.data.dir} has no ground truth for "
+            f"{finder.task.config.task}. {name} holds the predictions, to be submitted where it is known."
+        )
     print(f"wrote {out / 'metrics.json'} and {out / name}")
     return metrics
 
@@ -85,7 +96,7 @@ def _evaluate_vocabulary(
     split: str,
     records: list[VideoRecord],
     classifier_scores: Path | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], Iterable[str]]:
     """Action localisation: mAP, and predictions in ActivityNet's submission format."""
     external = None
     if classifier_scores:  # before the work
@@ -93,7 +104,7 @@ def _evaluate_vocabulary(
     found = finder.find(split, finder.task.evaluation_texts(records))
     if external is not None:
         found = multiplied(found, external)
-    scores = finder.task.score(records, found)
+    scores = finder.task.score(records, found) if finder.task.can_score(records) else {}
     print(
         f"\n{finder.task.config.data.dir}, {split}: {len(records)} videos, "
         f"{len(finder.task.evaluation_classes)} classes"
@@ -105,161 +116,99 @@ def _evaluate_vocabulary(
         print("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
         values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
         print("  mAP (%)" + values + f"{scores[average]:>10.1f}\n")
-    results = {}
-    levels = _levels(finder.task, found)
-    for record, *of_classes in zip(records, found.segments_s, found.scores, levels):
-        rows: list[dict[str, Any]] = [
-            {
-                "label": label,
-                "score": round(float(score), 5),
-                "segment": [round(float(x), 3) for x in segment],
-                **({} if level is None else {"level": int(level)}),
-            }
-            for label, *of_class in zip(finder.task.evaluation_classes, *of_classes)
-            for segment, score, level in zip(*of_class)
-            if score > 0
-        ]
-        results[record.video_id] = sorted(rows, key=lambda row: -float(row["score"]))[:200]
-    return {"mAP": scores}, {"version": "VERSION 1.3", "results": results, "external_data": {}}
+    return {"mAP": scores}, detections(finder.task, records, found)
 
 
 def _evaluate_queries(
-    finder: Finder, split: str, records: list[VideoRecord]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    task: MomentRetrieval, finder: Finder, split: str, records: list[VideoRecord]
+) -> tuple[dict[str, Any], Iterable[str]]:
     """Moment retrieval: recall, three controls, and how often the right event of the video is hit."""
-    own = finder.task.evaluation_texts(records)
-    queries = [text for of_video in own for text in of_video]
-    video = np.repeat(np.arange(len(records)), [len(of_video) for of_video in own])
-    ground_truth = np.concatenate([record.segments_s for record in records])
+    of_videos = task.queries(records)
+    queries = [query for of_video in of_videos for query in of_video]
+    texts = [query.text for query in queries]
+    video = np.repeat(np.arange(len(records)), [len(of_video) for of_video in of_videos])
+    known = np.flatnonzero([len(query.windows_s) > 0 for query in queries])
 
     # One pass over the videos: every query is followed by one of another video, for the first control.
-    foreign = another_videos_query(video)
+    foreign = np.full(len(queries), -1)
+    foreign[known] = another_videos_query(video, texts=texts)[known]
     swapped = [
-        [*of_video, *(queries[j] for j in foreign[video == v] if j >= 0)] for v, of_video in enumerate(own)
+        [*(query.text for query in of_video), *(texts[j] for j in foreign[video == v] if j >= 0)]
+        for v, of_video in enumerate(of_videos)
     ]
     both = finder.find(split, swapped)
-    found = _columns(both, [slice(0, len(of_video)) for of_video in own])
-    ranked = ranked_segments(found)
-    results = {"model": recall_at_k(ground_truth, ranked)}
+    found = _columns(both, [slice(0, len(of_video)) for of_video in of_videos])
+    metrics: dict[str, Any] = {"queries": len(queries)}
+    if len(known) < len(queries):
+        metrics["queries_without_ground_truth"] = len(queries) - len(known)
+    lines = moments(task, records, of_videos, found)
+    if not len(known):
+        print(f"\n{task.config.data.dir}, {split}: {len(records)} videos, {len(queries)} queries")
+        return metrics, lines
 
-    has_foreign = foreign >= 0
-    if has_foreign.any():
-        others = ranked_segments(_columns(both, [slice(len(of_video), None) for of_video in own]))
-        results["another video's query"] = recall_at_k(ground_truth[has_foreign], others)
-    neighbour = another_query_of_same_video(video, ground_truth)
+    every = ranked_segments(found)
+    ranked, video = [every[i] for i in known], video[known]
+    windows_s, texts = [queries[i].windows_s for i in known], [texts[i] for i in known]
+    results = {"model": recall_at_k(windows_s, ranked)}
+    has_foreign = np.flatnonzero(foreign[known] >= 0)
+    if len(has_foreign):
+        others = ranked_segments(_columns(both, [slice(len(of_video), None) for of_video in of_videos]))
+        results["another video's query"] = recall_at_k([windows_s[i] for i in has_foreign], others)
+    neighbour = another_query_of_same_video(video, windows_s, texts)
     has_neighbour = np.flatnonzero(neighbour >= 0)
     if len(has_neighbour):
         results["another query of the same video"] = recall_at_k(
-            ground_truth[has_neighbour], [ranked[neighbour[i]] for i in has_neighbour]
+            [windows_s[i] for i in has_neighbour], [ranked[neighbour[i]] for i in has_neighbour]
         )
     constant = None
-    if "train" in finder.dataset.splits:
+    train = finder.dataset.records("train") if "train" in finder.dataset.splits else []
+    if any(len(record.segments_s) for record in train):
         constant = fit_constant_segment(
-            np.concatenate([r.segments_s / r.duration_s for r in finder.dataset.records("train")])
+            np.concatenate([record.segments_s.reshape(-1, 2) / record.duration_s for record in train])
         )
-        durations = np.array([record.duration_s for record in records])[video]
-        always = [np.array([constant]) * duration for duration in durations]
-        results[CONSTANT] = recall_at_k(ground_truth, always)
+        always = [np.array([constant]) * records[v].duration_s for v in video]
+        results[CONSTANT] = recall_at_k(windows_s, always)
 
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
-    attributes = [attribute for record in records for attribute in record.attributes]
-    right = right_event_rates(top1, ground_truth, video, attributes)
-    _print_queries(finder.task.config.data.dir, split, len(records), len(queries), results, right)
-    rows = zip(video, queries, ground_truth, _windows_and_levels(finder.task, found))
-    lines = [
-        {
-            **_query_row(records[v], query, attributes[i].get("qid")),
-            "relevant_windows": [[round(float(x), 3) for x in truth]],
-            **windows,
-        }
-        for i, (v, query, truth, windows) in enumerate(rows)
-    ]
-    metrics = {
-        "queries": len(queries),
+    right = right_event_rates(top1, windows_s, video, [queries[i].says for i in known], texts)
+    _print_queries(task.config.data.dir, split, len(records), len(known), results, right)
+    if len(known) < len(queries):
+        print(f"  {len(queries) - len(known)} more queries have no ground truth: predicted, not scored\n")
+    return metrics | {
         "recall": results,
         "constant_segment": None if constant is None else list(constant),
         "queries_without_another_in_their_video": int((neighbour < 0).sum()),
         "right_event": right,
-    }
-    return metrics, lines
+    }, lines
+
+
+def _evaluate_highlights(
+    task: HighlightDetection, finder: Finder, split: str, records: list[VideoRecord]
+) -> tuple[dict[str, Any], Iterable[str]]:
+    """Highlight detection: metrics of windows and of moments, and QVHighlights' submission format."""
+    found = finder.find(split, task.evaluation_texts(records))
+    return {"metrics": _scored(task, split, records, found)}, moments(
+        task, records, task.queries(records), found
+    )
 
 
 def _evaluate_other(
     finder: Finder, split: str, records: list[VideoRecord]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], Iterable[str]]:
     """Any other task: its own metrics, and one line per video with what was found."""
     found = finder.find(split, finder.task.evaluation_texts(records))
-    scores = finder.task.score(records, found)
-    print(f"\n{finder.task.config.data.dir}, {split}: {len(records)} videos, {finder.task.config.task} (%)")
+    lines = frames(finder.task, records, found) if found.frame_classes else whole_videos(records, found)
+    return {"metrics": _scored(finder.task, split, records, found)}, lines
+
+
+def _scored(task: Task, split: str, records: list[VideoRecord], found: Found) -> dict[str, float]:
+    """The task's metrics, printed; {} where nothing is known to compare with."""
+    scores = task.score(records, found) if task.can_score(records) else {}
+    print(f"\n{task.config.data.dir}, {split}: {len(records)} videos, {task.config.task} (%)")
     for name, value in scores.items():
         print(f"  {name:<42}{value:>8.1f}")
     print()
-    if found.segments_s:
-        return {"metrics": scores}, _highlight_lines(finder.task, records, found)
-    lines = []
-    for v, record in enumerate(records):
-        line: dict[str, Any] = {"video_id": record.video_id}
-        texts = found.texts[v]
-        if found.frame_classes:
-            line["times_s"] = _times_s(found.spans_s[v], len(found.frame_classes[v]))
-            line["frames"] = [texts[i] if i >= 0 else None for i in found.frame_classes[v]]
-        if found.video_scores:
-            best = np.argsort(-found.video_scores[v], kind="stable")[:5]
-            line["best"] = [[texts[i], float(found.video_scores[v][i])] for i in best]
-        lines.append(line)
-    return {"metrics": scores}, lines
-
-
-def _highlight_lines(task: Task, records: list[VideoRecord], found: Found) -> list[dict[str, Any]]:
-    """QVHighlights' submission format, and the ground truth's windows."""
-    windows = iter(_windows_and_levels(task, found))
-    lines = []
-    for v, record in enumerate(records):
-        for i, query in enumerate(found.texts[v]):
-            own = [row for row, text in enumerate(record.texts) if text == query]
-            qid = next(
-                (record.attributes[row]["qid"] for row in own if "qid" in record.attributes[row]), None
-            )
-            truth = [record.segments_s[row].round(3).tolist() for row in own if row < len(record.segments_s)]
-            clips = clip_scores(found.curves[v][i], found.spans_s[v], record.duration_s)
-            lines.append(
-                {
-                    **_query_row(record, query, qid),
-                    "relevant_windows": truth,
-                    **next(windows),
-                    "pred_saliency_scores": clips.round(5).tolist(),
-                }
-            )
-    return lines
-
-
-def _query_row(record: VideoRecord, query: str, qid: Any) -> dict[str, Any]:
-    """What says which query of which video a line is about."""
-    number = {} if qid is None else {"qid": int(qid) if str(qid).isdigit() else qid}
-    return number | {"vid": record.video_id, "query": query, "duration": round(record.duration_s, 3)}
-
-
-def _windows_and_levels(task: Task, found: Found) -> list[dict[str, Any]]:
-    """Of every query of every video, best first: moment_detr's format, and the pyramid level of each window."""
-    rows = []
-    for of_video in zip(found.segments_s, found.scores, _levels(task, found)):
-        for segments, scores, levels in zip(*of_video):
-            real = scores > 0
-            windows = np.concatenate([segments[real].round(3), scores[real, None].round(5)], axis=1)
-            row = {"pred_relevant_windows": [[round(float(x), 5) for x in one] for one in windows]}
-            rows.append(row | ({"pred_levels": levels[real].tolist()} if found.points else {}))
-    return rows
-
-
-def _levels(task: Task, found: Found) -> list[np.ndarray]:
-    """Per video [n, K]: the pyramid level of every segment; None where nothing came from a pyramid."""
-    if found.points:
-        return [task.geometry.levels[points] for points in found.points]
-    return [np.full(scores.shape, None) for scores in found.scores]
-
-
-def _times_s(span_s: np.ndarray, num_frames: int) -> list[float]:
-    return np.linspace(span_s[0], span_s[1], num_frames).round(3).tolist()
+    return scores
 
 
 def _columns(found: Found, of_video: list[slice]) -> Found:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unloc_jax.errors import UserError
+from unloc_jax.names import normal_text
 from unloc_jax.text import num_tokens, words
 
 _LONGEST_SHOWN = 60  # characters
@@ -51,7 +52,7 @@ def read_texts(file: Path) -> list[str]:
     if not lines:
         raise UserError(f"--vocabulary={file} is empty: write one text per line.")
     first: dict[str, int] = {}
-    for number, text in enumerate(map(str.strip, lines), 1):
+    for number, text in enumerate(map(normal_text, lines), 1):
         if not words(text):
             what = f"has no words: {text!r}" if text else "is empty"
             raise UserError(f"--vocabulary={file}, line {number} {what}. Write one text per line.")

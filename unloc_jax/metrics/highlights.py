@@ -1,16 +1,88 @@
 """Highlights: are the best-scored moments of a video the ones that belong to the query?"""
 
+import collections
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 CLIP_S = 2.0  # seconds, as in QVHighlights (Lei et al. 2021)
+TVSUM_TOP = 5
 
 
-def clip_scores(curve: np.ndarray, span_s: np.ndarray, duration_s: float) -> np.ndarray:
-    """A relevance curve [T] at evenly spaced times of span_s → float [clips], at the middle of every 2-second clip."""
-    middle_s = np.arange(CLIP_S / 2, max(duration_s, CLIP_S), CLIP_S)
-    return np.interp(middle_s, np.linspace(span_s[0], span_s[1], len(curve)), curve)
+def clip_scores(
+    curve: np.ndarray, span_s: np.ndarray, duration_s: float, pieces_s: np.ndarray | None = None
+) -> np.ndarray:
+    """Reads a relevance curve in the middle of every 2-second clip, or of every given piece of the video.
+
+    Args:
+      curve: float [T], at evenly spaced times.
+      span_s: float [2], the first and the last of those times.
+      duration_s: of the video; a rest that is shorter than a clip is none, as in QVHighlights.
+      pieces_s: float [n, 2], instead of the clips.
+
+    Returns:
+      float32 [clips] or [n].
+    """
+    clips = np.arange(max(int(duration_s / CLIP_S), 1))
+    middle_s = (clips + 0.5) * CLIP_S if pieces_s is None else pieces_s.mean(axis=1)
+    return np.interp(middle_s, np.linspace(span_s[0], span_s[1], len(curve)), curve).astype(np.float32)
+
+
+def pieces_of(num_labels: int, duration_s: float, bounds_s: np.ndarray | None) -> np.ndarray | None:
+    """Where the labelled pieces of a video are, float [n, 2] in seconds; None: they are its 2-second clips.
+
+    Args:
+      num_labels: how many labels there are.
+      duration_s: of the video; 0 if it is not known.
+      bounds_s: float [n, 2], as the file says it; None if it does not: unless their number says that they are the
+        2-second clips, pieces divide the video evenly.
+    """
+    if bounds_s is not None and len(bounds_s) == num_labels:
+        return bounds_s
+    if not duration_s or abs(num_labels - duration_s / CLIP_S) < 1.5:
+        return None
+    edges = np.linspace(0.0, duration_s, num_labels + 1)
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+def read_at_pieces(scores: np.ndarray, pieces_s: np.ndarray) -> np.ndarray:
+    """Scores [clips] of 2-second clips → float [n] in the middle of n pieces [n, 2], by linear interpolation."""
+    return np.interp(pieces_s.mean(axis=1), (np.arange(len(scores)) + 0.5) * CLIP_S, scores)
+
+
+def piece_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """AP in [0, 1] of one video, as UMT (Liu et al. 2022) counts TVSum and YouTube Highlights.
+
+    Args:
+      labels: float [n, A], of A annotators. Several (TVSum): a piece is a highlight for one of them above the median
+        of the annotator's labels, the lower of two middle ones; of the five best pieces. One (YouTube): above 0.
+      scores: float [m]. The first min(n, m) count; equal ones in the pieces' order. Without any, AP is 0.
+    """
+    n = min(len(labels), len(scores))
+    order = np.argsort(-scores[:n], kind="stable")
+    if labels.shape[1] > 1:
+        positive = labels > np.sort(labels, axis=0)[(len(labels) - 1) // 2]
+        order = order[:TVSUM_TOP]
+    else:
+        positive = labels > 0
+    return float(top_moments_average_precision(positive[order].T).mean()) if n else 0.0
+
+
+def mean_over_domains(domains: Sequence[str], average_precisions: Sequence[float]) -> dict[str, Any]:
+    """In percent: "mAP", the mean over the domains of their videos' means, "mAP_over_videos", "per_domain".
+
+    domains, average_precisions: of each video; AP in [0, 1].
+    """
+    of_domain: dict[str, list[float]] = collections.defaultdict(list)
+    for domain, precision in zip(domains, average_precisions, strict=True):
+        of_domain[domain].append(precision)
+    per_domain = {domain: 100 * float(np.mean(of)) for domain, of in of_domain.items()}
+    return {
+        "mAP": float(np.mean(list(per_domain.values()))),
+        "mAP_over_videos": 100 * float(np.mean(average_precisions)),
+        "per_domain": per_domain,
+    }
 
 
 def highlight_scores(

@@ -10,7 +10,7 @@ from unloc_jax.metrics.tiou import segment_iou
 
 
 def recall_at_k(
-    ground_truth_s: np.ndarray,
+    ground_truth_s: np.ndarray | Sequence[np.ndarray],
     predictions_s: Sequence[np.ndarray],
     ks: Sequence[int] = (1, 5),
     thresholds: Sequence[float] = (0.3, 0.5, 0.7),
@@ -20,7 +20,8 @@ def recall_at_k(
     """R@k, the share of queries with a segment of tIoU ≥ threshold among their first k, and mIoU, in percent.
 
     Args:
-      ground_truth_s: float [N, 2], the one segment (start, end in s) of each query.
+      ground_truth_s: float [N, 2], the segment (start, end in s) of each query; or N arrays [W_n ≥ 1, 2], its answers:
+        a hit of any is a hit.
       predictions_s: N arrays, float [K_n, 2], best first. K_n may differ between queries and be less than k
         or 0: a query without predictions is a miss with IoU 0.
       ks: how many of the first predictions count.
@@ -35,7 +36,7 @@ def recall_at_k(
 
     Raises UserError when there are no queries, counts disagree or a time is NaN or infinite.
     """
-    ground_truth_s = np.asarray(ground_truth_s, np.float64)
+    ground_truth_s = [np.asarray(of_query, np.float64).reshape(-1, 2) for of_query in ground_truth_s]
     if len(ground_truth_s) == 0:
         raise UserError("recall at k needs at least one query: the ground truth is empty")
     if len(ground_truth_s) != len(predictions_s):
@@ -46,10 +47,12 @@ def recall_at_k(
                 f"predictions: row {query} has shape {np.shape(segments_s)}, not (K, 2) (start, end)"
             )
     first_s = padded(predictions_s, max(ks))
-    refuse_rows(~np.isfinite(ground_truth_s), ground_truth_s, "ground truth: a time is not finite")
+    answers_s = padded_by_repetition(ground_truth_s)
+    refuse_rows(~np.isfinite(answers_s), answers_s, "ground truth: a time is not finite")
     refuse_rows(~np.isfinite(first_s), first_s, "predictions: a time is not finite")
 
-    return recall_of_ious(segment_iou(first_s, ground_truth_s[:, None]), ks, thresholds, strict=strict)
+    iou = segment_iou(first_s[:, :, None], answers_s[:, None]).max(axis=2)
+    return recall_of_ious(iou, ks, thresholds, strict=strict)
 
 
 def recall_of_ious(
@@ -64,6 +67,12 @@ def recall_of_ious(
         for threshold in thresholds
     }
     return {**recall, "mIoU": 100 * float(np.mean(iou[:, 0]))}
+
+
+def padded_by_repetition(answers_s: Sequence[np.ndarray]) -> np.ndarray:
+    """N lists of W_n ≥ 1 segments [W_n, 2] → float64 [N, W, 2]; a query's last one fills up."""
+    most = max(map(len, answers_s))
+    return np.stack([of_query[np.minimum(np.arange(most), len(of_query) - 1)] for of_query in answers_s])
 
 
 def padded(segments_s: Sequence[np.ndarray], width: int) -> np.ndarray:

@@ -20,6 +20,8 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.tiou import pairwise_segment_iou
 
+# float [N, 2], one segment (s) of each of N queries; or N arrays [W, 2], its answers.
+Windows = np.ndarray | Sequence[np.ndarray]
 # Starts and ends are multiples of 1/50 of the video: finer than the tIoU threshold can tell apart.
 GRID = np.arange(51) / 50
 
@@ -50,62 +52,81 @@ def fit_constant_segment(train_relative: np.ndarray, threshold: float = 0.5) -> 
 
 
 def another_query_of_same_video(
-    video_index: np.ndarray, ground_truth_s: np.ndarray | None = None
+    video_index: np.ndarray, ground_truth_s: Windows | None = None, texts: Sequence[str] | None = None
 ) -> np.ndarray:
     """For each query the next query of its video, cyclically; -1 where the video has no other → int [N].
 
     Args:
       video_index: int [N], the video of each query, in any order.
-      ground_truth_s: float [N, 2]. When given, a query with the identical segment does not count as another
-        one: it is the same event in other words (Charades-STA has many), and knowing which event is asked for
-        is what is tested.
+      ground_truth_s: float [N, 2], or N arrays [W, 2]. When given, a query with one of the same segments does not count
+        as another one: it is the same event in other words (Charades-STA has many), and knowing which event is
+        asked for is what is tested.
+      texts: N. When given, a query in the same words does not count as another one.
 
     Queries with -1 have to be left out of the control, and counted.
     """
-    video_index = np.asarray(video_index)
-    order, start, size, place = _blocks(video_index)
+    events = _events(ground_truth_s, len(video_index))
     chosen = np.full(len(video_index), -1)
-    for step in range(1, size.max(initial=0)):
-        candidate = order[start + (place + step) % size]
-        allowed = (chosen < 0) & (step < size)
-        if ground_truth_s is not None:
-            allowed &= (np.asarray(ground_truth_s)[candidate] != np.asarray(ground_truth_s)).any(axis=1)
-        chosen[allowed] = candidate[allowed]
+    for queries in _of_videos(video_index):
+        for place, query in enumerate(queries):
+            for other in (*queries[place + 1 :], *queries[:place]):
+                same = not events[query].isdisjoint(events[other])
+                if not same and not (texts and texts[query] == texts[other]):
+                    chosen[query] = other
+                    break
     return chosen
 
 
-def another_videos_query(video_index: np.ndarray, seed: int = 0) -> np.ndarray:
-    """For each query a query of another video, drawn uniformly; -1 where there is only one video → int [N].
+def another_videos_query(
+    video_index: np.ndarray, seed: int = 0, texts: Sequence[str] | None = None
+) -> np.ndarray:
+    """For each query a query of another video, drawn uniformly; -1 where there is none → int [N].
 
     The same `video_index [N]` (int) and seed give the same assignment.
+
+    texts: N. When given, where a text is drawn that the query's own video has too, the next one is taken.
     """
     video_index = np.asarray(video_index)
     order, start, size, _ = _blocks(video_index)
     others = len(video_index) - size
     # Drawn among the queries of the other videos: positions in `order` with the own video's block taken out.
     drawn = np.random.default_rng(seed).integers(0, np.maximum(others, 1))
-    position = np.where(drawn < start, drawn, drawn + size)
-    return np.where(others > 0, order[position % max(len(order), 1)], -1)
+    at = lambda place: order[np.where(place < start, place, place + size) % max(len(order), 1)]
+    chosen = np.where(others > 0, at(drawn), -1)
+    if texts is None:
+        return chosen
+    of_video = {video: {texts[i] for i in queries} for video, queries in _by_video(video_index).items()}
+    for query in range(len(chosen)):
+        own = of_video[int(video_index[query])]
+        if chosen[query] < 0 or texts[chosen[query]] not in own:
+            continue
+        first, last, count = start[query], start[query] + size[query], others[query]
+        places = ((drawn[query] + step) % count for step in range(1, count))
+        candidates = (order[place if place < first else place + last - first] for place in places)
+        chosen[query] = next((other for other in candidates if texts[other] not in own), -1)
+    return chosen
 
 
 def right_event_rates(
     top1_s: np.ndarray,
-    ground_truth_s: np.ndarray,
+    ground_truth_s: Windows,
     video_index: np.ndarray,
     attributes: Sequence[Mapping[str, str]],
+    texts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """How often the first prediction hits the event that was asked for rather than another one of the video.
 
     Args:
       top1_s: float [N, 2], first prediction for each query (s); an empty segment (0, 0) where there is none.
-      ground_truth_s: float [N, 2] (s).
+      ground_truth_s: float [N, 2] (s), or N arrays [W ≥ 1, 2], the answers to each query.
       video_index: int [N].
       attributes: N mappings, attribute name → value, such as {"object": "red circle", "motion": "left"};
         {} if unknown.
+      texts: N, if known.
 
-    The rivals of query i are the queries of its video with another ground-truth segment (an identical segment
-    is the same event). Query i is *right* if its prediction's tIoU with its own event is > 0 and greater than
-    with every rival.
+    The rivals of query i are the queries of its video in other words and with other ground-truth segments (an identical
+    segment is the same event). Query i is *right* if its prediction's tIoU with its own event (the answer it fits
+    best) is > 0 and greater than with every rival.
 
     Returns {"right_event": R, "differs_only_in": {name: R, …}}: the first over all queries with at least one
     rival; the others, per attribute name, with only those rivals that differ from the query in this attribute
@@ -116,31 +137,54 @@ def right_event_rates(
       "count"  number of queries
     With count 0 the other three are NaN.
     """
-    top1_s, ground_truth_s = np.asarray(top1_s, np.float64), np.asarray(ground_truth_s, np.float64)
+    top1_s = np.asarray(top1_s, np.float64).reshape(-1, 2)
+    answers_s = [np.asarray(of_query, np.float64).reshape(-1, 2) for of_query in ground_truth_s]
+    events = _events(answers_s, len(answers_s))
     names = sorted({name for query in attributes for name in query})
-    values = np.array([[query.get(name) for name in names] for query in attributes], object)
 
     outcomes: dict[str | None, list[tuple[bool, bool, float]]] = {name: [] for name in [None, *names]}
-    order, start, size, _ = _blocks(np.asarray(video_index))
-    for first in np.unique(start):
-        queries = order[first : first + size[order[first]]]
-        iou = pairwise_segment_iou(top1_s[queries], ground_truth_s[queries])
-        _, event = np.unique(ground_truth_s[queries], axis=0, return_inverse=True)
-        event = event.reshape(-1)  # NumPy 2.0 alone keeps a second dimension
-        another_event = event[:, None] != event[None, :]
-        for name in outcomes:
-            rivals = another_event
-            if name is not None:
-                different = values[queries][:, None] != values[queries][None]
-                rivals = rivals & (different == (np.array(names) == name)).all(axis=-1)
-            for i in np.flatnonzero(rivals.any(axis=1)):
-                own, others = iou[i, i], iou[i, rivals[i]]
-                compared_events = 1 + len(np.unique(event[rivals[i]]))
-                outcomes[name].append((own > others.max(), max(own, others.max()) == 0, 1 / compared_events))
+    for queries in _of_videos(video_index):
+        joined = np.concatenate([answers_s[query] for query in queries])
+        first = np.cumsum([0, *(len(answers_s[query]) for query in queries)])[:-1]
+        iou = np.maximum.reduceat(pairwise_segment_iou(top1_s[queries], joined), first, axis=1)
+        for i, query in enumerate(queries):
+            rivals = [
+                k
+                for k, other in enumerate(queries)
+                if events[query].isdisjoint(events[other]) and not (texts and texts[query] == texts[other])
+            ]
+            own_values, values = attributes[query], [attributes[queries[k]] for k in rivals]
+            differ = [[n for n in names if own_values.get(n) != of.get(n)] for of in values]
+            for name, of_name in outcomes.items():
+                compared = [k for k, d in zip(rivals, differ) if name is None or d == [name]]
+                if compared:
+                    own, others = iou[i, i], iou[i, compared]
+                    num_events = 1 + len({events[queries[k]] for k in compared})
+                    of_name.append((own > others.max(), max(own, others.max()) == 0, 1 / num_events))
     return {
         "right_event": _rates(outcomes[None]),
         "differs_only_in": {name: _rates(outcomes[name]) for name in names},
     }
+
+
+def _events(ground_truth_s: Windows | None, count: int) -> list[frozenset[tuple[float, ...]]]:
+    """The segments of each query, as a set; empty sets, which have nothing in common, where they are not given."""
+    if ground_truth_s is None:
+        return [frozenset()] * count
+    answers = (np.asarray(of_query, np.float64).reshape(-1, 2).tolist() for of_query in ground_truth_s)
+    return [frozenset(map(tuple, of_query)) for of_query in answers]
+
+
+def _by_video(video_index: np.ndarray) -> dict[int, list[int]]:
+    """The queries of each video, both in order of first appearance."""
+    queries: dict[int, list[int]] = {}
+    for query, video in enumerate(np.asarray(video_index).tolist()):
+        queries.setdefault(video, []).append(query)
+    return queries
+
+
+def _of_videos(video_index: np.ndarray) -> list[list[int]]:
+    return list(_by_video(video_index).values())
 
 
 def _rates(outcomes: list[tuple[bool, bool, float]]) -> dict[str, float | int]:

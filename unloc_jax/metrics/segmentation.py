@@ -43,6 +43,19 @@ def frame_accuracy(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.
     return float(np.where(background, ~labels.any(1), right).mean())
 
 
+def labels_at(
+    times_s: np.ndarray, segments_s: np.ndarray, class_index: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """The classes of frames: those with a segment that covers the time, its ends included → bool [T, C].
+
+    times_s float [T]; segments_s float [S, 2]; class_index int [S] in [0, C).
+    """
+    labels = np.zeros((len(times_s), num_classes), bool)
+    for (start_s, end_s), which in zip(segments_s, class_index, strict=True):
+        labels[(times_s >= start_s) & (times_s <= end_s), which] = True
+    return labels
+
+
 def segmentation_scores(frames: Frames, background: int | None, *, pooled: bool = True) -> dict[str, float]:
     """Accuracy, edit score and F1 at overlaps of 10, 25 and 50 %, in percent.
 

@@ -1,21 +1,22 @@
 """Action segmentation: every frame shows one of the classes, or none (paper section 4.1)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
+from unloc_jax.decimals import shortest
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import masked_mean, relevance_loss, smooth_labels
 from unloc_jax.localization.targets import Targets, assign_targets
-from unloc_jax.metrics.segmentation import frame_accuracy
+from unloc_jax.metrics.segmentation import frame_accuracy, labels_at
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.queries import as_annotated
 from unloc_jax.records import VideoRecord
-from unloc_jax.sampling import seconds_to_grid
 from unloc_jax.tasks.base import (
     Found,
     Metrics,
@@ -128,7 +129,7 @@ class ActionSegmentation(Task):
         shown = np.concatenate(found.frame_classes)
         labels = np.concatenate(
             [
-                _labels(record, span_s, len(classes), number)
+                frame_labels(record, span_s, len(classes), number)
                 for record, span_s, classes in zip(records, found.spans_s, found.frame_classes)
             ]
         )
@@ -143,16 +144,17 @@ class ActionSegmentation(Task):
         }
 
 
-def _labels(record: VideoRecord, span_s: np.ndarray, num_frames: int, number: dict[str, int]) -> np.ndarray:
-    """bool [T, C] of one record, at num_frames times spread evenly over span_s."""
-    segments_s = record.segments_s.reshape(-1, 2)
-    grid = seconds_to_grid(segments_s, span_s, num_frames)
-    labels = np.zeros((num_frames, len(number)), bool)
-    frames = np.arange(num_frames)
-    for name, (start_s, end_s), (start, end) in zip(record.texts, segments_s, grid):
-        if start_s <= span_s[1] and end_s >= span_s[0]:  # the grid's ends stand for nothing beyond them
-            labels[(frames >= start) & (frames <= end), number[name]] = True
-    return labels
+def frame_times_s(span_s: np.ndarray, num_frames: int) -> np.ndarray:
+    """float64 [T]: when the frames were, as it is written."""
+    return shortest(np.linspace(span_s[0], span_s[1], num_frames).astype(np.float32))
+
+
+def frame_labels(
+    record: VideoRecord, span_s: np.ndarray, num_frames: int, number: Mapping[str, int]
+) -> np.ndarray:
+    """bool [T, C]: the classes of one record's frames, at num_frames times spread evenly over span_s."""
+    which = np.array([number[text] for text in record.texts[: len(record.segments_s)]], int)
+    return labels_at(frame_times_s(span_s, num_frames), as_annotated(record), which, len(number))
 
 
 def _frame_weights(batch: Batch) -> jax.Array:

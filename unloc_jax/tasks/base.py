@@ -176,9 +176,16 @@ class Task(abc.ABC):
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
         """The texts that each video is searched for in evaluation."""
 
+    def can_score(self, records: Sequence[VideoRecord]) -> bool:
+        """Whether any record has what `score` compares with; those of hidden test splits do not."""
+        return any(len(record.segments_s) for record in records)
+
     @abc.abstractmethod
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
-        """Metrics of findings against ground truth, in percent. Host side."""
+        """Metrics of findings against ground truth, in percent. Host side.
+
+        They are of the numbers that `unloc evaluate` writes, so that the official metrics of its file are the same.
+        """
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Host side: (segments in seconds [k, 2], scores [k]) of every text in one video of an output."""

@@ -73,10 +73,14 @@ class Classification(Task):
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
         return [list(self.evaluation_classes)] * len(records)
 
+    def can_score(self, records: Sequence[VideoRecord]) -> bool:
+        return any(record.texts for record in records)
+
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
         """Share of videos whose own text is the best, or among the best 5."""
-        labels = np.array([texts.index(record.texts[0]) for texts, record in zip(found.texts, records)])
-        return accuracy_at_k(np.stack(found.video_scores), labels)
+        known = [v for v, record in enumerate(records) if record.texts]
+        labels = np.array([found.texts[v].index(records[v].texts[0]) for v in known])
+        return accuracy_at_k(np.stack([found.video_scores[v] for v in known]), labels)
 
 
 def _labelled(batch: Batch) -> jax.Array:

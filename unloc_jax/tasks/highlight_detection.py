@@ -2,15 +2,29 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from unloc_jax.decimals import shortest
 from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictions, detection_map
-from unloc_jax.metrics.highlights import clip_scores, highlight_scores
-from unloc_jax.metrics.qvhighlights import MIN_SCORES, highlight_precision_and_hit
+from unloc_jax.metrics.highlights import (
+    clip_scores,
+    highlight_scores,
+    mean_over_domains,
+    piece_average_precision,
+)
+from unloc_jax.metrics.qvhighlights import (
+    MIN_SCORES,
+    TIOU,
+    first_window_ious,
+    highlight_precision_and_hit,
+    moment_average_precisions,
+)
+from unloc_jax.queries import Query, pieces_of_query
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Found
-from unloc_jax.tasks.moment_retrieval import MomentRetrieval, ranked_segments
+from unloc_jax.tasks.moment_retrieval import MomentRetrieval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,65 +36,105 @@ class HighlightDetection(MomentRetrieval):
     """
 
     keeps_curves = True
+    equal_texts_are_one = True
 
-    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        return [list(dict.fromkeys(record.texts)) for record in records]
+    def can_score(self, records: Sequence[VideoRecord]) -> bool:
+        return super().can_score(records) or any(record.saliency for record in records)
 
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
-        """mAP of segments (every query is searched in its own video) and mAP and HIT@1 of moments.
+        """Metrics of segments and of moments, over the queries whose ground truth is known.
 
-        A moment is a highlight where a segment of the query covers it; and, where annotators have scored the clips,
-        where they say so.
+        With segments: their mAP over all queries (each is searched in its own video), QVHighlights' means over queries
+        (MR-…), mAP and HIT@1 of moments, which are highlights where a segment of the query covers them, and where
+        annotators have scored the clips (HL-mAP-Fair, …). Without: TVSum's or YouTube Highlights' mAP over domains.
         """
-        queries = [(v, text) for v, texts in enumerate(found.texts) for text in texts]
-        truth = [
-            (i, *segment)
-            for i, (v, text) in enumerate(queries)
-            for name, segment in zip(records[v].texts, records[v].segments_s)
-            if name == text
-        ]
-        truth_array = np.array(truth, np.float64).reshape(-1, 3)
+        asked = [(v, query) for v, of_video in enumerate(self.queries(records)) for query in of_video]
         curves = [curve for of_video in found.curves for curve in of_video]
-        spans_s = [found.spans_s[v] for v, _ in queries]
-        rated = _annotated_highlights(records, queries, curves, spans_s)
-        if not truth and rated:  # TVSum and the like tell no segments
-            return rated
-        windows = [truth_array[truth_array[:, 0] == i, 1:] for i in range(len(queries))]
-        return _segment_scores(truth_array, found) | highlight_scores(curves, windows, spans_s) | rated
+        clips = [
+            highlight_clips(records[v], query, curves[i], found.spans_s[v])
+            for i, (v, query) in enumerate(asked)
+        ]
+        labels = [clip_labels(records[v], query) for v, query in asked]
+        if not any(len(query.windows_s) for _, query in asked):
+            rated = [i for i, of_query in enumerate(labels) if of_query is not None]
+            return _over_domains(
+                [asked[i][1] for i in rated], [labels[i] for i in rated], [clips[i] for i in rated]
+            )
+        known = [i for i, (_, query) in enumerate(asked) if len(query.windows_s)]
+        windows_s = [asked[i][1].windows_s for i in known]
+        every = scored_windows(found)
+        of_known = [every[i] for i in known]
+        spans_s = [found.spans_s[asked[i][0]] for i in known]
+        return (
+            _segment_scores(windows_s, of_known)
+            | highlight_scores([curves[i] for i in known], windows_s, spans_s)
+            | _annotated_highlights([labels[i] for i in known], [clips[i] for i in known])
+        )
 
 
-def _segment_scores(truth: np.ndarray, found: Found) -> dict[str, float]:
-    """mAP of segments; truth float [n, 3] of (query, start, end)."""
-    ranked = ranked_segments(found)
-    scores = [s[s > 0] for of_video in found.scores for s in of_video]
-    query = np.repeat(np.arange(len(ranked)), [len(segments) for segments in ranked])
+def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s: np.ndarray) -> np.ndarray:
+    """float64 [clips]: the scores that are written of a query, of 2-second clips or of the pieces that are labelled."""
+    pieces = pieces_of_query(query)
+    bounds_s = None if pieces is None else pieces[:, :2]
+    return shortest(clip_scores(curve, span_s, record.duration_s, bounds_s))
+
+
+def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:
+    """float [clips, A]: what A annotators say about the clips of `highlight_clips`; None if nobody does."""
+    pieces = pieces_of_query(query)
+    return record.saliency.get(query.text) if pieces is None else pieces[:, 2:]
+
+
+def scored_windows(found: Found) -> list[np.ndarray]:
+    """One float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
+    return [
+        np.concatenate([shortest(segments[scores > 0]), shortest(scores[scores > 0])[:, None]], axis=1)
+        for of_video in zip(found.segments_s, found.scores)
+        for segments, scores in zip(*of_video)
+    ]
+
+
+def _over_domains(
+    queries: Sequence[Query], labels: Sequence[Any], clips: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """TVSum's and YouTube Highlights' metric."""
+    of_videos = [piece_average_precision(of_query, scores) for of_query, scores in zip(labels, clips)]
+    result = mean_over_domains([query.attributes.get("domain", "") for query in queries], of_videos)
+    domains = result.pop("per_domain")
+    return result | ({f"mAP-{name}": value for name, value in domains.items()} if len(domains) > 1 else {})
+
+
+def _segment_scores(windows_s: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> dict[str, float]:
+    """mAP of segments; per query windows_s float [W, 2], found float [K, 3] of (start, end, score)."""
+    query_of = lambda rows: np.repeat(np.arange(len(rows)), [len(of_query) for of_query in rows])
+    truth, predicted = np.concatenate(windows_s), np.concatenate(found)
     result = detection_map(
-        GroundTruth(truth[:, 0].astype(int), np.zeros(len(truth), int), truth[:, 1:]),
-        Predictions(query, np.zeros(len(query), int), np.concatenate(ranked), np.concatenate(scores)),
+        GroundTruth(query_of(windows_s), np.zeros(len(truth), int), truth),
+        Predictions(query_of(found), np.zeros(len(predicted), int), predicted[:, :2], predicted[:, 2]),
         ACTIVITYNET_TIOU,
     )
+    of_queries = 100 * moment_average_precisions(windows_s, found).mean(axis=0)
+    first = first_window_ious(windows_s, found)
+    at = {f"{t:.2f}".rstrip("0"): column for column, t in enumerate(TIOU)}
     return {
         "mAP": result["average_mAP"],
         "mAP@0.50": result["mAP@0.50"],
         "mAP@0.75": result["mAP@0.75"],
+        "MR-mAP": float(of_queries.mean()),
+        **{f"MR-mAP@{t}": float(of_queries[at[t]]) for t in ("0.5", "0.75")},
+        **{f"MR-R1@{t}": 100 * float(np.mean(first >= float(t))) for t in ("0.5", "0.7")},
     }
 
 
-def _annotated_highlights(
-    records: Sequence[VideoRecord],
-    queries: Sequence[tuple[int, str]],
-    curves: Sequence[np.ndarray],
-    spans_s: Sequence[np.ndarray],
-) -> dict[str, float]:
+def _annotated_highlights(labels: Sequence[Any], clips: Sequence[np.ndarray]) -> dict[str, float]:
     """HL-mAP and HIT@1 against annotators' scores, as QVHighlights' evaluator; {} for datasets without such."""
-    rated = [i for i, (v, text) in enumerate(queries) if text in records[v].saliency]
-    truth = [records[queries[i][0]].saliency[queries[i][1]] for i in rated]
+    rated = [i for i, of_query in enumerate(labels) if of_query is not None]
+    truth = [labels[i] for i in rated]
     if not rated or len({scores.shape[1] for scores in truth}) > 1:
         return {}
-    predicted = [clip_scores(curves[i], spans_s[i], records[queries[i][0]].duration_s) for i in rated]
     found: dict[str, float] = {}
     for name, min_score in MIN_SCORES.items():
-        precision, hit = highlight_precision_and_hit(truth, predicted, min_score)
+        precision, hit = highlight_precision_and_hit(truth, [clips[i] for i in rated], min_score)
         found[f"HL-mAP-{name}"] = 100.0 * float(precision.mean())
         found[f"HIT@1-{name}"] = 100.0 * float(hit.mean())
     return found

@@ -1,17 +1,20 @@
-"""Moment retrieval: every video has its own queries, each with one segment (paper section 4.1)."""
+"""Moment retrieval: every video has its own queries (paper section 4.1)."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
+from unloc_jax.decimals import shortest
 from unloc_jax.localization.targets import Targets
 from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.queries import Query, queries_of
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
 
@@ -22,6 +25,9 @@ class MomentRetrieval(LocalizationTask):
 
     With the global batch's, N = B·Q texts are paired with every video: row b·Q + q is query q of video b.
     """
+
+    equal_texts_are_one: ClassVar[bool] = False
+    """Whether equal texts of a video that have no ids are one query, see `queries_of`."""
 
     @property
     def _batch_negatives(self) -> bool:
@@ -59,13 +65,19 @@ class MomentRetrieval(LocalizationTask):
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
         return pair_weights.sum()
 
+    def queries(self, records: Sequence[VideoRecord]) -> list[list[Query]]:
+        """What each video is searched for, and the answers."""
+        return [queries_of(record, by_text=self.equal_texts_are_one) for record in records]
+
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        return [list(record.texts) for record in records]
+        return [[query.text for query in of_video] for of_video in self.queries(records)]
 
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
-        """R@k at IoU thresholds and mean IoU over all queries of all videos."""
-        ground_truth = np.concatenate([record.segments_s for record in records])
-        return recall_at_k(ground_truth, ranked_segments(found))
+        """R@k at IoU thresholds and mean IoU over all queries of all videos whose answers are known; any is a hit."""
+        windows_s = [query.windows_s for of_video in self.queries(records) for query in of_video]
+        known = [i for i, windows in enumerate(windows_s) if len(windows)]
+        ranked = ranked_segments(found)
+        return recall_at_k([windows_s[i] for i in known], [ranked[i] for i in known])
 
 
 def _all_rows(batch: Batch, whole: Whole | None) -> tuple[Batch, jax.Array]:
@@ -81,9 +93,9 @@ def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.A
 
 
 def ranked_segments(found: Found) -> list[np.ndarray]:
-    """One [k, 2] array of segments in seconds per query, best first."""
+    """One float64 [k, 2] of segments in seconds per query, best first, as they are written."""
     return [
-        segments[scores > 0]
+        shortest(segments[scores > 0])
         for video_segments, video_scores in zip(found.segments_s, found.scores)
         for segments, scores in zip(video_segments, video_scores)
     ]

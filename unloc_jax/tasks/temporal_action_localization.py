@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
+from unloc_jax.decimals import shortest
 from unloc_jax.metrics.detection import (
     ACTIVITYNET_TIOU,
     THUMOS14_TIOU,
@@ -16,6 +17,7 @@ from unloc_jax.metrics.detection import (
     detection_map,
 )
 from unloc_jax.model.clip import TextFeatures
+from unloc_jax.queries import as_annotated, not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
 
@@ -42,13 +44,21 @@ class TemporalActionLocalization(LocalizationTask):
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
-            (v, number[text], *s) for v, r in enumerate(records) for text, s in zip(r.texts, r.segments_s)
+            (v, number[text], start_s, end_s)
+            for v, record in enumerate(records)
+            for text, start_s, end_s in (
+                *((text, *segment) for text, segment in zip(record.texts, as_annotated(record))),
+                *not_shown(record),
+            )
+            if text in number
         ]
         video, label, rank = (
             np.concatenate(columns)
             for columns in zip(*(_positive(v, scores) for v, scores in enumerate(found.scores)))
         )
-        segments = np.concatenate([s[scores > 0] for s, scores in zip(found.segments_s, found.scores)])
+        segments = np.concatenate(
+            [shortest(s[scores > 0]) for s, scores in zip(found.segments_s, found.scores)]
+        )
         truth_array = np.array(truth, np.float64).reshape(-1, 4)
         ground_truth = GroundTruth(
             truth_array[:, 0].astype(int), truth_array[:, 1].astype(int), truth_array[:, 2:]
@@ -64,4 +74,4 @@ class TemporalActionLocalization(LocalizationTask):
 def _positive(video: int, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(video index, class index, score) of every real detection; scores [C, K]."""
     label, _ = np.nonzero(scores > 0)
-    return np.full(len(label), video), label, scores[scores > 0]
+    return np.full(len(label), video), label, shortest(scores[scores > 0])

@@ -10,6 +10,7 @@ import numpy as np
 
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
+from unloc_jax.names import normal_text
 from unloc_jax.text import tokenize
 
 
@@ -47,6 +48,7 @@ class TextEncoding:
 
     def _look_up(self, texts: Sequence[str]) -> np.ndarray:
         known = _embeddings(self.embeddings_file)
+        texts = list(map(normal_text, texts))
         missing = [text for text in texts if text not in known]
         if missing:
             raise UserError(
@@ -66,7 +68,7 @@ class TextEncoding:
 def _embeddings(file: str) -> dict[str, np.ndarray]:
     try:
         with np.load(Path(file), allow_pickle=False) as arrays:
-            return dict(zip(arrays["texts"].tolist(), arrays["embeddings"]))
+            return dict(zip(map(normal_text, arrays["texts"].tolist()), arrays["embeddings"]))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
             f"config.model.text.embeddings_file = {file!r} cannot be read: {error}. It is an .npz with `texts` [n] and "

@@ -56,6 +56,12 @@ class Validation:
             if split is None:
                 continue
             records = dataset.records(split)
+            where, prefix = (f" of {name}", f"{name}/") if self._several else ("", "")
+            if not task.can_score(records):
+                say(
+                    f"validation{where} at step {step}: nothing to score, the {split} split has no ground truth"
+                )
+                continue
             try:
                 found = find(
                     task,
@@ -70,7 +76,6 @@ class Validation:
             except Reached:
                 return None
             of_task = task.score(records, found)
-            where, prefix = (f" of {name}", f"{name}/") if self._several else ("", "")
             scores |= {f"{prefix}{key}": value for key, value in of_task.items()}
             shown = list(of_task.items())[:_SHOWN_METRICS]
             say(f"validation{where} at step {step}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))

@@ -28,7 +28,7 @@ from unloc_jax.metrics.protocols.moment_files import (
     read_queries,
 )
 from unloc_jax.metrics.protocols.thumos14 import annotation_members, detection_members
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text, normal_id, normal_text
 
 SUBSETS = {"activitynet": "validation", "thumos14": "test"}
 
@@ -150,7 +150,7 @@ def read_moments(ground_truth: Path | Annotated, predictions: Path) -> Moments:
 def _noting_durations(members: Members, durations: dict[str, float]) -> Iterator[tuple[str, str | None, Any]]:
     for member, video, value in members:
         if video is not None and isinstance(value, dict):
-            durations[video] = _duration(value)
+            durations[normal_id(video)] = _duration(value)
         yield member, video, value
 
 
@@ -173,7 +173,7 @@ def _noting_levels(members: Members, levels: dict[str, list[Any]]) -> Iterator[t
     """In the order in which `read_results` numbers videos; of one that occurs twice the last rows count."""
     for member, video, rows in members:
         if video is not None and isinstance(rows, list):
-            levels[video] = [row.get("level") if isinstance(row, dict) else None for row in rows]
+            levels[normal_id(video)] = [row.get("level") if isinstance(row, dict) else None for row in rows]
         yield member, video, rows
 
 
@@ -216,14 +216,14 @@ def _levels_of_windows(
 def _text(query: Query) -> str:
     for name in ("query", "description"):
         if as_text(query.row.get(name)):
-            return as_text(query.row[name])
+            return normal_text(query.row[name])
     return query.key[1] if isinstance(query.key, tuple) else str(query.key)
 
 
 def _video(query: Query) -> str:
     for name in ("vid", "video"):
         if as_text(query.row.get(name)):
-            return as_text(query.row[name])
+            return normal_id(query.row[name])
     return query.key[0] if isinstance(query.key, tuple) else f"query {query.key}"
 
 
@@ -232,7 +232,7 @@ def _durations_of_queries(path: Path, queries: list[Query]) -> np.ndarray:
     of_video: dict[str, float] = {}
     if path.suffix != ".txt" and not any(query.row for query in queries):
         for video, _, value in read_members(path):
-            of_video[video] = _video_duration(value)
+            of_video[normal_id(video)] = _video_duration(value)
     return np.array(
         [
             _video_duration(query.row) if query.row else of_video.get(_video(query), np.nan)

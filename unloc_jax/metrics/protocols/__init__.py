@@ -14,4 +14,5 @@ PROTOCOLS = {
     "tvsum": ("highlights", "evaluate_tvsum"),
     "youtube-highlights": ("highlights", "evaluate_youtube_highlights"),
     "segmentation": ("segmentation", "evaluate_segmentation"),
+    "classification": ("classification", "evaluate_classification"),
 }

@@ -23,7 +23,7 @@ from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.json_files import read_members, read_text, shown, what_it_is
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text, normal_id, normal_text
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
 
@@ -162,11 +162,12 @@ def _read_database(
             ):
                 raise UserError(f'{path}: "ambiguous" must be an object: video → list of [start, end]')
             ambiguous = {
-                video: [{"segment": region, "label": AMBIGUOUS} for region in regions]
+                normal_id(video): [{"segment": region, "label": AMBIGUOUS} for region in regions]
                 for video, regions in value.items()
             }
         if video is None:
             continue
+        video = normal_id(video)
         if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
             raise UserError(f'{path}: database["{video}"] has no list "annotations"')
         repeated.extend([video] * (video in database))
@@ -187,7 +188,7 @@ def _read_blocked(path: Path) -> frozenset[str]:
         raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
     if not isinstance(ids, list) or not all(map(as_text, ids)):
         raise UserError(f"{path}: a JSON list of video ids is needed")
-    return frozenset(map(as_text, ids))
+    return frozenset(map(normal_id, ids))
 
 
 def read_results(
@@ -206,11 +207,12 @@ def read_results(
     videos = dict(of.videos)  # the file's own are added
     columns: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     unknown_labels: collections.Counter[str] = collections.Counter()
+    number: dict[str, int] = {}  # label, as the file writes it → class
     repeated, problems = [], Problems(path, "predictions")
     for _, video, rows in members or read_members(path, "results"):
         if video is None:
             continue
-        video = id_in(of, video)
+        video = id_in(of, normal_id(video))
         if video in of.blocked:
             continue
         where = f'results["{video}"]'
@@ -219,9 +221,11 @@ def read_results(
         given = read_segments(rows, where, problems, scores=True, labels=labels)
         classes = np.zeros(len(given.score), np.int32)
         if labels:
-            classes[:] = [of.classes.get(label, len(of.classes)) for label in given.labels]
+            for label in set(given.labels) - number.keys():
+                number[label] = of.classes.get(normal_text(label), len(of.classes))
+            classes[:] = [number[label] for label in given.labels]
             if (classes == len(of.classes)).any():
-                unknown_labels.update(label for label in given.labels if label not in of.classes)
+                unknown_labels.update(label for label in given.labels if number[label] == len(of.classes))
         index = videos.setdefault(video, len(videos))
         repeated.extend([video] * (index in columns))
         columns[index] = classes, given.segments_s, given.score
@@ -289,7 +293,8 @@ def _check_labels(path: Path, of: Annotations, unknown: collections.Counter[str]
 
 def _joined(columns: list[tuple[int, Rows]], classes: dict[str, int]) -> GroundTruth:
     """Classes are numbered as they appear."""
-    names = [name for _, rows in columns for name in rows.labels]
+    names = [normal_text(name) for _, rows in columns for name in rows.labels]
+    names = [AMBIGUOUS if name.lower() == AMBIGUOUS.lower() else name for name in names]
     return GroundTruth(
         np.repeat(
             np.array([video for video, _ in columns], np.int64), [len(rows.labels) for _, rows in columns]

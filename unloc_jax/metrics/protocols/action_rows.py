@@ -7,7 +7,7 @@ import numpy as np
 
 from unloc_jax.metrics.checks import Problems
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, shown
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text
 
 
 class Rows(NamedTuple):

@@ -4,16 +4,15 @@
 QVHighlights' JSON lines, so that every check and every definition is theirs.
 """
 
-import collections
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
+from unloc_jax.decimals import shortest
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.highlights import CLIP_S
+from unloc_jax.queries import as_annotated, file_id, not_shown, queries_of
 from unloc_jax.records import VideoRecord
 
 Row = dict[str, Any]
@@ -75,42 +74,32 @@ class Annotated:
 
 
 def _video(record: VideoRecord) -> Row:
+    shown = zip(record.texts, as_annotated(record).tolist())
+    others = ((label, [start_s, end_s]) for label, start_s, end_s in not_shown(record))
     return _with_duration(record) | {
         "subset": record.split,
-        "annotations": [
-            {"segment": segment, "label": label} for segment, label in zip(_seconds(record), record.texts)
-        ],
+        "annotations": [{"segment": segment, "label": label} for label, segment in (*shown, *others)],
     }
 
 
 def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
-    """Rows with one query in each: texts with one "qid" are one query with several moments, others one each."""
-    windows: dict[tuple[str | None, str, int], list[list[float]]] = collections.defaultdict(list)
-    segments = _seconds(record)
-    for number, (text, attributes) in enumerate(zip(record.texts, record.attributes, strict=True)):
-        qid = attributes.get("qid")
-        windows[qid, text, number if qid is None else -1] += segments[number : number + 1]
-    for (qid, text, _), of_query in windows.items():
-        row: Row = {"vid": record.video_id, "query": text, "relevant_windows": of_query}
-        if qid is not None:
-            row["qid"] = int(qid) if qid.isdigit() else qid
-        if text in record.saliency:
-            scores = record.saliency[text][: int(record.duration_s / CLIP_S) or None]
+    """Rows with one query in each."""
+    for query in queries_of(record):
+        row: Row = {
+            "vid": file_id(record),
+            "query": query.text,
+            "relevant_windows": query.windows_s.tolist(),
+        }
+        if query.qid is not None:
+            row["qid"] = query.qid
+        if query.text in record.saliency:
+            scores = record.saliency[query.text][: int(record.duration_s / CLIP_S) or None]
             row |= {"relevant_clip_ids": list(range(len(scores))), "saliency_scores": scores.tolist()}
-        yield f"{record.video_id}, {text!r}", _with_duration(record) | row
+        yield f"{record.video_id}, {query.text!r}", _with_duration(record) | row
 
 
 def _with_duration(record: VideoRecord) -> Row:
-    return {"duration": _decimal(record.duration_s)} if record.duration_s else {}
-
-
-def _seconds(record: VideoRecord) -> list[list[float]]:
-    return [[_decimal(start), _decimal(end)] for start, end in record.segments_s]
-
-
-def _decimal(value: float) -> float:
-    """The number with the fewest digits that float32 stores like this one: 2.7, not 2.700000047683716."""
-    return float(str(np.float32(value)))
+    return {"duration": float(shortest(record.duration_s))} if record.duration_s else {}
 
 
 def path_of(ground_truth: Path | Annotated) -> Path:

@@ -2,6 +2,7 @@
 
     {"video_id": …, "labels": [label of each frame]}     ground truth and predictions
     {"video_id": …, "scores": [[score of each class] of each frame]}     predictions
+    "times_s": [seconds of each frame] besides, for a ground truth that tells segments (see `coin_files`)
 
 The id may also be "vid" or "seq"; a ground truth may say "gt" and a prediction "pred" for "labels", so that one
 file can be both.
@@ -16,15 +17,17 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn
-from unloc_jax.metrics.protocols.json_files import read_rows, read_text, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_rows, read_text, what_it_is
+from unloc_jax.names import normal_id
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameLabels:
-    """One video: labels of its frames, or None; scores float64 [T, C], or None."""
+    """One video: labels of its frames, or None; scores float64 [T, C], or None; times in s, float64 [T], or None."""
 
     labels: list[int] | list[str] | None
     scores: np.ndarray | None
+    times_s: np.ndarray | None = None
 
 
 def read_frame_labels(path: Path, *, predictions: bool) -> dict[str, FrameLabels]:
@@ -36,7 +39,7 @@ def read_frame_labels(path: Path, *, predictions: bool) -> dict[str, FrameLabels
     repeated = 0
     for where, row in rows:
         problems.seen += 1
-        video = next((row[key] for key in ("video_id", "vid", "seq") if key in row), None)
+        video: Any = next((row[key] for key in ("video_id", "vid", "seq") if key in row), None)
         labels = row.get(name, row.get("labels"))
         scores, wrong = _scores(row.get("scores")) if predictions else (None, "")
         if not isinstance(video, str | int):
@@ -44,11 +47,14 @@ def read_frame_labels(path: Path, *, predictions: bool) -> dict[str, FrameLabels
         if labels is None and scores is None:
             wrong = wrong or f'"labels" are missing{what_it_is(row)}'
         wrong = wrong or _what_is_wrong(labels)
+        times_s, wrong_times = _times_s(row.get("times_s"), labels)
+        wrong = wrong or wrong_times
         if wrong:
             problems.add(where, wrong)
             continue
-        repeated += str(video) in videos
-        videos[str(video)] = FrameLabels(labels, scores)
+        video_id = normal_id(video)
+        repeated += video_id in videos
+        videos[video_id] = FrameLabels(labels, scores, times_s)
     problems.refuse()
     if repeated:
         warn(f"{repeated} videos of {path} occur twice: the last one counts")
@@ -62,6 +68,15 @@ def _what_is_wrong(labels: Any) -> str:
         return "its labels must be a list, one per frame"
     kinds = set(map(type, labels))
     return "" if kinds in ({int}, {str}) else "its labels must be all whole numbers or all strings"
+
+
+def _times_s(given: Any, labels: Any) -> tuple[np.ndarray | None, str]:
+    if given is None:
+        return None, ""
+    right = isinstance(given, list) and set(map(type, given)) <= NUMBER and all(map(is_finite, given))
+    if not right or not isinstance(labels, list) or len(given) != len(labels):
+        return None, '"times_s" must be one finite number per label'
+    return np.array(given, np.float64), ""
 
 
 def _scores(given: Any) -> tuple[np.ndarray | None, str]:

@@ -1,19 +1,22 @@
 """Highlights of TVSum and YouTube Highlights: mAP per domain, as UMT (Liu et al. 2022) and its successors report it."""
 
-import collections
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.highlights import top_moments_average_precision
-from unloc_jax.metrics.protocols.json_files import read_rows, what_it_is
+from unloc_jax.metrics.checks import warn_of
+from unloc_jax.metrics.highlights import (
+    CLIP_S,
+    mean_over_domains,
+    piece_average_precision,
+    pieces_of,
+    read_at_pieces,
+)
+from unloc_jax.metrics.protocols.json_files import NUMBER, read_rows, what_it_is
 from unloc_jax.metrics.protocols.moment_files import Query, match_predictions
 from unloc_jax.metrics.protocols.qvhighlights import predicted_scores, warn_of_lengths
-
-TVSUM_TOP = 5
 
 
 def evaluate_tvsum(ground_truth: Path, predictions: Path) -> dict[str, Any]:
@@ -30,50 +33,68 @@ def evaluate_tvsum(ground_truth: Path, predictions: Path) -> dict[str, Any]:
     ones, torch's). AP is of the five best clips; equal scores in the clips' order. Videos without a prediction
     have AP 0.
     """
-    return _evaluate(ground_truth, predictions, _tvsum)
+    return _evaluate(ground_truth, predictions, several=True)
 
 
 def evaluate_youtube_highlights(ground_truth: Path, predictions: Path) -> dict[str, Any]:
     """mAP in percent over all clips of a video; otherwise as `evaluate_tvsum`.
 
-    "label" is one number per clip, or a list of one: above 0 is a highlight. It may be called "match", as in
-    the dataset's own files.
+    "label" is one number per piece of the video, or a list of one: above 0 is a highlight. It may be called "match", as
+    in the dataset's own files. "clip" says where the pieces are, in frames at "fps"; without it they divide "duration"
+    evenly. A prediction has a score for every piece, or one for every 2 seconds, which are read in the pieces' middles.
     """
-    return _evaluate(ground_truth, predictions, _youtube_highlights)
+    return _evaluate(ground_truth, predictions, several=False)
 
 
-def _evaluate(
-    ground_truth: Path, predictions: Path, average_precision: Callable[[np.ndarray, np.ndarray], float]
-) -> dict[str, Any]:
-    several = average_precision is _tvsum
+def _evaluate(ground_truth: Path, predictions: Path, several: bool) -> dict[str, Any]:
     videos = [_video(ground_truth, where, row, several) for where, row in read_rows(ground_truth)]
     found = match_predictions(predictions, videos)
-    scores = predicted_scores(predictions, found)
     labels = [video.row["label"] for video in videos]
+    scores = _at_the_pieces(videos, predicted_scores(predictions, found))
     warn_of_lengths(found, scores, labels, "do not count")
-    of_domain: dict[str, list[float]] = collections.defaultdict(list)
-    for video, of_video, predicted in zip(videos, labels, scores):
-        n = min(len(predicted), len(of_video))
-        order = np.argsort(-predicted[:n], kind="stable")
-        ap = average_precision(of_video, order) if n else 0.0
-        of_domain[str(video.row.get("domain", ""))].append(ap)
-    per_domain = {domain: 100 * float(np.mean(aps)) for domain, aps in of_domain.items()}
-    return {
-        "mAP": float(np.mean(list(per_domain.values()))),
-        "mAP_over_videos": 100 * float(np.mean([ap for aps in of_domain.values() for ap in aps])),
-        "per_domain": per_domain,
-        "videos": len(videos),
-    }
+    of_videos = [piece_average_precision(of_video, predicted) for of_video, predicted in zip(labels, scores)]
+    domains = [str(video.row.get("domain", "")) for video in videos]
+    return {**mean_over_domains(domains, of_videos), "videos": len(videos)}
 
 
-def _tvsum(labels: np.ndarray, order: np.ndarray) -> float:
-    median = np.sort(labels, axis=0)[(len(labels) - 1) // 2]
-    positive = (labels > median)[order[:TVSUM_TOP]]
-    return float(top_moments_average_precision(positive.T).mean())
+def _at_the_pieces(videos: list[Query], scores: list[np.ndarray]) -> list[np.ndarray]:
+    """Scores of 2-second clips are read where the labelled pieces are; scores that are as many as the labels stay."""
+    every, read = [], []
+    for video, of_video in zip(videos, scores):
+        pieces_s = _pieces_s(video.row)
+        of_clips = 0 < len(of_video) != len(video.row["label"])
+        if of_clips and pieces_s is not None and abs(len(of_video) - pieces_s.max() / CLIP_S) < 1.5:
+            of_video = read_at_pieces(of_video, pieces_s)
+            read.append(video.key)
+        every.append(of_video)
+    warn_of(
+        read,
+        len(videos),
+        "predictions have a score for every 2 seconds, their videos labels for other pieces: the scores are read in the"
+        " middle of the pieces",
+    )
+    return every
 
 
-def _youtube_highlights(labels: np.ndarray, order: np.ndarray) -> float:
-    return float(top_moments_average_precision((labels[:, 0] > 0)[order]))
+def _pieces_s(row: dict[str, Any]) -> np.ndarray | None:
+    """See `pieces_of`; what the file says of times that is unusable counts as not said."""
+    count = len(row["label"])
+    number = lambda name: float(row[name]) if type(row.get(name)) in NUMBER and row[name] > 0 else 0.0
+    fps = number("fps")
+    duration_s = number("duration") or (number("frames") / fps if fps else 0.0)
+    bounds_s = None
+    if "clip" in row and fps:
+        try:
+            bounds_s = np.array(row["clip"], np.float64).reshape(-1, 2) / fps
+        except (TypeError, ValueError):
+            bounds_s = None
+    elif (
+        count == round(duration_s) > 2
+    ):  # the common copy of TVSum says how many clips there are, not how long they last
+        return None
+    if bounds_s is not None and not np.isfinite(bounds_s).all():
+        bounds_s = None
+    return pieces_of(count, duration_s, bounds_s)
 
 
 def _video(path: Path, where: str, row: dict[str, Any], several: bool) -> Query:

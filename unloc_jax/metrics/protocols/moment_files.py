@@ -5,6 +5,7 @@
 Predictions are found by "qid" where the ground truth has one, otherwise by "vid" and "query".
 """
 
+import collections
 import dataclasses
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from unloc_jax.metrics.protocols.json_files import (
     text_lines,
     what_it_is,
 )
-from unloc_jax.records import as_text
+from unloc_jax.names import as_text, normal_id, normal_text
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
 
@@ -34,7 +35,7 @@ class Query:
     """One query of a ground truth.
 
     Attributes:
-      key: what a prediction is found by: the qid, or (video id, text).
+      key: what a prediction is found by: the qid, or (video id, text), as `unloc_jax.names` compares them.
       windows_s: float64 [W, 2].
       row: the file's own object, where it is one per query.
     """
@@ -51,18 +52,22 @@ class Predicted(NamedTuple):
     row: dict[str, Any]
 
 
-def read_queries(ground_truth: Path | Annotated) -> list[Query]:
+def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> list[Query]:
     """The queries of a ground truth, in its order.
 
     JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
-    "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list;
+    "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list; YouCook2's
+    {"database": {video: {"subset": …, "annotations": [{"segment": …, "sentence": …}]}}}, of which `subset` is taken
+    (default validation);
     `Annotated` queries.
     """
     path = path_of(ground_truth)
     problems = Problems(path, "queries")
     if isinstance(ground_truth, Path) and path.suffix == ".txt":
         queries = list(_charades_sta(path, problems))
+    elif isinstance(ground_truth, Path) and _is_database(path):
+        queries = list(_sentences(path, problems, subset or "validation"))
     elif isinstance(ground_truth, Path) and _is_one_object_of_videos(path):
         queries = list(_captions(path, problems))
     else:
@@ -206,7 +211,7 @@ def _key(row: dict[str, Any]) -> Hashable:
 
 def _text_key(row: dict[str, Any]) -> Hashable:
     video, text = row.get("vid", row.get("video")), row.get("query", row.get("description"))
-    names = as_text(video), as_text(text).strip()
+    names = normal_id(video), normal_text(text)
     return names if all(names) else None
 
 
@@ -222,7 +227,46 @@ def _charades_sta(path: Path, problems: Problems) -> Iterator[Query]:
         except ValueError:
             problems.add(f"line {number}", f'"video start end##sentence" is needed, not {shown(line)}')
             continue
-        yield Query((video, text.strip()), window, {})
+        yield Query((normal_id(video), normal_text(text)), window, {})
+
+
+def _is_database(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(4096).lstrip()
+    return head.startswith("{") and '"database"' in head
+
+
+def _sentences(path: Path, problems: Problems, subset: str) -> Iterator[Query]:
+    subsets: collections.Counter[str] = collections.Counter()
+    for _, video, value in read_members(path, "database"):
+        if video is None:
+            continue
+        rows = value.get("annotations") if isinstance(value, dict) else None
+        if not isinstance(rows, list | None) or not isinstance(value, dict):
+            raise UserError(f'{path}: database["{video}"].annotations must be a list')
+        subsets[str(value.get("subset"))] += 1
+        if str(value.get("subset")).lower() != subset.lower():
+            continue
+        for row in rows or ():
+            problems.seen += 1
+            text = row.get("sentence") if isinstance(row, dict) else None
+            windows, wrong = (
+                windows_of({"segment": [row["segment"]]}, "segment", (2,))
+                if text and "segment" in row
+                else (
+                    _NONE,
+                    '"segment" and "sentence" are needed',
+                )
+            )
+            if wrong or not isinstance(text, str):
+                problems.add(f'database["{video}"]', wrong or f"a sentence must be text, not {shown(text)}")
+                continue
+            yield Query((normal_id(video), normal_text(text)), windows, {})
+    if not any(name.lower() == subset.lower() for name in subsets):
+        known = ", ".join(f"{name} ({n} videos)" for name, n in subsets.items()) or "none"
+        raise UserError(
+            f'{path}: no videos of subset "{subset}"; there are: {known}. Choose one with --subset.'
+        )
 
 
 def _is_one_object_of_videos(path: Path) -> bool:
@@ -254,4 +298,4 @@ def _captions(path: Path, problems: Problems) -> Iterator[Query]:
             if wrong:
                 problems.add(f'"{video}"', wrong)
                 continue
-            yield Query((video, as_text(text).strip()), windows / per_second, {})
+            yield Query((normal_id(video), normal_text(text)), windows / per_second, {})

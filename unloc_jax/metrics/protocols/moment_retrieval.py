@@ -29,6 +29,7 @@ def evaluate_moment_retrieval(
     variant: str = "unloc",
     strict: bool = False,
     nms: float | None = None,
+    subset: str | None = None,
 ) -> dict[str, Any]:
     """R@k at tIoU 0.3, 0.5, 0.7 for k = 1, 5, 10, and mIoU of the first windows, in percent.
 
@@ -38,6 +39,7 @@ def evaluate_moment_retrieval(
       variant: "unloc" (IoU ≥ threshold), "moment-detr" (the same, but the union is the hull, which differs in
         the last bit) or "2d-tan" (the hull and IoU > threshold; wants `nms`).
       strict: > instead of ≥ with any variant.
+      subset: of a ground truth with several (YouCook2's own file), in any case.
       nms: take out windows with tIoU above this with a better one first, as 2D-TAN (0.4 to 0.5).
 
     A query with several windows is found by a hit of any of them. DiDeMo's are its annotators' answers; besides,
@@ -48,7 +50,7 @@ def evaluate_moment_retrieval(
         raise UserError(f"moment-retrieval has the variants unloc, moment-detr and 2d-tan, not {variant!r}")
     if nms is not None and not 0 <= nms <= 1:
         raise UserError(f"nms is a tIoU from 0 to 1, not {nms}")
-    queries = read_queries(ground_truth)
+    queries = read_queries(ground_truth, subset)
     found = match_predictions(predictions, queries)
     every = predicted_windows(predictions, found)
     unsorted = sum(bool((np.diff(windows[:, 2]) > 0).any()) for windows in every)

@@ -1,5 +1,6 @@
 """Action segmentation: 50Salads, GTEA, Breakfast, JIGSAWS as MS-TCN or TCN, and COIN's frame accuracy."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,14 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import warn_of
+from unloc_jax.metrics.protocols.coin_files import is_database, read_steps
 from unloc_jax.metrics.protocols.frame_files import FrameLabels, read_frame_labels
 from unloc_jax.metrics.segmentation import (
     Frames,
     per_class_average_precision,
     segmentation_scores,
 )
+from unloc_jax.names import normal_text
 
 BACKGROUND = ("0", "background")
 
@@ -23,7 +26,7 @@ def evaluate_segmentation(
     """Frame accuracy, edit score, F1@{10, 25, 50} and, where there are scores, mAP over classes; in percent.
 
     Args:
-      ground_truth, predictions: see `frame_files`.
+      ground_truth, predictions: see `frame_files`; the ground truth may also be COIN's own file.
       variant: "ms-tcn", everything but the edit score is counted over all videos together; or "tcn", the mean of
         each video's score.
       background: the label that is no action, or "none"; by default 0 or "background".
@@ -38,8 +41,12 @@ def evaluate_segmentation(
     """
     if variant not in ("ms-tcn", "tcn"):
         raise UserError(f"segmentation has the variants ms-tcn and tcn, not {variant!r}")
-    truth = read_frame_labels(ground_truth, predictions=False)
     found = read_frame_labels(predictions, predictions=True)
+    truth = (
+        read_steps(ground_truth, found)
+        if is_database(ground_truth)
+        else read_frame_labels(ground_truth, predictions=False)
+    )
     both = [video for video in truth if video in found]
     if not both:
         raise UserError(
@@ -52,8 +59,9 @@ def evaluate_segmentation(
     warn_of([v for v in truth if v not in found], len(truth), "videos have no prediction: left out")
 
     numbers: dict[str, int] = {}
+    name_of = functools.cache(lambda label: normal_text(str(label)))
     number = lambda labels: np.array(
-        [numbers.setdefault(str(label), len(numbers)) for label in labels], np.int64
+        [numbers.setdefault(name_of(label), len(numbers)) for label in labels], np.int64
     )
     labels = [truth[video].labels or [] for video in both]
     predicted = [_labels(found[video]) for video in both]
@@ -69,8 +77,8 @@ def evaluate_segmentation(
         np.concatenate([number(of_video) for of_video in predicted]),
         np.array([len(of_video) for of_video in labels]),
     )
-    known = {str(label) for of_video in labels for label in of_video}
-    unknown = [str(label) for of_video in predicted for label in of_video if str(label) not in known]
+    known = {name_of(label) for of_video in labels for label in of_video}
+    unknown = [str(label) for of_video in predicted for label in of_video if name_of(label) not in known]
     if len(unknown) == len(frames.labels):
         raise UserError(
             f"{predictions}: none of its labels occurs in {ground_truth}: for example {unknown[0]!r} does not, but"

@@ -1,0 +1,504 @@
+"""A small file in the format of each dataset, and finders that know the answers or guess them."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.annotations import parse
+from unloc_jax import config as config_lib
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.queries import as_annotated, not_shown
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks import Found, make_task
+from unloc_jax.tasks.action_segmentation import frame_labels
+from unloc_jax.tasks.highlight_detection import clip_labels
+from unloc_jax.tasks.moment_retrieval import MomentRetrieval
+
+
+@dataclasses.dataclass(frozen=True)
+class Official:
+    """One dataset.
+
+    Attributes:
+      file, content: the annotation file.
+      split: ours, that it holds.
+      task, protocol: what is evaluated, and how officially.
+      same: printed name → official name of a number.
+      best: what perfect predictions get, where it is not 100: official name → percent.
+      options: of the protocol.
+      more: further annotation files.
+      own_truth: the predictions are the ground truth too (the official file is not read by the protocol).
+    """
+
+    file: str
+    content: str
+    split: str
+    task: str
+    protocol: str
+    same: dict[str, str]
+    best: dict[str, float] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    more: dict[str, str] = dataclasses.field(default_factory=dict)
+    own_truth: bool = False
+
+    def write(self, folder: Path) -> list[Path]:
+        """The files, that of the ground truth first."""
+        for name, content in {self.file: self.content, **self.more}.items():
+            (folder / name).write_text(content, "utf-8")
+        return [folder / name for name in (self.file, *self.more)]
+
+
+def _lines(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _table(*rows: Sequence[Any]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _action(label: str, start: float, end: float, **more: Any) -> dict[str, Any]:
+    return {"segment": [start, end], "label": label, **more}
+
+
+_RECALL = {name: name for name in ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")}
+_QVH = {"MR-mAP": "MR-full-mAP"} | {f"MR-mAP@{t}": f"MR-full-mAP@{t}" for t in ("0.5", "0.75")}
+_QVH |= {f"MR-R1@{t}": f"MR-full-R1@{t}" for t in ("0.5", "0.7")}
+_QVH |= {
+    f"{ours}-{name}": f"HL-min-{name}-{theirs}"
+    for name in ("Fair", "Good", "VeryGood")
+    for ours, theirs in (("HL-mAP", "mAP"), ("HIT@1", "Hit1"))
+}
+_DOMAINS = {"mAP": "mAP", "mAP_over_videos": "mAP_over_videos"}
+_ACTIVITYNET = {"mAP@0.50:0.95": "average_mAP", "mAP@0.50": "mAP@0.50", "mAP@0.95": "mAP@0.95"}
+# Double blanks, a line end, a no-break space; a combining accent; a sentence twice, once with the same times; times of
+# more digits than are convenient; an end behind the video's.
+_CAPTIONS = {
+    "v_one": {
+        "duration": 30.1,
+        "timestamps": [[0.35, 9.7], [10.123456, 20.3], [12, 30.4], [1.1, 5], [1.1, 5], [2, 5]],
+        "sentences": [
+            "A man  sits down. ",
+            " He\nstands\u00a0up.",
+            "Cafe\u0301 noise",
+            "He waves.",
+            "He waves.",
+            "He waves.",
+        ],
+    },
+    "v_two": {
+        "duration": 12,
+        "timestamps": [[0, 6], [6, 12]],
+        "sentences": ["A dog runs.", "A man  sits down. "],
+    },
+}
+_PIECES = [[k * 50, k * 50 + 100] for k in range(17)]
+
+OFFICIAL = {
+    "activitynet": Official(
+        "activity_net.json",
+        json.dumps(
+            {
+                "database": {
+                    "one": {
+                        "duration": 80.5,
+                        "subset": "validation",
+                        "annotations": [
+                            _action("Long  jump", 1.123456, 20.3),
+                            _action("Long  jump", 1.123456, 20.3),
+                            _action(" Ballet", 30, 90),
+                            _action("Ballet", 40, 40),
+                        ],
+                    },
+                    "two": {
+                        "duration": 20,
+                        "subset": "validation",
+                        "annotations": [_action("Ballet", 0, 9.3), _action("Long  jump", 12, 15)],
+                    },
+                    "three": {"duration": 9, "subset": "training", "annotations": [_action("Ballet", 0, 3)]},
+                }
+            }
+        ),
+        "validation",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+    ),
+    "activitynet_captions": Official(
+        "val_1.json", json.dumps(_CAPTIONS), "validation", "moment_retrieval", "moment-retrieval", _RECALL
+    ),
+    "charades_sta": Official(
+        "charades_sta_test.txt",
+        "AAAAA 0.0 6.9##person opens  the door.\nAAAAA 12.3 24.4##person sits. \nBBBBB 1.1 7##person opens  the door.\n"
+        "BBBBB 1.1 7##person opens  the door.\n",
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        more={"Charades_v1_test.csv": _table(("id", "length"), ("AAAAA", 21.5), ("BBBBB", 30))},
+    ),
+    "coin": Official(
+        "COIN.json",
+        json.dumps(
+            {
+                "database": {
+                    "one": {
+                        "duration": 63,
+                        "subset": "testing",
+                        "class": "MakeTea",
+                        "annotation": [
+                            _action("boil  water", 0, 12.4, id="1"),
+                            _action("cut", 10, 20, id="2"),
+                            _action("pour", 30, 63, id="3"),
+                        ],
+                    },
+                    "two": {
+                        "duration": 21,
+                        "subset": "testing",
+                        "class": "MakeSalad",
+                        "annotation": [_action("cut", 3, 20.5, id="4")],
+                    },
+                }
+            }
+        ),
+        "test",
+        "action_segmentation",
+        "segmentation",
+        {
+            "frame_accuracy": "accuracy",
+            "frame_accuracy_without_background": "accuracy_without_background",
+        },
+    ),
+    "csv": Official(
+        "own_test.csv",
+        _table(
+            ("video", "start", "end", "text", "duration"),
+            ("a.mp4", 0.5, 3.3, "somebody  runs", 20),
+            ("a.mp4", 5, 9, "a dog", 20),
+            ("0012", 1, 3, "a dog", 20),
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        own_truth=True,
+    ),
+    "didemo": Official(
+        "test_data.json",
+        json.dumps(
+            [
+                {
+                    "video": video,
+                    "description": text,
+                    "num_segments": 6,
+                    "times": times,
+                    "annotation_id": number,
+                }
+                for number, (video, text, times) in enumerate(
+                    [
+                        ("1@N01_1_a.mov", "a red  circle", [[0, 0], [0, 1], [0, 1], [2, 2]]),
+                        ("1@N01_1_a.mov", "a blue square", [[3, 3]] * 4),
+                        ("1@N01_1_a.mov", "a red  circle", [[4, 5], [4, 5], [4, 4], [5, 5]]),
+                        ("2@N02_2_b.avi", "a red  circle", [[1, 1], [1, 1], [1, 2], [1, 1]]),
+                    ]
+                )
+            ]
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+    ),
+    "jsonl": Official(
+        "own_test.jsonl",
+        _lines(
+            {"video": 12, "duration": 9, "segments": [{"start": 0.1, "end": 2, "text": "rain  falls"}]},
+            {
+                "video": "12.5",
+                "duration": 9,
+                "segments": [
+                    {"start": 3, "end": 8.7, "text": "rain falls"},
+                    {"start": 0, "end": 1, "text": "snow"},
+                ],
+            },
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        own_truth=True,
+    ),
+    "kinetics": Official(
+        "validate.csv",
+        _table(
+            ("label", "youtube_id", "time_start", "time_end", "split"),
+            *((f"class  {i % 7}", f"id{i}", i, i + 10, "validate") for i in range(9)),
+        ),
+        "validation",
+        "classification",
+        "classification",
+        {"top1": "top1", "top5": "top5"},
+    ),
+    "qvhighlights": Official(
+        "highlight_val_release.jsonl",
+        _lines(
+            *(
+                {
+                    "qid": qid,
+                    "query": query,
+                    "duration": 30,
+                    "vid": vid,
+                    "relevant_windows": windows,
+                    "relevant_clip_ids": clips,
+                    "saliency_scores": [[4, 4, 4]] * len(clips),
+                }
+                for qid, query, vid, windows, clips in [
+                    (8737, "a  cat", "a_0.0_30.0", [[0, 4], [10, 16]], [0, 1, 5, 6, 7]),
+                    ("0012", "a dog", "a_0.0_30.0", [[20, 30]], [10, 11, 12, 13, 14]),
+                    ("12", "a dog", "b_0.0_30.0", [[2, 6]], [1, 2]),
+                ]
+            )
+        ),
+        "validation",
+        "highlight_detection",
+        "qvhighlights",
+        _QVH,
+    ),
+    "tacos": Official(
+        "test.json",
+        json.dumps(
+            {
+                "s30-d52.avi": {
+                    "timestamps": [[141, 354], [361, 732], [141, 354], [600, 800]],
+                    "sentences": ["She took  out kiwi", "He cut", "She took  out kiwi", "He cut"],
+                    "fps": 29.4,
+                    "num_frames": 790,
+                },
+                "s31-d1.avi": {
+                    "timestamps": [[30, 90]],
+                    "sentences": ["He cut"],
+                    "fps": 29.4,
+                    "num_frames": 900,
+                },
+            }
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+    ),
+    "thumos14": Official(
+        "thumos14.json",
+        json.dumps(
+            {
+                "database": {
+                    "video_test_0000004": {
+                        "subset": "Test",
+                        "duration": 33.83,
+                        "annotations": [
+                            _action("CricketBowling", 0.2, 1.1),
+                            _action("Diving", 5.5, 9.3),
+                            _action("Diving", 35, 40),
+                            _action("Ambiguous", 20, 22),
+                        ],
+                    },
+                    "video_test_0000006": {
+                        "subset": "Test",
+                        "duration": 60,
+                        "annotations": [
+                            _action("Diving", 1.1, 3.7),
+                            _action("CricketBowling", 40.25, 50),
+                        ],
+                    },
+                }
+            }
+        ),
+        "test",
+        "temporal_action_localization",
+        "thumos14",
+        {"mAP@0.30:0.70": "average_mAP", "mAP@0.30": "mAP@0.30", "mAP@0.70": "mAP@0.70"},
+    ),
+    "tvsum": Official(
+        "tvsum_val.jsonl",
+        _lines(
+            *(
+                {
+                    "qid": vid,
+                    "query": f"title  {vid}",
+                    "duration": 10,
+                    "vid": vid,
+                    "label": [[float(value)] * 3 for value in values],
+                    "domain": domain,
+                }
+                for vid, values, domain in [
+                    ("-x", [1, 2, 5, 5, 1, 5, 5, 5, 1, 1], "BK"),
+                    ("31", [5, 5, 4, 4, 1, 1, 4, 1, 2, 1], "PR"),
+                    ("z", [1, 1, 1, 3, 1, 3, 3, 3, 1, 4], "PR"),
+                ]
+            )
+        ),
+        "validation",
+        "highlight_detection",
+        "tvsum",
+        _DOMAINS,
+    ),
+    "youcook2": Official(
+        "youcookii_annotations_trainval.json",
+        json.dumps(
+            {
+                "database": {
+                    "x1": {
+                        "duration": 100.5,
+                        "subset": "validation",
+                        "annotations": [
+                            {"segment": [10, 20.3], "id": 0, "sentence": "rub  flour onto it"},
+                            {"segment": [30, 41], "id": 1, "sentence": "fry"},
+                            {"segment": [50, 61], "id": 2, "sentence": "fry"},
+                        ],
+                    },
+                    "x2": {
+                        "duration": 50,
+                        "subset": "training",
+                        "annotations": [{"segment": [1, 9], "id": 0, "sentence": "fry"}],
+                    },
+                }
+            }
+        ),
+        "validation",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+    ),
+    "youtube_highlights": Official(
+        "youtube_highlight_val.jsonl",
+        _lines(
+            {
+                "qid": "own1",
+                "vid": "own1",
+                "query": "dog",
+                "domain": "dog",
+                "duration": 30.0,
+                "frames": 900,
+                "fps": 30.0,
+                "clip": _PIECES,
+                "label": [[int(k in (3, 4, 10, 11, 12))] for k in range(17)],
+            },
+            {
+                "qid": 7,
+                "vid": "own2",
+                "query": "surfing",
+                "domain": "surfing",
+                "duration": 31.3,
+                "label": [[1], [0], [-1], [1], [1], [0]],
+            },
+        ),
+        "validation",
+        "highlight_detection",
+        "youtube-highlights",
+        _DOMAINS,
+    ),
+}
+
+
+class KnowingFinder:
+    """Finds what the records say: all of it, or at random, as a model that has learnt nothing would."""
+
+    def __init__(
+        self,
+        name: str,
+        task: str,
+        records: list[VideoRecord],
+        split: str,
+        classes: Sequence[str] | None,
+        rng: np.random.Generator | None = None,
+    ):
+        facts = DatasetFacts(name, 5.0, 16, list(classes or []), [], "x")
+        settings = {"task": task, "data": {"dir": name}}
+        self.dataset = SimpleNamespace(facts=facts, splits=(split,), records=lambda _: records)
+        self.task = make_task(config_lib.from_mapping(settings), facts)
+        self.task_name, self.facts, self._records, self._rng = task, {}, records, rng
+
+    def check_fit(self, records: Sequence[VideoRecord]) -> None:
+        pass
+
+    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+        found = Found([list(of_video) for of_video in texts])
+        for record, of_video in zip(self._records, texts):
+            self._add(found, record, list(of_video))
+        return found
+
+    def _add(self, found: Found, record: VideoRecord, texts: list[str]) -> None:
+        rng, kind = self._rng, self.task.config.task
+        span_s = np.array([0.0, record.duration_s], np.float32)
+        if kind == "classification":
+            scores = np.array([text == record.texts[0] if record.texts else 0 for text in texts], np.float32)
+            found.video_scores.append(scores if rng is None else rng.random(len(texts)).astype(np.float32))
+        elif kind == "action_segmentation":
+            number = {name: i for i, name in enumerate(texts)}
+            own = frame_labels(record, span_s, 64, number)
+            shown = np.where(own.any(1), own.argmax(1), -1)
+            found.frame_classes.append(shown if rng is None else rng.integers(-1, len(texts), 64))
+        else:
+            answers = [np.reshape(of_text, (-1, 2)) for of_text in self._answers(record, texts)]
+            count = max([1, *map(len, answers)]) if rng is None else 7
+            segments_s = np.zeros((len(texts), count, 2), np.float32)
+            scores = np.zeros((len(texts), count), np.float32)
+            for row, of_text in enumerate(answers):
+                segments_s[row, : len(of_text)] = of_text
+                scores[row, : len(of_text)] = np.linspace(1, 0.9, count)[: len(of_text)]
+            if rng is not None:
+                segments_s = np.sort(rng.uniform(0, record.duration_s, segments_s.shape)).astype(np.float32)
+                scores = -np.sort(-rng.random(scores.shape).astype(np.float32))
+                # Near the truth at times, so that thresholds are crossed.
+                for row, of_text in enumerate(answers):
+                    at = rng.integers(0, 7 - len(of_text))
+                    segments_s[row, at : at + len(of_text)] = np.sort(
+                        of_text + rng.uniform(-1, 1, of_text.shape)
+                    )
+            found.segments_s.append(segments_s)
+            found.scores.append(scores)
+            if kind == "highlight_detection":
+                self._add_curve(found, record, span_s, len(texts))
+                return
+        found.spans_s.append(span_s)
+
+    def _answers(self, record: VideoRecord, texts: list[str]) -> list[list[Any]]:
+        if isinstance(self.task, MomentRetrieval):
+            own = [query.windows_s.tolist() for query in self.task.queries([record])[0]]
+            return own + [[]] * (len(texts) - len(own))
+        every = [*zip(record.texts, as_annotated(record).tolist())]
+        every += [(text, [start, end]) for text, start, end in not_shown(record)]
+        return [[segment for name, segment in every if name == text] for text in texts]
+
+    def _add_curve(self, found: Found, record: VideoRecord, span_s: np.ndarray, count: int) -> None:
+        if self._rng is not None:
+            found.curves.append(self._rng.random((count, 40)).astype(np.float32))
+            found.spans_s.append(span_s)
+            return
+        labels = [clip_labels(record, query) for query in self.task.queries([record])[0]]
+        if any(of_query is None for of_query in labels):
+            found.curves.append(np.zeros((count, 8), np.float32))
+            found.spans_s.append(span_s)
+            return
+        # One value in the middle of every piece; pieces of these files have equal distances.
+        pieces = json.loads(record.attributes[0].get("pieces", "[]"))
+        middles_s = [(start + end) / 2 for start, end, *_ in pieces] or [1.0, 2 * len(labels[0]) - 1.0]
+        found.curves.append(np.stack([of_query.mean(axis=1) for of_query in labels]).astype(np.float32))
+        found.spans_s.append(np.array([middles_s[0], middles_s[-1]], np.float32))
+
+
+def records_of(name: str, files: list[Path], split: str) -> tuple[list[VideoRecord], Sequence[str] | None]:
+    """What a build of these files stores (lengths that they do not tell: of the last segment)."""
+    parsed = parse(name, files)
+    records = [record for record in parsed.records if record.split == split]
+    for record in records:
+        record.duration_s = record.duration_s or float(record.segments_s.max())
+    return records, parsed.classes

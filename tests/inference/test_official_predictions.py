@@ -1,0 +1,191 @@
+"""What `unloc evaluate` writes is worth under `unloc metrics`, against the official file, what `evaluate` printed."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipelines.annotations import PARSERS
+from tests.inference.official_datasets import OFFICIAL, KnowingFinder, Official, records_of
+from unloc_jax.inference.evaluation import evaluate
+from unloc_jax.metrics.checks import InputWarning
+from unloc_jax.metrics.protocols.run import run_protocol
+from unloc_jax.records import VideoRecord
+
+_REAL = Path(__file__).parents[3] / "shared" / "annotations"
+
+
+def test_every_dataset_has_a_test():
+    assert OFFICIAL.keys() == PARSERS.keys()
+
+
+def _numbers(
+    name: str, official: Official, files: list[Path], out: Path, rng=None
+) -> tuple[dict, dict, Path]:
+    """(what evaluate printed, what the protocol says of its file, the file)."""
+    records, classes = records_of(name, files, official.split)
+    finder = KnowingFinder(name, official.task, records, official.split, classes, rng)
+    metrics = evaluate(finder, official.split, out)
+    printed = metrics.get("metrics") or metrics.get("mAP") or metrics["recall"]["model"]
+    (file,) = out.glob("predictions.json*")
+    truth = file if official.own_truth else files[0]
+    found = run_protocol(official.protocol, truth, file, **official.options)
+    return printed, found | found.get("brief", {}), file
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_perfect_predictions_get_the_best_score(name, tmp_path):
+    official = OFFICIAL[name]
+    printed, found, _ = _numbers(name, official, official.write(tmp_path), tmp_path / "out")
+    for ours, theirs in official.same.items():
+        assert found[theirs] == pytest.approx(official.best.get(theirs, 100), abs=1e-3), theirs
+        assert printed[ours] == pytest.approx(found[theirs], abs=1e-3), ours
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_numbers_of_other_predictions_are_the_same(name, tmp_path):
+    official = OFFICIAL[name]
+    files, rng = official.write(tmp_path), np.random.default_rng(0)
+    # Two decimals there; frames by frames per second, which float32 does not hold.
+    digits = {"qvhighlights": 0.006, "tacos": 1e-4}.get(name, 1e-9)
+    seen = set()
+    for number in range(5):
+        printed, found, _ = _numbers(name, official, files, tmp_path / str(number), rng)
+        assert {ours: found[theirs] for ours, theirs in official.same.items()} == pytest.approx(
+            {ours: printed[ours] for ours in official.same}, abs=digits
+        )
+        seen.add(tuple(round(found[theirs], 3) for theirs in official.same.values()))
+    assert len(seen) > 1  # they do tell something
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_nothing_is_odd_about_the_file(name, tmp_path, capsys):
+    """No query is unknown or predicted twice; the files of moments are their own ground truth too."""
+    official = OFFICIAL[name]
+    *_, file = _numbers(name, official, official.write(tmp_path), tmp_path / "out")
+    warned = [line for line in capsys.readouterr().err.splitlines() if "share their score" not in line]
+    expected = {
+        "activitynet": ["have no length"],
+        "thumos14": ["ambiguous regions are left alone"],
+        "qvhighlights": ["no ground-truth window is middle", "no ground-truth window is long"],
+    }
+    assert len(warned) == len(expected.get(name, []))
+    assert all(part in line for part, line in zip(expected.get(name, []), warned))
+    if official.protocol == "moment-retrieval":
+        found = run_protocol("moment-retrieval", file, file)
+        assert found["R1@0.7"] == pytest.approx(100) and capsys.readouterr().err == ""
+
+
+def test_ids_stay_what_they_were(tmp_path):
+    written = {}
+    for name in ("qvhighlights", "didemo", "tacos", "jsonl", "csv", "youtube_highlights"):
+        folder = tmp_path / name
+        folder.mkdir()
+        *_, file = _numbers(name, OFFICIAL[name], OFFICIAL[name].write(folder), folder / "out")
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        written[name] = [(line.get("qid"), line["vid"]) for line in lines]
+    assert written["qvhighlights"] == [(8737, "a_0.0_30.0"), ("0012", "a_0.0_30.0"), ("12", "b_0.0_30.0")]
+    assert written["didemo"] == [
+        (0, "1@N01_1_a.mov"),
+        (1, "1@N01_1_a.mov"),
+        (2, "1@N01_1_a.mov"),
+        (3, "2@N02_2_b.avi"),
+    ]
+    assert {vid for _, vid in written["tacos"]} == {"s30-d52.avi", "s31-d1.avi"}
+    assert written["jsonl"] == [(None, 12), (None, "12.5"), (None, "12.5")]
+    assert [vid for _, vid in written["csv"]] == ["a.mp4", "a.mp4", "0012"]
+    assert written["youtube_highlights"] == [("own1", "own1"), (7, "own2")]
+
+
+def test_several_answers_are_one_query(tmp_path, capsys):
+    """Also for the controls: another query is never the same one, nor one in the same words or with the same answer."""
+    official = OFFICIAL["didemo"]
+    records, _ = records_of("didemo", official.write(tmp_path), "test")
+    metrics = evaluate(
+        KnowingFinder("didemo", official.task, records, "test", None), "test", tmp_path / "out"
+    )
+    assert metrics["queries"] == 4
+    assert metrics["recall"]["model"]["R1@0.7"] == 100
+    # Between "a red circle" and "a blue square" only: the other "a red circle" is the same query.
+    assert metrics["recall"]["another query of the same video"]["R1@0.3"] == 0
+    assert metrics["right_event"]["right_event"]["count"] == 3
+    assert metrics["right_event"]["differs_only_in"] == {}
+    assert "annotators" not in capsys.readouterr().out
+
+
+HIDDEN = {
+    "moment_retrieval": ["a man", "a dog"],
+    "highlight_detection": ["a man", "a dog"],
+    "temporal_action_localization": [],
+    "action_segmentation": [],
+    "classification": [],
+}
+
+
+@pytest.mark.parametrize("task", HIDDEN)
+def test_a_hidden_split_is_predicted_and_not_scored(task, tmp_path, capsys):
+    texts = HIDDEN[task]
+    empty = np.zeros((0, 2), np.float32)
+    attributes = [{"qid": str(number)} for number, _ in enumerate(texts)]
+    records = [VideoRecord(name, 10.0, "test", empty, texts, attributes) for name in "ab"]
+    finder = KnowingFinder("x", task, records, "test", ["run", "jump"], np.random.default_rng(0))
+    metrics = evaluate(finder, "test", tmp_path)
+    assert metrics["scored"] is False
+    assert json.loads((tmp_path / "metrics.json").read_text())["scored"] is False
+    assert "nothing was scored: the test split of x has no ground truth" in capsys.readouterr().out
+    (file,) = tmp_path.glob("predictions.json*")
+    if task == "temporal_action_localization":
+        results = json.loads(file.read_text())["results"]
+        assert results.keys() == {"a", "b"} and all(len(rows) == 14 for rows in results.values())
+        return
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(lines) == 2 * max(1, len(texts))
+    assert not {"relevant_windows", "gt", "label"} & lines[0].keys()
+    if texts:
+        assert [line["qid"] for line in lines] == [0, 1, 0, 1]
+        assert all(len(line["pred_relevant_windows"]) == 7 for line in lines)
+
+
+def test_what_is_hidden_beside_what_is_known_is_not_scored(tmp_path, capsys):
+    known = VideoRecord("a", 10.0, "test", np.array([[1, 4]], np.float32), ["a man"], [{"qid": "1"}])
+    hidden = VideoRecord("b", 10.0, "test", np.zeros((0, 2), np.float32), ["a dog"], [{"qid": "2"}])
+    metrics = evaluate(
+        KnowingFinder("x", "moment_retrieval", [hidden, known], "test", None), "test", tmp_path
+    )
+    assert (metrics["queries"], metrics["queries_without_ground_truth"]) == (2, 1)
+    assert metrics["recall"]["model"]["R1@0.7"] == 100
+    assert "1 more queries have no ground truth" in capsys.readouterr().out
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 2
+
+
+_REAL_FILES = {
+    "activitynet_captions": ("activitynet_captions_val.json",),
+    "charades_sta": ("charades_sta_test.txt", "charades_v1_test.csv"),
+    "coin": ("coin_test_from_ssn_list.json", "coin_taxonomy.json"),
+    "qvhighlights": ("qvhighlights_val_release.jsonl",),
+    "tacos": ("tacos_test.json",),
+    "thumos14": ("thumos14_actionformer.json",),
+    "tvsum": ("tvsum_val.jsonl",),
+    "youcook2": ("youcook2_captions_val.json",),
+}
+# Highlights: annotators disagree, and five windows of QVHighlights beyond the tenth do not count.
+_REAL_BEST = {
+    "qvhighlights": {"MR-mAP": 99.76, "HL-mAP-Fair": 97.14, "HIT@1-Fair": 100.0},
+    "tvsum": {"mAP": 84.347},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _REAL.is_dir(), reason="the real annotation files are not here")
+@pytest.mark.parametrize("name", _REAL_FILES)
+def test_perfect_predictions_of_the_real_files(name, tmp_path):
+    official, files = OFFICIAL[name], [_REAL / file for file in _REAL_FILES[name]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        printed, found, _ = _numbers(name, official, files, tmp_path)
+    for ours, theirs in official.same.items():
+        assert printed[ours] == pytest.approx(found[theirs], abs=0.006), ours
+    best = _REAL_BEST.get(name, dict.fromkeys(official.same, 100.0))
+    assert {ours: printed[ours] for ours in best} == pytest.approx(best, abs=0.01)

@@ -1,0 +1,55 @@
+"""COIN's own file as labels of frames: those whose times the predictions tell."""
+
+from pathlib import Path
+
+import numpy as np
+
+from unloc_jax.errors import UserError
+from unloc_jax.metrics.protocols.frame_files import FrameLabels
+from unloc_jax.metrics.segmentation import labels_at
+from unloc_jax.names import normal_id, normal_text
+from unloc_jax.queries import as_annotated
+
+BACKGROUND = "background"
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is COIN's, an object with "database", unlike files of frames."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(4096).lstrip()
+    return head.startswith("{") and '"database"' in head
+
+
+def read_steps(path: Path, found: dict[str, FrameLabels]) -> dict[str, FrameLabels]:
+    """The steps that the annotated videos show at the times of the predicted frames.
+
+    Steps are named as `unloc data build` names them. Of a frame with several steps the predicted one counts, if it is
+    among them.
+
+    UserError: not COIN's format; a predicted video without "times_s".
+    """
+    from data_pipelines.annotations import parse  # reads JSON, no TensorFlow
+
+    labels = {}
+    for record in parse("coin", [path]).records:
+        video = normal_id(record.video_id)
+        prediction = found.get(video)
+        if prediction is None:
+            labels[video] = FrameLabels([BACKGROUND], None)
+            continue
+        if prediction.times_s is None or prediction.labels is None:
+            raise UserError(
+                f'the prediction of {video!r} needs "times_s", the time of each of its labels: {path} tells segments,'
+                " not frames"
+            )
+        steps = list(dict.fromkeys(record.texts))
+        which = np.array([steps.index(text) for text in record.texts], int)
+        shown = labels_at(prediction.times_s, as_annotated(record), which, len(steps))
+        given = [normal_text(str(label)) for label in prediction.labels]
+        own = [[steps[i] for i in np.flatnonzero(row)] or [BACKGROUND] for row in shown]
+        labels[video] = FrameLabels(
+            [label if label in of_frame else of_frame[0] for label, of_frame in zip(given, own)], None
+        )
+    return labels
