@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import compiling
+from tests import compiling, disturbance
 from tests.tiny import random_params, tiny_task
 from tests.tiny_runs import (  # noqa: F401  fixtures
     activities_dataset,
@@ -31,6 +31,20 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--perturb",
+        type=float,
+        metavar="RELATIVE",
+        help="disturb what JAX computes by so much (1e-6), as if this were another processor",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if relative := config.getoption("--perturb"):
+        disturbance.perturb(relative)
 
 
 @pytest.fixture(scope="session")
