@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax._src.interpreters import mlir  # rules of lowering can be replaced, but not read, in public
 
 # Additions, products, quotients and roots of two numbers are the same on every processor (IEEE 754); these are not.
-_PRIMITIVES = (
-    "conv_general_dilated cos cumlogsumexp cumsum dot_general erf erf_inv exp exp2 expm1 log log1p logistic pow "
-    "reduce_sum rsqrt sin tan tanh"
-).split()
+_PRIMITIVES = {
+    "conv_general_dilated", "cos", "cumlogsumexp", "cumsum", "dot_general", "erf", "erf_inv", "exp", "exp2", "expm1",
+    "log", "log1p", "logistic", "pow", "reduce_sum", "rsqrt", "sin", "tan", "tanh",
+}  # fmt: skip
 _EXACT_BITS = 10  # a number whose last bits are all zero, such as a count or a half, is exact everywhere
 
 
