@@ -14,7 +14,7 @@ from tests.pages.tiny_size import Inputs, make_tiny, parse
 
 # Module → constants that change, and arguments that are added.
 TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "benchmarks.augmentation": ({"RUNS": 1, "SHAPE": (1, 2, 32, 32, 3)}, []),
+    "benchmarks.augmentation": ({"RUNS": 1, "SHAPE": (1, 2, 224, 224, 3)}, []),
     "benchmarks.blocks": ({"RUNS": 1}, []),
     "benchmarks.build": ({"RUNS": 1, "FEW": 1, "MANY": 2}, []),
     "benchmarks.input_pipeline": ({"EPOCHS": 1}, ["--videos=2"]),

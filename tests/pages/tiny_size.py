@@ -24,7 +24,7 @@ _TINY = [
     "train.warmup_steps=0", "evaluation.every_steps=1", "evaluation.batch_size=2", "checkpoint.every_steps=1",
     *(f"model.image.{one}" for one in ("width=16", "num_layers=2", "num_heads=2", "patch_size=8")),
     *(f"model.text.{one}" for one in ("width=24", "num_layers=2", "num_heads=3", "max_tokens=12")),
-    *(f"model.fusion.{one}" for one in ("width=32", "num_layers=1", "num_heads=2", "mlp_dim=64")),
+    *(f"model.fusion.{one}" for one in ("width=32", "num_layers=3", "num_heads=2", "mlp_dim=64")),
     "model.head.num_conv_layers=1",
 ]  # fmt: skip
 _OF_DATA = ("crop_size=16", "num_frames=32")
