@@ -1,9 +1,12 @@
 # Two commands are all a newcomer needs: `make quickstart` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= data,test
 BIN := $(VENV)/bin
+# Reasons for which `make test-extras` may skip tests; it fails if others are skipped.
+MAY_SKIP ?= shared|not here|torch|Chromium
 
-.PHONY: quickstart quickstart-tal test lint install clean
+.PHONY: quickstart quickstart-tal check test test-extras test-all lint install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/unloc quickstart
@@ -14,6 +17,25 @@ quickstart-tal: $(VENV)/.installed
 # Two processes: tests wait for compilers and children, and each process keeps the models that it has trained.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# For daily work: without the tests that train or start processes.
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# What `make test` skips because its environment lacks a package. The files have other tests as well: they run once more.
+test-extras:
+	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot
+	.venv-extras/bin/python -m pytest --may-skip='$(MAY_SKIP)' tests/aot tests/launch tests/training/test_writers.py \
+		tests/inference/test_report.py tests/metrics/diagnosis tests/data_pipelines/test_build_features.py
+	$(MAKE) install VENV=.venv-beam EXTRAS=data,test,beam
+	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
+		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py
+
+# Everything: also what is compared with PyTorch's implementations of CLIP (3 GB more).
+test-all: test test-extras
+	$(MAKE) install VENV=.venv-torch EXTRAS=data,test,features,oracle
+	.venv-torch/bin/python -m pytest --may-skip='shared|real' \
+		tests/pretrained/test_clip_originals.py tests/data_pipelines/test_build_features.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -35,8 +57,8 @@ $(VENV)/.installed: setup.py
 			exit 1; }; }
 	@echo "installing unloc_jax and what it needs into $(VENV) (about 2.5 GB, a minute or two)"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install -e '.[data,test]'
+	@$(BIN)/python -m pip install -e '.[$(EXTRAS)]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) quickstart build *.egg-info
+	rm -rf $(VENV) .venv-extras .venv-beam .venv-torch quickstart build *.egg-info

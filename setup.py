@@ -57,11 +57,15 @@ setup(
             "open_clip_torch>=2.24",
             "openai-clip>=1.0.1",
         ],
-        "beam": ["apache-beam>=2.77"],  # `unloc data build --beam-pipeline-options`
+        # `unloc data build --beam-pipeline-options`, `tfds build`. In an environment of its own: it moves protobuf down.
+        "beam": ["apache-beam>=2.77", "mlcroissant>=1.0"],
         "wandb": ["wandb>=0.19"],  # config.wandb.project
         "tpu": ["jax[tpu]>=0.9"],
         "cuda12": ["jax[cuda12]>=0.9"],
         "cuda13": ["jax[cuda13]>=0.9"],
+        # Tests that `make test` skips and `make test-extras` runs. The browser is Debian's: apt install chromium.
+        "browser": ["playwright>=1.49"],
+        "skypilot": ["skypilot>=0.10"],
         "test": [
             'instant-clip-tokenizer>=0.1; python_version < "3.13"',
             "pytest>=8",

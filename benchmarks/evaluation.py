@@ -68,7 +68,7 @@ def detections(folder: Path, ground_truth: Path | None, all_classes: bool) -> No
     row("from files to mAP", from_files)
     row("mAP of arrays", median_s(lambda: detection_map(truth, found)))
     for name, number in PEER_CLASSES.items():
-        number = len(annotations.classes) if all_classes else number
+        number = len(annotations.classes) if all_classes else min(number, len(annotations.classes))
         against_peer(name, _of_classes(truth, number), _of_classes(found, number), number)
 
 

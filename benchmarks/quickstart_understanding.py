@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unloc_jax.metrics.protocols.moment_files import match_predictions, predicted_windows, read_queries
 from unloc_jax.metrics.tiou import segment_iou
 from unloc_jax.paths import ArgumentParser
 
@@ -40,18 +41,20 @@ def main() -> None:
     told_apart: dict[str, list[bool]] = defaultdict(list)
     lengths_s, hits = [], []
     for run in runs:
-        lines = (run / "evaluation" / "test" / "predictions.jsonl").read_text().splitlines()
-        by_video = defaultdict(list)
-        for query in map(json.loads, lines):
-            by_video[query["video_id"]].append(query)
-        for video_id, queries in by_video.items():
-            truth = np.array([query["ground_truth"] for query in queries])
-            first = np.array([query["segments"][0][:2] for query in queries])
-            lengths_s += list(truth[:, 1] - truth[:, 0])
-            hits += list(segment_iou(first, truth) >= 0.5)
-            attributes = captions[video_id]["attributes"]
-            for own, other in permutations(range(len(queries)), 2):
-                difference = what_differs(attributes[own], attributes[other])
+        path = run / "evaluation" / "test" / "predictions.jsonl"
+        queries = read_queries(path)
+        windows = predicted_windows(path, match_predictions(path, queries))
+        truth = np.array([query.windows_s[0] for query in queries])
+        first = np.array([found[0, :2] if len(found) else (0.0, 0.0) for found in windows])
+        lengths_s += list(truth[:, 1] - truth[:, 0])
+        hits += list(segment_iou(first, truth) >= 0.5)
+        by_video: dict[str, list[int]] = defaultdict(list)
+        for number, query in enumerate(queries):
+            by_video[query.row["vid"]].append(number)
+        for video_id, numbers in by_video.items():
+            attributes = dict(zip(captions[video_id]["sentences"], captions[video_id]["attributes"]))
+            for own, other in permutations(numbers, 2):
+                difference = what_differs(*(attributes[queries[i].row["query"]] for i in (own, other)))
                 overlap = segment_iou(first[own], truth[[own, other]])
                 if difference and overlap.max() > 0:
                     told_apart[difference].append(bool(overlap[0] > overlap[1]))
@@ -62,7 +65,8 @@ def main() -> None:
     print(f"\n{'length of the event (s)':<34}{'R1@0.5 (%)':>10}{'queries':>8}")
     for low, high in pairwise(LENGTHS_S):
         inside = (np.array(lengths_s) >= low) & (np.array(lengths_s) < high)
-        print(f"{f'{low:g} to {high:g}':<34}{100 * np.array(hits)[inside].mean():>10.1f}{inside.sum():>8}")
+        rate = f"{100 * np.array(hits)[inside].mean():.1f}" if inside.any() else "–"
+        print(f"{f'{low:g} to {high:g}':<34}{rate:>10}{inside.sum():>8}")
 
 
 if __name__ == "__main__":

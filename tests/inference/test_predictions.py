@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unloc_jax.inference.predictions import (
     Segment,
@@ -39,7 +41,7 @@ def prediction() -> VideoPrediction:
     )
 
 
-def test_to_json_is_plain_rounded_and_without_nan():
+def test_to_json_is_plain_unrounded_and_without_nan():
     data = to_json(prediction())
     assert json.loads(json.dumps(data, allow_nan=False)) == {
         "version": 1,
@@ -52,12 +54,12 @@ def test_to_json_is_plain_rounded_and_without_nan():
                 "text": "a person opens the door",
                 "unknown_words": [],
                 "segments": [
-                    {"start_s": 2.123, "end_s": 4.9, "score": 0.9123},
+                    {"start_s": 2.12345678, "end_s": 4.9, "score": float(np.float32(0.912345))},
                     {"start_s": 59.97, "end_s": 61.0, "score": 0.5},
                     {"start_s": 0.0, "end_s": 1.0, "score": 0.25},
                 ],
                 "relevance_times_s": [0.5, 1.5, 2.5],
-                "relevance": [0.1235, None, 1.0],
+                "relevance": [float(np.float32(0.123456)), None, 1.0],
             },
             {
                 "text": "a zebra juggles",
@@ -77,9 +79,14 @@ def test_notes_about_the_video_are_shown():
     assert "note:" not in terminal_table(prediction())
 
 
-def test_negative_zero_is_written_as_zero():
-    data = to_json(VideoPrediction("v", 1, [TextPrediction("t", [Segment(-0.0001, 1, 0)], [], [], [])], {}))
-    assert json.dumps(data["texts"][0]["segments"][0]["start_s"]) == "0.0"
+@given(st.floats(0, 1000, width=32))
+def test_the_table_and_the_file_show_the_same_seconds(start_s):
+    """6.665 s is 6.66 or 6.67 in both: neither rounds what was rounded before."""
+    text = TextPrediction("t", [Segment(start_s, 1000.0, 0.5)], np.zeros(0), np.zeros(0), [])
+    prediction = VideoPrediction("v", 1000.0, [text], {})
+    written = json.loads(json.dumps(to_json(prediction)))["texts"][0]["segments"][0]
+    assert f" {written['start_s']:.2f} – " in terminal_table(prediction)
+    assert str(text.segments[0]).startswith(f"{written['start_s']:.2f} – ")
 
 
 def test_terminal_table():

@@ -30,7 +30,7 @@ def test_focal_loss_is_its_formula():
     expected = np.stack([-(1 - alpha) * p[:, 0] ** gamma * np.log(1 - p[:, 0]),
                          -alpha * (1 - p[:, 1]) ** gamma * np.log(p[:, 1])], axis=1)  # fmt: skip
     found = relevance_loss(jnp.asarray(logits), jnp.asarray(targets), "focal", alpha=alpha, gamma=gamma)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)  # 1 - p of a p near 1 has few digits
 
 
 @pytest.mark.parametrize("kind", ["sigmoid", "focal"])

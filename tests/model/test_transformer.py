@@ -56,7 +56,7 @@ def test_remat_and_unroll_change_no_number(stack, change):
     value, gradients = run(**change)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradients, expected_gradients
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), gradients, expected_gradients
     )
 
 
@@ -85,7 +85,7 @@ def test_turns_change_no_number(stack):
     )
     of = lambda turns: jax.jit(jax.value_and_grad(lambda p, x: (make(turns).apply(p, x) ** 2).sum(), (0, 1)))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),  # gradients of about 10
         of(3)(params, x),
         of(1)(params, x),
     )

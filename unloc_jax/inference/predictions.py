@@ -136,12 +136,12 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
                     "relevance_times_s": [float],
                     "relevance": [float or null]}]}                                     null = no value
 
-    Times are rounded to milliseconds, scores and relevance to 4 decimals.
+    Numbers are not rounded: whatever shows them rounds once, so that all views agree.
     """
     return {
         "version": 1,
         "video": prediction.video,
-        "duration_s": _rounded(prediction.duration_s, 3),
+        "duration_s": float(prediction.duration_s),
         "model": {str(key): str(value) for key, value in prediction.model.items()},
         "notes": [str(note) for note in prediction.notes],
         "texts": [
@@ -150,16 +150,14 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
                 "unknown_words": list(text.unknown_words),
                 "segments": [
                     {
-                        "start_s": _rounded(segment.start_s, 3),
-                        "end_s": _rounded(segment.end_s, 3),
-                        "score": _rounded(segment.score, 4),
+                        "start_s": float(segment.start_s),
+                        "end_s": float(segment.end_s),
+                        "score": float(segment.score),
                     }
                     for segment in text.segments
                 ],
-                "relevance_times_s": [_rounded(time_s, 3) for time_s in text.relevance_times_s],
-                "relevance": [
-                    _rounded(value, 4) if math.isfinite(value) else None for value in text.relevance
-                ],
+                "relevance_times_s": [float(time_s) for time_s in text.relevance_times_s],
+                "relevance": [float(value) if math.isfinite(value) else None for value in text.relevance],
             }
             for text in prediction.texts
         ],
@@ -209,7 +207,3 @@ def clock(time_s: float) -> str:
     hours, minutes = divmod(minutes, 60)
     ahead = f"{hours}:" if hours else ""
     return f"{ahead}{minutes:02d}:{tenths // 10:02d}.{tenths % 10}"
-
-
-def _rounded(value: float, digits: int) -> float:
-    return round(float(value), digits) + 0.0  # + 0.0 turns -0.0 into 0.0

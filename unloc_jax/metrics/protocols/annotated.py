@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from unloc_jax.decimals import shortest
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.highlights import CLIP_S
@@ -99,7 +101,7 @@ def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
 
 
 def _with_duration(record: VideoRecord) -> Row:
-    return {"duration": float(shortest(record.duration_s))} if record.duration_s else {}
+    return {"duration": float(shortest(np.float32(record.duration_s)))} if record.duration_s else {}
 
 
 def path_of(ground_truth: Path | Annotated) -> Path:

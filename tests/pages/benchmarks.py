@@ -1,0 +1,83 @@
+"""Benchmarks at a tiny size: in this process, with few runs, tiny inputs, and `unloc …` by way of `tiny_size`."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pages.inputs import write_predictions
+from tests.pages.tiny_size import Inputs, make_tiny, parse
+
+# Module → constants that change, and arguments that are added.
+TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "benchmarks.augmentation": ({"RUNS": 1, "SHAPE": (1, 2, 224, 224, 3)}, []),
+    "benchmarks.blocks": ({"RUNS": 1}, []),
+    "benchmarks.build": ({"RUNS": 1, "FEW": 1, "MANY": 2}, []),
+    "benchmarks.input_pipeline": ({"EPOCHS": 1}, ["--videos=2"]),
+    "benchmarks.nms": ({"ROUNDS": 1, "CLASSES": 3, "BATCH": 4}, ["--videos=4"]),
+    "benchmarks.pretraining": ({}, []),
+    "benchmarks.quickstart_seeds": ({}, []),
+    "benchmarks.quickstart_understanding": ({}, []),
+    "benchmarks.bfloat16": ({}, []),
+    "benchmarks.localizer": ({}, ["--repeat=1"]),
+    "benchmarks.evaluation": ({"RUNS": 1, "VIDEOS": 20, "CLASSES": 5, "QUERIES": 10}, []),
+    "benchmarks.train_step": ({"CONFIG": "configs/activitynet_tal.py:tiny"}, ["--rounds=1", "--steps=1"]),
+}
+
+
+def run(
+    module: str, words: list[str], inputs: Inputs, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs `main` of a module with the arguments of a page."""
+    assert module in TINY, f"{module} is neither in tests/pages/benchmarks.py nor in tests/pages/not_run.py"
+    constants, more = TINY[module]
+    program = importlib.import_module(module)
+    for name, value in constants.items():
+        monkeypatch.setattr(program, name, value)
+    if hasattr(program, "_unloc"):
+        monkeypatch.setattr(program, "_unloc", lambda *each: _unloc(each, inputs, scratch))
+    if module in _AFTER_QUICKSTART:
+        _quickstart(inputs, scratch)
+    if module == "benchmarks.localizer" and not any(word.startswith("--config") for word in words):
+        words = [*words, "--config=configs/charades_sta.py:tiny"]
+    monkeypatch.setattr(sys, "argv", [module, *_tiny(words, inputs, scratch), *more])
+    program.main()
+
+
+_AFTER_QUICKSTART = {
+    f"benchmarks.{name}"
+    for name in ("pretraining", "quickstart_seeds", "quickstart_understanding", "bfloat16")
+}
+
+
+def _quickstart(inputs: Inputs, scratch: Path) -> None:
+    """What `make quickstart` leaves, where it is not there."""
+    folder = Path("quickstart")
+    folder.mkdir(exist_ok=True)
+    if not (folder / "raw").exists():
+        (folder / "raw").symlink_to(inputs.raw)
+    run = folder / "run_moment_retrieval"
+    if not (run / "evaluation").exists():
+        _unloc(("train", "--config=configs/quickstart.py", f"--workdir={run}"), inputs, scratch)
+        _unloc(("evaluate", f"--checkpoint={run}"), inputs, scratch)
+
+
+def _unloc(words: Iterable[object], inputs: Inputs, scratch: Path) -> None:
+    arguments = parse([str(word) for word in words])
+    make_tiny(arguments, inputs, scratch)
+    arguments.run(arguments)
+
+
+def _tiny(words: list[str], inputs: Inputs, scratch: Path) -> list[str]:
+    """With files that exist, and configs of the size tiny."""
+    files = {
+        "FILE": inputs.raw / "videos" / "test_00000.mp4",
+        "VIDEO…": inputs.raw / "videos" / "test_00000.mp4",
+        "activity_net.v1-3.min.json": write_predictions("activitynet", None, scratch / "activitynet")[0],
+        "highlight_val_release.jsonl": write_predictions("qvhighlights", None, scratch / "qvhighlights")[0],
+    }
+    return [re.sub(r"(\.py:)[BL]\b", r"\1tiny", str(files.get(word, word))) for word in words]

@@ -1,0 +1,26 @@
+"""Commands of the pages that a test machine cannot run, by how they begin or what they contain, and why.
+
+Options of `unloc`, of `python …` and settings of configs are checked all the same. An entry without a command is an
+error.
+"""
+
+NOT_RUN = {
+    "gcloud ": "needs a Google Cloud project",
+    "export PROJECT=": "names the reader's own project",
+    "docker ": "needs Docker",
+    "cp launch/examples/": "copies a file, for the reader to edit",
+    "pip install ": "installs; that the extra exists is checked",
+    "make ": "the rule is asked for with `make -n`: the quickstart takes minutes, and its commands are run one by one",
+    ".venv/bin/python -m pytest": "runs the tests themselves",
+    "tfds build": "needs packages of its own; tests/data_pipelines/test_build_by_tfds.py runs the same",
+    "--beam-pipeline-options": "Beam has an environment of its own; tests/data_pipelines/test_build_on_beam.py",
+    "--config.data.format=mediasequence": "needs Scenic's shards; tests/data_pipelines/test_mediasequence.py has some",
+    "'slowfast': {'encoder'": "needs features of two kinds; tests/training/test_windows_and_features.py",
+    "--topology=v": "minutes, and the TPU compiler; tests/aot/test_programs.py runs the smallest",
+    "python benchmarks/compile_table.py": "as `unloc compile`, for every config",
+    "python benchmarks/clip.py": "needs PyTorch and its CLIPs",
+    "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
+    "--variant=model.attention=cudnn": "needs a GPU",
+    "python -m tests.check_goldens": "needs numbers of the reference; tests/test_check_goldens.py",
+    "python -m tests.training.parallel_cases": "minutes; tests/training/test_sharding.py runs some of the cases",
+}

@@ -1,0 +1,205 @@
+"""Every command that a page names works: README, docs, heads of configs and benchmarks, notebooks."""
+
+import argparse
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pages import benchmarks
+from tests.pages.collect import Command, commands_of, pages
+from tests.pages.inputs import write_clip
+from tests.pages.not_run import NOT_RUN
+from tests.pages.tiny_size import Inputs, make_tiny, parse, unknown_options
+from tests.tiny_runs import REPOSITORY, child_environment
+
+COMMANDS = {page: commands_of(REPOSITORY, page) for page in pages(REPOSITORY)}
+EVERY = list(dict.fromkeys(command for of_page in COMMANDS.values() for command in of_page))
+
+
+def reasons(command: Command) -> list[str]:
+    """Entries of NOT_RUN that apply."""
+    text = shlex.join(command.words)
+    return [key for key in NOT_RUN if text.startswith(key) or (key[0] in "-'" and key in command.text)]
+
+
+def is_whole(command: Command) -> bool:
+    """Prose may mention `unloc train`: a name, which leaves out what the command needs."""
+    if command.whole:
+        return True
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        return bool(parse(command.words[1:]))
+    return False
+
+
+class _ParsedError(BaseException):
+    """A program has read its arguments: that is all."""
+
+
+@contextlib.contextmanager
+def arguments_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Programs end when their parser has accepted their arguments."""
+    original = argparse.ArgumentParser.parse_known_args
+
+    def parse_known_args(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        raise _ParsedError
+
+    def parse_args(self, *args, **kwargs):
+        _, unknown = original(self, *args, **kwargs)
+        assert not unknown
+        raise _ParsedError
+
+    with monkeypatch.context() as patch, contextlib.suppress(_ParsedError):
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.setattr(argparse.ArgumentParser, "parse_known_args", parse_known_args)
+        yield
+
+
+def as_module(words: list[str]) -> tuple[str, list[str]]:
+    """`python -m a.b …` or `python a/b.py …`: the module's name and its arguments."""
+    if words[1] == "-m":
+        return words[2], words[3:]
+    return words[1].removesuffix(".py").replace("/", "."), words[2:]
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch):
+    """As where Python runs a file: the files beside it can be imported."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+
+
+@pytest.mark.parametrize("command", EVERY, ids=lambda c: f"{c.page}: {c.text[:60]}")
+def test_the_options_are_known(command, monkeypatch, capsys):
+    words = command.words
+    program = Path(words[0]).name
+    left_out = "…" in words or "|" in command.text or "NAME" in words or not is_whole(command)
+    if program == "unloc" and left_out:
+        assert unknown_options(words[1:]) == []
+    elif program == "unloc":
+        parse(words[1:])
+    elif words[:3] == ["python", "-m", "launch.local"]:
+        parse(words[words.index("--") + 2 :])
+    elif words[0] == "python" and not any(key.startswith("python ") for key in reasons(command)):
+        module, arguments = as_module(words)
+        assert (REPOSITORY / f"{module.replace('.', '/')}.py").is_file(), module
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        if "argparse" in (REPOSITORY / f"{module.replace('.', '/')}.py").read_text():
+            with arguments_only(monkeypatch):
+                importlib.import_module(module).main()
+    elif program == "make":
+        asked = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, text=True)
+        assert asked.returncode == 0, asked.stderr
+    elif program == "pip":
+        setup = (REPOSITORY / "setup.py").read_text()
+        for extras in re.findall(r"(?:^|/|unloc_jax|\.)\[([\w,]+)\]", " ".join(words)):
+            assert all(f'"{extra}": [' in setup for extra in extras.split(","))
+
+
+def test_every_entry_is_of_a_command():
+    used = {key for command in EVERY for key in reasons(command)}
+    assert set(NOT_RUN) == used, "entries without a command"
+    assert set(benchmarks.TINY) <= {as_module(c.words)[0] for c in EVERY if c.words[0] == "python"}
+
+
+def test_what_is_collected(tmp_path):
+    (tmp_path / "a.md").write_text(
+        "`unloc train` and `python a.py\n--b`, no `word`.\n\n```\nunloc x \\\n  --y  # why\noutput\n```\n\n"
+        "    $ unloc z --q [--r S [--t]]\n    found 3\n\n```python\nimport x\n```\n\n```sh\nA=1 B='2' any thing\n```\n"
+    )
+    found = commands_of(tmp_path, "a.md")
+    assert [command.words for command in found] == [
+        ["unloc", "train"],
+        ["python", "a.py", "--b"],
+        ["unloc", "x", "--y"],
+        ["unloc", "z", "--q"],
+        ["any", "thing"],
+    ]
+    assert [command.whole for command in found] == [False, True, True, True, True]
+
+
+@pytest.fixture(scope="module")
+def inputs(
+    tiny_videos, captions_dataset, activities_dataset, trained, trained_on_classes, tmp_path_factory
+) -> Inputs:
+    clip = write_clip(tmp_path_factory.mktemp("clip") / "hf")
+    return Inputs(tiny_videos, captions_dataset, activities_dataset, trained, trained_on_classes, clip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, commands in COMMANDS.items() if commands])
+def test_the_commands_of_a_page(page, inputs, tmp_path, monkeypatch, capfd):
+    """At a tiny size, one after the other, in one folder."""
+    scratch, folder = tmp_path / "scratch", tmp_path / "folder"
+    scratch.mkdir()
+    folder.mkdir()
+    for name in ("configs", "launch"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+    done = set()
+    for command in COMMANDS[page]:
+        if command.text in done or reasons(command) or not is_whole(command):
+            continue
+        done.add(command.text)
+        with monkeypatch.context() as patch:
+            run(command, inputs, scratch, patch)
+        capfd.readouterr()
+
+
+def run(command: Command, inputs: Inputs, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = command.words
+    if words[0] == "unloc":
+        words = [
+            "activitynet" if w == "NAME" or "|" in w else "activitynet_captions" if w == "…" else w
+            for w in words
+        ]
+        arguments = parse(words[1:])
+        make_tiny(arguments, inputs, scratch)
+        if command.variables or arguments.command == "compile":  # devices are counted when a process starts
+            run_child(child_words(arguments), command.variables)
+        else:
+            arguments.run(arguments)
+    elif words[:3] == ["python", "-m", "launch.local"]:
+        at = words.index("--") + 2
+        arguments = parse(words[at:])
+        make_tiny(arguments, inputs, scratch)
+        run_child([*words[:at], *child_words(arguments)[1:]], {})
+    elif words[:2] == ["python", "-m"] and words[2].startswith("launch."):
+        module, rest = as_module(words)
+        monkeypatch.setattr(sys, "argv", [module, *dict.fromkeys([*rest, "--dry-run"])])
+        run_child(["python", "-m", *dict.fromkeys([module, *rest, "--dry-run"])], {})
+    elif words[0] == "python":
+        module, rest = as_module(words)
+        benchmarks.run(module, rest, inputs, scratch, monkeypatch)
+    else:
+        raise AssertionError(
+            f"{command.page}: {command.text}: neither run nor listed in tests/pages/not_run.py"
+        )
+
+
+def child_words(arguments: argparse.Namespace) -> list[str]:
+    """`unloc train` or `unloc compile` again, as words."""
+    words = ["unloc", arguments.command, f"--config={arguments.config}"]
+    for name in ("workdir", "topology"):
+        words += [f"--{name}={value}"] if (value := getattr(arguments, name, None)) else []
+    return words + [f"--config.{override}" for override in arguments.overrides]
+
+
+def run_child(words: list[str], variables: dict[str, str]) -> None:
+    words = (
+        [sys.executable, "-m", "unloc_jax.cli", *words[1:]]
+        if words[0] == "unloc"
+        else [sys.executable, *words[1:]]
+    )
+    done = subprocess.run(
+        words, env=child_environment() | variables, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
