@@ -45,7 +45,7 @@ lint: $(VENV)/.installed
 install: $(VENV)/.installed
 
 # Installed again when the package's requirements change.
-$(VENV)/.installed: setup.py
+$(VENV)/.installed: pyproject.toml
 	@# Without a working pip there is no virtual environment yet, or a half-made one, which venv completes.
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

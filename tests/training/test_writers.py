@@ -12,9 +12,8 @@ from unloc_jax.errors import UserError
 from unloc_jax.training import clock as clock_module
 from unloc_jax.training import progress as progress_module
 from unloc_jax.training.clock import Clock
-from unloc_jax.training.optimizer import learning_rate_schedule
+from unloc_jax.training.optimizer import learning_rate_schedule, learning_rates
 from unloc_jax.training.progress import Progress
-from unloc_jax.training.rates import learning_rates
 from unloc_jax.training.writers import MetricWriter, start_wandb
 
 

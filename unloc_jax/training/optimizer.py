@@ -76,6 +76,21 @@ def _over_stages(config: Config, pretrain_rate: float, train_rate: float) -> opt
     return optax.join_schedules(stages, [config.pretrain.steps])
 
 
+def learning_rates(config: Config) -> Callable[[int], dict[str, float]]:
+    """Returns, for the log, step (from 0) → "learning_rate", and "learning_rate/PREFIX" for every other rate."""
+    prefixes = sorted({*config.pretrain.learning_rates, *config.train.learning_rates})
+
+    def at(step: int) -> dict[str, float]:
+        in_pretraining = step < config.pretrain.steps
+        stage = config.pretrain if in_pretraining else config.train
+        since = step if in_pretraining else step - config.pretrain.steps
+        rates = {"learning_rate": stage.learning_rate}
+        rates |= {f"learning_rate/{prefix}": _base_rate(stage, prefix) for prefix in prefixes}
+        return {name: float(stage_schedule(stage, base)(since)) for name, base in rates.items()}
+
+    return at
+
+
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     """The optimizer of a run, for a tree of parameters in nested dictionaries.
 
@@ -158,7 +173,8 @@ def _scale_by_rates(config: Config) -> optax.GradientTransformation:
             return _over_stages(config, pretrain, train)(state.count)
 
         def scaled(path: tuple, update: jax.Array) -> jax.Array:
-            base = rate(_base_rate(config.pretrain, path), _base_rate(config.train, path))
+            name = _name(path)
+            base = rate(_base_rate(config.pretrain, name), _base_rate(config.train, name))
             return -base * _layer_factor(config, path, update) * update
 
         updates = jax.tree_util.tree_map_with_path(scaled, updates)
@@ -180,9 +196,9 @@ def _layer_factor(config: Config, path: tuple, update: jax.Array) -> Any:
     return decay**tower.num_layers
 
 
-def _base_rate(stage: StageConfig, path: tuple) -> float:
-    """The rate of the longest prefix of `learning_rates` with which the parameter's name begins."""
-    prefixes = [prefix for prefix in stage.learning_rates if _name(path).startswith(prefix)]
+def _base_rate(stage: StageConfig, name: str) -> float:
+    """Returns the rate of the longest prefix of `learning_rates` with which the parameter's name begins."""
+    prefixes = [prefix for prefix in stage.learning_rates if name.startswith(prefix)]
     return stage.learning_rates[max(prefixes, key=len)] if prefixes else stage.learning_rate
 
 

@@ -1,0 +1,36 @@
+"""What the package says about itself: the same in every place, and true."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import unloc_jax
+
+ROOT = Path(__file__).parent.parent
+
+
+def _project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_version_is_the_same_everywhere():
+    versions = {
+        "pyproject.toml": _project()["version"],
+        "unloc_jax": unloc_jax.__version__,
+        "CITATION.cff": re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1],
+        "CHANGELOG.md": re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1],
+    }
+    assert len(set(versions.values())) == 1, versions
+
+
+def test_extras_that_pages_and_messages_name_exist():
+    texts = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/**/*.py")]
+    named = {
+        name.strip()
+        for file in texts
+        if ".venv" not in file.parts
+        for extras in re.findall(r"(?:\.|unloc_jax)\[([a-z0-9, ]+)\]", file.read_text())
+        for name in extras.split(",")
+    }
+    assert {"data", "features"} <= named
+    assert named <= _project()["optional-dependencies"].keys()

@@ -1,0 +1,248 @@
+"""One run in its workdir: the state, its checkpoints and its numbers. `loop.py` says in which order it does what."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import jax
+
+from unloc_jax import config as config_lib
+from unloc_jax.batch import Batch
+from unloc_jax.config import Config
+from unloc_jax.dataset import Dataset
+from unloc_jax.errors import TryAgain
+from unloc_jax.processes import is_main
+from unloc_jax.tasks.evaluation import to_device
+from unloc_jax.training.announce import say
+from unloc_jax.training.clock import Clock, first_start
+from unloc_jax.training.feed import Feed
+from unloc_jax.training.mixing import videos_of_step
+from unloc_jax.training.non_finite import NonFiniteSteps, at_step
+from unloc_jax.training.optimizer import learning_rates
+from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.progress import Progress
+from unloc_jax.training.run_setup import Setup
+from unloc_jax.training.saving import Checkpoints
+from unloc_jax.training.sharding import batch_sharding
+from unloc_jax.training.state import TrainState
+from unloc_jax.training.trace import Trace
+from unloc_jax.training.validation import Validation
+from unloc_jax.training.vocabulary import constant_vocabularies
+from unloc_jax.training.writers import MetricWriter, start_wandb, validated
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """What follows a step. A function of (config, steps done) alone, so all processes agree on it."""
+
+    log: bool
+    validation: bool
+    checkpoint: bool
+    last: bool
+
+    @classmethod
+    def after(cls, config: Config, done: int) -> Self:
+        """Returns what is due when `done` steps are done; validations are counted from the start of their stage."""
+        last, since = done == config.total_steps, done - config.pretrain.steps
+        return cls(
+            log=done % config.log_every_steps == 0 or last,
+            validation=since > 0 and (since % config.evaluation.every_steps == 0 or last),
+            checkpoint=done % config.checkpoint.every_steps == 0 or last,
+            last=last,
+        )
+
+
+class TrainingRun:
+    """Holds what a run has, and does what the loop asks for.
+
+    Between `with` and its end checkpoints and metrics are written; the end waits for the last of them.
+
+    Args:
+      setup: tasks, optimizer and steps.
+      datasets: one per task.
+      workdir: where checkpoints and numbers go; the latest checkpoint there says where the run starts.
+      preemption: asked during validations and while no batch comes.
+
+    Raises:
+      UserError: the workdir cannot be written, or holds another experiment or a damaged checkpoint.
+
+    Attributes:
+      first_step: steps that were done before.
+      validation_due: a stop has cut the last validation short.
+      scores: of the latest validation, by metric.
+    """
+
+    def __init__(self, setup: Setup, datasets: Mapping[str, Dataset], workdir: Path, preemption: Preemption):
+        self._setup, self._datasets, self._workdir, self._preemption = setup, datasets, workdir, preemption
+        self._config = setup.config
+        facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
+        self._checkpoints = Checkpoints(workdir, self._config, facts, say)
+        history = self._checkpoints.history
+        self.first_step = self._checkpoints.latest_step or 0
+        self.validation_due = history.get("validation_due", False) and not validated(workdir, self.first_step)
+        self.scores: dict[str, float] = {}
+        self._is_best = False
+
+    @property
+    def is_finished(self) -> bool:
+        return self.first_step >= self._config.total_steps and not self.validation_due
+
+    def close(self) -> None:
+        """Releases the workdir of a run that does not start."""
+        self._checkpoints.close()
+
+    def start(self) -> None:
+        """Restores the latest state, or creates a new one, and prepares everything else that steps need."""
+        config, setup, history = self._config, self._setup, self._checkpoints.history
+        if is_main():
+            (self._workdir / "config.json").write_text(config_lib.to_json(config))
+        self._clock = Clock(first_start(self._workdir), history.get("productive_s", 0.0))
+        wandb = start_wandb(config, self._workdir, self._clock.started_at)
+        self._state = self._last_saved()
+        self._steps, self._rates = setup.steps(), learning_rates(config)
+        self._compiled: set[tuple[str, ...]] = set()
+        self._vocabularies = constant_vocabularies(setup.tasks, self._state.params, setup.mesh)
+        self._validation = Validation(setup.tasks, self._datasets, setup.mesh, bool(config.tasks))
+        self._non_finite = NonFiniteSteps(
+            config,
+            lambda step: videos_of_step(config, self._datasets, step),
+            say,
+            history.get("steps_left_out", 0),
+        )
+        self._progress = Progress(config, setup.tasks, self.first_step, self._clock)
+        self._trace = Trace(config.profile, self._workdir, say)
+        self._writer = MetricWriter(self._workdir, self.first_step, wandb, config.checkpoint.on_error, say)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        if kind is None:
+            self._trace.close()
+        self._checkpoints.__exit__(kind, error, trace)
+
+    def next_batches(self, feed: Feed, step: int) -> dict[str, Batch] | None:
+        """Returns the batches of a step (from 0) on the devices, by task; None if it is time to stop before it."""
+        with self._clock.of("input"):
+            batches = feed.take(step)
+            if batches is None:
+                return None
+            sharding = batch_sharding(self._setup.mesh)
+            return {name: to_device(batch, sharding) for name, batch in batches.items()}
+
+    def step(self, step: int, batches: dict[str, Batch]) -> Metrics:
+        """Dispatches one step (from 0) and returns its metrics, which may not be computed yet.
+
+        Only then does it look at the step before, so that the devices never wait for the host.
+        """
+        done, stage = step + 1, self._stage(step)
+        program = (stage, *batches)
+        is_new = program not in self._compiled
+        self._trace.before(done)
+        with self._clock.of("compile" if is_new else "compute") as took:
+            metrics = self._run_step(program, step, batches)
+            if self._roll_back_if_due(step):
+                metrics = self._run_step(program, step, batches)
+            self._non_finite.add(done, metrics)
+            if is_new:
+                jax.block_until_ready(self._state)
+        if is_new:
+            self._compiled.add(program)
+            of_tasks = f" of {', '.join(batches)}" if self._config.tasks else ""
+            say(f"{stage} step{of_tasks} compiled in {took.seconds:.1f} s")
+        return metrics
+
+    def _run_step(self, program: tuple[str, ...], step: int, batches: dict[str, Batch]) -> Metrics:
+        # Constants cross to the devices while a program is compiled; afterwards nothing may cross in a step by
+        # accident, because every step would wait for it.
+        guard = "disallow" if program in self._compiled else "allow"
+        with jax.profiler.StepTraceAnnotation("train", step_num=step + 1), jax.transfer_guard(guard):
+            self._state, metrics = self._steps[program[0]](self._state, batches, self._vocabularies)
+        return metrics
+
+    def settle(self, done: int) -> None:
+        """Waits until the steps that were dispatched are done and, if one was not finite, acts upon it."""
+        with self._clock.of("compute"):
+            self._roll_back_if_due(done)
+
+    def trace_ends(self, done: int) -> bool:
+        """Returns whether the profile ends with this step, which must be settled first."""
+        return self._trace.ends(done)
+
+    def after_trace(self, done: int) -> None:
+        self._trace.after(done)
+
+    def log(self, done: int, metrics: Metrics) -> None:
+        """Writes the numbers of the last step, and speed and time since the last call."""
+        stage = self._stage(done - 1)
+        numbers = {name: float(value) for name, value in jax.device_get(metrics).items() if name != "finite"}
+        self._writer.write(
+            done,
+            {f"{stage}/{name}": value for name, value in numbers.items()}
+            | {"steps_left_out": self._non_finite.count}
+            | self._rates(done - 1)
+            | self._progress.report(stage, done, numbers),
+        )
+
+    def validate(self, done: int) -> bool:
+        """Validates the state and notes whether it is among the best; False if it was stopped and is still due."""
+        self.validation_due = True
+        with self._clock.of("evaluation"):
+            found = self._validation(self._state.best_params, done, self._preemption.watched)
+            if found is None:
+                return False
+            self.validation_due, self.scores = False, found
+            self._writer.write(done, {f"validation/{name}": value for name, value in found.items()})
+            self._is_best = self._checkpoints.is_best(done, found)
+        return True
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the latest validation found one of the best states so far, and it is not saved yet."""
+        return self._is_best
+
+    def save(self, done: int) -> None:
+        """Writes a checkpoint in the background."""
+        with self._clock.of("checkpoint"):
+            history = {
+                "validation_due": self.validation_due,
+                "productive_s": self._clock.productive_s,
+                "steps_left_out": self._non_finite.count,
+            }
+            self._checkpoints.save(self._state, done, history)
+        self._is_best = False
+
+    def _stage(self, step: int) -> str:
+        return "pretrain" if step < self._config.pretrain.steps else "train"
+
+    def _last_saved(self) -> TrainState:
+        """Returns the state of the latest checkpoint, or else that of the very start."""
+        if self._checkpoints.latest_step is not None:
+            return self._checkpoints.restore(self._setup.abstract)
+        return self._setup.new_state(say)
+
+    def _roll_back_if_due(self, done: int) -> bool:
+        """Looks at the steps that were dispatched; takes the parameters of the last checkpoint if one asks for it."""
+        if not self._non_finite.rollback_due(self._checkpoints.latest_step):
+            return False
+        with self._clock.of("checkpoint"):
+            self._checkpoints.wait()
+            self._clock.productive_s = self._checkpoints.history.get("productive_s", 0.0)
+            self._state = at_step(self._last_saved(), done)
+        return True
+
+    def stopped(self, done: int) -> TryAgain:
+        """Returns the error that ends a run which SIGTERM has stopped after `done` steps."""
+        if done == 0:
+            return TryAgain("stopped by SIGTERM before the first step; the same command starts again")
+        return TryAgain(
+            f"stopped by SIGTERM after step {done} of {self._config.total_steps}, which is saved; the same command "
+            "continues from there"
+        )
