@@ -113,6 +113,21 @@ def test_queries_of_ones_own_data(files):
         assert evaluate_qvhighlights(queries, found)["brief"]["MR-full-mAP"] == 100
 
 
+def test_one_query_of_several_moments(files):
+    """Segments with one qid are the moments of one query, found by that qid."""
+    rows = [
+        {"video": "a", "start": start, "end": end, "text": "he runs", "attributes": {"qid": "7"}}
+        for start, end in ((0.1, 2.7), (5.3, 7.9))
+    ]
+    truth, found = files(
+        test__jsonl="\n".join(map(json.dumps, rows)),
+        found__jsonl=json.dumps({"qid": 7, "pred_relevant_windows": [[5.3, 7.9, 0.9], [0.1, 2.7, 0.8]]}),
+    )
+    queries, _ = read_ground_truth("qvhighlights", [truth])
+    assert len(list(queries.rows())) == 1
+    assert evaluate_qvhighlights(queries, found)["brief"]["MR-full-mAP"] == 100
+
+
 def test_the_split_is_chosen(files, unloc):
     truth, found = files(own__csv=table(ACTIONS, "label"), found__json=perfect(ACTIONS))
     words = ["--protocol=activitynet", f"--ground-truth={truth}", f"--predictions={found}"]

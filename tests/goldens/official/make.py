@@ -109,8 +109,9 @@ def any_rows(database, video) -> bool:
 
 def write_moments(rng) -> None:
     truth, found = [], []
+    durations = rng.integers(30, 75, 15) * 2
     for qid in range(30):
-        duration = int(rng.integers(30, 75)) * 2
+        duration = int(durations[qid // 2])
         windows = []
         for _ in range(int(rng.integers(1, 4))):
             start = int(rng.integers(0, duration // 2 - 2)) * 2
