@@ -85,8 +85,8 @@ def _video(record: VideoRecord) -> Row:
 
 
 def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
-    """Rows with one query in each."""
-    for query in queries_of(record):
+    """Rows with one query in each, as `unloc evaluate` asks them."""
+    for query in queries_of(record, by_text=bool(record.saliency)):
         row: Row = {
             "vid": file_id(record),
             "query": query.text,

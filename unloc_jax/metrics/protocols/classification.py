@@ -6,7 +6,7 @@ from typing import Any
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_rows, what_it_is
-from unloc_jax.names import normal_id, normal_text
+from unloc_jax.names import as_text, normal_id, normal_text
 
 KS = (1, 5)
 
@@ -55,7 +55,7 @@ def _labels(path: Path) -> dict[str, str]:
     for where, row in read_rows(path):
         problems.seen += 1
         video, label = row.get("video_id"), row.get("label")
-        if not isinstance(video, str | int) or not isinstance(label, str):
+        if not as_text(video) or not as_text(label):
             problems.add(where, f'"video_id" and "label" are needed{what_it_is(row, "best")}')
             continue
         labels[normal_id(video)] = normal_text(label)

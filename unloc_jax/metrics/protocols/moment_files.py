@@ -59,8 +59,7 @@ def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> l
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
     "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list; YouCook2's
     {"database": {video: {"subset": …, "annotations": [{"segment": …, "sentence": …}]}}}, of which `subset` is taken
-    (default validation);
-    `Annotated` queries.
+    (default validation); `Annotated` queries.
     """
     path = path_of(ground_truth)
     problems = Problems(path, "queries")
@@ -249,7 +248,7 @@ def _sentences(path: Path, problems: Problems, subset: str) -> Iterator[Query]:
             continue
         for row in rows or ():
             problems.seen += 1
-            text = row.get("sentence") if isinstance(row, dict) else None
+            text = as_text(row.get("sentence")) if isinstance(row, dict) else ""
             windows, wrong = (
                 windows_of({"segment": [row["segment"]]}, "segment", (2,))
                 if text and "segment" in row
@@ -258,8 +257,8 @@ def _sentences(path: Path, problems: Problems, subset: str) -> Iterator[Query]:
                     '"segment" and "sentence" are needed',
                 )
             )
-            if wrong or not isinstance(text, str):
-                problems.add(f'database["{video}"]', wrong or f"a sentence must be text, not {shown(text)}")
+            if wrong:
+                problems.add(f'database["{video}"]', wrong)
                 continue
             yield Query((normal_id(video), normal_text(text)), windows, {})
     if not any(name.lower() == subset.lower() for name in subsets):
