@@ -81,6 +81,8 @@ class VideoPrediction:
       duration_s: its length in seconds, > 0.
       texts: one entry per text, in the order they were asked for.
       model: facts about the model to show, such as checkpoint, step, dataset, num_frames.
+      stretched: every relevance curve goes from 0 to 1 whatever the video shows, as those of CLIP alone do; those of a
+        trained model may stay low.
 
     Raises:
       ValueError: duration_s is not a finite number above 0.
@@ -90,6 +92,7 @@ class VideoPrediction:
     duration_s: float
     texts: list[TextPrediction]
     model: dict[str, str]
+    stretched: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s < math.inf:
