@@ -136,9 +136,7 @@ class LocalizationHead(nn.Module):
         batch, _, points, _ = distances.shape
         return jnp.moveaxis(distances.reshape(batch, points, self.num_classes, 2), 2, 1)
 
-    def _run(
-        self, head: ConvHead | list[ConvHead], x: jax.Array, mask: jax.Array | None = None
-    ) -> jax.Array:
+    def _run(self, head: ConvHead | list[ConvHead], x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """A head for all points, or one per level: [B, N, P, D], bool [B, P] → [B, N, P, outputs]."""
         flat, levels = self.layout.merge(x, "videos", "texts"), self.geometry.levels
         if mask is not None:

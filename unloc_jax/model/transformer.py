@@ -78,9 +78,7 @@ def _logits_forward(query: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[
     return attention_logits(query, key), (query, key)
 
 
-def _logits_backward(
-    inputs: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _logits_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     query, key = inputs
     gradient = gradient.astype(query.dtype)
     of_query = jnp.einsum("mhqk,mkhd->mqhd", gradient, key)
