@@ -228,6 +228,11 @@ EMBEDDINGS = {"text": {"encoder": "embeddings", "embeddings_file": "x.npz"}}
             r"'highlight_detection' needs boundaries; .*'linear' has none",
         ),
         (
+            {"head": {"offsets_per_text": False}},
+            "moment_retrieval",
+            r"'moment_retrieval' has other texts in every video, .*offsets_per_text = False would average",
+        ),
+        (
             {"fusion": {"type": "late"}},
             "classification",
             r"'classification' reads the fused text token; set .* 'early'",

@@ -255,7 +255,7 @@ class HeadConfig:
     shared_levels: bool = True
     """One head for all levels with a scale and a shift per level, or a head per level."""
     offsets_per_text: bool = True
-    """Boundaries for every (video, text) pair, or one boundary per point for all texts."""
+    """Boundaries for every (video, text) pair, or one boundary per point for all texts of a vocabulary."""
     distances: str = "relu"
     """What keeps distances ≥ 0; "relu_clip" and "sigmoid" also keep them ≤ 1."""
     relevance_bias: float = 0.0
@@ -820,6 +820,12 @@ def _check_task(config: Config, where: str) -> None:
     ):
         raise UserError(
             f"{where}.task = {config.task!r} needs boundaries; config.model.head.type = 'linear' has none."
+        )
+    if config.task in ("moment_retrieval", "highlight_detection") and not model.head.offsets_per_text:
+        raise UserError(
+            f"{where}.task = {config.task!r} has other texts in every video, and config.model.head.offsets_per_text = "
+            "False would average their boundaries: what is found for one would depend on which others are asked with "
+            "it. Set it to True (the parameters are the same); False is for tasks with a vocabulary."
         )
     model.geometry(data.num_frames)  # checks itself
 

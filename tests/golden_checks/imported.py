@@ -17,6 +17,7 @@ from unloc_jax.dataset import DatasetFacts
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.losses import boundary_loss, offsets_iou, parse_boundary_loss, relevance_loss
 from unloc_jax.localization.targets import Targets
+from unloc_jax.model import padding
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.pretrained.scenic_config import to_config
@@ -28,6 +29,7 @@ SMOOTHING_NOTE = (
 )
 SUBSAMPLE_NOTE = "subsample takes the last token for those past the end of a level, as the reference does"
 EMBEDDINGS_NOTE = "given embeddings of queries: the product refuses them, its model and losses are compared"
+PADDING_NOTE = "convolutions see padded frames, as the reference's do (the product's do not)"
 GATHER_NOTE = "queries of other videos are masked with their own video's frame mask, as the reference does"
 
 
@@ -244,6 +246,9 @@ class Golden:
                 for module in ("base", "action_segmentation"):
                     stack.enter_context(mock.patch(f"unloc_jax.tasks.{module}.smooth_labels", smooth))
                 self.note(SMOOTHING_NOTE)
+            if not self.point_mask.all():
+                stack.enter_context(reference_padding())
+                self.note(PADDING_NOTE)
             pyramid = self.config.model.pyramid
             if pyramid.type == "fpn" and pyramid.downsampling == "subsample":
                 subsample = reference_subsample(self.config.data.num_frames)
@@ -251,6 +256,13 @@ class Golden:
                 if pyramid.num_levels > 2:
                     self.note(SUBSAMPLE_NOTE)
             yield
+
+
+def reference_padding() -> contextlib.AbstractContextManager[Any]:
+    """The reference masks attention only: to its pyramids and heads all frames are real."""
+    fill_up = padding.fill_up
+    all_real = lambda x, mask, stride=1: fill_up(x, None, stride)
+    return mock.patch("unloc_jax.model.padding.fill_up", all_real)
 
 
 def reference_subsample(num_frames: int) -> Callable[[jax.Array, int], jax.Array]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from tests.golden_checks.imported import SUBSAMPLE_NOTE, reference_subsample
+from tests.golden_checks.imported import SUBSAMPLE_NOTE, reference_padding, reference_subsample
 from tests.golden_checks.numbers import (
     GRADIENTS,
     LOGITS,
@@ -201,7 +201,8 @@ def _encoder(kind: str) -> Callable[[dict[str, Any], Arguments, np.ndarray], Our
         subsamples = kind == "fpn" and config.pyramid.downsampling == "subsample"
 
         def run(params: Params, arguments: Arguments) -> jax.Array:
-            with mock.patch("unloc_jax.model.pyramid.subsample", reference_subsample(time)):
+            subsample = mock.patch("unloc_jax.model.pyramid.subsample", reference_subsample(time))
+            with subsample, reference_padding():
                 return jnp.concatenate(module.apply({"params": params}, *given), axis=1)
 
         notes = (SUBSAMPLE_NOTE,) if subsamples else ()

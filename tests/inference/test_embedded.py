@@ -47,7 +47,7 @@ def close(prediction, other):
     "task, model",
     [
         ("moment_retrieval", {"fusion": {"all_text_tokens": True}}),
-        ("moment_retrieval", {"head": {"offsets_per_text": False}}),
+        ("temporal_action_localization", {"head": {"offsets_per_text": False}}),
         ("moment_retrieval", {"fusion": {"type": "late"}}),
         ("action_segmentation", {}),
         ("classification", {}),

@@ -1,6 +1,7 @@
 """The report page: read back with html.parser, and once used in a browser where one is installed."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -162,6 +163,19 @@ def test_only_the_page_s_own_script_may_run(page):
     script = page.source.rpartition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy and policy.startswith("default-src 'none'")
+
+
+def test_each_kind_of_curve_has_its_legend(page, video, tmp_path):
+    """CLIP's are stretched over every video, and CLIP has no list of words."""
+    legend = " ".join(page.text_of("p"))
+    assert "how sure the model is" in legend and "stretched" not in legend
+    assert "Unknown words" in page.text_of("h3")
+    stretched = dataclasses.replace(example_prediction(4.0), stretched=True)
+    write_report(stretched, video, tmp_path / "clip.html")
+    clip = Page(tmp_path / "clip.html")
+    legend = " ".join(clip.text_of("p"))
+    assert "also for a text that never happens" in legend and "how sure" not in legend
+    assert "Unknown words" not in clip.text_of("h3") and "Segments" in clip.text_of("h3")
 
 
 def test_curves_lie_on_the_common_axes(page):

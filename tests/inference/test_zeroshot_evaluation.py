@@ -11,6 +11,7 @@ from PIL import Image
 from tests.pretrained.clip_tools import clip_with_all_words
 from unloc_jax.errors import UserError
 from unloc_jax.inference.evaluation import evaluate
+from unloc_jax.inference.zeroshot import ZeroShotLocalizer
 from unloc_jax.inference.zeroshot_evaluation import ClipFinder
 from unloc_jax.pretrained.clip_model import save_clip
 from unloc_jax.records import VideoRecord
@@ -28,7 +29,11 @@ SHOWN = {
 class FakeEncoder:
     """A CLIP that sees nothing but colours, and perfectly."""
 
-    clip = SimpleNamespace(source="colours", params={"logit_scale": np.log(100.0)})
+    clip = SimpleNamespace(
+        source="colours",
+        params={"logit_scale": np.log(100.0)},
+        config=SimpleNamespace(name="colours", image_size=16, text=SimpleNamespace(max_tokens=8)),
+    )
 
     def __init__(self):
         self.texts = []
@@ -80,6 +85,23 @@ def test_moments(tmp_path, capsys):
         (best, *_), (truth,) = line["pred_relevant_windows"], line["relevant_windows"]
         np.testing.assert_allclose(best[:2], truth, atol=0.5 / 2 + 1e-6)  # half the time between two frames
         assert "pred_levels" not in line  # there is no pyramid
+
+
+@pytest.mark.parametrize("task", ["moment_retrieval", "highlight_detection"])
+def test_evaluate_finds_what_zeroshot_shows(task):
+    """Of sentences, to the last bit; the pictures are those of the shards."""
+    found = finder(task=task).find("test", [["red", "blue"], ["green"], ["blue", "green", "red"]])
+    localizer = ZeroShotLocalizer(FakeEncoder(), smoothing_s=0.25)
+    for v, record in enumerate(records(True)):
+        pictures = np.stack([np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in record.frames])
+        shown = localizer(pictures, found.texts[v], fps=FPS)
+        assert shown.stretched
+        for i, text in enumerate(shown):
+            np.testing.assert_array_equal(found.curves[v][i], text.relevance)
+            real = found.scores[v][i] > 0
+            rows = np.array([(s.start_s, s.end_s, s.score) for s in text.segments], np.float32).reshape(-1, 3)
+            np.testing.assert_array_equal(found.segments_s[v][i][real], rows[:, :2])
+            np.testing.assert_array_equal(found.scores[v][i][real], rows[:, 2])
 
 
 def test_actions_are_found_where_they_are_likely(tmp_path):

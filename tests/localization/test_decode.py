@@ -1,5 +1,8 @@
+import hypothesis
+import hypothesis.extra.numpy
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from tests.golden_checks.postprocess import decode_points, jitted
 from tests.localization.references import load_goldens
@@ -40,6 +43,27 @@ def test_points_on_padded_frames_are_dropped():
     frame_mask = np.array([1, 1, 1, 1, 1, 0, 0, 0], bool)
     _, scores = decode_points(np.full((1, 12), 0.5), np.ones((1, 12, 2)), frame_mask, (0, 7), geometry)
     np.testing.assert_array_equal(scores[0] > 0, [1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0])
+
+
+@hypothesis.given(
+    real=st.lists(st.integers(1, 8), min_size=2, max_size=2),
+    values=hypothesis.extra.numpy.arrays(np.float32, (3, 2, 14), elements=st.floats(0, 40, width=32)),
+    start_s=st.sampled_from([0.0, 0.5, 977.3]),
+)
+def test_no_segment_leaves_the_video(real, values, start_s):
+    """A window of 8 places may be longer than the video: segments end with its last frame."""
+    geometry = pyramid(8, 3)
+    frame_mask = np.arange(8) < np.array(real)[:, None]
+    relevance, *offsets = values[:, :, None]
+    span_s = np.array([[start_s, start_s + 14]] * 2, np.float32)
+    found = jitted(
+        Localization(relevance - 20, np.stack(offsets, axis=-1)), frame_mask, span_s, geometry, NMS(5)
+    )  # fmt: skip
+    for video, count in enumerate(real):
+        segments = np.asarray(found.segments_s[video][found.scores[video] > 0])
+        assert (segments[:, 0] <= segments[:, 1]).all()
+        assert (segments[:, 0] >= span_s[video, 0] - 1e-3).all()
+        assert (segments[:, 1] <= start_s + 2 * (count - 1) + 1e-3).all()
 
 
 def test_a_window_of_a_video_has_the_videos_times():

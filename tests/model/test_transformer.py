@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from tests.tiny import random_tree
-from unloc_jax.model.transformer import ACTIVATIONS, Run, SelfAttention, Transformer, attention_weights
+from unloc_jax.model.transformer import (
+    ACTIVATIONS,
+    Run,
+    SelfAttention,
+    Transformer,
+    attention_logits,
+    attention_weights,
+)
 
 
 def normal(seed: int, *shape: int) -> np.ndarray:
@@ -58,6 +65,25 @@ def test_remat_and_unroll_change_no_number(stack, change):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), gradients, expected_gradients
     )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_attention_logits_are_not_rounded(dtype):
+    """Neither by the product nor, in a program without a compiler's freedom, after it; derivatives are of the type."""
+    query, key = (jax.random.normal(jax.random.key(i), (2, 5, 3, 8), dtype) for i in range(2))
+    exact = [np.asarray(x, np.float64) for x in (query, key)]
+    logits = attention_logits(query, key)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, np.einsum("mqhd,mkhd->mhqk", *exact), rtol=1e-5, atol=1e-5)
+    weight = jax.random.normal(jax.random.key(2), logits.shape)
+    loss = lambda logits_of: lambda query, key: (logits_of(query, key) * weight).sum()
+    found = jax.grad(loss(attention_logits), argnums=(0, 1))(query, key)
+    plain = lambda query, key: jnp.einsum("mqhd,mkhd->mhqk", query, key)
+    expected = jax.grad(loss(plain), argnums=(0, 1))(*(jnp.asarray(x, jnp.float32) for x in exact))
+    for x, y in zip(found, expected, strict=True):
+        assert x.dtype == dtype
+        tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
+        np.testing.assert_allclose(np.asarray(x, np.float32), y, rtol=tolerance, atol=tolerance * 5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -53,7 +53,8 @@ def test_models():
     segmentation = ours("as_transformer_token").model
     assert (segmentation.pyramid.type, segmentation.head.type) == ("none", "linear")
     shared = ours("hd_simple_ws0_opc0_sigmoid_center").model
-    assert (shared.pyramid.type, shared.head.offsets_per_text) == ("simple", False)
+    assert (shared.pyramid.type, shared.head.offsets_per_text) == ("simple", True)
+    assert not ours("tal_simple_ws0_opc0_token_sigmoid_l1").model.head.offsets_per_text
     learned = ours("tal_emb_transformer_passvideo_learnedpos").model
     assert (learned.fusion.positions, learned.text.encoder) == ("learned", "embeddings")
     assert learned.modalities["rgb"].encoder == "features" and learned.modalities["rgb"].feature_dim == 20

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tests.tiny import random_batch, random_params, tiny_task
+from unloc_jax.model.unloc import LARGEST_TEMPERATURE
 from unloc_jax.tasks.contrastive import segment_text_loss
 
 
@@ -69,7 +70,8 @@ def test_a_short_segment_has_a_frame(loss, batch):
     assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-4
 
 
-def test_the_temperature_stops_at_clips_limit(loss, batch):
-    for parameter, temperature in ((2, np.exp(2)), (9, np.exp(4.6))):
+def test_the_temperature_is_the_exponential_of_its_parameter(loss, batch):
+    for parameter in (2, LARGEST_TEMPERATURE):
         metrics = loss(batch, temperature=np.float32(parameter))[1]
-        np.testing.assert_allclose(metrics["temperature"], temperature, rtol=1e-5)
+        np.testing.assert_allclose(metrics["temperature"], np.exp(parameter), rtol=1e-5)
+    np.testing.assert_allclose(metrics["temperature"], 100, rtol=1e-5)

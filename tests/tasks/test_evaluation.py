@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from tests.tiny import CLASSES, random_batch, random_params, tiny_task
+from tests.tiny import CLASSES, QUERIES, random_batch, random_params, tiny_task
 from unloc_jax.localization.decode import Detections
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found, Output
@@ -26,7 +26,7 @@ def sharding():
 
 
 def test_detect(moment_retrieval):
-    """The curve is the highest probability of a point that covers the frame; detections are decoded points."""
+    """The curve is the highest probability of a point that covers a real frame; detections are decoded points."""
     task, params = moment_retrieval
     batch = random_batch(task.config)
     batch.frame_mask[1, 6:] = False
@@ -43,7 +43,8 @@ def test_detect(moment_retrieval):
     for frame in range(8):
         covering = [i for i, (position, stride) in enumerate(points) if position <= frame < position + stride]
         assert len(covering) == 3
-        np.testing.assert_allclose(curve[..., frame], probability[..., covering].max(-1), rtol=1e-5)
+        expected = np.where(batch.frame_mask[:, frame, None], probability[..., covering].max(-1), 0)
+        np.testing.assert_allclose(curve[..., frame], expected, rtol=1e-5)
 
     assert found.segments_s.shape == (2, 3, 5, 2) and found.scores.shape == (2, 3, 5)
     real = np.where(batch.frame_mask[:, None, task.geometry.positions.astype(int)], probability, 0)
@@ -188,6 +189,25 @@ def test_action_localization_scores(action_localization):
     # One of three classes is found, after a false positive of a higher score.
     half = [(1, 0, 0, 4, 0.95), (0, 0, 0, 4, 0.9)]
     assert task.score(RECORDS, class_detections(half))["mAP@0.50"] == pytest.approx(100 / 6)
+
+
+def test_batches_and_their_order_change_nothing(sharding, moment_retrieval):
+    """Each video with its own texts, of which some have more: in batches of one, of three, and in another order."""
+    task, params = moment_retrieval
+    videos, detect = random_batch(task.config, videos=4), jax.jit(task.detect)
+    texts = [[*QUERIES[v : v + 1 + v % 3]] for v in range(4)]
+
+    def search(order, batch_size):
+        rows = np.resize(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size)
+        batches = (jax.tree.map(lambda x, row=row: x[row], videos) for row in rows)
+        found = find(task, detect, params, batches, [texts[v] for v in order], sharding)
+        back = np.argsort(order)
+        return [(found.segments_s[i], found.scores[i]) for i in back]
+
+    one_by_one = search(np.arange(4), 1)
+    for order, batch_size in (([0, 1, 2, 3], 3), ([3, 1, 0, 2], 1), ([2, 3, 1, 0], 3)):
+        for found, expected in zip(search(np.array(order), batch_size), one_by_one, strict=True):
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), found, expected)
 
 
 @pytest.mark.parametrize("name", ["moment_retrieval", "action_segmentation", "classification"])

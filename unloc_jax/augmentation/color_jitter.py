@@ -82,11 +82,12 @@ def turn_hue(pixels: jax.Array, turns: jax.Array) -> jax.Array:
     red, green, blue = pixels
     most, least = pixels.max(0), pixels.min(0)
     scale = 1 / jnp.where(most > least, most - least, 1)
-    # In sixths of a turn from red.
+    # In sixths of a turn from red. Compared with each other, not with their maximum: a compiler may compute a channel
+    # twice with different last bits, and where none equals the maximum the hue would be another one altogether.
     hue = jnp.where(
-        red == most,
+        (red >= green) & (red >= blue),
         (green - blue) * scale,
-        jnp.where(green == most, 2 + (blue - red) * scale, 4 + (red - green) * scale),
+        jnp.where(green >= blue, 2 + (blue - red) * scale, 4 + (red - green) * scale),
     )
     # A channel is largest within a sixth of its own hue and smallest beyond two sixths.
     distance = (hue + 6 * turns - jnp.array([0.0, 2.0, 4.0])[:, None, None]) % 6

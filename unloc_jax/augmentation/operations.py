@@ -37,7 +37,9 @@ OPERATIONS = (
 CUTOUT = 40 / 224
 
 
-def apply_operation(video: jax.Array, operation: jax.Array, center: jax.Array, magnitude: float) -> jax.Array:
+def apply_operation(
+    video: jax.Array, operation: jax.Array, center: jax.Array, magnitude: float, mask: jax.Array
+) -> jax.Array:
     """One operation, without branches, so that the videos of a batch can have different ones.
 
     Args:
@@ -45,12 +47,13 @@ def apply_operation(video: jax.Array, operation: jax.Array, center: jax.Array, m
       operation: int32 scalar, index of OPERATIONS.
       center: float32 [2] in 0..1, where in height and width cutout's box has its centre.
       magnitude: 0 to 10.
+      mask: bool [T], True = real frame: only these count in the video's histogram.
 
     Returns:
       uint8 [T, 3, H, W], the same for equal frames.
     """
     strength = magnitude / 10
-    by_name = tables(histogram(video), strength)
+    by_name = tables(histogram(video, mask), strength)
     unchanged = jnp.broadcast_to(jnp.arange(256, dtype=jnp.uint8), (3, 256))
     table = jnp.stack([by_name.get(name, unchanged) for name in OPERATIONS])[operation]
     is_color, is_sharpness, is_cutout = (
@@ -105,7 +108,7 @@ def equalize(counts: jax.Array) -> jax.Array:
 
 def mean_grey(counts: jax.Array) -> jax.Array:
     """Scalar: the mean of a video's grey values, rounded as in PIL's ImageEnhance.Contrast."""
-    frequencies = counts / counts.sum(1, keepdims=True)
+    frequencies = counts / jnp.maximum(counts.sum(1, keepdims=True), 1)
     return jnp.floor(luma((frequencies * jnp.arange(256)).sum(1)) + 0.5)
 
 

@@ -5,7 +5,9 @@ import jax
 from unloc_jax.augmentation.operations import OPERATIONS, apply_operation
 
 
-def rand_augment(video: jax.Array, key: jax.Array, layers: int, magnitude: float) -> jax.Array:
+def rand_augment(
+    video: jax.Array, key: jax.Array, layers: int, magnitude: float, mask: jax.Array
+) -> jax.Array:
     """`layers` operations after each other, each drawn for itself; all frames get the same ones.
 
     As in the reference, a draw is one of eleven operations or none, all twelve equally likely.
@@ -15,6 +17,7 @@ def rand_augment(video: jax.Array, key: jax.Array, layers: int, magnitude: float
       key: typed random key.
       layers: number of draws.
       magnitude: 0 to 10; `operations` says what it means, and what differs from the reference.
+      mask: bool [T], True = real frame: only these count in the video's statistics.
 
     Returns:
       uint8 [T, 3, H, W].
@@ -23,6 +26,7 @@ def rand_augment(video: jax.Array, key: jax.Array, layers: int, magnitude: float
     def layer(video: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
         operation_key, center_key = jax.random.split(key)
         operation = jax.random.randint(operation_key, (), 0, len(OPERATIONS))
-        return apply_operation(video, operation, jax.random.uniform(center_key, (2,)), magnitude), None
+        center = jax.random.uniform(center_key, (2,))
+        return apply_operation(video, operation, center, magnitude, mask), None
 
     return jax.lax.scan(layer, video, jax.random.split(key, layers))[0]

@@ -1,7 +1,11 @@
-"""Late fusion without training: similarities of frames and a text → relevance → segments. NumPy only."""
+"""Late fusion without training: similarities of frames and a text → relevance → segments, in NumPy.
+
+What `unloc zeroshot` shows is what `unloc evaluate --zeroshot-clip` scores: `localize`, for both.
+"""
 
 import numpy as np
 
+from unloc_jax.config import EvaluationConfig
 from unloc_jax.metrics.tiou import segment_iou
 
 # Of the highest relevance: a candidate is a stretch that stays above one of them.
@@ -10,6 +14,44 @@ _THRESHOLDS = np.linspace(0.1, 0.9, 9)
 _AROUND = 0.25
 _MOST_OVERLAP = 0.5  # tIoU of two candidates that are both kept
 _FLAT = 1e-4  # a cosine that varies by less over a video says nothing
+
+
+def localize(
+    cosines: np.ndarray,
+    *,
+    fps: float,
+    smoothing_s: float,
+    duration_s: float,
+    settings: EvaluationConfig,
+    shares: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Finds N texts in the F frames of a video.
+
+    Args:
+      cosines: float [N, F], of every text and every frame.
+      fps: frames per second.
+      smoothing_s: standard deviation of the Gaussian in seconds; 0 = none.
+      duration_s: of the video; no segment ends after it.
+      settings: `score_threshold`, which scores have to be above, and `max_detections` per text.
+      shares: float [N, F], the probability of each text in each frame, where the texts are classes that exclude each
+        other; a segment's score is multiplied by its mean. None = texts that have nothing to do with each other.
+
+    Returns:
+      curves: float [N, F] in [0, 1], see `relevance`.
+      segments: per text float64 [n, 3], start and end in seconds and score, best first.
+    """
+    curves = np.zeros(cosines.shape)
+    segments = []
+    for i, of_text in enumerate(cosines):
+        curves[i] = relevance(smooth(of_text, smoothing_s * fps))
+        lowest = settings.score_threshold
+        # Nothing of a class can score more than its highest share.
+        made = [] if shares is not None and shares[i].max() <= lowest else candidates(curves[i])
+        if shares is not None:
+            made = [(start, end, score * float(shares[i, start:end].mean())) for start, end, score in made]
+        made = sorted((one for one in made if one[2] > lowest), key=lambda one: -one[2])
+        segments.append(seconds(made[: settings.max_detections], fps, duration_s))
+    return curves, segments
 
 
 def smooth(values: np.ndarray, sigma: float) -> np.ndarray:

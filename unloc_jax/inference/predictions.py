@@ -84,6 +84,8 @@ class VideoPrediction:
       texts: one entry per text, in the order they were asked for.
       model: facts about the model to show, such as checkpoint, step, dataset, num_frames.
       notes: what there is to say about the video.
+      stretched: every relevance curve goes from 0 to 1 whatever the video shows, as those of CLIP alone do; those of a
+        trained model may stay low.
 
     Raises:
       ValueError: duration_s is not a finite number above 0.
@@ -94,6 +96,7 @@ class VideoPrediction:
     texts: list[TextPrediction]
     model: dict[str, str]
     notes: tuple[VideoNote, ...] = ()
+    stretched: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s < math.inf:

@@ -95,6 +95,7 @@ def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int
         "rows": "\n".join(
             _row(i, text, prediction.duration_s, curve_top, top_k) for i, text in enumerate(prediction.texts)
         ),
+        "legend": "\n".join(_legend(prediction.stretched, curve_top)),
         "data": json.dumps(data, allow_nan=False).translate(_JSON_IN_HTML),
     }
 
@@ -119,6 +120,32 @@ def _facts(model: dict[str, str]) -> Iterator[str]:
         name = html.escape(str(key).replace("_", " "))
         shown = html.escape(str(value)).replace("/", "/<wbr>")  # paths break at their slashes
         yield f"<div><dt>{name}</dt><dd>{shown}</dd></div>"
+
+
+def _legend(stretched: bool, curve_top: float) -> Iterator[str]:
+    """What curves, bars and marks mean: of a trained model, or of CLIP alone (`VideoPrediction.stretched`)."""
+    pointer = "The number beside a text is the curve’s value at the playhead or under the pointer."
+    if stretched:
+        sections = {
+            "Relevance": "The grey curve: how similar each moment is to the text, compared with the other moments of "
+            "this video. It is stretched to go from 0 at the least similar moment to 1 at the most similar one, also "
+            f"for a text that never happens; it is not a probability. {pointer}",
+            "Segments": "The bars: stretches that stand out from what is around them, best first from top to bottom. "
+            "The score, from 0 to 1, is by how much. It ranks the segments of one text in this video; it does not say "
+            "whether the text happens at all, and compares neither texts nor videos.",
+        }
+    else:
+        sections = {
+            "Relevance": "The grey curve: how well each moment matches the text in the model’s eyes, from 0 (bottom) "
+            f"to {curve_top:g} (top). {pointer}",
+            "Segments": "The bars: where the text happens, best first from top to bottom. The score, from 0 to 1, says "
+            "how sure the model is of a whole segment, its start and end included. It ranks the segments of one text; "
+            "it is not a probability, and between texts it compares only roughly.",
+            "Unknown words": "A <mark>marked</mark> word never occurred in the texts the model was trained on. What is "
+            "found for such a text is a guess from the other words.",
+        }
+    for title, text in sections.items():
+        yield f"  <section><h3>{title}</h3><p>{text}</p></section>"
 
 
 def _tick_step_s(duration_s: float) -> float:

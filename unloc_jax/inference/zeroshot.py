@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from unloc_jax.config import EvaluationConfig
 from unloc_jax.errors import UserError
 from unloc_jax.inference.clip import ClipEncoder, unit, video_frames
 from unloc_jax.inference.embedded import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
 from unloc_jax.inference.frames import ArrayFrames, Frames
-from unloc_jax.inference.late_fusion import candidates, relevance, seconds, smooth
+from unloc_jax.inference.late_fusion import localize
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.video import check_fps
@@ -25,7 +26,9 @@ class ZeroShotLocalizer(VideoSearch):
     """Finds texts in videos by CLIP alone; called as `Localizer` is.
 
     Relevance is the cosine of frame and text, smoothed and stretched to [0, 1] over the video: it compares moments of
-    one video, not videos. A segment's score is its mean relevance minus that of what is around it.
+    one video, not videos. A segment's score is its mean relevance minus that of what is around it. `unloc evaluate
+    --zeroshot-clip` computes the same; only for classes, which exclude each other, it goes on to weigh the scores by
+    their shares, so that videos can be compared.
 
     >>> import unloc_jax
     >>> localizer = unloc_jax.load("CLIP")  # what `unloc import` wrote, KIND:SRC such as hf-clip:FOLDER, or an id
@@ -74,9 +77,14 @@ class ZeroShotLocalizer(VideoSearch):
         of_frames = embedded.windows[0].tokens
         times_s = np.arange(len(of_frames)) / self._fps
         found = []
-        for text, cosines in zip(texts, of_texts @ of_frames.T):
-            curve = relevance(smooth(cosines, self._smoothing_s * self._fps))
-            rows = seconds(candidates(curve), self._fps, embedded.duration_s)
+        curves, rows_of_texts = localize(
+            of_texts @ of_frames.T,
+            fps=self._fps,
+            smoothing_s=self._smoothing_s,
+            duration_s=embedded.duration_s,
+            settings=EvaluationConfig(),
+        )
+        for text, curve, rows in zip(texts, curves, rows_of_texts):
             segments = [Segment(*row) for row in rows.tolist()]
             found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))
         config = self._encoder.clip.config
@@ -84,7 +92,9 @@ class ZeroShotLocalizer(VideoSearch):
             "model": f"{config.name} (CLIP, not trained to localise)",
             "sees": f"{self._fps:g} frames per second of {config.image_size}² pixels",
         }
-        return VideoPrediction(embedded.name, embedded.duration_s, found, facts, embedded.notes)
+        return VideoPrediction(
+            embedded.name, embedded.duration_s, found, facts, embedded.notes, stretched=True
+        )
 
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
         if isinstance(video, np.ndarray):

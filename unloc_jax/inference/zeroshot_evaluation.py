@@ -16,7 +16,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.clip import ClipEncoder, unit
 from unloc_jax.inference.finder import Annotations
-from unloc_jax.inference.late_fusion import candidates, relevance, seconds, smooth
+from unloc_jax.inference.late_fusion import localize, smooth
 from unloc_jax.inference.zeroshot import check_settings
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found, make_task
@@ -90,12 +90,8 @@ class ClipFinder:
             make_task(config_lib.from_mapping(settings), known),
             name,
         )
-        self._encoder, self._with_frames, self._fps, self._sigma = (
-            encoder,
-            with_frames,
-            fps,
-            smoothing_s * fps,
-        )
+        self._encoder, self._with_frames = encoder, with_frames
+        self._fps, self._smoothing_s = fps, smoothing_s
         self.facts: dict[str, Any] = {
             "clip": encoder.clip.source,
             "zeroshot": {"fps": fps, "smoothing_s": smoothing_s, "prompts": list(prompts)},
@@ -149,30 +145,26 @@ class ClipFinder:
     def _add(self, found: Found, cosines: np.ndarray, duration_s: float) -> None:
         """Adds one video; cosines [N, F]."""
         config = self.task.config
-        smoothed = np.array([smooth(row, self._sigma) for row in cosines]).reshape(cosines.shape)
         if config.task == "action_segmentation":
+            smoothed = np.array([smooth(row, self._smoothing_s * self._fps) for row in cosines])
             found.frame_classes.append(smoothed.argmax(0).astype(np.int32))
             return
         logits = cosines * np.exp(np.asarray(self._encoder.clip.params["logit_scale"]))
         if config.task in ("classification", "video_text_contrastive"):
             found.video_scores.append(logits.mean(1))
             return
-        curves = np.array([relevance(row) for row in smoothed]).reshape(cosines.shape)
         shares = None
         if config.with_vocabulary:
             likely = np.exp(logits - logits.max(0))
             shares = likely / likely.sum(0)
-        rows = []
-        for i, curve in enumerate(curves):
-            lowest = config.evaluation.score_threshold
-            # Nothing of a class can score more than its highest share.
-            made = [] if shares is not None and shares[i].max() <= lowest else candidates(curve)
-            if shares is not None:
-                made = [
-                    (start, end, score * float(shares[i, start:end].mean())) for start, end, score in made
-                ]
-            made = sorted((one for one in made if one[2] > lowest), key=lambda one: -one[2])
-            rows.append(seconds(made[: config.evaluation.max_detections], self._fps, duration_s))
+        curves, rows = localize(
+            cosines,
+            fps=self._fps,
+            smoothing_s=self._smoothing_s,
+            duration_s=duration_s,
+            settings=config.evaluation,
+            shares=shares,
+        )
         padded = np.zeros((len(rows), max([1, *map(len, rows)]), 3))
         for i, of_text in enumerate(rows):
             padded[i, : len(of_text)] = of_text

@@ -61,13 +61,15 @@ def decode(
       nms: False leaves it out, for windows whose candidates are merged later: K is P then, in the points' order.
 
     Returns:
-      Detections with K segments per (video, text), clipped to the sampled span.
+      Detections with K segments per (video, text), clipped to the span of the real frames.
     """
     positions, strides = jnp.asarray(geometry.positions), jnp.asarray(geometry.strides)
     assert localization.offsets is not None, "a model without boundaries has no segments"
     distances = localization.offsets * strides[:, None]
     segments = jnp.stack([positions - distances[..., 0], positions + distances[..., 1]], axis=-1)
-    segments = jnp.clip(segments, 0.0, geometry.num_frames - 1.0)
+    # A window may be longer than the video: it ends with its last real frame.
+    last = jnp.where(frame_mask, jnp.arange(geometry.num_frames, dtype=jnp.float32), 0.0).max(-1)
+    segments = jnp.clip(segments, 0.0, last[:, None, None, None])
     scores = jax.nn.sigmoid(localization.relevance)
     real_point = geometry.point_mask(frame_mask)
     scores = jnp.where(real_point[:, None], scores, 0.0)

@@ -30,8 +30,11 @@ class ImageTower(nn.Module):
     run: Run = Run()
 
     @nn.compact
-    def __call__(self, frames: jax.Array) -> jax.Array:
-        """frames [B, T, H, W, 3], uint8 or (already normalised) floating → [B, T, width]."""
+    def __call__(self, frames: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
+        """frames [B, T, H, W, 3], uint8 or (already normalised) floating → [B, T, width].
+
+        frame_mask: bool [B, T], True = real frame; these come first. None = all.
+        """
         config, dtype, layout = self.config, self.run.dtype, self.run.layout
         batch, time, height, width, _ = frames.shape
         frames = layout.constrain(frames, "videos", "frames", None, None, None)
@@ -40,7 +43,7 @@ class ImageTower(nn.Module):
         patches = pixels.reshape(batch, time, height // size, size, width // size, size, 3)
         patches = patches.transpose(0, 1, 2, 4, 3, 5, 6).reshape(batch, time, -1, size * size * 3)
         if config.temporal_kernel > 1:
-            patches = neighbours(patches, config.temporal_kernel)
+            patches = neighbours(patches, config.temporal_kernel, frame_mask)
         x = nn.Dense(config.width, use_bias=False, dtype=dtype, name="patch_embedding")(patches)
 
         normal = nn.initializers.normal(config.width**-0.5)
@@ -75,14 +78,20 @@ def normalize(frames: jax.Array, dtype: DTypeLike) -> jax.Array:
     return (frames.astype(dtype) / 255.0 - mean) / std
 
 
-def neighbours(patches: jax.Array, kernel: int) -> jax.Array:
+def neighbours(patches: jax.Array, kernel: int, frame_mask: jax.Array | None = None) -> jax.Array:
     """[B, T, …, D] → [B, T, …, kernel·D]: each frame's patches next to those of the frames around it.
 
-    The first and the last frame stand in for those beyond the ends.
+    The first and the last real frame stand in for those beyond the ends; `frame_mask` as in `ImageTower`.
     """
-    half = kernel // 2
-    padded = jnp.pad(patches, [(0, 0), (half, half)] + [(0, 0)] * (patches.ndim - 2), mode="edge")
-    return jnp.concatenate([padded[:, i : i + patches.shape[1]] for i in range(kernel)], axis=-1)
+    half, time = kernel // 2, patches.shape[1]
+    around = lambda x: jnp.pad(x, [(0, 0), (half, half)] + [(0, 0)] * (x.ndim - 2), mode="edge")
+    padded = around(patches)
+    taps = [padded[:, i : i + time] for i in range(kernel)]
+    if frame_mask is not None:
+        real = around(frame_mask).reshape(len(patches), -1, *[1] * (patches.ndim - 2))
+        for i in range(half + 1, kernel):
+            taps[i] = jnp.where(real[:, i : i + time], taps[i], taps[i - 1])
+    return jnp.concatenate(taps, axis=-1)
 
 
 @flax.struct.dataclass

@@ -116,7 +116,8 @@ class PairEncoder(nn.Module):
             if self.pyramid.type == "none":
                 x = nn.LayerNorm(dtype=dtype, name="norm_out")(x)
                 return x[:, :time], x[:, time:]
-            return SimplePyramid(self.geometry, dtype, name="pyramid")(x[:, :time]), x[:, time:]
+            pyramid = SimplePyramid(self.geometry, dtype, name="pyramid")
+            return pyramid(x[:, :time], frame_mask), x[:, time:]
 
         masks = self.geometry.split_levels(self.geometry.point_mask(frame_mask), axis=1)
         levels, first = [], 0
@@ -129,8 +130,8 @@ class PairEncoder(nn.Module):
                 down = Downsample(
                     self.pyramid.downsampling, self.pyramid.stride, dtype, name=f"downsample_{level}"
                 )
-                x = jnp.concatenate([down(frames), text], axis=1)
-        return FeaturePyramid(self.geometry, dtype, name="pyramid")(levels), text
+                x = jnp.concatenate([down(frames, mask), text], axis=1)
+        return FeaturePyramid(self.geometry, dtype, name="pyramid")(levels, frame_mask), text
 
     def _stack(self, first: int, end: int, name: str) -> Transformer:
         """Layers first … end-1 of the whole encoder."""

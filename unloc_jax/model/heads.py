@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry
+from unloc_jax.model import padding
 from unloc_jax.model.layout import ONE_PLACE, Layout
 
 _DISTANCES = {"relu": nn.relu, "relu_clip": lambda x: jnp.clip(x, 0.0, 1.0), "sigmoid": nn.sigmoid}
@@ -23,11 +24,11 @@ class ConvHead(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, levels: np.ndarray) -> jax.Array:
-        """[M, P, D], int [P], the level of each point → float32 [M, P, output_dim]."""
+    def __call__(self, x: jax.Array, levels: np.ndarray, mask: jax.Array | None = None) -> jax.Array:
+        """[M, P, D], int [P] (the level of each point), mask as in `LevelConv` → float32 [M, P, output_dim]."""
         for i in range(self.num_conv_layers):
             x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
-            x = nn.relu(LevelConv(self.kernel_size, self.dtype, name=f"conv_{i}")(x, levels))
+            x = nn.relu(LevelConv(self.kernel_size, self.dtype, name=f"conv_{i}")(x, levels, mask))
         return linear(self.output_dim, self.output_bias, nn.initializers.xavier_normal(), "output")(
             x.astype(jnp.float32)
         )
@@ -44,8 +45,12 @@ class LevelConv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, levels: np.ndarray) -> jax.Array:
-        """[M, P, D], int [P], the level of each point → [M, P, D]."""
+    def __call__(self, x: jax.Array, levels: np.ndarray, mask: jax.Array | None = None) -> jax.Array:
+        """[M, P, D], int [P] (the level of each point), bool [M, P] (True = real, None = all) → [M, P, D].
+
+        Points that are not real are zeros for those beside them.
+        """
+        x = padding.fill_up(x, mask)
         size, (count, points, width) = self.kernel_size, x.shape
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (size, width, width)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (width,)).astype(self.dtype)
@@ -105,38 +110,44 @@ class LocalizationHead(nn.Module):
             self.relevance_of = [head(self.num_classes, config.relevance_bias) for _ in levels]
             self.offsets_of = [head(boundaries, config.offsets_bias) for _ in levels]
 
-    def score(self, x: jax.Array) -> jax.Array:
-        """Relevance logits: x [B, N, P, D] → float32 [B, N, P] ([B, C, P] with a closed vocabulary)."""
+    def score(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Relevance logits: x [B, N, P, D] → float32 [B, N, P] ([B, C, P] with a closed vocabulary).
+
+        mask: bool [B, P], True = real point; None = all.
+        """
         if self.config.type == "linear":
             logits = self.linear(x.astype(jnp.float32))
         else:
-            logits = self._run(self.relevance if self.config.shared_levels else self.relevance_of, x)
+            logits = self._run(self.relevance if self.config.shared_levels else self.relevance_of, x, mask)
         if self.num_classes == 1:
             return logits[..., 0]
         return jnp.moveaxis(logits[:, 0], -1, 1)
 
-    def distances(self, x: jax.Array) -> jax.Array:
-        """Distances to start and end in strides: x [B, N, P, D] → float32 [B, N, P, 2] ≥ 0."""
+    def distances(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Distances to start and end in strides: x [B, N, P, D], mask as in `score` → float32 [B, N, P, 2] ≥ 0."""
         if self.config.shared_levels:
             of_points = lambda of_levels: jnp.concatenate(of_levels)[self.geometry.levels, None]
-            distances = self._run(self.offsets, x) * of_points(self.scale) + of_points(self.shift)
+            distances = self._run(self.offsets, x, mask) * of_points(self.scale) + of_points(self.shift)
         else:
-            distances = self._run(self.offsets_of, x)
+            distances = self._run(self.offsets_of, x, mask)
         distances = _DISTANCES[self.config.distances](distances)
         if distances.shape[-1] == 2:
             return distances
         batch, _, points, _ = distances.shape
         return jnp.moveaxis(distances.reshape(batch, points, self.num_classes, 2), 2, 1)
 
-    def _run(self, head: ConvHead | list[ConvHead], x: jax.Array) -> jax.Array:
-        """A head for all points, or one per level: [B, N, P, D] → [B, N, P, outputs]."""
+    def _run(self, head: ConvHead | list[ConvHead], x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """A head for all points, or one per level: [B, N, P, D], bool [B, P] → [B, N, P, outputs]."""
         flat, levels = self.layout.merge(x, "videos", "texts"), self.geometry.levels
+        if mask is not None:
+            mask = self.layout.merge(jnp.broadcast_to(mask[:, None], x.shape[:3]), "videos", "texts")
         if isinstance(head, ConvHead):
-            out = head(flat, levels)
+            out = head(flat, levels, mask)
         else:
             split = self.geometry.split_levels
-            of_levels = zip(head, split(flat, axis=1), split(levels, axis=0))
-            out = jnp.concatenate([own(points, level) for own, points, level in of_levels], axis=1)
+            masks = [None] * len(head) if mask is None else split(mask, axis=1)
+            of_levels = zip(head, split(flat, axis=1), split(levels, axis=0), masks)
+            out = jnp.concatenate([own(*of_level) for own, *of_level in of_levels], axis=1)
         batch, num_texts = x.shape[:2]
         return self.layout.split(out, (batch, num_texts), "videos", "texts")
 

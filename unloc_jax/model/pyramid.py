@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from unloc_jax.localization.geometry import PyramidGeometry
+from unloc_jax.model import padding
 
 
 class SimplePyramid(nn.Module):
@@ -20,12 +21,14 @@ class SimplePyramid(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [M, T, D] → [M, P, D], level after level."""
+    def __call__(self, x: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
+        """x [M, T, D], frame_mask bool [M, T] (True = real frame, None = all) → [M, P, D], level after level."""
+        masks = level_masks(self.geometry, frame_mask)
         levels = []
         for level in range(self.geometry.num_levels):
             stride = 1 if level == 0 else self.geometry.stride
-            x = DepthwiseConv(3, stride, self.dtype, name=f"conv_{level}")(x)
+            below = masks[max(level - 1, 0)]
+            x = DepthwiseConv(3, stride, self.dtype, name=f"conv_{level}")(x, below)
             x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{level}")(x)
             levels.append(x)
         return jnp.concatenate(levels, axis=1)
@@ -38,17 +41,24 @@ class FeaturePyramid(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
-        """levels: [M, T, D], [M, ⌈T/stride⌉, D], … → [M, P, D], level after level."""
+    def __call__(self, levels: Sequence[jax.Array], frame_mask: jax.Array | None = None) -> jax.Array:
+        """levels: [M, T, D], [M, ⌈T/stride⌉, D], …, frame_mask as above → [M, P, D], level after level."""
         merged = [levels[-1]]
         for finer in reversed(levels[:-1]):
             above = jnp.repeat(merged[0], self.geometry.stride, axis=1)[:, : finer.shape[1]]
             merged.insert(0, finer + above)
         outputs = []
-        for level, x in enumerate(merged):
-            x = DepthwiseConv(3, 1, self.dtype, name=f"conv_{level}")(x)
+        for level, (x, mask) in enumerate(zip(merged, level_masks(self.geometry, frame_mask))):
+            x = DepthwiseConv(3, 1, self.dtype, name=f"conv_{level}")(x, mask)
             outputs.append(nn.LayerNorm(dtype=self.dtype, name=f"norm_{level}")(x))
         return jnp.concatenate(outputs, axis=1)
+
+
+def level_masks(geometry: PyramidGeometry, frame_mask: jax.Array | None) -> list[jax.Array | None]:
+    """bool [M, T], True = real frame → per level bool [M, ⌈T/stride**level⌉]; of None, Nones."""
+    if frame_mask is None:
+        return [None] * geometry.num_levels
+    return geometry.split_levels(geometry.point_mask(frame_mask), axis=1)
 
 
 class Downsample(nn.Module):
@@ -64,10 +74,11 @@ class Downsample(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """mask: bool [M, T], True = real; None = all."""
         if self.kind == "subsample":
             return subsample(x, self.stride)
-        x = repeat_last(x, -x.shape[1] % self.stride)
+        x = padding.fill_up(x, mask, self.stride)
         if self.kind == "strided_conv":
             return nn.Conv(x.shape[-1], (3,), (self.stride,), dtype=self.dtype, name="conv")(x)
         if self.kind == "strided_depthwise_conv":
@@ -81,16 +92,11 @@ def subsample(x: jax.Array, stride: int) -> jax.Array:
     return x[:, ::stride]
 
 
-def repeat_last(x: jax.Array, times: int) -> jax.Array:
-    """[M, T, D] → [M, T + times, D]."""
-    return jnp.pad(x, ((0, 0), (0, times), (0, 0)), mode="edge") if times else x
-
-
 class DepthwiseConv(nn.Module):
     """`nn.Conv` with one group per channel and SAME padding, as a sum of shifted products.
 
     The same parameters and numbers; on a CPU it is several times faster than the grouped convolution. A length
-    that the stride does not divide is filled up with its last token.
+    that the stride does not divide is filled up with its last token (see `padding.fill_up`).
     """
 
     kernel_size: int
@@ -98,15 +104,15 @@ class DepthwiseConv(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[M, T, D] → [M, ⌈T/stride⌉, D]."""
-        x = repeat_last(x, -x.shape[1] % self.stride)
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[M, T, D], bool [M, T] (True = real, None = all) → [M, ⌈T/stride⌉, D]."""
+        x = padding.fill_up(x, mask, self.stride)
         length, width = x.shape[1:]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel_size, 1, width))
         bias = self.param("bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         out_length = length // self.stride
-        padding = max((out_length - 1) * self.stride + self.kernel_size - length, 0)
-        x = jnp.pad(x, ((0, 0), (padding // 2, padding - padding // 2), (0, 0)))
+        around = max((out_length - 1) * self.stride + self.kernel_size - length, 0)
+        x = jnp.pad(x, ((0, 0), (around // 2, around - around // 2), (0, 0)))
         end = (out_length - 1) * self.stride + 1
         taps = [
             x[:, i : i + end : self.stride] * kernel[i].astype(self.dtype) for i in range(self.kernel_size)

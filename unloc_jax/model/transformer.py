@@ -64,6 +64,30 @@ class Run:
         return next(n for n in range(-(-share // self.sequences), share + 1) if share % n == 0)
 
 
+@jax.custom_vjp
+def attention_logits(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Twice [M, L, H, D / H] → float32 [M, H, L, L], never rounded to less.
+
+    Their derivative is rounded to the inputs' type, so that what follows are products of that type, as fast as those
+    of the forward pass and of half the size.
+    """
+    return jnp.einsum("mqhd,mkhd->mhqk", query, key, preferred_element_type=jnp.float32)
+
+
+def _logits_forward(query: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return attention_logits(query, key), (query, key)
+
+
+def _logits_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    query, key = inputs
+    gradient = gradient.astype(query.dtype)
+    of_query = jnp.einsum("mhqk,mkhd->mqhd", gradient, key)
+    return of_query, jnp.einsum("mhqk,mqhd->mkhd", gradient, query)
+
+
+attention_logits.defvjp(_logits_forward, _logits_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def attention_weights(logits: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Softmax over the last axis: float32 [...] → dtype [...].
@@ -145,7 +169,7 @@ class SelfAttention(nn.Module):
         self, query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None
     ) -> jax.Array:
         """Three times [M, L, H, D / H] → [M, L, H, D / H]."""
-        logits = jnp.einsum("mqhd,mkhd->mhqk", query * query.shape[-1] ** -0.5, key).astype(jnp.float32)
+        logits = attention_logits(query * query.shape[-1] ** -0.5, key)
         if mask is not None:
             logits = jnp.where(mask[:, None], logits, -1e9)
         weights = attention_weights(logits, self.dtype)

@@ -1,6 +1,7 @@
 """UnLoc: towers → fusion and pyramid → heads (paper figure 2)."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import flax.linen as nn
@@ -20,6 +21,9 @@ Inputs = Mapping[str, jax.Array]
 
 # What a model can have on top of towers and fusion; a task says what it needs.
 PARTS = ("localization", "video_score", "moments")
+
+LARGEST_TEMPERATURE = math.log(100.0)
+"""Of the parameter `temperature`, CLIP's cap: a step cuts it off there (see `unloc_jax.training.optimizer`)."""
 
 
 class UnLoc(nn.Module):
@@ -71,19 +75,20 @@ class UnLoc(nn.Module):
             self.moment_projection = nn.Dense(width, dtype=self.dtype)
             self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
 
-    def encode_video(self, inputs: Inputs) -> jax.Array:
+    def encode_video(self, inputs: Inputs, frame_mask: jax.Array | None = None) -> jax.Array:
         """Frame tokens of all modalities, side by side.
 
         Args:
           inputs: by modality: frames [B, T, H, W, 3] (uint8, or floating and already normalised), or features
             [B, T, D].
+          frame_mask: bool [B, T], True = real frame; these come first. None = all.
 
         Returns:
           [B, T, D].
         """
         tokens = []
         for name, modality in sorted(self.config.modalities.items()):
-            x = self.towers[name](inputs[name]) if modality.encoder == "clip" else inputs[name]
+            x = self.towers[name](inputs[name], frame_mask) if modality.encoder == "clip" else inputs[name]
             x = x.astype(self.dtype)
             if modality.freeze:
                 x = jax.lax.stop_gradient(x)
@@ -118,16 +123,14 @@ class UnLoc(nn.Module):
         projected = lambda x: whole(project(whole(x)))
         return TextFeatures(projected(features.tokens), features.mask, projected(features.sentence))
 
-    def localize(
-        self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures, text_mask: jax.Array | None = None
-    ) -> Localization:
+    def localize(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> Localization:
         """Where each text happens.
 
         Args:
           video: [B, T, D] frame tokens.
           frame_mask: bool [B, T], True = real frame.
-          text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos).
-          text_mask: bool [B or 1, N], texts that count where all texts share boundaries; None = all.
+          text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos). Where
+            texts share boundaries (head.offsets_per_text = False), all N count: they are a vocabulary.
 
         Returns:
           Localization [B, N, P].
@@ -135,24 +138,25 @@ class UnLoc(nn.Module):
         late = self.config.fusion.type == "late"
         shared_offsets = self.config.head.type == "conv" and not self.config.head.offsets_per_text
         seen = self.fusion.frames(video, frame_mask) if late else video
-        counts = jnp.ones((1, text.sentence.shape[1]), bool) if text_mask is None else text_mask
+        num_texts = text.sentence.shape[1]
+        real_point = self.geometry.point_mask(frame_mask)
 
         def of_some(model: "UnLoc", text: TextFeatures, counts: jax.Array) -> tuple[dict, dict]:
             fusion = model.fusion
             points = (
                 fusion.meet(seen, text) if late else fusion.pairs(seen, frame_mask, text).points
             )  # [B, n, P, D]
-            found = {"relevance": model.head.score(points)}
+            found = {"relevance": model.head.score(points, real_point)}
             if shared_offsets:
                 return found, {"points": (points * counts[:, :, None, None]).sum(1)}
             if self.config.head.type == "conv":
-                found["offsets"] = model.head.distances(points)
+                found["offsets"] = model.head.distances(points, real_point)
             return found, {}
 
-        found, sums = self._over_texts(of_some, text, counts)
+        found, sums = self._over_texts(of_some, text, jnp.ones((1, num_texts), bool))
         if shared_offsets:
-            count = jnp.maximum(counts.sum(-1), 1).astype(self.dtype)
-            found["offsets"] = self.head.distances((sums["points"] / count[:, None, None])[:, None])
+            mean = sums["points"] / jnp.asarray(num_texts, self.dtype)
+            found["offsets"] = self.head.distances(mean[:, None], real_point)
         return Localization(found["relevance"], found.get("offsets"))
 
     def score_videos(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> jax.Array:
@@ -205,10 +209,10 @@ class UnLoc(nn.Module):
 
     def __call__(self, inputs: Inputs, frame_mask: jax.Array, texts: jax.Array) -> jax.Array | Localization:
         """Localization of texts [B or 1, N, …] in videos (see `encode_video`, `encode_text`, `localize`)."""
-        video, text = self.encode_video(inputs), self.encode_text(texts)
+        video, text = self.encode_video(inputs, frame_mask), self.encode_text(texts)
         if self.is_initializing():
             if "moments" in self.parts:
-                self.contrast(inputs, frame_mask[:, None], texts)
+                self.contrast(inputs, frame_mask, frame_mask[:, None], texts)
             if "video_score" in self.parts:
                 scores = self.score_videos(video, frame_mask, text)
                 if "localization" not in self.parts:
@@ -216,7 +220,7 @@ class UnLoc(nn.Module):
         return self.localize(video, frame_mask, text)
 
     def contrast(
-        self, inputs: Inputs, segment_mask: jax.Array, texts: jax.Array
+        self, inputs: Inputs, frame_mask: jax.Array, segment_mask: jax.Array, texts: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What contrastive pretraining compares: one embedding per segment and one per text.
 
@@ -224,14 +228,14 @@ class UnLoc(nn.Module):
         "moves to the left" and "moves to the right" can differ whatever the speed.
 
         Args:
-          inputs: see `encode_video`.
+          inputs, frame_mask: see `encode_video`.
           segment_mask: bool [B, S, T], True = frame of the segment.
           texts: see `encode_text`.
 
         Returns:
           Segments [B, S, D] and texts [..., D], float32 and not normalised, and the scalar that multiplies cosines.
         """
-        video = self.encode_video(inputs)
+        video = self.encode_video(inputs, frame_mask)
         time = jnp.arange(video.shape[1], dtype=jnp.float32)
         count = jnp.maximum(segment_mask.sum(-1, keepdims=True), 1)
         centred = time - (segment_mask * time).sum(-1, keepdims=True) / count
@@ -241,5 +245,4 @@ class UnLoc(nn.Module):
         mean, slope = jnp.einsum("kbst,btd->kbsd", weights.astype(video.dtype), video)
         segments = self.moment_projection(jnp.concatenate([mean, slope], axis=-1))
         sentence = self.encode_text(texts).sentence
-        scale = jnp.exp(jnp.minimum(self.temperature, 4.6))
-        return segments.astype(jnp.float32), sentence.astype(jnp.float32), scale
+        return segments.astype(jnp.float32), sentence.astype(jnp.float32), jnp.exp(self.temperature)

@@ -282,7 +282,9 @@ def _head(heads: Settings, task: str, fusion: Settings) -> dict[str, Any]:
         "num_conv_layers": settings.need("num_conv_layers"),
         "kernel_size": settings.need("kernel_size"),
         "shared_levels": bool(settings.get("weight_sharing", False)),
-        "offsets_per_text": bool(settings.get("output_per_class_displacements", True)),
+        # A mean over the one title of a video is that title's own.
+        "offsets_per_text": bool(settings.get("output_per_class_displacements", True))
+        or task == "highlight_detection",
         "distances": settings.get("distance_normalizer", "relu"),
         "relevance_bias": float(settings.get("init_classification_head_bias", 0.0)),
         "offsets_bias": float(settings.get("init_regression_head_bias", 0.0)),

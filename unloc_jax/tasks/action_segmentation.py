@@ -48,7 +48,7 @@ class ActionSegmentation(Task):
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
     ) -> tuple[jax.Array, Metrics]:
         dropout = dropout_rng(rng, whole)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
         total = None if whole is None else whole.normalizers["frames"]
@@ -98,8 +98,10 @@ class ActionSegmentation(Task):
             ),
             texts,
         )[:, :, : self.config.data.num_frames]
-        relevance = mean_over_crops(relevance, self.config.evaluation.crops)
-        return Output(curve=jax.nn.sigmoid(relevance), frame_classes=frame_classes(relevance))
+        crops = self.config.evaluation.crops
+        relevance, real = mean_over_crops(relevance, crops), frame_mask[::crops]
+        curve = jnp.where(real[:, None], jax.nn.sigmoid(relevance), 0.0)
+        return Output(curve=curve, frame_classes=jnp.where(real, frame_classes(relevance), -1))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Runs of frames that show a text; the score is the mean probability within."""

@@ -25,6 +25,7 @@ from unloc_jax.localization.targets import Targets, assign_targets
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
+from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.tasks.texts import TextEncoding
 
 Params = Any
@@ -37,7 +38,7 @@ class Output:
     """What a model says about a batch of B videos and N texts; a task fills in what it has.
 
     detections: segments [B, N, K], best first.
-    curve: float32 [B, N, T], relevance of each sampled frame in [0, 1].
+    curve: float32 [B, N, T], relevance of each sampled frame in [0, 1]; 0 where there is none.
     frame_classes: int32 [B, T], the text that each frame shows; -1 = none.
     video_scores: float32 [B, N], how well each text describes the whole video (logits).
     """
@@ -114,7 +115,7 @@ class Task(abc.ABC):
         Args:
           params: the model's parameters.
           batch: the rows to look at.
-          rng: draws the prompt, and with the first row's place the dropout.
+          rng: of the task in this step; every draw has a key of its own from it (see `keys.Use`).
           whole: the batch that the rows are a part of; None = they are all of it.
         """
 
@@ -147,7 +148,7 @@ class Task(abc.ABC):
 
     def encode_videos(self, params: Params, batch: Batch) -> jax.Array:
         """Frame tokens [B, T, D] of the batch's videos (jittable): all of `detect` that no text changes."""
-        return self.apply(params, UnLoc.encode_video, batch.inputs)
+        return self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask)
 
     def encode_texts(self, params: Params, texts: Texts) -> TextFeatures:
         """Texts as `encoding` makes them → what fusion reads of them (jittable), [..., D] and [..., L, D].
@@ -235,9 +236,9 @@ class Task(abc.ABC):
         if vocabulary is None:
             vocabulary = jnp.asarray(self.encoding(self.classes))[None]  # [1, C, R, …]
         prompts = jax.tree.leaves(vocabulary)[0].shape[2]
-        prompt = jax.random.randint(jax.random.fold_in(rng, 1), (), 0, prompts)
+        prompt = jax.random.randint(key_of(rng, Use.PROMPT), (), 0, prompts)
         drawn = jax.tree.map(lambda x: x[:, :, prompt], vocabulary)
-        return self.apply(params, UnLoc.encode_text, drawn, rng=rng)
+        return self.apply(params, UnLoc.encode_text, drawn)
 
     @property
     def geometry(self) -> PyramidGeometry:
@@ -272,7 +273,7 @@ class LocalizationTask(Task):
     ) -> tuple[jax.Array, Metrics]:
         """relevance_weight · relevance loss + boundary loss (paper section 3.4)."""
         dropout = dropout_rng(rng, whole)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.text_features(params, batch, rng, whole)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
         return self.localization_loss(localization, batch, whole)
@@ -353,12 +354,13 @@ class LocalizationTask(Task):
             self.config.evaluation.suppression(self.geometry.num_points),
             nms=not self.config.data.windowed,
         )
-        return Output(detections, frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry))
+        curve = frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry)
+        return Output(detections, jnp.where(frame_mask[::crops, None], curve, 0.0))
 
 
 def dropout_rng(rng: jax.Array, whole: Whole | None) -> jax.Array:
     """Another key for each part of a batch, where a loss is taken part by part."""
-    return rng if whole is None else jax.random.fold_in(rng, whole.rows[0])
+    return key_of(rng, Use.DROPOUT, first_row=None if whole is None else whole.rows[0])
 
 
 def mean_over_crops(outputs: Any, crops: int) -> Any:

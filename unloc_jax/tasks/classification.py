@@ -41,7 +41,7 @@ class Classification(Task):
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
     ) -> tuple[jax.Array, Metrics]:
         dropout = dropout_rng(rng, whole)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=dropout)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, C]
         label, mask = batch.segment_text[:, 0], _labelled(batch).astype(jnp.float32)
@@ -99,11 +99,12 @@ class VideoTextContrastive(Classification):
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
     ) -> tuple[jax.Array, Metrics]:
         assert whole is None, "a text's loss is over all videos"
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, rng=rng)
+        dropout = dropout_rng(rng, whole)
+        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         which = jnp.maximum(batch.segment_text[:, 0], 0)
         tokens = jnp.take_along_axis(batch.text_tokens, which[:, None, None], axis=1)[:, 0]  # [B, L]
-        text = self.apply(params, UnLoc.encode_text, tokens[None], rng=rng)
-        logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=rng)  # [B, B]
+        text = self.apply(params, UnLoc.encode_text, tokens[None])
+        logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, B]
         mask = _labelled(batch)
         same_text = (tokens[:, None] == tokens[None]).all(-1)
         loss, accuracy = matching_loss(logits, mask, same_text)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from unloc_jax.batch import Batch
 from unloc_jax.localization.losses import contrastive_loss
 from unloc_jax.model.unloc import UnLoc
-from unloc_jax.tasks.base import Metrics, Params, Task
+from unloc_jax.tasks.base import Metrics, Params, Task, dropout_rng
 
 
 def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
@@ -19,7 +19,7 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
       task: says where the texts come from.
       params: the model's parameters.
       batch: its segments [B, S] give M = B·S pairs.
-      rng: for dropout.
+      rng: of the task in this step, see `Task.loss`.
 
     Returns:
       Scalar loss and metrics.
@@ -34,7 +34,9 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     inside = (grid > batch.segments[..., :1] - 0.51) & (grid < batch.segments[..., 1:] + 0.51)  # [B, S, T]
     inside &= batch.frame_mask[:, None]
     texts = tokens if batch.vocabulary is None else jax.tree.map(lambda x: x[:, :, 0], batch.vocabulary)
-    video, sentences, temperature = task.apply(params, UnLoc.contrast, batch.inputs, inside, texts, rng=rng)
+    inputs = (batch.inputs, batch.frame_mask, inside, texts)
+    dropout = dropout_rng(rng, None)
+    video, sentences, temperature = task.apply(params, UnLoc.contrast, *inputs, rng=dropout)
 
     text_index = jnp.maximum(batch.segment_text, 0)
     own_sentences = jnp.broadcast_to(sentences, (len(video), *sentences.shape[1:]))

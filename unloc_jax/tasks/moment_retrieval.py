@@ -39,7 +39,7 @@ class MomentRetrieval(LocalizationTask):
         tokens = batch.text_tokens
         if self._batch_negatives:
             tokens = _all_rows(batch, whole)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
-        return self.apply(params, UnLoc.encode_text, tokens, rng=rng)
+        return self.apply(params, UnLoc.encode_text, tokens)
 
     def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
         """A query of another video that reads like one of this video's own is no negative."""

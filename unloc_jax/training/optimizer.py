@@ -13,6 +13,7 @@ import optax
 
 from unloc_jax.config import Config, StageConfig
 from unloc_jax.errors import UserError
+from unloc_jax.model.unloc import LARGEST_TEMPERATURE
 
 _SHOWN_NAMES = 12
 
@@ -128,6 +129,16 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
         return optimizer.init(params)
 
     return optax.GradientTransformation(init, optimizer.update)
+
+
+def with_capped_temperature(params: Any) -> Any:
+    """Cuts the contrastive stage's `temperature` off at CLIP's cap, after an update as CLIP does.
+
+    A cap inside of the loss would take its gradient away: a temperature that once were above it would stay there.
+    """
+    if "temperature" not in params:
+        return params
+    return {**params, "temperature": jnp.minimum(params["temperature"], LARGEST_TEMPERATURE)}
 
 
 def frozen_parameters(config: Config, params: Any) -> Any:

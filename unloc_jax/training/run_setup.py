@@ -70,10 +70,13 @@ def set_up(config: Config, datasets: Mapping[str, Dataset]) -> Setup:
     """
     config = with_ranges_from_data(config, datasets)
     views = config.task_configs
+    sizes = {}
     for name, view in views.items():
         where = f"tasks.{name}." if config.tasks else ""
-        mesh = make_mesh(config.mesh, view.batch_size, f"{where}batch_size")
-        make_mesh(config.mesh, view.evaluation.batch_size, f"{where}evaluation.batch_size")
+        sizes[f"{where}batch_size"] = view.batch_size
+        sizes[f"{where}evaluation.batch_size"] = view.evaluation.batch_size
+    # One mesh for all; each call refuses a size that it cannot split.
+    mesh, *_ = [make_mesh(config.mesh, size, key) for key, size in sizes.items()]
     tasks = {
         name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()
     }

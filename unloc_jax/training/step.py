@@ -16,8 +16,10 @@ from unloc_jax.data_config import AugmentationConfig
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.base import Whole
 from unloc_jax.tasks.contrastive import segment_text_loss
+from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.training.average import update_average
 from unloc_jax.training.non_finite import leave_out_if_not_finite
+from unloc_jax.training.optimizer import with_capped_temperature
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 from unloc_jax.training.vocabulary import Vocabularies
@@ -70,7 +72,7 @@ def make_train_step(
                 loss_of_part, loss_fn.wholes(batches), state.params, batches, rng, in_parts, shardings.params
             )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = with_capped_temperature(optax.apply_updates(state.params, updates))
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
         new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)
@@ -144,16 +146,19 @@ class Loss:
         Vocabularies that are encoded already are as `constant_vocabularies` makes them.
         """
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
-        for number, (name, batch) in enumerate(sorted(batches.items())):
-            task, whole = self.tasks[name], wholes[name] if wholes else None
+        for number, name in enumerate(sorted(self.tasks)):
+            if name not in batches:
+                continue
+            batch, task, whole = batches[name], self.tasks[name], wholes[name] if wholes else None
             if vocabularies and name in vocabularies:
                 batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
+            of_task = jax.random.fold_in(rng, number)
             colors = task.config.data.augmentation
-            batch = _in_other_colors(batch, colors, jax.random.fold_in(rng, number), whole)
+            batch = _in_other_colors(batch, colors, key_of(of_task, Use.COLORS), whole)
             if self.stage == "pretrain":
-                loss, parts = segment_text_loss(task, params, batch, rng)
+                loss, parts = segment_text_loss(task, params, batch, of_task)
             else:
-                loss, parts = task.loss(params, batch, rng, whole)
+                loss, parts = task.loss(params, batch, of_task, whole)
             total += self.weights[name] * loss
             several = len(self.tasks) > 1
             metrics |= {f"{name}/{key}": value for key, value in parts.items()} if several else parts
@@ -181,4 +186,4 @@ def _in_other_colors(batch: Batch, config: AugmentationConfig, rng: jax.Array, w
         return batch
     keys = jax.random.split(rng, len(batch.frames) if whole is None else len(whole.batch.frame_mask))
     keys = keys if whole is None else keys[whole.rows]
-    return dataclasses.replace(batch, frames=augment(batch.frames, keys, config))
+    return dataclasses.replace(batch, frames=augment(batch.frames, keys, config, batch.frame_mask))
