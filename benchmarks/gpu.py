@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from unloc_jax.paths import ArgumentParser
+
 RESULTS = "gpu.jsonl"
 _LEAST_S = 15  # a row needs this much to be worth beginning
 
@@ -65,9 +67,7 @@ def name_of(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="DIR")
     parser.add_argument("--table", type=Path, metavar="DIR")
     parser.add_argument("--limit-s", type=float, default=120, help="of a row (default 120)")

@@ -273,7 +273,7 @@ def test_an_empty_split(tmp_path, unloc):
         ("model.image.widht=3", r"Did you mean config\.model\.image\.width\?"),
         ("batch_size=four", r"config\.batch_size must be of type int, got 'four' \(str\)"),
         ("batch_size=0", r"config\.batch_size must be .*got 0"),
-        ("train.learning_rate=inf", r"config\.train\.learning_rate must be of type float, got 'inf'"),
+        ("train.learning_rate=inf", r"config\.train\.learning_rate must be finite, got inf"),
         ("data.num_frames=1", r"config\.data\.num_frames must be at least 2, got 1"),
         (
             "data.crop_size=20",
