@@ -25,7 +25,7 @@ check: lint
 # What `make test` skips because its environment lacks a package. The files have other tests as well: they run once more.
 test-extras:
 	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot
-	.venv-extras/bin/python -m pytest --may-skip='$(MAY_SKIP)' tests/aot tests/launch tests/training/test_writers.py \
+	.venv-extras/bin/python -m pytest --may-skip='$(MAY_SKIP)' tests/aot tests/launch tests/training/test_metric_writers.py \
 		tests/inference/test_report.py tests/metrics/diagnosis tests/data_pipelines/test_build_features.py
 	$(MAKE) install VENV=.venv-beam EXTRAS=data,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \

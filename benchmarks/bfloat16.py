@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.dataset import ShardedDataset
+from data_pipelines.reading.dataset import ShardedDataset
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.metrics.tiou import segment_iou
 from unloc_jax.paths import ArgumentParser
 from unloc_jax.tasks import Found
-from unloc_jax.tasks.evaluation import find
 from unloc_jax.tasks.moment_retrieval import ranked_segments
+from unloc_jax.tasks.predict_split import find
 from unloc_jax.training.sharding import batch_sharding
 
 

@@ -35,8 +35,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' makers of original models
 
 from tests.pretrained import clip_originals as originals
-from unloc_jax.inference.clip import ClipEncoder
-from unloc_jax.inference.features import embed_video
+from unloc_jax.features.clip_encoder import ClipEncoder
+from unloc_jax.features.embed_videos import embed_video
 from unloc_jax.pretrained.clip_source import read_clip
 from unloc_jax.video import FrameStream
 

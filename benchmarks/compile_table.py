@@ -6,8 +6,8 @@ and stand in the row; --config.KEY=VALUE changes more.
 """
 
 from unloc_jax import config as config_lib
-from unloc_jax.aot.assigned import most_assigned
-from unloc_jax.aot.classes import known_classes, num_classes
+from unloc_jax.aot.memory_assignment import most_assigned
+from unloc_jax.aot.num_classes import known_classes, num_classes
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
 from unloc_jax.paths import ArgumentParser

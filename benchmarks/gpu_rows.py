@@ -22,7 +22,7 @@ import numpy as np
 from train_step import OurStep
 
 from unloc_jax import config as config_lib
-from unloc_jax.aot.classes import known_classes, num_classes
+from unloc_jax.aot.num_classes import known_classes, num_classes
 from unloc_jax.localization.nms import suppress
 from unloc_jax.model.transformer import Run, Transformer, _cudnn_attention, attention_weights
 from unloc_jax.training.flops import peak_flops

@@ -6,7 +6,7 @@ from the same MediaSequence shards, in turns, on all cores of this machine:
   bare loop    decode-and-crop of the chosen JPEGs, already in memory, one thread per core: the limit.
   reference    what a DMVR-style pipeline does (Scenic's UnLoc): parse the SequenceExample, gather the chosen frames,
                decode them whole, resize (here: nothing to do), crop, convert to float32, batch.
-  this one     `data_pipelines.input_pipeline`, through `data.format=mediasequence` and through `unloc` shards.
+  this one     `data_pipelines.reading.input_pipeline`, through `data.format=mediasequence` and through `unloc` shards.
 """
 
 import argparse
@@ -24,10 +24,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from data_pipelines.example import ExampleSpec
-from data_pipelines.input_pipeline import Source, training_batches
-from data_pipelines.mediasequence import MediaSequenceIndex
-from data_pipelines.record_index import RecordIndex
+from data_pipelines.reading.example import ExampleSpec
+from data_pipelines.reading.input_pipeline import Source, training_batches
+from data_pipelines.reading.mediasequence import MediaSequenceIndex
+from data_pipelines.reading.record_index import RecordIndex
 from unloc_jax.data_config import DataConfig, MediaSequenceConfig
 from unloc_jax.paths import ArgumentParser
 from unloc_jax.sampling import linspace_indices

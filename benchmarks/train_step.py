@@ -230,11 +230,11 @@ class OurStep:
         from unloc_jax.dataset import DatasetFacts
         from unloc_jax.tasks import make_task
         from unloc_jax.training.flops import train_step_flops
+        from unloc_jax.training.frozen_vocabulary import constant_vocabularies
         from unloc_jax.training.optimizer import make_optimizer
         from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
         from unloc_jax.training.state import abstract_state, init_state
         from unloc_jax.training.step import make_loss, make_train_step
-        from unloc_jax.training.vocabulary import constant_vocabularies
 
         names = [f"kind of action number {i}" for i in range(classes)]
         mesh = make_mesh(config.mesh, config.batch_size, "batch_size")

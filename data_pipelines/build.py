@@ -16,7 +16,7 @@ from data_pipelines.annotations import PARSERS, parse
 from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.builders.encoded_videos import EncodedVideos
-from data_pipelines.builders.features import FeatureSource, find_widths, settings_of
+from data_pipelines.builders.feature_files import FeatureSource, find_widths, settings_of
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.shard_list import list_shards, write_shard_list

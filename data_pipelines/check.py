@@ -15,7 +15,7 @@ from data_pipelines.annotations import parse
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
-from data_pipelines.builders.fit import fit_to_video
+from data_pipelines.builders.fit_to_duration import fit_to_video
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError

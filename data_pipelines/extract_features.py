@@ -19,13 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.annotations.problems import Problems
-from data_pipelines.builders.features import SETTINGS_FILE
+from data_pipelines.builders.feature_files import SETTINGS_FILE
 from data_pipelines.builders.storage import telling_full_disk, write_whole
 from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip import ClipEncoder, fingerprint
-from unloc_jax.inference.clip_features import changes
-from unloc_jax.inference.features import VideoFeatures, embed_videos
+from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
+from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
+from unloc_jax.features.feature_inputs import changes
 from unloc_jax.video import VideoError, check_fps
 from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
 

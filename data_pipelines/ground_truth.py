@@ -94,7 +94,9 @@ def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord]
 
 
 def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:
-    from data_pipelines.shards import UnlocShards  # needs the extra `data`, which official files do not
+    from data_pipelines.reading.shards import (
+        UnlocShards,  # needs the extra `data`, which official files do not
+    )
 
     shards = UnlocShards(str(folder))
     records = [record for split in shards.splits for record in shards.records(split)]

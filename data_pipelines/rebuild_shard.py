@@ -15,7 +15,7 @@ from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_s
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.storage import only_build_in, remove_tree, telling_full_disk
 from data_pipelines.quiet_tensorflow import import_tensorflow
-from data_pipelines.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
+from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 

@@ -23,19 +23,19 @@ def _groups() -> set[str]:
 
 
 def _watched_main() -> int:
-    import data_pipelines.dataset
+    import data_pipelines.reading.dataset
     from unloc_jax.inference import loaded_model
-    from unloc_jax.training import connections, loop
+    from unloc_jax.training import cpu_collectives, loop
 
     at_start: set[str] = set()
 
     def connect(mesh):
-        connections.connect(mesh)
+        cpu_collectives.connect(mesh)
         at_start.update(_groups())
 
     loop.connect = loaded_model.connect = connect
     if "ENDLESS" in os.environ:
-        once = data_pipelines.dataset.ShardedDataset.evaluation_batches
+        once = data_pipelines.reading.dataset.ShardedDataset.evaluation_batches
 
         def endless(self, split):
             (batch, *_) = once(self, split)
@@ -44,7 +44,7 @@ def _watched_main() -> int:
                 yield batch
                 time.sleep(0.01)
 
-        data_pipelines.dataset.ShardedDataset.evaluation_batches = endless
+        data_pipelines.reading.dataset.ShardedDataset.evaluation_batches = endless
     status = main()
     if at_start and not status:
         print("met later:", sorted(_groups() - at_start), file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """Everything a user can get wrong, through the command line: one clear line or a counted, reported skip.
 
 `Ran.error` (tests/tiny_runs.py) asserts exit status 2, exactly one line with the message, and no stack trace.
-Damaged checkpoints are in tests/training/test_checkpoints.py, wrong arguments in tests/test_cli.py.
+Damaged checkpoints are in tests/training/checkpoints/test_checkpoints.py, wrong arguments in tests/test_cli.py.
 """
 
 import json

@@ -16,7 +16,7 @@ import jax
 import pytest
 
 from data_pipelines.build import build
-from data_pipelines.synthesize import synthesize
+from data_pipelines.synthetic.synthesize import synthesize
 from tests import compiling
 from unloc_jax.cli import main
 

@@ -1,4 +1,4 @@
-"""What training and evaluation want from a dataset; `data_pipelines.dataset.ShardedDataset` is one."""
+"""What training and evaluation want from a dataset; `data_pipelines.reading.dataset.ShardedDataset` is one."""
 
 import dataclasses
 from collections.abc import Iterator

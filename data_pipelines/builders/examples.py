@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.annotations.problems import Problem
-from data_pipelines.builders.features import StoredFeatures
-from data_pipelines.builders.fit import fit_to_video, lengths_differ
+from data_pipelines.builders.feature_files import StoredFeatures
+from data_pipelines.builders.fit_to_duration import fit_to_video, lengths_differ
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from unloc_jax.records import VideoRecord
 

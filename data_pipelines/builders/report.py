@@ -9,7 +9,7 @@ from typing import Any
 
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.examples import UNKNOWN_DURATION, Findings
-from data_pipelines.builders.fit import lengths_differ
+from data_pipelines.builders.fit_to_duration import lengths_differ
 from data_pipelines.builders.frames import UnusableVideo
 from unloc_jax.errors import UserError
 

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 
 from data_pipelines.builders.storage import write_whole
-from data_pipelines.record_index import RecordIndex, iterate_records
-from data_pipelines.tfrecord import FOOTER_BYTES
+from data_pipelines.reading.record_index import RecordIndex, iterate_records
+from data_pipelines.reading.tfrecord import FOOTER_BYTES
 from unloc_jax.errors import UserError
 
 SHARDS_FILE = "shards.jsonl"

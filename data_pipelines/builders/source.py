@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.builders.features import (
+from data_pipelines.builders.feature_files import (
     FeatureSource,
     StoredFeatures,
     find_missing,

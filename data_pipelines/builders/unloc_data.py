@@ -17,7 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.annotations import PARSERS
 from data_pipelines.build import build
-from data_pipelines.builders.features import feature_sources
+from data_pipelines.builders.feature_files import feature_sources
 from unloc_jax.errors import UserError
 
 

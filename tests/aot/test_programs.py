@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import pytest
 
 from tests.tiny_runs import run_child
-from unloc_jax.aot.classes import known_classes, num_classes
 from unloc_jax.aot.collectives import collectives
-from unloc_jax.aot.executed import product_flops
-from unloc_jax.aot.fit import largest
+from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.aot.hlo import Program, num_bytes
+from unloc_jax.aot.largest_batch import largest
 from unloc_jax.aot.memory import Memory, of_notes
+from unloc_jax.aot.num_classes import known_classes, num_classes
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import from_mapping, load
 from unloc_jax.errors import UserError

@@ -14,7 +14,7 @@ from PIL import Image
 
 from data_pipelines.build import build, find_dataset, read_build_info
 from data_pipelines.builders.video_files import names_of, video_files
-from data_pipelines.record_index import RecordIndex, iterate_records, read_record
+from data_pipelines.reading.record_index import RecordIndex, iterate_records, read_record
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from unloc_jax.errors import UserError
 
@@ -316,7 +316,7 @@ def test_the_file_of_a_video(tmp_path, file, video_id, found):
 
 def test_workers_and_readers_import_neither_tensorflow_nor_jax():
     code = (
-        "import sys, unloc_jax.video, data_pipelines.build, data_pipelines.record_index;"
+        "import sys, unloc_jax.video, data_pipelines.build, data_pipelines.reading.record_index;"
         "import data_pipelines.annotations, data_pipelines.builders.frames, data_pipelines.builders.pool;"
         "heavy = ('tensorflow', 'tensorflow_datasets', 'jax', 'torch');"
         "sys.exit(any(name.split('.')[0] in heavy for name in sys.modules))"

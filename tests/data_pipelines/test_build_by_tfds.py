@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.build import build, find_dataset
-from data_pipelines.record_index import RecordIndex, iterate_records
+from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from unloc_jax.errors import UserError
 
@@ -50,7 +50,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def built(folder, tmp_path_factory) -> Path:
     """The `out` of `unloc data build` with the default options."""
-    from data_pipelines.builders.features import feature_sources
+    from data_pipelines.builders.feature_files import feature_sources
 
     out = tmp_path_factory.mktemp("built")
     files = sorted((folder / "annotations").iterdir())

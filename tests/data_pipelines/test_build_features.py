@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.build import build, find_dataset, read_build_info
-from data_pipelines.builders.features import (
+from data_pipelines.builders.feature_files import (
     FeatureError,
     FeatureSource,
     feature_sources,
@@ -18,8 +18,8 @@ from data_pipelines.builders.features import (
 )
 from data_pipelines.builders.frames import UnusableVideo
 from data_pipelines.check import check, to_text
-from data_pipelines.example import ExampleSpec, make_example
-from data_pipelines.record_index import iterate_records, parse_record, read_record
+from data_pipelines.reading.example import ExampleSpec, make_example
+from data_pipelines.reading.record_index import iterate_records, parse_record, read_record
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.config import DataConfig
 from unloc_jax.errors import UserError

@@ -24,7 +24,7 @@ from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.source import BuildSource
-from data_pipelines.record_index import RecordIndex
+from data_pipelines.reading.record_index import RecordIndex
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord

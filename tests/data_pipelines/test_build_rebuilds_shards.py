@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from data_pipelines.build import build
-from data_pipelines.builders.features import FeatureSource
+from data_pipelines.builders.feature_files import FeatureSource
 from data_pipelines.builders.shard_list import read_shard_list
+from data_pipelines.reading.record_index import RecordIndex, iterate_records
+from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc
 from data_pipelines.rebuild_shard import rebuild_shard
-from data_pipelines.record_index import RecordIndex, iterate_records
-from data_pipelines.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
 

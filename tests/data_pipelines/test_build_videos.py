@@ -14,8 +14,8 @@ from data_pipelines.build import build, find_dataset, read_build_info
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.examples import Findings, example_to_store
 from data_pipelines.builders.frames import EncodeTask, encode_video
-from data_pipelines.dataset import ShardedDataset
-from data_pipelines.record_index import iterate_records
+from data_pipelines.reading.dataset import ShardedDataset
+from data_pipelines.reading.record_index import iterate_records
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from tests.tiny import tiny_config
 from unloc_jax.records import VideoRecord

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.annotations.problems import Problem
-from data_pipelines.builders.fit import fit_to_video
+from data_pipelines.builders.fit_to_duration import fit_to_video
 from unloc_jax.records import VideoRecord
 
 

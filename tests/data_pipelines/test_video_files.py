@@ -11,7 +11,7 @@ import pytest
 
 from data_pipelines.annotations import PARSERS, parse
 from data_pipelines.build import build, read_build_info
-from data_pipelines.builders.features import FeatureError, FeatureSource, read_features
+from data_pipelines.builders.feature_files import FeatureError, FeatureSource, read_features
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.check import check

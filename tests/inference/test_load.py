@@ -11,15 +11,15 @@ import unloc_jax
 from tests.pretrained.clip_originals import GOLDENS
 from tests.pretrained.clip_tools import clip_with_all_words
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip import fingerprint
+from unloc_jax.features.clip_encoder import fingerprint
 from unloc_jax.pretrained.clip_model import load_clip, save_clip
 from unloc_jax.pretrained.clip_source import read_any_clip
 
 pytestmark = pytest.mark.slow
 
 WITH_EXAMPLES = (
-    "unloc_jax.inference.clip",
-    "unloc_jax.inference.embedded",
+    "unloc_jax.features.clip_encoder",
+    "unloc_jax.inference.embedded_video",
     "unloc_jax.inference.load",
     "unloc_jax.inference.localizer",
     "unloc_jax.inference.zeroshot",

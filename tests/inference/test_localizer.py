@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines.dataset import ShardedDataset
+from data_pipelines.reading.dataset import ShardedDataset
 from tests.tiny import random_params
 from tests.tiny_runs import FPS, run_child
 from unloc_jax.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.annotations import PARSERS
 from tests.inference.official_datasets import OFFICIAL, KnowingFinder, Official, records_of
-from unloc_jax.inference.evaluation import evaluate
+from unloc_jax.evaluation.evaluate import evaluate
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols.run import run_protocol
 from unloc_jax.records import VideoRecord

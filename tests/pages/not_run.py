@@ -14,7 +14,7 @@ NOT_RUN = {
     ".venv/bin/python -m pytest": "runs the tests themselves",
     "tfds build": "needs packages of its own; tests/data_pipelines/test_build_by_tfds.py runs the same",
     "--beam-pipeline-options": "Beam has an environment of its own; tests/data_pipelines/test_build_on_beam.py",
-    "--config.data.format=mediasequence": "needs Scenic's shards; tests/data_pipelines/test_mediasequence.py has some",
+    "--config.data.format=mediasequence": "needs Scenic's shards; reading/test_mediasequence.py has some",
     "'slowfast': {'encoder'": "needs features of two kinds; tests/training/test_windows_and_features.py",
     "--topology=v": "minutes, and the TPU compiler; tests/aot/test_programs.py runs the smallest",
     "python benchmarks/compile_table.py": "as `unloc compile`, for every config",

@@ -22,12 +22,12 @@ from tests.pretrained.clip_tools import clip_with_all_words, layers_of
 from tests.tiny import random_params, tiny_config, tiny_task
 from unloc_jax import config as config_lib
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip import ClipEncoder, fingerprint, preprocess, unit
+from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint, preprocess, unit
 from unloc_jax.model.clip import ImageTower
 from unloc_jax.pretrained.clip_model import Clip, load_clip, save_clip
 from unloc_jax.pretrained.clip_names import OPENAI, Unseen, recognize
 from unloc_jax.pretrained.clip_source import Options, read_any_clip, read_clip
-from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
+from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
 from unloc_jax.training.init_from import initialize
 from unloc_jax.training.state import TrainState
 

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from data_pipelines.build import build, find_dataset
-from data_pipelines.record_index import iterate_records
+from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained import clip_originals as originals
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
 from tests.pretrained.clip_tools import layers_of
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip import ClipEncoder, preprocess, unit
+from unloc_jax.features.clip_encoder import ClipEncoder, preprocess, unit
 from unloc_jax.pretrained.clip_model import load_clip, save_clip
 from unloc_jax.pretrained.clip_source import read_clip
 from unloc_jax.text import tokenize

@@ -65,7 +65,7 @@ def test_an_imported_checkpoint_is_good_for_everything(
     )
     imported = (tmp_path / "imported").resolve()
     from unloc_jax.config import to_json
-    from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
+    from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
 
     (tmp_path / "config.json").write_text(to_json(load_checkpoint(find_checkpoint(imported))[0]))
     told = unloc(

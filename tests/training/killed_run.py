@@ -17,7 +17,7 @@ def _die() -> None:
 
 
 def _watch(moment: str, step: int) -> None:
-    from unloc_jax.training.writers import MetricWriter
+    from unloc_jax.training.metric_writers import MetricWriter
 
     write = MetricWriter.write
 

@@ -23,7 +23,7 @@ import optax
 from tests.tiny import random_batch, random_params, tiny_facts, tiny_task
 from unloc_jax.config import Config, MeshConfig, from_mapping, to_json
 from unloc_jax.tasks import Task, make_task
-from unloc_jax.tasks.evaluation import to_device
+from unloc_jax.tasks.predict_split import to_device
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, tree_shardings
 from unloc_jax.training.state import TrainState

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from data_pipelines.dataset import ShardedDataset
+from data_pipelines.reading.dataset import ShardedDataset
 from tests.tiny_runs import metric_lines
 from tests.training.toy_run import use_toys
 from unloc_jax import config as config_lib

@@ -10,9 +10,9 @@ import pytest
 from tests.tiny import random_params, tiny_config, tiny_facts
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import make_task
-from unloc_jax.training.checkpoints import find_checkpoint
+from unloc_jax.training.checkpoints.reading import find_checkpoint
+from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.init_from import initialize
-from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.state import TrainState
 
 FUSION = {"width": 16, "num_layers": 3, "num_heads": 2, "mlp_dim": 32}

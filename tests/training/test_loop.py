@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from data_pipelines.build import find_dataset
-from data_pipelines.record_index import iterate_records
+from data_pipelines.reading.record_index import iterate_records
 from tests.tiny_runs import COUNTS, metric_lines, run_child, without_clock
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 
 from tests.tiny_runs import metric_lines
 from unloc_jax.cli import main
-from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, stored_shapes
+from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, stored_shapes
 
 pytestmark = pytest.mark.slow
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from data_pipelines.build import build
-from data_pipelines.builders.features import feature_sources
-from data_pipelines.dataset import ShardedDataset
+from data_pipelines.builders.feature_files import feature_sources
+from data_pipelines.reading.dataset import ShardedDataset
 from tests.tiny import random_params
 from tests.tiny_runs import FPS, metric_lines
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
-from unloc_jax.tasks.evaluation import find
+from unloc_jax.tasks.predict_split import find
 from unloc_jax.training.sharding import batch_sharding
 
 pytestmark = pytest.mark.slow

@@ -96,10 +96,10 @@ class _Validation:
 
 def use_toys(set_attribute) -> None:
     """Puts the toys in their places; `set_attribute` is `setattr`, or that of pytest's monkeypatch."""
-    import data_pipelines.dataset
+    import data_pipelines.reading.dataset
     from unloc_jax.training import run, run_setup
 
-    set_attribute(data_pipelines.dataset, "ShardedDataset", ToyDataset)
+    set_attribute(data_pipelines.reading.dataset, "ShardedDataset", ToyDataset)
     set_attribute(run_setup, "make_task", lambda view, *_: _Task(view, _Model(), None))
     set_attribute(run_setup, "lay_out", lambda task, mesh: task)
     set_attribute(run, "Validation", _Validation)

@@ -12,17 +12,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from unloc_jax.aot.executed import product_flops
+from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.aot.memory import Memory, of_notes, of_program
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.tasks import Task, make_task
-from unloc_jax.training.mixing import loss_weights
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, replicated
 from unloc_jax.training.state import abstract_state
 from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.task_mixing import loss_weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,9 +46,9 @@ def _run(arguments: argparse.Namespace) -> None:
     config = config_lib.load(arguments.config, arguments.overrides)
     devices = devices_of(arguments.topology)
 
-    from unloc_jax.aot.assigned import assigned
-    from unloc_jax.aot.classes import known_classes, num_classes
-    from unloc_jax.aot.fit import largest_batch
+    from unloc_jax.aot.largest_batch import largest_batch
+    from unloc_jax.aot.memory_assignment import assigned
+    from unloc_jax.aot.num_classes import known_classes, num_classes
     from unloc_jax.aot.report import as_text, cost, heading, memory_as_text
     from unloc_jax.aot.step import compile_step, mesh_of, task_groups, with_batch_size
     from unloc_jax.training.flops import chip, train_step_flops

@@ -70,7 +70,7 @@ def add(commands: Commands) -> None:
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
-    from data_pipelines.synthesize import synthesize
+    from data_pipelines.synthetic.synthesize import synthesize
 
     synthesize(
         arguments.out,
@@ -85,7 +85,7 @@ def _synthesize(arguments: argparse.Namespace) -> None:
 
 def _build(arguments: argparse.Namespace) -> None:
     from data_pipelines.build import build
-    from data_pipelines.builders.features import feature_sources
+    from data_pipelines.builders.feature_files import feature_sources
 
     options = arguments.beam_pipeline_options
     build(

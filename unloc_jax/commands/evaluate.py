@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
     from unloc_jax.inference.loaded_model import load_model
-    from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint
+    from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
     from unloc_jax.training.preemption import Preemption
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
@@ -105,10 +105,10 @@ def _evaluate_task(
     preemption: "Preemption",
     of_several: bool,
 ) -> None:
-    from data_pipelines.dataset import ShardedDataset
-    from unloc_jax.inference.evaluation import evaluate
-    from unloc_jax.inference.finder import CheckpointFinder
-    from unloc_jax.training.checkpoints import workdir_of
+    from data_pipelines.reading.dataset import ShardedDataset
+    from unloc_jax.evaluation.evaluate import evaluate
+    from unloc_jax.evaluation.predictor import CheckpointFinder
+    from unloc_jax.training.checkpoints.reading import workdir_of
 
     config = model.task.config
     if arguments.data_dir:
@@ -143,12 +143,12 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     if arguments.data_dir is None:
         raise UserError("--dataset is needed: a folder that `unloc data build` wrote.")
     from data_pipelines.build import find_dataset
-    from data_pipelines.record_index import iterate_records
-    from data_pipelines.shards import UnlocShards
+    from data_pipelines.reading.record_index import iterate_records
+    from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.config import CHOICES
-    from unloc_jax.inference.clip import ClipEncoder
-    from unloc_jax.inference.evaluation import evaluate
-    from unloc_jax.inference.zeroshot_evaluation import ClipFinder
+    from unloc_jax.evaluation.evaluate import evaluate
+    from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
+    from unloc_jax.features.clip_encoder import ClipEncoder
     from unloc_jax.pretrained.clip_source import read_any_clip
     from unloc_jax.training.preemption import Preemption
 

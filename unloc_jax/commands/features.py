@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> None:
         videos_in,
         videos_of,
     )
-    from unloc_jax.inference.clip import ClipEncoder
+    from unloc_jax.features.clip_encoder import ClipEncoder
     from unloc_jax.pretrained.clip_source import absolute, read_any_clip
 
     missing: list[str] = []
@@ -87,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     if arguments.shards:
         from data_pipelines.build import build
-        from data_pipelines.builders.features import FeatureSource
+        from data_pipelines.builders.feature_files import FeatureSource
 
         source = FeatureSource(_MODALITY, arguments.out)
         build(arguments.dataset, arguments.annotations, None, arguments.shards, features=[source])

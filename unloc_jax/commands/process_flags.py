@@ -23,10 +23,10 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 def joined_processes(arguments: argparse.Namespace) -> Iterator[None]:
     """Inside, this is one of the run's processes, and they end together.
 
-    See `unloc_jax.processes.join` and `unloc_jax.training.peers.ending_together`.
+    See `unloc_jax.processes.join` and `unloc_jax.training.process_failures.ending_together`.
     """
     from unloc_jax import processes
-    from unloc_jax.training.peers import ending_together
+    from unloc_jax.training.process_failures import ending_together
 
     processes.join(
         arguments.coordinator,

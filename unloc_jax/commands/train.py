@@ -25,7 +25,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config = config_lib.load(arguments.config, arguments.overrides)
     quiet()
     with joined_processes(arguments):
-        from data_pipelines.dataset import ShardedDataset
+        from data_pipelines.reading.dataset import ShardedDataset
         from unloc_jax.training.loop import train
 
         config = config_lib.with_absolute_paths(config)  # the checkpoint remembers them

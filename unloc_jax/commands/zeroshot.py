@@ -29,7 +29,7 @@ def _run(arguments: argparse.Namespace) -> None:
     check_places(arguments)
     texts = texts_of(arguments)
     quiet()
-    from unloc_jax.inference.clip import ClipEncoder
+    from unloc_jax.features.clip_encoder import ClipEncoder
     from unloc_jax.inference.zeroshot import ZeroShotLocalizer, check_settings
     from unloc_jax.pretrained.clip_source import read_any_clip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import absl.logging
 
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip import ClipEncoder
+from unloc_jax.features.clip_encoder import ClipEncoder
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer

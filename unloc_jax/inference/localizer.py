@@ -14,17 +14,17 @@ from tqdm import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
-from unloc_jax.inference.clip_features import ClipFeatures, OpenVideo
-from unloc_jax.inference.embedded import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
+from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo
+from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
 from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
-from unloc_jax.inference.text_features import TextEncoder
 from unloc_jax.inference.texts import check_texts
+from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
-from unloc_jax.training.checkpoints import workdir_of
+from unloc_jax.training.checkpoints.reading import workdir_of
 from unloc_jax.video import FrameStream
 
 _TEXTS_AT_ONCE = 64  # that meet a video in one go: memory is that of so many

@@ -8,9 +8,9 @@ from flax import traverse_util
 
 from unloc_jax.config import ModelConfig
 from unloc_jax.errors import UserError
-from unloc_jax.pretrained.adapt import adapt_tower_parameter
 from unloc_jax.pretrained.clip_model import Clip, mismatches, save_clip
 from unloc_jax.pretrained.clip_source import Options, read_clip
+from unloc_jax.pretrained.resize_parameters import adapt_tower_parameter
 
 Names = tuple[str, ...]
 
@@ -43,7 +43,7 @@ def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
     """The parameters that a model takes from a CLIP.
 
     Position and class embeddings of other sizes are adapted as the reference does it (see
-    `unloc_jax.pretrained.adapt`). A model whose patches see neighbouring frames gets the patch embedding for the
+    `resize_parameters.py`). A model whose patches see neighbouring frames gets the patch embedding for the
     frame itself and zeros for its neighbours (ours), so that it starts as CLIP.
 
     Args:

@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from unloc_jax.config import Config, FusionConfig, HeadConfig, ImageTowerConfig, ModelConfig, TextTowerConfig
 from unloc_jax.errors import UserError
-from unloc_jax.pretrained.adapt import (
+from unloc_jax.pretrained.resize_parameters import (
     adapt_class_embedding,
     adapt_image_positions,
     adapt_sequence_positions,
@@ -105,7 +105,7 @@ def to_params(reference: Mapping[str, np.ndarray], config: Config) -> tuple[Para
     """The reference's parameters as ours.
 
     Position and class embeddings of another number of frames, image size or text length are adapted
-    (see `unloc_jax.pretrained.adapt`); text positions past the end of the checkpoint's are 0, as the reference
+    (see `resize_parameters.py`); text positions past the end of the checkpoint's are 0, as the reference
     initialises them. Left out is what the reference itself never uses: `cls` of its video tower, everything of
     that tower behind the frames' tokens, and the heads of other tasks.
 

@@ -13,7 +13,7 @@ import jax
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
-from unloc_jax.training.mixing import mixed_batches
+from unloc_jax.training.task_mixing import mixed_batches
 
 _LOOK_EVERY_S = 0.5  # whether it is time to stop
 

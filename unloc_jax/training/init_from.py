@@ -8,12 +8,17 @@ import numpy as np
 from flax import traverse_util
 
 from unloc_jax.config import Config
-from unloc_jax.pretrained.carry_over import fit_checkpoint, in_stacks_of
 from unloc_jax.pretrained.clip_import import fit_to_model
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_source
-from unloc_jax.training.average import start_average
-from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint, load_params, stored_shapes
+from unloc_jax.pretrained.unloc_checkpoint import fit_checkpoint, in_stacks_of
+from unloc_jax.training.checkpoints.reading import (
+    find_checkpoint,
+    load_checkpoint,
+    load_params,
+    stored_shapes,
+)
+from unloc_jax.training.ema import start_average
 from unloc_jax.training.state import TrainState
 
 _MOST_LINES = 12  # that tell of single parameters

@@ -2,13 +2,13 @@
 
 Order of operations:
   1. the mesh, the tasks with their model, the optimizer: everything that can be wrong in a config fails here
-     (run_setup.py); the processes of the run meet (connections.py);
+     (run_setup.py); the processes of the run meet (cpu_collectives.py);
   2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place (and, with
      config.init_from, takes another checkpoint's parameters); a validation that a stop has cut short comes first;
   3. for every step: the batches of its tasks (feed.py) → device → the step of its stage (contrastive pretraining
      first, then the tasks);
   4. one step later: was its loss finite? (non_finite.py);
-  5. every log_every_steps: numbers to the writers and the terminal (progress.py, writers.py);
+  5. every log_every_steps: numbers to the writers and the terminal (progress.py, metric_writers.py);
   6. every evaluation.every_steps of the second stage, and at the end: the validation split of every task (or else its
      test split), by the same code as `unloc evaluate` (validation.py);
   7. every checkpoint.every_steps, at a validation that is among the best, at the end, and when SIGTERM asks to stop
@@ -24,12 +24,12 @@ from pathlib import Path
 
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
-from unloc_jax.training.announce import say, say_what_a_run_has
-from unloc_jax.training.connections import connect
+from unloc_jax.training.cpu_collectives import connect
 from unloc_jax.training.feed import Feed
 from unloc_jax.training.preemption import Preemption
 from unloc_jax.training.run import Due, TrainingRun
 from unloc_jax.training.run_setup import set_up
+from unloc_jax.training.terminal import say, say_what_a_run_has
 
 
 def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dict[str, float]:

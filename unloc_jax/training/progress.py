@@ -10,7 +10,7 @@ from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
 from unloc_jax.training.clock import Clock
 from unloc_jax.training.flops import peak_flops, train_step_flops
-from unloc_jax.training.mixing import tasks_of_steps
+from unloc_jax.training.task_mixing import tasks_of_steps
 
 _GIB = 2**30
 _NOT_SHOWN = ("gradient_norm", "temperature")

@@ -14,23 +14,23 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import TryAgain
 from unloc_jax.processes import is_main
-from unloc_jax.tasks.evaluation import to_device
-from unloc_jax.training.announce import say
+from unloc_jax.tasks.predict_split import to_device
+from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.clock import Clock, first_start
 from unloc_jax.training.feed import Feed
-from unloc_jax.training.mixing import videos_of_step
+from unloc_jax.training.frozen_vocabulary import constant_vocabularies
+from unloc_jax.training.metric_writers import MetricWriter, start_wandb, validated
 from unloc_jax.training.non_finite import NonFiniteSteps, at_step
 from unloc_jax.training.optimizer import learning_rates
 from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.profiling import Trace
 from unloc_jax.training.progress import Progress
 from unloc_jax.training.run_setup import Setup
-from unloc_jax.training.saving import Checkpoints
 from unloc_jax.training.sharding import batch_sharding
 from unloc_jax.training.state import TrainState
-from unloc_jax.training.trace import Trace
+from unloc_jax.training.task_mixing import videos_of_step
+from unloc_jax.training.terminal import say
 from unloc_jax.training.validation import Validation
-from unloc_jax.training.vocabulary import constant_vocabularies
-from unloc_jax.training.writers import MetricWriter, start_wandb, validated
 
 Metrics = dict[str, jax.Array]
 

@@ -11,12 +11,12 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.init_from import initialize
-from unloc_jax.training.mixing import loss_weights
 from unloc_jax.training.optimizer import make_optimizer
-from unloc_jax.training.ranges import with_ranges_from_data
+from unloc_jax.training.regression_ranges import with_ranges_from_data
 from unloc_jax.training.sharding import lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, init_state
 from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.task_mixing import loss_weights
 
 STAGES = ("pretrain", "train")
 

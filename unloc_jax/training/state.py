@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task
-from unloc_jax.training.average import start_average
+from unloc_jax.training.ema import start_average
 from unloc_jax.training.sharding import tree_shardings
 
 

@@ -17,12 +17,12 @@ from unloc_jax.tasks import Task
 from unloc_jax.tasks.base import Whole
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.tasks.keys import Use, key_of
-from unloc_jax.training.average import update_average
+from unloc_jax.training.ema import update_average
+from unloc_jax.training.frozen_vocabulary import Vocabularies
 from unloc_jax.training.non_finite import leave_out_if_not_finite
 from unloc_jax.training.optimizer import with_capped_temperature
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
-from unloc_jax.training.vocabulary import Vocabularies
 
 Metrics = dict[str, jax.Array]
 Batches = dict[str, Batch]

@@ -8,10 +8,10 @@ import jax
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.evaluation import find
-from unloc_jax.training.announce import say
+from unloc_jax.tasks.predict_split import find
 from unloc_jax.training.preemption import Reached
 from unloc_jax.training.sharding import batch_sharding
+from unloc_jax.training.terminal import say
 
 _SHOWN_METRICS = 8
 

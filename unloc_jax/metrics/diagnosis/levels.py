@@ -40,7 +40,7 @@ def read_pyramid(checkpoint: Path, task: str | None = None) -> Pyramid:
 
     UserError: no checkpoint; a task that it does not have; a model that localises nothing.
     """
-    from unloc_jax.training.checkpoints import find_checkpoint, load_checkpoint  # imports JAX
+    from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint  # imports JAX
 
     whole, facts = load_checkpoint(find_checkpoint(checkpoint))
     configs = whole.task_configs

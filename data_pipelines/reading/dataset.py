@@ -1,0 +1,229 @@
+"""A built dataset as training and evaluation want it (see `unloc_jax.dataset.Dataset`)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from data_pipelines.reading.example import ExampleSpec, main_timeline
+from data_pipelines.reading.flipped_texts import mirror_text
+from data_pipelines.reading.shards import ShardFacts, Shards, UnlocShards
+from data_pipelines.reading.zero_shot_splits import only_classes, split_classes
+from unloc_jax.batch import Batch
+from unloc_jax.config import Config
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.errors import UserError
+from unloc_jax.processes import share_of_batch
+from unloc_jax.records import VideoRecord
+from unloc_jax.sampling import all_starts, center_start
+from unloc_jax.text import words
+
+if TYPE_CHECKING:
+    from data_pipelines.reading.input_pipeline import Source
+
+
+class ShardedDataset:
+    """Shards on disk, read by this host's share.
+
+    Args:
+      config: where the dataset is and what is taken from a video.
+
+    Raises:
+      UserError: no dataset there, a damaged shard, frames or features that do not fit the model, or (with
+        `data.mirror`) a class whose mirror image is no class.
+    """
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._shards = _open(config)
+        facts = self._shards.facts
+        modalities = config.model.modalities
+        self._with_frames = any(modality.encoder == "clip" for modality in modalities.values())
+        self._features = {
+            name: modality.feature_dim
+            for name, modality in modalities.items()
+            if modality.encoder == "features"
+        }
+        _check_modalities(config, facts)
+        self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
+        self._starts: dict[str, list[np.ndarray]] = {}
+        classes, unseen = split_classes(facts.classes, config.data.class_split, config.data.class_split_seed)
+        self._classes_of = {"train": classes, "validation": unseen or classes, "test": unseen or classes}
+        if config.data.mirror:
+            _check_mirrored(classes)
+        training_records = self.records("train") if "train" in self.splits else []
+        texts = (text for record in training_records for text in record.texts)
+        self.facts = DatasetFacts(
+            name=facts.name,
+            fps=facts.fps,
+            short_side=facts.short_side,
+            classes=classes,
+            unseen_classes=unseen,
+            fingerprint=facts.fingerprint,
+            feature_settings={
+                name: of for name, of in facts.feature_settings.items() if name in self._features
+            },
+            words=sorted({word for text in set(texts) for word in words(text)}),
+        )
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self._shards.splits
+
+    def records(self, split: str) -> list[VideoRecord]:
+        return self._rows(split)[1]
+
+    def num_windows(self, split: str) -> list[int]:
+        return [len(starts) for starts in self._windows(split)]
+
+    def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
+        from data_pipelines.reading.input_pipeline import training_batches
+
+        return training_batches(
+            self._source("train"),
+            seed=self._config.seed,
+            batch_size=self._config.batch_size,
+            start_step=start_step,
+            num_steps=num_steps,
+            host=self._share[0],
+            num_hosts=self._share[1],
+        )
+
+    def training_videos(self, step: int) -> list[str]:
+        from data_pipelines.reading.input_pipeline import training_records
+
+        records = self.records("train")
+        rows = training_records(len(records), self._config.seed, self._config.batch_size, step)
+        return [records[row].video_id for row in rows]
+
+    def evaluation_batches(self, split: str) -> Iterator[Batch]:
+        from data_pipelines.reading.input_pipeline import evaluation_batches
+
+        return evaluation_batches(
+            self._source(split, self._windows(split)),
+            batch_size=self._config.evaluation.batch_size,
+            crops=self._config.evaluation.crops,
+            host=self._share[0],
+            num_hosts=self._share[1],
+        )
+
+    @property
+    def _share(self) -> tuple[int, int]:
+        """This process's share of a batch: (which, of how many)."""
+        return share_of_batch(self._config.mesh.sizes(jax.device_count())[0])
+
+    def _rows(self, split: str) -> tuple[np.ndarray | None, list[VideoRecord]]:
+        """The records of a split that are used, with their numbers (None = all) in the shards."""
+        if split not in self._records:
+            rows, records = None, self._shards.records(split)
+            if self._config.data.class_split != "all":
+                rows, records = only_classes(records, self._classes_of[split])
+                if not records:
+                    raise UserError(
+                        f"{self._config.data.dir}, {split}: no video shows one of the "
+                        f"{len(self._classes_of[split])} classes that config.data.class_split = "
+                        f"{self._config.data.class_split!r} leaves it."
+                    )
+            self._records[split] = rows, records
+        return self._records[split]
+
+    def _windows(self, split: str) -> list[np.ndarray]:
+        """For each record, the stored frames (or rows of features) at which its windows of evaluation begin."""
+        if split not in self._starts:
+            self._starts[split] = self._find_windows(split)
+        return self._starts[split]
+
+    def _find_windows(self, split: str) -> list[np.ndarray]:
+        data = self._config.data
+        rows, records = self._rows(split)
+        if not data.windowed:
+            return [np.zeros(1, np.int64)] * len(records)
+        sizes = (data.num_frames, data.window_stride)
+        if self._with_frames:
+            counts = [max(1, round(record.duration_s * record.fps)) for record in records]
+        else:  # how many rows there are is known only to who reads them
+            index, spec = self._shards.index(split), self._spec(split)
+            numbers = range(len(index)) if rows is None else rows.tolist()
+            whole = (index.record(i, with_frames=False, with_features=True) for i in numbers)
+            counts = [main_timeline(record, spec).count for record in whole]
+        if data.evaluation_windows == "center":
+            return [np.array([center_start(count, *sizes)]) for count in counts]
+        return [all_starts(count, *sizes, data.window_hop) for count in counts]
+
+    def _spec(self, split: str) -> ExampleSpec:
+        return ExampleSpec(
+            self._config.data,
+            self._config.model.text.max_tokens,
+            self._classes_of[split] if self._config.with_vocabulary else None,
+            self._with_frames,
+            self._features,
+            self._config.data.mediasequence.short_side if self._config.data.format == "mediasequence" else 0,
+            self._shards.facts.row_phase,
+        )
+
+    def _source(self, split: str, windows: list[np.ndarray] | None = None) -> "Source":
+        from data_pipelines.reading.input_pipeline import Source
+
+        return Source(self._shards.index(split), self._spec(split), self._rows(split)[0], windows)
+
+
+def _open(config: Config) -> Shards:
+    if config.data.format == "unloc":
+        return UnlocShards(config.data.dir)
+    from data_pipelines.reading.mediasequence import MediaSequenceShards
+
+    features = [name for name, m in config.model.modalities.items() if m.encoder == "features"]
+    return MediaSequenceShards(config.data.dir, config.data.mediasequence, features)
+
+
+def _check_modalities(config: Config, facts: ShardFacts) -> None:
+    """Refuses shards that do not hold what the model reads."""
+    directory, size, short_side = config.data.dir, config.data.crop_size, facts.short_side
+    built_here = config.data.format == "unloc"
+    for name, modality in config.model.modalities.items():
+        where = f"config.model.modalities.{name}"
+        if modality.encoder == "clip" and name != "rgb":
+            raise UserError(f"{where}: the frames are called rgb; other names are precomputed features.")
+        if modality.encoder != "features":
+            continue
+        if name not in facts.features:
+            raise UserError(
+                f"{where} reads features, but {directory} holds none of that name (there: "
+                f"{', '.join(facts.features) or 'none'}). Build with `unloc data build --features {name}=DIR …`."
+            )
+        if facts.features[name] != modality.feature_dim:
+            raise UserError(
+                f"{where}.feature_dim = {modality.feature_dim}, but the features of {directory} are "
+                f"{facts.features[name]} wide."
+            )
+    if not any(modality.encoder == "clip" for modality in config.model.modalities.values()):
+        return
+    if not short_side:
+        raise UserError(
+            f"config.model.modalities reads frames, but {directory} holds precomputed features only."
+        )
+    mend = (
+        "build again with `unloc data build --short-side {} …`"
+        if built_here
+        else ("set config.data.mediasequence.short_side = {}, to which frames are scaled first")
+    )
+    if size > short_side:
+        raise UserError(
+            f"config.data.crop_size = {size} is larger than the stored frames of {directory} (short side "
+            f"{short_side}). Use {short_side} or less, or {mend.format(size)}."
+        )
+    if size < 0.7 * short_side:
+        raise UserError(
+            f"config.data.crop_size = {size} would see only a small part of the stored frames of {directory} (short "
+            f"side {short_side}). Use {round(0.875 * short_side)} to {short_side}, or {mend.format(size)}."
+        )
+
+
+def _check_mirrored(classes: list[str]) -> None:
+    lost = [name for name in classes if mirror_text(name) not in classes]
+    if lost:
+        raise UserError(
+            f"config.data.mirror = True turns the class {lost[0]!r} into {mirror_text(lost[0])!r}, which is no class "
+            f"of this dataset ({len(lost)} such classes). Set config.data.mirror = False."
+        )

@@ -1,0 +1,255 @@
+"""One record → one row of a batch: which frames, which texts, which segments. NumPy only.
+
+Frames, features and labels are taken at the places of one `Window`, so they cannot disagree.
+"""
+
+import dataclasses
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data_pipelines.reading.flipped_texts import mirror_text
+from unloc_jax.config import DataConfig
+from unloc_jax.records import VideoRecord
+from unloc_jax.sampling import (
+    Timeline,
+    Window,
+    cut_segments,
+    features_at,
+    random_start,
+    rows_timeline,
+    whole_video,
+    window_at,
+)
+from unloc_jax.text import tokenize
+
+
+class Draws(NamedTuple):
+    """What is random about a training example, but for its colours: numbers from [0, 1)."""
+
+    mirror: float
+    texts: float
+    top: float
+    left: float
+    prompt: float
+    window: float
+    scale_y: float
+    scale_x: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleSpec:
+    """What is taken from a record.
+
+    Attributes:
+      config: sampling, crop and padding sizes.
+      max_tokens: L.
+      classes: the vocabulary if `segment_text` indexes it; None if every video has its own queries.
+      with_frames: whether the model reads frames.
+      features: modalities that are read from features of their name, with their D.
+      short_side: frames are scaled to this before they are cropped; 0 = they are stored as wanted.
+      row_phase: see `data_pipelines.reading.shards.ShardFacts`.
+    """
+
+    config: DataConfig
+    max_tokens: int
+    classes: list[str] | None
+    with_frames: bool = True
+    features: dict[str, int] = dataclasses.field(default_factory=dict)
+    short_side: int = 0
+    row_phase: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One row of a batch before its frames are decoded.
+
+    Attributes:
+      fields: arrays of `Batch` without the batch axis, frames and features.
+      features: float32 [T, D] by modality.
+      encoded: T JPEGs; [] if the model reads no frames.
+      region: int32 [4], top, left, height and width in stored pixels of what becomes the crop.
+      mirrored: whether the frames are to be flipped (the texts are already).
+    """
+
+    fields: dict[str, np.ndarray]
+    features: dict[str, np.ndarray]
+    encoded: list[bytes]
+    region: np.ndarray
+    mirrored: bool
+
+
+def make_example(
+    record: VideoRecord, spec: ExampleSpec, draws: Draws | None, start: int = 0, along: float = 0.5
+) -> Example:
+    """Plans one example.
+
+    Args:
+      record: with its frames and features.
+      spec: what is taken from it.
+      draws: of a training example; None = evaluation, where nothing is random.
+      start: in evaluation, the stored frame (or row) at which the window begins.
+      along: in evaluation, where the crop lies along the longer side: 0 and 1 are its ends.
+
+    Raises:
+      ValueError: the record has no frames or features where they are wanted, or they have another size.
+    """
+    config = spec.config
+    timelines = {name: _rows_of(record, name, spec) for name in spec.features}
+    window = _window(main_timeline(record, spec), config, draws, start)
+    mirrored = draws is not None and config.mirror and draws.mirror < 0.5
+    fields = {
+        "frame_mask": window.mask,
+        "span_s": window.span_s,
+        **_labels(record, window, spec, mirrored, draws),
+    }
+    features = {
+        name: features_at(record.features[name], timeline, window.times_s)
+        for name, timeline in timelines.items()
+    }
+    if not spec.with_frames:
+        return Example(fields, features, [], np.zeros(4, np.int32), mirrored)
+    encoded = [bytes(record.frames[i]) for i in window.indices.tolist()]
+    return Example(fields, features, encoded, _region(encoded, spec, draws, along), mirrored)
+
+
+def main_timeline(record: VideoRecord, spec: ExampleSpec) -> Timeline:
+    """What windows count in: the stored frames, or for models without frames the finest features' rows."""
+    if spec.with_frames:
+        if not record.frames:
+            raise ValueError("it has no frames")
+        return Timeline(len(record.frames), 0.0, 1 / record.fps)
+    timelines = [_rows_of(record, name, spec) for name in spec.features]
+    return max(timelines, key=lambda timeline: timeline.count)
+
+
+def empty_example(spec: ExampleSpec) -> Example:
+    """Stands for a record that cannot be read: no real frame, text or segment."""
+    config = spec.config
+    size = config.crop_size
+    picture = io.BytesIO()
+    Image.new("RGB", (size, size)).save(picture, "JPEG")
+    queries = 0 if spec.classes is not None else config.max_queries
+    return Example(
+        fields={
+            "frame_mask": np.zeros(config.num_frames, bool),
+            "span_s": np.zeros(2, np.float32),
+            "text_tokens": np.zeros((queries, spec.max_tokens), np.int32),
+            "text_mask": np.zeros(queries, bool),
+            "segments": np.zeros((config.max_segments, 2), np.float32),
+            "segment_text": np.full(config.max_segments, -1, np.int32),
+        },
+        features={
+            name: np.zeros((config.num_frames, width), np.float32) for name, width in spec.features.items()
+        },
+        encoded=[picture.getvalue()] * config.num_frames if spec.with_frames else [],
+        region=np.array([0, 0, size, size], np.int32),
+        mirrored=False,
+    )
+
+
+def _rows_of(record: VideoRecord, name: str, spec: ExampleSpec) -> Timeline:
+    """When the rows of a modality's features are."""
+    if name not in record.features:
+        there = ", ".join(sorted(record.features)) or "none"
+        raise ValueError(f"it has no features {name!r} (features in it: {there})")
+    (rows, found), width = record.features[name].shape, spec.features[name]
+    if found != width:
+        raise ValueError(
+            f"its features {name!r} have {found} numbers per row; config.model.modalities.{name}.feature_dim = {width}"
+        )
+    return rows_timeline(rows, record.duration_s, spec.row_phase, record.feature_times_s.get(name))
+
+
+def _window(timeline: Timeline, config: DataConfig, draws: Draws | None, start: int) -> Window:
+    if config.sampling == "linspace":
+        return whole_video(timeline, config.num_frames)
+    if draws is not None:
+        start = random_start(timeline.count, config.num_frames, config.window_stride, draws.window)
+    return window_at(timeline, config.num_frames, config.window_stride, start)
+
+
+def _labels(
+    record: VideoRecord, window: Window, spec: ExampleSpec, mirrored: bool, draws: Draws | None
+) -> dict[str, np.ndarray]:
+    """Padded texts and segments."""
+    config = spec.config
+    grid, shown = cut_segments(record.segments_s.reshape(-1, 2), window)
+    names = [mirror_text(text) for text in record.texts] if mirrored else list(record.texts)
+    if spec.classes is None:
+        queries = list(dict.fromkeys(names))
+        # More queries than fit: a random run of them (cyclic), another one in every epoch.
+        if len(queries) > config.max_queries:
+            queries = _cyclic(queries, draws.texts if draws else 0.0)[: config.max_queries]
+        text_tokens = np.zeros((config.max_queries, spec.max_tokens), np.int32)
+        template = config.prompts[int(draws.prompt * len(config.prompts)) if draws else 0]
+        filled = [template.replace("{}", query) for query in queries]
+        text_tokens[: len(queries)] = tokenize(filled, spec.max_tokens)
+    else:
+        queries = spec.classes
+        text_tokens = np.zeros((0, spec.max_tokens), np.int32)
+    number = {query: i for i, query in enumerate(queries)}
+    kept = [i for i in np.flatnonzero(shown).tolist() if names[i] in number]
+    if len(kept) > config.max_segments:
+        kept = _cyclic(kept, draws.texts if draws else 0.0)[: config.max_segments]
+    segments = np.zeros((config.max_segments, 2), np.float32)
+    segment_text = np.full((config.max_segments,), -1, np.int32)
+    segments[: len(kept)] = grid[kept]
+    segment_text[: len(kept)] = [number[names[i]] for i in kept]
+    # A query whose segment was left out for lack of room would be trained as happening nowhere, and so would one of a
+    # record without segments. One whose segments all lie outside the window does happen nowhere in it: it stays.
+    text_mask = np.isin(np.arange(len(text_tokens)), segment_text)
+    if spec.classes is None and len(record.segments_s):
+        inside = {names[i] for i in np.flatnonzero(shown)}
+        text_mask[: len(queries)] |= [query not in inside for query in queries]
+    return {
+        "text_tokens": text_tokens,
+        "text_mask": text_mask,
+        "segments": segments,
+        "segment_text": segment_text,
+    }
+
+
+def _cyclic(items: list, uniform: float) -> list:
+    first = int(uniform * len(items))
+    return items[first:] + items[:first]
+
+
+def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None, along: float) -> np.ndarray:
+    """int32 [4]: top, left, height, width of what becomes the crop, in pixels of the stored frames.
+
+    Scaling a frame and then cropping it is the same as cropping a part of it and scaling that; the part is smaller and
+    faster to decode. Without draws it is central, as `unloc_jax.sampling.center_crop`, or elsewhere along the longer
+    side.
+    """
+    config = spec.config
+    for place, jpeg in enumerate(encoded):
+        # The cheapest test that finds truncated pictures: a JPEG begins and ends with its markers.
+        if jpeg[:2] != b"\xff\xd8" or jpeg[-64:].rstrip(b"\0")[-2:] != b"\xff\xd9":
+            raise ValueError(f"the frame at place {place} of {len(encoded)} is no whole JPEG")
+    try:
+        with Image.open(io.BytesIO(encoded[0])) as picture:
+            width, height = picture.size
+    except (OSError, SyntaxError) as error:  # Pillow's for pictures that it cannot read
+        raise ValueError(f"its first frame cannot be read: {error}") from error
+    stored = np.array([height, width])
+    scale = np.ones(2)
+    if spec.short_side:
+        scale *= spec.short_side / stored.min()
+    if draws is not None and config.augmentation.scale_jitter:
+        low, high = config.augmentation.scale_jitter
+        scale *= low + (high - low) * np.array([draws.scale_y, draws.scale_x])
+    elif (np.rint(config.crop_size / scale) > stored).any():
+        raise ValueError(f"its frames of {height}×{width} pixels are smaller than config.data.crop_size")
+    size = np.minimum(np.rint(config.crop_size / scale).astype(int), stored)
+    room = stored - size
+    if draws is None:
+        corner = room // 2
+        if along != 0.5:
+            longer = int(width > height)
+            corner[longer] = round(along * room[longer])
+    else:
+        corner = (np.array([draws.top, draws.left]) * (room + 1)).astype(int)
+    return np.concatenate([corner, size]).astype(np.int32)

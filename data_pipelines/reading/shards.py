@@ -1,0 +1,108 @@
+"""What training and evaluation want from TFRecord shards of any format; and the shards of `unloc data build`."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from data_pipelines.annotations.split_names import SPLITS
+from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.reading.record_index import RecordIndex, iterate_records
+from unloc_jax.errors import UserError
+from unloc_jax.records import VideoRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardFacts:
+    """Facts about a dataset as it is stored; see `unloc_jax.dataset.DatasetFacts` for their meaning.
+
+    Attributes:
+      name: the annotation format it was built from, or "mediasequence".
+      fps: frames per second.
+      short_side: shorter side of the frames in pixels; 0 if there are no frames.
+      classes: the vocabulary, [] for datasets of queries.
+      fingerprint: says which build it is; the same wherever the shards lie.
+      features: by modality the width D of precomputed features.
+      feature_settings: see there.
+      row_phase: when row i of F rows of features is, in steps of duration / F after the i-th: 0 = at its beginning.
+    """
+
+    name: str
+    fps: float
+    short_side: int
+    classes: list[str]
+    fingerprint: str
+    features: dict[str, int] = dataclasses.field(default_factory=dict)
+    feature_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    row_phase: float = 0.5
+
+
+class Shards(Protocol):
+    """TFRecord shards of all splits; `split` is "train", "validation" or "test"."""
+
+    facts: ShardFacts
+    splits: tuple[str, ...]
+    """Those with videos in them."""
+
+    def records(self, split: str) -> list[VideoRecord]:
+        """All records without frames and features, in the order of `index(split)`.
+
+        Raises:
+          UserError: no such split, or a damaged shard.
+        """
+
+    def index(self, split: str) -> RecordIndex:
+        """Random access to the records: `len`, `read(i)` (bytes), `record(i)` (with frames and features).
+
+        Raises:
+          UserError: no such split, or a damaged shard.
+        """
+
+
+class UnlocShards:
+    """Shards that `unloc data build` wrote.
+
+    Args:
+      directory: the `out` of the build, or the TFDS directory in it.
+
+    Raises:
+      UserError: there is no finished dataset.
+    """
+
+    def __init__(self, directory: str):
+        if not directory or not Path(directory).exists():
+            raise _missing(directory)
+        self._directory = find_dataset(directory)
+        info = read_build_info(self._directory)
+        self.splits = tuple(name for name in SPLITS if info["splits"].get(name, {}).get("videos"))
+        self.facts = ShardFacts(
+            name=info["dataset"],
+            fps=float(info["fps"]),
+            short_side=int(info["short_side"]),
+            classes=list(info["classes"] or []),
+            fingerprint=_fingerprint(info),
+            features=info["features"],
+            feature_settings=info["feature_settings"],
+        )
+
+    def records(self, split: str) -> list[VideoRecord]:
+        return list(iterate_records(self._directory, split, with_frames=False))
+
+    def index(self, split: str) -> RecordIndex:
+        return RecordIndex.from_dir(self._directory, split)
+
+
+def _missing(directory: str) -> UserError:
+    return UserError(
+        f"config.data.dir = {directory!r} holds no dataset (looked in {os.path.abspath(directory)}). "
+        "Build one with `unloc data build --dataset … --annotations … --videos DIR --out DIR` and pass it as "
+        "--config.data.dir=DIR."
+    )
+
+
+def _fingerprint(info: dict[str, Any]) -> str:
+    """Of the annotation files' contents and of what was built from them."""
+    told = {"annotations": sorted(map(list, info["arguments"]["annotations"])), "splits": info["splits"]}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,158 @@
+"""`unloc evaluate --zeroshot-clip`: answers that are known, and the files of a checkpoint's evaluation."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pretrained.clip_tools import clip_with_all_words
+from unloc_jax.errors import UserError
+from unloc_jax.evaluation.evaluate import evaluate
+from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
+from unloc_jax.inference.zeroshot import ZeroShotLocalizer
+from unloc_jax.pretrained.clip_model import save_clip
+from unloc_jax.records import VideoRecord
+
+COLORS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+FPS = 10
+# (video, color, start, end) in seconds; everything else is grey.
+SHOWN = {
+    "a": [("red", 2.0, 5.0), ("blue", 8.0, 11.0)],
+    "b": [("green", 1.0, 6.0)],
+    "c": [("blue", 3.0, 6.0), ("green", 9.0, 13.0)],
+}
+
+
+class FakeEncoder:
+    """A CLIP that sees nothing but colours, and perfectly."""
+
+    clip = SimpleNamespace(
+        source="colours",
+        params={"logit_scale": np.log(100.0)},
+        config=SimpleNamespace(name="colours", image_size=16, text=SimpleNamespace(max_tokens=8)),
+    )
+
+    def __init__(self):
+        self.texts = []
+
+    def encode_stream(self, frames):
+        return np.array([self._of_color(frame.mean((0, 1)), 1.0) for frame in frames], np.float32)
+
+    def encode_texts(self, texts):
+        self.texts += texts
+        named = (next(COLORS[c] for c in COLORS if c in text) for text in texts)
+        return np.array([self._of_color(np.array(color), 0.0) for color in named], np.float32)
+
+    def _of_color(self, color, rest):
+        """Colours are at right angles to each other, and to grey."""
+        return [*np.where(color > color.mean() + 20, color, 0), rest]
+
+
+def records(with_frames: bool) -> list[VideoRecord]:
+    made = []
+    for name, shown in SHOWN.items():
+        pictures = []
+        for k in range(15 * FPS if with_frames else 0):
+            color = next((COLORS[c] for c, start, end in shown if start <= k / FPS < end), (90, 90, 90))
+            stored = io.BytesIO()
+            Image.new("RGB", (24, 16), color).save(stored, "JPEG", quality=95)
+            pictures.append(stored.getvalue())
+        segments = np.array([(start, end) for _, start, end in shown], np.float32)
+        texts = [color for color, _, _ in shown]
+        made.append(VideoRecord(name, 15.0, "test", segments, texts, [{}] * len(shown), FPS, pictures))
+    return made
+
+
+def finder(classes=(), name="activitynet", encoder=None, **settings) -> ClipFinder:
+    facts = SimpleNamespace(name=name, fps=FPS, short_side=16, classes=list(classes), fingerprint="")
+    dataset = SimpleNamespace(facts=facts, splits=("test",), records=lambda split: records(False))
+    settings = {"smoothing_s": 0.25} | settings
+    return ClipFinder(encoder or FakeEncoder(), dataset, "DIR", lambda split: iter(records(True)), **settings)
+
+
+def test_moments(tmp_path, capsys):
+    metrics = evaluate(finder(), "test", tmp_path)
+    assert metrics["recall"]["model"]["R1@0.7"] == 100
+    assert metrics["recall"]["another query of the same video"]["R1@0.3"] == 0
+    assert metrics["clip"] == "colours" and metrics["zeroshot"]["fps"] == 2
+    assert "control: another query of the same video" in capsys.readouterr().out
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["query"] for line in lines] == ["red", "blue", "green", "blue", "green"]
+    for line in lines:
+        (best, *_), (truth,) = line["pred_relevant_windows"], line["relevant_windows"]
+        np.testing.assert_allclose(best[:2], truth, atol=0.5 / 2 + 1e-6)  # half the time between two frames
+        assert "pred_levels" not in line  # there is no pyramid
+
+
+@pytest.mark.parametrize("task", ["moment_retrieval", "highlight_detection"])
+def test_evaluate_finds_what_zeroshot_shows(task):
+    """Of sentences, to the last bit; the pictures are those of the shards."""
+    found = finder(task=task).find("test", [["red", "blue"], ["green"], ["blue", "green", "red"]])
+    localizer = ZeroShotLocalizer(FakeEncoder(), smoothing_s=0.25)
+    for v, record in enumerate(records(True)):
+        pictures = np.stack([np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in record.frames])
+        shown = localizer(pictures, found.texts[v], fps=FPS)
+        assert shown.stretched
+        for i, text in enumerate(shown):
+            np.testing.assert_array_equal(found.curves[v][i], text.relevance)
+            real = found.scores[v][i] > 0
+            rows = np.array([(s.start_s, s.end_s, s.score) for s in text.segments], np.float32).reshape(-1, 3)
+            np.testing.assert_array_equal(found.segments_s[v][i][real], rows[:, :2])
+            np.testing.assert_array_equal(found.scores[v][i][real], rows[:, 2])
+
+
+def test_actions_are_found_where_they_are_likely(tmp_path):
+    encoder = FakeEncoder()
+    metrics = evaluate(finder(COLORS, encoder=encoder), "test", tmp_path)
+    assert metrics["mAP"]["mAP@0.70"] == 100
+    assert encoder.texts == [f"a video of {color}." for color in COLORS]
+    results = json.loads((tmp_path / "predictions.json").read_text())["results"]
+    for name, shown in SHOWN.items():
+        best = [row["label"] for row in results[name] if row["score"] > 0.5]
+        assert sorted(best) == sorted(color for color, _, _ in shown)
+
+
+def test_other_tasks(tmp_path):
+    scores = evaluate(finder(COLORS, "coin"), "test", tmp_path / "s")["metrics"]
+    assert scores["frame_accuracy_without_background"] == 100 and 40 < scores["frame_accuracy"] < 60
+    scores = evaluate(finder(name="qvhighlights"), "test", tmp_path / "h")["metrics"]
+    assert scores["mAP@0.50"] == 100 and scores["HIT@1"] == 100
+    scores = evaluate(finder(COLORS, task="classification"), "test", tmp_path / "c")["metrics"]
+    assert scores["top1"] == pytest.approx(200 / 3)  # in c the first label is not the longest one
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"3 classes of this dataset, such as 'blue', are none of the voc"):
+        evaluate(finder(COLORS, vocabulary=["pink", "grey"]), "test", tmp_path)
+    with pytest.raises(UserError, match=r"write \{\} once"):
+        finder(prompts=["a video"])
+    with pytest.raises(UserError, match="needs a dataset with classes"):
+        finder(task="temporal_action_localization")
+    with pytest.raises(UserError, match="fps must be above 0"):
+        finder(fps=0.0)
+
+
+@pytest.mark.slow
+def test_the_command(unloc, captions_dataset, activities_dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_clip(clip_with_all_words(), tmp_path / "clip")
+    words = ("evaluate", "--zeroshot-clip=clip")
+    told = unloc(*words, f"--dataset={captions_dataset}", "--out=out").ok().out
+    assert "control: best constant segment" in told and "wrote out/metrics.json" in told
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert all(line["pred_relevant_windows"] for line in lines)
+    unloc(*words, f"--dataset={activities_dataset}", "--fps=1", "--prompt=a {}", "--prompt={}").ok()
+    metrics = json.loads((tmp_path / "zeroshot" / "activities" / "test" / "metrics.json").read_text())
+    assert metrics["zeroshot"] == {"fps": 1.0, "smoothing_s": 1.0, "prompts": ["a {}", "{}"]}
+    for wrong, error in {
+        ("--checkpoint=x",): "not allowed with argument",
+        (): "--dataset is needed",
+        (f"--dataset={tmp_path}",): "no finished dataset here",
+        (f"--dataset={captions_dataset}", "--task=x"): "--task=x: the tasks are",
+        (f"--dataset={captions_dataset}", "--config.evaluation.nms=hard"): "belongs to --checkpoint",
+    }.items():
+        assert error in unloc(*words, *wrong).err
+    assert "--fps belongs to --zeroshot-clip" in unloc("evaluate", "--checkpoint=x", "--fps=1").error()

@@ -1,0 +1,73 @@
+"""The largest batch that fits into the devices' memory."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+
+from unloc_jax.aot.memory_assignment import most_assigned
+from unloc_jax.aot.step import with_batch_size
+from unloc_jax.config import Config
+from unloc_jax.errors import UserError
+from unloc_jax.training.flops import Chip
+
+
+def largest_batch(
+    config: Config, topology: str, classes: Mapping[str, int | None], chip: Chip, groups: int
+) -> int:
+    """Videos per step over all devices, found by compiling; says on standard error what it tries.
+
+    Args:
+      config, topology, classes: see `most_assigned`.
+      chip: of the topology.
+      groups: of devices, that share one video.
+
+    Raises:
+      UserError: not even one video per group of devices fits.
+    """
+
+    def needed(videos: int) -> float | None:
+        found = most_assigned(with_batch_size(config, videos * groups), topology, classes)
+        size = None if isinstance(found, str) else found.total
+        said = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
+        print(f"batch {videos * groups}: {said}", file=sys.stderr, flush=True)
+        return size
+
+    videos = largest(needed, chip.memory_bytes)
+    if not videos:
+        raise UserError(
+            f"--fit: not even {groups} videos fit; raise config.mesh.context, or lower config.model.text_chunk."
+        )
+    return videos * groups
+
+
+def largest(needed: Callable[[int], float | None], limit: float) -> int:
+    """The largest number ≥ 1 that needs no more than `limit`, 0 if there is none; more needs more.
+
+    Every question costs a compilation, so guesses follow the line through the last two answers.
+
+    Args:
+      needed: what a number needs; None = too much to say.
+      limit: of what is needed.
+    """
+    low, high, known, refused = 0, math.inf, list[tuple[int, float]](), False
+    while high - low > 1:
+        guess = (low + int(high)) // 2 if refused else _on_the_line(known, limit)
+        number = int(min(max(guess, low + 1), high - 1))
+        size = needed(number)
+        refused = size is None
+        if size is not None:
+            known.append((number, size))
+        if size is not None and size <= limit:
+            low = number
+        else:
+            high = number
+    return low
+
+
+def _on_the_line(known: list[tuple[int, float]], limit: float) -> int:
+    """Where the line through the last two of (number, size) reaches the limit, or eight times as far as it is known."""
+    if len(known) < 2:
+        return 1 + len(known)
+    (first, first_size), (last, last_size) = sorted(known[-2:])
+    slope = (last_size - first_size) / (last - first)
+    return 8 * last if slope <= 0 else min(8 * last, int(last + (limit - last_size) / slope))

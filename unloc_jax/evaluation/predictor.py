@@ -1,0 +1,121 @@
+"""What `unloc evaluate` measures: anything that finds the texts of a split in its videos. Checkpoints are such."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import jax
+from tqdm import tqdm
+
+from unloc_jax.batch import Batch
+from unloc_jax.dataset import Dataset
+from unloc_jax.errors import UserError
+from unloc_jax.features.feature_inputs import NOT_COMPARED, changes
+from unloc_jax.inference.loaded_model import LoadedModel
+from unloc_jax.inference.vocabulary_cache import TextEncoder
+from unloc_jax.processes import is_main
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks import Found, Task
+from unloc_jax.tasks.predict_split import find
+from unloc_jax.training.sharding import batch_sharding
+
+
+class Annotations(Protocol):
+    """What of a dataset the metrics need; see `unloc_jax.dataset.Dataset`."""
+
+    @property
+    def facts(self) -> Any:
+        """With the `name` of the annotation format."""
+
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+
+    def records(self, split: str) -> list[VideoRecord]: ...
+
+
+class Finder(Protocol):
+    """Finds texts in the videos of a dataset.
+
+    Attributes:
+      task: says which texts, and what the findings are worth.
+      task_name: of several tasks of a checkpoint, which one it is.
+      dataset: where the videos are.
+      facts: what metrics.json says about it.
+    """
+
+    task: Task
+    task_name: str
+    facts: dict[str, Any]
+
+    @property
+    def dataset(self) -> Annotations: ...
+
+    def check_fit(self, records: Sequence[VideoRecord]) -> None:
+        """Refuses, by a UserError, a dataset on which the numbers would mean nothing."""
+
+    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+        """Searches every video of a split for its texts, one list per record."""
+
+
+class CheckpointFinder:
+    """A trained model; see `Finder`.
+
+    Args:
+      model: a loaded checkpoint.
+      dataset: opened with the model's config.
+      watched: wraps the batches; it may raise to stop (see `Preemption.watched`).
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        dataset: Dataset,
+        watched: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda batches: batches,
+    ):
+        self._model, self.dataset, self._watched = model, dataset, watched
+        self.task, self.task_name = model.task, model.task_name
+        self.facts: dict[str, Any] = {"checkpoint": str(model.step_dir)}
+
+    def check_fit(self, records: Sequence[VideoRecord]) -> None:
+        model, facts = self._model, self.dataset.facts
+        trained_on, found = model.facts.short_side, facts.short_side
+        if trained_on != found:
+            raise UserError(
+                f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have "
+                f"{found}. Build it with `unloc data build --short-side {trained_on} …`."
+            )
+        for name, settings in model.facts.feature_settings.items():
+            # Versions differ in which of two neighbouring frames a row shows: too little to refuse.
+            ignored = (*NOT_COMPARED, "version")
+            if changed := changes(settings, facts.feature_settings.get(name, settings), ignored):
+                raise UserError(
+                    f"the model was trained on other features {name!r} than this dataset's ({', '.join(changed)}). "
+                    "Make them as those of training: `unloc features`."
+                )
+        known = model.task.evaluation_classes
+        unknown = sorted({text for record in records for text in record.texts} - set(known))
+        if known and unknown:
+            raise UserError(
+                f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the model's "
+                f"{len(known)} classes ({facts.name} now, {model.facts.name} in training). A file with all of them, "
+                "one per line, makes them the vocabulary: --vocabulary=FILE."
+            )
+
+    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+        model, dataset = self._model, self.dataset
+        batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
+        bar = lambda batches: tqdm(
+            self._watched(batches),
+            total=-(-sum(windows) // batch_size),
+            desc=f"evaluate {split}",
+            unit="batch",
+            file=sys.stderr,
+            disable=not is_main(),
+        )
+        # A vocabulary is the same for all videos: encoded once, or never if the checkpoint keeps it. Processes of one
+        # run may not see the same files, and must all do the same.
+        once = model.task.config.with_vocabulary and jax.process_count() == 1
+        features = TextEncoder(model)(texts[0]) if once else None
+        detect = jax.jit(model.task.detect)
+        batches, sharding = dataset.evaluation_batches(split), batch_sharding(model.mesh)
+        return find(model.task, detect, model.params, batches, texts, sharding, bar, windows, features)

@@ -1,0 +1,1 @@
+"""CLIP features of video files: computing them, and giving them to a model that was trained on such features."""

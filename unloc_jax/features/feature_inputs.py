@@ -1,0 +1,135 @@
+"""What a model that was trained on features of `unloc features` sees of a new video: the same features, made the same.
+
+Shards say which CLIP their features come from, at how many per second and in which types; a checkpoint keeps that.
+"""
+
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from unloc_jax.config import Config, DataConfig
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.errors import UserError
+from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
+from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_video
+from unloc_jax.inference.frames import SampledFrames
+from unloc_jax.pretrained.clip_model import Clip
+from unloc_jax.pretrained.clip_source import read_any_clip
+from unloc_jax.sampling import all_starts, features_at, rows_timeline, whole_video, window_at
+from unloc_jax.video import VideoNote
+
+# Of the settings of features: the same CLIP may lie elsewhere, and its fingerprint is compared.
+NOT_COMPARED = ("clip_source",)
+
+
+def changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], not_compared: Collection[str] = NOT_COMPARED
+) -> list[str]:
+    """What differs between the settings of two sets of features, in words."""
+    return [
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        for name in {**now, **before}
+        if name not in not_compared and before.get(name) != now.get(name)
+    ]
+
+
+class ClipFeatures:
+    """Sees videos as rows of CLIP features.
+
+    Args:
+      config: of the model.
+      facts: of the dataset that it was trained on.
+      clip: where that CLIP is, see `read_any_clip`; None = where it was when the features were made.
+
+    Raises:
+      UserError: the model reads something that no video file gives: features of other programs, or several modalities;
+        no CLIP there, or another one.
+    """
+
+    def __init__(self, config: Config, facts: DatasetFacts, clip: str | None):
+        self._data: DataConfig = config.data
+        (self._name, *others), known = config.model.modalities, facts.feature_settings
+        if others or self._name not in known:
+            raise UserError(
+                f"this model reads {' and '.join(config.model.modalities)}; only a model of one kind of features, "
+                "made by `unloc features`, can look at a video file (docs/features.md)."
+            )
+        settings = known[self._name]
+        self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
+        self._encoder = ClipEncoder(_the_clip(settings, clip), jnp.dtype(settings["computed_in"]))
+        self.description = f"{settings['clip']} features, {self._fps:g} per second"
+
+    def open(self, video: Path | np.ndarray, fps: float | None) -> "OpenVideo":
+        """A file, or frames uint8 [F, H, W, 3] of which there are `fps` per second."""
+        if isinstance(video, np.ndarray):
+            return OpenVideo(lambda: embed_frames(self._encoder, video, fps, self._fps))
+        return OpenVideo(lambda: self._of_file(video))
+
+    def look_at(self, video: "OpenVideo") -> Iterator[SampledFrames]:
+        """The whole video once, or all its windows: the rows that training takes from a record of this length."""
+        found = video.read()
+        features = found.features.astype(self._stored_as)
+        timeline = rows_timeline(len(features), video.duration_s, times_s=found.times_s)
+        num_frames, stride = self._data.num_frames, self._data.window_stride
+        if self._data.windowed:
+            starts = all_starts(timeline.count, num_frames, stride, self._data.window_hop).tolist()
+            windows = [window_at(timeline, num_frames, stride, start) for start in starts]
+        else:
+            windows = [whole_video(timeline, num_frames)]
+        for window in windows:
+            rows = features_at(features, timeline, window.times_s)
+            yield SampledFrames(None, window.mask, window.span_s, {self._name: rows})
+
+    def _of_file(self, video: Path) -> VideoFeatures:
+        title = f"embedding {video.name}"
+        with tqdm(desc=title, unit="frame", delay=3, file=sys.stderr, leave=False) as bar:
+            return embed_video(self._encoder, video, self._fps, on_frame=bar.update)
+
+
+class OpenVideo:
+    """A video whose features are computed when they are read.
+
+    Attributes:
+      duration_s: its length, known from then on.
+      notes: what there is to say about it, likewise.
+    """
+
+    def __init__(self, extract: Callable[[], VideoFeatures]):
+        self._extract = extract
+        self.duration_s = 0.0
+        self.notes: tuple[VideoNote, ...] = ()
+
+    def read(self) -> VideoFeatures:
+        found = self._extract()
+        self.duration_s, self.notes = found.duration_s, found.notes
+        return found
+
+
+def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:
+    """The CLIP that made features with these settings; `given` says where it is.
+
+    Raises:
+      UserError: it is not there, or is another one.
+    """
+    source = settings["clip_source"]
+    wanted = f"{settings['clip']} ({source})"
+    try:
+        clip = read_any_clip(given or source)
+    except UserError as error:
+        if given:
+            raise
+        raise UserError(
+            f"this model reads features of the CLIP {wanted}, which is not there any more. Say where it is: "
+            f"--clip SRC. ({error})"
+        ) from error
+    if fingerprint(clip) != settings["clip_fingerprint"]:
+        raise UserError(
+            f"this model reads features of the CLIP {wanted}; {given or source} has other weights or settings. Give "
+            "the one that `unloc features` had: --clip SRC."
+        )
+    return clip

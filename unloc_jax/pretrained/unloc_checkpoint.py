@@ -1,0 +1,118 @@
+"""The parameters of one UnLoc in the shapes of another: other tasks, image sizes, frames, texts, pyramids."""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from unloc_jax.config import Config
+from unloc_jax.errors import UserError
+from unloc_jax.pretrained.resize_parameters import (
+    adapt_sequence_positions,
+    adapt_text_positions,
+    adapt_tower_parameter,
+)
+
+_MOST_NAMES = 6  # that an error lists
+# "fusion/encoder/transformer_1/layers/mlp_in/kernel": a feature pyramid cuts the fusion's layers into stacks.
+_STACK = re.compile(r"fusion/encoder/transformer(?:_(\d+))?/layers/(.+)")
+_BACKBONE = ("towers_", "text_tower", "fusion")
+
+
+def fit_checkpoint(
+    stored: Mapping[str, np.ndarray], theirs: Config, own: Mapping[str, np.ndarray], ours: Config
+) -> dict[str, np.ndarray]:
+    """The parameters that a model takes from a checkpoint, by their names in the model.
+
+    As in the reference (`initialize_from_unloc_parameters` in unloc/train_utils.py) all that the checkpoint has of the
+    same name is taken, position and class embeddings of other sizes are adapted (see `resize_parameters.py`),
+    and the fusion's layers are counted through, whatever pyramid cuts them into stacks: layers past the checkpoint's
+    last stay the model's own. Unlike there, heads and projections of another shape are new instead of an error.
+
+    Args:
+      stored: the checkpoint's, in the model's stacks (see `in_stacks_of`), by names such as
+        "fusion/encoder/pyramid/conv_0/kernel".
+      theirs: the checkpoint's config.
+      own: the model's, as initialised.
+      ours: the model's config.
+
+    Raises:
+      UserError: nothing in common, or a tower or a fusion of other sizes or with another activation.
+    """
+    taken, wrong = {}, _other_activations(own.keys() & stored.keys(), theirs, ours)
+    for name in own.keys() & stored.keys():
+        after = _adapted(name, stored[name], theirs, own[name], ours)
+        if after.shape == own[name].shape:
+            taken[name] = after
+        elif name.startswith(_BACKBONE):
+            wrong.append(f"{name} is {stored[name].shape} there and {own[name].shape} here")
+    if wrong:
+        shown = "; ".join(sorted(wrong)[:_MOST_NAMES])
+        more = f"; … ({len(wrong)} in all)" if len(wrong) > _MOST_NAMES else ""
+        raise UserError(
+            f"config.init_from: towers or fusion are not the checkpoint's: {shown}{more}. Give config.model.image, "
+            "text and fusion the widths, heads, layers and activation of the checkpoint's config.json."
+        )
+    if not taken:
+        raise UserError("config.init_from: the checkpoint has no parameter of this model's names and shapes.")
+    return taken
+
+
+def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[str]:
+    """No shape tells of an activation."""
+    wrong = []
+    for kind, start in (("image", "towers_"), ("text", "text_tower")):
+        there, here = (getattr(config.model, kind).activation for config in (theirs, ours))
+        if there != here and any(name.startswith(start) for name in shared):
+            wrong.append(f"config.model.{kind}.activation is {there!r} there and {here!r} here")
+    return wrong
+
+
+def _adapted(name: str, array: np.ndarray, theirs: Config, own: np.ndarray, ours: Config) -> np.ndarray:
+    tower, *path = name.split("/")
+    if tower == "text_tower" or tower.startswith("towers_"):
+        kind = "text" if tower == "text_tower" else "image"
+        has_class = theirs.model.image.pooling == "token"
+        return adapt_tower_parameter(kind, tuple(path), array, own, ours.model.image, has_class)
+    if array.shape[1:] != own.shape[1:]:
+        return array
+    if _STACK.fullmatch(name) and len(array) < len(own):
+        return np.concatenate([array, np.asarray(own)[len(array) :]])
+    if name != "fusion/encoder/position_embedding":
+        return array
+    # Positions of frames, then of text tokens.
+    before, after = _num_frames(theirs), _num_frames(ours)
+    of_frames = adapt_sequence_positions(array[:before], after)
+    return np.concatenate([of_frames, adapt_text_positions(array[before:], np.asarray(own)[after:])])
+
+
+def _num_frames(config: Config) -> int:
+    return next(iter(config.task_configs.values())).data.num_frames
+
+
+def in_stacks_of(own: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`stored` with the fusion's layers cut into the stacks of `own`, as far as there are layers.
+
+    Layers past the last one of `own` are called "fusion/encoder/further_layers/…".
+    """
+    result = {name: array for name, array in stored.items() if not _STACK.fullmatch(name)}
+    theirs, ours = _stacks(stored), _stacks(own)
+    for part, stacks in theirs.items():
+        layers = np.concatenate([stored[name] for name in stacks])
+        for name in ours.get(part, ()):
+            of_stack, layers = np.split(layers, [len(own[name])])
+            if len(of_stack):
+                result[name] = of_stack
+        if len(layers):
+            result[f"fusion/encoder/further_layers/{part}"] = layers
+    return result
+
+
+def _stacks(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
+    """For each part of a layer, such as "mlp_in/kernel", the names of its stacks, first layers first."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        match = _STACK.fullmatch(name)
+        if match:
+            found.setdefault(match[2], []).append((int(match[1] or 0), name))
+    return {part: [name for _, name in sorted(stacks)] for part, stacks in found.items()}

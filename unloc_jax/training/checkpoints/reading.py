@@ -1,0 +1,198 @@
+"""What a checkpoint directory holds, for everybody who reads one: finding it, its config, its parameters, damage."""
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from unloc_jax import config as config_lib
+from unloc_jax.config import Config
+from unloc_jax.dataset import DatasetFacts
+from unloc_jax.errors import UserError
+from unloc_jax.training.checkpoints.best import best_step
+from unloc_jax.training.checkpoints.fingerprint import different
+
+
+def find_checkpoint(path: Path, setting: str = "--checkpoint") -> Path:
+    """The step directory that `path` (named `setting` in errors) means.
+
+    It may be a workdir or its checkpoints/ (the latest step is meant), one step's directory, or `checkpoints/best`:
+    of the steps that are there the one with the highest config.checkpoint.best_metric.
+
+    Raises:
+      UserError: nothing there.
+    """
+    if (path / "metadata").is_dir() and (path / "state").is_dir():
+        return path.resolve()
+    for directory in (path / "checkpoints", path):
+        steps = [p for p in directory.glob("*") if p.name.isdigit() and p.is_dir()]
+        if steps:
+            return max(steps, key=lambda p: int(p.name)).resolve()
+    if path.name == "best" and path.parent.is_dir():
+        return _find_best(path, setting)
+    raise UserError(
+        f"{setting}={path} holds no checkpoint. Give a workdir that `unloc train` wrote, or one of the "
+        "directories in its checkpoints/."
+    )
+
+
+def _find_best(path: Path, setting: str) -> Path:
+    latest = find_checkpoint(path.parent, setting)
+    metric = load_checkpoint(latest)[0].checkpoint.best_metric
+    steps = [int(p.name) for p in latest.parent.glob("*") if p.name.isdigit()]
+    best = best_step(workdir_of(latest), metric, steps) if metric else None
+    if best is None:
+        raise UserError(
+            f"{setting}={path}: no checkpoint there has a validation score to compare"
+            + (
+                f" ({metric}, in metrics.jsonl)."
+                if metric
+                else ": its config.checkpoint.best_metric is empty."
+            )
+        )
+    return latest.with_name(str(best))
+
+
+def workdir_of(step_dir: Path) -> Path:
+    """The workdir that a step directory belongs to; a step directory that was copied elsewhere is its own."""
+    return step_dir.parents[1] if step_dir.parent.name == "checkpoints" else step_dir
+
+
+def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
+    """(config, facts by task) of a step directory.
+
+    Raises:
+      UserError: metadata that cannot be read, or that another version wrote.
+    """
+    metadata = read_metadata(step_dir)
+    try:
+        facts = {name: DatasetFacts(**of_task) for name, of_task in metadata["facts"].items()}
+        return config_lib.from_mapping(metadata["config"]), facts
+    except UserError as error:
+        raise UserError(f"{step_dir} was written by another version: {error}") from error
+
+
+def read_metadata(step_dir: Path) -> dict[str, Any]:
+    """{"config": …, "facts": {task: …}} as saved; the facts are complete."""
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            metadata = checkpointer.restore(step_dir / "metadata")
+        if not metadata["facts"]:
+            raise TypeError("it holds no facts")
+        for of_task in metadata["facts"].values():
+            DatasetFacts(**of_task)
+        if not isinstance(metadata["config"], dict):
+            raise TypeError("it holds no config")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged. {_older(step_dir)}"
+        ) from error
+    return metadata
+
+
+def load_params(step_dir: Path, abstract: Any) -> Any:
+    """Parameters only, in the shapes and shardings of `abstract` (a tree of ShapeDtypeStruct).
+
+    Of those of which training kept a moving average, that is taken (see `TrainState.best_params`).
+
+    Raises:
+      UserError: a damaged checkpoint, or a stored tree that does not match.
+    """
+    with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(step_dir / "state").item_metadata
+        _check_shapes(stored["params"], abstract)
+        averaged = (stored.get("ema_params") or {}).keys() & abstract.keys()
+        item = {
+            "params": {name: part for name, part in abstract.items() if name not in averaged},
+            "ema_params": {name: abstract[name] for name in averaged},
+        }
+        item = {name: parts for name, parts in item.items() if parts}
+        restored = checkpointer.restore(
+            step_dir / "state",
+            args=ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            ),
+        )
+        compare(step_dir, restored)
+    return {**restored.get("params", {}), **restored.get("ema_params", {})}
+
+
+def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the stored parameters by name ("head/offsets/conv_0/bias").
+
+    Raises:
+      UserError: a damaged checkpoint.
+    """
+    with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+    }
+
+
+def _check_shapes(stored: Any, wanted: Any) -> None:
+    """Raises ValueError for the first parameter that is missing or of another shape."""
+    shapes = {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if path not in shapes:
+            raise ValueError(f"it lacks {name}")
+        if shapes[path] != leaf.shape:
+            raise ValueError(f"{name} has the shape {shapes[path]} there and {leaf.shape} in the model")
+
+
+def compare(step_dir: Path, tree: Any) -> None:
+    """Raises ValueError if arrays are not those that were saved."""
+    if wrong := different(read_metadata(step_dir).get("fingerprints", {}), tree):
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"other numbers than were saved in {', '.join(wrong[:3])}{more}")
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].partition(" [tensorstore_spec")[0].rstrip(".")
+
+
+@contextlib.contextmanager
+def naming_damage(step_dir: Path) -> Iterator[None]:
+    """Turns what orbax and tensorstore raise on a bad checkpoint into one line."""
+    try:
+        with no_late_reports():
+            yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{step_dir} does not match the model of its config, or is damaged: {first_line(error)}. "
+            f"{_older(step_dir)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def no_late_reports() -> Iterator[None]:
+    """When one array fails, the others still under way report, later, to an event loop that is gone: not to users."""
+    hook = sys.unraisablehook
+
+    def quiet(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    sys.unraisablehook = quiet
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    yield
+    sys.unraisablehook = hook  # after an error the late reports are still to come
+
+
+def _older(step_dir: Path) -> str:
+    """What to do about a damaged checkpoint."""
+    steps = {int(p.name): p for p in step_dir.parent.glob("*") if p.name.isdigit()}
+    older = [step for step in steps if step_dir.name.isdigit() and step < int(step_dir.name)]
+    if not older:
+        return "There is no older one to go back to."
+    return f"An older one is {steps[max(older)]}; delete the damaged one to go on from there."

@@ -1,0 +1,255 @@
+"""Writing orbax checkpoints that are enough by themselves: state, and the config and dataset facts that made it."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import orbax.checkpoint as ocp
+
+from unloc_jax import config as config_lib
+from unloc_jax.config import Config
+from unloc_jax.errors import TryAgain, UserError
+from unloc_jax.training.checkpoints.best import KeepBest
+from unloc_jax.training.checkpoints.fingerprint import fingerprints, not_finite
+from unloc_jax.training.checkpoints.reading import (
+    compare,
+    first_line,
+    naming_damage,
+    no_late_reports,
+    read_metadata,
+)
+from unloc_jax.training.process_failures import lost_a_process
+from unloc_jax.training.state import TrainState
+
+# Settings that may differ when a run is continued: they change how it runs, not what it computes.
+_FREE_SETTINGS = (
+    "data.dir",
+    "data.num_workers",
+    "data.stall_s",
+    "evaluation",
+    "checkpoint",
+    "mesh",
+    "accumulate",
+    "log_every_steps",
+    "non_finite",
+    "profile",
+    "wandb",
+)
+_LONGEST_VALUE = 60  # characters of a value in a message
+
+
+class Checkpoints:
+    """The checkpoints of one workdir.
+
+    Args:
+      workdir: they lie in `workdir/checkpoints/<step>/`.
+      config: the experiment's; a directory that holds another experiment's is refused.
+      facts: by task, the facts of its dataset that prediction needs besides the config (see `DatasetFacts`).
+      say: told of checkpoints that could not be written.
+
+    Raises:
+      UserError: the workdir cannot be written, or holds another experiment or a damaged checkpoint.
+    """
+
+    def __init__(
+        self,
+        workdir: Path,
+        config: Config,
+        facts: dict[str, dict[str, Any]],
+        say: Callable[[str], None] = lambda text: None,
+    ):
+        directory = workdir.resolve() / "checkpoints"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            probe = directory / f".writable-{jax.process_index()}"  # others try at the same time
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
+            ) from error
+        self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
+        self._config, self._directory, self._say = config.checkpoint, directory, say
+        self._writing: int | None = None
+        self._complaint: UserError | None = None
+        keep, policies = config.checkpoint, ocp.checkpoint_managers
+        self._best = KeepBest(workdir, keep.best_metric, keep.keep_best)
+        self._manager = _Manager(
+            directory,
+            item_names=("state", "metadata"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep.keep), self._best]),
+                enable_async_checkpointing=True,
+            ),
+        )
+        self._best.forget_after(self.latest_step or 0)
+        self.history: dict[str, Any] = {}
+        """What was saved beside the latest state: see `save`."""
+        if self.latest_step is not None:
+            stored = read_metadata(directory / str(self.latest_step))
+            _refuse_other_experiment(workdir, stored, self._metadata)
+            self.history = stored.get("history", {})
+
+    @property
+    def latest_step(self) -> int | None:
+        return self._manager.latest_step()
+
+    def is_best(self, step: int, scores: dict[str, float]) -> bool:
+        """Notes the metrics of a step; whether its checkpoint is one that config.checkpoint.keep_best keeps.
+
+        If config.checkpoint.best_metric is none of them it is, too, and `save` raises UserError: so nothing is lost.
+        """
+        try:
+            return self._best.add(step, scores)
+        except UserError as error:
+            self._complaint = error
+            return True
+
+    def save(self, state: TrainState, step: int, history: dict[str, Any] | None = None) -> None:
+        """Writes in the background; a kill during the write leaves the previous checkpoint as the latest.
+
+        Args:
+          state: what is saved.
+          step: its name; one that is there already is left as it is.
+          history: JSON values that `history` gives back to a run that goes on.
+
+        Raises:
+          UserError: parameters that are not finite are never saved; with config.checkpoint.on_error "stop": this or
+            the last checkpoint cannot be written; after writing, what `is_best` found.
+        """
+        if wrong := not_finite(state.params):
+            raise UserError(
+                f"step {step}: the parameters are not finite, although loss and gradients were "
+                f"({', '.join(wrong[:3])}, …): the learning rate is too high. They are not saved; the last "
+                f"checkpoint is of step {self.latest_step or 0}."
+            )
+        self.wait()
+        history = history or {}
+        metadata = self._metadata | {"history": history, "fingerprints": fingerprints(state)}
+        with self._naming_failure(step):
+            self._directory.mkdir(exist_ok=True)
+            self._writing = step
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
+                ),
+            )
+            self.history = history
+        if self._complaint:
+            raise self._complaint
+
+    def wait(self) -> None:
+        """Waits for the last write; raises UserError as `save` does."""
+        if self._writing is None:
+            return
+        with self._naming_failure(self._writing):
+            self._manager.wait_until_finished()
+            self._writing = None
+
+    @contextlib.contextmanager
+    def _naming_failure(self, step: int) -> Iterator[None]:
+        try:
+            with no_late_reports():
+                yield
+        except Exception as error:
+            if lost_a_process(error):
+                raise
+            self._writing = None
+            reason = first_line(error)
+            what = (
+                f"the checkpoint of step {step} cannot be written to {self._directory}: {reason}. "
+                f"The last one is of step {self.latest_step or 0}."
+            )
+            if self._config.on_error == "stop":
+                raise UserError(
+                    f"{what} Mend that (is the disk full?) and run the same command again; with "
+                    "--config.checkpoint.on_error=continue training would go on."
+                ) from error
+            self._say(f"note: {what} Training goes on, and the next checkpoint is tried again.")
+
+    def restore(self, abstract_state: TrainState) -> TrainState:
+        """The latest state, in the shardings of `abstract_state` (whatever mesh it was saved from).
+
+        Raises:
+          UserError: a damaged checkpoint.
+        """
+        step_dir = self._directory / str(self.latest_step)
+        with naming_damage(step_dir):
+            restored = self._manager.restore(
+                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+            )
+            compare(step_dir, restored.state)
+        return restored.state
+
+    def close(self) -> None:
+        """Waits for the last write; raises UserError as `save` does."""
+        self.wait()
+        self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, TryAgain):
+            self.close()
+        elif issubclass(kind, UserError):  # what is being written is good all the same
+            with contextlib.suppress(Exception):
+                self.close()
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        # The training loop asks that itself; a second one who asks would be taken for another step.
+        return False
+
+
+def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
+    """Compares configs, and the facts of the datasets: data.dir may change because a dataset may move."""
+    stored_flat, current_flat = (
+        _flat(side["config"]) | _flat(_only(side["facts"]), "dataset ") for side in (stored, current)
+    )
+    different = [
+        f"{key}: {_shown(stored_flat.get(key))} there, {_shown(current_flat.get(key))} now"
+        for key in sorted(stored_flat.keys() | current_flat.keys())
+        if stored_flat.get(key) != current_flat.get(key) and not _is_free(key)
+    ]
+    if different:
+        shown = "; ".join(different[:5]) + ("; …" if len(different) > 5 else "")
+        raise UserError(
+            f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
+            "delete it to start anew."
+        )
+
+
+def _only(facts: dict) -> dict:
+    """The facts of the only task, or of all by name."""
+    return next(iter(facts.values())) if len(facts) == 1 else facts
+
+
+def _is_free(key: str) -> bool:
+    if key.endswith(
+        ".clip_source"
+    ):  # of features: the same CLIP may lie elsewhere; its fingerprint is compared
+        return True
+    if key.startswith("tasks."):  # "tasks.NAME.data.dir" is free as "data.dir" is
+        key = key.split(".", 2)[2]
+    return any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
