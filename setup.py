@@ -57,7 +57,7 @@ setup(
             "open_clip_torch>=2.24",
             "openai-clip>=1.0.1",
         ],
-        # `unloc data build --beam-pipeline-options`, `tfds build`. In an environment of its own: it moves protobuf down.
+        # `unloc data build --beam-pipeline-options`, `tfds build`; it moves protobuf down.
         "beam": ["apache-beam>=2.77", "mlcroissant>=1.0"],
         "wandb": ["wandb>=0.19"],  # config.wandb.project
         "tpu": ["jax[tpu]>=0.9"],

@@ -24,6 +24,8 @@ COMMANDS = {page: commands_of(REPOSITORY, page) for page in pages(REPOSITORY)}
 EVERY = list(dict.fromkeys(command for of_page in COMMANDS.values() for command in of_page))
 # A program that several pages name runs once, on the first of them; `unloc …` may depend on what its page did before.
 ON_PAGE = {tuple(c.words): c.page for c in reversed(EVERY) if c.words[0] == "python"}
+# A batch of 2 on the 8 devices of these pages.
+ON_EIGHT = ["--config.mesh.data=2", "--config.mesh.context=4"]
 
 
 def reasons(command: Command) -> list[str]:
@@ -163,14 +165,15 @@ def run(command: Command, inputs: Inputs, scratch: Path, monkeypatch: pytest.Mon
         arguments = parse(["activitynet" if "|" in word or word == "NAME" else word for word in words[1:]])
         make_tiny(arguments, inputs, scratch)
         if command.variables or arguments.command == "compile":  # devices are counted when a process starts
-            run_child(child_words(arguments), command.variables)
+            many = arguments.command == "train" or arguments.topology.endswith(":8")
+            run_child(child_words(arguments) + (ON_EIGHT if many else []), command.variables)
         else:
             arguments.run(arguments)
     elif words[:3] == ["python", "-m", "launch.local"]:
         at = words.index("--") + 2
         arguments = parse(words[at:])
         make_tiny(arguments, inputs, scratch)
-        run_child([*words[:at], *child_words(arguments)[1:]], {})
+        run_child([*words[:at], *child_words(arguments)[1:], *ON_EIGHT], {})
     elif words[:2] == ["python", "-m"] and words[2].startswith("launch."):
         run_child([*words, *(["--dry-run"] if "--dry-run" not in words else [])], {})
     elif words[0] == "python":
