@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import compiling
 from tests.pages import benchmarks
 from tests.pages.collect import Command, commands_of, pages
 from tests.pages.inputs import write_clip
@@ -166,7 +167,10 @@ def run(command: Command, inputs: Inputs, scratch: Path, monkeypatch: pytest.Mon
         make_tiny(arguments, inputs, scratch)
         if command.variables or arguments.command == "compile":  # devices are counted when a process starts
             many = arguments.command == "train" or arguments.topology.endswith(":8")
-            run_child(child_words(arguments) + (ON_EIGHT if many else []), command.variables)
+            variables = command.variables
+            if "XLA_FLAGS" in variables:
+                variables["XLA_FLAGS"] += f" {compiling.QUICKLY}"
+            run_child(child_words(arguments) + (ON_EIGHT if many else []), variables)
         else:
             arguments.run(arguments)
     elif words[:3] == ["python", "-m", "launch.local"]:
@@ -200,7 +204,7 @@ def run_child(words: list[str], variables: dict[str, str]) -> None:
         env=child_environment() | variables,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, (words, done.stdout, done.stderr)
