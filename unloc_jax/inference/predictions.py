@@ -199,4 +199,3 @@ def clock(time_s: float) -> str:
     hours, minutes = divmod(minutes, 60)
     ahead = f"{hours}:" if hours else ""
     return f"{ahead}{minutes:02d}:{tenths // 10:02d}.{tenths % 10}"
-
