@@ -90,6 +90,27 @@ def test_operations_are_those_of_pil(name, magnitude, arguments):
     assert name == "identity" or (found != video).mean() > 0.3
 
 
+def test_frames_that_fill_up_do_not_count():
+    """Nor do videos that fill up a batch: the real frames of both get the colours that they get without."""
+    batch, rubbish = videos(num_videos=8, num_frames=3), videos(num_videos=9, num_frames=5)[..., ::-1].copy()
+    rubbish[:8, :3] = batch
+    mask = np.ones((9, 5), bool)
+    mask[:8, 3:] = False
+    expected = np.asarray(augment(batch, keys(8), ALL))
+    found = np.asarray(augment(rubbish, keys(9), ALL, mask))[:8, :3]
+    np.testing.assert_array_equal(found, expected)
+    assert (np.asarray(augment(rubbish, keys(9), ALL))[:8, :3] != expected).any()
+
+
+def test_hues_do_not_depend_on_how_a_program_is_compiled():
+    """A program that knows its pixels computes a channel twice, with other last bits: none equals the largest then."""
+    frames = np.random.default_rng(7).integers(0, 256, (2, 6, 16, 16, 3), np.uint8)
+    config = AugmentationConfig(color=1.0)
+    expected = np.asarray(augment(frames, keys(2), config)).astype(int)
+    known = np.asarray(jax.jit(lambda: augment(frames, keys(2), config))()).astype(int)
+    assert abs(known - expected).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["autocontrast", "equalize", "contrast"])
 def test_a_video_of_one_color(name):
     video = np.full((2, 4, 4, 3), 77, np.uint8)

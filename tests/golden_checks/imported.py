@@ -246,7 +246,9 @@ class Golden:
                 for module in ("base", "action_segmentation"):
                     stack.enter_context(mock.patch(f"unloc_jax.tasks.{module}.smooth_labels", smooth))
                 self.note(SMOOTHING_NOTE)
-            if not self.point_mask.all():
+            model = self.config.model
+            convolves = model.pyramid.type != "none" or model.head.type == "conv"
+            if convolves and not self.point_mask.all():
                 stack.enter_context(reference_padding())
                 self.note(PADDING_NOTE)
             pyramid = self.config.model.pyramid

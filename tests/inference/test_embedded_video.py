@@ -166,3 +166,13 @@ def test_texts_in_few_lines(model):
     best = found[0].segments[0]
     assert f"{best.start_s:.2f} – {best.end_s:.2f} s" in repr(found[0])
     assert str(found).splitlines()[2].startswith("a man runs")
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_no_segment_ends_after_a_video_that_is_shorter_than_a_window(count):
+    localizer = Localizer(untrained("moment_retrieval", data={"sampling": "window"}))
+    found = localizer(FRAMES[:count], TEXTS, fps=5)
+    segments = [segment for text in found for segment in text.segments]
+    assert found.duration_s == count / 5 and len(segments) >= len(TEXTS)
+    assert all(0 <= segment.start_s <= segment.end_s <= (count - 1) / 5 + 1e-6 for segment in segments)
+    assert all(len(text.relevance) == count and (text.relevance > 0).all() for text in found)

@@ -241,7 +241,7 @@ def test_levels_of_an_fpn_are_taken_after_their_layers(all_tokens):
         first = run(0, 1, np.concatenate([pair(VIDEO), flat(tokens)], axis=1), mask)
         second = run(1, 2, jnp.concatenate([first[:, :T:2], first[:, T:]], axis=1), mask[:, ::2])
         levels = [first[:, :T], second[:, : T // 2]]
-        points = FeaturePyramid(module.geometry).apply({"params": encoder["pyramid"]}, levels)
+        points = FeaturePyramid(module.geometry).apply({"params": encoder["pyramid"]}, levels, pair(mask))
         return points, second[:, T // 2 :]
 
     points, fused_text = jax.jit(by_hand)()

@@ -37,5 +37,5 @@ def test_the_same_as_scenic(name):
         assert result.logits <= LOGITS and result.loss <= LOSS, (seed, result)
         if result.passed:
             return
-        # The gradients alone differ where rounding puts a unit on the other side of a ReLU's corner: rare, so not twice.
+        # The gradients alone differ where rounding moves a unit across a ReLU's corner: rare, so not twice.
     raise AssertionError(result)

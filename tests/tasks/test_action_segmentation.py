@@ -119,9 +119,11 @@ def test_detect(model):
 
     output, relevance = jax.device_get(run(tokenize(CLASSES, 8)[None]))
     assert output.detections is None and output.curve.shape == (3, C, T)
-    np.testing.assert_allclose(output.curve, 1 / (1 + np.exp(-relevance[:, :, :T])), rtol=1e-5)
+    probability = 1 / (1 + np.exp(-relevance[:, :, :T]))
+    expected = np.where(batch.frame_mask[:, None], probability, 0)
+    np.testing.assert_allclose(output.curve, expected, rtol=1e-5)
     shown = np.where(relevance[:, :, :T].max(1) > 0, relevance[:, :, :T].argmax(1), -1)
-    np.testing.assert_array_equal(output.frame_classes, shown)
+    np.testing.assert_array_equal(output.frame_classes, np.where(batch.frame_mask, shown, -1))
 
 
 def test_segments_are_runs_of_frames():

@@ -11,15 +11,18 @@ import numpy as np
 from unloc_jax.augmentation.per_frame import map_frames
 
 
-def histogram(video: jax.Array, mask: jax.Array) -> jax.Array:
-    """uint8 [T, 3, H, W], bool [T] → int32 [3, 256], how often each channel has each value where the mask is True."""
+def histogram(video: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Counts how often each channel has each value: uint8 [T, 3, H, W] → int32 [3, 256].
+
+    mask: bool [T], True = the frame counts; None = all do.
+    """
     counts = jax.lax.platform_dependent(
         video,
         # XLA's scatter on CPUs is several times slower for several frames at once.
         cpu=lambda video: jax.lax.map(count_by_scatter, video),
         default=lambda video: map_frames(count_by_one_hot, video),
     )
-    return jnp.where(mask[:, None, None], counts, 0).sum(0)
+    return counts.sum(0) if mask is None else jnp.where(mask[:, None, None], counts, 0).sum(0)
 
 
 def lookup(frame: jax.Array, tables: jax.Array) -> jax.Array:

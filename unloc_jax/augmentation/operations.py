@@ -38,7 +38,11 @@ CUTOUT = 40 / 224
 
 
 def apply_operation(
-    video: jax.Array, operation: jax.Array, center: jax.Array, magnitude: float, mask: jax.Array
+    video: jax.Array,
+    operation: jax.Array,
+    center: jax.Array,
+    magnitude: float,
+    mask: jax.Array | None = None,
 ) -> jax.Array:
     """One operation, without branches, so that the videos of a batch can have different ones.
 
@@ -47,7 +51,7 @@ def apply_operation(
       operation: int32 scalar, index of OPERATIONS.
       center: float32 [2] in 0..1, where in height and width cutout's box has its centre.
       magnitude: 0 to 10.
-      mask: bool [T], True = real frame: only these count in the video's histogram.
+      mask: bool [T], True = real frame: only these count in the video's histogram; None = all.
 
     Returns:
       uint8 [T, 3, H, W], the same for equal frames.

@@ -6,7 +6,7 @@ from unloc_jax.augmentation.operations import OPERATIONS, apply_operation
 
 
 def rand_augment(
-    video: jax.Array, key: jax.Array, layers: int, magnitude: float, mask: jax.Array
+    video: jax.Array, key: jax.Array, layers: int, magnitude: float, mask: jax.Array | None = None
 ) -> jax.Array:
     """`layers` operations after each other, each drawn for itself; all frames get the same ones.
 
@@ -17,7 +17,7 @@ def rand_augment(
       key: typed random key.
       layers: number of draws.
       magnitude: 0 to 10; `operations` says what it means, and what differs from the reference.
-      mask: bool [T], True = real frame: only these count in the video's statistics.
+      mask: bool [T], True = real frame: only these count in the video's statistics; None = all.
 
     Returns:
       uint8 [T, 3, H, W].

@@ -97,11 +97,12 @@ class Localizer(VideoSearch):
         times_s = np.linspace(span_s[0], span_s[1], places)
         flat = np.ones_like(times_s)  # of a task without a curve
         known = set(facts.words)
+        in_video = lambda time_s: min(float(time_s), embedded.duration_s)  # times of frames are float32
         predictions = [
             TextPrediction(
                 text=text,
                 segments=[
-                    Segment(float(start), float(end), float(score))
+                    Segment(in_video(start), in_video(end), float(score))
                     for (start, end), score in zip(segments, scores)
                 ],
                 relevance_times_s=times_s,
