@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from unloc_jax.config import CHOICES, Config, from_json, from_mapping, load, to_json
+from tests.config.choices import CHOICES
+from unloc_jax.config import Config, from_json, from_mapping, load, to_json
 from unloc_jax.errors import UserError
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_defaults_are_possible():
