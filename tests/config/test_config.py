@@ -110,6 +110,10 @@ def test_a_whole_number_is_a_float():
             {"model": {"pyramid": {"num_levels": 0}}},
             r"config\.model\.pyramid\.num_levels must be at least 1",
         ),
+        (
+            {"model": {"pyramid": {"num_levels": 2000}}},
+            r"config\.model\.pyramid\.num_levels must be at most 30, got 2000",
+        ),
         ({"model": {"pyramid": {"regression_ranges": ((0, 4), (4, 9))}}}, r"has 2 ranges for num_levels = 4"),
         (
             {"mesh": {"strategy": "zero"}},

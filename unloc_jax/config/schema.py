@@ -113,7 +113,7 @@ class PyramidConfig:
 
     type: Literal["simple", "fpn", "none"] = "simple"
     """ "simple": from the last fusion layer. "fpn": levels at `layers`, top-down path. "none": frames only."""
-    num_levels: Positive = 4
+    num_levels: Annotated[int, Bounds(at_least=1, at_most=30)] = 4
     stride: Annotated[int, Bounds(at_least=2)] = 2
     layers: tuple[int, ...] = ()
     """fpn: the fusion layer (from 0) after which each level is taken; () = the last num_levels layers."""
