@@ -9,7 +9,7 @@ from typing import Any
 
 from unloc_jax.config.bounds import Bounds
 from unloc_jax.config.conversion import LARGEST_FLOAT
-from unloc_jax.config.schema import Config, ModelConfig, StageConfig
+from unloc_jax.config.schema import TASK_NAMES, Config, ModelConfig, StageConfig
 from unloc_jax.errors import UserError
 from unloc_jax.localization.losses import parse_boundary_loss
 
@@ -177,6 +177,7 @@ def _check_stage(stage: StageConfig, where: str) -> None:
 
 def _check_task(config: Config, where: str) -> None:
     """What one task of a run needs."""
+    _check_choice(config.task, TASK_NAMES, f"{where}.task")
     data, model = config.data, config.model
     if config.evaluation.soft_nms_sigma == 0:
         raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")

@@ -5,7 +5,6 @@ Choices and bounds stand in the types (`bounds`); rules that compare settings ar
 
 import dataclasses
 import math
-import typing
 from typing import Annotated, Literal
 
 from unloc_jax.config.bounds import Bounds, Fraction, OpenEnd, Positive, Share, Signed
@@ -13,16 +12,14 @@ from unloc_jax.config.data import DataConfig
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.nms import NMS
 
-Task = Literal[
+TASK_NAMES = (
     "moment_retrieval",
     "temporal_action_localization",
     "highlight_detection",
     "action_segmentation",
     "classification",
     "video_text_contrastive",
-]
-TASK_NAMES: tuple[Task, ...] = typing.get_args(Task)
-
+)
 # Tasks that search every video for all classes of their dataset; the others have queries per video.
 VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
 
@@ -329,7 +326,7 @@ class TaskConfig:
 
     weight: float = 1.0
     """Its share of the steps ("alternate"), or the factor of its loss ("all")."""
-    task: Task = "moment_retrieval"
+    task: str = "moment_retrieval"
     batch_size: Positive = 64
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     loss: LossConfig = LossConfig()
@@ -340,7 +337,7 @@ class TaskConfig:
 class Config:
     """One experiment."""
 
-    task: Task = "moment_retrieval"
+    task: str = "moment_retrieval"
     tasks: dict[str, TaskConfig] = dataclasses.field(default_factory=dict)
     """Several tasks in one run: {name: {"weight": 1.0, "task": …, "data": {…}, …}}; {} = the one above."""
     task_mixing: Literal["alternate", "all"] = "alternate"
