@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from unloc_jax.augmentation import augment
-from unloc_jax.data_config import AugmentationConfig
+from unloc_jax.config import AugmentationConfig
 
 RUNS = 11
 SHAPE = (4, 16, 224, 224, 3)

@@ -28,7 +28,7 @@ from data_pipelines.reading.example import ExampleSpec
 from data_pipelines.reading.input_pipeline import Source, training_batches
 from data_pipelines.reading.mediasequence import MediaSequenceIndex
 from data_pipelines.reading.record_index import RecordIndex
-from unloc_jax.data_config import DataConfig, MediaSequenceConfig
+from unloc_jax.config import DataConfig, MediaSequenceConfig
 from unloc_jax.paths import ArgumentParser
 from unloc_jax.sampling import linspace_indices
 from unloc_jax.video import FrameStream

@@ -17,9 +17,9 @@ from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.fit_to_duration import fit_to_video
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
-from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
 from unloc_jax.video import VideoError, VideoNote, length_of_packets_s, probe
+from unloc_jax.worker_process import start_worker
 
 _BATCH = 64  # files handed to the processes at once: so many are tried again singly if a process dies
 _BAR = 40  # characters of the longest bar of the histogram

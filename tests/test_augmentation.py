@@ -24,7 +24,7 @@ from unloc_jax.augmentation.byte_tables import (
 )
 from unloc_jax.augmentation.color_jitter import ColorShift, draw_shift, luma, shift_colors
 from unloc_jax.augmentation.operations import OPERATIONS, apply_operation
-from unloc_jax.data_config import AugmentationConfig
+from unloc_jax.config import AugmentationConfig
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from unloc_jax import siblings
 from unloc_jax.commands import (
     compile,
     data,
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown or (arguments.overrides and "config" not in arguments):
         parser.error(f"unknown argument {(unknown or rest)[0]!r}; see `unloc {arguments.command} --help`")
     try:
-        arguments.run(arguments)
+        with siblings.ours("data_pipelines"):
+            arguments.run(arguments)
     except BaseException as error:
         ended = how_it_ends(error)
         if ended is None:

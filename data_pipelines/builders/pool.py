@@ -10,8 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.frames import EncodeTask, UnusableVideo, encode_video
-from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
+from unloc_jax.worker_process import start_worker
 
 Result = tuple[EncodeTask, UnusableVideo | None]
 

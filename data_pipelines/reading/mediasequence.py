@@ -29,7 +29,7 @@ from data_pipelines.reading.record_index import RecordIndex
 from data_pipelines.reading.shard_files import find_shards
 from data_pipelines.reading.shards import ShardFacts
 from data_pipelines.reading.tf_example import Buffer, SequenceExample, Values
-from unloc_jax.data_config import MediaSequenceConfig
+from unloc_jax.config import MediaSequenceConfig
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_text
 from unloc_jax.records import VideoRecord

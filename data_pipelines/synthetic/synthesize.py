@@ -25,8 +25,8 @@ from tqdm import tqdm
 from data_pipelines.synthetic import language
 from data_pipelines.synthetic.render import render_frames
 from data_pipelines.synthetic.scene import COLORS, SHAPES, Event, Scene, make_scene, make_trimmed_scene
-from data_pipelines.worker_process import start_worker
 from unloc_jax.errors import UserError
+from unloc_jax.worker_process import start_worker
 
 # Changes whenever the same arguments would make other videos, so that no folder mixes two recipes.
 RECIPE = 4

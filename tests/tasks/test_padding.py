@@ -13,10 +13,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.config.choices import CHOICES
 from tests.tiny import CLASSES, QUERIES, random_params, tiny_config, tiny_facts
 from unloc_jax import config as schema
 from unloc_jax.batch import Batch
-from unloc_jax.config import CHOICES, Config
+from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import TASKS, Task, make_task
 from unloc_jax.tasks.contrastive import segment_text_loss

@@ -149,7 +149,7 @@ RARE = {
 
 @pytest.mark.parametrize("rare", RARE)
 def test_every_parameter_has_a_rule(rare):
-    """Those of the configs: tests/test_configs.py."""
+    """Those of the configs: tests/config/test_configs.py."""
     task = tiny_task(model={**RARE[rare], "pyramid": {"num_levels": 2, **RARE[rare].get("pyramid", {})}})
     for strategy in STRATEGIES:
         tree_shardings(abstract_params(task), mesh_of(2, 2, 2), strategy)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from unloc_jax import siblings
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 
@@ -36,9 +37,10 @@ def num_classes(config: Config, given: int | None, known: int | None) -> int | N
     if given is not None:
         return given
     if config.data.dir and Path(config.data.dir).exists():
-        from data_pipelines.reading.dataset import ShardedDataset
+        with siblings.ours("data_pipelines"):
+            from data_pipelines.reading.dataset import ShardedDataset
 
-        return len(ShardedDataset(config).facts.classes)
+            return len(ShardedDataset(config).facts.classes)
     if known is None:
         raise UserError(
             f"config.task = {config.task!r}: how many classes are there? Say --classes=N, or where the dataset is "

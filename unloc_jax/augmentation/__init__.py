@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from unloc_jax.augmentation.color_jitter import jitter_colors
 from unloc_jax.augmentation.rand_augment import rand_augment
-from unloc_jax.data_config import AugmentationConfig
+from unloc_jax.config import AugmentationConfig
 
 
 def augment(

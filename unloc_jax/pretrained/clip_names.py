@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from unloc_jax.config import ImageTowerConfig, TextTowerConfig
+from unloc_jax.config import Activation, ImageTowerConfig, TextTowerConfig
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained.clip_model import ClipConfig, differences
 
@@ -129,8 +129,8 @@ class Unseen:
 
     image_heads: int
     text_heads: int
-    image_activation: str
-    text_activation: str
+    image_activation: Activation
+    text_activation: Activation
     end_token: int | None = None
     resize: str = "shortest"
     image_size: int | None = None

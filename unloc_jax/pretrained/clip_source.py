@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unloc_jax.config import Activation
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained import clip_names, clip_pixels
 from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_json, read_npy, read_torch
@@ -17,7 +18,7 @@ from unloc_jax.text import END_TOKEN
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
 OURS = "unloc-clip"  # what `unloc import` wrote
 # What others call activations, by the names of config.model.image.activation. PyTorch's GELU is the exact one.
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu_exact",
     "gelu_exact": "gelu_exact",
@@ -58,8 +59,8 @@ class _Found:
     tensors: dict[str, np.ndarray]
     image_heads: int | None = None
     text_heads: int | None = None
-    image_activation: str | None = None
-    text_activation: str | None = None
+    image_activation: Activation | None = None
+    text_activation: Activation | None = None
     end_token: int | None = None
     image_size: int | None = None
     pixels: Pixels = dataclasses.field(default_factory=Pixels)
@@ -236,7 +237,7 @@ def _read_open_clip(source: str) -> _Found:
         epsilon = _group(group, "norm_kwargs", config_file).get("eps", 1e-5)
         if epsilon != 1e-5:
             raise UserError(f"{config_file}: {tower}.norm_kwargs.eps is {epsilon}; CLIP's is 1e-05.")
-        activation = "quick_gelu" if model.get("quick_gelu") else "gelu_exact"
+        activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu_exact"
         if _group(group, "act_kwargs", config_file).get("approximate") == "tanh":
             activation = "gelu"
         towers[tower] = (group, activation)
@@ -291,7 +292,7 @@ def _group(settings: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]
     return group
 
 
-def _activation(name: Any, where: str) -> str:
+def _activation(name: Any, where: str) -> Activation:
     if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise UserError(f"{where} is {name!r}; known are {', '.join(_ACTIVATIONS)}.")
     return _ACTIVATIONS[name]

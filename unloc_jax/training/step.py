@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
-from unloc_jax.data_config import AugmentationConfig
+from unloc_jax.config import AugmentationConfig
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.base import Whole
 from unloc_jax.tasks.contrastive import segment_text_loss

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.reading.example import Draws, ExampleSpec, empty_example, make_example
-from unloc_jax.data_config import AugmentationConfig, DataConfig
+from unloc_jax.config import AugmentationConfig, DataConfig
 from unloc_jax.records import VideoRecord
 from unloc_jax.text import tokenize
 

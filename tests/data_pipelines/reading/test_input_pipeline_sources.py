@@ -8,7 +8,7 @@ from PIL import Image
 
 from data_pipelines.reading.example import ExampleSpec
 from data_pipelines.reading.input_pipeline import Source, evaluation_batches, training_batches
-from unloc_jax.data_config import AugmentationConfig, DataConfig
+from unloc_jax.config import AugmentationConfig, DataConfig
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 

@@ -16,8 +16,7 @@ from data_pipelines.reading.mediasequence import MediaSequenceShards, parse_sequ
 from data_pipelines.reading.record_index import iterate_records
 from data_pipelines.reading.tf_example import SequenceExample
 from tests.tiny_runs import FPS, SIZE
-from unloc_jax.config import from_mapping
-from unloc_jax.data_config import MediaSequenceConfig
+from unloc_jax.config import MediaSequenceConfig, from_mapping
 from unloc_jax.errors import UserError
 from unloc_jax.sampling import seconds_to_grid, span_of
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from unloc_jax import siblings
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_rows, what_it_is
@@ -42,9 +43,10 @@ def evaluate_classification(ground_truth: Path, predictions: Path) -> dict[str, 
 
 
 def _kinetics(path: Path) -> dict[str, str]:
-    from data_pipelines.annotations import parse  # reads tables, no TensorFlow
+    with siblings.ours("data_pipelines"):
+        from data_pipelines.annotations import parse  # reads tables, no TensorFlow
 
-    parsed = parse("kinetics", [path])
+        parsed = parse("kinetics", [path])
     if not parsed.records:
         raise UserError(f"{path}: no clip has a label: there is nothing to compare with")
     return {normal_id(record.video_id): record.texts[0] for record in parsed.records}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unloc_jax import siblings
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.protocols.frame_files import FrameLabels
 from unloc_jax.metrics.segmentation import labels_at
@@ -30,10 +31,12 @@ def read_steps(path: Path, found: dict[str, FrameLabels]) -> dict[str, FrameLabe
 
     UserError: not COIN's format; a predicted video without "times_s".
     """
-    from data_pipelines.annotations import parse  # reads JSON, no TensorFlow
+    with siblings.ours("data_pipelines"):
+        from data_pipelines.annotations import parse  # reads JSON, no TensorFlow
 
+        records = parse("coin", [path]).records
     labels = {}
-    for record in parse("coin", [path]).records:
+    for record in records:
         video = normal_id(record.video_id)
         prediction = found.get(video)
         if prediction is None:

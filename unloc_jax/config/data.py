@@ -1,6 +1,9 @@
 """Settings of the data: which shards, what is taken from a video, how it is changed in training."""
 
 import dataclasses
+from typing import Annotated, Literal
+
+from unloc_jax.config.bounds import Bounds, Positive, Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,13 +12,13 @@ class AugmentationConfig:
 
     scale_jitter: tuple[float, ...] = ()
     """(low, high): height and width are scaled by factors drawn from this range before the crop; () = not."""
-    color: float = 0.0
+    color: Share = 0.0
     """Chance that brightness, saturation, contrast and hue change."""
-    grey: float = 0.0
+    grey: Share = 0.0
     """Chance that the colours are dropped."""
     rand_augment_layers: int = 0
     """Operations of RandAugment (those that move nothing) in a row."""
-    rand_augment_magnitude: float = 10.0
+    rand_augment_magnitude: Annotated[float, Bounds(at_most=10)] = 10.0
     """Their strength, up to 10."""
 
     @property
@@ -35,7 +38,7 @@ class MediaSequenceConfig:
     """Stored frames per second (Scenic: 1 / secs_per_timestep); 0 = as `image/frame_rate` or `image/timestamp` say."""
     short_side: int = 0
     """Resize frames to this shorter side before they are cropped (Scenic: min_resize); 0 = as they are stored."""
-    labels: str = "segment"
+    labels: Literal["segment", "clip"] = "segment"
     """What has labels: "segment", or "clip" (the whole video is one segment, as in Kinetics)."""
     video_id: tuple[str, ...] = (
         "clip/media_id",
@@ -74,39 +77,39 @@ class DataConfig:
 
     dir: str = ""
     """Folder that `unloc data build` wrote; for "mediasequence", a folder or a pattern of TFRecord files."""
-    format: str = "unloc"
+    format: Literal["unloc", "mediasequence"] = "unloc"
     """ "unloc", or "mediasequence": tf.train.SequenceExample records as Scenic and DMVR read them."""
-    num_frames: int = 128
+    num_frames: Annotated[int, Bounds(at_least=2)] = 128
     """T, frames that are looked at."""
-    sampling: str = "linspace"
+    sampling: Literal["linspace", "window"] = "linspace"
     """ "linspace": spread evenly over the whole video. "window": every `window_stride`-th stored frame (or row of
     features, for models without frames) from some frame on, a random one in training."""
-    window_stride: int = 1
-    evaluation_windows: str = "sliding"
+    window_stride: Positive = 1
+    evaluation_windows: Literal["center", "sliding"] = "sliding"
     """ "sliding": windows that together show the whole video, merged by NMS; "center": only the one in its middle."""
-    window_overlap: float = 0.5
+    window_overlap: Annotated[float, Bounds(at_most=0.9)] = 0.5
     """Share of a sliding window that the next one shows again."""
-    crop_size: int = 224
+    crop_size: Positive = 224
     """Height and width of the (square) crop that the image tower sees."""
-    max_segments: int = 16
+    max_segments: Positive = 16
     """S: segments per video; further ones are left out (and counted)."""
-    max_queries: int = 8
+    max_queries: Positive = 8
     """Q: texts per video of a per-video task; further ones are left out in training, never in evaluation."""
     mirror: bool = False
     """Mirror half of the training videos, swapping left and right in their texts."""
     augmentation: AugmentationConfig = AugmentationConfig()
     prompts: tuple[str, ...] = ("{}",)
     """Templates around every text: a random one in each training step, the average of all in evaluation."""
-    class_split: str = "all"
+    class_split: Literal["all", "50/50", "75/25"] = "all"
     """Zero-shot: train on this share of the classes, evaluate on the others; "all" = no such split."""
     class_split_seed: int = 0
     """Which classes are seen."""
-    max_unreadable: float = 0.01
+    max_unreadable: Share = 0.01
     """Training goes on without records that cannot be read, up to this share of the split; evaluation never does."""
     mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
-    num_workers: int = 2
+    num_workers: Positive = 2
     """Threads that decode frames."""
-    stall_s: float = 60.0
+    stall_s: Annotated[float, Bounds(at_least=1)] = 60.0
     """A training step that has waited this long for its batch says so."""
 
     @property

@@ -1,13 +1,16 @@
-"""What every worker process of this package does first."""
+"""What every worker process does first."""
 
 import multiprocessing
 import os
 import signal
 import threading
 
+from unloc_jax import siblings
+
 
 def start_worker() -> None:
-    """Makes a worker process end with its parent, and only with it."""
+    """Makes a worker process end with its parent, and only with it, and run our `data_pipelines`."""
+    siblings.always_ours("data_pipelines")
     # On Ctrl-C the parent ends its workers; without this each prints a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A killed parent cannot end its workers, and they would wait for their next video forever.

@@ -1,8 +1,11 @@
 """Which settings of a config are paths, and what people may write there."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from unloc_jax.config.schema import Config
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of, with_home
 
@@ -54,3 +57,30 @@ def _change(values: dict[str, Any], key: list[str], read: Callable[[str], str], 
             values[key[0]] = read(value)
         except UserError as error:
             raise UserError(f"{where} = {error}") from None
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Paths that a checkpoint remembers, independent of the working directory."""
+    absolute = lambda path: str(Path(path).resolve()) if path else ""
+    shards = lambda group: dataclasses.replace(group, classes_file=absolute(group.classes_file))
+    place = lambda group: dataclasses.replace(
+        group,
+        data=dataclasses.replace(
+            group.data, dir=absolute(group.data.dir), mediasequence=shards(group.data.mediasequence)
+        ),
+    )
+    text = dataclasses.replace(config.model.text, embeddings_file=absolute(config.model.text.embeddings_file))
+    return dataclasses.replace(
+        place(config),
+        tasks={name: place(task) for name, task in config.tasks.items()},
+        model=dataclasses.replace(config.model, text=text),
+        init_from=_absolute_source(config.init_from),
+    )
+
+
+def _absolute_source(text: str) -> str:
+    """ "KIND:SRC", as of another program's CLIP, keeps its kind; SRC may be an id of a hub instead of a path."""
+    kind, separator, source = text.partition(":")
+    if separator and kind.endswith("-clip"):
+        return f"{kind}:{Path(source).resolve() if Path(source).exists() else source}"
+    return str(Path(text).resolve()) if text else ""

@@ -89,7 +89,7 @@ def test_parameter_counts_are_the_references(path, reference):
 
 
 def test_hyperparameters_are_the_references():
-    file = Path(__file__).parent / "goldens" / "reference_hparams.json"  # read from Scenic's configs
+    file = Path(__file__).parents[1] / "goldens" / "reference_hparams.json"  # read from Scenic's configs
     reference = json.loads(file.read_text())
     for name, path in {
         "activitynet_tal_linspace_unloc_base_fpn": "activitynet_tal.py:B",

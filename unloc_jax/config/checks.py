@@ -1,0 +1,235 @@
+"""Rules of a config: each value by its type's choices and bounds, then the settings that must fit each other."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from typing import Any
+
+from unloc_jax.config.bounds import Bounds
+from unloc_jax.config.conversion import LARGEST_FLOAT
+from unloc_jax.config.schema import TASK_NAMES, Config, ModelConfig, StageConfig
+from unloc_jax.errors import UserError
+from unloc_jax.localization.losses import parse_boundary_loss
+
+_LARGEST_INT = 2**31 - 1  # numbers are computed with as float32 and int32
+_USUAL = Bounds()
+
+
+def check(config: Config) -> None:
+    """Raises UserError for values that are well typed but impossible."""
+    _check_group(config, "config")
+    for name, view in config.task_configs.items():
+        _check_task(view, f"config.tasks.{name}" if config.tasks else "config")
+    _check_model(config.model)
+    total_weight = sum(task.weight for task in config.tasks.values())
+    if config.tasks and not total_weight:
+        raise UserError(
+            f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
+        )
+    if config.accumulate > 1 and config.pretrain.steps:
+        raise UserError(
+            f"config.accumulate = {config.accumulate}: the contrastive loss of config.pretrain compares all segments "
+            "of a batch with each other, so it cannot be taken part by part. Set accumulate = 1 or pretrain.steps = 0."
+        )
+    if config.optimizer.max_grad_norm == 0:
+        raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
+    if not config.optimizer.layer_decay:
+        raise UserError(
+            "config.optimizer.layer_decay = 0 would stop the towers; 1 lets all layers learn alike."
+        )
+    if config.checkpoint.keep_best and not config.checkpoint.best_metric:
+        raise UserError(
+            "config.checkpoint.keep_best needs config.checkpoint.best_metric: the name of a metric of the validation, "
+            "such as 'mIoU'."
+        )
+    if config.profile and not (len(config.profile) == 2 and 1 <= config.profile[0] <= config.profile[1]):
+        raise UserError(f"config.profile must be () or (first step, last step), got {config.profile}.")
+    if config.train.steps < 1:
+        raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
+    for stage in ("pretrain", "train"):
+        _check_stage(getattr(config, stage), f"config.{stage}")
+
+
+def _check_group(group: Any, where: str) -> None:
+    """Checks every value by itself, in the order of the schema."""
+    hints = typing.get_type_hints(type(group), include_extras=True)
+    for field in dataclasses.fields(group):
+        _check_value(hints[field.name], getattr(group, field.name), f"{where}.{field.name}")
+
+
+def _check_value(hint: Any, value: Any, where: str, bounds: Bounds = _USUAL) -> None:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        _check_group(value, where)
+    elif origin is typing.Annotated:
+        _check_value(arguments[0], value, where, arguments[1])
+    elif origin in (types.UnionType, typing.Union):
+        if value is not None:
+            _check_value(next(a for a in arguments if a is not type(None)), value, where)
+    elif origin is dict:
+        for name, item in value.items():
+            _check_value(arguments[1], item, f"{where}.{name}")
+    elif origin is tuple:
+        parts = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        for i, (part, item) in enumerate(zip(parts, value, strict=True)):
+            _check_value(part, item, f"{where}[{i}]")
+    elif origin is typing.Literal:
+        _check_choice(value, arguments, where)
+    elif hint in (int, float):
+        _check_number(value, bounds, where)
+
+
+def _check_choice(value: str, choices: tuple[str, ...], where: str) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, n=1, cutoff=0.3)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"{where} must be one of {', '.join(choices)}, got {value!r}.{hint}")
+
+
+def _check_number(value: int | float, bounds: Bounds, where: str) -> None:
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{where} is not a number.")
+    open_end = bounds.open_end and value == math.inf
+    if isinstance(value, float) and abs(value) > LARGEST_FLOAT and not open_end:
+        raise UserError(f"{where} must be finite, got {value}.")
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        raise UserError(f"{where} must be at most {_LARGEST_INT}.")
+    if value < bounds.at_least:
+        raise UserError(f"{where} must be at least {bounds.at_least}, got {value}.")
+    if value > bounds.at_most:
+        raise UserError(f"{where} must be at most {bounds.at_most}, got {value}.")
+    if value >= bounds.below and not open_end:
+        raise UserError(f"{where} must be below {bounds.below}, got {value}.")
+
+
+def _check_model(model: ModelConfig) -> None:
+    for low, high in model.pyramid.regression_ranges:
+        if not 0 <= low < high:
+            raise UserError(
+                f"config.model.pyramid.regression_ranges: ({low}, {high}) is no range; give low < high."
+            )
+    if model.image.temporal_kernel % 2 == 0:
+        raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")
+    towers = ("image", "text", "fusion") if model.text.encoder == "clip" else ("image", "fusion")
+    for name in towers:
+        tower = getattr(model, name)
+        if tower.width % tower.num_heads:
+            raise UserError(
+                f"config.model.{name}.width = {tower.width} is not divisible by num_heads = {tower.num_heads}."
+            )
+    if model.fusion.width % 2:
+        raise UserError(f"config.model.fusion.width = {model.fusion.width} must be even.")
+    if not model.modalities:
+        raise UserError("config.model.modalities is empty: name at least one input.")
+    for name, modality in model.modalities.items():
+        if modality.encoder == "features" and not modality.feature_dim:
+            raise UserError(f"config.model.modalities.{name}.feature_dim: say how wide the features are.")
+    if not model.video_projection and _video_width(model) != model.fusion.width:
+        raise UserError(
+            f"config.model.video_projection = False needs modalities of the fusion's width {model.fusion.width}, "
+            f"they have {_video_width(model)}."
+        )
+    if not model.text.projection and model.text.width != model.fusion.width:
+        raise UserError(
+            f"config.model.text.projection = False needs config.model.text.width = config.model.fusion.width = "
+            f"{model.fusion.width}, got {model.text.width}."
+        )
+    if model.text.encoder == "embeddings" and model.fusion.all_text_tokens:
+        raise UserError("config.model.fusion.all_text_tokens: given text embeddings have one token per text.")
+    if model.pyramid.type == "fpn":
+        layers, last = model.pyramid_layers, model.fusion.num_layers - 1
+        if len(layers) != model.pyramid.num_levels or list(layers) != sorted(set(layers)) or layers[0] < 0:
+            raise UserError(
+                f"config.model.pyramid.layers = {layers} must name one fusion layer per level, "
+                f"{model.pyramid.num_levels} in increasing order."
+            )
+        if layers[-1] != last:
+            raise UserError(
+                f"config.model.pyramid.layers = {layers}: layers after the last level would do nothing. End with "
+                f"{last}, or set config.model.fusion.num_layers = {layers[-1] + 1}."
+            )
+
+
+def _video_width(model: ModelConfig) -> int:
+    """Width of the concatenated modalities, before `video_projection`."""
+    return sum(
+        modality.projection_width
+        or (model.image.width if modality.encoder == "clip" else modality.feature_dim)
+        for modality in model.modalities.values()
+    )
+
+
+def _check_stage(stage: StageConfig, where: str) -> None:
+    if stage.steps and stage.warmup_steps >= stage.steps:
+        raise UserError(
+            f"{where}.warmup_steps = {stage.warmup_steps:g} must be below {where}.steps = {stage.steps}."
+        )
+    if len(stage.decay_steps) != len(stage.decay_factors):
+        raise UserError(f"{where}: give as many decay_factors as decay_steps.")
+    if list(stage.decay_steps) != sorted(set(stage.decay_steps)):
+        raise UserError(f"{where}.decay_steps must increase, got {stage.decay_steps}.")
+    late = [step for step in stage.decay_steps if step >= stage.steps]
+    if stage.steps and stage.schedule == "piecewise" and late:
+        raise UserError(f"{where}.decay_steps: {late[0]} is never reached in {stage.steps} steps.")
+
+
+def _check_task(config: Config, where: str) -> None:
+    """What one task of a run needs."""
+    _check_choice(config.task, TASK_NAMES, f"{where}.task")
+    data, model = config.data, config.model
+    if config.evaluation.soft_nms_sigma == 0:
+        raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
+    uses_frames = any(modality.encoder == "clip" for modality in model.modalities.values())
+    if uses_frames and data.crop_size % model.image.patch_size:
+        lower = max(data.crop_size // model.image.patch_size, 1) * model.image.patch_size
+        raise UserError(
+            f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.image.patch_size = "
+            f"{model.image.patch_size}. Use {lower} or {lower + model.image.patch_size}."
+        )
+    jitter = data.augmentation.scale_jitter
+    if jitter and not (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]):
+        raise UserError(
+            f"{where}.data.augmentation.scale_jitter must be () or (low, high) with 0 < low <= high, got {jitter}."
+        )
+    wrong = [prompt for prompt in data.prompts if prompt.count("{}") != 1]
+    if wrong or not data.prompts:
+        raise UserError(
+            f"{where}.data.prompts: {wrong[0]!r} must contain {{}} once, where the text goes."
+            if wrong
+            else f'{where}.data.prompts is empty; ("{{}}",) is the text alone.'
+        )
+    try:
+        parse_boundary_loss(config.loss.boundaries)
+    except ValueError as error:
+        raise UserError(f"{where}.loss.boundaries = {config.loss.boundaries!r}: {error}") from error
+    if config.task in ("classification", "video_text_contrastive") and model.fusion.type == "late":
+        raise UserError(
+            f"{where}.task = {config.task!r} reads the fused text token; set config.model.fusion.type = 'early'."
+        )
+    if config.task == "video_text_contrastive" and config.accumulate > 1:
+        raise UserError(
+            f"{where}.task = {config.task!r} compares all videos of a batch with each other, so it cannot be taken "
+            f"part by part: set config.accumulate = 1 (it is {config.accumulate})."
+        )
+    if model.text.encoder == "embeddings" and not config.with_vocabulary:
+        raise UserError(
+            f"{where}.task = {config.task!r} has other texts in every video; config.model.text.encoder = "
+            "'embeddings' is for tasks with a vocabulary."
+        )
+    if model.head.type == "linear" and config.task not in (
+        "action_segmentation",
+        "classification",
+        "video_text_contrastive",
+    ):
+        raise UserError(
+            f"{where}.task = {config.task!r} needs boundaries; config.model.head.type = 'linear' has none."
+        )
+    if config.task in ("moment_retrieval", "highlight_detection") and not model.head.offsets_per_text:
+        raise UserError(
+            f"{where}.task = {config.task!r} has other texts in every video, and config.model.head.offsets_per_text = "
+            "False would average their boundaries: what is found for one would depend on which others are asked with "
+            "it. Set it to True (the parameters are the same); False is for tasks with a vocabulary."
+        )
+    model.geometry(data.num_frames)  # checks itself
