@@ -31,19 +31,8 @@ from unloc_jax.paths import path_of
 
 STRATEGIES = ("dp", "fsdp", "tp", "fsdp_tp")
 
-# Tasks that search every video for all classes of their dataset; the others have queries per video.
-VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
-
 # What a setting may be, by its key; groups that share a field's name share its choices.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "task": (
-        "moment_retrieval",
-        "temporal_action_localization",
-        "highlight_detection",
-        "action_segmentation",
-        "classification",
-        "video_text_contrastive",
-    ),
     "task_mixing": ("alternate", "all"),
     "data.format": ("unloc", "mediasequence"),
     "data.sampling": ("linspace", "window"),
@@ -496,7 +485,7 @@ class Config:
     @property
     def with_vocabulary(self) -> bool:
         """Whether the task's texts are the dataset's classes, rather than each video's queries."""
-        return self.task in VOCABULARY_TASKS
+        return _tasks()[self.task].with_vocabulary
 
     @property
     def task_configs(self) -> dict[str, "Config"]:
@@ -748,7 +737,7 @@ def _check_leaves(config: Config) -> None:
     for key, value in _leaves(config):
         setting = _without_names(key)
         last = setting.split(".")[-1]
-        choices = CHOICES.get(setting)
+        choices = tuple(_tasks()) if setting == "task" else CHOICES.get(setting)
         if choices and value not in choices:
             near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.3)
             hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -771,8 +760,15 @@ def _check_leaves(config: Config) -> None:
             raise UserError(f"config.{key} must be below 1, got {value}.")
 
 
+def _tasks() -> dict[str, Any]:
+    """Returns the classes of all tasks by name; they import this module, so it cannot import them at its start."""
+    from unloc_jax.tasks import TASKS
+
+    return TASKS
+
+
 def _check_task(config: Config, where: str) -> None:
-    """What one task of a run needs."""
+    """Refuses settings of one task of a run that do not go together."""
     data, model = config.data, config.model
     if config.evaluation.soft_nms_sigma == 0:
         raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
@@ -799,34 +795,7 @@ def _check_task(config: Config, where: str) -> None:
         parse_boundary_loss(config.loss.boundaries)
     except ValueError as error:
         raise UserError(f"{where}.loss.boundaries = {config.loss.boundaries!r}: {error}") from error
-    if config.task in ("classification", "video_text_contrastive") and model.fusion.type == "late":
-        raise UserError(
-            f"{where}.task = {config.task!r} reads the fused text token; set config.model.fusion.type = 'early'."
-        )
-    if config.task == "video_text_contrastive" and config.accumulate > 1:
-        raise UserError(
-            f"{where}.task = {config.task!r} compares all videos of a batch with each other, so it cannot be taken "
-            f"part by part: set config.accumulate = 1 (it is {config.accumulate})."
-        )
-    if model.text.encoder == "embeddings" and not config.with_vocabulary:
-        raise UserError(
-            f"{where}.task = {config.task!r} has other texts in every video; config.model.text.encoder = "
-            "'embeddings' is for tasks with a vocabulary."
-        )
-    if model.head.type == "linear" and config.task not in (
-        "action_segmentation",
-        "classification",
-        "video_text_contrastive",
-    ):
-        raise UserError(
-            f"{where}.task = {config.task!r} needs boundaries; config.model.head.type = 'linear' has none."
-        )
-    if config.task in ("moment_retrieval", "highlight_detection") and not model.head.offsets_per_text:
-        raise UserError(
-            f"{where}.task = {config.task!r} has other texts in every video, and config.model.head.offsets_per_text = "
-            "False would average their boundaries: what is found for one would depend on which others are asked with "
-            "it. Set it to True (the parameters are the same); False is for tasks with a vocabulary."
-        )
+    _tasks()[config.task].check_config(config, where)
     model.geometry(data.num_frames)  # checks itself
 
 
