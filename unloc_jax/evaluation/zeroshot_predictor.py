@@ -89,7 +89,7 @@ class ClipFinder:
             cosines = of_texts @ of_frames.T
             video = Similarities(cosines, cosines * scale, self._fps, self._smoothing_s, record.duration_s)
             span_s = np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32)
-            keep(found, self.task.zeroshot(video), span_s, self.task.keeps_curves)
+            keep(found, self.task.zeroshot(video), span_s, curves=True)
         return found
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -19,21 +19,24 @@ from unloc_jax.tasks.texts import text_encoding
 
 __all__ = ["TASKS", "Found", "LocalizationTask", "Output", "Task", "make_model", "make_task", "task_for"]
 
-_LIST: tuple[type[Task], ...] = (
-    MomentRetrieval,
-    TemporalActionLocalization,
-    HighlightDetection,
-    ActionSegmentation,
-    Classification,
-    VideoTextContrastive,
-)
-TASKS: dict[str, type[Task]] = {task.name: task for task in _LIST}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        MomentRetrieval,
+        TemporalActionLocalization,
+        HighlightDetection,
+        ActionSegmentation,
+        Classification,
+        VideoTextContrastive,
+    )
+}
 
 
 def task_for(annotation_format: str, has_classes: bool) -> type[Task]:
     """Returns the task that a dataset is for: one made for its format, else the first for its kind of texts."""
     made_for_it = [task for task in TASKS.values() if annotation_format in task.annotation_formats]
-    return next(iter([*made_for_it, *(t for t in TASKS.values() if t.with_vocabulary == has_classes)]))
+    others = [task for task in TASKS.values() if task.with_vocabulary == has_classes]
+    return [*made_for_it, *others][0]
 
 
 def make_task(config: Config, facts: DatasetFacts, shared: Config | None = None) -> Task:
