@@ -101,7 +101,8 @@ def _check_classes(task: Task, records: Sequence[VideoRecord]) -> None:
     if known and unknown:
         raise UserError(
             f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the vocabulary's "
-            f"{len(known)} classes. A file with all of them, one per line, makes them the vocabulary: --vocabulary=FILE."
+            f"{len(known)} classes. A file with all of them, one per line, makes them the vocabulary: "
+            "--vocabulary=FILE."
         )
 
 
