@@ -15,11 +15,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from unloc_jax.localization.nms import NMS, suppress
+from unloc_jax.config import EvaluationConfig
+from unloc_jax.localization.nms import suppress
 from unloc_jax.paths import ArgumentParser
 
 CLASSES, POINTS, BATCH, ROUNDS = 200, 195, 8, 3
-SETTINGS = NMS(100)
+SETTINGS = EvaluationConfig().suppression(100)
 SHAPES = {"all classes together": (1, CLASSES * POINTS), "per class": (CLASSES, POINTS)}
 nms = jax.jit(suppress, static_argnums=2)
 

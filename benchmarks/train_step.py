@@ -234,7 +234,7 @@ class OurStep:
         from unloc_jax.training.optimizer import make_optimizer
         from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh
         from unloc_jax.training.state import abstract_state, init_state
-        from unloc_jax.training.step import make_loss, make_train_step
+        from unloc_jax.training.step import Loss, make_train_step
 
         names = [f"kind of action number {i}" for i in range(classes)]
         mesh = make_mesh(config.mesh, config.batch_size, "batch_size")
@@ -242,7 +242,7 @@ class OurStep:
         tasks = {"task": lay_out(make_task(config, facts, config), mesh)}
         optimizer = make_optimizer(config)
         shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
-        loss = make_loss(tasks, {"task": 1.0}, "train")
+        loss = Loss(tasks, {"task": 1.0}, "train")
         self._step: Any = make_train_step(loss, optimizer, mesh, shardings, 0)
         self._state = init_state(tasks, optimizer, mesh)
         batch = jax.device_put({"task": _random_batch(config, classes)}, batch_sharding(mesh))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from unloc_jax.errors import UserError
 
-_SETUP = {
-    "moment_retrieval": ("activitynet_captions", "captions_{}.json", "configs/quickstart.py"),
-    "temporal_action_localization": ("activitynet", "activities.json", "configs/quickstart_tal.py"),
+# By task: the annotation format, its files, the config, and whether `predict` is given sentences.
+SETUPS = {
+    "moment_retrieval": ("activitynet_captions", "captions_{}.json", "configs/quickstart.py", True),
+    "temporal_action_localization": ("activitynet", "activities.json", "configs/quickstart_tal.py", False),
 }
 
 
@@ -19,13 +20,13 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
 
     Args:
       workdir: everything is written here; what is there already is reused.
-      task: "moment_retrieval" or "temporal_action_localization".
+      task: of SETUPS.
       run: the command line's main function.
 
     Raises:
       UserError: a command failed (it has said why).
     """
-    dataset, annotation_file, config = _SETUP[task]
+    dataset, annotation_file, config, with_sentences = SETUPS[task]
     raw, shards, trained = workdir / "raw", workdir / dataset, workdir / f"run_{task}"
     splits = ("train", "val", "test") if "{}" in annotation_file else ("all",)
     annotations = [str(raw / "annotations" / annotation_file.format(split)) for split in splits]
@@ -54,7 +55,7 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
     video, texts = _example(raw)
     step(
         "predict", f"--checkpoint={trained}", f"--video={raw / 'videos' / video}",
-        *(f"--text={text}" for text in texts if task == "moment_retrieval"), f"--out={report}",
+        *(f"--text={text}" for text in texts if with_sentences), f"--out={report}",
     )  # fmt: skip
     print(f"\nDone in {_minutes(time.monotonic() - started)}. Open {report.resolve()} in a browser:")
     print("the page shows a video that was never trained on.")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.config.choices import CHOICES
-from unloc_jax.config import TASK_NAMES, Config, from_json, from_mapping, load, to_json
+from unloc_jax.config import Config, from_json, from_mapping, load, to_json
 from unloc_jax.errors import UserError
+from unloc_jax.tasks import TASKS
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -290,7 +291,7 @@ def test_what_the_checks_let_through():
     from_mapping({"data": {"crop_size": 100}, "model": {"modalities": features}})
 
 
-SOME_CHOICES = {"task": TASK_NAMES} | {
+SOME_CHOICES = {"task": tuple(TASKS)} | {
     key: values for key, values in CHOICES.items() if not key.startswith("model.modalities")
 }
 

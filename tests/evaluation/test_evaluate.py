@@ -180,7 +180,9 @@ def test_datasets_that_do_not_fit_the_model(
         in unloc("evaluate", f"--checkpoint={run}", f"--data-dir={tmp_path}").error()
     )
     other = unloc("evaluate", f"--checkpoint={trained_on_classes}", f"--data-dir={captions_dataset}").error()
-    assert re.match(r"\d+ classes of this dataset, such as '.*', are none of the model's \d+ classes", other)
+    assert re.match(
+        r"\d+ classes of this dataset, such as '.*', are none of the vocabulary's \d+ classes", other
+    )
     files = [tiny_videos / "annotations" / "captions_train.json"]
     larger = tmp_path / "larger"
     build("activitynet_captions", files, tiny_videos / "videos", larger, fps=FPS, short_side=20, workers=1)

@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from tests.pretrained.clip_tools import clip_with_all_words
+from tests.tasks.toy_task import Share
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.evaluate import evaluate
 from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer
 from unloc_jax.pretrained.clip_model import save_clip
 from unloc_jax.records import VideoRecord
+from unloc_jax.tasks import TASKS
 
 COLORS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
 FPS = 10
@@ -122,6 +124,15 @@ def test_other_tasks(tmp_path):
     assert scores["mAP@0.50"] == 100 and scores["HIT@1"] == 100
     scores = evaluate(finder(COLORS, task="classification"), "test", tmp_path / "c")["metrics"]
     assert scores["top1"] == pytest.approx(200 / 3)  # in c the first label is not the longest one
+
+
+def test_a_task_that_the_project_does_not_know(tmp_path, monkeypatch):
+    """Its own rule says where in the video a text happens; the file has its own lines."""
+    monkeypatch.setitem(TASKS, Share.name, Share)
+    metrics = evaluate(finder(task="share"), "test", tmp_path)
+    assert metrics["metrics"]["mean_error"] < 100 * 3 / 15  # the best frame is one of the segment's
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [list(row["shares"]) for row in rows] == [["red", "blue"], ["green"], ["blue", "green"]]
 
 
 def test_what_is_refused(tmp_path):

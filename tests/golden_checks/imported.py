@@ -172,11 +172,9 @@ class Golden:
 
     @functools.cached_property
     def weights(self) -> np.ndarray:
-        """The reference's: float32 [B, N, P], or [B, T] for segmentation."""
+        """The reference's, float32 [B, N, P]; its segmentation has no axis of texts."""
         points = self.point_mask.astype(np.float32)
         videos = self.arrays["batch/batch_mask"]
-        if self.is_segmentation:
-            return videos[:, None] * points
         if not self.is_moment_retrieval:
             return np.broadcast_to((videos[:, None] * points)[:, None], self.targets.relevance.shape)
         captions = self.arrays["inputs/caption_mask"].astype(np.float32)
@@ -199,19 +197,18 @@ class Golden:
         config, weights, targets = self.config.loss, self.weights, self.targets
         localization = self.own_pairs(localization)
         relevance = localization.relevance
-        per_pair = weights[:, None] if self.is_segmentation else weights
         elementwise = relevance_loss(
             relevance, targets.relevance, config.relevance, alpha=config.focal_alpha, gamma=config.focal_gamma
         )
-        count = weights.sum() if self.is_moment_retrieval or self.is_segmentation else weights[:, 0].sum()
-        found = {f"{config.relevance}_classification_loss": ((elementwise * per_pair).sum(), count)}
+        count = weights.sum() if self.is_moment_retrieval else weights[:, 0].sum()
+        found = {f"{config.relevance}_classification_loss": ((elementwise * weights).sum(), count)}
         if self.is_moment_retrieval:
             right = (relevance >= 0) == (targets.relevance > 0)
             found["accuracy"] = ((right * weights).sum(), count)
         else:
             right = _best_text_is_right(relevance, targets.relevance)
             name = "frame_accuracy" if self.is_segmentation else "precision@1"
-            found[name] = ((right * (weights if self.is_segmentation else weights[:, 0])).sum(), count)
+            found[name] = ((right * weights[:, 0]).sum(), count)
         if self.is_segmentation:
             return {key: (float(a), float(b)) for key, (a, b) in found.items()}
         inside = targets.relevance * weights
@@ -243,8 +240,7 @@ class Golden:
             if self.config.loss.label_smoothing:
                 classes = 1 if self.is_moment_retrieval else self.targets.relevance.shape[1]
                 smooth = lambda targets, amount: targets * (1.0 - amount) + amount / classes
-                for module in ("base", "action_segmentation"):
-                    stack.enter_context(mock.patch(f"unloc_jax.tasks.{module}.smooth_labels", smooth))
+                stack.enter_context(mock.patch("unloc_jax.tasks.base.smooth_labels", smooth))
                 self.note(SMOOTHING_NOTE)
             model = self.config.model
             convolves = model.pyramid.type != "none" or model.head.type == "conv"

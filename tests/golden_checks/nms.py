@@ -64,6 +64,8 @@ def suppressed(
             sigma,
             settings["iou_threshold"],
             settings["score_threshold"],
+            voting_threshold=0.0,
+            voting_by_overlap=False,
         ),
     )
 

@@ -94,7 +94,7 @@ def decode_points(
             frame_mask[None],
             np.array(span_s, np.float32)[None],
             geometry,
-            NMS(geometry.num_points, sigma=KEEP_ALL, score_threshold=0.0),
+            NMS(geometry.num_points, "gaussian", KEEP_ALL, 0.0, 0.0, 0.0, False),
         )
     )
     segments, scores = np.zeros((*probability.shape, 2)), np.zeros(probability.shape)

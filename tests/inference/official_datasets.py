@@ -426,9 +426,6 @@ class KnowingFinder:
         self.task = make_task(config_lib.from_mapping(settings), facts)
         self.task_name, self.facts, self._records, self._rng = task, {}, records, rng
 
-    def check_fit(self, records: Sequence[VideoRecord]) -> None:
-        pass
-
     def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
         found = Found([list(of_video) for of_video in texts])
         for record, of_video in zip(self._records, texts):

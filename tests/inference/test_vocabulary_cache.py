@@ -105,7 +105,7 @@ def test_evaluate_and_predict_take_it(run, tiny_videos, tmp_path, unloc):
     assert (run / "evaluation" / "test_names" / "metrics.json").is_file()
     names.write_text("a cat\n")
     refused = unloc("evaluate", f"--checkpoint={run}", f"--vocabulary={names}").error()
-    assert "are none of the model's 1 classes" in refused
+    assert "are none of the vocabulary's 1 classes" in refused
     assert file.stat().st_mtime_ns == written
     assert len(Localizer(model)(video)) == len(model.task.classes)
 

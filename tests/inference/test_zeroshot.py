@@ -8,9 +8,9 @@ import pytest
 from tests.pretrained.clip_originals import GOLDENS
 from tests.pretrained.clip_tools import clip_with_all_words
 from unloc_jax.features.clip_encoder import ClipEncoder
-from unloc_jax.inference.zeroshot_scores import candidates, relevance, smooth
 from unloc_jax.pretrained.clip_model import save_clip
 from unloc_jax.pretrained.clip_source import read_clip
+from unloc_jax.tasks.zeroshot_scores import candidates, relevance, smooth
 
 
 def test_a_stretch_that_stands_out_is_found():

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tests.golden_checks.postprocess import decode_points, jitted
 from tests.localization.references import load_goldens
+from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Localization, grid_to_seconds
 from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
-from unloc_jax.localization.nms import NMS
 from unloc_jax.sampling import seconds_to_grid, span_of
 
 GOLDENS = load_goldens("postprocess")
@@ -57,7 +57,8 @@ def test_no_segment_leaves_the_video(real, values, start_s):
     relevance, *offsets = values[:, :, None]
     span_s = np.array([[start_s, start_s + 14]] * 2, np.float32)
     found = jitted(
-        Localization(relevance - 20, np.stack(offsets, axis=-1)), frame_mask, span_s, geometry, NMS(5)
+        Localization(relevance - 20, np.stack(offsets, axis=-1)), frame_mask, span_s, geometry,
+        EvaluationConfig().suppression(5),
     )  # fmt: skip
     for video, count in enumerate(real):
         segments = np.asarray(found.segments_s[video][found.scores[video] > 0])
@@ -81,7 +82,8 @@ def test_suppression_works_in_every_video_and_text_alone():
     offsets = np.full((2, 2, 4, 2), 1, np.float32)
     found = jitted(
         Localization(relevance, offsets), np.ones((2, 4), bool),
-        np.array([[0, 3], [0, 6]], np.float32), geometry, NMS(2, sigma=0.1, score_threshold=0.3),
+        np.array([[0, 3], [0, 6]], np.float32), geometry,
+        EvaluationConfig(soft_nms_sigma=0.1, score_threshold=0.3).suppression(2),
     )  # fmt: skip
     assert found.segments_s.shape == (2, 2, 2, 2) and found.point.dtype == np.int32
     np.testing.assert_array_equal(found.point[:, :, 0], [[0, 3], [2, 0]])

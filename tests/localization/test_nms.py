@@ -6,6 +6,7 @@ import pytest
 
 from tests.golden_checks.nms import jitted, suppressed
 from tests.localization.references import ORACLES, REPOSITORY, load_goldens, needs_oracles
+from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.nms import NMS, vote
 
 GOLDENS = load_goldens("nms")
@@ -28,6 +29,10 @@ def one_by_one(segments, scores, max_detections, sigma, score_threshold):
                 union = np.ptp(segments[i]) + np.ptp(segments[best]) - overlap
                 remaining[i] *= np.exp(-((overlap / union) ** 2) / (2 * sigma))
     return found
+
+
+def nms(max_detections: int, **settings) -> NMS:
+    return EvaluationConfig(**settings).suppression(max_detections)
 
 
 def problems(seed: int, *shape: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +78,7 @@ def test_equals_tensorflow(every):
         }  # fmt: skip
         segments[i, : len(case["segs"])], scores[i, : len(case["scores"])] = case["segs"], case["scores"]
     _, found_scores, index = jax.device_get(
-        jitted(segments, scores, NMS(100, sigma=0.3, score_threshold=0.001))
+        jitted(segments, scores, nms(100, soft_nms_sigma=0.3, score_threshold=0.001))
     )
     for i, case in enumerate(cases):
         found = found_scores[i] > 0
@@ -83,7 +88,7 @@ def test_equals_tensorflow(every):
 
 def test_a_batch_equals_one_by_one():
     segments, scores = problems(0, 2, 3, 12)
-    found = jax.device_get(jitted(segments, scores, NMS(8, sigma=0.2, score_threshold=0.1)))
+    found = jax.device_get(jitted(segments, scores, nms(8, soft_nms_sigma=0.2, score_threshold=0.1)))
     assert [x.shape for x in found] == [(2, 3, 8, 2), (2, 3, 8), (2, 3, 8)]
     for at in np.ndindex(2, 3):
         expected = one_by_one(segments[at], scores[at], 8, 0.2, 0.1)
@@ -97,7 +102,7 @@ def test_a_batch_equals_one_by_one():
 
 def test_all_are_found_once_when_there_is_room_for_more():
     segments, scores = problems(1, 5)
-    _, found, index = jitted(segments, scores, NMS(9, sigma=0.5, score_threshold=0.0))
+    _, found, index = jitted(segments, scores, nms(9, soft_nms_sigma=0.5, score_threshold=0.0))
     assert sorted(np.asarray(index[:5]).tolist()) == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(found[5:], 0)
 
@@ -106,7 +111,7 @@ def test_equal_and_empty_segments():
     # The same segment twice decays by exp(-1 / (2 sigma)); segments of length 0 overlap with nothing.
     segments = np.array([[1, 3], [1, 3], [2, 2], [2, 2]], np.float32)
     scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    _, found, index = jitted(segments, scores, NMS(4, sigma=0.5, score_threshold=0.0))
+    _, found, index = jitted(segments, scores, nms(4, soft_nms_sigma=0.5, score_threshold=0.0))
     np.testing.assert_array_equal(index, [0, 2, 3, 1])
     np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * np.exp(-1)], rtol=1e-6)
 
@@ -136,6 +141,8 @@ def _compare_with_other_programs(case):
         config["sigma"] / 2,
         config["iou_threshold"],
         config["min_score"],
+        voting_threshold=0.0,
+        voting_by_overlap=False,
     )
     groups = [classes == c for c in np.unique(classes)] if config["multiclass"] else [classes == classes]
     for program, by_overlap in (("opentad", False), ("actionformer", True)):
@@ -161,7 +168,9 @@ def test_linear():
     """Candidates from the threshold on lose the share that they overlap."""
     segments = np.array([[0, 4], [1, 5], [3, 7], [8, 9]], np.float32)
     scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    _, found, index = jitted(segments, scores, NMS(4, "linear", iou_threshold=0.3, score_threshold=0.0))
+    _, found, index = jitted(
+        segments, scores, nms(4, nms="linear", nms_iou_threshold=0.3, score_threshold=0.0)
+    )
     # [1, 5] overlaps [0, 4] by 3 / 5; [3, 7] overlaps it by 1 / 7, below the threshold, and [1, 5] by 2 / 6.
     np.testing.assert_array_equal(index, [0, 2, 3, 1])
     np.testing.assert_allclose(found, [0.9, 0.7, 0.6, 0.8 * (1 - 3 / 5) * (1 - 2 / 6)], rtol=1e-6)

@@ -45,11 +45,11 @@ def test_the_loss_is_its_formula(kind, with_pyramid):
     """Summed over classes and averaged over real frames; of a pyramid the first level counts."""
     settings = {"relevance": kind, "label_smoothing": 0.1, "relevance_weight": 3.0}
     task = tiny_task("action_segmentation", model={} if with_pyramid else NO_PYRAMID, loss=settings)
-    assert task.geometry.num_points == (14 if with_pyramid else T)
+    points = task.config.model.geometry(T).num_points
+    assert points == (14 if with_pyramid else T)
     batch = batch_of()
-    logits = np.random.default_rng(0).normal(0, 2, (3, C, task.geometry.num_points)).astype(np.float32)
-    weights = (batch.frame_mask & batch.example_mask[:, None]).astype(np.float32)
-    loss, parts = task.losses(Localization(logits, None), task.targets(batch), weights)
+    logits = np.random.default_rng(0).normal(0, 2, (3, C, points)).astype(np.float32)
+    loss, parts = task.localization_loss(Localization(logits, None), batch)
 
     x, target = logits[:2, :, :T].astype(np.float64), 0.9 * LABELS + 0.05
     p = 1 / (1 + np.exp(-x))
@@ -81,8 +81,7 @@ def test_through_the_whole_model():
         localization = TASK.model.apply(
             {"params": params}, batch.inputs, batch.frame_mask, tokenize(CLASSES, 8)[None]
         )
-        weights = (batch.frame_mask & batch.example_mask[:, None]).astype(np.float32)
-        return TASK.loss(params, batch, rng)[0], TASK.losses(localization, TASK.targets(batch), weights)[0]
+        return TASK.loss(params, batch, rng)[0], TASK.localization_loss(localization, batch)[0]
 
     batch = batch_of()
     value, expected = run(batch)
@@ -119,11 +118,11 @@ def test_detect(model):
 
     output, relevance = jax.device_get(run(tokenize(CLASSES, 8)[None]))
     assert output.detections is None and output.curve.shape == (3, C, T)
-    probability = 1 / (1 + np.exp(-relevance[:, :, :T]))
-    expected = np.where(batch.frame_mask[:, None], probability, 0)
-    np.testing.assert_allclose(output.curve, expected, rtol=1e-5)
-    shown = np.where(relevance[:, :, :T].max(1) > 0, relevance[:, :, :T].argmax(1), -1)
-    np.testing.assert_array_equal(output.frame_classes, np.where(batch.frame_mask, shown, -1))
+    real, relevance = batch.frame_mask, relevance[:, :, :T]
+    curve = np.where(real[:, None], 1 / (1 + np.exp(-relevance)), 0)
+    np.testing.assert_allclose(output.curve, curve, rtol=1e-5)
+    shown = np.where(real & (relevance.max(1) > 0), relevance.argmax(1), -1)
+    np.testing.assert_array_equal(output.frame_classes, shown)
 
 
 def test_segments_are_runs_of_frames():

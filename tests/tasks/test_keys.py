@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny import random_batch, random_params, tiny_config, tiny_facts
 from unloc_jax.tasks import make_task
-from unloc_jax.training.step import Loss, make_loss
+from unloc_jax.training.step import Loss
 
 DRAWS = ("bernoulli", "randint", "uniform")
 SETTINGS: dict[str, Any] = {
@@ -51,7 +51,7 @@ def test_each_use_has_its_own_key(keys):
     tasks = {name: make_task(tiny_config(name, **SETTINGS), tiny_facts()) for name in TASKS}
     params = random_params(tasks[TASKS[0]])
     batches = {name: random_batch(task.config) for name, task in tasks.items()}
-    loss = make_loss(tasks, dict.fromkeys(TASKS, 1.0), "train")
+    loss = Loss(tasks, dict.fromkeys(TASKS, 1.0), "train")
     assert isinstance(loss, Loss)
 
     @jax.jit

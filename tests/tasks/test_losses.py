@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_facts, tiny_task
-from unloc_jax.config import VOCABULARY_TASKS
 from unloc_jax.errors import UserError
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.localization.targets import assign_targets
-from unloc_jax.tasks import make_task
+from unloc_jax.tasks import TASKS, make_task
 from unloc_jax.text import tokenize
 
 RNG = jax.random.key(0)
@@ -153,7 +152,7 @@ def test_action_localization_takes_its_texts_from_the_vocabulary(action_localiza
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, expected)
 
 
-@pytest.mark.parametrize("name", VOCABULARY_TASKS)
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.with_vocabulary])
 def test_tasks_with_a_vocabulary_need_classes(name):
     queries = dataclasses.replace(tiny_facts(), classes=[])
     with pytest.raises(

@@ -23,7 +23,7 @@ from unloc_jax.tasks import TASKS, Task, make_task
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 from unloc_jax.text import tokenize
-from unloc_jax.training.step import make_loss
+from unloc_jax.training.step import Loss
 
 # Enough for each kind of pyramid where segments come from its points; highlight detection computes what moment
 # retrieval does.
@@ -320,7 +320,7 @@ def test_padding_changes_nothing_in_a_mixture():
         shapes = random_params(tasks[names[0]])
         params = shapes if size == PADDED else cut(params, shapes)
         batches = {name: batch_of(task.config, size, size.frames) for name, task in tasks.items()}
-        loss = make_loss(tasks, dict(zip(names, (1.0, 0.3))), "train")
+        loss = Loss(tasks, dict(zip(names, (1.0, 0.3))), "train")
         run = jax.jit(jax.value_and_grad(lambda params, batches, loss=loss: loss(params, batches, KEY)[0]))
         found[size] = run(params, batches)
     assert_close(found[PADDED][0], found[ALONE][0], "loss")

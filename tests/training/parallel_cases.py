@@ -27,7 +27,7 @@ from unloc_jax.tasks.predict_split import to_device
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, tree_shardings
 from unloc_jax.training.state import TrainState
-from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.step import Loss, make_train_step
 
 SGD = {
     "optimizer": {"name": "sgd", "momentum": 0.9, "max_grad_norm": None, "weight_decay": 0.0},
@@ -125,7 +125,7 @@ def one_step(
     state = jax.device_put(state, shardings)
     stage = "pretrain" if kind == "pretraining" else "train"
     weights = {name: 1.0 + i for i, name in enumerate(tasks)}
-    loss = make_loss(tasks, weights, stage)
+    loss = Loss(tasks, weights, stage)
     step = make_train_step(loss, optimizer, mesh, shardings, seed=0, accumulate=accumulate)
     batches = {
         name: to_device(uneven_batch(task, videos, seed), batch_sharding(mesh))

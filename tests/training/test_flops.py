@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from tests.tiny import random_batch, tiny_task
+from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.config import from_mapping
 from unloc_jax.errors import UserError
+from unloc_jax.tasks import TASKS
 from unloc_jax.training.flops import chip, peak_flops, train_step_flops, train_step_parts
 from unloc_jax.training.state import abstract_params
-from unloc_jax.training.step import make_loss
+from unloc_jax.training.step import Loss
 
 # Wide enough that what is no product of matrices weighs little; XLA counts a loop's body once, so nothing loops.
 WIDE: dict[str, Any] = {
@@ -24,11 +26,35 @@ FROZEN = {"modalities": {"rgb": {"freeze": True}}, "text": WIDE["text"] | {"free
 def counted_by_xla(stage: str, task: str, **changes: Any) -> tuple[float, float]:
     """(XLA's count, ours) of the loss and its gradient."""
     made = tiny_task(task, **changes)
-    loss = make_loss({"a": made}, {"a": 1.0}, stage)
+    loss = Loss({"a": made}, {"a": 1.0}, stage)
     gradient = jax.jit(lambda params, batch, rng: jax.value_and_grad(loss, has_aux=True)(params, batch, rng))
     batch = {"a": random_batch(made.config)}
     lowered = gradient.lower(abstract_params(made), batch, jax.random.key(0))
     return lowered.cost_analysis()["flops"], train_step_flops(made.config, len(made.classes) or None, stage)
+
+
+def counted_in_the_program(stage: str, task: str, **changes: Any) -> tuple[float, float]:
+    """(what `unloc compile` counts in the traced program, what MFU is made of) of the loss and its gradient."""
+    made = tiny_task(task, **changes)
+    gradient = jax.value_and_grad(Loss({"a": made}, {"a": 1.0}, stage), has_aux=True)
+    traced = jax.make_jaxpr(gradient)(
+        abstract_params(made), {"a": random_batch(made.config)}, jax.random.key(0)
+    )
+    return product_flops(traced.jaxpr), train_step_flops(made.config, len(made.classes) or None, stage)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("task", TASKS)
+def test_one_counter_checks_the_other(task, remat):
+    """Of every task; what the backward pass computes again is executed, and not needed."""
+    model = WIDE | {"remat": remat}
+    if not TASKS[task].has_boundaries:  # a program has no coarser levels and boundaries once it is compiled
+        model |= {"pyramid": {"type": "none"}, "head": {"type": "linear"}}
+    executed, needed = counted_in_the_program("train", task, model=model)
+    if remat == "none":
+        np.testing.assert_allclose(executed, needed, rtol=0.02)
+    else:
+        assert 1.15 * needed < executed < 1.35 * needed
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_f
 from unloc_jax.tasks import make_task
 from unloc_jax.training import frozen_vocabulary
 from unloc_jax.training.sharding import make_mesh
-from unloc_jax.training.step import make_loss
+from unloc_jax.training.step import Loss
 
 PROMPTS = ("{}", "a video of {}", "someone does the {}")
 
@@ -45,7 +45,7 @@ def test_the_same_loss_without_the_tower(name, encoder, tmp_path, monkeypatch):
     vocabularies = frozen_vocabulary.constant_vocabularies(
         {"a": task}, params, make_mesh(task.config.mesh, jax.device_count())
     )
-    loss = make_loss({"a": task}, {"a": 1.0}, "train")
+    loss = Loss({"a": task}, {"a": 1.0}, "train")
     of_params = lambda vocabularies: (
         lambda params, rng: loss(params, {"a": batch}, rng, vocabularies=vocabularies)[0]
     )

@@ -16,7 +16,7 @@ from unloc_jax.model.unloc import LARGEST_TEMPERATURE
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.sharding import make_mesh, replicated
 from unloc_jax.training.state import TrainState, abstract_state, init_params
-from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.step import Loss, make_train_step
 
 
 class Square:
@@ -38,7 +38,7 @@ KEY = jax.random.key(0)
 
 
 def test_the_weighted_sum_of_the_tasks_that_have_a_batch():
-    loss = make_loss(TASKS, {"one": 0.5, "two": 2.0}, "train")
+    loss = Loss(TASKS, {"one": 0.5, "two": 2.0}, "train")
     value, metrics = loss(PARAMS, {"two": jnp.float32(2), "one": jnp.float32(4)}, KEY)
     assert value == 0.5 * 9 * 4 + 2 * 90 * 2
     assert metrics == {"one/loss": 36, "one/batch": 4, "two/loss": 180, "two/batch": 2}
@@ -47,16 +47,14 @@ def test_the_weighted_sum_of_the_tasks_that_have_a_batch():
 
 
 def test_metrics_of_a_single_task_have_no_prefix():
-    value, metrics = make_loss({"two": TASKS["two"]}, {"two": 1.0}, "train")(
-        PARAMS, {"two": jnp.float32(2)}, KEY
-    )
+    value, metrics = Loss({"two": TASKS["two"]}, {"two": 1.0}, "train")(PARAMS, {"two": jnp.float32(2)}, KEY)
     assert value == metrics["loss"] == 180
 
 
 def test_pretraining_is_contrastive_whatever_the_task():
     task = tiny_task(pretrain={"steps": 1})
     params, batch = jax.jit(lambda: init_params(task, 0))(), random_batch(task.config)
-    found = jax.jit(make_loss({"a": task}, {"a": 3.0}, "pretrain"))(params, {"a": batch}, KEY)
+    found = jax.jit(Loss({"a": task}, {"a": 3.0}, "pretrain"))(params, {"a": batch}, KEY)
     expected, parts = jax.jit(lambda: segment_text_loss(task, params, batch, KEY))()
     np.testing.assert_allclose(found[0], 3 * expected, rtol=1e-5)
     assert set(found[1]) == set(parts)
@@ -74,13 +72,13 @@ def test_colors_are_changed_before_a_task_sees_them():
     task, plain = Seen(1.0), Square(1.0)
     batch = random_batch(task.config)
     batch = dataclasses.replace(batch, frames=np.repeat(batch.frames[:1], 2, axis=0))
-    loss = jax.jit(make_loss({"a": task, "b": task}, {"a": 1.0, "b": 1.0}, "train"))
+    loss = jax.jit(Loss({"a": task, "b": task}, {"a": 1.0, "b": 1.0}, "train"))
     _, metrics = loss(PARAMS, {"a": batch, "b": batch}, KEY)
     _, again = loss(PARAMS, {"a": batch, "b": batch}, jax.random.key(1))
     seen = [*metrics["a/frames"], *metrics["b/frames"], *again["a/frames"], batch.frames[0]]
     assert {x.dtype for x in seen} == {np.dtype(np.uint8)}
     assert len({np.asarray(x).tobytes() for x in seen}) == len(seen)
-    same = make_loss({"a": plain}, {"a": 1.0}, "train")
+    same = Loss({"a": plain}, {"a": 1.0}, "train")
     assert same(PARAMS, {"a": jnp.float32(2)}, KEY)[0] == 18
 
 
@@ -88,13 +86,18 @@ def test_colors_are_changed_before_a_task_sees_them():
 def test_what_is_random_is_a_function_of_seed_and_step(step):
     mesh = make_mesh(MeshConfig(), jax.device_count())
 
+    class Drawing(Square):
+        def loss(self, params, batch, rng, whole=None):
+            return params["x"] * 0, {"drawn": jax.random.uniform(rng)}
+
     def run(seed: int, step: int) -> float:
-        loss = lambda params, batches, rng, **_: (params["x"] * 0, {"drawn": jax.random.uniform(rng)})
+        loss = Loss({"a": Drawing(1.0)}, {"a": 1.0}, "train")
         optimizer = optax.sgd(1.0)
         state = TrainState(jnp.int32(step), PARAMS, optimizer.init(PARAMS))
         shardings = jax.tree.map(lambda _: replicated(mesh), state)
         state = jax.tree.map(lambda x: jnp.array(x, copy=True), state)  # it is given up
-        done, metrics = make_train_step(loss, optimizer, mesh, shardings, seed)(state, {}, {})
+        batch = jax.device_put(np.zeros(jax.device_count(), np.float32))
+        done, metrics = make_train_step(loss, optimizer, mesh, shardings, seed)(state, {"a": batch}, {})
         assert done.step == step + 1
         return float(metrics["drawn"])
 
@@ -109,7 +112,7 @@ def test_a_step_follows_the_gradient():
     state = TrainState(jnp.int32(0), PARAMS, optimizer.init(PARAMS))
     shardings = jax.tree.map(lambda _: replicated(mesh), state)
     state = jax.tree.map(lambda x: jnp.array(x, copy=True), state)
-    loss = make_loss({"a": Square(3.0)}, {"a": 1.0}, "train")
+    loss = Loss({"a": Square(3.0)}, {"a": 1.0}, "train")
     batch = jax.device_put(np.full(jax.device_count(), 2 / jax.device_count(), np.float32))
     done, metrics = make_train_step(loss, optimizer, mesh, shardings, 0)(state, {"a": batch}, {})
     np.testing.assert_allclose(done.params["x"], 3 - 18, rtol=1e-6)
@@ -128,7 +131,7 @@ def test_a_temperature_at_its_cap_can_come_down():
     params = {"temperature": jnp.float32(LARGEST_TEMPERATURE - 0.01)}
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     step = make_train_step(
-        make_loss({"a": Contrast(1.0)}, {"a": 1.0}, "train"),
+        Loss({"a": Contrast(1.0)}, {"a": 1.0}, "train"),
         optimizer, mesh, jax.tree.map(lambda _: replicated(mesh), state), 0,
     )  # fmt: skip
     found = []

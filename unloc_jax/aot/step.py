@@ -21,7 +21,7 @@ from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, replicated
 from unloc_jax.training.state import abstract_state
-from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.step import Loss, make_train_step
 from unloc_jax.training.task_mixing import loss_weights
 
 
@@ -105,7 +105,7 @@ def compile_step(
     optimizer = make_optimizer(config)
     state = abstract_state(tasks, optimizer, mesh)
     shardings = jax.tree.map(lambda x: x.sharding, state)
-    loss = make_loss(tasks, loss_weights(config), "train")
+    loss = Loss(tasks, loss_weights(config), "train")
     step: Any = make_train_step(
         loss, optimizer, mesh, shardings, config.seed, config.optimizer.ema_decay, config.accumulate
     )

@@ -145,15 +145,15 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     from data_pipelines.build import find_dataset
     from data_pipelines.reading.record_index import iterate_records
     from data_pipelines.reading.shards import UnlocShards
-    from unloc_jax.config import TASK_NAMES
     from unloc_jax.evaluation.evaluate import evaluate
     from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
     from unloc_jax.features.clip_encoder import ClipEncoder
     from unloc_jax.pretrained.clip_source import read_any_clip
+    from unloc_jax.tasks import TASKS
     from unloc_jax.training.preemption import Preemption
 
-    if arguments.task not in (None, *TASK_NAMES):
-        raise UserError(f"--task={arguments.task}: the tasks are {', '.join(TASK_NAMES)}.")
+    if arguments.task not in (None, *TASKS):
+        raise UserError(f"--task={arguments.task}: the tasks are {', '.join(TASKS)}.")
     directory = arguments.data_dir
     preemption = Preemption()
     dataset = UnlocShards(str(directory))

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command
+from unloc_jax.quickstart import SETUPS, run_quickstart
 
 
 def add(commands: Commands) -> None:
@@ -11,13 +12,10 @@ def add(commands: Commands) -> None:
         commands, "quickstart", _run, "synthesize, build, train, evaluate and predict in one go"
     )
     parser.add_argument("--workdir", type=Path, default=Path("quickstart"), metavar="DIR")
-    parser.add_argument(
-        "--task", default="moment_retrieval", choices=("moment_retrieval", "temporal_action_localization")
-    )
+    parser.add_argument("--task", default=next(iter(SETUPS)), choices=tuple(SETUPS))
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.cli import main
-    from unloc_jax.quickstart import run_quickstart
 
     run_quickstart(arguments.workdir, arguments.task, main)

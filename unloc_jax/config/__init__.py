@@ -9,8 +9,6 @@ from unloc_jax.config.data import AugmentationConfig, DataConfig, MediaSequenceC
 from unloc_jax.config.loading import from_json, from_mapping, load, to_json, with_overrides
 from unloc_jax.config.paths import with_absolute_paths
 from unloc_jax.config.schema import (
-    TASK_NAMES,
-    VOCABULARY_TASKS,
     Activation,
     CheckpointConfig,
     Config,
@@ -31,8 +29,6 @@ from unloc_jax.config.schema import (
 )
 
 __all__ = [
-    "TASK_NAMES",
-    "VOCABULARY_TASKS",
     "Activation",
     "AugmentationConfig",
     "CheckpointConfig",

@@ -9,7 +9,7 @@ from typing import Any
 
 from unloc_jax.config.bounds import Bounds
 from unloc_jax.config.conversion import LARGEST_FLOAT
-from unloc_jax.config.schema import TASK_NAMES, Config, ModelConfig, StageConfig
+from unloc_jax.config.schema import Config, ModelConfig, StageConfig, tasks_by_name
 from unloc_jax.errors import UserError
 from unloc_jax.localization.losses import parse_boundary_loss
 
@@ -176,8 +176,9 @@ def _check_stage(stage: StageConfig, where: str) -> None:
 
 
 def _check_task(config: Config, where: str) -> None:
-    """What one task of a run needs."""
-    _check_choice(config.task, TASK_NAMES, f"{where}.task")
+    """Refuses settings of one task of a run that do not go together."""
+    tasks = tasks_by_name()
+    _check_choice(config.task, tuple(tasks), f"{where}.task")
     data, model = config.data, config.model
     if config.evaluation.soft_nms_sigma == 0:
         raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
@@ -204,32 +205,5 @@ def _check_task(config: Config, where: str) -> None:
         parse_boundary_loss(config.loss.boundaries)
     except ValueError as error:
         raise UserError(f"{where}.loss.boundaries = {config.loss.boundaries!r}: {error}") from error
-    if config.task in ("classification", "video_text_contrastive") and model.fusion.type == "late":
-        raise UserError(
-            f"{where}.task = {config.task!r} reads the fused text token; set config.model.fusion.type = 'early'."
-        )
-    if config.task == "video_text_contrastive" and config.accumulate > 1:
-        raise UserError(
-            f"{where}.task = {config.task!r} compares all videos of a batch with each other, so it cannot be taken "
-            f"part by part: set config.accumulate = 1 (it is {config.accumulate})."
-        )
-    if model.text.encoder == "embeddings" and not config.with_vocabulary:
-        raise UserError(
-            f"{where}.task = {config.task!r} has other texts in every video; config.model.text.encoder = "
-            "'embeddings' is for tasks with a vocabulary."
-        )
-    if model.head.type == "linear" and config.task not in (
-        "action_segmentation",
-        "classification",
-        "video_text_contrastive",
-    ):
-        raise UserError(
-            f"{where}.task = {config.task!r} needs boundaries; config.model.head.type = 'linear' has none."
-        )
-    if config.task in ("moment_retrieval", "highlight_detection") and not model.head.offsets_per_text:
-        raise UserError(
-            f"{where}.task = {config.task!r} has other texts in every video, and config.model.head.offsets_per_text = "
-            "False would average their boundaries: what is found for one would depend on which others are asked with "
-            "it. Set it to True (the parameters are the same); False is for tasks with a vocabulary."
-        )
+    tasks[config.task].check_config(config, where)
     model.geometry(data.num_frames)  # checks itself

@@ -5,23 +5,12 @@ Choices and bounds stand in the types (`bounds`); rules that compare settings ar
 
 import dataclasses
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from unloc_jax.config.bounds import Bounds, Fraction, OpenEnd, Positive, Share, Signed
 from unloc_jax.config.data import DataConfig
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.nms import NMS
-
-TASK_NAMES = (
-    "moment_retrieval",
-    "temporal_action_localization",
-    "highlight_detection",
-    "action_segmentation",
-    "classification",
-    "video_text_contrastive",
-)
-# Tasks that search every video for all classes of their dataset; the others have queries per video.
-VOCABULARY_TASKS = ("temporal_action_localization", "action_segmentation", "classification")
 
 Activation = Literal["quick_gelu", "gelu", "gelu_exact"]
 
@@ -376,7 +365,7 @@ class Config:
     @property
     def with_vocabulary(self) -> bool:
         """Whether the task's texts are the dataset's classes, rather than each video's queries."""
-        return self.task in VOCABULARY_TASKS
+        return tasks_by_name()[self.task].with_vocabulary
 
     @property
     def task_configs(self) -> dict[str, "Config"]:
@@ -388,3 +377,10 @@ class Config:
             name: dataclasses.replace(self, tasks={}, **{key: getattr(task, key) for key in shared})
             for name, task in self.tasks.items()
         }
+
+
+def tasks_by_name() -> dict[str, Any]:
+    """Returns the classes of all tasks; they import this module, so it cannot import them at its start."""
+    from unloc_jax.tasks import TASKS
+
+    return TASKS

@@ -50,9 +50,6 @@ class Finder(Protocol):
     @property
     def dataset(self) -> Annotations: ...
 
-    def check_fit(self, records: Sequence[VideoRecord]) -> None:
-        """Refuses, by a UserError, a dataset on which the numbers would mean nothing."""
-
     def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
         """Searches every video of a split for its texts, one list per record."""
 
@@ -64,6 +61,9 @@ class CheckpointFinder:
       model: a loaded checkpoint.
       dataset: opened with the model's config.
       watched: wraps the batches; it may raise to stop (see `Preemption.watched`).
+
+    Raises:
+      UserError: a dataset whose frames or features are not made as those of training.
     """
 
     def __init__(
@@ -75,8 +75,10 @@ class CheckpointFinder:
         self._model, self.dataset, self._watched = model, dataset, watched
         self.task, self.task_name = model.task, model.task_name
         self.facts: dict[str, Any] = {"checkpoint": str(model.step_dir)}
+        self._check_fit()
 
-    def check_fit(self, records: Sequence[VideoRecord]) -> None:
+    def _check_fit(self) -> None:
+        """Refuses a dataset whose frames or features are not made as those of training."""
         model, facts = self._model, self.dataset.facts
         trained_on, found = model.facts.short_side, facts.short_side
         if trained_on != found:
@@ -92,14 +94,6 @@ class CheckpointFinder:
                     f"the model was trained on other features {name!r} than this dataset's ({', '.join(changed)}). "
                     "Make them as those of training: `unloc features`."
                 )
-        known = model.task.evaluation_classes
-        unknown = sorted({text for record in records for text in record.texts} - set(known))
-        if known and unknown:
-            raise UserError(
-                f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the model's "
-                f"{len(known)} classes ({facts.name} now, {model.facts.name} in training). A file with all of them, "
-                "one per line, makes them the vocabulary: --vocabulary=FILE."
-            )
 
     def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
         model, dataset = self._model, self.dataset

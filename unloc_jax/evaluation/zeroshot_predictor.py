@@ -17,18 +17,11 @@ from unloc_jax.evaluation.predictor import Annotations
 from unloc_jax.features.clip_encoder import ClipEncoder, unit
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.zeroshot import check_settings
-from unloc_jax.inference.zeroshot_scores import localize, smooth
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, make_task
+from unloc_jax.tasks import TASKS, Found, make_task, task_for
+from unloc_jax.tasks.predict_split import keep
+from unloc_jax.tasks.zeroshot_scores import Similarities
 
-# What a dataset is for, by the format of its annotations; others: actions if it has classes, moments if not.
-_TASKS = {
-    "qvhighlights": "highlight_detection",
-    "tvsum": "highlight_detection",
-    "youtube_highlights": "highlight_detection",
-    "coin": "action_segmentation",
-    "kinetics": "classification",
-}
 _CLASS_PROMPT = "a video of {}."
 _VIDEOS_AT_ONCE = 16  # whose embeddings share batches
 _TEXTS_AT_ONCE = 256
@@ -37,10 +30,7 @@ _TEXTS_AT_ONCE = 256
 class ClipFinder:
     """CLIP, nothing trained; see `unloc_jax.evaluation.predictor.Finder`.
 
-    A segment is a stretch that stands out from what is around it (see `ZeroShotLocalizer`). Where all videos are
-    searched for the same classes, its score is multiplied by the class's share: softmax over the classes of CLIP's
-    logits, averaged over the segment's frames. A frame shows the class of the highest smoothed cosine; a video the one
-    of the highest mean.
+    What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
     Args:
       encoder: the CLIP.
@@ -77,19 +67,12 @@ class ClipFinder:
             if prompt.count("{}") != 1:
                 raise UserError(f"--prompt={prompt!r}: write {{}} once, where the text belongs.")
         classes = list(vocabulary or facts.classes)
-        name = (
-            task
-            or _TASKS.get(facts.name)
-            or ("temporal_action_localization" if classes else "moment_retrieval")
-        )
-        prompts = prompts or ((_CLASS_PROMPT,) if name in config_lib.VOCABULARY_TASKS else ("{}",))
-        settings = {"task": name, "data": {"dir": directory, "prompts": tuple(prompts)}}
+        kind = TASKS[task] if task else task_for(facts.name, bool(classes))
+        prompts = prompts or ((_CLASS_PROMPT,) if kind.with_vocabulary else ("{}",))
+        settings = {"task": kind.name, "data": {"dir": directory, "prompts": tuple(prompts)}}
         known = DatasetFacts(facts.name, facts.fps, facts.short_side, classes, [], facts.fingerprint)
-        self.dataset, self.task, self.task_name = (
-            dataset,
-            make_task(config_lib.from_mapping(settings), known),
-            name,
-        )
+        self.dataset, self.task_name = dataset, kind.name
+        self.task = make_task(config_lib.from_mapping(settings), known)
         self._encoder, self._with_frames = encoder, with_frames
         self._fps, self._smoothing_s = fps, smoothing_s
         self.facts: dict[str, Any] = {
@@ -97,22 +80,16 @@ class ClipFinder:
             "zeroshot": {"fps": fps, "smoothing_s": smoothing_s, "prompts": list(prompts)},
         }
 
-    def check_fit(self, records: Sequence[VideoRecord]) -> None:
-        known = self.task.evaluation_classes
-        unknown = sorted({text for record in records for text in record.texts} - set(known))
-        if known and unknown:
-            raise UserError(
-                f"{len(unknown)} classes of this dataset, such as {unknown[0]!r}, are none of the vocabulary's "
-                f"{len(known)}."
-            )
-
     def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
         embeddings = self._embed_texts(list(dict.fromkeys(text for of_video in texts for text in of_video)))
         found = Found([list(of_video) for of_video in texts])
+        scale = np.exp(np.asarray(self._encoder.clip.params["logit_scale"]))
         for record, of_frames, of_video in zip(self.dataset.records(split), self._embed_videos(split), texts):
-            found.spans_s.append(np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32))
             of_texts = np.array([embeddings[text] for text in of_video]).reshape(-1, of_frames.shape[1])
-            self._add(found, of_texts @ of_frames.T, record.duration_s)
+            cosines = of_texts @ of_frames.T
+            video = Similarities(cosines, cosines * scale, self._fps, self._smoothing_s, record.duration_s)
+            span_s = np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32)
+            keep(found, self.task.zeroshot(video), span_s, curves=True)
         return found
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -141,36 +118,6 @@ class ClipFinder:
             bar.update(len(group))
             yield from np.split(of_group, np.cumsum([len(numbers) for numbers in shown])[:-1])
         bar.close()
-
-    def _add(self, found: Found, cosines: np.ndarray, duration_s: float) -> None:
-        """Adds one video; cosines [N, F]."""
-        config = self.task.config
-        if config.task == "action_segmentation":
-            smoothed = np.array([smooth(row, self._smoothing_s * self._fps) for row in cosines])
-            found.frame_classes.append(smoothed.argmax(0).astype(np.int32))
-            return
-        logits = cosines * np.exp(np.asarray(self._encoder.clip.params["logit_scale"]))
-        if config.task in ("classification", "video_text_contrastive"):
-            found.video_scores.append(logits.mean(1))
-            return
-        shares = None
-        if config.with_vocabulary:
-            likely = np.exp(logits - logits.max(0))
-            shares = likely / likely.sum(0)
-        curves, rows = localize(
-            cosines,
-            fps=self._fps,
-            smoothing_s=self._smoothing_s,
-            duration_s=duration_s,
-            settings=config.evaluation,
-            shares=shares,
-        )
-        padded = np.zeros((len(rows), max([1, *map(len, rows)]), 3))
-        for i, of_text in enumerate(rows):
-            padded[i, : len(of_text)] = of_text
-        found.segments_s.append(padded[..., :2].astype(np.float32))
-        found.scores.append(padded[..., 2].astype(np.float32))
-        found.curves.append(curves)
 
 
 def _pictures(record: VideoRecord, numbers: np.ndarray) -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, Embed
 from unloc_jax.inference.frames import ArrayFrames, Frames
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
-from unloc_jax.inference.zeroshot_scores import localize
+from unloc_jax.tasks.zeroshot_scores import localize
 from unloc_jax.video import check_fps
 
 

@@ -28,12 +28,12 @@ class Detections(NamedTuple):
 
     segments_s: float32 [B, N, K, 2], start and end in seconds.
     scores: float32 [B, N, K] in [0, 1]; 0 fills up.
-    point: int32 [B, N, K], the pyramid point that each segment came from.
+    point: int32 [B, N, K], the pyramid point that each segment came from; None where there is no pyramid.
     """
 
     segments_s: jax.Array
     scores: jax.Array
-    point: jax.Array
+    point: jax.Array | None
 
 
 def grid_to_seconds(grid: jax.Array, span_s: jax.Array, num_frames: int) -> jax.Array:

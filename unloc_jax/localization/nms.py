@@ -25,12 +25,12 @@ class NMS:
     """
 
     max_detections: int
-    kind: str = "gaussian"
-    sigma: float = 0.3
-    iou_threshold: float = 0.5
-    score_threshold: float = 0.001
-    voting_threshold: float = 0.0
-    voting_by_overlap: bool = False
+    kind: str
+    sigma: float
+    iou_threshold: float
+    score_threshold: float
+    voting_threshold: float
+    voting_by_overlap: bool
 
 
 def suppress(segments: jax.Array, scores: jax.Array, settings: NMS) -> Found:

@@ -17,16 +17,26 @@ from unloc_jax.tasks.moment_retrieval import MomentRetrieval
 from unloc_jax.tasks.temporal_action_localization import TemporalActionLocalization
 from unloc_jax.tasks.texts import text_encoding
 
-__all__ = ["TASKS", "Found", "LocalizationTask", "Output", "Task", "make_model", "make_task"]
+__all__ = ["TASKS", "Found", "LocalizationTask", "Output", "Task", "make_model", "make_task", "task_for"]
 
 TASKS: dict[str, type[Task]] = {
-    "moment_retrieval": MomentRetrieval,
-    "temporal_action_localization": TemporalActionLocalization,
-    "highlight_detection": HighlightDetection,
-    "action_segmentation": ActionSegmentation,
-    "classification": Classification,
-    "video_text_contrastive": VideoTextContrastive,
+    task.name: task
+    for task in (
+        MomentRetrieval,
+        TemporalActionLocalization,
+        HighlightDetection,
+        ActionSegmentation,
+        Classification,
+        VideoTextContrastive,
+    )
 }
+
+
+def task_for(annotation_format: str, has_classes: bool) -> type[Task]:
+    """Returns the task that a dataset is for: one made for its format, else the first for its kind of texts."""
+    made_for_it = [task for task in TASKS.values() if annotation_format in task.annotation_formats]
+    others = [task for task in TASKS.values() if task.with_vocabulary == has_classes]
+    return [*made_for_it, *others][0]
 
 
 def make_task(config: Config, facts: DatasetFacts, shared: Config | None = None) -> Task:

@@ -1,107 +1,76 @@
 """Action segmentation: every frame shows one of the classes, or none (paper section 4.1)."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unloc_jax.batch import Batch
 from unloc_jax.decimals import shortest
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
-from unloc_jax.localization.losses import masked_mean, relevance_loss, smooth_labels
-from unloc_jax.localization.targets import Targets, assign_targets
+from unloc_jax.localization.losses import masked_mean
+from unloc_jax.localization.targets import Targets
 from unloc_jax.metrics.segmentation import frame_accuracy, labels_at
-from unloc_jax.model.unloc import UnLoc
-from unloc_jax.queries import as_annotated
+from unloc_jax.queries import as_annotated, file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import (
-    Found,
-    Metrics,
-    Output,
-    Params,
-    Task,
-    Texts,
-    Whole,
-    dropout_rng,
-    mean_over_crops,
-    mean_over_prompts,
-)
+from unloc_jax.tasks.base import Found, LocalizationTask, Metrics, Output
+from unloc_jax.tasks.zeroshot_scores import Similarities, smooth
+
+BACKGROUND = "background"
 
 
 @dataclasses.dataclass(frozen=True)
-class ActionSegmentation(Task):
-    """Relevance of the frames alone: a model without a pyramid, or the first level of one with."""
+class ActionSegmentation(LocalizationTask):
+    """Relevance of the frames alone: a model without a pyramid, or the first level of one with.
+
+    A frame shows a class when one of the class's segments covers it.
+    """
+
+    name = "action_segmentation"
+    with_vocabulary = True
+    has_boundaries = False
+    annotation_formats = ("coin",)
+    radius = None
 
     @property
-    def frames(self) -> PyramidGeometry:
+    def geometry(self) -> PyramidGeometry:
         """The sampled frames as the points of a single level."""
         return pyramid_geometry(self.config.data.num_frames, 1, self.config.model.pyramid.stride)
-
-    def targets(self, batch: Batch) -> Targets:
-        """A frame shows a class when one of the class's segments covers it: relevance [B, C, T]."""
-        return assign_targets(batch.segments, batch.segment_text, len(self.classes), self.frames, radius=None)
-
-    def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
-    ) -> tuple[jax.Array, Metrics]:
-        dropout = dropout_rng(rng, whole)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
-        text = self.vocabulary_features(params, batch, rng)
-        localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
-        total = None if whole is None else whole.normalizers["frames"]
-        return self.losses(localization, self.targets(batch), _frame_weights(batch), total)
-
-    def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
-        return {"frames": _frame_weights(batch).sum()}
 
     def losses(
         self,
         localization: Localization,
         targets: Targets,
         weights: jax.Array,
-        total: jax.Array | None = None,
+        normalizers: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """relevance_weight · relevance loss, summed over classes and averaged over frames.
-
-        Args:
-          localization: of B videos.
-          targets: for them.
-          weights: float32 [B, T].
-          total: the weights' sum over the batch that the videos are a part of; None = they are all of it.
-        """
-        config = self.config.loss
-        relevance = localization.relevance[:, :, : weights.shape[1]]
-        elementwise = relevance_loss(
-            relevance,
-            smooth_labels(targets.relevance, config.label_smoothing),
-            config.relevance,
-            alpha=config.focal_alpha,
-            gamma=config.focal_gamma,
+        """relevance_weight · relevance loss, summed over classes and averaged over frames."""
+        normalizers = normalizers or self._normalizers(targets, weights)
+        relevance = localization.relevance[:, :, : self.geometry.num_points]
+        loss = self.config.loss.relevance_weight * self.relevance_loss(
+            relevance, targets, weights, normalizers
         )
-        loss = config.relevance_weight * masked_mean(elementwise.sum(1), weights, total)
         shown = frame_classes(relevance)
         right = jnp.take_along_axis(targets.relevance, jnp.maximum(shown, 0)[:, None], axis=1)[:, 0]
         right = jnp.where(shown < 0, 1.0 - targets.relevance.max(1), right)
-        return loss, {"loss": loss, "frame_accuracy": masked_mean(right, weights, total)}
+        accuracy = masked_mean(right, weights[:, 0], normalizers["relevance"])
+        return loss, {"loss": loss, "frame_accuracy": accuracy}
 
-    def detect_in(
-        self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
-    ) -> Output:
-        relevance = mean_over_prompts(
-            lambda prompt: (
-                self.apply(
-                    params, UnLoc.localize, video, frame_mask, self.encode_texts(params, prompt)
-                ).relevance
-            ),
-            texts,
-        )[:, :, : self.config.data.num_frames]
-        crops = self.config.evaluation.crops
-        relevance, real = mean_over_crops(relevance, crops), frame_mask[::crops]
-        curve = jnp.where(real[:, None], jax.nn.sigmoid(relevance), 0.0)
-        return Output(curve=curve, frame_classes=jnp.where(real, frame_classes(relevance), -1))
+    def output(self, localization: Localization, frame_mask: jax.Array, span_s: jax.Array) -> Output:
+        """Probabilities of the classes in every frame, and the class that each frame shows."""
+        relevance = localization.relevance[:, :, : self.geometry.num_points]
+        curve = jnp.where(frame_mask[:, None], jax.nn.sigmoid(relevance), 0.0)
+        return Output(curve=curve, frame_classes=jnp.where(frame_mask, frame_classes(relevance), -1))
+
+    def zeroshot(self, video: Similarities) -> Output:
+        """Every frame shows the class of the highest smoothed cosine."""
+        smoothed = np.array([smooth(row, video.smoothing_s * video.fps) for row in video.cosines])
+        shown: Any = smoothed.argmax(0).astype(np.int32)[None]
+        return Output(frame_classes=shown)
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Runs of frames that show a text; the score is the mean probability within."""
@@ -121,9 +90,6 @@ class ActionSegmentation(Task):
             order = np.argsort(-scores, kind="stable")
             found.append((np.clip(segments, *span_s)[order], scores[order]))
         return found
-
-    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        return [list(self.evaluation_classes)] * len(records)
 
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
         """Accuracy over all sampled frames of all videos, and over those that show a class."""
@@ -145,6 +111,23 @@ class ActionSegmentation(Task):
             else 0.0,
         }
 
+    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+        """A line per video: the class of each frame that was looked at, "pred", and its own, "gt", where it is known.
+
+        Of a frame with several classes "gt" is the predicted one if it is among them.
+        """
+        names = np.array([*self.evaluation_classes, BACKGROUND], object)  # -1 is the background
+        number = {name: i for i, name in enumerate(self.evaluation_classes)}
+        known = self.can_score(records)
+        for record, span_s, shown in zip(records, found.spans_s, found.frame_classes):
+            times_s = frame_times_s(span_s, len(shown)).tolist()
+            line = {"video_id": file_id(record), "times_s": times_s, "pred": names[shown].tolist()}
+            if known:
+                own = frame_labels(record, span_s, len(shown), number)
+                right = own[np.arange(len(shown)), shown] & (shown >= 0)
+                line["gt"] = names[np.where(right, shown, np.where(own.any(1), own.argmax(1), -1))].tolist()
+            yield json.dumps(line) + "\n"
+
 
 def frame_times_s(span_s: np.ndarray, num_frames: int) -> np.ndarray:
     """float64 [T]: when the frames were, as it is written."""
@@ -157,11 +140,6 @@ def frame_labels(
     """bool [T, C]: the classes of one record's frames, at num_frames times spread evenly over span_s."""
     which = np.array([number[text] for text in record.texts[: len(record.segments_s)]], int)
     return labels_at(frame_times_s(span_s, num_frames), as_annotated(record), which, len(number))
-
-
-def _frame_weights(batch: Batch) -> jax.Array:
-    """float32 [B, T], 1 where a frame counts."""
-    return (batch.frame_mask & batch.example_mask[:, None]).astype(jnp.float32)
 
 
 def frame_classes(relevance: jax.Array) -> jax.Array:

@@ -2,8 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -25,12 +25,15 @@ from unloc_jax.localization.targets import Targets, assign_targets
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.records import VideoRecord
+from unloc_jax.tasks.description import Description
 from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.tasks.texts import TextEncoding
+from unloc_jax.tasks.zeroshot_scores import Similarities, localize
 
 Params = Any
 Texts = jax.Array | TextFeatures
 Metrics = dict[str, jax.Array]
+Find = Callable[[Sequence[Sequence[str]]], "Found"]  # texts of every video → what is found of them
 
 
 @flax.struct.dataclass
@@ -84,7 +87,22 @@ class Found:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task(abc.ABC):
+class Evaluation:
+    """What `unloc evaluate` says of a split.
+
+    Attributes:
+      found: of the texts that the task asks for.
+      metrics: what metrics.json holds besides the facts of the evaluation.
+      table: what is printed behind "DATASET, SPLIT: N videos, ".
+    """
+
+    found: Found
+    metrics: dict[str, Any]
+    table: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Description, abc.ABC):
     """Common part of all tasks.
 
     Attributes:
@@ -100,11 +118,6 @@ class Task(abc.ABC):
     encoding: TextEncoding
     classes: tuple[str, ...] = ()
     evaluation_classes: tuple[str, ...] = ()
-
-    keeps_curves: ClassVar[bool] = False
-    """Whether scoring needs `Found.curves`, which are large."""
-    parts: ClassVar[tuple[str, ...]] = ("localization",)
-    """What the model needs besides towers and fusion (see `unloc_jax.model.unloc.PARTS`)."""
 
     @abc.abstractmethod
     def loss(
@@ -174,8 +187,12 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
+    def zeroshot(self, video: Similarities) -> Output:
+        """What CLIP says about one video without any training: NumPy arrays with a batch axis of 1. Host side."""
+
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        """The texts that each video is searched for in evaluation."""
+        """The texts that each video is searched for in evaluation: all classes, of a task with a vocabulary."""
+        return [list(self.evaluation_classes)] * len(records)
 
     def can_score(self, records: Sequence[VideoRecord]) -> bool:
         """Whether any record has what `score` compares with; those of hidden test splits do not."""
@@ -186,6 +203,29 @@ class Task(abc.ABC):
         """Metrics of findings against ground truth, in percent. Host side.
 
         They are of the numbers that `unloc evaluate` writes, so that the official metrics of its file are the same.
+        """
+
+    def evaluate(
+        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+    ) -> Evaluation:
+        """Evaluates a split: `score`, where something is known to compare with, and what says how much it is worth.
+
+        Args:
+          records: of the split.
+          find: searches the split's videos for texts, one list per record.
+          train: returns the training records, for controls that need no video.
+        """
+        found = find(self.evaluation_texts(records))
+        scores = self.score(records, found) if self.can_score(records) else {}
+        rows = [f"  {name:<42}{value:>8.1f}" for name, value in scores.items()]
+        return Evaluation(found, {"metrics": scores}, "\n".join([f"{self.name} (%)", *rows, ""]))
+
+    @abc.abstractmethod
+    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+        """The parts of the predictions' file, with nothing left out that is scored.
+
+        Numbers have all digits of float32, and ids are as the dataset's file has them, so that `unloc metrics` on the
+        file gives what `unloc evaluate` prints.
         """
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -246,27 +286,36 @@ class Task(abc.ABC):
 
 
 class LocalizationTask(Task):
-    """A task whose findings are segments: relevance and boundaries of pyramid points."""
+    """A task whose findings are segments: relevance and boundaries of pyramid points.
 
-    @abc.abstractmethod
+    The texts are the classes of the vocabulary; a task with queries overrides where they come from.
+    """
+
+    has_boundaries = True
+
     def text_features(
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
     ) -> TextFeatures:
         """Features of the texts that this batch's videos are searched for: leading shape [B, N] or [1, N]."""
+        return self.vocabulary_features(params, batch, rng)
 
-    @abc.abstractmethod
     def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
         """float32 [B, N], 1 where the (video, text) pair counts."""
+        return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)
 
-    @abc.abstractmethod
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
         """The scalar that the summed relevance loss is divided by; pair_weights float32 [B, N, P]."""
+        return pair_weights[:, 0].sum()  # summed over classes, averaged over points, as in the reference
+
+    @property
+    def radius(self) -> float | None:
+        """Centre-sampling radius in strides; None = every point of a segment is positive."""
+        return self.config.loss.radius
 
     def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
         """[B, N, P], see `assign_targets`."""
         num_texts = len(self.classes) if self.config.with_vocabulary else batch.text_mask.shape[1]
-        radius = self.config.loss.radius
-        return assign_targets(batch.segments, batch.segment_text, num_texts, self.geometry, radius)
+        return assign_targets(batch.segments, batch.segment_text, num_texts, self.geometry, self.radius)
 
     def loss(
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
@@ -315,14 +364,7 @@ class LocalizationTask(Task):
         normalizers = normalizers or self._normalizers(targets, weights)
         config = self.config.loss
         assert localization.offsets is not None, "a model without boundaries cannot be trained for segments"
-        elementwise = relevance_loss(
-            localization.relevance,
-            smooth_labels(targets.relevance, config.label_smoothing),
-            config.relevance,
-            alpha=config.focal_alpha,
-            gamma=config.focal_gamma,
-        )
-        relevance = (elementwise * weights).sum() / (normalizers["relevance"] + 1e-8)
+        relevance = self.relevance_loss(localization.relevance, targets, weights, normalizers)
         inside = targets.relevance * weights
         mean = lambda values: masked_mean(values, inside, normalizers["inside"])
         boundaries = mean(boundary_loss(config.boundaries, localization.offsets, targets.offsets))
@@ -334,10 +376,27 @@ class LocalizationTask(Task):
             "point_iou": mean(offsets_iou(localization.offsets, targets.offsets)),
         }
 
+    def relevance_loss(
+        self,
+        logits: jax.Array,
+        targets: Targets,
+        weights: jax.Array,
+        normalizers: dict[str, jax.Array],
+    ) -> jax.Array:
+        """The loss of relevance logits [B, N, P], a scalar; see `losses`."""
+        config = self.config.loss
+        elementwise = relevance_loss(
+            logits,
+            smooth_labels(targets.relevance, config.label_smoothing),
+            config.relevance,
+            alpha=config.focal_alpha,
+            gamma=config.focal_gamma,
+        )
+        return (elementwise * weights).sum() / (normalizers["relevance"] + 1e-8)
+
     def detect_in(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        """Detections [B, N, K], and for every frame the highest probability of a point that covers it."""
         localization = mean_over_prompts(
             lambda prompt: self.apply(
                 params, UnLoc.localize, video, frame_mask, self.encode_texts(params, prompt)
@@ -345,17 +404,44 @@ class LocalizationTask(Task):
             texts,
         )
         crops = self.config.evaluation.crops
-        localization = mean_over_crops(localization, crops)
-        detections = decode(
-            localization,
-            frame_mask[::crops],
-            span_s[::crops],
-            self.geometry,
-            self.config.evaluation.suppression(self.geometry.num_points),
-            nms=not self.config.data.windowed,
-        )
+        return self.output(mean_over_crops(localization, crops), frame_mask[::crops], span_s[::crops])
+
+    def output(self, localization: Localization, frame_mask: jax.Array, span_s: jax.Array) -> Output:
+        """Detections [B, N, K], and for every frame the highest probability of a point that covers it."""
+        settings = self.config.evaluation.suppression(self.geometry.num_points)
+        nms = not self.config.data.windowed
+        detections = decode(localization, frame_mask, span_s, self.geometry, settings, nms=nms)
         curve = frame_curve(jax.nn.sigmoid(localization.relevance), self.geometry)
-        return Output(detections, jnp.where(frame_mask[::crops, None], curve, 0.0))
+        return Output(detections, jnp.where(frame_mask[:, None], curve, 0.0))
+
+    def zeroshot(self, video: Similarities) -> Output:
+        """Stretches that stand out from what is around them.
+
+        The score of a class is multiplied by its share: softmax over the classes, averaged over the segment's frames.
+        """
+        shares = None
+        if self.with_vocabulary:
+            likely = np.exp(video.logits - video.logits.max(0))
+            shares = likely / likely.sum(0)
+        curves, rows = localize(
+            video.cosines,
+            fps=video.fps,
+            smoothing_s=video.smoothing_s,
+            duration_s=video.duration_s,
+            settings=self.config.evaluation,
+            shares=shares,
+        )
+        padded: Any = np.zeros((1, len(rows), max([1, *map(len, rows)]), 3), np.float32)
+        for i, of_text in enumerate(rows):
+            padded[0, i, : len(of_text)] = of_text
+        curve: Any = curves[None]
+        return Output(Detections(padded[..., :2], padded[..., 2], None), curve)
+
+    def levels(self, found: Found) -> Sequence[np.ndarray | None]:
+        """Per video int [n, K]: the pyramid level of every segment; None where nothing came from a pyramid."""
+        if found.points:
+            return [self.geometry.levels[points] for points in found.points]
+        return [None] * len(found.scores)
 
 
 def dropout_rng(rng: jax.Array, whole: Whole | None) -> jax.Array:

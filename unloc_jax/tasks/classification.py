@@ -5,7 +5,9 @@ batch's other videos.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,12 @@ import numpy as np
 import optax
 
 from unloc_jax.batch import Batch
+from unloc_jax.config import Config
+from unloc_jax.decimals import shortest
 from unloc_jax.localization.losses import masked_mean, matching_loss
 from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.queries import file_id
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import (
     Found,
@@ -29,13 +34,17 @@ from unloc_jax.tasks.base import (
     mean_over_crops,
     mean_over_prompts,
 )
+from unloc_jax.tasks.zeroshot_scores import Similarities
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
     """Softmax over the classes; the label of a video is that of its first segment."""
 
+    name = "classification"
+    with_vocabulary = True
     parts = ("video_score",)
+    annotation_formats: ClassVar[tuple[str, ...]] = ("kinetics",)
 
     def loss(
         self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
@@ -70,8 +79,10 @@ class Classification(Task):
         shares = np.asarray(jax.nn.softmax(output.video_scores[row]))
         return [(np.array([span_s]), np.array([share])) for share in shares]
 
-    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        return [list(self.evaluation_classes)] * len(records)
+    def zeroshot(self, video: Similarities) -> Output:
+        """The mean of the frames' logits."""
+        scores: Any = video.logits.mean(1)[None]
+        return Output(video_scores=scores)
 
     def can_score(self, records: Sequence[VideoRecord]) -> bool:
         return any(record.texts for record in records)
@@ -82,6 +93,14 @@ class Classification(Task):
         labels = np.array([found.texts[v].index(records[v].texts[0]) for v in known])
         return accuracy_at_k(np.stack([found.video_scores[v] for v in known]), labels)
 
+    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+        """A line per video: its five best texts with their scores, "best", and its own, "label", where it is known."""
+        for record, texts, scores in zip(records, found.texts, found.video_scores):
+            best = np.argsort(-scores, kind="stable")[:5]
+            values = shortest(scores)
+            line = {"video_id": file_id(record), "best": [[texts[i], float(values[i])] for i in best]}
+            yield json.dumps(line | ({"label": record.texts[0]} if record.texts else {})) + "\n"
+
 
 def _labelled(batch: Batch) -> jax.Array:
     """bool [B], True where a video is real and has a text."""
@@ -91,6 +110,15 @@ def _labelled(batch: Batch) -> jax.Array:
 @dataclasses.dataclass(frozen=True)
 class VideoTextContrastive(Classification):
     """Every video of the global batch against every video's text, both ways; equal texts are no negatives."""
+
+    name = "video_text_contrastive"
+    with_vocabulary = False
+    compares_videos = True
+    annotation_formats = ()
+
+    @classmethod
+    def num_texts(cls, config: Config, num_classes: int | None) -> tuple[int, int]:
+        return config.batch_size, config.batch_size
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
         return Task.normalizers(self, batch)  # none: a text's loss is over all videos

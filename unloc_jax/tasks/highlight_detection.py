@@ -1,15 +1,14 @@
 """Highlight detection: one query per video, any number of segments, and a relevance for every moment."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from unloc_jax.decimals import shortest
+from unloc_jax.config import Config
 from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictions, detection_map
 from unloc_jax.metrics.highlights import (
-    clip_scores,
     highlight_scores,
     mean_over_domains,
     piece_average_precision,
@@ -23,8 +22,8 @@ from unloc_jax.metrics.qvhighlights import (
 )
 from unloc_jax.queries import Query, pieces_of_query
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found
-from unloc_jax.tasks.moment_retrieval import MomentRetrieval
+from unloc_jax.tasks.base import Evaluation, Find, Found, Task
+from unloc_jax.tasks.moment_retrieval import MomentRetrieval, highlight_clips, scored_windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +34,14 @@ class HighlightDetection(MomentRetrieval):
     QVHighlights, whose videos have one query each.
     """
 
+    name = "highlight_detection"
     keeps_curves = True
     equal_texts_are_one = True
+    annotation_formats = ("qvhighlights", "tvsum", "youtube_highlights")
+
+    @classmethod
+    def notes(cls, config: Config, records: Sequence[VideoRecord]) -> list[str]:
+        return []  # one query per video is how its datasets are
 
     def can_score(self, records: Sequence[VideoRecord]) -> bool:
         return super().can_score(records) or any(record.saliency for record in records)
@@ -71,27 +76,16 @@ class HighlightDetection(MomentRetrieval):
             | _annotated_highlights([labels[i] for i in known], [clips[i] for i in known])
         )
 
-
-def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s: np.ndarray) -> np.ndarray:
-    """float64 [clips]: the scores that are written of a query, of 2-second clips or of the pieces that are labelled."""
-    pieces = pieces_of_query(query)
-    bounds_s = None if pieces is None else pieces[:, :2]
-    return shortest(clip_scores(curve, span_s, record.duration_s, bounds_s))
+    def evaluate(
+        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+    ) -> Evaluation:
+        return Task.evaluate(self, records, find, train)
 
 
 def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:
     """float [clips, A]: what A annotators say about the clips of `highlight_clips`; None if nobody does."""
     pieces = pieces_of_query(query)
     return record.saliency.get(query.text) if pieces is None else pieces[:, 2:]
-
-
-def scored_windows(found: Found) -> list[np.ndarray]:
-    """One float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
-    return [
-        np.concatenate([shortest(segments[scores > 0]), shortest(scores[scores > 0])[:, None]], axis=1)
-        for of_video in zip(found.segments_s, found.scores)
-        for segments, scores in zip(*of_video)
-    ]
 
 
 def _over_domains(

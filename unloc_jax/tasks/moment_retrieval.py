@@ -1,22 +1,27 @@
 """Moment retrieval: every video has its own queries (paper section 4.1)."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.batch import Batch
+from unloc_jax.config import Config
 from unloc_jax.decimals import shortest
+from unloc_jax.errors import UserError
 from unloc_jax.localization.targets import Targets
+from unloc_jax.metrics.highlights import clip_scores
 from unloc_jax.metrics.moment_retrieval import recall_at_k
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
-from unloc_jax.queries import Query, queries_of
+from unloc_jax.queries import Query, file_id, pieces_of_query, queries_of
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
+from unloc_jax.tasks.base import Evaluation, Find, Found, LocalizationTask, Params, Whole
+from unloc_jax.tasks.recall import ranked_segments, recall_beside_controls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +31,29 @@ class MomentRetrieval(LocalizationTask):
     With the global batch's, N = B·Q texts are paired with every video: row b·Q + q is query q of video b.
     """
 
+    name = "moment_retrieval"
     equal_texts_are_one: ClassVar[bool] = False
     """Whether equal texts of a video that have no ids are one query, see `queries_of`."""
+
+    @classmethod
+    def check_config(cls, config: Config, where: str) -> None:
+        super().check_config(config, where)
+        if not config.model.head.offsets_per_text:
+            raise UserError(
+                f"{where}.task = {cls.name!r} has other texts in every video, and config.model.head.offsets_per_text = "
+                "False would average their boundaries: what is found for one would depend on which others are asked "
+                "with it. Set it to True (the parameters are the same); False is for tasks with a vocabulary."
+            )
+
+    @classmethod
+    def notes(cls, config: Config, records: Sequence[VideoRecord]) -> list[str]:
+        one_each = len(records) > 1 and all(len(set(record.texts)) <= 1 for record in records)
+        if not one_each or config.loss.negatives != "own":
+            return []
+        return [
+            "every training video has one text, which is never compared with another: config.loss.negatives = "
+            "'batch' takes those of other videos"
+        ]
 
     @property
     def _batch_negatives(self) -> bool:
@@ -79,6 +105,35 @@ class MomentRetrieval(LocalizationTask):
         ranked = ranked_segments(found)
         return recall_at_k([windows_s[i] for i in known], [ranked[i] for i in known])
 
+    def evaluate(
+        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+    ) -> Evaluation:
+        return recall_beside_controls(self.queries(records), records, find, train)
+
+    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+        """moment_detr's format, one line per query, with the ground truth's windows beside where they are known.
+
+        Highlights ("pred_saliency_scores") are there where curves are: per 2-second clip, or per labelled piece.
+        """
+        windows, levels = iter(scored_windows(found)), self.levels(found)
+        for v, (record, of_video) in enumerate(zip(records, self.queries(records))):
+            for i, query in enumerate(of_video):
+                line: dict[str, Any] = {} if query.qid is None else {"qid": query.qid}
+                line |= {"vid": file_id(record), "query": query.text}
+                line["duration"] = float(shortest(np.float32(record.duration_s)))
+                if "domain" in query.attributes:
+                    line["domain"] = query.attributes["domain"]
+                if len(query.windows_s):
+                    line["relevant_windows"] = query.windows_s.tolist()
+                line["pred_relevant_windows"] = next(windows).tolist()
+                of_pyramid = levels[v]
+                if of_pyramid is not None:
+                    line["pred_levels"] = of_pyramid[i][found.scores[v][i] > 0].tolist()
+                if self.keeps_curves:
+                    clips = highlight_clips(record, query, found.curves[v][i], found.spans_s[v])
+                    line["pred_saliency_scores"] = clips.tolist()
+                yield json.dumps(line) + "\n"
+
 
 def _all_rows(batch: Batch, whole: Whole | None) -> tuple[Batch, jax.Array]:
     """The global batch, and where these rows are in it."""
@@ -92,10 +147,17 @@ def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.A
     return (place * own[:, None]).reshape(len(own), num_videos * own.shape[1], *own.shape[2:])
 
 
-def ranked_segments(found: Found) -> list[np.ndarray]:
-    """One float64 [k, 2] of segments in seconds per query, best first, as they are written."""
+def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s: np.ndarray) -> np.ndarray:
+    """float64 [clips]: the scores that are written of a query, of 2-second clips or of the pieces that are labelled."""
+    pieces = pieces_of_query(query)
+    bounds_s = None if pieces is None else pieces[:, :2]
+    return shortest(clip_scores(curve, span_s, record.duration_s, bounds_s))
+
+
+def scored_windows(found: Found) -> list[np.ndarray]:
+    """One float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
     return [
-        shortest(segments[scores > 0])
-        for video_segments, video_scores in zip(found.segments_s, found.scores)
-        for segments, scores in zip(video_segments, video_scores)
+        np.concatenate([shortest(segments[scores > 0]), shortest(scores[scores > 0])[:, None]], axis=1)
+        for of_video in zip(found.segments_s, found.scores)
+        for segments, scores in zip(*of_video)
     ]

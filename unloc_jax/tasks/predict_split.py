@@ -72,9 +72,9 @@ def find(
             windows.append(WindowOutput(_row(output, i, len(texts[record[row]])), span_s[i], mask[i]))
             if len(windows) == num_windows[record[row]]:
                 if task.config.data.windowed:
-                    _keep(found, *merge_windows(windows, task.config.evaluation), task.keeps_curves)
+                    keep(found, *merge_windows(windows, task.config.evaluation), task.keeps_curves)
                 else:
-                    _keep(found, windows[0].output, windows[0].span_s, task.keeps_curves)
+                    keep(found, windows[0].output, windows[0].span_s, task.keeps_curves)
                 windows = []
         first += len(span_s)
     return found
@@ -103,13 +103,14 @@ def _row(output: Any, i: int, num_texts: int) -> Any:
     return dataclasses.replace(jax.tree.map(only_texts, by_text), frame_classes=of_frames)
 
 
-def _keep(found: Found, output: Any, span_s: np.ndarray, curves: bool) -> None:
-    """Adds one video, the only row of its output."""
+def keep(found: Found, output: Any, span_s: np.ndarray, curves: bool) -> None:
+    """Adds one video, the only row of its `Output`; its curves [1, N, T] only if `curves`."""
     found.spans_s.append(span_s)
     if output.detections is not None:
         found.segments_s.append(output.detections.segments_s[0])
         found.scores.append(output.detections.scores[0])
-        found.points.append(output.detections.point[0])
+        if output.detections.point is not None:
+            found.points.append(output.detections.point[0])
     if curves and output.curve is not None:
         found.curves.append(output.curve[0])
     if output.frame_classes is not None:

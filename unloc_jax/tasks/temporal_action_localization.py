@@ -1,13 +1,11 @@
 """Temporal action localisation: every video is searched for all classes of a vocabulary (paper section 4.1)."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from unloc_jax.batch import Batch
 from unloc_jax.decimals import shortest
 from unloc_jax.metrics.detection import (
     ACTIVITYNET_TIOU,
@@ -16,29 +14,18 @@ from unloc_jax.metrics.detection import (
     Predictions,
     detection_map,
 )
-from unloc_jax.model.clip import TextFeatures
-from unloc_jax.queries import as_annotated, not_shown
+from unloc_jax.queries import as_annotated, file_id, not_shown
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, LocalizationTask, Params, Whole
+from unloc_jax.tasks.base import Evaluation, Find, Found, LocalizationTask
 
 
 @dataclasses.dataclass(frozen=True)
 class TemporalActionLocalization(LocalizationTask):
     """The classes' names are the texts, the same for all videos."""
 
-    def text_features(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
-    ) -> TextFeatures:
-        return self.vocabulary_features(params, batch, rng)
-
-    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
-        return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)
-
-    def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
-        return pair_weights[:, 0].sum()  # summed over classes, averaged over points, as in the reference
-
-    def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        return [list(self.evaluation_classes)] * len(records)
+    name = "temporal_action_localization"
+    with_vocabulary = True
+    predictions_file = "predictions.json"
 
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
@@ -69,6 +56,38 @@ class TemporalActionLocalization(LocalizationTask):
             metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"] = result["average_mAP"]
             metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
         return metrics
+
+    def evaluate(
+        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+    ) -> Evaluation:
+        found = find(self.evaluation_texts(records))
+        scores = self.score(records, found) if self.can_score(records) else {}
+        table = [f"{len(self.evaluation_classes)} classes"]
+        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if scores else ():
+            average = scores[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
+            values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
+            table.append("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
+            table.append(f"  mAP (%){values}{average:>10.1f}\n")
+        return Evaluation(found, {"mAP": scores}, "\n".join(table))
+
+    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+        """ActivityNet's submission format: every detection that has a score, best first within its video."""
+        yield '{"version": "VERSION 1.3", "results": {'
+        of_videos = zip(records, found.segments_s, found.scores, self.levels(found))
+        for number, (record, segments_s, scores, levels) in enumerate(of_videos):
+            label, place = np.nonzero(scores > 0)
+            segments, values = shortest(segments_s[label, place]), shortest(scores[label, place])
+            rows = [
+                {
+                    "label": self.evaluation_classes[label[i]],
+                    "score": float(values[i]),
+                    "segment": segments[i].tolist(),
+                }
+                | ({} if levels is None else {"level": int(levels[label[i], place[i]])})
+                for i in np.argsort(-values, kind="stable")
+            ]
+            yield f"{', ' if number else ''}{json.dumps(str(file_id(record)))}: {json.dumps(rows)}"
+        yield '}, "external_data": {}}\n'
 
 
 def _positive(video: int, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

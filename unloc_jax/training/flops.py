@@ -8,6 +8,7 @@ import dataclasses
 
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
+from unloc_jax.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,10 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
     """
     if config.with_vocabulary and num_classes is None:
         raise UserError(f"config.task = {config.task!r}: the FLOPs depend on the number of classes.")
-    videos, encoded, paired = config.batch_size, *_num_texts(config, num_classes, stage)
+    videos = config.batch_size
+    encoded, paired = TASKS[config.task].num_texts(config, num_classes)
+    if stage == "pretrain" and not config.with_vocabulary:
+        encoded = videos * config.data.max_queries
     parts = {
         "image tower": _image_tower(config),
         "text tower": _text_tower(config, encoded),
@@ -106,18 +110,6 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
         embedding = _product(pairs, 2 * config.model.fusion.width, width)
         return parts | {"contrast": embedding + _product(pairs, width, pairs)}
     return parts | _localization(config, videos, paired)
-
-
-def _num_texts(config: Config, num_classes: int | None, stage: str) -> tuple[int, int]:
-    """(texts that are encoded, texts that every video is paired with)."""
-    if config.with_vocabulary:
-        assert num_classes is not None
-        return num_classes, num_classes
-    if stage == "train" and config.task == "video_text_contrastive":
-        return config.batch_size, config.batch_size
-    all_queries = config.batch_size * config.data.max_queries
-    own = config.loss.negatives == "own"
-    return all_queries, config.data.max_queries if own else all_queries
 
 
 def _image_tower(config: Config) -> Part:
@@ -171,7 +163,6 @@ def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part
     """Fusion, pyramid and head."""
     model, fusion = config.model, config.model.fusion
     geometry = model.geometry(config.data.num_frames)
-    scores_videos = config.task in ("classification", "video_text_contrastive")
     late = fusion.type == "late"
     pairs = videos if late else videos * num_texts
     text_length = 0 if late else model.text.max_tokens if fusion.all_text_tokens else 1
@@ -187,7 +178,7 @@ def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part
     else:
         encoder = _times(fusion.num_layers, layer(frames))
     parts = {"fusion": encoder}
-    if scores_videos:
+    if "video_score" in TASKS[config.task].parts:
         return parts | {"head": _product(pairs, fusion.width, 1)}
     if model.pyramid.type != "none":  # a depthwise convolution of three taps per level
         pyramid += _product(pairs * geometry.num_points, 3, fusion.width)
@@ -205,7 +196,7 @@ def _head(config: Config, videos: int, num_texts: int) -> Part:
         _times(model.head.num_conv_layers, convolution(points)) + _product(points, width, outputs)
     )
     of_relevance = head(points, 1)
-    if config.task == "action_segmentation":  # it has no loss of boundaries
+    if not TASKS[config.task].has_boundaries:
         return of_relevance
     return of_relevance + head(points if model.head.offsets_per_text else points / num_texts, 2)
 

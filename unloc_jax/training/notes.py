@@ -4,19 +4,15 @@ import numpy as np
 
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
+from unloc_jax.tasks import TASKS, task_for
 
 _WHOLE = 0.95  # of a video: there is nothing to localise
-_LOCALIZING = (
-    "moment_retrieval",
-    "highlight_detection",
-    "temporal_action_localization",
-    "action_segmentation",
-)
 
 
 def notes_on(config: Config, dataset: Dataset) -> list[str]:
     """One sentence for each setting of a task that its training videos make meaningless."""
-    records, notes = dataset.records("train"), []
+    records, kind, notes = dataset.records("train"), TASKS[config.task], list[str]()
+    localizes = "localization" in kind.parts
     texts = {text for record in records for text in record.texts}
     if config.batch_size > len(records):
         notes.append(
@@ -24,25 +20,20 @@ def notes_on(config: Config, dataset: Dataset) -> list[str]:
             "sees some of them several times"
         )
     of_classes = bool(dataset.facts.classes)
-    if of_classes and config.task in ("moment_retrieval", "highlight_detection"):
+    if of_classes and localizes and not kind.with_vocabulary:
         notes.append(
             f"the texts of this dataset are {len(dataset.facts.classes)} classes, and config.task = {config.task!r} "
-            "asks each video for its own ones only; config.task = 'temporal_action_localization' searches all videos "
+            f"asks each video for its own ones only; config.task = {task_for('', True).name!r} searches all videos "
             "for all classes"
         )
-    one_each = len(records) > 1 and all(len(set(record.texts)) <= 1 for record in records)
-    if one_each and config.task == "moment_retrieval" and config.loss.negatives == "own":
-        notes.append(
-            "every training video has one text, which is never compared with another: config.loss.negatives = "
-            "'batch' takes those of other videos"
-        )
+    notes += kind.notes(config, records)
     if len(texts) == 1:
         what = f"there is one text only in training, {min(texts)!r}"
-        if config.pretrain.steps or config.task == "video_text_contrastive":
+        if config.pretrain.steps or kind.compares_videos:
             notes.append(f"{what}: a contrastive loss has nothing to compare it with")
-        elif config.task == "classification":
+        elif not localizes:
             notes.append(f"{what}: there is nothing to tell it from")
-    if config.task in _LOCALIZING and _only_whole_videos(dataset):
+    if localizes and _only_whole_videos(dataset):
         notes.append(
             f"every training segment is its whole video: config.task = {config.task!r} has nothing to localise "
             "(docs/pretraining.md)"

@@ -15,7 +15,7 @@ from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.regression_ranges import with_ranges_from_data
 from unloc_jax.training.sharding import lay_out, make_mesh
 from unloc_jax.training.state import TrainState, abstract_state, init_state
-from unloc_jax.training.step import make_loss, make_train_step
+from unloc_jax.training.step import Loss, make_train_step
 from unloc_jax.training.task_mixing import loss_weights
 
 STAGES = ("pretrain", "train")
@@ -50,7 +50,7 @@ class Setup:
         config = self.config
         return {
             stage: make_train_step(
-                make_loss(self.tasks, loss_weights(config), stage),
+                Loss(self.tasks, loss_weights(config), stage),
                 self.optimizer,
                 self.mesh,
                 jax.tree.map(lambda x: x.sharding, self.abstract),

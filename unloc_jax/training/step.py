@@ -27,12 +27,11 @@ from unloc_jax.training.state import TrainState
 Metrics = dict[str, jax.Array]
 Batches = dict[str, Batch]
 Wholes = dict[str, Whole]
-LossFn = Callable[..., tuple[jax.Array, Metrics]]  # see `make_loss`
 StepFn = Callable[[TrainState, Batches, Vocabularies], tuple[TrainState, Metrics]]
 
 
 def make_train_step(
-    loss_fn: LossFn,
+    loss_fn: "Loss",
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     shardings: Any,
@@ -43,7 +42,7 @@ def make_train_step(
     """Compiles a step for one loss.
 
     Args:
-      loss_fn: as `make_loss` makes it.
+      loss_fn: of one stage.
       optimizer: as made by `make_optimizer`.
       mesh: where batches are split along `data`.
       shardings: of the state; it stays where it is.
@@ -65,7 +64,6 @@ def make_train_step(
                 state.params, batches, rng, vocabularies=vocabularies
             )
         else:
-            assert isinstance(loss_fn, Loss)
             in_parts = functools.partial(_split_videos, mesh=mesh, parts=accumulate)
             loss_of_part = functools.partial(loss_fn, vocabularies=vocabularies)
             (loss, metrics), gradients = _accumulated(
@@ -87,7 +85,7 @@ def make_train_step(
 
 
 def _accumulated(
-    loss_fn: LossFn,
+    loss_fn: Callable[..., tuple[jax.Array, Metrics]],
     wholes: Wholes,
     params: Any,
     batches: Batches,
@@ -123,7 +121,16 @@ def _split_videos(x: jax.Array, mesh: Mesh, parts: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
-    """The loss of a step: the weighted sum over the tasks that the step has a batch of. Made by `make_loss`."""
+    """The loss of a step: the weighted sum over the tasks that the step has a batch of.
+
+    Attributes:
+      tasks: by name.
+      weights: of the tasks' losses.
+      stage: "pretrain" (segments against texts) or "train" (the task's own loss).
+
+    With several tasks a metric's name begins with its task's. The frames' colours are changed first, as
+    `config.data.augmentation` of the task says.
+    """
 
     tasks: Mapping[str, Task]
     weights: Mapping[str, float]
@@ -163,21 +170,6 @@ class Loss:
             several = len(self.tasks) > 1
             metrics |= {f"{name}/{key}": value for key, value in parts.items()} if several else parts
         return total, metrics
-
-
-def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: str) -> Loss:
-    """The loss of a step.
-
-    Args:
-      tasks: by name.
-      weights: of the tasks' losses.
-      stage: "pretrain" (segments against texts) or "train" (the task's own loss).
-
-    Returns:
-      See `Loss`; with several tasks a metric's name begins with its task's.
-      The frames' colours are changed first, as `config.data.augmentation` of the task says.
-    """
-    return Loss(tasks, weights, stage)
 
 
 def _in_other_colors(batch: Batch, config: AugmentationConfig, rng: jax.Array, whole: Whole | None) -> Batch:

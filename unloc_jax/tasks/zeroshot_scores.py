@@ -3,6 +3,8 @@
 What `unloc zeroshot` shows is what `unloc evaluate --zeroshot-clip` scores: `localize`, for both.
 """
 
+import dataclasses
+
 import numpy as np
 
 from unloc_jax.config import EvaluationConfig
@@ -14,6 +16,25 @@ _THRESHOLDS = np.linspace(0.1, 0.9, 9)
 _AROUND = 0.25
 _MOST_OVERLAP = 0.5  # tIoU of two candidates that are both kept
 _FLAT = 1e-4  # a cosine that varies by less over a video says nothing
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Similarities:
+    """What CLIP says about N texts in the F frames of a video.
+
+    Attributes:
+      cosines: float [N, F], of every text and every frame.
+      logits: float [N, F], the cosines times CLIP's logit scale.
+      fps: frames per second.
+      smoothing_s: standard deviation of the Gaussian in seconds; 0 = none.
+      duration_s: of the video.
+    """
+
+    cosines: np.ndarray
+    logits: np.ndarray
+    fps: float
+    smoothing_s: float
+    duration_s: float
 
 
 def localize(
