@@ -16,17 +16,19 @@ quickstart-tal: $(VENV)/.installed
 
 # Two processes: tests wait for compilers and children, and each process keeps the models that it has trained.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --deselect tests/pages/test_commands.py::test_the_commands_of_a_page
 
 # For daily work: without the tests that train or start processes.
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-# What `make test` skips because its environment lacks a package. The files have other tests as well: they run once more.
+# What `make test` leaves out: the commands of all pages, and tests whose packages its environment lacks. Their files have
+# other tests as well, which run once more.
 test-extras:
 	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot
-	.venv-extras/bin/python -m pytest --may-skip='$(MAY_SKIP)' tests/aot tests/launch tests/training/test_metric_writers.py \
-		tests/inference/test_report.py tests/metrics/diagnosis tests/data_pipelines/test_build_features.py
+	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/pages tests/aot tests/launch \
+		tests/training/test_metric_writers.py tests/inference/test_report.py tests/metrics/diagnosis \
+		tests/data_pipelines/test_build_features.py
 	$(MAKE) install VENV=.venv-beam EXTRAS=data,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
 		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py

@@ -72,8 +72,9 @@ def main() -> None:
     parser.add_argument("--table", type=Path, metavar="DIR")
     parser.add_argument("--limit-s", type=float, default=120, help="of a row (default 120)")
     parser.add_argument("--total-s", type=float, default=470, help="of all rows (default 470)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose names have it")
-    parser.add_argument("--first", type=int, metavar="N", help="of these rows")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names have it, in this order"
+    )
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     if arguments.table:
@@ -83,8 +84,8 @@ def main() -> None:
         return
     if not arguments.out:
         parser.error("--out DIR or --table DIR")
-    chosen = [row for row in rows(arguments.tiny) if arguments.only in name_of(row)]
-    measure(chosen[: arguments.first], arguments.out, arguments.limit_s, time.monotonic() + arguments.total_s)
+    chosen = [row for text in arguments.only for row in rows(arguments.tiny) if text in name_of(row)]
+    measure(chosen, arguments.out, arguments.limit_s, time.monotonic() + arguments.total_s)
 
 
 def measure(chosen: list[dict], out: Path, limit_s: float, until: float) -> None:

@@ -179,7 +179,8 @@ def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
     times: list[float] = []
     while len(times) < MIN_STEPS or (len(times) < MAX_STEPS and sum(times) < STEPS_S):
         started = time.perf_counter()
-        run()
+        with jax.transfer_guard("disallow"):  # as in training
+            run()
         times.append(time.perf_counter() - started)
     say(
         videos=config.batch_size,

@@ -17,7 +17,7 @@ TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
     "benchmarks.augmentation": ({"RUNS": 1, "SHAPE": (1, 2, 224, 224, 3)}, []),
     "benchmarks.blocks": ({"RUNS": 1}, []),
     "benchmarks.build": ({"RUNS": 1, "FEW": 1, "MANY": 2}, []),
-    "benchmarks.input_pipeline": ({"EPOCHS": 1}, ["--videos=2"]),
+    "benchmarks.input_pipeline": ({"EPOCHS": 1}, ["--videos=4"]),
     "benchmarks.nms": ({"ROUNDS": 1, "CLASSES": 3, "BATCH": 4}, ["--videos=4"]),
     "benchmarks.pretraining": ({}, []),
     "benchmarks.quickstart_seeds": ({}, []),

@@ -26,6 +26,7 @@ def write_clip(folder: Path) -> Path:
     config = json.loads((golden / "config.json").read_text())
     end = {"bos_token_id": VOCABULARY_SIZE - 2, "eos_token_id": VOCABULARY_SIZE - 1}
     config["text_config"] |= {"vocab_size": VOCABULARY_SIZE, **end, "pad_token_id": VOCABULARY_SIZE - 1}
+    config["vision_config"]["hidden_act"] = config["text_config"]["hidden_act"] = "quick_gelu"  # as OpenAI's
     folder.mkdir()
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))

@@ -20,7 +20,6 @@ NOT_RUN = {
     "python benchmarks/compile_table.py": "as `unloc compile`, for every config",
     "python benchmarks/clip.py": "needs PyTorch and its CLIPs",
     "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
-    "--variant=model.attention=cudnn": "needs a GPU",
     "python -m tests.check_goldens": "needs numbers of the reference; tests/test_check_goldens.py",
     "python -m tests.training.parallel_cases": "minutes; tests/training/test_sharding.py runs some of the cases",
 }

@@ -154,7 +154,8 @@ def _rebuild_shard(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None
 
 
 def _settings(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
-    a.config = re.sub(r":[BL]\b", ":tiny", a.config)
+    if "configs/quickstart" not in a.config:
+        a.config = re.sub(r"\.py(:[BL]\b)?", ".py:tiny", a.config, count=1).replace(":tiny:tiny", ":tiny")
     a.overrides = [re.sub(r"('feature_dim': )\d+", rf"\g<1>{CLIP_WIDTH}", one) for one in a.overrides]
     a.overrides += _TINY
     config = config_lib.load(a.config, a.overrides)
