@@ -210,7 +210,7 @@ def test_names_in_an_hdf5_file_in_whichever_form_of_unicode(tmp_path):
             for name in stored:
                 opened[name] = np.ones((3, 4), np.float32)
     assert read_features(FeatureSource("x", tmp_path / "0.h5"), NFC).shape == (3, 4)
-    with pytest.raises(FeatureError, match="two arrays are named"):
+    with pytest.raises(FeatureError, match="have one name"):
         read_features(FeatureSource("x", tmp_path / "1.h5"), NFC)
 
 
