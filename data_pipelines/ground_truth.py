@@ -21,6 +21,7 @@ from unloc_jax.records import VideoRecord
 TABLES = (".csv", ".tsv")
 ACTIONS = ("activitynet", "thumos14")
 MOMENTS = ("moment-retrieval", "qvhighlights")
+_OFFICIAL_TABLES = ("classification",)  # Kinetics' own
 _HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
 
 
@@ -46,7 +47,7 @@ def read_ground_truth(
     if is_shard_folder(first):
         return _chosen(protocol, files, subset, *_of_shards(first))
     for name, is_one in (("csv", _is_table), ("jsonl", _is_own_json_lines)):
-        if is_one(first):
+        if is_one(first) and protocol not in _OFFICIAL_TABLES:
             return _chosen(protocol, files, subset, *_of_annotations(name, files))
     if len(files) == 1:
         return first, subset

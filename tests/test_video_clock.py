@@ -38,6 +38,21 @@ def test_a_picture_that_stands_still(tmp_path, name, live, sound_s):
     assert len(shown) >= 121
 
 
+@pytest.mark.parametrize("sound_s", [0.0, 20.0])
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
+def test_a_picture_that_stands_still_at_the_end(tmp_path, name, b_frames, sound_s):
+    if name == "a.mkv" and b_frames != "0":
+        pytest.skip("it is the last picture that says so there, not the last packet")
+    times_ms = [*range(0, 10_000, 500)]
+    path = write_video(tmp_path / name, times_ms, options={"bf": b_frames}, sound_s=sound_s, last_s=10.5)
+    stream = FrameStream(path, fps=2.0, short_side=72, offset=0.5)
+    shown = [round(100 * read_time_s(picture)) for picture in stream]
+    assert 19.4 < stream.duration_s < 20.1  # the packet before it is the last picture with B frames
+    assert stream.duration_s == pytest.approx(probe(path).duration_s, abs=0.1)
+    assert shown == [min(50 * k, 950) for k in range(len(shown))] and len(shown) >= 39
+
+
 def _shift_ts(path: Path, after_s: float, by_s: float, *, only_one: bool = False) -> None:
     """Moves the time stamps of the pictures of an MPEG-TS from a time on (ISO/IEC 13818-1, 2.4.3.7)."""
     data = bytearray(path.read_bytes())

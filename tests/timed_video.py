@@ -47,12 +47,14 @@ def write_video(
     pictures_ms: list[int] | None = None,
     sound_s: float = 0.0,
     live: bool = False,
+    last_s: float = 0.0,
 ) -> Path:
     """A video that shows pictures of `size`; with `clockwise` (90, 180, 270) it stores them turned and says so.
 
     A phone held upright does that: what is shown is the stored picture turned clockwise. `pictures_ms` are the times
     that the pictures carry, where these are not their time stamps; with `sound_s` there is sound from 0 on; `live`
-    writes as to a pipe, where no length can be put into the header at the end.
+    writes as to a pipe, where no length can be put into the header at the end; `last_s` is how long the last packet
+    lasts.
     """
     formats = {".mkv": "matroska", ".webm": "webm", ".mp4": "mp4", ".flv": "flv", ".ts": "mpegts"}
     with contextlib.ExitStack() as stack:
@@ -71,6 +73,8 @@ def write_video(
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
             packets += stream.encode(frame)
         packets += stream.encode(None)
+        if last_s:
+            packets[-1].duration = round(last_s / packets[-1].time_base)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     if clockwise:

@@ -251,6 +251,7 @@ class _TimedFrames:
         self._stream = stream
         self._path = path
         self._file_end_s = 0.0  # clock time where the last frame, audio packet, … of the file ends
+        self._last_packet_s = (0.0, 0.0)  # of the video: its clock time and how long it lasts
         self.first_s = 0.0
         self.end_s = 0.0
 
@@ -279,6 +280,12 @@ class _TimedFrames:
             self.end_s = clock.end_s
             self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
             yield time_s, frame
+        # The picture at the end may stand still: MP4 says so of the last packet, which need not be the last picture.
+        start_s, lasts_s = self._last_packet_s
+        packet_end_s = start_s + lasts_s - clock.start_s
+        if self.end_s < packet_end_s <= self.end_s + lasts_s:
+            self.end_s = packet_end_s
+            self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         # All streams are read, decoding only the video: where the other streams end tells a video that is
@@ -290,6 +297,9 @@ class _TimedFrames:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._file_end_s = max(self._file_end_s, end_s)
                 continue
+            if packet.pts is not None and packet.time_base is not None:
+                base_s = float(packet.time_base)
+                self._last_packet_s = (packet.pts * base_s, (packet.duration or 0) * base_s)
             try:
                 yield from self._stream.codec_context.decode(packet)
             except av.error.FFmpegError:

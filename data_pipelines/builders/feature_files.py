@@ -6,6 +6,8 @@ DIR/<id>.h5 (.hdf5)         the dataset KEY, else "features", else the only one
 DIR/<id>.pt (.pth)          a tensor, or a dictionary with the tensor KEY, else "features", else the only one
 FILE.h5 (.hdf5)             a dataset per id, or a group per id that is read like a file of its own
 
+An id may stand there with the ending of its video, in any case: DIR/<id>.avi.npy, or the dataset "<id>.MP4".
+
 Beside the array, in files that hold several, may be `times_s` [F], when the rows are, and `duration_s`, the length of
 the video, as `unloc features` stores them.
 """
@@ -16,7 +18,6 @@ import dataclasses
 import functools
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ import numpy as np
 from data_pipelines.builders.frames import UnusableVideo
 from data_pipelines.builders.video_files import NamedFiles, names_of
 from unloc_jax.errors import UserError
+from unloc_jax.video_names import composed, without_ending
 
 _HDF5 = (".h5", ".hdf5")
 _EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
@@ -55,7 +57,7 @@ class FeatureSource:
     @functools.cached_property
     def files(self) -> NamedFiles:
         """Where `path` is a folder."""
-        return NamedFiles(self.path, _EXTENSIONS)
+        return NamedFiles(self.path, _EXTENSIONS, of_videos=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -377,16 +379,25 @@ def _choose(
 
 def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
     for name in names_of(video_id):
-        spelled = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-        found = [spelling for spelling in spelled if spelling in file]
+        found = _arrays_of(source.path).get(composed(name)) or ([name] if name in file else [])
         if len(found) > 1:
+            names = " and ".join(map(ascii, found))
             raise FeatureError(
-                "several arrays",
-                f"{source.path}: two arrays are named {name!r}, in two spellings of Unicode.",
+                "several arrays", f"{source.path}: {names} have one name: keep one of them, or rename one."
             )
         if found:
             return file[found[0]]
     raise FeatureError("missing", f"{source.path}: nothing is stored for {video_id}.")
+
+
+@functools.lru_cache(maxsize=8)
+def _arrays_of(path: Path) -> Mapping[str, list[str]]:
+    """The names in a common file by what videos may be called: composed Unicode, with and without an ending."""
+    found: dict[str, list[str]] = {}
+    for name in _open_hdf5(path):
+        for known_as in {composed(name), without_ending(composed(name))}:
+            found.setdefault(known_as, []).append(name)
+    return found
 
 
 @functools.lru_cache(maxsize=8)

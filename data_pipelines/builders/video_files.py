@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from data_pipelines.annotations.kinetics import source_of_clip
 from unloc_jax.errors import UserError
-from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder
+from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder, without_ending
 
 
 class SeveralFilesError(UserError):
@@ -34,14 +34,16 @@ class NamedFiles:
     it is first asked for: files that come later are not seen.
     """
 
-    def __init__(self, folder: Path, endings: Iterable[str]):
+    def __init__(self, folder: Path, endings: Iterable[str], *, of_videos: bool = False):
         """Prepares an index.
 
         Args:
           folder: local, or remote as of `storage_path`.
           endings: such as (".mp4", ".mkv"), in small letters.
+          of_videos: the files are named after videos, maybe with their endings: "a.MP4.npy" is of "a".
         """
         self.folder = folder
+        self._of_videos = of_videos
         self._endings = sorted(endings, key=len, reverse=True)
         self._listed: dict[str, dict[str, list[str]]] = {}
 
@@ -77,8 +79,11 @@ class NamedFiles:
             names = []
         for name in names:
             ending = next((e for e in self._endings if name.lower().endswith(e)), None)
-            if ending is not None:
-                found.setdefault(composed(name[: -len(ending)]), []).append(name)
+            if ending is None:
+                continue
+            stem = composed(name[: -len(ending)])
+            for known_as in {stem, without_ending(stem)} if self._of_videos else {stem}:
+                found.setdefault(known_as, []).append(name)
         return found
 
 

@@ -102,6 +102,34 @@ def test_one_hdf5_file_for_all(tmp_path):
         assert caught.value.kind == kind
 
 
+def test_names_with_the_ending_of_the_video(tmp_path):
+    """As TACoS' official HDF5 file and many extractors write them."""
+    np.save(tmp_path / "s13-d21.avi.npy", _ARRAY)
+    np.savez(tmp_path / "clip.MP4.npz", features=_ARRAY)
+    np.save(tmp_path / "x.y.npy", _ARRAY)
+    source = FeatureSource("c3d", tmp_path)
+    for video_id in ("s13-d21", "clip", "x.y"):
+        np.testing.assert_array_equal(read_features(source, video_id), _ARRAY)
+    np.save(tmp_path / "clip.npy", _OTHER)
+    with pytest.raises(UserError, match=r"clip\.MP4\.npz and .*clip\.npy have one name"):
+        read_features(FeatureSource("c3d", tmp_path), "clip")
+    with pytest.raises(FeatureError, match="there is no such file"):
+        read_features(source, "x")
+
+
+def test_names_in_one_hdf5_file_with_the_ending_of_the_video(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "all.h5"
+    with h5py.File(path, "w") as file:
+        file["s13-d21.avi"] = file["v_caf\u0065\u0301.MP4"] = file["kitchen/a"] = _ARRAY
+        file["b.mov"], file["b.mp4"] = _ARRAY, _OTHER
+    source = FeatureSource("c3d", path)
+    for video_id in ("s13-d21", "v_caf\u00e9", "caf\u00e9", "kitchen/a"):
+        np.testing.assert_array_equal(read_features(source, video_id), _ARRAY)
+    with pytest.raises(FeatureError, match=r"'b\.mov' and 'b\.mp4' have one name"):
+        read_features(source, "b")
+
+
 @pytest.mark.parametrize("time_axis", [0, 1])
 def test_time_axis(tmp_path, time_axis):
     np.save(tmp_path / "a.npy", _ARRAY if time_axis == 0 else _ARRAY.T)

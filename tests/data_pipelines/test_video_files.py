@@ -124,8 +124,13 @@ def test_a_name_is_found_in_whichever_form_of_unicode(tmp_path, folder, video, w
 
 
 def test_one_id_in_two_forms_of_unicode_is_one_video(tmp_path):
-    (record,) = parse("csv", [_table(tmp_path, NFC, NFD)]).records
-    assert record.video_id == NFC and len(record.segments_s) == 2
+    table = _table(tmp_path, NFC, NFD)
+    table.write_text(table.read_text() + f"{NFD},0.5,1,text\n")
+    parsed = parse("csv", [table])
+    (record,) = parsed.records
+    # The first two rows say the same, as their texts are compared.
+    assert record.video_id == NFC and record.segments_s.tolist() == [[0, 0.5], [0.5, 1]]
+    assert parsed.problems.counts == {"duplicate segment": 1}
     captions = tmp_path / "train.json"
     entry = {"duration": 2, "timestamps": [[0, 1]], "sentences": ["a"]}
     captions.write_text(json.dumps({NFC: entry, NFD: entry}))
@@ -205,7 +210,7 @@ def test_names_in_an_hdf5_file_in_whichever_form_of_unicode(tmp_path):
             for name in stored:
                 opened[name] = np.ones((3, 4), np.float32)
     assert read_features(FeatureSource("x", tmp_path / "0.h5"), NFC).shape == (3, 4)
-    with pytest.raises(FeatureError, match="two arrays are named"):
+    with pytest.raises(FeatureError, match="have one name"):
         read_features(FeatureSource("x", tmp_path / "1.h5"), NFC)
 
 

@@ -34,7 +34,6 @@ class Official:
       best: what perfect predictions get, where it is not 100: official name → percent.
       options: of the protocol.
       more: further annotation files.
-      own_truth: the predictions are the ground truth too (the official file is not read by the protocol).
     """
 
     file: str
@@ -46,7 +45,6 @@ class Official:
     best: dict[str, float] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     more: dict[str, str] = dataclasses.field(default_factory=dict)
-    own_truth: bool = False
 
     def write(self, folder: Path) -> list[Path]:
         """The files, that of the ground truth first."""
@@ -189,7 +187,6 @@ OFFICIAL = {
         "moment_retrieval",
         "moment-retrieval",
         _RECALL,
-        own_truth=True,
     ),
     "didemo": Official(
         "test_data.json",
@@ -234,7 +231,6 @@ OFFICIAL = {
         "moment_retrieval",
         "moment-retrieval",
         _RECALL,
-        own_truth=True,
     ),
     "kinetics": Official(
         "validate.csv",

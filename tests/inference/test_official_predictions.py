@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.annotations import PARSERS
+from data_pipelines.ground_truth import read_ground_truth
 from tests.inference.official_datasets import OFFICIAL, KnowingFinder, Official, records_of
 from unloc_jax.evaluation.evaluate import evaluate
 from unloc_jax.metrics.checks import InputWarning
@@ -30,7 +31,7 @@ def _numbers(
     metrics = evaluate(finder, official.split, out)
     printed = metrics.get("metrics") or metrics.get("mAP") or metrics["recall"]["model"]
     (file,) = out.glob("predictions.json*")
-    truth = file if official.own_truth else files[0]
+    truth, _ = read_ground_truth(official.protocol, files[:1])
     found = run_protocol(official.protocol, truth, file, **official.options)
     return printed, found | found.get("brief", {}), file
 
