@@ -1,9 +1,9 @@
-"""What TVSum and YouTube Highlights have in common: every piece of a video has scores, and there are no windows.
+"""The layouts of TVSum and YouTube Highlights: every piece of a video has scores, and there are no windows.
 
-One JSON object per video and line (QD-DETR, Lighthouse): {"qid": "<id>", "vid": "<id>", "query": "…",
-"duration": s, "label": [[one score per annotator], …]}. Or one JSON object of all videos (UMT, UniVTG): {id:
-{"anno" or "match": […], "title" or "domain": "…", "frames": n, "fps": f}}. The split is taken from the file
-name. The records have no segments: their texts are the queries, and `saliency` holds the scores.
+One JSON object per video and line (QD-DETR, Lighthouse): {"qid": "<id>", "vid": "<id>", "query": "…", "duration": s,
+"label": [[one score per annotator], …]}. Or one JSON object of all videos (UMT, UniVTG): {id: {"anno" or "match": […],
+"title" or "domain": "…", "frames": n, "fps": f}}. The split is taken from the file name. The records have no segments:
+their texts are the queries, and `saliency` holds the scores.
 """
 
 import json
@@ -25,10 +25,10 @@ from unloc_jax.metrics.highlights import pieces_of
 
 
 def read_labels(path: Path, collector: VideoCollector, layout: str) -> list[Query]:
-    """The videos of a file in either layout, as queries with "vid", "query" and "label".
+    """Reads the videos of a file in either layout as queries with "vid", "query" and "label".
 
     Raises:
-      UserError: not JSON, or another layout.
+      UserError: the file is not JSON, or has another layout.
     """
     if path.suffix.lower() != ".json":
         return read_queries(path, collector, layout)
@@ -53,13 +53,13 @@ def add_labels(
 ) -> None:
     """Adds the videos of a file to a collector.
 
-    Their texts get the attributes "domain" and, where the labels are not of 2-second clips, "pieces": JSON rows
-    [start_s, end_s, label of each annotator], which the official metric is of.
+    Their texts get the attribute "domain" and, unless the labels are those of 2-second clips, "pieces": JSON rows
+    [start_s, end_s, label of each annotator], on which the official metric is computed.
 
-    bounds_of: where the file says that the pieces are, float [n, 2] in seconds; None if it does not.
+    bounds_of: video → the bounds of its pieces in seconds, float [n, 2]; None if the file does not contain them.
 
     Raises:
-      UserError: the file name does not tell one split.
+      UserError: the file name does not identify one split.
     """
 
     def more_of(video: dict[str, Any], duration_s: float) -> dict[str, str]:
@@ -75,7 +75,7 @@ def add_labels(
 
 
 def labels_of(collector: VideoCollector, where: str, video: dict[str, Any]) -> np.ndarray | None:
-    """The scores float32 [pieces, annotators] of a video; None, reported, if there are none."""
+    """Returns the scores of a video, float32 [pieces, annotators]; None, and reports it, if there are none."""
     scores = as_scores(video.get("label"))
     if scores is None:
         collector.problems.add("no highlight scores", where, f"label {shown(video.get('label'))}")
@@ -83,13 +83,13 @@ def labels_of(collector: VideoCollector, where: str, video: dict[str, Any]) -> n
 
 
 def _duration(collector: VideoCollector, where: str, video: dict[str, Any]) -> Any:
-    """Seconds, as in the file, from the number of frames, or from the number of labels (see below)."""
+    """Returns the duration in seconds: as in the file, else from the number of frames, or from that of the labels."""
     told = video.get("duration")
     frames, fps = as_number(video.get("frames")), as_number(video.get("fps"))
     if told is None and frames and fps and fps > 0:
         told = frames / fps
     duration, labels = as_number(told), video.get("label")
-    # The common copy of TVSum says how many 2-second clips a video has where it should say how long it is.
+    # The common copy of TVSum has the number of 2-second clips in place of the duration.
     if duration and isinstance(labels, list) and "clip" not in video and len(labels) == round(duration) > 2:
         detail = f"duration {shown(told)} for {len(labels)} labels of 2 s: taken as {2 * len(labels)} s"
         collector.problems.add("duration counts clips", where, detail)
