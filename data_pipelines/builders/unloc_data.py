@@ -24,8 +24,8 @@ from unloc_jax.errors import UserError
 class SameBytesWriter(ExampleWriter):
     """Writes equal examples as equal bytes.
 
-    Protocol buffers keep a map in an order that changes from process to process; a build that went on would be
-    told from one that was not stopped.
+    Protocol buffers order a map differently in every process, which would distinguish a continued build from one that
+    was not stopped.
     """
 
     def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
@@ -33,7 +33,7 @@ class SameBytesWriter(ExampleWriter):
 
 
 def serialize(features: tfds.features.FeaturesDict, example: Mapping[str, Any]) -> bytes:
-    """An example as the builder writes it."""
+    """Serializes an example as the builder does."""
     return _in_order(features.serialize_example(example))
 
 
