@@ -24,8 +24,8 @@ class TryAgain(Exception):
     """
 
 
-def how_it_ends(error: BaseException) -> tuple[int, str] | None:
-    """(exit status, the line to print) after an error that a person can do something about; None: it is a bug."""
+def exit_status(error: BaseException) -> tuple[int, str] | None:
+    """Returns (exit status, the line to print) for an error that a user can fix; None for a bug."""
     match error:
         case UserError():
             return EXIT_USER_ERROR, f"unloc: error: {error}"

@@ -17,7 +17,6 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from unloc_jax.cli import main
     from unloc_jax.quickstart import run_quickstart
 
-    run_quickstart(arguments.workdir, arguments.task, main)
+    run_quickstart(arguments.workdir, arguments.task, arguments.main)
