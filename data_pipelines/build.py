@@ -285,15 +285,15 @@ def _prepare(work: "LocalBuild | BeamBuild", config_name: str, out: Path) -> Pat
     import_tensorflow()  # after the hours of decoding, which then run without its memory
     import tensorflow_datasets as tfds
 
-    from data_pipelines.builders.unloc_data import UnlocConfig, UnlocData
+    from data_pipelines.builders.shard_builder import ShardBuilder
 
     tfds.disable_progress_bar()
     # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints
     # that it "downloads", which is wrong.
     with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
-        builder = UnlocData(
+        builder = ShardBuilder(
             # TFDS requires the name instead of a config object if it knows the config.
-            config=config_name if config_name in PARSERS else UnlocConfig(name=config_name),
+            config=config_name if config_name in PARSERS else tfds.core.BuilderConfig(name=config_name),
             splits=splits,
             has_frames=work.source.videos is not None,
             widths=work.source.widths,

@@ -123,7 +123,7 @@ def _make_records(
     import_tensorflow()
     import tensorflow_datasets as tfds
 
-    from data_pipelines.builders.unloc_data import serialize
+    from data_pipelines.builders.shard_builder import serialize
 
     specs = tfds.builder_from_directory(file.parent).info.features
     return {
