@@ -186,14 +186,7 @@ def _settings(job: Job) -> dict[str, Any]:
     return job.settings("gke", (), namespace="default", service_account="default", queue="")
 
 
-_ACTIONS = {
-    "submit": submit,
-    "status": status,
-    "logs": logs,
-    "stop": stop,
-    "resume": resume,
-    "delete": delete,
-}
+_ACTIONS = {action.__name__: action for action in (submit, status, logs, stop, resume, delete)}
 
 if __name__ == "__main__":
     sys.exit(main("gke", _ACTIONS))

@@ -232,14 +232,7 @@ def _output(command: Sequence[str]) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-_ACTIONS = {
-    "submit": submit,
-    "status": status,
-    "logs": logs,
-    "stop": stop,
-    "resume": resume,
-    "delete": delete,
-}
+_ACTIONS = {action.__name__: action for action in (submit, status, logs, stop, resume, delete)}
 
 if __name__ == "__main__":
     sys.exit(main("tpu_vm", _ACTIONS, loops={"watch": watch}))
