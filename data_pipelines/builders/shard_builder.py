@@ -35,7 +35,7 @@ def _in_order(example: bytes) -> bytes:
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
-class ShardBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ShardBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # of TFDS
     """Untrimmed videos with segments and texts, from examples that a build makes."""
 
     name = "unloc_data"
