@@ -164,7 +164,7 @@ def attention(row: Row) -> dict[str, Any]:
     return {"attention_ms": found}
 
 
-def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
+def step(row: Row, log: Any, out: Path) -> dict[str, Any]:
     """Measures a training step; writes its trace as a separate result, so that a failure there loses nothing."""
     config = config_lib.load(row.config, row.settings)
     classes = num_classes(config, 5 if row.tiny else None, known_classes(row.config)) or 0
@@ -181,7 +181,7 @@ def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
-    say(
+    log(
         videos=config.batch_size,
         frames=config.data.num_frames,
         pixels=config.data.crop_size,
@@ -272,7 +272,7 @@ def main() -> None:
         return  # the parent had no row left
     row = Row(**asked["row"])
 
-    def say(**what: Any) -> None:
+    def log(**what: Any) -> None:
         line = json.dumps({"row": row.name, "kind": row.kind, **what})
         with open(asked["results"], "a") as results:
             results.write(line + "\n")
@@ -280,13 +280,13 @@ def main() -> None:
 
     try:
         function = KINDS[row.kind]
-        answer = function(row, say, Path(asked["results"]).parent) if row.kind == "step" else function(row)
+        answer = function(row, log, Path(asked["results"]).parent) if row.kind == "step" else function(row)
         if answer:
-            say(**answer)
+            log(**answer)
     except Exception as error:
         gc.collect()
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        say(error=reason[:300])
+        log(error=reason[:300])
         raise
 
 

@@ -154,7 +154,7 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
     """Compiles a step, reports it on stdout, and then executes the commands that it reads from stdin."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries that print must not mix with the answers
-    say = lambda **what: print(json.dumps(what), file=answers, flush=True)
+    answer = lambda **what: print(json.dumps(what), file=answers, flush=True)
     import jax
 
     from unloc_jax import config as config_lib
@@ -172,7 +172,7 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
     first_step_s = time.perf_counter() - started
     step()
     device = jax.devices()[0]
-    say(
+    answer(
         first_step_s=first_step_s,
         videos=checked.batch_size,
         flops=flops,
@@ -186,12 +186,12 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
     for line in sys.stdin:
         if line.strip() == "memory":
             of_device = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
-            say(process=max(whole, _peak_memory()), steps=_peak_memory(), device=of_device)
+            answer(process=max(whole, _peak_memory()), steps=_peak_memory(), device=of_device)
             continue
         started, of_cpu = time.perf_counter(), time.process_time()
         for _ in range(int(line)):
             step()
-        say(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - of_cpu)
+        answer(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - of_cpu)
 
 
 def _peak() -> float | None:

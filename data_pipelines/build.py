@@ -25,8 +25,8 @@ from data_pipelines.builders.storage import (
     is_remote,
     only_build_in,
     remove_tree,
+    reporting_full_disk,
     storage_path,
-    telling_full_disk,
     write_whole,
 )
 from data_pipelines.quiet_tensorflow import import_tensorflow
@@ -110,7 +110,7 @@ def build(
     out = storage_path(out)
     if beam_options is None and any(map(is_remote, (out, source.videos or out))):
         raise UserError(f"{out}: folders in a cloud need a build on Apache Beam (--beam-pipeline-options).")
-    with only_build_in(out), telling_full_disk(out):
+    with only_build_in(out), reporting_full_disk(out):
         if _is_finished(out, arguments):
             _remove_unfinished(out)  # the build may have been stopped just before its last line
             print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.feature_files import SETTINGS_FILE
-from data_pipelines.builders.storage import telling_full_disk, write_whole
+from data_pipelines.builders.storage import reporting_full_disk, write_whole
 from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
@@ -116,7 +116,7 @@ def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[
     return list(files), [video_id for video_id, file in found.items() if file is None]
 
 
-def not_among(videos: Sequence[Path], folder: Path) -> list[str]:
+def other_entries(videos: Sequence[Path], folder: Path) -> list[str]:
     """Returns the names of other entries in a folder of videos; subfolders, which are not searched, end with "/"."""
     looked_at = {video.relative_to(folder).parts[0] for video in videos}
     others = sorted(entry for entry in folder.iterdir() if entry.name not in looked_at)
@@ -159,7 +159,7 @@ def extract_features(
     """
     share = share or Share()
     settings = extraction.settings()
-    with _only_run_in(out, share), telling_full_disk(out):
+    with _only_run_in(out, share), reporting_full_disk(out):
         _check_settings(out, settings)
         mine = sorted(videos)[share.index :: share.count]
         names = {

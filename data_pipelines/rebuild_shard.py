@@ -13,7 +13,7 @@ from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_shard_list, write_shard_list
 from data_pipelines.builders.source import BuildSource
-from data_pipelines.builders.storage import only_build_in, remove_tree, telling_full_disk
+from data_pipelines.builders.storage import only_build_in, remove_tree, reporting_full_disk
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
 from unloc_jax.errors import UserError
@@ -44,7 +44,7 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
     file = Path(file).absolute()
     info = read_build_info(file.parent)
     out = file.parent.resolve().parents[2]
-    with only_build_in(out), telling_full_disk(out):
+    with only_build_in(out), reporting_full_disk(out):
         shards = read_shard_list(out)
         shard = next((shard for shard in shards if shard.file == file.name), None)
         if shard is None:

@@ -126,15 +126,15 @@ def _pod(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
             "cloud.google.com/gke-tpu-accelerator": chips.gke_label,
             "cloud.google.com/gke-tpu-topology": chips.topology,
         }
-        resource, meeting = "google.com/tpu", {}  # GKE informs the pods of a TPU about each other
+        resource, rendezvous = "google.com/tpu", {}  # GKE informs the pods of a TPU about each other
     else:
         selector = {"cloud.google.com/gke-accelerator": chips.gke_label}
         resource = "nvidia.com/gpu"
-        meeting = {"JOBSET_NAME": job.name, "REPLICATED_JOB_NAME": _WORKERS, "NNODES": str(job.hosts)}
+        rendezvous = {"JOBSET_NAME": job.name, "REPLICATED_JOB_NAME": _WORKERS, "NNODES": str(job.hosts)}
     if job.spot:
         selector["cloud.google.com/gke-spot"] = "true"
     limits = {resource: str(chips.chips_per_host)}
-    variables = meeting | job.env | {"PYTHONUNBUFFERED": "1"}
+    variables = rendezvous | job.env | {"PYTHONUNBUFFERED": "1"}
     mounts = [{"name": "memory", "mountPath": "/dev/shm"}]
     volumes: list[dict[str, Any]] = [{"name": "memory", "emptyDir": {"medium": "Memory"}}]
     if job.bucket:

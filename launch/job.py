@@ -117,7 +117,7 @@ def load(path: Path) -> Job:
             f"{path}: the command sees its bucket as a folder: write {BUCKET_DIR}/ instead of gs://."
         )
     for word in command:
-        _check_nothing_to_fill_in(f"{path}: command: {word}", word)
+        _check_no_expansion(f"{path}: command: {word}", word)
     if values["slices"] < 1 or values["max_restarts"] < 0:
         raise UserError(f"{path}: slices must be at least 1 and max_restarts at least 0.")
     chips = accelerator(values["accelerator"])
@@ -128,7 +128,7 @@ def load(path: Path) -> Job:
     )
     env = read_env(env_file) | {name: str(value) for name, value in values["env"].items()}
     for name, value in env.items():
-        _check_nothing_to_fill_in(f"{path}: env: {name} = {value}", value)
+        _check_no_expansion(f"{path}: env: {name} = {value}", value)
     return Job(
         name=values["name"],
         command=command,
@@ -162,7 +162,7 @@ def read_env(path: Path) -> dict[str, str]:
     return variables
 
 
-def _check_nothing_to_fill_in(where: str, text: str) -> None:
+def _check_no_expansion(where: str, text: str) -> None:
     """Raises UserError for text that a shell would expand: some platforms use no shell, and homes differ by machine."""
     found = VARIABLE.search(text) or _HOME.search(text)
     if found:

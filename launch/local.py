@@ -77,8 +77,8 @@ def _commands(words: Sequence[str], processes: int, devices: int) -> list[tuple[
     }
     if processes == 1:
         return [(shared, list(words))]
-    met = {"UNLOC_COORDINATOR": f"localhost:{port}", "UNLOC_NUM_PROCESSES": str(processes)}
-    return [(shared | met | {"UNLOC_PROCESS_ID": str(i)}, list(words)) for i in range(processes)]
+    rendezvous = {"UNLOC_COORDINATOR": f"localhost:{port}", "UNLOC_NUM_PROCESSES": str(processes)}
+    return [(shared | rendezvous | {"UNLOC_PROCESS_ID": str(i)}, list(words)) for i in range(processes)]
 
 
 class _Run:

@@ -15,7 +15,7 @@ _LEAP_S = 10.0
 # MPEG-TS counts to 2^33 ticks of 90 kHz: a step of more than half of that may equally be one backwards.
 _LONGEST_LEAP_S = 2**32 / 90_000
 # After a leap, this many packets of the sound show whether it leaps too; fewer than the minimum are inconclusive.
-_PACKETS_LOOKED_AT, _LEAST_PACKETS = 50, 10
+_MOST_PACKETS, _LEAST_PACKETS = 50, 10
 
 
 class VideoClock:
@@ -133,7 +133,7 @@ class OtherStreams:
             if index != self._video_index:
                 for _, stamps in open_leaps:
                     stamps.append(stamp_s)
-                while open_leaps and len(open_leaps[0][1]) == _PACKETS_LOOKED_AT:
+                while open_leaps and len(open_leaps[0][1]) == _MOST_PACKETS:
                     yield open_leaps.pop(0)
                 continue
             if last_s is None or stamp_s > last_s + _LEAP_S:

@@ -33,7 +33,7 @@ _EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
 SETTINGS_FILE = "clip_features.json"
 _TIMES, _DURATION = "times_s", "duration_s"
 # The width is that of most of the first videos with features.
-_LOOKED_AT = 32
+_MOST_SHAPES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
             shapes.append(read_features(source, video_id).shape)
         except FeatureError as error:
             reasons.append(str(error))
-        if len(shapes) == _LOOKED_AT:
+        if len(shapes) == _MOST_SHAPES:
             break
     if not shapes:
         raise UserError(

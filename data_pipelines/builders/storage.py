@@ -50,7 +50,7 @@ def only_build_in(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_full_disk(out: Path) -> Iterator[None]:
+def reporting_full_disk(out: Path) -> Iterator[None]:
     """Turns a full disk into one clear UserError, whichever library was writing."""
     try:
         yield

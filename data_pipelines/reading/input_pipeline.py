@@ -22,7 +22,7 @@ from unloc_jax.errors import UserError
 import_tensorflow()
 import tensorflow as tf  # noqa: E402  only after it has been silenced
 
-_MOST_TOLD = 5  # unreadable records that are reported one by one
+_MOST_REPORTED = 5  # unreadable records that are reported one by one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +212,7 @@ class _Planner:
                 f"{count} of {size} records cannot be read, more than config.data.max_unreadable allows: "
             )
             self.failure = UserError((allowed if self._tolerance else "") + told)
-        elif count <= _MOST_TOLD:
+        elif count <= _MOST_REPORTED:
             print(f"note: left out ({count} of {size} so far): {told}", file=sys.stderr, flush=True)
         elif count & (count - 1) == 0:
             print(f"note: {count} of {size} records cannot be read so far", file=sys.stderr, flush=True)

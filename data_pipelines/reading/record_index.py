@@ -129,7 +129,7 @@ class RecordIndex:
           IndexError, UserError: as `read`; also UserError if the data is not an example of ours.
         """
         data = self._read(i, check=True)
-        with self._naming_the_record(i):
+        with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=False)
 
     def borrow(self, i: int, with_frames: bool, with_features: bool) -> VideoRecord:
@@ -140,7 +140,7 @@ class RecordIndex:
         """
         data = self._read(i, check=not self._checked[i])
         self._checked[i] = True
-        with self._naming_the_record(i):
+        with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=True)
 
     def _read(self, i: int, check: bool) -> memoryview:
@@ -179,13 +179,13 @@ class RecordIndex:
                 raise UserError(f"{file}: cannot be read: {error}. {self._remedy(file)}") from error
             for i in np.flatnonzero(self.shards == number).tolist():
                 offset, length = int(self.offsets[i]), int(self.lengths[i])
-                with self._naming_the_record(i):
+                with self._errors_name_record(i):
                     data = shard[offset : offset + length]
                     record = self._parse(i, data, False, None, views=False)
                 yield record
 
     @contextlib.contextmanager
-    def _naming_the_record(self, i: int) -> Iterator[None]:
+    def _errors_name_record(self, i: int) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
