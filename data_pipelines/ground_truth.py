@@ -22,7 +22,7 @@ from unloc_jax.records import VideoRecord
 TABLES = (".csv", ".tsv")
 ACTIONS = ("activitynet", "thumos14")
 MOMENTS = ("moment-retrieval", "qvhighlights")
-_HEAD = 1 << 20  # characters that contain the first line of a JSON Lines file
+_HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
 
 
 def read_ground_truth(

@@ -249,7 +249,7 @@ class _TimedFrames:
         self._container = container
         self._stream = stream
         self._path = path
-        self._file_end_s = 0.0  # clock time of the end of the file's last frame, audio packet, …
+        self._file_end_s = 0.0  # clock time where the last frame, audio packet, … of the file ends
         self.first_s = 0.0
         self.end_s = 0.0
 
@@ -279,8 +279,8 @@ class _TimedFrames:
             yield time_s, frame
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        # Reads all streams but decodes only the video: the end of the other streams distinguishes a video that is
-        # shorter than its file from a truncated file.
+        # All streams are read, decoding only the video: where the other streams end tells a video that is
+        # shorter than its file from a file that was cut.
         for packet in _packets(self._container):
             # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream is.
             if packet.stream.index != self._stream.index:
