@@ -1,8 +1,8 @@
-"""What colour augmentation costs on the device, next to the host: `python benchmarks/augmentation.py`.
+"""Times colour augmentation on the device against the host: `python benchmarks/augmentation.py`.
 
-Median milliseconds per frame of 224×224, on this machine's device by JAX and on its CPU by TensorFlow, the same
-operations with new draws in every run. TensorFlow runs the one operation that is drawn; JAX, on a device, all of them
-(its videos share no branch), but as tables. What TensorFlow computes on the host, a training step does not wait for
+Prints median milliseconds per frame of 224×224 for JAX on this machine's device and for TensorFlow on its CPU: the
+same operations, with new draws in every run. TensorFlow runs only the operation that is drawn; JAX runs all of them,
+because the videos of a batch share no branch, but as lookup tables. The host's work is hidden behind the training step
 only as long as the host keeps up. Without TensorFlow only JAX is timed.
 """
 
@@ -33,7 +33,7 @@ def random_frames() -> np.ndarray:
 
 
 def median_ms(run: Callable[[int], object]) -> float:
-    """Median milliseconds per frame; the number of the run decides the draws."""
+    """Returns the median milliseconds per frame of `run(i)`, where the run number i seeds the draws."""
     run(0)
     times = []
     for i in range(1, RUNS + 1):
@@ -51,7 +51,7 @@ def on_device(frames: np.ndarray, config: AugmentationConfig) -> float:
 
 
 def on_host(frames: np.ndarray) -> list[float]:
-    """The same cases by TensorFlow; none where it is not installed."""
+    """Returns the milliseconds per frame of the same cases in TensorFlow; [] if it is not installed."""
     if importlib.util.find_spec("tensorflow") is None:
         return []
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

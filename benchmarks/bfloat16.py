@@ -1,4 +1,4 @@
-"""Does bfloat16 find the same segments as float32? On a trained quickstart model and its test split.
+"""Compares the segments of bfloat16 and float32 inference, on a trained quickstart model and its test split.
 
 python benchmarks/bfloat16.py [--checkpoint=quickstart/run_moment_retrieval]
 """

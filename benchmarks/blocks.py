@@ -1,7 +1,6 @@
-"""What the project's building blocks gain over the obvious ones: `python benchmarks/blocks.py`.
+"""Times the project's building blocks against flax's own layers: `python benchmarks/blocks.py`.
 
-Median time of a gradient on this machine, each block next to flax's own layers in the same run; at quickstart sizes
-where none are given.
+Prints the median time of a gradient on this machine, both in the same run, at quickstart sizes unless others are given.
 """
 
 import statistics
@@ -21,7 +20,7 @@ RUNS = 11
 
 
 class PlainBlock(nn.Module):
-    """The same block of flax's own layers, on three axes, with the compiler's derivative of the activation."""
+    """The same block built from flax's own layers, on three axes, with autodiff of the activation."""
 
     num_heads: int
     mlp_dim: int
@@ -34,7 +33,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainLevelConv(nn.Module):
-    """A convolution per level."""
+    """One convolution call per level."""
 
     level_lengths: tuple[int, ...]
 
@@ -45,7 +44,7 @@ class PlainLevelConv(nn.Module):
 
 
 class OurLevelConv(nn.Module):
-    """All levels at once."""
+    """One convolution call for all levels."""
 
     levels: tuple[int, ...]
 
@@ -55,7 +54,7 @@ class OurLevelConv(nn.Module):
 
 
 def median_ms(module: nn.Module, *inputs: jax.Array | None) -> float:
-    """Median milliseconds of the gradient of a module with respect to its parameters and its first input."""
+    """Returns the median milliseconds of the gradient with respect to the parameters and the first input."""
     params = module.init(jax.random.key(0), *inputs)
     loss = lambda params, x: (module.apply(params, x, *inputs[1:]) ** 2).sum()
     gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))

@@ -1,9 +1,9 @@
-"""How much of a core's time a build spends on decoding: `python benchmarks/build.py [VIDEO…]`.
+"""Measures the share of a build's CPU time that decoding takes: `python benchmarks/build.py [VIDEO…]`.
 
-CPU time of `unloc data build` (10 frames per second, short side 256, one worker) next to that of a loop that only
-decodes the same videos with PyAV on one thread, in the same run. What a build needs once (starting a process,
-importing TensorFlow) is not counted: it is the difference between a build of many copies and one of few. Without
-arguments the video is a synthetic one of 1280×720 pixels.
+Compares the CPU time of `unloc data build` (10 frames per second, short side 256, one worker) with that of a loop that
+only decodes the same videos with PyAV on one thread, in the same run. One-off costs of a build (starting a process,
+importing TensorFlow) cancel out: builds of many copies and of few are subtracted. Without arguments the video is a
+synthetic one of 1280×720 pixels.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def _measure(folder: Path, video: Path) -> None:
 
 
 def _camera_pan(path: Path) -> Path:
-    """10 s of H.264, 1280×720 at 30 frames per second: a camera moves over a texture, with film grain."""
+    """Writes 10 s of H.264, 1280×720 at 30 frames per second: a camera pan over a texture, with film grain."""
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 256, (60, 100, 3)).astype(np.uint8)
     scene = np.asarray(Image.fromarray(texture).resize((1600, 960), Image.Resampling.BICUBIC), np.int16)
@@ -74,7 +74,7 @@ def _camera_pan(path: Path) -> Path:
 
 
 def _inputs(folder: Path, video: Path, copies: int) -> tuple[Path, Path]:
-    """An annotation file and a folder with links to the video under several names."""
+    """Writes an annotation file and a folder of links to the video under several names; returns both paths."""
     (folder / "videos").mkdir(parents=True)
     ids = [f"copy_{i}" for i in range(copies)]
     for video_id in ids:
@@ -101,7 +101,7 @@ def _decode(video: Path) -> int:
 
 
 def _cpu_s(work: Callable) -> tuple[float, int]:
-    """CPU seconds of this process and of the children that have ended meanwhile; and the work's result."""
+    """Returns (CPU seconds of this process and of the children that ended meanwhile, the result of `work`)."""
     before = _used_s()
     result = work()
     return _used_s() - before, result

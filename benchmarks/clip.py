@@ -1,12 +1,12 @@
-"""How fast CLIP embeds, next to the original implementations: `python benchmarks/clip.py [--size B/32 B/16]`.
+"""Times CLIP embedding against the original implementations: `python benchmarks/clip.py [--size B/32 B/16]`.
 
-Random weights, the same in all; models, inputs and devices are those of one process; rounds alternate. On a CPU in
-float32; on a GPU, if JAX and PyTorch both see one, in bfloat16. Needs the extra `oracle`.
+All implementations have the same random weights and run in one process on the same inputs and devices, in alternating
+rounds: in float32 on a CPU, in bfloat16 on a GPU that both JAX and PyTorch see. Needs the extra `oracle`.
 
-images/s and texts/s are of one batch that lies ready as each implementation wants it (ours also normalises the pixels
-on the device); frames/s are of a video file: decoding, CLIP's preprocessing, embedding. For the originals that is the
-usual loop: PyAV decodes (the same file, the same frames), the package's own transform, batch after batch. "ours
-is" compares wall time, "CPU" the processor time of all threads, which other programs on the machine change less.
+images/s and texts/s are for one batch in the form that each implementation expects (ours also normalises the pixels on
+the device). frames/s are for a video file: decoding, CLIP's preprocessing and embedding. The originals use the usual
+loop: PyAV decodes the same frames of the same file, the package's own transform, batch after batch. "ours is" compares
+wall time, "CPU" the processor time of all threads, which other programs on the machine affect less.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def main() -> None:
 def competitors(
     name: str, batch_size: int, video: Path, dtype: str, folder: Path
 ) -> tuple[dict[str, dict[str, Callable[[], Any]]], dict[str, int]]:
-    """What is to be timed, by kind of input and implementation, and how many inputs that is."""
+    """Returns the calls to time, by kind of input and implementation, and the inputs per call of each kind."""
     originals.SIZES[name] = SIZES[name]
     sizes = originals.sizes_of(name)
     hugging_face = originals.hugging_face(sizes, "quick_gelu")
@@ -133,7 +133,7 @@ def competitors(
         runs["images"][peer] = of_tensor(of_image, pixels)
         runs["texts"][peer] = of_tensor(of_text, words)
         runs["frames"][peer] = of_video(of_image)
-    for what, of_what in runs.items():  # compiles; and they do compute the same
+    for what, of_what in runs.items():  # compiles, and checks that both compute the same
         found, wanted = of_what["ours"](), of_what["transformers"]()
         apart = np.abs(found - wanted).max() / np.abs(wanted).max()
         assert apart < (0.1 if dtype == "bfloat16" else 1e-4), f"{what}: {apart} apart"
@@ -159,7 +159,7 @@ def batched(frames: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray
 
 
 def rounds(runs: dict[str, Callable[[], Any]], count: int) -> dict[str, np.ndarray]:
-    """Wall and CPU seconds of every round [count, 2] by implementation; the one that begins changes."""
+    """Returns float64 [count, 2], wall and CPU seconds of each round, by implementation; the first one rotates."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for i in range(count):
         names = list(runs)
@@ -181,7 +181,7 @@ def print_row(title: str, count: int, seconds: dict[str, np.ndarray]) -> None:
 
 
 def make_video(path: Path) -> Path:
-    """A moving pattern."""
+    """Writes a video of a moving pattern."""
     y, x = np.mgrid[:360, :640]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)

@@ -1,8 +1,8 @@
-"""What every full-size config needs on TPU slices: `python benchmarks/compile_table.py`.
+"""Tabulates the settings and memory of every full-size config on TPU slices: `python benchmarks/compile_table.py`.
 
-Compiles each training step at its config's own batch for the TPU (`pip install 'unloc_jax[tpu]'`, no TPU), as `unloc
-compile --memory-only` does, and prints a row of a Markdown table. Settings that a slice needs are chosen by `fitting`
-and stand in the row; --config.KEY=VALUE changes more.
+Compiles each training step at its config's own batch for the TPU (`pip install 'unloc_jax[tpu]'`, no TPU needed), as
+`unloc compile --memory-only` does, and prints a row of a Markdown table for each. `fitting` chooses the settings that a
+slice needs, which are shown in the row; --config.KEY=VALUE changes more.
 """
 
 from unloc_jax import config as config_lib
@@ -19,15 +19,16 @@ CONFIGS = tuple(
 )
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:2x4x4")
 HEADER = "| config | slice | settings | temporaries (GB) | memory (GB) | fits |"
-# Of a device's memory, for what the image tower's layers keep of the frames that are worked on at a time: about as
-# much again goes to the backward pass of one layer, and the rest is parameters, gradients and fusion.
+# Share of a device's memory for the activations that the image tower's layers keep: about as much again is needed for
+# the backward pass of one layer, and the rest for parameters, gradients and fusion.
 _KEPT = 1 / 8
 
 
 def fitting(config: Config, count: int, kind: Chip) -> list[str]:
-    """Settings with which a global batch should fit: devices that share a video's frames and texts
-    (`mesh.context`) where there are more devices than videos, or one video is too much for one of them, and then the
-    batch in parts (`accumulate`)."""
+    """Returns settings with which a global batch should fit.
+
+    Devices share a video's frames and texts (`mesh.context`) where there are more devices than videos, or where one
+    video is too large for one of them; then the batch is split into parts (`accumulate`)."""
     videos = min(view.batch_size for view in config.task_configs.values())
     data = min(count, videos)
     while data > 1 and _kept(config, count // data) > _KEPT * kind.memory_bytes:
@@ -42,14 +43,14 @@ def fitting(config: Config, count: int, kind: Chip) -> list[str]:
 
 
 def _kept(config: Config, context: int) -> float:
-    """Bytes that one video's frames leave in each of the devices that share it: the input of every layer, bfloat16."""
+    """Returns the bytes of one video's kept layer inputs (bfloat16) on each of the `context` devices that share it."""
     image = config.model.image
     tokens = (config.data.crop_size // image.patch_size) ** 2 + 1
     return 2 * config.data.num_frames / context * tokens * image.width * image.num_layers
 
 
 def row(path: str, topology: str, overrides: list[str]) -> str:
-    """Of the step that needs most, where tasks take turns."""
+    """Returns the table row of a config; with alternating tasks, that of the step that needs the most memory."""
     devices = devices_of(topology)
     kind = chip(devices[0].device_kind)
     assert kind is not None

@@ -1,13 +1,13 @@
 """The published algorithm of ActivityNet's detection evaluation, one prediction after the other.
 
-Written after the description of the task (Caba Heilbron et al. 2015, section 4, and the challenge's guidelines): for
-each class, predictions of all videos in descending score; each looks at the class's segments of its video, best tIoU
-first, at every threshold takes the first that is free and overlaps enough, and is a false positive if there is none;
-AP is the area under the precision-recall curve, interpolated as in PASCAL VOC 2010.
+Implements the description of the task (Caba Heilbron et al. 2015, section 4, and the challenge's guidelines): for each
+class, predictions of all videos are visited in descending score. Each visits the class's segments of its video, best
+tIoU first, and at every threshold takes the first one that is free and overlaps enough; without one it is a false
+positive. AP is the area under the precision-recall curve, interpolated as in PASCAL VOC 2010.
 
-Peer of `unloc_jax.metrics.detection.detection_map` in `benchmarks/evaluation.py`: the same numbers, no cleverness.
-The segments of a video come from a dict, or, as in the official evaluator, from pandas' tables, which then take most
-of the time.
+`benchmarks/evaluation.py` compares `unloc_jax.metrics.detection.detection_map` with it: the same numbers, without
+optimisation. The segments of a video are looked up in a dict or, as in the official evaluator, in pandas tables, which
+then take most of the time.
 """
 
 import collections
@@ -17,7 +17,7 @@ import numpy as np
 
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 
-# A prediction's segment [2], the segments [n, 2] of its video, and the number of one of those within the class.
+# A prediction's segment [2], its video's segments [n, 2], and a function from one of those to its number in the class.
 Step = tuple[np.ndarray, np.ndarray, Callable[[int], int]]
 
 NOTHING = np.zeros((0, 2))
@@ -31,7 +31,7 @@ def average_precisions_one_by_one(
     *,
     tables: bool = False,
 ) -> np.ndarray:
-    """AP in [0, 1] of each of the `classes` → float64 [len(classes), T]. `tables` needs pandas."""
+    """Returns the AP in [0, 1] of each of `classes`, float64 [len(classes), T]; `tables` needs pandas."""
     rows = []
     for c in classes:
         segments = GroundTruth(*(column[truth.class_index == c] for column in truth))

@@ -1,12 +1,12 @@
-"""How long evaluation takes: `python benchmarks/evaluation.py [--ground-truth FILE] [--qvhighlights FILE] [--all]`.
+"""Times evaluation: `python benchmarks/evaluation.py [--ground-truth FILE] [--qvhighlights FILE] [--all]`.
 
-From files to numbers, as `unloc metrics` does it: half a million detections on ActivityNet's validation set, and
-moments and highlights on QVHighlights' validation set. The peer is the published detection algorithm, one
-prediction after the other (`detection_one_by_one.py`), in the same run on the same predictions: with dicts, and with
-pandas' tables like the official evaluator if pandas is installed; of some of the 200 classes, or with --all of all
-(with tables that takes minutes).
+Goes from files to numbers as `unloc metrics` does: half a million detections on ActivityNet's validation set, and
+moments and highlights on QVHighlights' validation set. Compares with the published detection algorithm, one prediction
+after the other (`detection_one_by_one.py`), in the same run on the same predictions: with dicts and, if pandas is
+installed, with pandas tables like the official evaluator. The comparison covers some of the 200 classes, or all of them
+with --all (minutes with tables).
 
-Predictions are synthetic: half of them annotated segments moved a little, half random; so are the annotations, in
+Half of the predictions are annotated segments moved a little, half are random. The annotations are synthetic too, in
 the datasets' number and format, unless FILE names the real ones.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="classes for the peer")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="write the files here and keep them")
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore", InputWarning)  # of equal scores: the predictions have some by chance
+    warnings.simplefilter("ignore", InputWarning)  # about equal scores: the predictions have some by chance
     with tempfile.TemporaryDirectory() as folder:
         folder = arguments.keep or Path(folder)
         detections(folder, arguments.ground_truth, arguments.all)
@@ -102,7 +102,7 @@ def moments(folder: Path, ground_truth: Path | None) -> None:
 
 
 def activitynet(rng: np.random.Generator) -> dict[str, Any]:
-    """Videos of a minute or three with one class and one to three segments."""
+    """Returns videos of 20 to 240 s with one class and one to three segments each."""
     database = {}
     for i in range(VIDEOS):
         duration = rng.uniform(20, 240)
@@ -119,7 +119,7 @@ def activitynet(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def detected(ground_truth: Path, rng: np.random.Generator) -> dict[str, Any]:
-    """Predictions of one class per video, mostly the right one, and every tenth of any class."""
+    """Returns predictions of mostly one class per video, usually the right one; every tenth has a random class."""
     database = json.loads(ground_truth.read_text())["database"]
     database = {name: video for name, video in database.items() if video["subset"] == "validation"}
     classes = sorted({a["label"] for video in database.values() for a in video["annotations"]})

@@ -1,11 +1,11 @@
-"""Everything that is worth knowing of a GPU, in 8 minutes, without data, TensorFlow or network.
+"""Measures what matters on a GPU in 8 minutes, without data, TensorFlow or network.
 
 python benchmarks/gpu.py --out DIR          # measures; appends to DIR/gpu.jsonl row by row
-python benchmarks/gpu.py --table DIR        # the tables of docs/performance.md from it
+python benchmarks/gpu.py --table DIR        # prints the tables of docs/performance.md from it
 python benchmarks/gpu.py --out DIR --tiny   # the same rows at sizes for a CPU, to try the script
 
-Rows come in the order of their importance, each in a process of its own; the next one imports meanwhile. A row that
-fails or takes too long is noted and the others follow; nothing begins that the total would cut short.
+Rows run in the order of their importance, each in its own process; the next process imports meanwhile. A row that fails
+or takes too long is recorded and the others follow; no row starts that the total limit would cut short.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 from unloc_jax.paths import ArgumentParser
 
 RESULTS = "gpu.jsonl"
-_LEAST_S = 15  # a row needs this much to be worth beginning
+_LEAST_S = 15  # a row with less time than this is not started
 
 L, B = "configs/charades_sta.py:L", "configs/charades_sta.py:B"
 TAL, COIN = "configs/activitynet_tal.py:B", "configs/coin.py:L"
@@ -44,11 +44,11 @@ STEPS = (
     (L, 32, "full", "cudnn", (), False),
     (B, 16, "dots", "xla", (), False),
 )
-_OTHERS_AFTER = 7  # steps: one of each model
+_OTHERS_AFTER = 7  # steps, which cover each model once
 
 
 def rows(tiny: bool) -> list[dict]:
-    """As `gpu_rows.Row` takes them."""
+    """Returns the measurements in order, each with the fields of `gpu_rows.Row`."""
     steps = []
     for config, videos, remat, attention, further, trace in STEPS:
         if tiny:
@@ -62,7 +62,7 @@ def rows(tiny: bool) -> list[dict]:
 
 
 def name_of(row: dict) -> str:
-    """As `gpu_rows.Row` has it."""
+    """Returns the name of a row, equal to `gpu_rows.Row.name`."""
     return " ".join([row.get("config", row["kind"]).removeprefix("configs/"), *row.get("settings", ())])
 
 
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def measure(chosen: list[dict], out: Path, limit_s: float, until: float) -> None:
-    """Runs rows until time.monotonic() is `until`; logs of those that failed are in out/gpu.log."""
+    """Runs rows until time.monotonic() reaches `until`; writes the logs of those that fail to out/gpu.log."""
     out.mkdir(parents=True, exist_ok=True)
     results = (out / RESULTS).absolute()
     with tempfile.TemporaryDirectory() as cache:
@@ -107,7 +107,7 @@ def measure(chosen: list[dict], out: Path, limit_s: float, until: float) -> None
 
 @dataclasses.dataclass
 class _Child:
-    """A process that has imported everything and waits for its row; its programs' parts are cached for the next."""
+    """A process that has imported everything and waits for its row; processes share a compilation cache."""
 
     cache: str
 
@@ -130,7 +130,7 @@ class _Child:
         problem, asked = "", json.dumps({"row": row, "results": str(results)})
         try:
             _, errors = self._process.communicate(asked.encode(), limit_s)
-            if self._process.returncode < 0:  # of an exception it wrote itself
+            if self._process.returncode < 0:  # the process itself writes exceptions to its results
                 problem = f"ended by signal {-self._process.returncode}"
         except subprocess.TimeoutExpired:
             problem = f"not done after {limit_s:.0f} s"

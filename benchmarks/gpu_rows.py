@@ -1,4 +1,4 @@
-"""What `gpu.py` measures, one row per process: imports, waits for the row on stdin, appends results to its file."""
+"""Runs one measurement of `gpu.py`: imports, waits for the row on stdin, appends results to the row's file."""
 
 import dataclasses
 import functools
@@ -35,11 +35,11 @@ class Row:
     """One measurement.
 
     Attributes:
-      kind: of KINDS.
-      config: of a training step, "configs/NAME.py:SIZE".
-      settings: KEY=VALUE of it.
-      trace: also where its time goes.
-      tiny: at a size for a CPU.
+      kind: a key of KINDS.
+      config: "configs/NAME.py:SIZE", for a training step.
+      settings: KEY=VALUE overrides of the config.
+      trace: also break down where the step's time goes.
+      tiny: use sizes for a CPU.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Row:
 
 
 def machine(row: Row) -> dict[str, Any]:
-    """What it is, and what a plain product of matrices and a plain copy get out of it."""
+    """Measures the device: versions, and the rates of a plain matrix product and of a plain copy."""
     device = jax.devices()[0]
     side = 256 if row.tiny else 8192
     a, b = (jax.random.normal(jax.random.key(i), (side, side), jnp.bfloat16) for i in range(2))
@@ -93,9 +93,9 @@ def _version(package: str) -> str | None:
 
 
 def check(row: Row) -> dict[str, Any]:
-    """‖x − float32‖ / ‖float32‖ of two layers' value and gradients, for CLIP's odd lengths and an even one.
+    """Returns ‖x − float32‖ / ‖float32‖ of two layers' output and gradients, for CLIP's odd lengths and an even one.
 
-    The float32 is XLA's with exact products. On a CPU there is no cuDNN.
+    The float32 reference is XLA with exact products. A CPU has no cuDNN.
     """
     lengths = (17, 16) if row.tiny else (197, 257, 256)
     forms = {"float32": (jnp.float32, False), "bfloat16 xla": (jnp.bfloat16, False)}
@@ -125,12 +125,12 @@ def check(row: Row) -> dict[str, Any]:
             found[form] = [float(each[0]), float(max(each[1:]))]
         return found
 
-    with ThreadPoolExecutor(len(lengths)) as pool:  # compiling takes the time
+    with ThreadPoolExecutor(len(lengths)) as pool:  # most of the time is compilation
         return {"errors": dict(zip(map(str, lengths), pool.map(errors, lengths)))}
 
 
 def attention(row: Row) -> dict[str, Any]:
-    """Milliseconds of one layer's attention, forward and backward, without the products with weights."""
+    """Times one layer's attention in milliseconds, forward and backward, without the products with weights."""
     shapes = {
         "B/16": (1024, 197, 12, 64),
         "L/14": (512, 257, 16, 64),
@@ -164,8 +164,8 @@ def attention(row: Row) -> dict[str, Any]:
     return {"attention_ms": found}
 
 
-def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
-    """A training step; its trace is a result of its own, so that trouble with it costs nothing, and a file in `out`."""
+def step(row: Row, log: Any, out: Path) -> dict[str, Any]:
+    """Measures a training step; writes its trace as a separate result, so that a failure there loses nothing."""
     config = config_lib.load(row.config, row.settings)
     classes = num_classes(config, 5 if row.tiny else None, known_classes(row.config)) or 0
     started = time.perf_counter()
@@ -182,7 +182,7 @@ def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
         with jax.transfer_guard("disallow"):  # as in training
             run()
         times.append(time.perf_counter() - started)
-    say(
+    log(
         videos=config.batch_size,
         frames=config.data.num_frames,
         pixels=config.data.crop_size,
@@ -216,7 +216,7 @@ def step(row: Row, say: Any, out: Path) -> dict[str, Any]:
 
 
 def nms(row: Row) -> dict[str, Any]:
-    """Of `nms.py`, ours; what is found is what the CPU finds."""
+    """Times our suppression on the problem of `nms.py`, and compares the detections with the CPU's."""
     from nms import BATCH, SETTINGS, SHAPES, ours_ms, problem
 
     segments, scores = problem(0, BATCH)
@@ -230,7 +230,7 @@ def nms(row: Row) -> dict[str, Any]:
 
 
 def augmentation(row: Row) -> dict[str, Any]:
-    """Of `augmentation.py`, ours; and how far bytes are from those of the CPU."""
+    """Times our augmentation on the cases of `augmentation.py`, and compares the bytes with the CPU's."""
     from augmentation import CASES, SHAPE, on_device, random_frames
 
     from unloc_jax.augmentation import augment
@@ -251,7 +251,7 @@ def augmentation(row: Row) -> dict[str, Any]:
 
 
 def _both(function: Any, *inputs: Any) -> list[np.ndarray]:
-    """Results of the CPU and of the default device."""
+    """Returns the results of the CPU and of the default device."""
     of = (jax.devices("cpu")[0], jax.devices()[0])
     return [np.asarray(jax.jit(function)(*jax.device_put(inputs, device))) for device in of]
 
@@ -267,13 +267,13 @@ KINDS: dict[str, Any] = {
 
 
 def main() -> None:
-    """stdin: {"row": …, "results": FILE}; traces lie beside FILE."""
+    """Reads {"row": …, "results": FILE} from stdin and measures the row; writes traces to FILE's folder."""
     asked = json.loads(sys.stdin.read() or "null")
     if asked is None:
-        return  # not needed after all
+        return  # the parent had no row left
     row = Row(**asked["row"])
 
-    def say(**what: Any) -> None:
+    def log(**what: Any) -> None:
         line = json.dumps({"row": row.name, "kind": row.kind, **what})
         with open(asked["results"], "a") as results:
             results.write(line + "\n")
@@ -281,13 +281,13 @@ def main() -> None:
 
     try:
         function = KINDS[row.kind]
-        answer = function(row, say, Path(asked["results"]).parent) if row.kind == "step" else function(row)
+        answer = function(row, log, Path(asked["results"]).parent) if row.kind == "step" else function(row)
         if answer:
-            say(**answer)
+            log(**answer)
     except Exception as error:
         gc.collect()
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        say(error=reason[:300])
+        log(error=reason[:300])
         raise
 
 

@@ -1,4 +1,4 @@
-"""Markdown from what `gpu.py` measured."""
+"""Formats the measurements of `gpu.py` as Markdown."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ _HEADER = ("| config | videos | attention | remat | s/step | videos/s | MFU % | 
 
 
 def tables(lines: Iterable[str]) -> str:
-    """All tables, from lines of JSON as `gpu_rows` writes them; what is missing is left out."""
+    """Returns all tables for lines of JSON as `gpu_rows` writes them; parts that were not measured are omitted."""
     results = [json.loads(line) for line in lines]
     machine = next((one for one in results if "product_flops" in one), {})
     parts = [_machine(machine)] if machine else []

@@ -1,4 +1,4 @@
-"""Where the time of a traced step goes, by kind of work: read from the profiler's file by JAX alone."""
+"""Breaks down the time of a traced step by kind of work, reading the profiler's file with JAX alone."""
 
 import re
 from collections import Counter
@@ -11,27 +11,27 @@ KINDS = ("products", "attention", "copies", "elementwise and reductions")
 _PRODUCT = re.compile(r"gemm|nvjet|cutlass|cublas|xmma|wgmma|\bdot|_dot|conv(?!ert)|matmul", re.IGNORECASE)
 _COPY = re.compile(r"memcpy|memset|copy|transpose|concatenate|slice|\bpad|bitcast", re.IGNORECASE)
 _FUSED_ATTENTION = re.compile(r"sdpa|fmha|flash", re.IGNORECASE)
-# Of an instruction of attention that is none of the two products with weights around it.
+# The scope of an instruction in attention that is neither of the two products with weights around it.
 _IN_ATTENTION = re.compile(r"\battention/(?!qkv/|out/)")
-# Events of a CPU that contain others.
+# CPU events that contain other events.
 _CONTAINER = re.compile(r"^(while|call|conditional)\b")
 
 
 def summary(file: Path, steps: int, program: str) -> dict[str, Any]:
-    """Sums up a trace.
+    """Summarises a trace.
 
     Args:
       file: .xplane.pb, as the profiler writes it.
-      steps: that it saw.
-      program: the compiled program's text, whose metadata say which part of the model an instruction belongs to.
+      steps: number of traced steps.
+      program: the compiled program's text; its metadata maps instructions to parts of the model.
 
     Returns:
       Per step: "seconds" from the first kernel to the last, "busy_s" with a kernel running; "kinds", the share of each
-      of KINDS in all kernels' time; "placed", the share of kernels whose part of the model is known, without which
-      attention by plain products counts as products; "top", the longest kernels as (share, times per step, kind, name).
+      of KINDS in all kernels' time; "placed", the share of kernels whose part of the model is known (attention by plain
+      products counts as products elsewhere); "top", the longest kernels as (share, times per step, kind, name).
 
     Raises:
-      ValueError: nothing of the program is in the trace.
+      ValueError: the trace contains nothing of the program.
     """
     scopes = dict(re.findall(r'%?([\w.\-]+) = [^\n]*metadata=\{[^}\n]*op_name="([^"\n]*)"', program))
     spans, kinds, kernels, counts = [], Counter[str](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
@@ -62,8 +62,8 @@ def summary(file: Path, steps: int, program: str) -> dict[str, Any]:
 
 
 def _events(file: Path) -> list[tuple[str, str, str, float, float]]:
-    """(kernel, instruction, place in the model if the event says it, start and duration in ns) of what ran on a GPU, or
-    else of what XLA ran on the CPU."""
+    """Returns the events on the GPU, or without one those that XLA ran on the CPU: (kernel, instruction, scope in the
+    model or "", start in ns, duration in ns)."""
     found = []
     planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:GPU")]

@@ -1,4 +1,4 @@
-"""Colour augmentation by TensorFlow on the host: what `augmentation.py` compares with."""
+"""Colour augmentation with TensorFlow on the host, which `augmentation.py` compares with."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from unloc_jax.augmentation.operations import OPERATIONS
 
 
 def jitter(video: tf.Tensor, color: float, grey: float) -> tf.Tensor:
-    """Colour jitter and grey of one video, by tf.image."""
+    """Applies colour jitter and greyscale to one video, uint8 [T, H, W, 3], with tf.image."""
 
     def shifted() -> tf.Tensor:
         pixels = tf.image.random_brightness(tf.cast(video, tf.float32) / 255, MAX_BRIGHTNESS)
@@ -22,7 +22,7 @@ def jitter(video: tf.Tensor, color: float, grey: float) -> tf.Tensor:
 
 
 def operation(video: tf.Tensor, name: str) -> tf.Tensor:
-    """One operation of RandAugment at magnitude 10 on one video of 224×224."""
+    """Applies one RandAugment operation at magnitude 10 to one video, uint8 [T, 224, 224, 3]."""
     pixels = tf.cast(video, tf.float32)
 
     def blend(start: tf.Tensor | float) -> tf.Tensor:

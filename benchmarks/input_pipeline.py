@@ -1,11 +1,11 @@
-"""How fast frames come out of shards: `python benchmarks/input_pipeline.py [--video FILE]`.
+"""Times reading frames from shards: `python benchmarks/input_pipeline.py [--video FILE]`.
 
-128 of 512 stored frames of every video at 224², from JPEGs with a short side of 256. All rows read the same pictures
-from the same MediaSequence shards, in turns, on all cores of this machine:
+Reads 128 of 512 stored frames of every video at 224², from JPEGs with a short side of 256. All rows read the same
+pictures from the same MediaSequence shards, in turns, on all cores of this machine:
 
-  bare loop    decode-and-crop of the chosen JPEGs, already in memory, one thread per core: the limit.
-  reference    what a DMVR-style pipeline does (Scenic's UnLoc): parse the SequenceExample, gather the chosen frames,
-               decode them whole, resize (here: nothing to do), crop, convert to float32, batch.
+  bare loop    decode-and-crop of the chosen JPEGs, already in memory, one thread per core: the upper limit.
+  reference    a DMVR-style pipeline (Scenic's UnLoc): parse the SequenceExample, gather the chosen frames, decode them
+               whole, resize (here: nothing to do), crop, convert to float32, batch.
   this one     `data_pipelines.reading.input_pipeline`, through `data.format=mediasequence` and through `unloc` shards.
 """
 
@@ -59,7 +59,7 @@ def main() -> None:
             "this one": lambda: drain(our_pipeline(unloc, count, cores)),
         }
         for run in rows.values():
-            run()  # nothing is cold afterwards
+            run()  # warms up caches and programs
         speeds: dict[str, list[float]] = {name: [] for name in rows}
         cpu_ms: dict[str, list[float]] = {name: [] for name in rows}
         for _ in range(ROUNDS):
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def pictures(video: Path | None, quality: int) -> list[bytes]:
-    """STORED JPEGs: of a video (repeated if it is short), or of moving smooth noise with some grain."""
+    """Returns STORED JPEGs: of a video (repeated if it is short), or of moving smooth noise with some grain."""
     frames: list[np.ndarray] = []
     if video is not None:
         for frame in FrameStream(video, fps=FPS, short_side=SHORT_SIDE):

@@ -1,4 +1,4 @@
-"""What further texts cost in a video that a `Localizer` has looked at already; numbers of docs/python.md.
+"""Times further texts on a video whose embedding a `Localizer` has cached; the numbers of docs/python.md.
 
 python -m benchmarks.localizer --video FILE [--config configs/charades_sta.py:B] [--config.KEY=VALUE] [--texts 4]
 """
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def timed(call: Callable[[], VideoPrediction], repeat: int = 1) -> tuple[float, VideoPrediction]:
-    """(median seconds, the last result)."""
+    """Returns (median seconds, the last result) of `repeat` calls."""
     times = []
     for _ in range(repeat):
         start = time.perf_counter()

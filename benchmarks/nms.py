@@ -1,8 +1,8 @@
-"""Suppression of overlapping segments, against the reference's way: `python benchmarks/nms.py [--videos 1000]`.
+"""Times suppression of overlapping segments against the reference's way: `python benchmarks/nms.py [--videos 1000]`.
 
 39,000 candidates per video (200 classes × 195 points) with random segments and scores, 100 detections, sigma 0.3, once
-for all classes together and once per class. The peer is TensorFlow's op, one video (and class) after the other as the
-reference calls it; its time is measured on a part of the videos. Without TensorFlow only ours is timed.
+for all classes together and once per class. Compares with TensorFlow's op, called for one video (and class) after the
+other as in the reference and timed on some of the videos. Without TensorFlow only ours is timed.
 """
 
 import argparse
@@ -34,7 +34,13 @@ def problem(seed: int, videos: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours_ms(segments: np.ndarray, scores: np.ndarray, videos: int) -> float:
-    """Milliseconds per video; a batch of `problem` is suppressed again and again."""
+    """Returns the milliseconds per video of suppressing one batch of `problem` repeatedly.
+
+    Args:
+      segments: float32 [videos, groups, points, 2].
+      scores: float32 [videos, groups, points].
+      videos: number of videos to time, at least.
+    """
     segments, scores = jax.device_put((segments, scores))
 
     def run() -> int:

@@ -1,9 +1,9 @@
-"""Does pretraining on trimmed clips help the quickstart? `python benchmarks/pretraining.py` after `make quickstart`.
+"""Measures what pretraining on trimmed clips adds: `python benchmarks/pretraining.py` after `make quickstart`.
 
-Makes synthetic trimmed clips (another seed than the quickstart's videos), pretrains on them with
-configs/quickstart_pretrain.py, and fine-tunes configs/quickstart.py twice with equally many steps: from random
-parameters and from the pretrained ones. The stage of the quickstart that stands in for CLIP is off in both. The same
-public commands as anybody would use; finished runs are reused.
+Synthesizes trimmed clips (with another seed than the quickstart's videos), pretrains on them with
+configs/quickstart_pretrain.py, and fine-tunes configs/quickstart.py twice for the same number of steps: from random
+parameters and from the pretrained ones. The quickstart stage that stands in for CLIP is off in both. Uses only public
+commands; finished runs are reused.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def _make_clips(workdir: Path, form: str) -> Path:
 
 
 def _numbers(run: Path) -> dict[str, float]:
-    """Of the test split, in percent."""
+    """Reads the metrics of the test split, in percent."""
     metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
     rows = {f"{name}, model": value for name, value in metrics["recall"]["model"].items()}
     controls = {name: values for name, values in metrics["recall"].items() if name != "model"}

@@ -1,6 +1,6 @@
-"""The quickstart's numbers over several seeds: `python benchmarks/quickstart_seeds.py` after `make quickstart`.
+"""Repeats the quickstart over several seeds: `python benchmarks/quickstart_seeds.py` after `make quickstart`.
 
-Seed 0 is the quickstart's own run; the others are trained and evaluated here with the same public commands. Prints
+Seed 0 is the quickstart's own run; the others are trained and evaluated here with the same public commands. Prints the
 recall of the model and of the controls, and how often the right event is hit. Finished runs are reused.
 """
 

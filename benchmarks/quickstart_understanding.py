@@ -1,8 +1,9 @@
-"""What the quickstart's model tells apart: `python benchmarks/quickstart_understanding.py` after `make quickstart`.
+"""Measures what the quickstart's model tells apart: `python benchmarks/quickstart_understanding.py` after
+`make quickstart`.
 
-Takes every pair of sentences of a test video that differ in one thing only, and asks whether the first segment found
-overlaps its own event more than the other sentence's event (pairs where it overlaps neither are left out; 50 % is
-chance). Also recall by length of the event. Averages over the runs of `quickstart_seeds.py` that are there.
+For every pair of sentences of a test video that differ in one thing only, checks whether the first detected segment
+overlaps its own event more than the other sentence's event (pairs where it overlaps neither are left out; chance is
+50 %). Also prints recall by length of the event. Averages over the existing runs of `quickstart_seeds.py`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ LENGTHS_S = (0.0, 1.0, 2.0, 4.0, 20.0)
 
 
 def what_differs(a: dict[str, str], b: dict[str, str]) -> str | None:
-    """The one thing in which two descriptions differ; None if it is more."""
+    """Returns the one thing in which two descriptions differ; None if they differ in several."""
     (color_a, shape_a), (color_b, shape_b) = a["object"].split(), b["object"].split()
     if a["motion"] == b["motion"]:
         return {(True, False): "colour", (False, True): "shape"}.get((color_a != color_b, shape_a != shape_b))

@@ -1,7 +1,7 @@
-"""The reference's training step, for benchmarks/train_step.py: action localisation with a CLIP tower for each side.
+"""The reference's training step, for benchmarks/train_step.py: action localisation with two CLIP towers.
 
-It is the reference's own code, from the user's checkout: its model, loss, metrics, optimizer and `train_step` under
-pmap, as its trainer puts them together. The numbers of the batch are random.
+Runs the reference's own code from the user's checkout: its model, loss, metrics, optimizer and `train_step` under pmap,
+assembled as its trainer does. The batch is random.
 """
 
 import functools
@@ -21,15 +21,15 @@ _ONLY_FOR_EVALUATION = ("activitynet", "big_vision", "pandas", "scenic.train_lib
 
 
 def reference_step(scenic: Path, config: Config, classes: int) -> Callable[[], None]:
-    """A function that runs one step.
+    """Returns a function that runs one step.
 
     Args:
       scenic: a checkout of github.com/google-research/scenic.
-      config: ours, of which sizes and losses are taken: action localisation, a simple pyramid.
-      classes: C.
+      config: our config, whose sizes and losses are used: action localisation, a simple pyramid.
+      classes: number of classes.
 
     Raises:
-      UserError: no checkout there, or a config that this file does not translate.
+      UserError: `scenic` is not a checkout, or this file does not translate the config.
     """
     if not (scenic / "scenic" / "projects" / "unloc").is_dir():
         raise UserError(
@@ -82,7 +82,7 @@ def reference_step(scenic: Path, config: Config, classes: int) -> Callable[[], N
 
     def step() -> None:
         nonlocal state
-        # The batch's memory is given up by every step, as in the reference's trainer.
+        # Every step donates the batch's memory, as in the reference's trainer.
         state, _, logs = run(state, jax_utils.replicate(batch, jax.devices()[:1]))
         assert np.isfinite(jax.device_get(logs["l2_params"])).all()
 
@@ -90,7 +90,7 @@ def reference_step(scenic: Path, config: Config, classes: int) -> Callable[[], N
 
 
 def _import(name: str) -> Any:
-    """A module of the reference, with stand-ins for what only its evaluation uses and may be missing."""
+    """Imports a module of the reference, with mocks for missing modules that only its evaluation uses."""
     while True:
         try:
             return importlib.import_module(name)
@@ -102,7 +102,7 @@ def _import(name: str) -> Any:
 
 
 def _settings(config: Config, classes: int) -> Any:
-    """The reference's config for the same model."""
+    """Returns the reference's config for the same model."""
     import ml_collections
 
     model, loss = config.model, config.loss

@@ -1,11 +1,11 @@
-"""Seconds per training step and peak memory, ours and the reference's, in the same run and without a dataset.
+"""Times training steps and their peak memory, ours and the reference's, in the same run and without a dataset.
 
 python benchmarks/train_step.py --reference=../scenic
 
 The default is the size at which the reference was measured on two CPU cores: action localisation, ViT-B/32 at 128
-pixels, 16 frames, 20 classes, 2 videos, float32. Every model runs in a process of its own; they take turns, so that
-what else the machine does hits all alike. --reference is a checkout of github.com/google-research/scenic (its step
-needs TensorFlow for some imports; ours does not). Other variants of ours, and other models, on whatever device:
+pixels, 16 frames, 20 classes, 2 videos, float32. Every model runs in its own process; they take turns, so that other
+load on the machine affects all of them equally. --reference is a checkout of github.com/google-research/scenic (its
+step needs TensorFlow for some imports; ours does not). Other variants of ours, and other models, on any device:
 
 python benchmarks/train_step.py --variant=model.remat=full --variant=model.dtype=bfloat16,batch_size=4
 python benchmarks/train_step.py --config=configs/charades_sta.py:L --set=batch_size=8
@@ -73,11 +73,11 @@ class _Child:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """What it says of itself once it has compiled."""
+        """Returns what the process reports once it has compiled."""
         return self._answer()
 
     def run(self, steps: int) -> dict[str, float]:
-        """Seconds that a step took, of the clock and of the CPUs."""
+        """Returns "seconds" and "cpu_seconds" per step, measured over `steps` steps."""
         return {name: value / steps for name, value in self._ask(str(steps)).items()}
 
     def memory(self) -> dict[str, float]:
@@ -151,10 +151,10 @@ def _shown(name: str) -> str:
 
 
 def _child(config: str, classes: int, settings: list[str], reference: str = "") -> None:
-    """Compiles a step, says so on stdout, and runs what it is told on stdin."""
+    """Compiles a step, reports it on stdout, and then executes the commands that it reads from stdin."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    say = lambda **what: print(json.dumps(what), file=answers, flush=True)
+    os.dup2(2, 1)  # libraries that print must not mix with the answers
+    answer = lambda **what: print(json.dumps(what), file=answers, flush=True)
     import jax
 
     from unloc_jax import config as config_lib
@@ -172,7 +172,7 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
     first_step_s = time.perf_counter() - started
     step()
     device = jax.devices()[0]
-    say(
+    answer(
         first_step_s=first_step_s,
         videos=checked.batch_size,
         flops=flops,
@@ -186,16 +186,16 @@ def _child(config: str, classes: int, settings: list[str], reference: str = "") 
     for line in sys.stdin:
         if line.strip() == "memory":
             of_device = (device.memory_stats() or {}).get("peak_bytes_in_use", 0)
-            say(process=max(whole, _peak_memory()), steps=_peak_memory(), device=of_device)
+            answer(process=max(whole, _peak_memory()), steps=_peak_memory(), device=of_device)
             continue
         started, of_cpu = time.perf_counter(), time.process_time()
         for _ in range(int(line)):
             step()
-        say(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - of_cpu)
+        answer(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - of_cpu)
 
 
 def _peak() -> float | None:
-    """FLOP/s of all devices; None where it is not known."""
+    """Returns the peak FLOP/s of all devices together; None if unknown."""
     import jax
 
     from unloc_jax.training.flops import peak_flops
@@ -205,7 +205,7 @@ def _peak() -> float | None:
 
 
 def _peak_memory() -> int:
-    """Bytes: the most that this process has had in memory since it began, or since it was forgotten."""
+    """Returns the peak resident bytes since the process began or `_forget_peak_memory` was called."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return 1024 * int(line.split()[1])
@@ -217,11 +217,11 @@ def _forget_peak_memory() -> None:
 
 
 class OurStep:
-    """One training step on a random batch that stays the same; compiled when it is first asked for.
+    """One training step on a fixed random batch; compiled on first use.
 
     Attributes:
-      flops: of a step, over all devices.
-      compiled: the program.
+      flops: of one step, over all devices.
+      compiled: the compiled program.
     """
 
     def __init__(self, config: Any, classes: int):
@@ -254,7 +254,7 @@ class OurStep:
         return self._step.lower(self._state, *self._inputs).compile()
 
     def __call__(self) -> dict[str, Any]:
-        """The step's metrics, once it has run."""
+        """Runs the step and returns its metrics."""
         import jax
 
         self._state, metrics = self.compiled(self._state, *self._inputs)

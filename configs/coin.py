@@ -3,7 +3,7 @@
 unloc train --config=configs/coin.py:L --config.data.dir=DIR --workdir=runs/coin
 
 Start from pretrained towers with --config.init_from=CHECKPOINT. The reference reads the class embeddings from a file;
-here the frozen text tower makes them (config.model.text.encoder = "embeddings" reads a file, too).
+here the frozen text tower computes them (config.model.text.encoder = "embeddings" also reads a file).
 """
 
 import ml_collections

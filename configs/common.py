@@ -1,11 +1,11 @@
-"""What the configs of the reference's models share: sizes, training recipe, and the tiny variant."""
+"""Settings that the configs of the reference's models share: sizes, training recipe, and the tiny variant."""
 
 import math
 from typing import Any
 
 import ml_collections
 
-# CLIP's towers, and the fusion that the reference puts on each.
+# CLIP's towers, and the fusion that the reference puts on top of each.
 SIZES: dict[str, dict[str, Any]] = {
     "B": {
         "image": {"width": 768, "num_layers": 12, "num_heads": 12, "patch_size": 16},
@@ -26,12 +26,12 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def reference_config(size: str, task: str, *, epochs: int, train_videos: int) -> ml_collections.ConfigDict:
-    """The reference's model and recipe at a size ("B", "L" or "tiny"); a config changes what is its own.
+    """Returns the reference's model and recipe at a size ("B", "L" or "tiny"), which a config then adapts.
 
     Args:
       size: key of SIZES.
       task: config.task.
-      epochs, train_videos: give the number of steps at the reference's batch of 64.
+      epochs, train_videos: determine the number of steps at the reference's batch size of 64.
     """
     if size not in SIZES:
         raise ValueError(f"the size is one of {', '.join(SIZES)}, such as :B; got {size!r}")
@@ -61,12 +61,12 @@ def reference_config(size: str, task: str, *, epochs: int, train_videos: int) ->
 
 
 def warm_up(config: ml_collections.ConfigDict, epochs: float, of: int) -> None:
-    """Warms up for `epochs` of `of`."""
+    """Sets a linear warm-up over the first `epochs` of `of` epochs."""
     config.train.warmup_steps = epochs * config.train.steps / of
 
 
 def decay_once(config: ml_collections.ConfigDict, epoch: int, of: int) -> None:
-    """A tenth of the learning rate from `epoch` on."""
+    """Multiplies the learning rate by 0.1 from `epoch` of `of` epochs on."""
     config.train.schedule = "piecewise"
     config.train.decay_steps = (round(epoch * config.train.steps / of),)
     config.train.decay_factors = (0.1,)
@@ -79,7 +79,7 @@ def freeze_video(config: ml_collections.ConfigDict) -> None:
 def finish(
     config: ml_collections.ConfigDict, size: str, tiny_data: str = "quickstart/activitynet_captions"
 ) -> ml_collections.ConfigDict:
-    """For the size "tiny": small sizes, few steps, and a synthetic dataset as `make quickstart` builds it."""
+    """Shrinks a config of size "tiny" to few steps and a synthetic dataset as `make quickstart` builds it."""
     if size != "tiny":
         return config
     config.batch_size = 4

@@ -1,10 +1,10 @@
-"""Pretraining on trimmed videos of Kinetics: towers and fusion learn before any localisation. Arguments: size (B, L,
+"""Pretraining of towers and fusion on trimmed videos of Kinetics, before any localisation. Arguments: size (B, L,
 tiny), classes (400 or 700) and form (cls: class names as texts; contrastive: each video against the batch's texts).
 
 unloc train --config=configs/kinetics_pretrain.py:B,700,cls --config.data.dir=DIR --workdir=runs/kinetics_pretrain
 
 Start from CLIP's towers with --config.init_from=CHECKPOINT; fine-tune with --config.init_from=runs/kinetics_pretrain.
-The reference has no such config (its paper pretrains so, section 4.1); steps and rates are ours.
+The reference has no such config (section 4.1 of its paper pretrains this way); steps and rates are ours.
 """
 
 import ml_collections
@@ -23,7 +23,7 @@ def get_config(argument: str = "B,700,cls") -> ml_collections.ConfigDict:
     config.data.update({"num_frames": 16, "max_segments": 1})
     config.data.prompts = ("{}", "a video of {}.", "a video of a person {}.", "a person doing {}.")
     config.model.text.max_tokens = 16
-    # What fine-tuning finds again: the encoder of ViTDet-like pyramids is a plain transformer.
+    # Fine-tuning then loads these parameters: the encoder of ViTDet-like pyramids is a plain transformer.
     config.model.pyramid.type = "simple"
     config.model.text_chunk = 0 if size == "tiny" or form == "contrastive" else 50
     config.loss = {"label_smoothing": 0.1}

@@ -1,4 +1,4 @@
-"""Moment retrieval on synthetic videos, everything from scratch in minutes on a CPU.
+"""Moment retrieval on synthetic videos, trained from scratch in minutes on a CPU.
 
 unloc train --config=configs/quickstart.py --workdir=quickstart/run_moment_retrieval
 """

@@ -3,7 +3,7 @@
 unloc train --config=configs/quickstart_pretrain.py --workdir=quickstart/run_pretrain
 
 The argument is the form: contrastive (the default: each clip against the batch's sentences) or cls (class names as
-texts; its dataset is quickstart/trimmed_classes). docs/pretraining.md says how the clips are made and what it brings.
+texts; its dataset is quickstart/trimmed_classes). See docs/pretraining.md for how to make the clips and what it gains.
 """
 
 import ml_collections

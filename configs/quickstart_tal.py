@@ -1,4 +1,4 @@
-"""Action localisation on the synthetic videos: the quickstart's model, searched for kinds of events.
+"""Action localisation on the synthetic videos: the quickstart's model, with kinds of events as classes.
 
 unloc train --config=configs/quickstart_tal.py --workdir=quickstart/run_temporal_action_localization
 """

@@ -1,4 +1,4 @@
-"""`unloc data build`: annotation files + video folder → a TFDS dataset and a report of what was wrong."""
+"""`unloc data build`: builds a TFDS dataset and a report of problems from annotation files and a video folder."""
 
 import contextlib
 import dataclasses
@@ -25,8 +25,8 @@ from data_pipelines.builders.storage import (
     is_remote,
     only_build_in,
     remove_tree,
+    reporting_full_disk,
     storage_path,
-    telling_full_disk,
     write_whole,
 )
 from data_pipelines.quiet_tensorflow import import_tensorflow
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 BUILD_FILE = "build.json"
 REPORT_FILE = "unusable_videos.jsonl"
-# Until build.json is written: what the build was asked for, and what it has done.
+# Exist until build.json is written: the arguments of the build, and the videos that it has encoded.
 ARGUMENTS_FILE = "unfinished_build.json"
 ENCODED_DIR = "encoded_videos"
 
@@ -59,15 +59,14 @@ def build(
     beam_options: "Sequence[str] | PipelineOptions | None" = None,
     config_name: str | None = None,
 ) -> Path:
-    """Builds a dataset, goes on with an unfinished one, or reuses the one in `out`.
+    """Builds a dataset, continues an unfinished one, or reuses the one in `out`.
 
-    Writes to `out`: the TFDS dataset `unloc_data/<config_name>/1.0.0`; `unusable_videos.jsonl`, the videos that
-    were skipped, with reasons; `shards.jsonl`, which videos are in which shard; and last `build.json`: the
-    arguments, classes, and what was built and found wrong. Prints a summary to standard output and progress to
-    standard error.
+    Writes to `out`: the TFDS dataset `unloc_data/<config_name>/1.0.0`; `unusable_videos.jsonl`, the skipped videos with
+    reasons; `shards.jsonl`, the videos of each shard; and last `build.json`: the arguments, the classes, and what was
+    built and found wrong. Prints a summary to standard output and progress to standard error.
 
-    A build that was stopped, however it was stopped, goes on when it is called again with the same arguments,
-    and gives the same records. It needs about twice the space of the dataset, half of it until it has finished.
+    A build that was stopped, in whatever way, continues when it is called again with the same arguments, and gives the
+    same records. It needs about twice the space of the dataset, half of it only until it has finished.
 
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
@@ -77,19 +76,19 @@ def build(
       fps: frames per second to store.
       short_side: shorter side of the stored frames in pixels.
       jpeg_quality: 1 to 100.
-      features: precomputed features to store, see `builders.features.feature_sources`.
-      workers: decoding processes; None: one per CPU. Processes are spawned: call this below
-        `if __name__ == "__main__":` when it is in a script.
+      features: precomputed features to store, see `builders.feature_files.feature_sources`.
+      workers: decoding processes; None: one per CPU. Processes are spawned: a script must call this below
+        `if __name__ == "__main__":`.
       beam_options: runs on Apache Beam with these pipeline options, such as ["--runner=FlinkRunner"]; `videos`
-        and `out` may then be remote ("gs://…"). Such a build is left to its runner and does not go on by itself.
-      config_name: what TFDS calls the dataset: `unloc_data/<config_name>`; None: as `dataset`.
+        and `out` may then be remote ("gs://…"). Such a build is left to its runner and cannot be continued.
+      config_name: TFDS's name for the dataset: `unloc_data/<config_name>`; None: the value of `dataset`.
 
     Returns:
       The TFDS directory, for `tfds.builder_from_directory` and `RecordIndex.from_dir`.
 
     Raises:
       UserError: bad arguments or annotation files, two files of one video, a split without any usable video, a
-        dataset in `out` that was built from other arguments, a full disk, or a video folder that goes away.
+        dataset in `out` that was built from other arguments, a full disk, or a video folder that disappears.
     """
     _check_options(fps, short_side, jpeg_quality, workers)
     if videos is None and not features:
@@ -106,24 +105,24 @@ def build(
     if source.videos is not None and not source.videos.is_dir():
         raise UserError(f"{videos}: there is no such video folder.")
     if beam_options is not None:
-        _import_beam()  # says if it is missing, before anything is touched
+        _import_beam()  # reports a missing installation before anything is changed
     arguments = _arguments(dataset, config_name or dataset, files, source)
     out = storage_path(out)
     if beam_options is None and any(map(is_remote, (out, source.videos or out))):
         raise UserError(f"{out}: folders in a cloud need a build on Apache Beam (--beam-pipeline-options).")
-    with only_build_in(out), telling_full_disk(out):
+    with only_build_in(out), reporting_full_disk(out):
         if _is_finished(out, arguments):
-            _remove_unfinished(out)  # it may have been stopped just before its last line
+            _remove_unfinished(out)  # the build may have been stopped just before its last line
             print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
             return find_dataset(out)
         return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
 
 
 def find_dataset(out: str | Path) -> Path:
-    """The TFDS directory in the `out` of a build; also accepts that directory itself.
+    """Returns the TFDS directory in the `out` of a build; also accepts that directory itself.
 
     Raises:
-      UserError: there is no finished dataset.
+      UserError: `out` contains no finished dataset.
     """
     out = storage_path(out)
     if (out / "dataset_info.json").is_file():
@@ -144,24 +143,24 @@ def _prepared(out: Path) -> Path | None:
 
 
 def read_build_info(out: str | Path) -> dict[str, Any]:
-    """The build.json of a dataset.
+    """Reads the build.json of a dataset.
 
     Args:
       out: the `out` of a build, or the TFDS directory in it.
 
     Returns:
-      "arguments": what it was built from; "annotation_files": where these were; "dataset": the annotation parser;
-      "has_frames": whether it holds frames; "fps" and "short_side" of these, 0 without; "features": by modality
-      the width D of precomputed features; "feature_settings": by modality how `unloc features` made them;
-      "classes": a list or None; "splits": by split the numbers of videos, segments, texts, frames and megabytes;
-      "problems": numbers by kind, in "annotations" and in "videos".
+      "arguments": of the build; "annotation_files": their paths; "dataset": the annotation parser; "has_frames":
+      whether it holds frames; "fps" and "short_side" of these, 0 without; "features": width D of precomputed features
+      by modality; "feature_settings": settings of `unloc features` by modality; "classes": a list or None; "splits":
+      numbers of videos, segments, texts, frames and megabytes by split; "problems": counts by kind, in "annotations"
+      and in "videos".
 
     Raises:
-      UserError: there is no finished dataset.
+      UserError: `out` contains no finished dataset.
     """
     folder = find_dataset(out).resolve().parents[2]
     try:
-        # Datasets built before there were such hold frames and no features.
+        # Datasets built before these keys existed hold frames and no features.
         missing = {"has_frames": True, "features": {}, "feature_settings": {}}
         return missing | json.loads((folder / BUILD_FILE).read_text("utf-8"))
     except (OSError, ValueError, TypeError) as error:
@@ -181,7 +180,7 @@ def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int 
 
 
 def _arguments(dataset: str, config_name: str, files: list[Path], source: BuildSource) -> dict[str, Any]:
-    """What a dataset is built from, as build.json says it; equal arguments give equal datasets."""
+    """Returns the arguments of a build as build.json stores them; equal arguments give equal datasets."""
     return {
         "dataset": dataset,
         "config_name": config_name,
@@ -191,10 +190,10 @@ def _arguments(dataset: str, config_name: str, files: list[Path], source: BuildS
 
 
 def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
-    """Whether `out` holds the finished dataset; False also for an unfinished one that can be gone on with.
+    """Returns whether `out` holds the finished dataset; False also for an unfinished one that can be continued.
 
     Raises:
-      UserError: what `out` holds is built from other arguments.
+      UserError: the dataset in `out` is built from other arguments.
     """
     finished = (out / BUILD_FILE).is_file() and _prepared(out) is not None
     if finished:
@@ -204,7 +203,7 @@ def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
             built = json.loads((out / ARGUMENTS_FILE).read_text("utf-8"))
         except (OSError, ValueError):
             return False
-    # Datasets that earlier versions have built say nothing about what there was not.
+    # Earlier versions stored no keys for what a dataset lacked.
     built = {"features": {}, "config_name": arguments["dataset"]} | built
     differing = [name for name in arguments if built.get(name) != arguments[name]]
     if differing:
@@ -237,8 +236,7 @@ def _build(
     source.check_names(record.video_id for record in parsed.records)
     widths = find_widths(source.features, [record.video_id for record in parsed.records])
     source = dataclasses.replace(source, widths=widths)
-    # Shards of a build that was stopped: nobody knows whether they are whole, and with the frames at hand they
-    # are soon written again.
+    # Shards of a stopped build may be incomplete, and with the encoded frames at hand they are soon written again.
     (out / BUILD_FILE).unlink(missing_ok=True)
     remove_tree(out / "unloc_data" / arguments["config_name"])
     write_whole(out / ARGUMENTS_FILE, _json(arguments))
@@ -267,7 +265,7 @@ def _build(
     }
     if not is_remote(out):
         write_shard_list(out, list_shards(directory, list(info["splits"])))
-    os.sync()  # the frames are deleted below: first the shards must be safe, also from a power failure
+    os.sync()  # the shards must survive a power failure before the encoded frames are deleted
     write_whole(out / BUILD_FILE, _json(info))
     _remove_unfinished(out)
     _print_summary(info, parsed, report, directory, time.monotonic() - began)
@@ -284,24 +282,24 @@ def _import_beam() -> ModuleType:
 
 def _prepare(work: "LocalBuild | BeamBuild", config_name: str, out: Path) -> Path:
     splits = work.start()
-    import_tensorflow()  # after the hours of decoding, which do without its memory
+    import_tensorflow()  # after the hours of decoding, which then run without its memory
     import tensorflow_datasets as tfds
 
-    from data_pipelines.builders.unloc_data import UnlocConfig, UnlocData
+    from data_pipelines.builders.shard_builder import ShardBuilder
 
     tfds.disable_progress_bar()
     # TFDS chooses the number of shards: 64 to 128 MB each, at most as many as there are videos. It prints
-    # that it "downloads", which is not so.
+    # that it "downloads", which is wrong.
     with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
-        builder = UnlocData(
-            # TFDS wants the name where it knows the config.
-            config=config_name if config_name in PARSERS else UnlocConfig(name=config_name),
+        builder = ShardBuilder(
+            # TFDS requires the name instead of a config object if it knows the config.
+            config=config_name if config_name in PARSERS else tfds.core.BuilderConfig(name=config_name),
             splits=splits,
             has_frames=work.source.videos is not None,
             widths=work.source.widths,
             data_dir=str(out),
         )
-        work.prepare(builder, downloads)  # which stays empty
+        work.prepare(builder, downloads)  # `downloads` stays empty
     return storage_path(builder.data_dir)
 
 
@@ -310,7 +308,7 @@ def _json(value: dict[str, Any]) -> str:
 
 
 def _remove_unfinished(out: Path) -> None:
-    """What only an unfinished build needs."""
+    """Removes the files that only an unfinished build needs."""
     remove_tree(out / ENCODED_DIR)
     (out / ARGUMENTS_FILE).unlink(missing_ok=True)
 

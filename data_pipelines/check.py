@@ -1,4 +1,4 @@
-"""`unloc data check`: what annotation files hold, and everything that is wrong with them and with their videos."""
+"""`unloc data check`: summarises annotation files and lists all problems with them and with their videos."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.video import VideoError, VideoNote, length_of_packets_s, probe
 from unloc_jax.worker_process import start_worker
 
-_BATCH = 64  # files handed to the processes at once: so many are tried again singly if a process dies
+_BATCH = 64  # files submitted at once; if a process dies, up to this many are tried again one by one
 _BAR = 40  # characters of the longest bar of the histogram
 Probed = tuple[float, str, *tuple[VideoNote, ...]]  # see `probe_file`
 
@@ -35,15 +35,15 @@ def check(
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
       annotations: the annotation files of all splits.
       videos: folder with the video files, named by their ids; shows progress on standard error.
-      workers: processes that open videos; None: one per CPU. They are spawned: call this below
-        `if __name__ == "__main__":` when it is in a script.
+      workers: processes that open videos; None: one per CPU. They are spawned: a script must call this below
+        `if __name__ == "__main__":`.
 
     Returns:
-      A dictionary ready for JSON: what `statistics` returns, and "dataset", "files" (names), "problems" (kind →
-      count) and "examples" (kind → [{"where", "detail"}, …], a few of each kind).
+      A dictionary ready for JSON: the result of `statistics`, "dataset", "files" (names), "problems" (kind → count) and
+      "examples" (kind → [{"where", "detail"}, …], a few of each kind).
 
     Raises:
-      UserError: an unknown dataset, a file that is missing or not in the dataset's format, or no such folder.
+      UserError: the dataset is unknown, a file is missing or not in its format, or `videos` does not exist.
     """
     parsed = parse(dataset, annotations)
     if videos is not None:
@@ -63,7 +63,7 @@ def check(
 
 
 def to_text(result: dict[str, Any]) -> str:
-    """The result of `check` as a page for the terminal."""
+    """Formats the result of `check` for the terminal."""
     counts = [f"{result[name]} {name}" for name in ("videos", "segments", "texts", "classes") if result[name]]
     lines = [f"{result['dataset']}: {', '.join(counts) or 'nothing'} in {', '.join(result['files'])}"]
     usable = result["usable"]
@@ -133,10 +133,10 @@ def _suggestion(pyramid: dict[str, Any]) -> list[str]:
 
 
 def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None:
-    """Adds the videos' problems to those of the annotations; fills in unknown durations, fits the segments."""
+    """Adds the problems of the videos to those of the annotations; fills in unknown durations and fits segments."""
     problems = parsed.problems
     unusable: set[int] = set()
-    files: dict[Path, list[int]] = {}  # a file → which records it is the video of
+    files: dict[Path, list[int]] = {}  # a file → the records of its video
     there = video_files(folder)
     for number, record in enumerate(parsed.records):
         where = f"{record.split}: {record.video_id}"
@@ -173,7 +173,7 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
 
 
 def probe_file(path: Path) -> Probed:
-    """(length in seconds, "", notes…) of a video, 0.0 if nothing tells it; (0.0, fault) if it cannot be used."""
+    """Returns (length in seconds or 0.0 if unknown, "", notes…) of a video; (0.0, fault) if it is unusable."""
     try:
         info = probe(path)
         return info.duration_s or length_of_packets_s(path), "", *info.notes
@@ -186,10 +186,10 @@ def probe_file(path: Path) -> Probed:
 def probe_all(
     paths: Sequence[Path], workers: int, probe_one: Callable[[Path], Probed] = probe_file
 ) -> Iterator[tuple[Path, float, str, *tuple[VideoNote, ...]]]:
-    """(path, length, fault, notes…) of each file, see `probe_file`, from `workers` processes.
+    """Yields (path, length in seconds, fault, notes…) of each file, see `probe_file`, from `workers` processes.
 
-    FFmpeg is C code: a damaged file can end the process that opens it. The files whose results are lost by
-    that are tried again one by one, each in a process of its own.
+    FFmpeg is C code: a damaged file can crash the process that opens it. Files whose results are lost in this way are
+    tried again one by one, each in its own process.
     """
     pool = _pool(min(workers, len(paths)))
     try:
@@ -214,7 +214,7 @@ def probe_all(
 def _results(
     pool: ProcessPoolExecutor, paths: Sequence[Path], probe_one: Callable[[Path], Probed]
 ) -> Iterator[tuple[Path, Probed | None]]:
-    """(path, result) of each file; None where the process has died."""
+    """Yields (path, result) of each file; the result is None if the process died."""
     futures = []
     for path in paths:
         try:
@@ -229,7 +229,7 @@ def _results(
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    # "spawn": what a fork inherits from a program with threads may be locked forever.
+    # "spawn": locks inherited by forking a program with threads may stay locked forever.
     return ProcessPoolExecutor(
         max(workers, 1), mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     )

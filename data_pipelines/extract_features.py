@@ -1,7 +1,7 @@
-"""`unloc features`: a folder of videos → an .npz of CLIP features per video, as `unloc data build` reads them.
+"""`unloc features`: extracts CLIP features of a folder of videos, one .npz per video, for `unloc data build`.
 
-A file is there whole or not at all, and says which video file and which settings it was made from: a run that was
-stopped goes on where it was, and features of two CLIPs never end up in one folder.
+A file is complete or absent, and records the video file and the settings it was made from: a stopped run continues
+where it was, and features of two CLIPs never mix in one folder.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.feature_files import SETTINGS_FILE
-from data_pipelines.builders.storage import telling_full_disk, write_whole
+from data_pipelines.builders.storage import reporting_full_disk, write_whole
 from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
@@ -37,10 +37,10 @@ _SHOWN_OTHERS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """What is made of each video.
+    """Settings of the features of each video.
 
     Attributes:
-      encoder: CLIP, and in which type it computes.
+      encoder: CLIP and its compute dtype.
       source: where the CLIP is, for `read_any_clip`.
       fps: frames per second.
       stored_as: "float32" or "float16".
@@ -55,10 +55,10 @@ class Extraction:
     stored_as: str = "float32"
 
     def __post_init__(self) -> None:
-        check_fps(self.fps)  # before anything is written
+        check_fps(self.fps)  # before any output is written
 
     def settings(self) -> dict[str, Any]:
-        """All that the numbers depend on."""
+        """Returns everything that the numbers depend on."""
         clip = self.encoder.clip
         return {
             "version": _VERSION,
@@ -74,21 +74,21 @@ class Extraction:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Which videos this process does: number `index` of `count`, which share a folder."""
+    """The videos of this process: part `index` of `count`, all of which write to one folder."""
 
     index: int = 0
     count: int = 1
 
     def named(self, name: str, suffix: str) -> str:
-        """A file name of this share alone."""
+        """Returns a file name that only this part uses."""
         return name + (f"-{self.index:05d}-of-{self.count:05d}" if self.count > 1 else "") + suffix
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """The video files of a folder, in the order of their names.
+    """Returns the video files of a folder, ordered by name.
 
     Raises:
-      UserError: there is no such folder, no video in it, or several files of one video.
+      UserError: the folder does not exist or has no videos, or a video has several files.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such video folder.")
@@ -102,22 +102,22 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The video files of some ids, and the ids that have none.
+    """Returns the video files of some ids, and the ids without a file.
 
     Raises:
-      UserError: there is no such folder, no video in it, or several files of one video.
+      UserError: the folder does not exist or has no videos, or a video has several files.
     """
     there = video_files(folder)
     check_one_file_each([there], video_ids)
     found = {video_id: there.find(names_of(video_id)) for video_id in video_ids}
     files = dict.fromkeys(file for file in found.values() if file is not None)
     if not files:
-        videos_in(folder)  # says if there are none at all
+        videos_in(folder)  # raises if the folder has no videos at all
     return list(files), [video_id for video_id, file in found.items() if file is None]
 
 
-def not_among(videos: Sequence[Path], folder: Path) -> list[str]:
-    """What else a folder of videos holds, by name; a folder, which is not looked into, with "/" behind its name."""
+def other_entries(videos: Sequence[Path], folder: Path) -> list[str]:
+    """Returns the names of other entries in a folder of videos; subfolders, which are not searched, end with "/"."""
     looked_at = {video.relative_to(folder).parts[0] for video in videos}
     others = sorted(entry for entry in folder.iterdir() if entry.name not in looked_at)
     return [f"{entry.name}/" if entry.is_dir() else entry.name for entry in others]
@@ -134,23 +134,24 @@ def extract_features(
     share: Share | None = None,
     decoders: int | None = None,
 ) -> None:
-    """Writes `out/<name of the video>.npz` for every video that has none yet, or one of another video file.
+    """Writes `out/<name of the video>.npz` for every video without one, or whose file has changed.
 
-    A file holds `features` [F, D]; `times_s` float64 [F], when the frames are; `fps` and `duration_s`; `settings` and
-    `video`, JSON objects: how the features were made, and the name, size and time of change of the video file.
-    `out/clip_features.json` holds the settings as well, `out/unusable_videos.jsonl` the videos that were left out.
+    A file holds `features` [F, D] in the dtype `stored_as`; `times_s` float64 [F], the seconds of the frames; `fps` and
+    `duration_s`; `settings` and `video`, JSON objects: the settings of the features, and name, size and modification
+    time of the video file. `out/clip_features.json` also holds the settings, `out/unusable_videos.jsonl` the videos
+    that were left out.
 
     Prints a summary to standard output and progress to standard error.
 
     Args:
-      extraction: what is made of each video.
-      videos: files; their names without ending are distinct.
-      out: folder.
-      folder: where the videos are: of one in a folder in it, the name is the path from here; None: no folders.
-      missing: ids of videos that are wanted and not there, to be listed.
-      others: what else lies beside the videos and was not looked at, to be told.
-      share: for several processes that share the work and the folder; None: all of it.
-      decoders: threads that decode; None: one per CPU.
+      extraction: settings of the features.
+      videos: files; their names without extension are distinct.
+      out: output folder.
+      folder: root of the videos: the name of one in a subfolder is its path from here; None: no subfolders.
+      missing: ids of requested videos that have no file, to be listed.
+      others: names of other entries that were not read, to be reported.
+      share: this process's part of the videos, for several processes with one `out`; None: all of them.
+      decoders: decoding threads; None: one per CPU.
 
     Raises:
       UserError: `out` holds features of other settings, another process writes there, no video can be used, or the
@@ -158,14 +159,14 @@ def extract_features(
     """
     share = share or Share()
     settings = extraction.settings()
-    with _only_run_in(out, share), telling_full_disk(out):
+    with _only_run_in(out, share), reporting_full_disk(out):
         _check_settings(out, settings)
         mine = sorted(videos)[share.index :: share.count]
         names = {
             video: without_ending(video.name if folder is None else str(video.relative_to(folder)))
             for video in mine
         }
-        # As they are before they are decoded: one that changes meanwhile is decoded again next time.
+        # Taken before decoding: a video that changes meanwhile is decoded again next time.
         states = {video: _state_of(video) for video in mine}
         todo = [video for video in mine if not _is_done(_npz(out, names[video]), states[video], settings)]
         done = len(mine) - len(todo)
@@ -185,7 +186,7 @@ def extract_features(
             for video, result in results:
                 if isinstance(result, VideoError):
                     unusable.add(names[video], result.kind, str(result))
-                    _npz(out, names[video]).unlink(missing_ok=True)  # of the file that was there before
+                    _npz(out, names[video]).unlink(missing_ok=True)  # features of a previous file
                 else:
                     _save(_npz(out, names[video]), states[video], result, settings)
                     made += 1
@@ -212,10 +213,10 @@ def extract_features(
 
 
 class _Progress:
-    """A bar of videos that also tells, while a long video is under way, how fast frames are embedded.
+    """Progress bar over videos that also shows, during a long video, how fast frames are embedded.
 
     Attributes:
-      frames: embedded.
+      frames: number of embedded frames.
     """
 
     def __init__(self, total: int, done: int):
@@ -232,7 +233,7 @@ class _Progress:
 
     @property
     def frames_per_s(self) -> float:
-        """Since the beginning, so with compilation."""
+        """Returns the average since the start, including compilation."""
         return self.frames / (time.monotonic() - self._began)
 
     def on_frame(self) -> None:
@@ -253,7 +254,7 @@ class _Progress:
 
 
 class _Unusable:
-    """Counts and lists the videos that are left out; the file is there while the run goes on."""
+    """Counts and lists the videos that are left out; the file can be read while the run continues."""
 
     def __init__(self, file: Path):
         self.file = file
@@ -271,7 +272,7 @@ class _Unusable:
 
 @contextlib.contextmanager
 def _only_run_in(out: Path, share: Share) -> Iterator[None]:
-    """Holds a lock on a share of a folder; the system lifts it when the process ends, however it ends."""
+    """Holds a lock on a part of a folder; the system releases it when the process ends, in whatever way."""
     out.mkdir(parents=True, exist_ok=True)
     with (out / share.named(".features", ".lock")).open("w") as lock:
         try:
@@ -282,10 +283,10 @@ def _only_run_in(out: Path, share: Share) -> Iterator[None]:
 
 
 def _check_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings into a new folder.
+    """Writes the settings into a new folder, or compares them.
 
     Raises:
-      UserError: the folder has others.
+      UserError: the folder has other settings.
     """
     file = out / SETTINGS_FILE
     try:
@@ -311,7 +312,7 @@ def _npz(out: Path, name: str) -> Path:
 
 
 def _save(path: Path, video: dict[str, Any] | None, made: VideoFeatures, settings: dict[str, Any]) -> None:
-    """The file is there whole or not at all, also after a power failure."""
+    """Writes a file atomically and durably: it is complete or absent, even after a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
@@ -330,19 +331,19 @@ def _save(path: Path, video: dict[str, Any] | None, made: VideoFeatures, setting
 
 
 def _is_done(path: Path, video: dict[str, Any] | None, settings: dict[str, Any]) -> bool:
-    """Whether a file of features is of a video file in this state."""
+    """Returns whether a file holds features of a video file in this state."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             stored = json.loads(str(arrays["settings"]))
             return not changes(stored, settings) and json.loads(str(arrays["video"])) == video
     except FileNotFoundError:
         return False
-    except Exception:  # of a damaged file NumPy and zipfile say this in many ways
+    except Exception:  # NumPy and zipfile raise many types for a damaged file
         return False
 
 
 def _state_of(video: Path) -> dict[str, Any] | None:
-    """None: it is not there (any more); whoever decodes it says so."""
+    """Returns name, size and modification time; None if the file no longer exists, which its decoder reports."""
     try:
         stat = video.stat()
     except OSError:

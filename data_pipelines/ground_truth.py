@@ -1,7 +1,8 @@
-"""`--ground-truth` of `unloc metrics` and `unloc diagnose`: the datasets' official files, and what else says it.
+"""Reads `--ground-truth` of `unloc metrics` and `unloc diagnose`: official files, users' own formats, or shards.
 
-Official files go to the protocol as they are, because its numbers depend on every digit of them. One's own tables and
-JSON lines are read by the parsers of `unloc data check` and `build`, shards by the reader of `unloc evaluate`.
+Official files are passed to the protocol as they are, because its numbers depend on every digit of them. Users' own
+tables and JSON Lines are read by the parsers of `unloc data check` and `build`, shards by the reader of `unloc
+evaluate`.
 """
 
 import json
@@ -28,20 +29,20 @@ _HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
 def read_ground_truth(
     protocol: str, files: Sequence[Path], subset: str | None = None
 ) -> tuple[Path | Annotated, str | None]:
-    """Finds out what a ground truth is, and reads it where the protocol cannot.
+    """Detects the kind of a ground truth, and reads it unless the protocol does.
 
     Args:
       protocol: a name in `unloc_jax.metrics.protocols.PROTOCOLS`.
       files: one official file or folder; or one's own CSV or JSON Lines (docs/annotations.md); or a folder of
-        `unloc data build`; or an ActivityNet file and, behind it, the CSV of its subsets (BMN's).
-      subset: which split; None: the protocol's default, or for one's own data the only split that there is.
+        `unloc data build`; or an ActivityNet file followed by the CSV of its subsets (BMN's).
+      subset: the split; None: the protocol's default, or for one's own data the only split.
 
     Returns:
-      What the functions of the protocols take as ground truth, and the name of the subset to give them: None where
-      there is nothing to choose.
+      The ground truth for the protocol's functions, and the name of the subset to pass to them, None if there is
+      nothing to choose.
 
     Raises:
-      UserError: no such file or split; a format that the protocol does not read; or several splits and no choice.
+      UserError: the file or split does not exist, the protocol does not read the format, or the split is ambiguous.
     """
     first = files[0]
     if is_shard_folder(first):
@@ -60,7 +61,7 @@ def read_ground_truth(
 
 
 def is_shard_folder(path: Path) -> bool:
-    """Whether a folder is one that `unloc data build` wrote."""
+    """Returns whether `unloc data build` wrote a folder."""
     return any((path / name).is_file() for name in ("build.json", "dataset_info.json"))
 
 
@@ -69,7 +70,7 @@ def _is_table(path: Path) -> bool:
 
 
 def _is_own_json_lines(path: Path) -> bool:
-    """Whether the first object of a file has the fields of one's own data."""
+    """Returns whether the first object of a file has the fields of users' own data."""
     if not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -107,7 +108,7 @@ def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:
 def _chosen(
     protocol: str, files: Sequence[Path], subset: str | None, records: list[VideoRecord], has_classes: bool
 ) -> tuple[Annotated, str | None]:
-    """The ground truth of the split that `subset` names, or of the only one."""
+    """Returns the ground truth of the split that `subset` names, or of the only one."""
     path = files[0]
     if protocol not in ACTIONS + MOMENTS:
         raise UserError(
@@ -122,14 +123,14 @@ def _chosen(
     split = splits[0] if subset is None else split_of_subset(subset)
     if split not in splits:
         raise UserError(f'{path}: no videos of split "{subset}"; there are: {", ".join(splits)}')
-    if protocol in ACTIONS:  # videos of other splits are told from unknown ones
+    if protocol in ACTIONS:  # which distinguish videos of other splits from unknown ones
         return Annotated.of_records(path, records, has_classes=has_classes), split
     of_split = [record for record in records if record.split == split]
     return Annotated.of_records(path, of_split, has_classes=has_classes), None
 
 
 def _with_subsets(path: Path, table: Path) -> Annotated:
-    """An ActivityNet-style file whose subsets are in a table with the columns "video" and "subset"."""
+    """Reads an ActivityNet-style file whose subsets are in a table with the columns "video" and "subset"."""
     problems = Problems()
     subsets = read_subsets(table, problems)
     videos = [

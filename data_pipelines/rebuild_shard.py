@@ -1,4 +1,4 @@
-"""`unloc data rebuild-shard`: a damaged or lost shard, made again from what the dataset was built from."""
+"""`unloc data rebuild-shard`: rebuilds a damaged or lost shard from the inputs of its dataset."""
 
 import os
 from pathlib import Path
@@ -13,37 +13,38 @@ from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_shard_list, write_shard_list
 from data_pipelines.builders.source import BuildSource
-from data_pipelines.builders.storage import only_build_in, remove_tree, telling_full_disk
+from data_pipelines.builders.storage import only_build_in, remove_tree, reporting_full_disk
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
-# Frames that were encoded for it; a run that was stopped leaves them to the next one.
+# Frames encoded for the shard; a stopped run leaves them to the next one.
 _ENCODED_DIR = "encoded_videos_of_a_shard"
 
 
 def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
-    """Mends one shard of a dataset: whole records stay, the others are made again from their videos.
+    """Repairs one shard of a dataset: intact records stay, the others are built again from their videos.
 
-    From the same annotation files, videos and features, with the same versions of the libraries, the shard
-    becomes what it was to the last bit; whether it did is printed. The file is replaced at the end, at once.
+    With the same annotation files, videos, features and library versions, the shard is restored to the last bit; a
+    message says whether it was. The file is replaced atomically at the end.
 
     Args:
-      file: the shard, whether it is there or not, in the folder where it was built.
-      workers: decoding processes; None: one per CPU. Processes are spawned: call this below
+      file: the shard, whether it exists or not, in the folder where it was built.
+      workers: decoding processes; None: one per CPU. Processes are spawned: a script must call this below
+        `if __name__ == "__main__":`.
         `if __name__ == "__main__":` when it is in a script.
 
     Returns:
-      How many records were made again.
+      Number of records that were built again.
 
     Raises:
-      UserError: no shard of a build, or what it was made from has changed or is gone; nothing is written then.
+      UserError: not a shard of a build, or its inputs have changed or disappeared; nothing is written then.
     """
     file = Path(file).absolute()
     info = read_build_info(file.parent)
     out = file.parent.resolve().parents[2]
-    with only_build_in(out), telling_full_disk(out):
+    with only_build_in(out), reporting_full_disk(out):
         shards = read_shard_list(out)
         shard = next((shard for shard in shards if shard.file == file.name), None)
         if shard is None:
@@ -74,7 +75,7 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
 
 
 def _whole_records(file: Path, shard: ListedShard) -> dict[str, bytes]:
-    """By video id the data of the records that are as they were written."""
+    """Returns the data of the intact records by video id."""
     whole: dict[str, bytes] = {}
     if not file.is_file():
         return whole
@@ -92,7 +93,7 @@ def _whole_records(file: Path, shard: ListedShard) -> dict[str, bytes]:
 def _make_records(
     file: Path, video_ids: list[str], split: str, info: dict[str, Any], out: Path, workers: int
 ) -> dict[str, bytes]:
-    """By video id the serialized examples, as the build made them."""
+    """Returns the serialized examples by video id, as the build made them."""
     source = BuildSource.from_arguments(info["arguments"], info["features"])
     records = _parse_again(file, video_ids, split, info)
     refused = [video_id for video_id in video_ids if video_id not in records]
@@ -122,7 +123,7 @@ def _make_records(
     import_tensorflow()
     import tensorflow_datasets as tfds
 
-    from data_pipelines.builders.unloc_data import serialize
+    from data_pipelines.builders.shard_builder import serialize
 
     specs = tfds.builder_from_directory(file.parent).info.features
     return {
@@ -135,7 +136,7 @@ def _make_records(
 def _parse_again(
     file: Path, video_ids: list[str], split: str, info: dict[str, Any]
 ) -> dict[str, VideoRecord]:
-    """By video id its annotations.
+    """Returns the annotations by video id.
 
     Raises:
       UserError: the annotation files are gone or have changed.

@@ -1,4 +1,4 @@
-"""Starting training somewhere: this machine, TPU VMs, GKE, SLURM, SkyPilot (docs/launch.md).
+"""Starts training on this machine, TPU VMs, GKE, SLURM or SkyPilot (docs/launch.md).
 
-Nothing here imports JAX: what is started does.
+The launchers do not import JAX; the programs that they start do.
 """

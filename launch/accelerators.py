@@ -1,4 +1,4 @@
-"""What the clouds call the same chips, and how many of them a machine has."""
+"""Accelerators by name: the clouds' names for the same chips, and the chips per machine."""
 
 import dataclasses
 import math
@@ -44,9 +44,9 @@ class Accelerator:
     """The chips of one slice (TPU), or of one machine (GPU).
 
     Attributes:
-      name: as in a job's description: "v5e:4x4", "h100:8".
-      is_tpu: else it is a GPU.
-      chips: of the slice or the machine.
+      name: as in a job file: "v5e:4x4", "h100:8".
+      is_tpu: False for GPUs.
+      chips: number in the slice or the machine.
       hosts: machines of the slice; 1 for GPUs.
       topology: "4x4"; None for GPUs.
       gke_label: value of GKE's node label.
@@ -73,10 +73,10 @@ class Accelerator:
 
 
 def accelerator(name: str) -> Accelerator:
-    """Reads "v5e:4x4" (a TPU and its topology) or "h100:8" (GPUs per machine).
+    """Parses "v5e:4x4" (a TPU and its topology) or "h100:8" (GPUs per machine).
 
     Raises:
-      UserError: no such accelerator or topology.
+      UserError: the accelerator or topology is unknown.
     """
     kind, _, size = name.partition(":")
     if kind in _GPUS and re.fullmatch(r"[1-9]\d?", size):

@@ -1,4 +1,4 @@
-"""What the launchers' command lines share: a job file, --dry-run, and running or printing commands."""
+"""The command line that all launchers share: a job file, --dry-run, and running or printing commands."""
 
 import shlex
 import subprocess
@@ -24,8 +24,17 @@ def main(
     argv: Sequence[str] | None = None,
     loops: Mapping[str, Callable[[Job, bool], int]] | None = None,
 ) -> int:
-    """`python -m launch.MODULE ACTION JOB.toml [--dry-run]`; returns the exit status of the command that failed,
-    else 0. `loops` are actions that decide what to run while they run: (job, dry_run) → exit status."""
+    """Runs `python -m launch.MODULE ACTION JOB.toml [--dry-run]`.
+
+    Args:
+      module: name of the launcher.
+      actions: by name, functions that return the steps of an action.
+      argv: arguments of the command line; None: those of the process.
+      loops: by name, actions that decide while they run: (job, dry_run) → exit status.
+
+    Returns:
+      The exit status of the command that failed, else 0.
+    """
     loops = loops or {}
     arguments = parser_of(module, [*actions, *loops]).parse_args(argv)
     try:
@@ -49,7 +58,7 @@ def main(
 
 
 def parser_of(module: str, actions: Sequence[str]) -> ArgumentParser:
-    """The command line of `python -m launch.MODULE`."""
+    """Returns the parser of `python -m launch.MODULE`."""
     parser = ArgumentParser(prog=f"python -m launch.{module}", description="See docs/launch.md.")
     parser.add_argument("action", choices=actions)
     parser.add_argument("job", type=Path, metavar="JOB.toml")
@@ -58,7 +67,7 @@ def parser_of(module: str, actions: Sequence[str]) -> ArgumentParser:
 
 
 def to_yaml(document: dict[str, Any]) -> str:
-    """With texts of several lines as blocks, and keys as they come."""
+    """Formats a document as YAML, with multi-line texts as blocks and keys in their order."""
 
     class Dumper(yaml.SafeDumper):
         pass
@@ -71,7 +80,7 @@ def to_yaml(document: dict[str, Any]) -> str:
 
 
 def describe(files: Mapping[Path, str], command: Sequence[str]) -> str:
-    """What would be done, as shell."""
+    """Formats writing the files and running the command as shell."""
     written = [f"cat > {path} <<'END_OF_FILE'\n{text}END_OF_FILE" for path, text in files.items()]
     return "\n".join([*written, shlex.join(command)])
 

@@ -1,4 +1,4 @@
-"""Google Kubernetes Engine: a JobSet of TPU slices or GPU machines. `python -m launch.gke ACTION JOB.toml`."""
+"""Launches jobs on Google Kubernetes Engine as a JobSet: `python -m launch.gke ACTION JOB.toml`."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from launch.job import BUCKET_DIR, Job
 from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, UserError
 
 _WORKERS = "workers"  # the replicated job: one Job per slice, one pod per machine
-_STOP_S = 300  # to save a checkpoint in
+_STOP_S = 300  # time to save a checkpoint
 
 
 def submit(job: Job) -> list[Step]:
@@ -23,14 +23,14 @@ def status(job: Job) -> list[Step]:
 
 
 def logs(job: Job) -> list[Step]:
-    """Of process 0."""
+    """Follows the log of process 0."""
     first = f"{job.name}-{_WORKERS}-0"
     selector = f"--selector=batch.kubernetes.io/job-name={first},batch.kubernetes.io/job-completion-index=0"
     return [({}, _kubectl(job, "logs", "--follow", "--tail=100", "--container=unloc", selector))]
 
 
 def stop(job: Job) -> list[Step]:
-    """Saves a checkpoint and gives the machines back; the JobSet stays, suspended."""
+    """Saves a checkpoint and releases the machines; the JobSet stays, suspended."""
     return [({}, _suspended(job, "true"))]
 
 
@@ -43,11 +43,11 @@ def delete(job: Job) -> list[Step]:
 
 
 def jobset(job: Job) -> dict[str, Any]:
-    """The manifest.
+    """Returns the manifest.
 
-    Exit status EXIT_TRY_AGAIN (preempted, saved) and the eviction of a pod restart the JobSet without counting; a
-    mistake of the user's ends it; other failures restart it `max_restarts` times. The first pod that fails decides:
-    the others' EXIT_TRY_AGAIN comes later.
+    Exit status EXIT_TRY_AGAIN (preempted, saved) and the eviction of a pod restart the JobSet without counting as a
+    restart; a user error ends it; other failures restart it `max_restarts` times. The first pod that fails decides: the
+    others exit later, with EXIT_TRY_AGAIN.
 
     Raises:
       UserError: a setting is missing.
@@ -56,7 +56,7 @@ def jobset(job: Job) -> dict[str, Any]:
     if job.image is None:
         raise UserError(f"job {job.name} needs an image (docs/launch.md builds one).")
     chips = job.accelerator
-    one_job_of_all = not chips.is_tpu  # GPU machines are the pods of one Job; a TPU slice is a Job
+    one_job_of_all = not chips.is_tpu  # GPU machines are the pods of one Job; each TPU slice is a Job
     pods = job.slices if one_job_of_all else chips.hosts
     template = {
         "metadata": {"annotations": {"gke-gcsfuse/volumes": "true"} if job.bucket else {}},
@@ -65,7 +65,7 @@ def jobset(job: Job) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": job.name, "namespace": settings["namespace"]}
     if settings["queue"]:
         metadata["labels"] = {"kueue.x-k8s.io/queue-name": settings["queue"]}
-    if chips.is_tpu and job.slices > 1:  # every slice on a node pool of its own
+    if chips.is_tpu and job.slices > 1:  # each slice needs a separate node pool
         metadata["annotations"] = {
             "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
         }
@@ -126,15 +126,15 @@ def _pod(job: Job, settings: dict[str, Any]) -> dict[str, Any]:
             "cloud.google.com/gke-tpu-accelerator": chips.gke_label,
             "cloud.google.com/gke-tpu-topology": chips.topology,
         }
-        resource, meeting = "google.com/tpu", {}  # GKE tells the pods of a TPU about each other
+        resource, rendezvous = "google.com/tpu", {}  # GKE informs the pods of a TPU about each other
     else:
         selector = {"cloud.google.com/gke-accelerator": chips.gke_label}
         resource = "nvidia.com/gpu"
-        meeting = {"JOBSET_NAME": job.name, "REPLICATED_JOB_NAME": _WORKERS, "NNODES": str(job.hosts)}
+        rendezvous = {"JOBSET_NAME": job.name, "REPLICATED_JOB_NAME": _WORKERS, "NNODES": str(job.hosts)}
     if job.spot:
         selector["cloud.google.com/gke-spot"] = "true"
     limits = {resource: str(chips.chips_per_host)}
-    variables = meeting | job.env | {"PYTHONUNBUFFERED": "1"}
+    variables = rendezvous | job.env | {"PYTHONUNBUFFERED": "1"}
     mounts = [{"name": "memory", "mountPath": "/dev/shm"}]
     volumes: list[dict[str, Any]] = [{"name": "memory", "emptyDir": {"medium": "Memory"}}]
     if job.bucket:
@@ -186,14 +186,7 @@ def _settings(job: Job) -> dict[str, Any]:
     return job.settings("gke", (), namespace="default", service_account="default", queue="")
 
 
-_ACTIONS = {
-    "submit": submit,
-    "status": status,
-    "logs": logs,
-    "stop": stop,
-    "resume": resume,
-    "delete": delete,
-}
+_ACTIONS = {action.__name__: action for action in (submit, status, logs, stop, resume, delete)}
 
 if __name__ == "__main__":
     sys.exit(main("gke", _ACTIONS))

@@ -1,4 +1,4 @@
-"""The description of a job: one TOML file, from which every launcher makes what it needs."""
+"""Job: the description of a training job for all launchers, read from one TOML file."""
 
 import dataclasses
 import re
@@ -11,26 +11,26 @@ from launch.accelerators import Accelerator, accelerator
 from unloc_jax.errors import UserError
 from unloc_jax.paths import VARIABLE, path_of
 
-BUCKET_DIR = "/mnt/bucket"  # where a job sees its bucket
+BUCKET_DIR = "/mnt/bucket"  # where machines mount the job's bucket
 _ENV_DIR = Path(__file__).with_name("env")
-# A home folder where a shell would see one: at the beginning, or behind "--workdir=" and in "PATH=a:b".
+# A home folder as a shell recognises it: at the start, or after "--workdir=" and in "PATH=a:b".
 _HOME = re.compile(r"(?:^|[=:])(~[\w.-]*)(?:/|$)")
 _PLATFORMS = ("tpu_vm", "gke", "slurm", "skypilot")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What shall run, and on what. docs/launch.md explains the file's keys, which have these names.
+    """A command and the machines to run it on. docs/launch.md explains the file's keys, which have these names.
 
     Attributes:
-      name: of the job; also of what is created in a cloud.
-      command: words; paths in it are those that the machines see, such as /mnt/bucket/runs/NAME. No shell changes
-        them: variables and `~` are refused.
+      name: of the job and of its resources in a cloud.
+      command: words; paths are those on the machines, such as /mnt/bucket/runs/NAME. No shell expands them: variables
+        and `~` are refused.
       accelerator: of one slice, or of one GPU machine.
-      slices: how many of them.
-      spot: cheaper machines that can be taken away at any time.
-      bucket: name of the Cloud Storage bucket that is mounted at BUCKET_DIR; None where there is none.
-      image: container image; None where none is used.
+      slices: number of slices or GPU machines.
+      spot: use cheaper machines that can be taken away at any time.
+      bucket: name of the Cloud Storage bucket that is mounted at BUCKET_DIR; None if there is none.
+      image: container image; None if none is used.
       env: environment variables: those of the accelerator's file in launch/env/, and the job's own.
       max_restarts: after failures; preemptions do not count.
       platform: the tables [tpu_vm], [gke], [slurm] and [skypilot].
@@ -49,7 +49,7 @@ class Job:
 
     @property
     def hosts(self) -> int:
-        """Machines, each of which runs one process."""
+        """Returns the number of machines, each of which runs one process."""
         return self.slices * self.accelerator.hosts
 
     @property
@@ -57,7 +57,7 @@ class Job:
         return shlex.join(self.command)
 
     def settings(self, platform: str, required: tuple[str, ...], **optional: Any) -> dict[str, Any]:
-        """A platform's table; `optional` gives defaults, whose types are checked too.
+        """Returns a platform's table; `optional` gives defaults, whose types are also checked.
 
         Raises:
           UserError: a key is missing, unknown, or of another type.
@@ -77,10 +77,10 @@ class Job:
 
 
 def load(path: Path) -> Job:
-    """Reads a job's description.
+    """Reads a job file.
 
     Raises:
-      UserError: it is missing, or not what docs/launch.md says.
+      UserError: the file is missing, or does not follow docs/launch.md.
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
@@ -117,7 +117,7 @@ def load(path: Path) -> Job:
             f"{path}: the command sees its bucket as a folder: write {BUCKET_DIR}/ instead of gs://."
         )
     for word in command:
-        _check_nothing_to_fill_in(f"{path}: command: {word}", word)
+        _check_no_expansion(f"{path}: command: {word}", word)
     if values["slices"] < 1 or values["max_restarts"] < 0:
         raise UserError(f"{path}: slices must be at least 1 and max_restarts at least 0.")
     chips = accelerator(values["accelerator"])
@@ -128,7 +128,7 @@ def load(path: Path) -> Job:
     )
     env = read_env(env_file) | {name: str(value) for name, value in values["env"].items()}
     for name, value in env.items():
-        _check_nothing_to_fill_in(f"{path}: env: {name} = {value}", value)
+        _check_no_expansion(f"{path}: env: {name} = {value}", value)
     return Job(
         name=values["name"],
         command=command,
@@ -144,10 +144,10 @@ def load(path: Path) -> Job:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """Lines NAME=VALUE; a name that comes again adds to its value, after a space. # starts a comment.
+    """Reads lines NAME=VALUE; a repeated name appends its value after a space. # starts a comment.
 
     Raises:
-      UserError: another line, or no such file.
+      UserError: a line has another form, or the file does not exist.
     """
     if not path.is_file():
         raise UserError(f"env_file: there is no {path}.")
@@ -162,8 +162,8 @@ def read_env(path: Path) -> dict[str, str]:
     return variables
 
 
-def _check_nothing_to_fill_in(where: str, text: str) -> None:
-    """Not every platform has a shell, and a home folder is another one in each container: nothing is filled in."""
+def _check_no_expansion(where: str, text: str) -> None:
+    """Raises UserError for text that a shell would expand: some platforms use no shell, and homes differ by machine."""
     found = VARIABLE.search(text) or _HOME.search(text)
     if found:
         raise UserError(

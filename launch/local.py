@@ -1,8 +1,8 @@
-"""Rehearsal on one machine: `python -m launch.local --processes 2 --devices-per-process 4 -- unloc train …`.
+"""Rehearses on one machine: `python -m launch.local --processes 2 --devices-per-process 4 -- unloc train …`.
 
-The command is started several times; the processes find each other as they would on several machines, each with CPU
-devices of its own. Ctrl-C and SIGTERM are passed on to all of them, so that a preemption can be rehearsed. When one
-fails, the others are stopped, and its exit status is this program's.
+Starts the command several times; the processes find each other as they would on several machines, each with separate
+CPU devices. Ctrl-C and SIGTERM are forwarded to all of them, so that a preemption can be rehearsed. If one fails, the
+others are stopped, and its exit status becomes that of this program.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from types import FrameType
 
 from unloc_jax.errors import EXIT_TRY_AGAIN
 
-_GRACE_S = 30.0  # for those that are stopped, or that save before they end
+_GRACE_S = 30.0  # for processes to stop, or to save first
 _POLL_S = 0.1
 
 
@@ -63,8 +63,8 @@ def _count(text: str) -> int:
 
 
 def _commands(words: Sequence[str], processes: int, devices: int) -> list[tuple[dict[str, str], list[str]]]:
-    """Per process: the variables that differ from this environment, and the command."""
-    if words[0] == "unloc":  # whichever Python runs this, installed or not
+    """Returns, for each process, the variables that differ from this environment, and the command."""
+    if words[0] == "unloc":  # use the Python that runs this, whether unloc is installed or not
         words = [sys.executable, "-m", "unloc_jax.cli", *words[1:]]
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -77,8 +77,8 @@ def _commands(words: Sequence[str], processes: int, devices: int) -> list[tuple[
     }
     if processes == 1:
         return [(shared, list(words))]
-    met = {"UNLOC_COORDINATOR": f"localhost:{port}", "UNLOC_NUM_PROCESSES": str(processes)}
-    return [(shared | met | {"UNLOC_PROCESS_ID": str(i)}, list(words)) for i in range(processes)]
+    rendezvous = {"UNLOC_COORDINATOR": f"localhost:{port}", "UNLOC_NUM_PROCESSES": str(processes)}
+    return [(shared | rendezvous | {"UNLOC_PROCESS_ID": str(i)}, list(words)) for i in range(processes)]
 
 
 class _Run:
@@ -108,7 +108,7 @@ class _Run:
             signal.signal(signal_number, self._pass_on)
         readers = []
         for i, (variables, words) in enumerate(self._commands):
-            # Groups of their own: Ctrl-C reaches them once, from here, and their children can be ended with them.
+            # Separate groups: Ctrl-C reaches them only once, from here, and their children can be ended with them.
             process = subprocess.Popen(
                 words,
                 env=os.environ | variables,
@@ -121,7 +121,7 @@ class _Run:
             readers.append(threading.Thread(target=_copy_lines, args=(i, process), daemon=True))
             readers[-1].start()
         status = self._wait()
-        for process in self._started:  # what they left behind
+        for process in self._started:  # ends children that are left
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         for reader in readers:
@@ -129,7 +129,7 @@ class _Run:
         return status
 
     def _wait(self) -> int:
-        """Until all have ended; from the first failure on they have _GRACE_S."""
+        """Waits until all have ended, at most _GRACE_S after the first failure; returns the exit status."""
         culprit, failed_at, killed = 0, 0.0, False
         while True:
             statuses = [process.poll() for process in self._started]
@@ -150,7 +150,7 @@ class _Run:
             time.sleep(_POLL_S)
 
     def _pass_on(self, signal_number: int, frame: FrameType | None) -> None:
-        """The third time they are killed: they may not listen."""
+        """Forwards a signal; kills the processes on the third one, because they may be stuck."""
         self._signals += 1
         self.stopped_by_us = True
         self._send(signal_number if self._signals < 3 else signal.SIGKILL)
@@ -168,7 +168,7 @@ def _ended(returncode: int) -> str:
 def _copy_lines(i: int, process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        # Of a progress bar, which writes over its line, the last state.
+        # Progress bars overwrite their line: prints only the last state.
         text = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]
         print(f"[{i}] {text}", flush=True)
 

@@ -1,4 +1,4 @@
-"""SkyPilot, on whichever cloud has the chips: `python -m launch.skypilot ACTION JOB.toml`."""
+"""Launches jobs with SkyPilot, on any cloud that has the chips: `python -m launch.skypilot ACTION JOB.toml`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
 
 
 def submit(job: Job) -> list[Step]:
-    """A managed job: started again elsewhere when its machines are taken away."""
+    """Submits a managed job, which restarts elsewhere when its machines are taken away."""
     file = Path("build/launch") / job.name / "sky.yaml"
     command = ["sky", "jobs", "launch", f"--name={job.name}", "--yes", "--detach-run", str(file)]
     return [({file: to_yaml(task(job))}, command)]
@@ -25,15 +25,15 @@ def logs(job: Job) -> list[Step]:
 
 
 def stop(job: Job) -> list[Step]:
-    """Ends the job and gives the machines back; `submit` goes on from the last checkpoint."""
+    """Ends the job and releases the machines; `submit` continues from the last checkpoint."""
     return [({}, ["sky", "jobs", "cancel", f"--name={job.name}", "--yes"])]
 
 
 def task(job: Job) -> dict[str, Any]:
-    """The task's YAML.
+    """Returns the task's YAML document.
 
     Raises:
-      UserError: several TPU slices, which SkyPilot does not join.
+      UserError: the job has several TPU slices, which SkyPilot cannot connect.
     """
     settings = job.settings("skypilot", (), infra="")
     chips = job.accelerator
@@ -47,7 +47,7 @@ def task(job: Job) -> dict[str, Any]:
             "max_restarts_on_errors": job.max_restarts,
         },
     }
-    if job.hosts == 1:  # of several processes, all but the one that fails end with this status too
+    if job.hosts == 1:  # with several processes, the others also exit with this status when one fails
         resources["job_recovery"]["recover_on_exit_codes"] = [EXIT_TRY_AGAIN]
     if settings["infra"]:
         resources["infra"] = settings["infra"]

@@ -1,4 +1,4 @@
-"""SLURM: `python -m launch.slurm ACTION JOB.toml`, in the clone and with the environment that the job shall use."""
+"""Launches jobs on SLURM: `python -m launch.slurm ACTION JOB.toml`, in the clone and environment of the job."""
 
 import shlex
 import sys
@@ -9,7 +9,7 @@ from launch.commands import Step, main
 from launch.job import Job
 from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
 
-_SAVE_S = 120  # before the time limit: to save a checkpoint in
+_SAVE_S = 120  # before the time limit, to save a checkpoint
 
 
 def submit(job: Job) -> list[Step]:
@@ -26,15 +26,15 @@ def logs(job: Job) -> list[Step]:
 
 
 def stop(job: Job) -> list[Step]:
-    """Saves a checkpoint and ends, if the cluster's KillWait leaves the time; `submit` goes on from there."""
+    """Saves a checkpoint and ends, if the cluster's KillWait is long enough; `submit` continues from there."""
     return [({}, ["scancel", "--me", f"--name={job.name}"])]
 
 
 def sbatch_script(job: Job) -> str:
-    """One task per machine, with all of its GPUs.
+    """Returns the batch script: one task per machine, with all of its GPUs.
 
     Raises:
-      UserError: the job wants TPUs or a bucket, or a setting is missing.
+      UserError: the job needs TPUs or a bucket, or a setting is missing.
     """
     settings: dict[str, Any] = job.settings(
         "slurm", (), partition="", account="", time="24:00:00", setup="", options=[]

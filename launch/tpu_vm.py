@@ -1,8 +1,8 @@
-"""TPU VMs by queued resources: `python -m launch.tpu_vm ACTION JOB.toml`.
+"""Launches jobs on TPU VMs as queued resources: `python -m launch.tpu_vm ACTION JOB.toml`.
 
-Everything that a worker needs is in its startup script, so nobody has to be there when the TPU becomes available:
-the script mounts the bucket, installs the code that `submit` put there, and starts a systemd service that restarts
-after failures. A spot TPU that is taken away is requested again by `watch`.
+The startup script holds everything that a worker needs, so nobody has to wait until the TPU becomes available: the
+script mounts the bucket, installs the code that `submit` put there, and starts a systemd service that restarts after
+failures. `watch` requests a spot TPU again after it was taken away.
 """
 
 import shlex
@@ -18,12 +18,12 @@ from launch.job import BUCKET_DIR, Job
 from unloc_jax.errors import EXIT_USER_ERROR, UserError
 
 _POLL_S = 60.0
-_STOP_S = 300  # to save a checkpoint in
-_GONE = ("SUSPENDING", "SUSPENDED", "FAILED")  # states of a queued resource that does not come back
+_STOP_S = 300  # time to save a checkpoint
+_GONE = ("SUSPENDING", "SUSPENDED", "FAILED")  # final states of a queued resource
 
 
 def submit(job: Job) -> list[Step]:
-    """The committed code into the bucket, and a queued resource that runs it when there are TPUs."""
+    """Copies the committed code to the bucket, and queues a resource that runs it once TPUs are available."""
     if not job.accelerator.is_tpu:
         raise UserError(f"job {job.name} wants {job.accelerator.name}: launch.tpu_vm is for TPUs.")
     code = _local(job) / "code.tar.gz"
@@ -40,13 +40,13 @@ def status(job: Job) -> list[Step]:
 
 
 def logs(job: Job) -> list[Step]:
-    """Of worker 0: what it installs, then what the run prints."""
+    """Follows the log of worker 0: its installation, then the run's output."""
     follow = "sudo journalctl --unit=google-startup-scripts --unit=unloc --lines=100 --follow --output=cat"
     return [({}, _ssh(job, _nodes(job)[0], "0", follow))]
 
 
 def stop(job: Job) -> list[Step]:
-    """Saves a checkpoint and stops; the TPU stays, and costs."""
+    """Saves a checkpoint and stops; the TPU stays allocated and billed."""
     return [({}, _ssh(job, node, "all", "sudo systemctl stop unloc")) for node in _nodes(job)]
 
 
@@ -56,13 +56,16 @@ def resume(job: Job) -> list[Step]:
 
 
 def delete(job: Job) -> list[Step]:
-    """Gives the TPU back; the bucket stays."""
+    """Releases the TPU; the bucket stays."""
     return [({}, [*_resources(job, "delete"), "--force", "--quiet"])]
 
 
 def watch(job: Job, dry_run: bool) -> int:
-    """Until the run has ended: requests a TPU that was taken away again, gives it back at the end. Returns 0 when
-    the run has finished, 1 when it has failed."""
+    """Watches a run until it ends: requests a lost TPU again, and releases it at the end.
+
+    Returns:
+      0 if the run has finished, 1 if it has failed.
+    """
     if dry_run:
         print(f"# every {_POLL_S:.0f} s:")
         for _, command in status(job):
@@ -91,7 +94,7 @@ def watch(job: Job, dry_run: bool) -> int:
 
 
 def startup_script(job: Job) -> str:
-    """What every worker runs as root whenever it boots."""
+    """Returns the script that every worker runs as root whenever it boots."""
     if job.bucket is None:
         raise UserError(f"job {job.name} needs a bucket: for its code, data and checkpoints.")
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in job.env.items())
@@ -224,19 +227,12 @@ def _in_bucket(job: Job, file: str) -> str:
 
 
 def _output(command: Sequence[str]) -> str | None:
-    """What it prints; None when it fails, which may pass."""
+    """Returns what a command prints; None if it fails, which may be temporary."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-_ACTIONS = {
-    "submit": submit,
-    "status": status,
-    "logs": logs,
-    "stop": stop,
-    "resume": resume,
-    "delete": delete,
-}
+_ACTIONS = {action.__name__: action for action in (submit, status, logs, stop, resume, delete)}
 
 if __name__ == "__main__":
     sys.exit(main("tpu_vm", _ACTIONS, loops={"watch": watch}))

@@ -1,4 +1,4 @@
-"""Batch: what the input pipeline hands to the device. Sizes: B videos, T frames, S segments, Q queries, L tokens."""
+"""Batch: the input of a step on the device. Sizes: B videos, T frames, S segments, Q queries, L tokens."""
 
 import dataclasses
 from typing import Any
@@ -9,21 +9,21 @@ import jax
 
 @flax.struct.dataclass
 class Batch:
-    """One global batch. Masks are True where real.
+    """One global batch. Masks are True for real entries, False for padding.
 
     Attributes:
-      frames: uint8 [B, T, H, W, 3], cropped (the shards hold them resized); the model normalises them on the device.
-        None where the model reads features only.
+      frames: uint8 [B, T, H, W, 3], cropped and not normalised (the model normalises on the device); None if the model
+        reads only features.
       frame_mask: bool [B, T].
       text_tokens: int32 [B, Q, L]; the queries of each video. Q is 0 for tasks with a vocabulary.
       text_mask: bool [B, Q].
       segments: float32 [B, S, 2], start and end in grid units: 0 is the first sampled frame, T-1 the last.
-      segment_text: int32 [B, S], the query or class of each segment; -1 fills up.
+      segment_text: int32 [B, S], the query or class of each segment; -1 for padding.
       span_s: float32 [B, 2], times in seconds of the first and the last sampled frame.
-      example_mask: bool [B]; False marks rows that only fill up the last evaluation batch.
+      example_mask: bool [B]; False for unreadable videos and for rows that fill up the last evaluation batch.
       features: other modalities by name, float32 [B, T, D].
-      vocabulary: TextFeatures [1, C, R, …] of the classes in all prompts, from `UnLoc.encode_words`, where they are
-        the same in every step; a step adds them to the batches of its task.
+      vocabulary: TextFeatures [1, C, R, …] of the classes in all prompts, from `UnLoc.encode_words`, if they are the
+        same in every step; a step adds them to the batches of its task.
     """
 
     frames: jax.Array | None
@@ -39,6 +39,6 @@ class Batch:
 
     @property
     def inputs(self) -> dict[str, jax.Array]:
-        """Modalities by name; the frames are "rgb"."""
+        """Returns the modalities by name; the frames are "rgb"."""
         frames = {} if self.frames is None else {"rgb": self.frames}
         return frames | self.features

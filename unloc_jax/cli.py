@@ -17,7 +17,7 @@ from unloc_jax.commands import (
     train,
     zeroshot,
 )
-from unloc_jax.errors import how_it_ends
+from unloc_jax.errors import exit_status
 from unloc_jax.paths import ArgumentParser
 
 # In the order of `unloc --help`.
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with siblings.ours("data_pipelines"):
             arguments.run(arguments)
     except BaseException as error:
-        ended = how_it_ends(error)
+        ended = exit_status(error)
         if ended is None:
             raise
         status, line = ended
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="unloc", description="Find moments in video with words.")
+    parser.set_defaults(main=main)  # for commands that run others
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add(commands)

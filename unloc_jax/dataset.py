@@ -1,4 +1,7 @@
-"""What training and evaluation want from a dataset; `data_pipelines.reading.dataset.ShardedDataset` is one."""
+"""Dataset: the interface that training and evaluation require of data.
+
+`data_pipelines.reading.dataset.ShardedDataset` implements it.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,17 +13,17 @@ from unloc_jax.records import VideoRecord
 
 @dataclasses.dataclass(frozen=True)
 class DatasetFacts:
-    """Facts that travel with a checkpoint, so that it can be used without its dataset.
+    """Metadata that is stored with a checkpoint, so that it can be used without its dataset.
 
     Attributes:
       name: the annotation format it was built from, such as "activitynet_captions".
-      fps, short_side: how frames were stored: a new video is decoded the same way.
+      fps, short_side: settings of the stored frames; new videos are decoded in the same way.
       classes: the vocabulary, [] for datasets of queries.
-      fingerprint: says which build of the dataset it is; a run cannot go on with another one.
-      unseen_classes: in a zero-shot experiment, the classes of evaluation; `classes` are those of training then.
-      feature_settings: by modality, how `unloc features` made the stored features: its clip_features.json. Nothing of
-        features that other programs made.
-      words: every word of the training texts, sorted; other words mean nothing to a model trained from scratch.
+      fingerprint: identifies the build of the dataset; a run cannot continue with another one.
+      unseen_classes: in a zero-shot experiment, the classes of evaluation; `classes` are then those of training.
+      feature_settings: settings of `unloc features` for the stored features, by modality (clip_features.json); omits
+        features of other programs.
+      words: every word of the training texts, sorted; other words are unknown to a model trained from scratch.
     """
 
     name: str
@@ -43,27 +46,27 @@ class Dataset(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those with videos in them."""
+        """Returns the splits that have videos."""
 
     def records(self, split: str) -> list[VideoRecord]:
-        """All records of a split without their frames, in the order of `evaluation_batches`."""
+        """Returns all records of a split without frames, in the order of `evaluation_batches`."""
 
     def num_windows(self, split: str) -> list[int]:
-        """How many rows of `evaluation_batches` belong to each record; 1 where a video is looked at as a whole."""
+        """Returns the number of rows of `evaluation_batches` per record; 1 if a window is the whole video."""
 
     def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
-        """This host's part of the batches of steps start_step … num_steps-1, a function of the step alone."""
+        """Yields this host's part of the batches of steps start_step … num_steps-1, which depend on the step alone."""
 
     def training_videos(self, step: int) -> list[str]:
-        """The ids of the videos of training batch `step` (from 0), over all hosts, in the order of its rows."""
+        """Returns the video ids of training batch `step` (from 0), over all hosts, in the order of its rows."""
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
-        """This host's part of every window of every record once, in order, the last batch filled up."""
+        """Yields this host's part of every window of every record once, in order; the last batch is filled up."""
 
 
 def validation_split(dataset: Dataset) -> str | None:
-    """What a run is validated on: the validation split; the test split of datasets that have none; None without both.
+    """Returns the split for validation: "validation", else "test"; None if the dataset has neither.
 
-    Charades-STA and THUMOS14 have no validation split, and all published numbers of them are chosen on the test split.
+    Charades-STA and THUMOS14 have no validation split: all their published numbers are selected on the test split.
     """
     return next((split for split in ("validation", "test") if split in dataset.splits), None)

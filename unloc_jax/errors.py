@@ -1,4 +1,4 @@
-"""How a command ends when it cannot do its work, and the exit statuses of `unloc` (docs/failures.md)."""
+"""Errors that end a command, and the exit statuses of `unloc` (docs/failures.md)."""
 
 import errno
 
@@ -6,26 +6,26 @@ EXIT_USER_ERROR = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130
 
-# What the extra `data` brings; training and evaluation read shards with it, prediction needs none of it.
+# Modules of the extra `data`, which training and evaluation need to read shards; prediction needs none of them.
 _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
 
 
 class UserError(Exception):
-    """Bad input. The message names the file, row or field that is wrong and says what to do about it.
+    """Bad input. The message names the wrong file, row or field and the fix.
 
     The command line prints it as one line, without a stack trace, and exits with EXIT_USER_ERROR.
     """
 
 
 class TryAgain(Exception):
-    """The run was stopped from outside: the same command goes on where it was.
+    """The run was stopped from outside; the same command continues it.
 
     The command line prints the message as one line and exits with EXIT_TRY_AGAIN.
     """
 
 
-def how_it_ends(error: BaseException) -> tuple[int, str] | None:
-    """(exit status, the line to print) after an error that a person can do something about; None: it is a bug."""
+def exit_status(error: BaseException) -> tuple[int, str] | None:
+    """Returns (exit status, the line to print) for an error that a user can fix; None for a bug."""
     match error:
         case UserError():
             return EXIT_USER_ERROR, f"unloc: error: {error}"

@@ -1,8 +1,8 @@
-"""Which video, which text: the one way in which ids are compared, and the one in which texts are.
+"""Canonical forms in which ids of videos, and texts, are compared.
 
-Files of annotations and of predictions write the same video as "s27-d50" or "s27-d50.avi", and the same sentence with
-one or two spaces. Whatever is looked up by an id or a text is looked up by what these functions return. What is
-written stays as the dataset's file has it.
+Annotation and prediction files write the same video as "s27-d50" or "s27-d50.avi", and the same sentence with one or
+two spaces. Every look-up by id or text uses the results of these functions; output keeps the form of the dataset's
+file.
 """
 
 import json
@@ -15,8 +15,8 @@ from unloc_jax.video_names import composed, without_ending
 def as_text(value: Any) -> str:
     """Returns a JSON value that names something (an id, a class, a query) as text.
 
-    Some files write such names as numbers: the class 3 is "3", for annotations and predictions alike. What names
-    nothing (null, true, lists, objects, NaN) is "".
+    Some files write such names as numbers: the class 3 becomes "3", for annotations and predictions. Values that name
+    nothing (null, true, lists, objects, NaN) become "".
     """
     if isinstance(value, str):
         return value
@@ -28,26 +28,26 @@ def as_text(value: Any) -> str:
 
 
 def normal_id(video_id: Any) -> str:
-    """Returns what the id of a video is compared by: text, composed Unicode (NFC), without a video's ending."""
+    """Returns the form in which video ids are compared: text, composed Unicode (NFC), without a video's extension."""
     return without_ending(composed(as_text(video_id).strip()))
 
 
 def normal_text(text: Any) -> str:
-    """Returns what a sentence or the name of a class is compared by: composed Unicode, one blank between words.
+    """Returns the form in which sentences and class names are compared: composed Unicode, single spaces.
 
-    What is no text (see `as_text`) is "".
+    Values that are not texts (see `as_text`) become "".
     """
     return " ".join(composed(as_text(text)).split())
 
 
 def id_to_text(value: str | int) -> str:
-    """Writes an id so that `id_from_text` tells a number from a text: 12 → "12", "12" → '"12"', "x" → "x"."""
+    """Formats an id so that `id_from_text` distinguishes numbers from texts: 12 → "12", "12" → '"12"', "x" → "x"."""
     text = str(value)
     return text if id_from_text(text) == value else json.dumps(text, ensure_ascii=False)
 
 
 def id_from_text(text: str) -> str | int:
-    """Reads an id that `id_to_text` wrote."""
+    """Parses an id that `id_to_text` wrote."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

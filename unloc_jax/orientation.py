@@ -1,4 +1,4 @@
-"""How a decoded picture is turned and mirrored to be as a player shows it."""
+"""Turns and mirrors decoded pictures as a player shows them."""
 
 import dataclasses
 from typing import cast
@@ -24,11 +24,11 @@ class Orientation:
 
     @property
     def mirrored(self) -> bool:
-        """Whether no turn alone does the same."""
+        """Returns whether no rotation alone has the same effect."""
         return self.transposed ^ self.flipped_x ^ self.flipped_y
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """[H, W, C] as decoded → as shown, contiguous; [W, H, C] if it is transposed."""
+        """Converts a picture [H, W, C] as decoded to a contiguous one as shown; [W, H, C] if transposed."""
         shown = picture.swapaxes(0, 1) if self.transposed else picture
         shown = shown[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
         return np.ascontiguousarray(shown)
@@ -44,14 +44,14 @@ _TURNED = (
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """Reads the display matrix that the file, or the stream itself (an SEI message of H.264 or H.265), gives a frame.
+    """Reads the display matrix of a frame, from the file or the stream itself (an SEI message of H.264 or H.265).
 
     The matrix maps (x, y) of the decoded picture to (a·x + c·y, b·x + d·y) of the shown one (ISO/IEC 14496-12, 8.3.2);
-    other angles become the nearest multiple of 90°.
+    other angles are rounded to the nearest multiple of 90°.
     """
     try:
         data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know another kind of side data of this frame (Exif, for example)
+    except ValueError:  # PyAV does not support another kind of side data of this frame (such as Exif)
         return _TURNED[round(frame.rotation / 90) % 4]
     if data is None:
         return Orientation()

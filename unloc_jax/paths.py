@@ -1,6 +1,6 @@
-"""Paths as people type them: `~` is the home folder everywhere, and a `$NAME` that no shell has filled in is refused.
+"""Paths as users type them: `~` is the home folder everywhere, and an unexpanded `$NAME` is refused.
 
-A shell does neither in `--out=~/runs` nor between single quotes, and a folder named "~" is dangerous to delete.
+A shell expands neither in `--out=~/runs` nor between single quotes, and a folder named "~" is dangerous to delete.
 """
 
 import argparse
@@ -13,15 +13,15 @@ from typing import Any
 from unloc_jax.errors import EXIT_USER_ERROR, UserError
 
 VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{\w+\})")
-# What may stand before a path: NAME= of features, KIND: of a CLIP.
+# Possible prefixes of a path: NAME= of features, KIND: of a CLIP.
 _PREFIX = re.compile(r"(?:[\w.-]+[=:])?(?=~)")
 
 
 def path_of(text: str) -> str:
-    """`with_home`, of a path that somebody has typed.
+    """Expands a typed path as `with_home` does.
 
     Raises:
-      UserError: there is no such user; or a variable such as $SCRATCH is in it, and no such path is there.
+      UserError: the user does not exist; or the path contains a variable such as $SCRATCH and does not exist.
     """
     expanded = with_home(text)
     variable = VARIABLE.search(expanded)
@@ -35,12 +35,12 @@ def path_of(text: str) -> str:
 
 
 def with_home(text: str) -> str:
-    """A path, or one behind "NAME=" or "KIND:", whose `~` or `~USER` at the beginning is that home folder.
+    """Expands `~` or `~USER` at the beginning of a path, or after its prefix "NAME=" or "KIND:".
 
-    A name that only begins with ~ ("~draft.mp4") stays what it is, as in a shell.
+    A name that only begins with ~ ("~draft.mp4") is unchanged, as in a shell.
 
     Raises:
-      UserError: there is no such user.
+      UserError: the user does not exist.
     """
     prefix = _PREFIX.match(text)
     before, place = (prefix[0], text[prefix.end() :]) if prefix else ("", text)
@@ -51,13 +51,13 @@ def with_home(text: str) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, in which every option with `type=Path` means `path_of`; others that are paths have `type=path_of`."""
+    """An argparse parser in which options with `type=Path` apply `path_of`; other path options use `type=path_of`."""
 
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
         self.register("type", Path, lambda text: Path(path_of(text)))
 
-    # Typed as argparse's is: it returns the namespace and what it does not know.
+    # Typed like argparse's method: returns the namespace and the unknown arguments.
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         try:
             return super().parse_known_args(args, namespace)

@@ -1,4 +1,4 @@
-"""Several processes that run as one: the one place where they find each other."""
+"""Connects several processes to one run."""
 
 import concurrent.futures
 import dataclasses
@@ -19,8 +19,8 @@ from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, UserError
 
 T = TypeVar("T")
 
-_TIME_TO_TELL_S = 60  # after SIGTERM, for processes that are still starting: so that they learn of it
-_PORT = 12_321  # of process 0, where a scheduler names hosts only; JAX_COORDINATOR_PORT changes it
+_TIME_TO_TELL_S = 60  # after SIGTERM, so that processes that are still starting also receive it
+_PORT = 12_321  # of process 0 if a scheduler gives only host names; JAX_COORDINATOR_PORT overrides it
 _FLAGS = {
     "UNLOC_COORDINATOR": "--coordinator",
     "UNLOC_NUM_PROCESSES": "--num-processes",
@@ -30,13 +30,13 @@ _FLAGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Rendezvous:
-    """Where the processes of a run meet, and which one this is."""
+    """The coordinator of a run's processes, and the place of this one."""
 
-    source: str  # who said so, for people
+    source: str  # where the information comes from, for messages
     coordinator: str  # "HOST:PORT" of process 0
     num_processes: int
     process_id: int
-    local_devices: tuple[int, ...] | None = None  # GPUs of this machine that are this process's; None: all
+    local_devices: tuple[int, ...] | None = None  # GPUs of this machine for this process; None: all
 
 
 def join(
@@ -50,24 +50,24 @@ def join(
 ) -> None:
     """Connects this process with the others of a run; does nothing for a run of one process.
 
-    Call it before anything else asks JAX for devices. Afterwards `jax.devices()` are those of all processes. Who
-    the others are is said by, in this order: the arguments, the environment variables UNLOC_COORDINATOR,
+    Must run before anything else asks JAX for devices; afterwards `jax.devices()` are those of all processes. The other
+    processes are found through, in this order: the arguments, the environment variables UNLOC_COORDINATOR,
     UNLOC_NUM_PROCESSES and UNLOC_PROCESS_ID, a Cloud TPU's metadata, JobSet, SLURM, SkyPilot.
 
     Args:
       coordinator: "HOST:PORT" of process 0.
-      num_processes: how many there are.
-      process_id: which one this is, from 0.
-      single_process: run alone, whatever the environment says.
+      num_processes: number of processes.
+      process_id: index of this one, from 0.
+      single_process: run alone, whatever the environment contains.
       timeout_s: how long to wait for the others.
-      heartbeat_timeout_s: after how long of silence a process counts as dead, which ends all the others.
+      heartbeat_timeout_s: silence after which a process counts as dead, which ends all the others.
 
     Raises:
-      UserError: one of the three without the others, or process 0 cannot listen there. When the others do not come in
-        time, the process says so and ends with status 1.
+      UserError: only some of the first three are given, or process 0 cannot listen there. If the others do not arrive
+        in time, prints an error and ends the process with status 1.
 
-    SIGTERM that came before is passed on to JAX afterwards, so that all learn of it; if the others do not come within a
-    minute, this process ends with EXIT_TRY_AGAIN.
+    An earlier SIGTERM is passed to JAX afterwards, so that all processes receive it; if the others do not arrive within
+    a minute, this process ends with EXIT_TRY_AGAIN.
     """
     if single_process:
         if coordinator is not None or num_processes is not None or process_id is not None:
@@ -83,30 +83,30 @@ def join(
         return
     found_by = "Cloud TPU metadata" if place is None else f"{place.source}; process 0 at {place.coordinator}"
     count = _within(timeout_s, found_by, lambda: _initialize(place, found_by, timeout_s, heartbeat_timeout_s))
-    # JAX has put a handler in the place of ours, which tells the others.
+    # JAX has replaced our signal handler with one that informs the other processes.
     if count == 1:
         sigterm.listen_again()
     elif sigterm.came():
         signal.raise_signal(signal.SIGTERM)
     if not is_main():
-        # What is said once is said by process 0; errors still come from whoever has them.
+        # Only process 0 prints regular output; any process prints its errors.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     if count > 1:
         print(f"{count} processes (from {found_by}), {jax.device_count()} devices", flush=True)
 
 
 def is_main() -> bool:
-    """Whether this process is the one that reports and writes files."""
+    """Returns whether this process is the one that reports and writes files."""
     return jax.process_index() == 0
 
 
 def scheduled(environment: Mapping[str, str]) -> Rendezvous | None:
-    """What Kubernetes, SLURM or SkyPilot say in environment variables; None for a single process.
+    """Reads the environment variables of Kubernetes, SLURM or SkyPilot; returns None for a single process.
 
-    JAX_COORDINATOR_ADDRESS and JAX_COORDINATOR_PORT, where set, change the address that follows from them.
+    JAX_COORDINATOR_ADDRESS and JAX_COORDINATOR_PORT, if set, override the resulting address.
 
     Raises:
-      UserError: a variable is missing, or no number.
+      UserError: a variable is missing or not a number.
     """
     place = _jobset(environment) or _slurm(environment) or _skypilot(environment)
     if place is None or place.num_processes == 1:
@@ -124,7 +124,7 @@ def scheduled(environment: Mapping[str, str]) -> Rendezvous | None:
 def _given(
     coordinator: str | None, num_processes: int | None, process_id: int | None, environment: Mapping[str, str]
 ) -> Rendezvous | None:
-    """From the command line, or from the variables UNLOC_COORDINATOR, UNLOC_NUM_PROCESSES, UNLOC_PROCESS_ID."""
+    """Reads the arguments, or the variables UNLOC_COORDINATOR, UNLOC_NUM_PROCESSES and UNLOC_PROCESS_ID."""
     source, names = "the command line", list(_FLAGS.values())
     if coordinator is None and num_processes is None and process_id is None:
         source, names = "UNLOC_COORDINATOR", list(_FLAGS)
@@ -145,8 +145,9 @@ def _given(
 
 
 def _jobset(environment: Mapping[str, str]) -> Rendezvous | None:
-    """A pod of a Kubernetes JobSet with one replicated job; NNODES is its number of pods (launch/gke.py sets
-    these, as xpk does)."""
+    """Reads the variables of a pod of a Kubernetes JobSet with one replicated job.
+
+    NNODES is its number of pods; launch/gke.py sets these variables as xpk does."""
     if "JOBSET_NAME" not in environment:
         return None
     name, job = environment["JOBSET_NAME"], _text(environment, "REPLICATED_JOB_NAME")
@@ -159,7 +160,7 @@ def _jobset(environment: Mapping[str, str]) -> Rendezvous | None:
 
 
 def _slurm(environment: Mapping[str, str]) -> Rendezvous | None:
-    """A task that `srun` started; in `sbatch`'s own script and in a shell of `salloc` there are no others."""
+    """Reads the variables of a task that `srun` started; `sbatch`'s script and `salloc`'s shell run alone."""
     if "SLURM_STEP_NODELIST" not in environment:
         return None
     tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
@@ -192,32 +193,32 @@ def _skypilot(environment: Mapping[str, str]) -> Rendezvous | None:
 
 
 def _initialize(place: Rendezvous | None, found_by: str, timeout_s: int, heartbeat_timeout_s: int) -> int:
-    """Returns the number of processes."""
-    arguments: dict[str, Any] = {}  # on a Cloud TPU JAX asks the metadata itself
+    """Initialises jax.distributed; returns the number of processes."""
+    arguments: dict[str, Any] = {}  # on a Cloud TPU JAX reads the metadata itself
     if place is not None:
         arguments = {
             "coordinator_address": place.coordinator,
             "num_processes": place.num_processes,
             "process_id": place.process_id,
             "local_device_ids": place.local_devices,
-            "cluster_detection_method": "deactivate",  # it would give a SLURM task one GPU, however many it has
+            "cluster_detection_method": "deactivate",  # it would give a SLURM task only one of its GPUs
         }
         if place.process_id == 0:
             _check_port(place)
     try:
         jax.distributed.initialize(
             **arguments,
-            initialization_timeout=timeout_s + 60,  # JAX would abort without a word of what to do
+            initialization_timeout=timeout_s + 60,  # JAX would abort without a helpful message
             heartbeat_timeout_seconds=heartbeat_timeout_s,
         )
     except (RuntimeError, ValueError, OSError) as error:  # OSError: no metadata server answers
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the processes of this run do not find each other ({found_by}): {reason}") from error
-    return jax.process_count()  # starts the devices: that too waits for the others
+    return jax.process_count()  # starts the devices, which also waits for the others
 
 
 def _check_port(place: Rendezvous) -> None:
-    """That process 0 can listen: else jaxlib ends in a segmentation fault."""
+    """Raises UserError if process 0 cannot listen, in which case jaxlib would end in a segmentation fault."""
     port = int(place.coordinator.rpartition(":")[2])
     family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
     try:
@@ -231,10 +232,10 @@ def _check_port(place: Rendezvous) -> None:
 
 
 def share_of_batch(data: int) -> tuple[int, int]:
-    """(which, of how many): the share of a batch's rows that this process feeds to its devices.
+    """Returns (index, number of shares) of a batch's rows that this process feeds to its devices.
 
-    Where the mesh axis `data` has fewer entries than there are processes, several processes hold the same videos and
-    read the same rows.
+    If the mesh axis `data` is smaller than the number of processes, several processes hold the same videos and read the
+    same rows.
 
     Args:
       data: size of the mesh axis; it divides the number of processes or is a multiple of it (see `make_mesh`).
@@ -244,9 +245,9 @@ def share_of_batch(data: int) -> tuple[int, int]:
 
 
 def _within(timeout_s: float, found_by: str, work: Callable[[], T]) -> T:
-    """What `work` returns; ends this process when the others do not come in time.
+    """Returns the result of `work`; ends this process if the others do not arrive in time.
 
-    JAX waits for them in C++, where no signal and no exception reaches it: so it waits in a thread.
+    `work` runs in a thread, because JAX waits for the others in C++, where neither signals nor exceptions reach it.
     """
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 

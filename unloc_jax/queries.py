@@ -1,4 +1,4 @@
-"""The queries of a video, and their answers: what evaluation asks, and what it compares with."""
+"""Queries of a video and their answers, as evaluation uses them."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from unloc_jax.decimals import shortest
 from unloc_jax.names import id_from_text
 from unloc_jax.records import VideoRecord
 
-# Attributes of a text that tell which text it is, not what it says.
+# Attributes that identify a text instead of describing its content.
 _BOOKKEEPING = frozenset(
     {"qid", "query", "vid", "annotators", "annotated_s", "domain", "pieces", "not_shown"}
 )
@@ -21,9 +21,9 @@ class Query:
     """One query of a video.
 
     Attributes:
-      text: what is searched for.
-      windows_s: float64 [W, 2], its answers in seconds as annotated; a hit of any is a hit. W = 0: nobody knows them.
-      rows: which texts of the record it is made of.
+      text: the query.
+      windows_s: float64 [W, 2], its answers in seconds as annotated; hitting any of them counts. W = 0: unknown.
+      rows: indices of its texts in the record.
       attributes: of its first text.
     """
 
@@ -34,20 +34,20 @@ class Query:
 
     @property
     def qid(self) -> str | int | None:
-        """As in the dataset's file, a text or a number."""
+        """Returns the id in the dataset's file, a text or a number; None if there is none."""
         return id_from_text(self.attributes["qid"]) if "qid" in self.attributes else None
 
     @property
     def says(self) -> dict[str, str]:
-        """What the text is made of, such as {"object": "red circle"}."""
+        """Returns the attributes that describe the text, such as {"object": "red circle"}."""
         return {name: value for name, value in self.attributes.items() if name not in _BOOKKEEPING}
 
 
 def queries_of(record: VideoRecord, *, by_text: bool = False) -> list[Query]:
-    """The queries of a record, in the order of their first texts.
+    """Groups the texts of a record into queries, in the order of their first texts.
 
-    Texts with one "qid" (without, one number "query") are one query with several answers. Others are a query each, as
-    the official evaluations count them; with `by_text`, equal ones are one.
+    Texts with the same "qid" (without qids, the same "query") form one query with several answers. Every other text is
+    a separate query, as the official evaluations count; with `by_text`, equal ones form one query.
     """
     groups: dict[tuple[str, str | int], list[int]] = {}
     for row, (text, attributes) in enumerate(zip(record.texts, record.attributes, strict=True)):
@@ -63,7 +63,7 @@ def queries_of(record: VideoRecord, *, by_text: bool = False) -> list[Query]:
 
 
 def as_annotated(record: VideoRecord) -> np.ndarray:
-    """float64 [S, 2]: the segments as the annotation file has them, also beyond the video's end."""
+    """Returns the segments in seconds as in the annotation file, even beyond the video's end: float64 [S, 2]."""
     segments_s = shortest(record.segments_s).reshape(-1, 2)
     for row, attributes in enumerate(record.attributes[: len(segments_s)]):
         if "annotated_s" in attributes:
@@ -72,17 +72,18 @@ def as_annotated(record: VideoRecord) -> np.ndarray:
 
 
 def not_shown(record: VideoRecord) -> list[tuple[str, float, float]]:
-    """(class, start, end) of annotated segments that the video does not show: empty ones, and those after its end."""
+    """Returns (class, start, end), in seconds, of annotated segments that the video does not show: empty or past its
+    end."""
     told = [json.loads(of_text["not_shown"]) for of_text in record.attributes if "not_shown" in of_text]
     return [(text, start_s, end_s) for rows in told for start_s, end_s, text in rows]
 
 
 def file_id(record: VideoRecord) -> str | int:
-    """The id of a video as the dataset's file has it, with an ending or as a number."""
+    """Returns the id of a video as in the dataset's file, with an extension or as a number."""
     first = record.attributes[0] if record.attributes else {}
     return id_from_text(first["vid"]) if "vid" in first else record.video_id
 
 
 def pieces_of_query(query: Query) -> np.ndarray | None:
-    """float64 [n, 2 + A]: start, end (s) and labels of the labelled pieces; None: these are the 2-second clips."""
+    """Returns start, end (s) and labels of the labelled pieces, float64 [n, 2 + A]; None if they are 2-second clips."""
     return np.array(json.loads(query.attributes["pieces"])) if "pieces" in query.attributes else None

@@ -1,4 +1,4 @@
-"""`unloc quickstart`: the main job from video files to a report, as a list of public commands."""
+"""`unloc quickstart`: runs the public commands from synthetic videos to a report."""
 
 import json
 import shlex
@@ -19,12 +19,12 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
     """Runs the commands in order and prints each, so that a user can repeat or change any of them.
 
     Args:
-      workdir: everything is written here; what is there already is reused.
+      workdir: folder for all output; existing results are reused.
       task: of SETUPS.
       run: the command line's main function.
 
     Raises:
-      UserError: a command failed (it has said why).
+      UserError: a command failed, after printing the reason.
     """
     dataset, annotation_file, config, with_sentences = SETUPS[task]
     raw, shards, trained = workdir / "raw", workdir / dataset, workdir / f"run_{task}"
@@ -67,7 +67,7 @@ def _minutes(seconds: float) -> str:
 
 
 def _example(raw: Path) -> tuple[str, list[str]]:
-    """The first test video and its sentences."""
+    """Returns the file name of the first test video, and its sentences."""
     captions = json.loads((raw / "annotations" / "captions_test.json").read_text("utf-8"))
     video_id = min(captions)
     return f"{video_id}.mp4", captions[video_id]["sentences"]

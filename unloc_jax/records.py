@@ -1,4 +1,4 @@
-"""VideoRecord: what every annotation parser produces, every builder writes and every reader returns."""
+"""VideoRecord: the common format of annotation parsers, builders and readers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,25 +12,23 @@ class VideoRecord:
 
     Attributes:
       video_id: the dataset's own id.
-      duration_s: length in seconds. Parsers take it from the annotation file where the file says it;
-        metrics are computed on this length.
+      duration_s: length in seconds, on which metrics are computed. Parsers take it from the annotation file if it has
+        one.
       split: "train", "validation" or "test".
       segments_s: float32 [S, 2], start and end in seconds.
-      texts: S strings: the query (moment retrieval) or the class name (action localisation) of each segment.
-        A record without segments (S = 0: the segments of a test split are secret, or only highlight scores
-        are known) keeps its Q queries here all the same, and Q attributes.
-      attributes: S dictionaries saying what a text is made of, such as {"object": "red circle",
-        "motion": "left"}; empty dictionaries where unknown. Evaluation uses them to tell which part of
-        a query the model understands.
+      texts: S strings: the query (moment retrieval) or the class name (action localisation) of each segment. A record
+        without segments (S = 0: the segments of a test split are secret, or only highlight scores exist) still has its
+        Q queries here, and Q attributes.
+      attributes: S dictionaries that describe the texts, such as {"object": "red circle", "motion": "left"}; empty if
+        unknown. Evaluation uses them to measure which part of a query the model understands.
       fps: frames per second of `frames`; 0 before the video has been decoded.
       frames: JPEG bytes of frames 0/fps, 1/fps, 2/fps, …; empty before the video has been decoded.
-      features: per modality float32 [F, D], precomputed features of the whole video; F and D may differ
-        between modalities.
-      feature_times_s: per modality float32 [F], when its rows are. A modality without: row i stands for the time
+      features: float32 [F, D] by modality, precomputed features of the whole video; F and D may differ between
+        modalities.
+      feature_times_s: float32 [F] by modality, seconds of its rows. For a modality that is absent here, row i is at
         (i + 0.5) · duration_s / F, the middle of the i-th of F equal parts.
-      saliency: highlight scores: for a text, float32 [num_clips, num_annotators], where clip i is the time
-        from 2·i to 2·i + 2 seconds; the higher the better, in the dataset's own units. Texts without scores
-        are not in it.
+      saliency: highlight scores by text, float32 [num_clips, num_annotators], where clip i lasts from 2·i to 2·i + 2
+        seconds; higher is better, in the dataset's own units. Texts without scores are absent.
     """
 
     video_id: str

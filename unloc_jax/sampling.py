@@ -1,24 +1,24 @@
-"""Which frames of a video are looked at, and how seconds map to grid units. Host side, NumPy."""
+"""Samples frames of a video and converts seconds to grid units. Host side, NumPy."""
 
 import dataclasses
 
 import numpy as np
 
-# A segment stays in a window if at least this much of it, in steps of the grid, or half of it is inside.
+# A segment stays in a window if at least this much of it, in steps of the grid, or half of it lies inside.
 _LEAST_OVERLAP = 0.5
 _ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """What is stored of a video: frames, or rows of features, at regular times.
+    """The stored frames, or rows of features, of a video at regular times.
 
     Attributes:
-      count: how many.
-      first_s: time of number 0.
-      step_s: time from one to the next.
-      times_s: float64 [count], when each is, where that is known; first_s and step_s are then those of regular times
-        from the first to the last.
+      count: number of frames or rows.
+      first_s: time of the first one, in seconds.
+      step_s: time from one to the next, in seconds.
+      times_s: float64 [count], the exact times in seconds; None if unknown. If known, first_s and step_s describe
+        regular times from the first to the last.
     """
 
     count: int
@@ -40,9 +40,9 @@ class Window:
 
     Attributes:
       indices: int64 [T], the stored frame that is shown at each place.
-      mask: bool [T], True = real; False where the video has ended (`indices` repeat its last frame there).
-      span_s: float32 [2], times of the first and the last place.
-      video_s: times of the first and the last stored frame of the whole video.
+      mask: bool [T], True = real; False after the end of the video (`indices` repeat its last frame there).
+      span_s: float32 [2], times of the first and the last place in seconds.
+      video_s: times of the first and the last stored frame of the whole video in seconds.
     """
 
     indices: np.ndarray
@@ -52,15 +52,15 @@ class Window:
 
     @property
     def times_s(self) -> np.ndarray:
-        """float64 [T], when each place is."""
+        """Returns the time of each place in seconds, float64 [T]."""
         first_s, last_s = self.span_s.astype(np.float64).tolist()
         return np.linspace(first_s, last_s, len(self.indices))
 
 
 def whole_video(timeline: Timeline, num_frames: int) -> Window:
-    """num_frames places spread evenly from the first to the last stored frame.
+    """Returns a window of num_frames places spread evenly from the first to the last stored frame.
 
-    Each shows the stored frame nearest to it; a video with fewer stored frames repeats some, so that all are real.
+    Each shows the nearest stored frame; a video with fewer stored frames repeats some, so that all are real.
     """
     return Window(
         indices=linspace_indices(timeline.count, num_frames),
@@ -71,10 +71,10 @@ def whole_video(timeline: Timeline, num_frames: int) -> Window:
 
 
 def window_at(timeline: Timeline, num_frames: int, stride: int, start: int) -> Window:
-    """num_frames places at every stride-th stored frame from number `start` on.
+    """Returns a window of num_frames places at every stride-th stored frame from number `start` on.
 
-    Places behind the video's last frame are not real, but they have their times: span_s is always that of
-    num_frames places, so that a step of the grid lasts equally long in all windows.
+    Places after the video's last frame are not real, but still have times: span_s is always that of num_frames places,
+    so that a step of the grid lasts equally long in all windows.
     """
     numbers = start + stride * np.arange(num_frames, dtype=np.int64)
     return Window(
@@ -86,22 +86,22 @@ def window_at(timeline: Timeline, num_frames: int, stride: int, start: int) -> W
 
 
 def last_start(num_stored: int, num_frames: int, stride: int) -> int:
-    """The last stored frame at which a window can start without leaving the video; 0 for shorter videos."""
+    """Returns the last stored frame at which a window can start without leaving the video; 0 for shorter videos."""
     return max(num_stored - 1 - (num_frames - 1) * stride, 0)
 
 
 def random_start(num_stored: int, num_frames: int, stride: int, uniform: float) -> int:
-    """Where a random window starts, for a number drawn from [0, 1); all starts are equally likely."""
+    """Returns the start of a random window for a number from [0, 1); all starts are equally likely."""
     return int(uniform * (last_start(num_stored, num_frames, stride) + 1))
 
 
 def center_start(num_stored: int, num_frames: int, stride: int) -> int:
-    """Where the window in the middle of the video starts."""
+    """Returns the start of the window in the middle of the video."""
     return last_start(num_stored, num_frames, stride) // 2
 
 
 def all_starts(num_stored: int, num_frames: int, stride: int, hop: int) -> np.ndarray:
-    """int64 [W]: starts of windows that together show the whole video, every `hop` stored frames.
+    """Returns the starts of windows that cover the whole video, every `hop` stored frames: int64 [W].
 
     The last window ends with the video's last frame, so the distance to the one before it may be shorter.
     """
@@ -110,14 +110,14 @@ def all_starts(num_stored: int, num_frames: int, stride: int, hop: int) -> np.nd
 
 
 def cut_segments(segments_s: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """Segments as far as a window shows them.
+    """Cuts segments to the part that a window shows.
 
-    A segment stays if half a step of the grid, or half of the segment, is inside; what the video's stored frames do
-    not reach (its last fraction of a second) does not count as a part of the segment.
+    A segment stays if half a step of the grid, or half of the segment, lies inside. The video's last fraction of a
+    second, which its stored frames do not reach, does not count as part of the segment.
 
     Args:
-      segments_s: [S, 2], start and end in seconds.
-      window: of the same video.
+      segments_s: float [S, 2], start and end in seconds.
+      window: a window of the same video.
 
     Returns:
       grid: float32 [S, 2], in grid units, cut to the real places of the window.
@@ -134,9 +134,9 @@ def cut_segments(segments_s: np.ndarray, window: Window) -> tuple[np.ndarray, np
 
 
 def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
-    """int64 [num_frames]: indices of frames spread evenly from the first to the last stored one.
+    """Returns indices of frames spread evenly from the first to the last stored one: int64 [num_frames].
 
-    A video with fewer stored frames than asked for repeats frames, so that all are real.
+    A video with fewer stored frames repeats some, so that all are real.
     """
     return np.rint(np.linspace(0, num_stored - 1, num_frames)).astype(np.int64)
 
@@ -144,10 +144,14 @@ def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
 def rows_timeline(
     rows: int, duration_s: float, phase: float = 0.5, times_s: np.ndarray | None = None
 ) -> Timeline:
-    """When the rows of a video's features are.
+    """Returns the timeline of the rows of a video's features.
 
-    At times_s [rows], which are kept in float32 (half a millisecond in two hours). If these are not known, row i of F
-    stands for the time (i + phase) · duration / F.
+    Args:
+      rows: F, number of rows.
+      duration_s: of the video in seconds.
+      phase: if the times are unknown, row i is at (i + phase) · duration_s / F.
+      times_s: float [F], times of the rows in seconds, rounded to float32 (half a millisecond in two hours); None if
+        unknown.
     """
     step_s = duration_s / rows
     if times_s is None:
@@ -158,9 +162,15 @@ def rows_timeline(
 
 
 def features_at(features: np.ndarray, timeline: Timeline, times_s: np.ndarray) -> np.ndarray:
-    """Features [F, D] with a row per place of a timeline → float32 [T, D] at times_s [T].
+    """Interpolates features linearly between rows, constant before the first and after the last.
 
-    Between two rows they are interpolated linearly; before the first and after the last they are those.
+    Args:
+      features: float [F, D], a row per place of the timeline.
+      timeline: times of the rows.
+      times_s: float [T], wanted times in seconds.
+
+    Returns:
+      float32 [T, D].
     """
     if timeline.times_s is None:
         position = np.clip((times_s - timeline.first_s) / timeline.step_s, 0, timeline.count - 1)
@@ -173,18 +183,20 @@ def features_at(features: np.ndarray, timeline: Timeline, times_s: np.ndarray) -
 
 
 def span_of(num_stored: int, fps: float) -> np.ndarray:
-    """float32 [2]: seconds of the first and the last of `num_stored` frames at `fps`."""
+    """Returns the times in seconds of the first and the last of `num_stored` frames at `fps`: float32 [2]."""
     return np.array([0.0, (num_stored - 1) / fps], np.float32)
 
 
 def seconds_to_grid(seconds: np.ndarray, span_s: np.ndarray, num_frames: int) -> np.ndarray:
-    """Seconds → grid units (0 = first sampled frame, num_frames - 1 = last), float32, clipped to the grid."""
+    """Converts seconds [...] to grid units (0 = first sampled frame, num_frames - 1 = last), float32 [...], clipped.
+
+    `span_s` [2] holds the seconds of the first and the last sampled frame."""
     first, last = span_s
     grid = (np.asarray(seconds, np.float32) - first) * (num_frames - 1) / max(last - first, 1e-6)
     return np.clip(grid, 0.0, num_frames - 1).astype(np.float32)
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-    """[..., H, W, 3] → [..., size, size, 3] from the middle."""
+    """Crops frames [..., H, W, 3] to their middle [..., size, size, 3]."""
     top, left = (frames.shape[-3] - size) // 2, (frames.shape[-2] - size) // 2
     return frames[..., top : top + size, left : left + size, :]

@@ -1,4 +1,4 @@
-"""SIGTERM, remembered from a command's first moment on: before JAX is imported, or knows of other processes."""
+"""Remembers SIGTERM from a command's start on, before JAX is imported or knows of other processes."""
 
 import contextlib
 import signal
@@ -11,9 +11,9 @@ _came = False
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-    """Inside, SIGTERM does not kill: from then on `came` is True, and who works inside looks and ends in good order.
+    """Sets `came` on SIGTERM inside the context instead of ending the process; the code inside checks it and stops.
 
-    One inside of another is the same memory. In a thread that is not the main one it does nothing.
+    Nested contexts share this state. Does nothing outside the main thread.
     """
     global _came
     if threading.current_thread() is not threading.main_thread():
@@ -29,13 +29,13 @@ def remembered() -> Iterator[None]:
 
 
 def listen_again() -> None:
-    """Inside of `remembered`, after a library has put a handler of its own in the place: takes it back."""
-    if signal.getsignal(signal.SIGTERM) is _notice:  # as far as Python knows
+    """Restores the handler of `remembered` after a library has replaced it."""
+    if signal.getsignal(signal.SIGTERM) is _notice:  # Python does not know of handlers that C++ installs
         signal.signal(signal.SIGTERM, _notice)
 
 
 def came() -> bool:
-    """Whether SIGTERM has come. Of several processes that have joined JAX gets it: see `Preemption`."""
+    """Returns whether SIGTERM has come; in joined processes JAX receives it instead, see `Preemption`."""
     return _came
 
 

@@ -1,7 +1,7 @@
-"""CLIP's byte-pair tokenizer, from the vocabulary file that ships with the package.
+"""CLIP's byte-pair tokenizer, from the vocabulary file included in the package.
 
-Exactly CLIP's ids: HTML entities and broken unicode are cleaned first (ftfy), text is lower-cased, white space
-is folded, and a text that is too long loses its tail but keeps its end token.
+Gives exactly CLIP's ids: ftfy repairs broken Unicode, HTML entities are unescaped, text is lower-cased, white space is
+collapsed, and a text that is too long loses its tail but keeps its end token.
 """
 
 import functools
@@ -27,7 +27,7 @@ _NUM_MERGES = 49152 - 256 - 2
 
 
 def _byte_alphabet() -> list[str]:
-    """The 256 printable stand-ins for bytes, in CLIP's id order (printable bytes first, then the rest)."""
+    """Returns the 256 printable stand-ins for bytes, in CLIP's id order (printable bytes first, then the rest)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in printable]
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(rest))]
@@ -57,13 +57,13 @@ def _tokenizer() -> tokenizers.Tokenizer:
 
 
 def clean(text: str) -> str:
-    """Undoes broken unicode and (double) HTML escapes, and folds white space, as CLIP does."""
+    """Repairs broken Unicode, undoes (double) HTML escapes, and collapses white space, as CLIP does."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text).strip()
 
 
 def tokenize(texts: Sequence[str], max_tokens: int) -> np.ndarray:
-    """Token ids, int32 [N, max_tokens]: start token, words, end token, then zeros.
+    """Returns token ids, int32 [N, max_tokens]: start token, words, end token, then zeros.
 
     A text that does not fit keeps its first `max_tokens - 2` word pieces and its end token.
     """
@@ -75,10 +75,10 @@ def tokenize(texts: Sequence[str], max_tokens: int) -> np.ndarray:
 
 
 def num_tokens(text: str) -> int:
-    """How many tokens a text has, with start and end; `tokenize` cuts what is beyond `max_tokens`."""
+    """Returns the number of tokens of a text, including start and end; `tokenize` cuts those beyond `max_tokens`."""
     return len(_tokenizer().encode(clean(text)).ids) + 2
 
 
 def words(text: str) -> list[str]:
-    """The distinct words of a text in order, lower-cased, punctuation left out."""
+    """Returns the distinct words of a text in order, lower-cased, without punctuation."""
     return list(dict.fromkeys(re.findall(r"[^\W_]+", clean(text).lower())))

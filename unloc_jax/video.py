@@ -1,7 +1,7 @@
-"""Video files in, frames at exact times out: PyAV, one sequential pass, no TensorFlow.
+"""Decodes frames of video files at exact times: PyAV, one sequential pass, no TensorFlow.
 
-Seeking to every wanted frame decodes each group of pictures again and again (5–10 times slower), so a file is
-decoded once from its start and only the frames that are wanted are converted to RGB.
+Seeking to every wanted frame decodes each group of pictures repeatedly (5–10 times slower), so a file is decoded once
+from its start, and only the wanted frames are converted to RGB.
 """
 
 import dataclasses
@@ -21,19 +21,19 @@ from unloc_jax.orientation import orientation_of
 from unloc_jax.video_clock import OtherStreams, VideoClock
 from unloc_jax.video_names import ffmpeg_file
 
-# A file is called truncated when more than this much of the length in its header cannot be decoded.
+# A file counts as truncated if more than this much of the length in its header cannot be decoded.
 _TRUNCATED_FRACTION = 0.10
 _TRUNCATED_S = 0.5
-# A picture that starts later than the sound by more than this is told.
+# A picture that starts later than the sound by more than this is reported.
 _LATE_PICTURE_S = 0.5
-# Their length is that from clock time 0 to the end, whenever the first stream begins.
+# Formats whose length is that from clock time 0 to the end, whenever the first stream begins.
 _LENGTH_FROM_CLOCK_0 = ("matroska,webm",)
-# By ISO/IEC 23091-2: SMPTE ST 2084 and ARIB STD-B67.
+# Transfer characteristics by ISO/IEC 23091-2: SMPTE ST 2084 and ARIB STD-B67.
 _HDR = {16: "PQ", 18: "HLG"}
 
 
 class VideoError(UserError):
-    """A video that cannot be used.
+    """An unusable video.
 
     Attributes:
       kind: "missing", "empty file", "not a video", "no frames" or "truncated".
@@ -48,7 +48,7 @@ class VideoError(UserError):
 
 
 class VideoNote(NamedTuple):
-    """What somebody should know about a video that can be used; `kind` is short and countable."""
+    """A note on a usable video; `kind` is short and countable."""
 
     kind: str
     detail: str
@@ -59,16 +59,16 @@ class VideoNote(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """What the header of a video file says.
+    """Metadata from the header and the first frame of a video file.
 
     Attributes:
-      duration_s: length in seconds from a player's second 0; 0.0 when the header does not say.
+      duration_s: length in seconds from a player's second 0; 0.0 if the header has none.
       width: pixels as shown on a screen, that is after rotation and with square pixels.
-      height: likewise.
+      height: pixels in the same sense.
       codec: the decoder's name, such as "h264".
       avg_fps: average frames per second.
-      notes: what is shown otherwise than one might think.
-      mirrored: whether the file says that its pictures are to be mirrored.
+      notes: differences from what a user might expect to see.
+      mirrored: whether the file requests mirrored pictures.
     """
 
     duration_s: float
@@ -85,9 +85,9 @@ class DecodedVideo:
     """Frames at the times k / fps.
 
     Attributes:
-      frames: uint8 [F, H, W, 3], RGB; F = ceil(duration_s * fps), where a millisecond more makes no frame.
+      frames: uint8 [F, H, W, 3], RGB; F = ceil(duration_s * fps), ignoring an excess of up to a millisecond.
       fps: frames per second of `frames`.
-      duration_s: measured length in seconds: where the last frame ends on the clock of a player.
+      duration_s: measured length in seconds, up to the end of the last frame on a player's clock.
     """
 
     frames: np.ndarray
@@ -104,27 +104,27 @@ def check_fps(fps: float) -> None:
 class FrameStream:
     """Iterates over the frames of a video at the times k / fps without holding them all in memory.
 
-    Yields uint8 [H, W, 3] RGB arrays; item k is what a player shows at k / fps (with `offset`: at
-    (k + offset) / fps), see `unloc_jax.frame_times`. Second 0 is a player's: where the first of picture and sound
-    begins; before the first picture it is that picture. Where one source frame serves several k, the *same* array
-    object is yielded again, so that a caller can reuse what it made of it.
+    Yields uint8 [H, W, 3] RGB arrays; item k is the frame that a player shows at k / fps (with `offset`: at
+    (k + offset) / fps), see `unloc_jax.frame_times`. Second 0 is a player's: the start of picture or sound, whichever
+    comes first; the first picture also stands for the time before it. If one source frame serves several k, the *same*
+    array object is yielded again, so that a caller can reuse results for it.
 
     Attributes:
-      duration_s: the measured length in seconds, known after the iteration has ended.
-      notes: what is shown otherwise than one might think, known likewise.
+      duration_s: the measured length in seconds, available after the iteration.
+      notes: differences from what a user might expect to see, available with the first frame.
     """
 
     def __init__(
         self, path: str | Path, *, fps: float, short_side: int, threads: int = 0, offset: float = 0.0
     ):
-        """Prepares a stream; the file is opened by the iteration.
+        """Prepares a stream; iterating opens the file.
 
         Args:
           path: a video file.
           fps: frames per second wanted, > 0.
           short_side: the shorter side in pixels after the resize; the aspect ratio is kept.
-          threads: of the decoder and of the resize; 0 lets FFmpeg choose, 1 is right where several processes
-            decode at once.
+          threads: of the decoder and of the resize; 0 lets FFmpeg choose, 1 is right if several processes decode at
+            once.
           offset: of the first frame, in units of 1 / fps; 0.5 takes the frames in the middle of each 1 / fps.
         """
         check_fps(fps)
@@ -162,7 +162,7 @@ class FrameStream:
                 raise _no_frames(self.path)
             reader.check_complete(self.path)
             array = None
-            # A video that ends before its first place has one frame all the same.
+            # A video that ends before its first place still has one frame.
             for _ in range(place, max(1, self._first_place(reader.end_s, reader.end_s - previous_s))):
                 array = rgb(previous) if array is None else array
                 yield array
@@ -173,7 +173,7 @@ class FrameStream:
 
 
 def decode_frames(path: str | Path, *, fps: float, short_side: int) -> DecodedVideo:
-    """Decodes a whole video into memory. For one frame at a time see `FrameStream`.
+    """Decodes a whole video into memory; `FrameStream` holds one frame at a time.
 
     Args:
       path: a video file.
@@ -184,7 +184,7 @@ def decode_frames(path: str | Path, *, fps: float, short_side: int) -> DecodedVi
       The frames that a player shows at 0/fps, 1/fps, 2/fps, … and the measured duration.
 
     Raises:
-      VideoError: the file cannot be used; `kind` says why.
+      VideoError: the file is unusable; `kind` is the reason.
     """
     stream = FrameStream(path, fps=fps, short_side=short_side)
     frames = np.stack(list(stream))
@@ -195,7 +195,7 @@ def probe(path: str | Path) -> VideoInfo:
     """Reads the header and the first frame of a video.
 
     Raises:
-      VideoError: the file cannot be used; `kind` says why.
+      VideoError: the file is unusable; `kind` is the reason.
     """
     with _open(Path(path)) as container:
         stream = _video_stream(container, Path(path))
@@ -215,12 +215,12 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def length_of_packets_s(path: Path) -> float:
-    """Seconds from a player's second 0 to the end of the last picture, for files whose header does not say.
+    """Returns the seconds from a player's second 0 to the end of the last picture, for headers without a length.
 
-    Nothing is decoded, but the file is read; 0.0 if it has no time stamps.
+    Reads the file without decoding; returns 0.0 if it has no time stamps.
 
     Raises:
-      VideoError: the file cannot be used; `kind` says why.
+      VideoError: the file is unusable; `kind` is the reason.
     """
     with _open(path) as container:
         stream = _video_stream(container, path)
@@ -236,14 +236,13 @@ def length_of_packets_s(path: Path) -> float:
 
 
 class _TimedFrames:
-    """The frames of a stream with their times in seconds on the clock of a player, in strictly rising order.
+    """Iterates over (time, frame): seconds on a player's clock, strictly rising, and decoded frames.
 
-    Damaged packets are skipped: the frames around them stand in. After the iteration `end_s` is the end of
-    the last frame.
+    Skips damaged packets.
 
     Attributes:
-      first_s: time of the first frame, known with it: later than 0 where the picture starts after the sound.
-      end_s: end of the latest frame.
+      first_s: time of the first frame, available with it; above 0 if the picture starts after the sound.
+      end_s: end of the latest frame, in seconds.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, path: Path):
@@ -256,13 +255,12 @@ class _TimedFrames:
         self.end_s = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        tick_s = float(
-            self._stream.time_base or 0
-        )  # as a Fraction it would cost more than the rest of the loop
+        # A Fraction would cost more than the rest of the loop.
+        tick_s = float(self._stream.time_base or 0)
         clock = VideoClock(
             _origin_s(self._container),
             float(1 / _average_rate(self._stream)),
-            # Asked when it is needed: that of a fragmented MP4 grows while it is read.
+            # Evaluated on demand: the length of a fragmented MP4 grows while it is read.
             lambda: None if _is_estimated(self._container) else _length_s(self._container, self._stream),
             OtherStreams(self._path, self._stream.index).go_on,
         )
@@ -291,7 +289,7 @@ class _TimedFrames:
         # All streams are read, decoding only the video: where the other streams end tells a video that is
         # shorter than its file from a file that was cut.
         for packet in _packets(self._container):
-            # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream.
+            # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream is.
             if packet.stream.index != self._stream.index:
                 if packet.pts is not None and packet.time_base is not None:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -306,12 +304,11 @@ class _TimedFrames:
                 continue
 
     def check_complete(self, path: Path) -> None:
-        """Raises VideoError "truncated" if much less was decoded than the header promises."""
+        """Raises VideoError "truncated" if much less was decoded than the header claims."""
         header_s = _header_duration_s(self._container, self._stream)
         if header_s is None or _is_estimated(self._container):
             return
-        # Without a length of the video stream, the header's is that of the whole file, counted from clock
-        # time 0.
+        # Without a length of the video stream, the header's length is that of the whole file, from clock time 0.
         length_s = self.end_s - self.first_s
         missing_s = header_s - (self._file_end_s if self._stream.duration is None else length_s)
         if missing_s > _TRUNCATED_S and missing_s > _TRUNCATED_FRACTION * header_s:
@@ -324,7 +321,7 @@ class _TimedFrames:
 
 
 def _packets(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
-    """The packets of some streams (none: of all) up to the end, or to what cannot be read."""
+    """Yields the packets of some streams (none given: of all) up to the end or the first unreadable one."""
     packets = container.demux(*streams)
     while True:
         try:
@@ -334,7 +331,7 @@ def _packets(container: av.container.InputContainer, *streams: av.VideoStream) -
 
 
 class _RgbConverter:
-    """Decoded frames to upright, resized uint8 RGB arrays of one size, with one shared reformatter."""
+    """Converts decoded frames to upright, resized uint8 RGB arrays of one size, with one shared reformatter."""
 
     def __init__(self, short_side: int, stream: av.VideoStream, threads: int):
         self._short_side = short_side
@@ -363,7 +360,7 @@ class _RgbConverter:
 
 
 def _notes(first_s: float, frame: av.VideoFrame) -> tuple[VideoNote, ...]:
-    """What there is to tell about a video with this first frame."""
+    """Returns the notes on a video with this first frame, shown at `first_s` seconds."""
     notes = []
     if first_s > _LATE_PICTURE_S:
         detail = f"by {first_s:.2f} s; times count from the sound, as in a player, and the first picture fills the gap"
@@ -375,7 +372,7 @@ def _notes(first_s: float, frame: av.VideoFrame) -> tuple[VideoNote, ...]:
 
 
 def _shown_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
-    """(width, height) of a frame as shown: square pixels, upright."""
+    """Returns (width, height) of a frame as shown: square pixels, upright."""
     width, height = frame.width, frame.height
     pixel_aspect = stream.sample_aspect_ratio
     if pixel_aspect:
@@ -389,9 +386,9 @@ def _average_rate(stream: av.VideoStream) -> Fraction:
 
 
 def _header_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    """The length that the header claims, None if it does not say."""
+    """Returns the length in seconds that the header claims; None if it has none."""
     if container.format.name == "avi" and stream.frames:
-        # FFmpeg scales an AVI's duration down to the size of the file that is there; the frame count stays.
+        # FFmpeg scales an AVI's duration down to the size of an incomplete file; the frame count is unaffected.
         return float(stream.frames / _average_rate(stream))
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
@@ -401,13 +398,14 @@ def _header_duration_s(container: av.container.InputContainer, stream: av.VideoS
 
 
 def _origin_s(container: av.container.InputContainer) -> float | None:
-    """Clock time of a player's second 0: where the first stream begins. FFmpeg leaves out subtitles that begin long
-    before picture and sound."""
+    """Returns the clock time in seconds of a player's second 0, the start of the first stream.
+
+    FFmpeg ignores subtitles that begin long before picture and sound."""
     return None if container.start_time is None else container.start_time / av.time_base
 
 
 def _length_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    """The length from a player's second 0 to the end of the video that the header claims, None if it does not say."""
+    """Returns the seconds from a player's second 0 to the end of the video by the header; None if it has no length."""
     length_s, origin_s = _header_duration_s(container, stream), _origin_s(container)
     if length_s is None or origin_s is None:
         return length_s
@@ -417,7 +415,7 @@ def _length_s(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 
 def _is_estimated(container: av.container.InputContainer) -> bool:
-    """Whether a "length in the header" is FFmpeg's estimate from the first and the last time stamp of the file."""
+    """Returns whether FFmpeg estimates the "length in the header" from the file's first and last time stamps."""
     return container.format.name in ("mpegts", "mpeg")
 
 
@@ -443,14 +441,14 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first video stream that can be decoded; raises VideoError if there is none."""
-    # A cover picture counts as a video stream in FFmpeg, but is none.
+    """Returns the first video stream that can be decoded; raises VideoError if there is none."""
+    # FFmpeg lists a cover picture as a video stream.
     streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not streams:
         raise VideoError("not a video", f"{path}: there is no video in this file, only other streams.")
-    # So is the first picture of an animated AVIF, which comes before the animation.
+    # It also lists the first picture of an animated AVIF, before the animation.
     for stream in sorted(streams, key=lambda stream: stream.frames == 1):
-        # PyAV's types do not say that it is None where FFmpeg has no decoder; neither is then the codec known.
+        # PyAV's types omit that it is None if FFmpeg has no decoder; the codec is then unknown, too.
         if stream.codec_context is not None:
             return stream
     raise VideoError(
@@ -473,14 +471,14 @@ def _no_frames(path: Path) -> VideoError:
 
 
 def _is_animated_webp(path: Path) -> bool:
-    """By the flag in the VP8X chunk, which is the first one (RFC 9649, 2.7)."""
+    """Checks the flag in the VP8X chunk, which is the first one (RFC 9649, 2.7)."""
     with path.open("rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
 def _is_cut_mp4(path: Path) -> bool:
-    """Whether a file starts like an MP4 and lacks some of its top-level boxes (ISO/IEC 14496-12, 4.2)."""
+    """Returns whether a file starts like an MP4 and lacks some of its top-level boxes (ISO/IEC 14496-12, 4.2)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -493,7 +491,7 @@ def _is_cut_mp4(path: Path) -> bool:
             length = int.from_bytes(header[:4], "big")
             if length == 1:
                 length = int.from_bytes(header[8:16], "big")
-            elif length == 0:  # up to the end of the file
+            elif length == 0:  # extends to the end of the file
                 length = size - position
             if length < 8:
                 break

@@ -1,4 +1,4 @@
-"""Time stamps of a file → seconds on the clock of a player, also where the time stamps are broken."""
+"""VideoClock: converts a file's time stamps to seconds on a player's clock, even if the time stamps are broken."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,30 +8,29 @@ import av
 from unloc_jax.video_names import ffmpeg_file
 
 # A time stamp that falls back by more than this starts a new clock (joined recordings); by less, the frame is
-# a repeated or misplaced one and is left out.
+# repeated or misplaced and is left out.
 _RESET_S = 0.5
-# A step forward by more than this is a leap: a picture that stands still, unless something contradicts it.
+# A step forward by more than this is a leap: a still picture, unless something contradicts it.
 _LEAP_S = 10.0
-# MPEG-TS counts to 2^33 ticks of 90 kHz: a step of more than half of that may as well be one backwards.
+# MPEG-TS counts to 2^33 ticks of 90 kHz: a step of more than half of that may equally be one backwards.
 _LONGEST_LEAP_S = 2**32 / 90_000
-# After a leap so many packets of the sound tell whether it leaps too; of fewer than the least one cannot say.
-_PACKETS_LOOKED_AT, _LEAST_PACKETS = 50, 10
+# After a leap, this many packets of the sound show whether it leaps too; fewer than the minimum are inconclusive.
+_MOST_PACKETS, _LEAST_PACKETS = 50, 10
 
 
 class VideoClock:
-    """Gives the frames of a video their times, strictly rising.
+    """Assigns times to the frames of a video, strictly rising.
 
-    Second 0 is where a player has it: where the first stream of the file begins, picture or sound. What a file says
-    itself is believed, also that a picture stands still for minutes, except for
-
-    * one frame whose time stamp does not fit between those around it: it is left out;
+    Second 0 is that of a player: the start of the first stream of the file, picture or sound. Time stamps are trusted,
+    even if a picture stands still for minutes, except for
+    * one frame whose time stamp does not fit between its neighbours': it is left out;
     * a step back: another recording begins, at the end of the last frame;
     * a leap forward that something contradicts: the length in the header, sound that continues without it, or the
-      clock of MPEG-TS, which begins again after 26.5 hours. Then it is no leap: the frame follows the last one.
+      clock of MPEG-TS, which restarts after 26.5 hours. Such a leap is ignored: the frame follows the last one.
 
     Attributes:
-      start_s: time stamp of second 0; moves when a new clock starts.
-      end_s: end of the last frame.
+      start_s: time stamp of second 0; changes when a new clock starts.
+      end_s: end of the last frame, in seconds.
     """
 
     def __init__(
@@ -41,13 +40,13 @@ class VideoClock:
         header_s: Callable[[], float | None],
         sound_goes_on: Callable[[float, float], bool],
     ):
-        """Begins before the first frame.
+        """Starts a clock before the first frame.
 
         Args:
           origin_s: time stamp of second 0; None: that of the first frame.
-          frame_s: how long a frame lasts that does not say.
-          header_s: the length that the header claims, on this clock; None if it does not say.
-          sound_goes_on: whether another stream says that nothing happened between two time stamps.
+          frame_s: duration of a frame that has none, in seconds.
+          header_s: returns the length in the header in seconds, on this clock; None if it has none.
+          sound_goes_on: whether another stream shows that no time passed between two time stamps.
         """
         self.start_s = 0.0
         self.end_s = 0.0
@@ -58,12 +57,12 @@ class VideoClock:
         self._last_s: float | None = None
 
     def time_s(self, stamp_s: float | None, following_s: float | None, duration_s: float) -> float | None:
-        """The time of the next frame; None if it is to be left out.
+        """Returns the time of the next frame in seconds; None if it is to be left out.
 
         Args:
           stamp_s: its time stamp; None if it has none.
-          following_s: that of the frame after it.
-          duration_s: how long it says that it lasts; 0.0 if it does not.
+          following_s: time stamp of the frame after it.
+          duration_s: its duration; 0.0 if it has none.
         """
         if self._last_s is None:
             time_s = self._first(stamp_s, following_s)
@@ -101,7 +100,7 @@ class VideoClock:
         return stamp_s - self.start_s
 
     def _is_believed(self, stamp_s: float) -> bool:
-        """Whether a leap to a time stamp is one."""
+        """Returns whether a leap to a time stamp is real."""
         time_s, header_s = stamp_s - self.start_s, self._header_s()
         if header_s is not None and self.end_s <= header_s + _LEAP_S:
             return time_s <= header_s + _LEAP_S
@@ -111,7 +110,7 @@ class VideoClock:
 
 
 class OtherStreams:
-    """What the other streams of a file say about leaps of its video; the file is read once more if that is asked."""
+    """Checks leaps of a video against the other streams of its file, which is then read a second time."""
 
     def __init__(self, path: Path, video_index: int):
         self._path = path
@@ -119,7 +118,7 @@ class OtherStreams:
         self._found: list[tuple[float, list[float]]] | None = None
 
     def go_on(self, before_s: float, after_s: float) -> bool:
-        """Whether what lies behind the leap in the file is on the time before it."""
+        """Returns whether the other streams' packets after the leap have times from before it (in seconds)."""
         if self._found is None:
             self._found = list(self._stamps_after_leaps())
         at_s, stamps = min(self._found, key=lambda found: abs(found[0] - after_s), default=(0.0, []))
@@ -127,14 +126,14 @@ class OtherStreams:
         return abs(at_s - after_s) < _LEAP_S and len(stamps) >= _LEAST_PACKETS and max(stamps) < middle_s
 
     def _stamps_after_leaps(self) -> Iterator[tuple[float, list[float]]]:
-        """Time stamps of the video's packets that leap, with those of the next packets of other streams."""
+        """Yields the time stamps of the video's packets that leap, with those of the next packets of other streams."""
         open_leaps: list[tuple[float, list[float]]] = []
         last_s: float | None = None
         for index, stamp_s in _stamps(self._path):
             if index != self._video_index:
                 for _, stamps in open_leaps:
                     stamps.append(stamp_s)
-                while open_leaps and len(open_leaps[0][1]) == _PACKETS_LOOKED_AT:
+                while open_leaps and len(open_leaps[0][1]) == _MOST_PACKETS:
                     yield open_leaps.pop(0)
                 continue
             if last_s is None or stamp_s > last_s + _LEAP_S:
@@ -144,7 +143,7 @@ class OtherStreams:
 
 
 def _stamps(path: Path) -> Iterator[tuple[int, float]]:
-    """(index of the stream, time stamp) of the packets of sound and picture, in the order of the file."""
+    """Yields (index of the stream, time stamp in seconds) of the packets of sound and picture, in file order."""
     name, options = ffmpeg_file(path)
     with av.open(name, options=options) as container:
         streams = [stream for stream in container.streams if stream.type in ("audio", "video")]

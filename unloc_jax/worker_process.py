@@ -1,4 +1,4 @@
-"""What every worker process does first."""
+"""Initialises the worker processes of this package."""
 
 import multiprocessing
 import os
@@ -11,9 +11,9 @@ from unloc_jax import siblings
 def start_worker() -> None:
     """Makes a worker process end with its parent, and only with it, and run our `data_pipelines`."""
     siblings.always_ours("data_pipelines")
-    # On Ctrl-C the parent ends its workers; without this each prints a stack trace.
+    # On Ctrl-C the parent ends its workers; without this, each would print a stack trace.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A killed parent cannot end its workers, and they would wait for their next video forever.
+    # A killed parent cannot end its workers, which would wait for their next video forever.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""Annotation files as datasets ship them → VideoRecords. One small module per dataset; no TensorFlow."""
+"""Parsers from annotation files as published to VideoRecords: one small module per dataset, without TensorFlow."""
 
 import difflib
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def parse(dataset: str, files: list[Path]) -> ParsedAnnotations:
       files: the files of all wanted splits.
 
     Raises:
-      UserError: an unknown name, or a file that is missing or not in the dataset's format.
+      UserError: the name is unknown, or a file is missing or not in the dataset's format.
     """
     if dataset not in PARSERS:
         nearest = difflib.get_close_matches(str(dataset), PARSERS, n=1)

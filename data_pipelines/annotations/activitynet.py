@@ -1,9 +1,8 @@
-"""ActivityNet 1.3, in its two layouts.
+"""Parser of ActivityNet 1.3, in its two layouts.
 
 Official: {"database": {id: {"duration": s, "subset": "training", "annotations": [{"segment": [s, s], "label":
-"…"}]}}}. BMN's copy, which many feature sets ship with: {id: {"duration_second": s, "annotations": […]}}. It
-does not say the subsets; BMN keeps them in video_info_new.csv (columns video, …, subset, …), which may be
-given as a further file.
+"…"}]}}}. BMN's copy, published with many feature sets: {id: {"duration_second": s, "annotations": […]}}. It lacks the
+subsets, which BMN keeps in video_info_new.csv (columns video, …, subset, …); that file may be given as well.
 """
 
 from pathlib import Path
@@ -27,7 +26,7 @@ _SUBSETS_LAYOUT = 'a CSV of subsets needs the columns "video" and "subset"'
 def parse_activitynet(files: list[Path]) -> ParsedAnnotations:
     """Reads ActivityNet 1.3 files; the texts are class names.
 
-    A video whose subset is not known is put into "train" and reported.
+    A video with an unknown subset goes to "train" and is reported.
 
     Raises:
       UserError: a file is missing, is not JSON (or a CSV of subsets), or has another layout.
@@ -57,7 +56,7 @@ def parse_activitynet(files: list[Path]) -> ParsedAnnotations:
 
 
 def read_subsets(path: Path, problems: Problems) -> dict[str, str]:
-    """Reads a CSV with the columns "video" and "subset" → video id: subset.
+    """Reads a CSV with the columns "video" and "subset"; returns subsets by video id.
 
     Raises:
       UserError: a file is missing, or has another layout.

@@ -1,8 +1,7 @@
-"""ActivityNet Captions: {id: {"duration": s, "timestamps": [[s, s], …], "sentences": ["…", …]}}.
+"""Parser of ActivityNet Captions: {id: {"duration": s, "timestamps": [[s, s], …], "sentences": ["…", …]}}.
 
-The files (train.json, val_1.json, val_2.json) do not say their split: it is taken from the file name. An
-optional "attributes" list, aligned with "sentences", says what each sentence is made of, such as {"object":
-"red circle"}.
+The files (train.json, val_1.json, val_2.json) do not contain their split; it is taken from the file name. An optional
+"attributes" list, aligned with "sentences", describes each sentence, such as {"object": "red circle"}.
 """
 
 from pathlib import Path
@@ -21,7 +20,7 @@ def parse_activitynet_captions(files: list[Path]) -> ParsedAnnotations:
     """Reads ActivityNet Captions files; the texts are per-video queries, so `classes` is None.
 
     Raises:
-      UserError: a file is missing, is not JSON, has another layout, or its name does not tell one split.
+      UserError: a file is missing, is not JSON, has another layout, or its name does not identify one split.
     """
     collector = VideoCollector()
     for path in files:

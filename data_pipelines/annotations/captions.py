@@ -1,7 +1,7 @@
-"""The layout of ActivityNet Captions, which other datasets have taken over.
+"""The layout of ActivityNet Captions, which other datasets also use.
 
 {id: {"duration": s, "timestamps": [[s, s], …], "sentences": ["…", …]}}. An optional "attributes" list, aligned
-with "sentences", says what each sentence is made of, such as {"object": "red circle"}.
+with "sentences", describes each sentence, such as {"object": "red circle"}.
 """
 
 from pathlib import Path
@@ -15,16 +15,16 @@ from unloc_jax.errors import UserError
 
 
 def read_captions(path: Path, collector: VideoCollector, layout: str) -> list[tuple[str, dict[str, Any]]]:
-    """(video id, video) for every video of a file, each with the lists "timestamps" and "sentences".
+    """Returns (video id, video) for every video of a file, each with the lists "timestamps" and "sentences".
 
     Raises:
-      UserError: not JSON, or another layout.
+      UserError: the file is not JSON, or has another layout.
     """
     return captions_of(path, read_json(path, collector.problems, layout), layout)
 
 
 def captions_of(path: Path, content: Any, layout: str) -> list[tuple[str, dict[str, Any]]]:
-    """As `read_captions`, of what has been read already."""
+    """Does what `read_captions` does for content that has already been read."""
     videos = list(entries(path, content, layout))
     for video_id, video in videos:
         if not isinstance(video, dict) or not all(
@@ -39,10 +39,10 @@ def add_captions(
     path: Path,
     videos: list[tuple[str, dict[str, Any]]],
 ) -> None:
-    """Adds the videos of a file, whose name tells the split, to a collector.
+    """Adds the videos of a file, whose name contains the split, to a collector.
 
     Raises:
-      UserError: the file name does not tell one split.
+      UserError: the file name does not identify one split.
     """
     split = split_of_file(path)
     collector.parsed.file_splits.append((path, split))
@@ -72,7 +72,7 @@ def add_captions(
             where,
             collector.problems,
             text_name="sentence",
-            keep_duplicates=True,  # the official evaluations count each
+            keep_duplicates=True,  # the official evaluations count each one
         )
         for segment, sentence, attribute in zip(timestamps, sentences, attributes, strict=False):
             maker.add(segment, sentence, attribute)

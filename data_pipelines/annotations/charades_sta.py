@@ -1,9 +1,9 @@
-"""Charades-STA: text files with a line "video_id start end##sentence" per query (seconds).
+"""Parser of Charades-STA: text files with a line "video_id start end##sentence" per query (seconds).
 
-The files do not say their split: it is taken from the file name (charades_sta_train.txt, charades_sta_test.txt).
-They have no durations either: those are in the column "length" of Charades' own tables (Charades_v1_train.csv,
-Charades_v1_test.csv), which should be given as further files. MMN's copy, JSON in the layout of ActivityNet
-Captions, is read, too.
+The files do not contain their split; it is taken from the file name (charades_sta_train.txt, charades_sta_test.txt).
+Nor do they contain durations, which are in the column "length" of Charades' own tables (Charades_v1_train.csv,
+Charades_v1_test.csv); give these as further files. MMN's copy, JSON in the layout of ActivityNet Captions, is also
+supported.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def parse_charades_sta(files: list[Path]) -> ParsedAnnotations:
     Many segments end a little after their video: they are clipped and reported.
 
     Raises:
-      UserError: a file is missing, has another layout, or its name does not tell one split.
+      UserError: a file is missing, has another layout, or its name does not identify one split.
     """
     collector = VideoCollector()
     lengths: dict[str, str] = {}
@@ -50,7 +50,7 @@ def parse_charades_sta(files: list[Path]) -> ParsedAnnotations:
 
 
 def _read_lengths(path: Path, problems: Problems) -> dict[str, str]:
-    """Video id → length in seconds, as in the file."""
+    """Returns the length in seconds, as in the file, by video id."""
     return {
         normal_id(row["id"]): row["length"]
         for _, row in read_table(path, ("id", "length"), problems, _LENGTHS_LAYOUT)
@@ -81,7 +81,7 @@ def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -
             f"{path.name}: {video_id}",
             collector.problems,
             text_name="sentence",
-            keep_duplicates=True,  # the official evaluation counts each
+            keep_duplicates=True,  # the official evaluation counts each one
         )
         for where, segment, sentence in lines:
             maker.add(segment, sentence, where=where)

@@ -1,10 +1,10 @@
-"""COIN: {"database": {id: {"duration": s, "subset": "training", "class": "<task>", "annotation": [{"id": "212",
-"segment": [s, s], "label": "<step>"}]}}}.
+"""Parser of COIN: {"database": {id: {"duration": s, "subset": "training", "class": "<task>", "annotation": [{"id":
+"212", "segment": [s, s], "label": "<step>"}]}}}.
 
-COIN has 778 steps, told apart by their ids: 54 of them share the 25 labels that occur in several tasks. A class
-is a text here, so a shared label gets its task behind it: "cut in half (make orange juice)". The taxonomy, a
-list of {"action_id", "label", "task"}, may be given as a further file; without it only what is shared within
-the given files is seen to be shared.
+COIN has 778 steps, distinguished by their ids: 54 of them share the 25 labels that occur in several tasks. A class is
+identified by its text here, so a shared label is followed by its task: "cut in half (make orange juice)". The taxonomy,
+a list of {"action_id", "label", "task"}, may be given as a further file; without it only labels that are shared within
+the given files are known to be shared.
 """
 
 import collections
@@ -27,7 +27,7 @@ _LAYOUT = (
     'laptop CD drive"}]}}}, its taxonomy like [{"action_id": 212, "label": "…", "task": '
     '"ReplaceCDDriveWithSSD"}, …]'
 )
-# Where a word of a task's name begins: "ReplaceCDDriveWithSSD" → Replace CD Drive With SSD.
+# Matches where a word of a task's name begins: "ReplaceCDDriveWithSSD" → Replace CD Drive With SSD.
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 # (id, label, task)
@@ -35,9 +35,9 @@ _Step = tuple[str, str, str]
 
 
 def parse_coin(files: list[Path]) -> ParsedAnnotations:
-    """Reads COIN files; the texts are the names of steps, made unique (see above).
+    """Reads COIN files; the texts are the names of steps, made unique as described above.
 
-    With the taxonomy, `classes` are all of its steps, also those that the files do not show.
+    With the taxonomy, `classes` are all of its steps, including those that do not occur in the files.
 
     Raises:
       UserError: a file is missing, is not JSON, or has another layout.
@@ -97,7 +97,7 @@ def _step(annotation: dict[str, Any], video: dict[str, Any]) -> _Step:
 
 
 def _names(steps: Iterable[_Step]) -> dict[tuple[str, str], str]:
-    """(id, label) → the text of a step: its label, and behind it its task if other steps have the same label."""
+    """Returns the text of a step by (id, label): its label, followed by its task if other steps share the label."""
     of_label: dict[str, dict[str, str]] = collections.defaultdict(dict)  # label → id → task
     for step_id, label, task in steps:
         of_label[label].setdefault(step_id, task)
@@ -109,7 +109,7 @@ def _names(steps: Iterable[_Step]) -> dict[tuple[str, str], str]:
             task = tasks[step_id]
             times[task] += 1
             behind = [_WORD_START.sub(" ", task).lower()] if task else []
-            # Two steps of one task with one label are numbered; so are those without a task.
+            # Two steps of one task with the same label are numbered, as are those without a task.
             behind += [str(times[task])] if times[task] > 1 else []
             shared = len(tasks) > 1 and behind and text
             names[step_id, label] = f"{text} ({', '.join(behind)})" if shared else text

@@ -1,4 +1,4 @@
-"""VideoCollector: what the parsers have in common when they go through the videos of several files."""
+"""VideoCollector: collects the videos of several annotation files for the parsers."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from unloc_jax.video_names import leaves_folder
 
 Row = TypeVar("Row")
 
-# No file system has longer names; an id is a file's name without its ending.
+# No file system allows longer names; an id is a file's name without its extension.
 _LONGEST_ID_BYTES = 200
 
 
@@ -21,7 +21,7 @@ class VideoCollector:
     """Counts the videos of all files and collects the usable ones.
 
     Attributes:
-      parsed: what has been found so far.
+      parsed: the annotations found so far.
     """
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class VideoCollector:
         return self.parsed.problems
 
     def is_new(self, path: Path, video_id: str | int, split: str, num_segments: int) -> bool:
-        """Counts a video and its segments; False, reported, if it cannot be used.
+        """Counts a video and its segments; returns False, and reports it, if the video cannot be used.
 
-        That is when an earlier one has the same id, or when no file in a folder can have such a name.
+        Unusable videos have the id of an earlier one, or one that cannot be the name of a file in a folder.
         """
         self.parsed.count(split, num_segments)
         where = f"{path.name}: {shown(video_id)}"
@@ -60,13 +60,13 @@ class VideoCollector:
             self.parsed.records.append(record)
 
     def with_classes(self) -> ParsedAnnotations:
-        """The result where texts are class names."""
+        """Returns the annotations with all texts as class names."""
         self.parsed.classes = sorted({text for record in self.parsed.records for text in record.texts})
         return self.parsed
 
 
 def by_video(rows: Iterable[tuple[str | int, Row]]) -> dict[str | int, list[Row]]:
-    """Groups rows by the videos that their ids mean (see `normal_id`); a video has the id of its first row."""
+    """Groups rows by video: ids that are equal by `normal_id` are one video, which has the id of its first row."""
     ids: dict[str, str | int] = {}
     videos: dict[str | int, list[Row]] = {}
     for video_id, row in rows:

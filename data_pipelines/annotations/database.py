@@ -1,7 +1,7 @@
-"""The layout of ActivityNet's files, which other datasets have taken over.
+"""The layout of ActivityNet's files, which other datasets also use.
 
 {"database": {id: {"duration": s, "subset": "training", "annotations": [{"segment": [s, s], "label": "…"}]}}},
-or the same without "database", or a list of videos that hold their id.
+or the same without "database", or a list of videos that contain their id.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker
 from unloc_jax.errors import UserError
 
-# A video of a test split may lack annotations; where no video has any of these, it is another layout.
+# A video of a test split may lack annotations; if no video has any of these keys, the layout is another one.
 _KEYS = {"annotations", "annotation", "subset"}
 
 
 def read_database(
     path: Path, collector: VideoCollector, layout: str
 ) -> list[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
-    """(video id, video, its annotations) for every video of a file.
+    """Returns (video id, video, its annotations) for every video of a file.
 
     Raises:
-      UserError: not JSON, or another layout.
+      UserError: the file is not JSON, or has another layout.
     """
     content = read_json(path, collector.problems, layout)
     return list(videos_of(path, content, layout))
@@ -33,7 +33,7 @@ def read_database(
 def videos_of(
     path: Path, content: Any, layout: str
 ) -> Iterator[tuple[str, dict[str, Any], list[dict[str, Any]]]]:
-    """As `read_database`, of what has been read already."""
+    """Does what `read_database` does for content that has already been read."""
     database = content.get("database", content) if isinstance(content, dict) else content
     videos = list(entries(path, database, layout))
     if videos and not any(isinstance(video, dict) and _KEYS & video.keys() for _, video in videos):
@@ -46,7 +46,7 @@ def videos_of(
 
 
 def _annotations(video: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The annotations of a video, as a list; None if they are something else."""
+    """Returns the annotations of a video as a list; None if they have another type."""
     annotations = video.get("annotations", video.get("annotation"))
     if annotations is None:  # test splits
         return []
@@ -68,15 +68,14 @@ def add_database(
 ) -> None:
     """Adds the videos of a file to a collector.
 
-    A video whose subset is not known is put into "train" and reported: evaluating on it by mistake would be
-    worse.
+    A video with an unknown subset goes to "train" and is reported: evaluating on it by mistake would be worse.
 
     Args:
-      collector: gets the records and the problems.
-      path: of the file, for reports.
+      collector: receives the records and the problems.
+      path: the file, for reports.
       videos: as `read_database` returns them.
       text_name: "label" or "sentence".
-      split_of: (video id, video) → our name of its split, None if it is not known.
+      split_of: (video id, video) → our name of its split, None if unknown.
       add: (maker, annotation, video): adds one annotation to a record.
     """
     for video_id, video, annotations in videos:
@@ -95,7 +94,7 @@ def add_database(
             where,
             collector.problems,
             text_name=text_name,
-            keep_duplicates=True,  # the official evaluations count each
+            keep_duplicates=True,  # the official evaluations count each one
         )
         for annotation in annotations:
             add(maker, annotation, video)
@@ -103,7 +102,7 @@ def add_database(
 
 
 def segment_of(annotation: dict[str, Any]) -> Any:
-    """[start, end] of an annotation, which may also hold them as "start" and "end"."""
+    """Returns [start, end] of an annotation, which may instead have the fields "start" and "end"."""
     if "segment" not in annotation and "start" in annotation and "end" in annotation:
         return [annotation["start"], annotation["end"]]
     return annotation.get("segment")

@@ -1,12 +1,12 @@
-"""DiDeMo: [{"video": "<id>.mov", "description": "…", "num_segments": 6, "times": [[0, 0], [0, 1], …],
+"""Parser of DiDeMo: [{"video": "<id>.mov", "description": "…", "num_segments": 6, "times": [[0, 0], [0, 1], …],
 "annotation_id": 49152}].
 
-Times are the first and the last of 5-second chunks, both included, one pair per annotator; only the first 30
-seconds of a video are annotated (num_segments chunks), so that is its duration. The files (train_data.json, …)
-do not say their split: it is taken from the file name.
+Times are the first and the last of 5-second chunks, both included, one pair per annotator. Only the first 30 seconds of
+a video are annotated (num_segments chunks), so that is its duration. The files (train_data.json, …) do not contain
+their split; it is taken from the file name.
 
-A description becomes one segment for each different answer of its annotators, with the attributes "qid" (the
-annotation_id) and "annotators" (how many of them gave this answer): the official score compares a prediction
+A description becomes one segment for each distinct answer of its annotators, with the attributes "qid" (the
+annotation_id) and "annotators" (the number of annotators with this answer): the official score compares a prediction
 with all answers.
 """
 
@@ -35,7 +35,7 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
     """Reads DiDeMo files; the texts are per-video queries.
 
     Raises:
-      UserError: a file is missing, is not JSON, has another layout, or its name does not tell one split.
+      UserError: a file is missing, is not JSON, has another layout, or its name does not identify one split.
     """
     collector = VideoCollector()
     for path in files:
@@ -49,7 +49,7 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
 
 
 def _read(path: Path, collector: VideoCollector) -> dict[str | int, list[tuple[str, dict[str, Any]]]]:
-    """Video, as the file names it → (where, entry) of its descriptions."""
+    """Returns (where, entry) of each description, by the video's name in the file."""
     content = read_json(path, collector.problems, _LAYOUT)
     if not isinstance(content, list) or not content:
         raise UserError(f"{path}: {_LAYOUT}; this file does not.")

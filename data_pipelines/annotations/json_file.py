@@ -1,4 +1,4 @@
-"""Reads JSON and JSON Lines annotation files so that every fault of the file itself is named."""
+"""Reads JSON and JSON Lines annotation files; errors name every fault of the file itself."""
 
 import hashlib
 import json
@@ -11,23 +11,23 @@ from data_pipelines.annotations.text_file import read_lines, read_text
 from unloc_jax.errors import UserError
 from unloc_jax.names import as_text
 
-# What lists of videos call the id of a video.
+# Keys that lists of videos use for a video's id.
 _ID_KEYS = ("video_id", "video", "vid", "id", "video_name", "name")
 
 
 def read_json(path: Path, problems: Problems, layout: str) -> Any:
     """Parses a UTF-8 JSON file.
 
-    A key that occurs twice in one object is reported as "duplicate id"; the first value is kept (Python's
-    json keeps the last and says nothing).
+    A key that occurs twice in one object is reported as "duplicate id"; the first value is kept (Python's json silently
+    keeps the last).
 
     Args:
       path: the file.
-      problems: where findings go.
-      layout: a sentence that says what the file should look like, for messages.
+      problems: receives the findings.
+      layout: a clause that describes the expected content, for messages.
 
     Raises:
-      UserError: no such file, not UTF-8, or not JSON (with line and column).
+      UserError: the file does not exist, is not UTF-8, or is not JSON (with line and column).
     """
     try:
         return _load(read_text(path), path.name, problems, "duplicate id")
@@ -44,10 +44,10 @@ def read_json_lines(path: Path, problems: Problems, layout: str) -> list[tuple[s
     """Parses a UTF-8 file with one JSON object per line, or with one list of such objects.
 
     Returns:
-      ("FILE:LINE", object) for each.
+      ("FILE:LINE", object) for each object.
 
     Raises:
-      UserError: no such file, not UTF-8, empty, or a line that is not a JSON object (with its number).
+      UserError: the file does not exist, is not UTF-8, is empty, or has a line that is not a JSON object.
     """
     lines = read_lines(path)
     if lines and lines[0][1].lstrip().startswith("["):
@@ -66,10 +66,10 @@ def read_json_lines(path: Path, problems: Problems, layout: str) -> list[tuple[s
 
 
 def entries(path: Path, content: Any, layout: str) -> Iterator[tuple[str, Any]]:
-    """(video id, its entry) of an object {id: entry} or of a list of entries that hold their id.
+    """Yields (video id, entry) for an object {id: entry} or for a list of entries that contain their id.
 
     Raises:
-      UserError: it is neither.
+      UserError: `content` is neither.
     """
     if isinstance(content, dict):
         yield from content.items()
@@ -84,12 +84,12 @@ def entries(path: Path, content: Any, layout: str) -> Iterator[tuple[str, Any]]:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file, to tell whether annotations have changed since a build."""
+    """Returns the SHA-256 hex digest of a file, to detect annotations that changed since a build."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _OtherFaultError(Exception):
-    """JSON by its grammar, but nothing that Python or this package can hold."""
+    """Grammatical JSON that neither Python nor this package can represent."""
 
 
 def _line(path: Path, number: int, line: str, problems: Problems, layout: str) -> Any:
@@ -116,7 +116,7 @@ def _load(text: str, where: str, problems: Problems, duplicate: str) -> Any:
 
     try:
         content = json.loads(text, object_pairs_hook=unique_keys)
-        if "\\ud" in text.lower():  # escapes of surrogates: in pairs they make a character, alone they do not
+        if "\\ud" in text.lower():  # escaped surrogates: a pair is a character, a lone one is not valid
             json.dumps(content, ensure_ascii=False).encode()
     except json.JSONDecodeError:
         raise

@@ -1,8 +1,7 @@
-"""Kinetics-400, -600 and -700: tables with the columns label, youtube_id, time_start, time_end, split.
+"""Parser of Kinetics-400, -600 and -700: tables with the columns label, youtube_id, time_start, time_end, split.
 
-The videos are trimmed clips, cut from time_start to time_end: a clip is one video, with the id
-"<youtube_id>_<time_start:06d>_<time_end:06d>", which is how the usual downloads name the files, and with one
-segment, all of it.
+The videos are trimmed clips, cut from time_start to time_end. A clip becomes one video with one segment that spans it,
+and with the id "<youtube_id>_<time_start:06d>_<time_end:06d>", the name of its file in the usual downloads.
 """
 
 import re
@@ -25,8 +24,8 @@ _CLIP_ID = re.compile(r"(.+)_\d{6}_\d{6}")
 def parse_kinetics(files: list[Path]) -> ParsedAnnotations:
     """Reads Kinetics tables; the texts are class names.
 
-    A clip without a label (test sets) cannot be used and is reported. One whose split is not known is put
-    into "train" and reported.
+    A clip without a label (test sets) cannot be used and is reported. One with an unknown split goes to "train" and is
+    reported.
 
     Raises:
       UserError: a file is missing, or has another layout.
@@ -40,7 +39,7 @@ def parse_kinetics(files: list[Path]) -> ParsedAnnotations:
 
 
 def source_of_clip(video_id: str) -> str | None:
-    """The YouTube id in the id of a clip, by which some downloads name the file; None if it is no clip's id."""
+    """Returns the YouTube id within a clip's id, which some downloads use as file name; None for other ids."""
     match = _CLIP_ID.fullmatch(video_id)
     return match[1] if match else None
 
@@ -68,6 +67,6 @@ def _add_row(collector: VideoCollector, path: Path, where: str, row: dict[str, s
         text_name="label",
         duration_expected=False,
     )
-    # Some copies have quotes around labels, inside those of the CSV.
+    # Some copies have quotes around labels, inside those of the CSV format.
     maker.add([0.0, length_s], row.get("label", "").strip('"'))
     collector.keep(maker.finish())

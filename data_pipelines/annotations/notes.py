@@ -1,4 +1,4 @@
-"""What is right with annotations, and yet makes a task of them meaningless or harder than it need be."""
+"""Notes on annotations that are valid, yet make their task meaningless or harder than necessary."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from data_pipelines.annotations.parsed import ParsedAnnotations
 
 # The default of config.data.num_frames, for which a pyramid is suggested.
 NUM_FRAMES = 128
-_WHOLE = 0.95  # of a video: there is nothing to localise
+_WHOLE = 0.95  # of a video: nothing is left to localise
 _MANY = 0.25
 
 
 def notes_on(parsed: ParsedAnnotations, relative_lengths: np.ndarray) -> list[str]:
-    """One sentence for each thing that a user should know before training.
+    """Returns one sentence for each finding that a user should know before training.
 
     Args:
       parsed: usable records and classes.
-      relative_lengths: float [n], of the segments whose video's length is known.
+      relative_lengths: float [n], segment length / video length, for segments whose video's length is known.
     """
     records, notes = parsed.records, []
     with_segments = [record for record in records if len(record.segments_s)]

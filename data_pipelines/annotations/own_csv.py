@@ -1,4 +1,4 @@
-"""A table of people's own data: header video,start,end,text[,split][,duration]. See docs/annotations.md."""
+"""Parser of users' own tables with the header video,start,end,text[,split][,duration]. See docs/annotations.md."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def parse_csv(files: list[Path]) -> ParsedAnnotations:
     """Reads tables of segments; the texts are per-video queries, or class names where the column is "label".
 
     Raises:
-      UserError: a file is missing, has another layout, or neither it nor its name tells the split.
+      UserError: a file is missing, has another layout, or neither it nor its name contains the split.
     """
     collector = VideoCollector()
     found = []

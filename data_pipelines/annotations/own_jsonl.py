@@ -1,5 +1,5 @@
-"""JSON Lines of people's own data: {"video", "start", "end", "text"[, "split"][, "duration"]} per segment, or one
-line per video with "segments", a list of {"start", "end", "text"}. See docs/annotations.md."""
+"""Parser of users' own JSON Lines: {"video", "start", "end", "text"[, "split"][, "duration"]} per segment, or one line
+per video with "segments", a list of {"start", "end", "text"}. See docs/annotations.md."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def parse_jsonl(files: list[Path]) -> ParsedAnnotations:
     """Reads JSON Lines of segments; the texts are per-video queries, or class names where they are "label".
 
     Raises:
-      UserError: a file is missing, has another layout, or neither it nor its name tells the split.
+      UserError: a file is missing, has another layout, or neither it nor its name contains the split.
     """
     collector = VideoCollector()
     return parse_rows(collector, [(path, _read(path, collector)) for path in files], _LAYOUT)

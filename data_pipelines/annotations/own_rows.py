@@ -1,7 +1,7 @@
-"""What the two formats for people's own data, CSV and JSON Lines, have in common: one row per segment.
+"""Rows of the two formats for users' own data, CSV and JSON Lines: one row per segment.
 
-A row has "video", "start" and "end" (seconds) and either "text", a sentence, or "label", a class name; it may
-have "split" and "duration" (seconds). See docs/annotations.md.
+A row has "video", "start" and "end" (seconds) and either "text", a sentence, or "label", a class name; "split" and
+"duration" (seconds) are optional. See docs/annotations.md.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Row:
     Attributes:
       where: file and line.
       values: "video", "start", "end", "text" or "label", "split", "duration", as in the file.
-      attributes: of the text, see VideoRecord.
+      attributes: of the text; see VideoRecord.
     """
 
     where: str
@@ -36,11 +36,11 @@ class Row:
 def parse_rows(
     collector: VideoCollector, files: list[tuple[Path, list[Row]]], layout: str
 ) -> ParsedAnnotations:
-    """Makes records of the rows of all files; they have class names if the rows have labels.
+    """Converts the rows of all files to records; the texts are class names if the rows have labels.
 
     Raises:
-      UserError: some rows have labels and others texts; neither rows nor file name tell the split; or rows name
-        two files that differ only in their ending.
+      UserError: some rows have labels and others texts; neither rows nor file name contain the split; or two files
+        differ only in their extension.
     """
     with_labels = {"label" in row.values for _, rows in files for row in rows}
     if len(with_labels) == 2:
@@ -60,10 +60,10 @@ def parse_rows(
 
 
 def _by_video(path: Path, rows: list[Row]) -> dict[str | int, list[Row]]:
-    """Groups the rows by the videos that they mean (see `normal_id`); a video has the id of its first row.
+    """Groups rows by video: ids that are equal by `normal_id` are one video, which has the id of its first row.
 
     Raises:
-      UserError: two files of one id.
+      UserError: two files have the same id.
     """
     videos: dict[str | int, list[Row]] = {}
     spelled: dict[str, str | int] = {}
@@ -118,7 +118,7 @@ def _split(collector: VideoCollector, path: Path, rows: list[Row]) -> str:
 
 
 def _different(rows: list[Row], name: str) -> list[Any]:
-    """The different values of a field, without empty ones, in the order of the rows."""
+    """Returns the distinct non-empty values of a field, in the order of the rows."""
     found: dict[float | str, Any] = {}
     for row in rows:
         value = row.values.get(name)

@@ -1,4 +1,4 @@
-"""ParsedAnnotations: what every parser returns."""
+"""ParsedAnnotations: the result of every parser."""
 
 import dataclasses
 from pathlib import Path
@@ -13,14 +13,14 @@ class ParsedAnnotations:
 
     Attributes:
       records: one per usable video, in the order of the files; `fps` and `frames` are empty.
-      problems: what was unusable or had to be mended.
+      problems: everything unusable or corrected.
       classes: the class names in alphabetical order; None if texts are per-video queries.
-      num_videos: videos in the files, unusable ones included.
-      num_segments: segments in the files, unusable ones included.
-      num_in_split: split → [videos, segments] in the files, likewise.
-      num_merged: segments of the files that are another one's repetition by design, such as equal answers of several
-        annotators, so that nothing is wrong with them.
-      file_splits: (file, split) where the file name tells the split.
+      num_videos: videos in the files, including unusable ones.
+      num_segments: segments in the files, including unusable ones.
+      num_in_split: [videos, segments] in the files by split, including unusable ones.
+      num_merged: segments of the files that repeat another one by design, such as equal answers of several annotators;
+        they are not problems.
+      file_splits: (file, split) for files whose name contains the split.
     """
 
     records: list[VideoRecord]
@@ -33,7 +33,7 @@ class ParsedAnnotations:
     file_splits: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
 
     def count(self, split: str, num_segments: int) -> None:
-        """Counts one more video of the files with its segments."""
+        """Counts one more video of the files and its segments."""
         self.num_videos += 1
         self.num_segments += num_segments
         in_split = self.num_in_split.setdefault(split, [0, 0])

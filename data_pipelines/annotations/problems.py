@@ -1,4 +1,4 @@
-"""Problems: what is wrong with annotations or videos, counted by kind so that nothing is dropped silently."""
+"""Problems: findings about annotations or videos, counted by kind so that nothing is dropped silently."""
 
 import collections
 import dataclasses
@@ -10,7 +10,7 @@ _EXAMPLES_PER_KIND = 3
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One finding: where it is (file, video id, row) and what exactly is there."""
+    """One finding: its place (file, video id, row) and the content found there."""
 
     kind: str
     where: str
@@ -31,7 +31,7 @@ class Problems:
             examples.append(Problem(kind, where, detail))
 
     def table(self) -> str:
-        """One line per kind, most frequent first, each followed by its examples; "" if there are none."""
+        """Returns one line per kind, most frequent first, each followed by its examples; "" if there are none."""
         lines = []
         for kind, count in self.counts.most_common():
             lines.append(f"{count:8d}  {kind}")
@@ -47,5 +47,5 @@ _SHORT.maxstring = _SHORT.maxother = 100
 
 
 def shown(value: Any) -> str:
-    """A value of a file for a message: as Python writes it, but short, whatever the file holds."""
+    """Formats a value of a file for a message: as Python's repr, but shortened."""
     return _SHORT.repr(value)

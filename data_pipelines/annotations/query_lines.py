@@ -1,12 +1,12 @@
-"""The layout of QVHighlights' files, which other datasets have taken over: one JSON object per query.
+"""The layout of QVHighlights' files, which other datasets also use: one JSON object per query.
 
 {"qid": 2579, "query": "…", "vid": "<id>", "duration": 150, "relevant_windows": [[82, 150]],
 "relevant_clip_ids": [41, …], "saliency_scores": [[1, 1, 2], …]}, where clip i lasts from 2·i to 2·i + 2
 seconds, and only the relevant clips have scores, one per annotator. The split is taken from the file name.
 
-All queries of a video become one record: a query's text is repeated for each of its windows, with the attribute
-"qid" (without qids, "query", the number of the query in the video). The queries of a file that tells no windows at all
-(the test split) become texts without segments.
+All queries of a video become one record: a query's text is repeated for each of its windows, with the attribute "qid"
+(without qids, "query", the number of the query in the video). If a file contains no windows at all (the test split),
+its queries become texts without segments.
 """
 
 from collections.abc import Callable
@@ -24,15 +24,15 @@ from unloc_jax.names import as_text
 
 # (where, query)
 Query = tuple[str, dict[str, Any]]
-# (collector, where, maker, query) → adds the scores of a query to a record
+# (collector, where, maker, query): adds the scores of a query to a record
 AddScores = Callable[[VideoCollector, str, RecordMaker, dict[str, Any]], None]
 
 
 def read_queries(path: Path, collector: VideoCollector, layout: str) -> list[Query]:
-    """The queries of a JSON Lines file; each has a "vid".
+    """Reads the queries of a JSON Lines file; each has a "vid".
 
     Raises:
-      UserError: not JSON Lines, or another layout.
+      UserError: the file is not JSON Lines, or has another layout.
     """
     queries = read_json_lines(path, collector.problems, layout)
     for where, query in queries:
@@ -53,12 +53,12 @@ def add_queries(
     add_scores: AddScores,
     more_of: Callable[[dict[str, Any], float], dict[str, str]] = lambda query, duration_s: {},
 ) -> None:
-    """Adds the queries of a file, whose name tells the split, to a collector.
+    """Adds the queries of a file, whose name contains the split, to a collector.
 
-    more_of: (query, its video's length in seconds or 0) → further attributes of its texts.
+    more_of: (query, its video's duration in seconds or 0) → further attributes of its texts.
 
     Raises:
-      UserError: the file name does not tell one split.
+      UserError: the file name does not identify one split.
     """
     split = split_of_file(path)
     collector.parsed.file_splits.append((path, split))
@@ -90,7 +90,7 @@ def add_queries(
 def add_relevant_scores(
     collector: VideoCollector, where: str, maker: RecordMaker, query: dict[str, Any]
 ) -> None:
-    """Adds "saliency_scores" of "relevant_clip_ids"; what does not fit together is reported and left out."""
+    """Adds the "saliency_scores" of "relevant_clip_ids"; reports and omits scores that do not match the clips."""
     told = query.get("saliency_scores")
     if not told:
         return

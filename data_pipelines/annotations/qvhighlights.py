@@ -1,7 +1,7 @@
-"""QVHighlights (highlight_train_release.jsonl, …): one JSON object per query, see `query_lines`.
+"""Parser of QVHighlights (highlight_train_release.jsonl, …): one JSON object per query, see `query_lines`.
 
-Other moment retrieval datasets are often published in this layout as well (Charades-STA, TACoS and others by
-UniVTG and Lighthouse): this parser reads them.
+Also reads other moment retrieval datasets, which are often published in this layout (Charades-STA, TACoS and others by
+UniVTG and Lighthouse).
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ def parse_qvhighlights(files: list[Path]) -> ParsedAnnotations:
     """Reads QVHighlights files; the texts are per-video queries.
 
     Raises:
-      UserError: a file is missing, has another layout, or its name does not tell one split.
+      UserError: a file is missing, has another layout, or its name does not identify one split.
     """
     collector = VideoCollector()
     for path in files:

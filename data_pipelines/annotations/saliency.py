@@ -1,4 +1,4 @@
-"""Highlight scores as files hold them → float32 [num_clips, num_annotators] of 2-second clips."""
+"""Converts highlight scores from files to those of 2-second clips, float32 [num_clips, num_annotators]."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from unloc_jax.metrics.highlights import CLIP_S, pieces_of
 
 
 def as_scores(scores: Any) -> np.ndarray | None:
-    """A list of rows, one number per annotator, or of numbers → float32 [n, annotators]; None for all else."""
+    """Converts a list of rows (one number per annotator) or of numbers to float32 [n, annotators]; else None."""
     if not isinstance(scores, list) or not scores:
         return None
     try:
@@ -24,10 +24,17 @@ def as_scores(scores: Any) -> np.ndarray | None:
 
 
 def of_relevant_clips(clip_ids: Any, scores: np.ndarray, duration_s: float) -> np.ndarray | None:
-    """Scores [n, annotators] of the n relevant clips → those of all clips; the others' are 0.
+    """Returns the scores of all clips, float32 [num_clips, annotators]; clips that are not relevant score 0.
 
-    As QVHighlights' official evaluation does it: floor(duration / 2) clips. None if ids and scores do not fit
-    together, or if an id lies outside the video.
+    There are floor(duration / 2) clips, as in QVHighlights' official evaluation.
+
+    Args:
+      clip_ids: list of n int, as in the file.
+      scores: float32 [n, annotators], of these clips.
+      duration_s: of the video in seconds; 0.0 if unknown.
+
+    Returns:
+      The scores; None if ids and scores do not match, or if an id lies outside the video.
     """
     if not isinstance(clip_ids, list) or len(clip_ids) != len(scores):
         return None
@@ -42,15 +49,15 @@ def of_relevant_clips(clip_ids: Any, scores: np.ndarray, duration_s: float) -> n
 
 
 def of_pieces(scores: np.ndarray, bounds_s: np.ndarray | None, duration_s: float) -> np.ndarray:
-    """Scores [n, annotators] of n pieces of a video → those of its 2-second clips.
+    """Returns the scores of a video's 2-second clips, float32 [num_clips, annotators].
 
-    A clip gets the scores of the piece that covers most of it; 0 where none does.
+    A clip gets the scores of the piece that covers most of it; 0 if none does.
 
     Args:
-      scores: float32.
-      bounds_s: [n, 2], where the pieces are, in seconds; they may overlap. None: they are the 2-second clips if
-        their number says so, else they divide the video evenly.
-      duration_s: length of the video, 0.0 if it is not known: then the pieces are the clips.
+      scores: float32 [n, annotators], of n pieces of the video.
+      bounds_s: float [n, 2], start and end of the pieces in seconds; they may overlap. None: they are the 2-second
+        clips if their number matches, else they divide the video evenly.
+      duration_s: of the video in seconds; 0.0 if unknown: then the pieces are the clips.
     """
     bounds_s = pieces_of(len(scores), duration_s, bounds_s)
     if bounds_s is None:

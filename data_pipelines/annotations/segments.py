@@ -1,4 +1,4 @@
-"""The checks that every parser makes on a video's segments."""
+"""RecordMaker: the checks of a video's segments that all parsers share."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from unloc_jax.names import as_text, id_to_text, normal_text
 from unloc_jax.records import VideoRecord
 from unloc_jax.video_names import without_ending
 
-# Annotators and tools round; an end this close past the video's end is not worth a report.
+# Annotators and tools round; an end this little past the video's end is not reported.
 PAST_END_TOLERANCE_S = 0.05
-# A week. What is longer is not in seconds (frames, milliseconds), or is no length at all.
+# A week. Larger numbers are not seconds (but frames or milliseconds), or not lengths at all.
 LONGEST_S = 7 * 24 * 3600.0
 
 
 class RecordMaker:
-    """Collects the usable segments of one video; every unusable one goes to `problems`."""
+    """Collects the usable segments of one video; reports every unusable one to `problems`."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class RecordMaker:
         """Starts a record without segments.
 
         Args:
-          video_id: the dataset's own id; the record has it as text and without a video's ending.
-          duration: seconds as found in the file, None if absent. An unusable one is reported and becomes 0.0,
-            which means unknown: a builder fills in the measured one.
+          video_id: the dataset's own id; the record stores it as text, without a video extension.
+          duration: seconds as in the file, None if absent. An unusable one is reported and becomes 0.0, which means
+            unknown: a builder replaces it by the measured one.
           split: "train", "validation" or "test".
           where: file name and video id, for reports.
-          problems: where findings go.
-          text_name: what the dataset calls a text, for reports: "sentence", "label".
-          duration_expected: False where the format has no durations: then None is not reported.
-          keep_duplicates: keep a segment that is there already with the same text (reported all the same), for
-            datasets whose official evaluation counts each.
+          problems: receives the findings.
+          text_name: the dataset's word for a text, for reports: "sentence", "label".
+          duration_expected: False if the format has no durations: then None is not reported.
+          keep_duplicates: keep repeated segments with the same text (still reported), for datasets whose official
+            evaluation counts each one.
         """
         self.where = where
         self._text_name = text_name
@@ -69,13 +69,13 @@ class RecordMaker:
         self._seen_queries: set[tuple[str, str | None, str | None]] = set()
 
     def add(self, segment: Any, text: Any, attributes: Any = None, where: str | None = None) -> None:
-        """Checks one segment ([start, end] in seconds, as in the file) and its text; keeps it if usable.
+        """Adds a segment ([start, end] in seconds, as in the file) and its text, if they are usable.
 
         Args:
           segment: start and end.
           text: the query or the class name.
-          attributes: see VideoRecord; segments of different queries are never duplicates of each other.
-          where: file and row of this segment, if it has a row of its own.
+          attributes: see VideoRecord; segments of different queries never count as duplicates.
+          where: file and row of this segment, if it has its own row.
         """
         problems, where = self._problems, where or self.where
         if not isinstance(segment, list | tuple) or len(segment) != 2:
@@ -110,7 +110,7 @@ class RecordMaker:
                     "segment past the end", where, f"segment {shown(segment)}, duration {duration_s:g} s"
                 )
             end_s = duration_s
-        if np.float32(start_s) >= np.float32(end_s):  # nothing is left inside the video
+        if np.float32(start_s) >= np.float32(end_s):  # no part lies inside the video
             self._not_shown.append((*annotated, text))
             return
         attributes = self._checked_attributes(attributes, where)
@@ -127,7 +127,7 @@ class RecordMaker:
         self._record.attributes.append(attributes)
 
     def add_query(self, text: Any, attributes: Any = None, where: str | None = None) -> None:
-        """Checks a text for which the file tells no segment; `finish` says what becomes of it."""
+        """Adds a text that has no segment in the file; see `finish`."""
         where = where or self.where
         text = self._checked_text(text, "no segment", where)
         if text is None:
@@ -141,17 +141,17 @@ class RecordMaker:
         self._queries.append((text, attributes, where))
 
     def add_saliency(self, text: Any, scores: np.ndarray) -> None:
-        """Sets the highlight scores, float32 [num_clips, num_annotators], of a text; the first ones stay."""
+        """Sets the highlight scores of a text, float32 [num_clips, num_annotators], unless it already has some."""
         if normalized := normal_text(text):
             self._record.saliency.setdefault(normalized, scores)
 
     def finish(self, *, queries_only: bool = False) -> VideoRecord | None:
-        """The record, or None (reported) if nothing of it is usable.
+        """Returns the record; None, and reports it, if nothing of it is usable.
 
         Args:
-          queries_only: the file tells no segments at all, for example because those of a test split are
-            secret: the record then has zero segments, and the queries are its texts. Otherwise a query without
-            a segment is a fault: reported and left out.
+          queries_only: the file contains no segments at all, for example because those of a test split are secret:
+            the record then has zero segments, and its texts are the queries. Otherwise a query without a segment is
+            reported and left out.
         """
         record = self._record
         if queries_only and not self._segments and self._queries:
@@ -170,7 +170,7 @@ class RecordMaker:
 
     @property
     def duration_s(self) -> float:
-        """The duration in seconds, 0.0 if it is not known."""
+        """Returns the duration in seconds, 0.0 if unknown."""
         return self._record.duration_s
 
     def _checked_text(self, text: Any, of: str, where: str) -> str | None:
@@ -193,9 +193,9 @@ class RecordMaker:
 def with_not_shown(
     attributes: list[dict[str, str]], not_shown: list[tuple[float, float, Any]]
 ) -> list[dict[str, str]]:
-    """Attributes of a video's texts; the first ones also tell the segments (start, end, text) that it does not show.
+    """Returns attributes in which those of the first text list the segments that the video does not show.
 
-    No model can find these, but official evaluations count them.
+    No model can detect these segments (start, end, text), but official evaluations count them.
     """
     rows = [(start, end, normal_text(text)) for start, end, text in not_shown if as_text(text)]
     if not rows:
@@ -206,13 +206,13 @@ def with_not_shown(
 
 
 def query_attributes(qid: Any, number: int) -> dict[str, str]:
-    """What tells the segments of one query from those of others: its id, or without one its number in the video."""
+    """Returns the attribute that identifies a query: its id or, without one, its number in the video."""
     has_id = isinstance(qid, str | int) and not isinstance(qid, bool) and qid != ""
     return {"qid": id_to_text(qid)} if has_id else {"query": str(number)}
 
 
 def as_number(value: Any) -> float | None:
-    """A finite float from a JSON number or a string that holds one; None otherwise."""
+    """Converts a JSON number, or a string that contains one, to a finite float; returns None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The names that datasets give to their splits, and ours."""
+"""Maps the names that datasets use for their splits to ours."""
 
 import re
 from pathlib import Path
@@ -17,29 +17,29 @@ _OURS = {
     "test": "test",
     "testing": "test",
 }
-# "TRAIN", "Val", "test": capitals up to the one that begins the next word, or letters up to the next capital.
+# "TRAIN", "Val", "test": capitals up to the one that starts the next word, or letters up to the next capital.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def split_of_subset(subset: object) -> str | None:
-    """Our name for a subset such as "training", "val" or "Testing"; None if it is none of these."""
+    """Returns our name for a subset such as "training", "val" or "Testing"; None for unknown ones."""
     return _OURS.get(subset.strip().lower()) if isinstance(subset, str) else None
 
 
 def split_in_name(path: Path) -> str | None:
-    """The split that a file name tells (see `split_of_file`); None if it tells none or several."""
+    """Returns the split in a file name (see `split_of_file`); None if it contains none or several."""
     splits = _splits_in(path)
     return splits[0] if len(splits) == 1 else None
 
 
 def split_of_file(path: Path) -> str:
-    """The split that a file name tells: the one whose name (train, val, test, …) is a whole word in it.
+    """Returns the split in a file name: the one whose name (train, val, test, …) is a whole word of it.
 
-    Words end at anything but a letter and at a capital ("val_1", "train2", "captionsVal"), so that neither
-    "moment_retrieval_test" nor "constraints_val" tells two splits.
+    Words end at any character that is not a letter and at a capital ("val_1", "train2", "captionsVal"), so that
+    "moment_retrieval_test" and "constraints_val" each contain one split.
 
     Raises:
-      UserError: the name tells no split, or several.
+      UserError: the name contains no split, or several.
     """
     splits = _splits_in(path)
     if len(splits) == 1:

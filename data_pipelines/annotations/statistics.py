@@ -1,4 +1,4 @@
-"""Numbers about annotations: how much there is, how long it is, and which pyramid fits it."""
+"""Statistics of annotations: counts, lengths, and the pyramid that fits them."""
 
 import math
 from typing import Any
@@ -13,22 +13,21 @@ from unloc_jax.records import VideoRecord
 
 NUM_BINS = 10
 _MOST_LEVELS = 8
-# This share of the segments must not be too long for the last level but one of the default ranges.
+# At least this share of the segments must fit below the last level of the default ranges.
 _COVERED = 0.95
 
 
 def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
-    """What is in the annotations, ready for JSON.
+    """Returns statistics of the annotations, ready for JSON.
 
     Returns:
-      "videos", "segments": in the files, unusable ones included; "texts": different ones; "classes": 0 if the
-      texts are queries; "usable": {"videos", "segments"}; "merged": segments that say what another one says, see
-      ParsedAnnotations; "splits": {name: {"videos", "segments", "texts"}},
-      counted likewise;
-      "texts_with_saliency"; "unknown_durations": videos whose length is not known; "lengths": of "videos_s",
-      "segments_s" and "segments_per_video", {"min", "median", "mean", "max"} or None; "relative_lengths": how many
-      segments take 0 to 10 %, 10 to 20 %, … of their video (ends included in the lower bin); "suggested": see
-      `suggest_pyramid`, None without segments of known relative length; "notes": see `notes_on`.
+      "videos", "segments": in the files, including unusable ones; "texts": distinct ones; "classes": 0 if the texts are
+      queries; "usable": {"videos", "segments"}; "merged": segments that repeat another one by design, see
+      ParsedAnnotations; "splits": {name: {"videos", "segments", "texts"}}, counted in the same way;
+      "texts_with_saliency"; "unknown_durations": videos of unknown length; "lengths": of "videos_s", "segments_s" and
+      "segments_per_video", {"min", "median", "mean", "max"} or None; "relative_lengths": how many segments cover 0 to
+      10 %, 10 to 20 %, … of their video (upper ends included); "suggested": see `suggest_pyramid`, None without
+      segments of known relative length; "notes": see `notes_on`.
     """
     records = parsed.records
     segments_s = [np.diff(record.segments_s.astype(np.float64), axis=1)[:, 0] for record in records]
@@ -61,7 +60,7 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
             "segments_s": _summary(_joined(segments_s)),
             "segments_per_video": _summary(np.array([len(lengths_s) for lengths_s in segments_s])),
         },
-        # Bin n holds what is above n/10 and at most (n+1)/10: a segment of the whole video is in the last one.
+        # Bin n counts lengths above n/10 up to (n+1)/10: a segment that spans its video is in the last one.
         "relative_lengths": np.bincount(
             np.clip(np.ceil(of_all * NUM_BINS - 1e-6).astype(int) - 1, 0, NUM_BINS - 1), minlength=NUM_BINS
         ).tolist(),
@@ -71,19 +70,18 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
 
 
 def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, Any]:
-    """A pyramid for segments of these lengths.
+    """Suggests a pyramid for segments of these lengths.
 
-    The number of levels is the lowest with which, under the reference's ranges (0 to 4 grid units on the first level,
-    doubling from level to level), nearly all segments lie below twice the last finite bound. The ranges are
-    those with which the levels share the segments evenly; where the lengths are too few or too alike for so many
-    levels, there are fewer.
+    The number of levels is the lowest with which nearly all segments lie below twice the last finite bound of the
+    reference's ranges (0 to 4 grid units on the first level, doubling from level to level). The ranges then divide the
+    segments evenly between the levels. Where there are too few distinct lengths for that many levels, there are fewer.
 
     Args:
       relative_lengths: float [n], n ≥ 1: length of each segment divided by that of its video.
       num_frames: T, frames sampled from a video.
 
     Returns:
-      {"num_frames", "num_levels", "regression_ranges": [[low, high], …]} in grid units; the last high is None: open.
+      {"num_frames", "num_levels", "regression_ranges": [[low, high], …]} in grid units; the last high is None (open).
     """
     lengths = relative_lengths * (num_frames - 1)
     longest = 0.75 * np.quantile(lengths, _COVERED)  # three quarters of a length, as in ranges_from_lengths

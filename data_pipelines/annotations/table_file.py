@@ -1,4 +1,4 @@
-"""Reads annotation tables (CSV) so that every fault of the file itself is named."""
+"""Reads annotation tables (CSV); errors name every fault of the file itself."""
 
 import csv
 import io
@@ -9,29 +9,29 @@ from data_pipelines.annotations.problems import Problems, shown
 from data_pipelines.annotations.text_file import read_text
 from unloc_jax.errors import UserError
 
-# What spreadsheets put between the columns, depending on the country; CSV proper has commas.
+# The separators that spreadsheets use, depending on the country; standard CSV has commas.
 _DELIMITERS = ",;\t"
 
 
 def read_table(
     path: Path, columns: Collection[str], problems: Problems, layout: str
 ) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a table with a header; cells are stripped of spaces around them.
+    """Returns the rows of a table with a header; cells are stripped of surrounding spaces.
 
-    Commas, semicolons or tabs are between the columns, whichever the header has most of. A row that has not
-    as many cells as the header is reported and left out.
+    The separator is a comma, semicolon or tab, whichever is most frequent in the header. A row whose number of cells
+    differs from the header's is reported and left out.
 
     Args:
       path: the file.
-      columns: those that it must have.
-      problems: where findings go.
-      layout: a sentence that says what the file should look like, for messages.
+      columns: required columns.
+      problems: receives the findings.
+      layout: a clause that describes the expected content, for messages.
 
     Returns:
       ("FILE:LINE", column → cell) for each row.
 
     Raises:
-      UserError: no such file, not UTF-8, no rows, or a missing column.
+      UserError: the file does not exist, is not UTF-8, has no rows, or lacks a column.
     """
     text = read_text(path)
     first_line = text.partition("\n")[0]

@@ -1,9 +1,9 @@
-"""TACoS as 2D-TAN publishes it (MMN, VSLNet and others copied it).
+"""Parser of TACoS as published by 2D-TAN (and copied by MMN, VSLNet and others).
 
 {"s27-d50.avi": {"timestamps": [[frame, frame], …], "sentences": ["…", …], "fps": 29.4, "num_frames": 8000}}:
-times are frame numbers. The files (train.json, val.json, test.json) do not say their split: it is taken from
-the file name. Several people described each video, often with the same words: the official evaluation counts
-every one of their sentences, so repeated ones are reported but kept.
+times are frame numbers. The files (train.json, val.json, test.json) do not contain their split; it is taken from the
+file name. Several people described each video, often with the same words: the official evaluation counts every one of
+their sentences, so repeated ones are reported but kept.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def parse_tacos(files: list[Path]) -> ParsedAnnotations:
     """Reads TACoS files; the texts are per-video queries.
 
     Raises:
-      UserError: a file is missing, is not JSON, has another layout, or its name does not tell one split.
+      UserError: a file is missing, is not JSON, has another layout, or its name does not identify one split.
     """
     collector = VideoCollector()
     for path in files:
@@ -40,7 +40,7 @@ def parse_tacos(files: list[Path]) -> ParsedAnnotations:
 
 
 def _in_seconds(video: dict[str, Any], fps: float) -> dict[str, Any]:
-    """The same video with "timestamps" and "duration" in seconds; what is no number stays to be reported."""
+    """Returns the video with "timestamps" and "duration" in seconds; keeps non-numbers, which are reported later."""
 
     def seconds(frame: Any) -> Any:
         number = as_number(frame)

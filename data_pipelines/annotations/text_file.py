@@ -1,4 +1,4 @@
-"""Reads an annotation file as text or as lines so that every fault of the file itself is named."""
+"""Reads an annotation file as text or as lines; errors name every fault of the file itself."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from unloc_jax.errors import UserError
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+    """Returns the text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-      UserError: no such file, no permission, or not UTF-8.
+      UserError: the file does not exist, may not be read, or is not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -22,9 +22,9 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, line) of all lines that are not blank, whatever ends them: \\n, \\r\\n or \\r.
+    """Returns (line number from 1, line) of all non-blank lines, which end with \\n, \\r\\n or \\r.
 
-    Not str.splitlines, which also ends lines at characters that texts may contain (U+2028, form feed, …).
+    Unlike str.splitlines, does not split at characters that texts may contain (U+2028, form feed, …).
 
     Raises:
       UserError: as `read_text`.

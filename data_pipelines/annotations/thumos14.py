@@ -1,12 +1,12 @@
-"""THUMOS14, in its two layouts.
+"""Parser of THUMOS14, in its two layouts.
 
-JSON in the layout of ActivityNet, as ActionFormer, OpenTAD and others publish it. Official: one text file per
-class and set, such as BaseballPitch_val.txt and BaseballPitch_test.txt, with a line "video_id start end"
-(seconds) per segment.
+JSON in the layout of ActivityNet, as published by ActionFormer, OpenTAD and others. Official: one text file per class
+and set, such as BaseballPitch_val.txt and BaseballPitch_test.txt, with a line "video_id start end" (seconds) per
+segment.
 
-What the challenge called its validation set (200 untrimmed videos) is what everybody trains on: it becomes
-"train", whatever a file calls it. Segments that are Ambiguous (Ambiguous_val.txt, Ambiguous_test.txt) have no
-class: they are reported and left out.
+The challenge's validation set (200 untrimmed videos) is the set that everybody trains on: it becomes "train", whatever
+a file calls it. Ambiguous segments (Ambiguous_val.txt, Ambiguous_test.txt) have no class: they are reported and left
+out.
 """
 
 from pathlib import Path
@@ -69,7 +69,7 @@ def _add(
 
 
 def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
-    """Adds the videos of all files at once: a video with actions of two classes is in two of them."""
+    """Adds the videos of all files at once: a video with actions of two classes occurs in two files."""
     rows: list[tuple[str | int, tuple[Path, str, list[str], str]]] = []
     for path in files:
         label = path.stem.rpartition("_")[0]
@@ -102,7 +102,7 @@ def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
             collector.problems,
             text_name="label",
             duration_expected=False,
-            keep_duplicates=True,  # the official evaluation counts each
+            keep_duplicates=True,  # the official evaluation counts each one
         )
         for _, where, segment, label in lines:
             _add(collector, maker, segment, label, where)

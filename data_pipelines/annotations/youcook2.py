@@ -1,8 +1,8 @@
-"""YouCook2, in its two layouts.
+"""Parser of YouCook2, in its two layouts.
 
-Official (youcookii_annotations_trainval.json): {"database": {id: {"duration": s, "subset": "training",
-"annotations": [{"segment": [s, s], "sentence": "…"}]}}}. As captions, which dense captioning uses: {id:
-{"duration": s, "timestamps": [[s, s], …], "sentences": ["…", …]}}, with the split in the file name.
+Official (youcookii_annotations_trainval.json): {"database": {id: {"duration": s, "subset": "training", "annotations":
+[{"segment": [s, s], "sentence": "…"}]}}}. As captions, for dense captioning: {id: {"duration": s, "timestamps":
+[[s, s], …], "sentences": ["…", …]}}, with the split in the file name.
 """
 
 from pathlib import Path
@@ -25,8 +25,8 @@ def parse_youcook2(files: list[Path]) -> ParsedAnnotations:
     """Reads YouCook2 files; the texts are per-video queries.
 
     Raises:
-      UserError: a file is missing, is not JSON, has another layout, or, as captions, its name does not tell
-        one split.
+      UserError: a file is missing, is not JSON, has another layout, or (as captions) its name does not identify one
+        split.
     """
     collector = VideoCollector()
     for path in files:

@@ -1,7 +1,7 @@
-"""The same build on Apache Beam: a cluster decodes and writes the shards (docs/building.md).
+"""A build on Apache Beam: a cluster decodes and writes the shards (docs/building.md).
 
-Each video is decoded in a process of its own, so that one that ends its decoder does not end a worker, over and
-over again. What is found travels to the machine that started the build as lines of JSON in `out`.
+Each video is decoded in its own process, so that one that crashes its decoder does not end a worker again and again.
+Findings return to the machine that started the build as lines of JSON in `out`.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ _FINDINGS = "beam_findings"
 
 
 class BeamBuild:
-    """Turns records into examples on the machines of a Beam runner.
+    """Converts records to examples on the machines of a Beam runner.
 
     Attributes:
-      source: videos, features and settings; the folders must be there on every machine.
+      source: videos, features and settings; every machine needs access to the folders.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class BeamBuild:
         Args:
           source: videos, features and settings.
           records: of all splits.
-          out: the folder that is built in, which every machine can write to.
+          out: the folder of the build, which every machine can write to.
           options: Beam's pipeline options, such as ["--runner=DataflowRunner"].
-          report: gets what is found.
+          report: receives the findings.
         """
         self.source = source
         self._records = records
@@ -59,7 +59,7 @@ class BeamBuild:
         self._report = report
 
     def start(self) -> dict[str, beam.PTransform]:
-        """By split the transform that makes its examples, for the TFDS builder."""
+        """Returns the transform that makes a split's examples, by split, for the TFDS builder."""
         self._remove_findings()
         self._findings.mkdir()
         by_split = {split: [r for r in self._records if r.split == split] for split in SPLITS}
@@ -106,7 +106,7 @@ class BeamBuild:
 
 
 class _MakeExamples(beam.PTransform):
-    """Makes (video id, example) pairs, and files of findings on the way."""
+    """Makes (video id, example) pairs, and writes findings to files."""
 
     def __init__(self, source: BuildSource, records: list[VideoRecord], findings: str):
         super().__init__()
@@ -118,7 +118,7 @@ class _MakeExamples(beam.PTransform):
         made = (
             begin
             | beam.Create(self._records)
-            | beam.Reshuffle()  # else one machine might get all of them
+            | beam.Reshuffle()  # otherwise one machine might process all of them
             | beam.ParDo(_MakeExample(self._source)).with_outputs("findings", main="examples")
         )
         _ = made.findings | beam.io.WriteToText(self._findings)
@@ -154,7 +154,7 @@ def _encode(source: BuildSource, video_id: str) -> EncodedVideo | UnusableVideo:
 
 @contextlib.contextmanager
 def _local_copy(path: Path, folder: Path) -> Iterator[Path]:
-    """FFmpeg reads files of this machine: one in a cloud ("gs://…") is copied here."""
+    """Yields a local path for FFmpeg, copying a file from a cloud ("gs://…") to `folder` first."""
     if isinstance(path, Path):
         yield path
         return

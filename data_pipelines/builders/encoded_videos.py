@@ -1,7 +1,7 @@
-"""What an unfinished build has done: one file per video, written atomically, so that the build can go on.
+"""Encoded videos of an unfinished build: one file per video, written atomically, so that the build can continue.
 
-A file is a line of JSON and then the JPEGs, one after the other. The line says which video file they are of
-(size and time of change), so that a video that was got again is decoded again.
+A file is a line of JSON followed by the JPEGs. The line identifies the video file by size and modification time, so
+that a video that was downloaded again is decoded again.
 """
 
 import dataclasses
@@ -15,37 +15,37 @@ from typing import Any
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
 from unloc_jax.video import VideoNote
 
-# Changes whenever the same task would make other frames: a build that an earlier version began decodes again.
+# Changes whenever the same task would give other frames: builds started by an earlier version then decode again.
 _VERSION = 2
-# These are about the content of a file. Others ("missing", "decoder crashed", …) may have passed next time.
+# Kinds that depend on the content of a file. Others ("missing", "decoder crashed", …) may succeed next time.
 _REMEMBERED = ("empty file", "not a video", "no frames", "truncated")
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedVideos:
-    """The folder with these files; small and picklable, workers write to it."""
+    """The folder of these files; small and picklable, because workers write to it."""
 
     folder: Path
 
     def known(self, task: EncodeTask) -> bool:
-        """Whether `load` will (most likely) have a result; reads one line and compares sizes."""
+        """Returns whether `load` will (most likely) have a result; reads one line and compares sizes."""
         return self._read(task, with_frames=False) is not None
 
     def load(self, task: EncodeTask) -> EncodedVideo | UnusableVideo | None:
-        """What was saved; None if nothing was, if it is damaged, or if it is of another video file.
+        """Loads a saved result; returns None if there is none, it is damaged, or it is of another video file.
 
-        A video file that is not there (any more) is not compared: its frames are good without it.
+        If the video file no longer exists, it is not compared: the frames are valid without it.
         """
         return self._read(task, with_frames=True)
 
     def save(self, task: EncodeTask, result: EncodedVideo | UnusableVideo) -> bool:
-        """Writes a result; it is there whole or not at all, also after a power failure.
+        """Writes a result atomically and durably: it is complete or absent, even after a power failure.
 
         Returns:
-          False for an UnusableVideo whose reason may pass: that is not remembered.
+          False for an UnusableVideo whose reason may be temporary, which is not saved.
 
         Raises:
-          OSError: the disk is full, for example.
+          OSError: the write failed, for example because the disk is full.
         """
         header: dict[str, Any] = _state_of(task.path) or {}
         frames: list[bytes] = []
@@ -75,7 +75,7 @@ class EncodedVideos:
         return True
 
     def remove_partial(self) -> None:
-        """What workers of a killed build have left."""
+        """Removes partial files left by the workers of a killed build."""
         for partial in self.folder.glob("*.partial"):
             partial.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""One video as it is stored: annotations, frames and features that fit together, or why it cannot be used."""
+"""Combines a video's annotations, frames and features into a consistent example, or reports why it is unusable."""
 
 import dataclasses
 import json
@@ -19,17 +19,17 @@ _MAX_BYTES = 2_000_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What became of one video; small.
+    """The outcome of one video; small.
 
     Attributes:
       video_id, split: of the record.
       unusable: why it is left out; None if it is stored.
-      problems: what had to be mended.
+      problems: what was corrected.
       segments: number of stored segments.
       texts: the texts of the stored segments.
       frames: number of stored frames.
       bytes: of the stored frames.
-      rows: of features whose times nobody has stored, by modality: how many, and for how many seconds.
+      rows: for features without stored times, (number of rows, seconds they span) by modality.
     """
 
     video_id: str
@@ -60,7 +60,7 @@ def example_to_store(
     features: dict[str, StoredFeatures] | UnusableVideo,
     fps: float,
 ) -> tuple[dict[str, Any] | None, Findings]:
-    """The example that the TFDS builder encodes, and what was found.
+    """Returns the example that the TFDS builder encodes, and the findings.
 
     Args:
       record: as parsed.
@@ -69,7 +69,7 @@ def example_to_store(
       fps: frames per second of `video`.
 
     Returns:
-      The example, None if the video cannot be used; and the findings.
+      The example, None if the video cannot be used, and the findings.
     """
     problems: list[Problem] = []
 

@@ -1,4 +1,4 @@
-"""Precomputed features as other programs left them: one file per video, or one HDF5 file for all.
+"""Reads precomputed features of any origin: one file per video, or one HDF5 file for all.
 
 DIR/<id>.npy                the array
 DIR/<id>.npz                the array KEY, else "features", else the only one
@@ -6,10 +6,10 @@ DIR/<id>.h5 (.hdf5)         the dataset KEY, else "features", else the only one
 DIR/<id>.pt (.pth)          a tensor, or a dictionary with the tensor KEY, else "features", else the only one
 FILE.h5 (.hdf5)             a dataset per id, or a group per id that is read like a file of its own
 
-An id may stand there with the ending of its video, in any case: DIR/<id>.avi.npy, or the dataset "<id>.MP4".
+An id may carry the extension of its video, in any case: DIR/<id>.avi.npy, or the dataset "<id>.MP4".
 
-Beside the array, in files that hold several, may be `times_s` [F], when the rows are, and `duration_s`, the length of
-the video, as `unloc features` stores them.
+Files that hold several arrays may also hold `times_s` [F], the times of the rows, and `duration_s`, the length of the
+video, as `unloc features` stores them.
 """
 
 import collections
@@ -31,16 +31,16 @@ from unloc_jax.video_names import composed, without_ending
 
 _HDF5 = (".h5", ".hdf5")
 _EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
-# What `unloc features` writes beside its files: how all of them were made.
+# `unloc features` writes this file beside its features: the settings of all of them.
 SETTINGS_FILE = "clip_features.json"
 _TIMES, _DURATION = "times_s", "duration_s"
 # The width is that of most of the first videos with features.
-_LOOKED_AT = 32
+_MOST_SHAPES = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSource:
-    """Where the features of one modality are.
+    """Location and layout of the features of one modality.
 
     Attributes:
       name: of the modality, such as "clip" or "i3d".
@@ -56,7 +56,7 @@ class FeatureSource:
 
     @functools.cached_property
     def files(self) -> NamedFiles:
-        """Where `path` is a folder."""
+        """Returns the index of the files in `path`, if that is a folder."""
         return NamedFiles(self.path, _EXTENSIONS, of_videos=True)
 
 
@@ -66,8 +66,8 @@ class StoredFeatures:
 
     Attributes:
       rows: float32 [F, D].
-      times_s: float64 [F], rising, when the rows are; None if nobody has stored it.
-      duration_s: length of the video that they are of; None likewise.
+      times_s: float64 [F], strictly rising, seconds of the rows; None if not stored.
+      duration_s: length in seconds of the video they were computed from; None if not stored.
     """
 
     rows: np.ndarray
@@ -76,7 +76,7 @@ class StoredFeatures:
 
     @property
     def end_s(self) -> float | None:
-        """Where the video of these features ends, as far as they tell."""
+        """Returns the end in seconds of the features' video, as far as stored; else None."""
         if self.duration_s is not None or self.times_s is None:
             return self.duration_s
         steps_s = np.diff(self.times_s)
@@ -84,10 +84,10 @@ class StoredFeatures:
 
 
 def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
-    """By modality, how `unloc features` made the features; of others it is not known.
+    """Returns the settings of features made by `unloc features`, by modality; omits others, whose settings are unknown.
 
     Raises:
-      UserError: a damaged file.
+      UserError: a settings file is damaged.
     """
     found: dict[str, dict[str, Any]] = {}
     for source in sources:
@@ -101,7 +101,7 @@ def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
 
 
 class FeatureError(Exception):
-    """The features of one video cannot be used; `kind` is short and countable."""
+    """Unusable features of one video; `kind` is short and countable."""
 
     def __init__(self, kind: str, reason: str):
         super().__init__(reason)
@@ -109,11 +109,10 @@ class FeatureError(Exception):
 
 
 def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[FeatureSource]:
-    """Reads what the command line says: NAME=DIR[:KEY], and the axis of time: 0, 1 or NAME=0, NAME=1.
+    """Parses the command line's NAME=DIR[:KEY] and the axis of time: 0, 1 or NAME=0, NAME=1.
 
     Raises:
-      UserError: a text has another form, a name occurs twice or is not that of a modality, or the folder or
-        file is not there.
+      UserError: a text has another form, a name occurs twice or is invalid, or the folder or file does not exist.
     """
     time_axes: dict[str, int] = {}
     for text in axes:
@@ -150,7 +149,7 @@ def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[Feat
 
 
 def find_widths(sources: Iterable[FeatureSource], video_ids: Iterable[str]) -> dict[str, int]:
-    """D of each modality: that of most of the first videos that have features.
+    """Returns D of each modality: that of most of the first videos that have features.
 
     Raises:
       UserError: no video has usable features of a modality, or the widths look like lengths.
@@ -167,7 +166,7 @@ def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
             shapes.append(read_features(source, video_id).shape)
         except FeatureError as error:
             reasons.append(str(error))
-        if len(shapes) == _LOOKED_AT:
+        if len(shapes) == _MOST_SHAPES:
             break
     if not shapes:
         raise UserError(
@@ -190,7 +189,7 @@ def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
 def read_all_features(
     sources: Iterable[FeatureSource], widths: Mapping[str, int], video_id: str
 ) -> dict[str, StoredFeatures] | UnusableVideo:
-    """By modality; what is wrong, if one of them cannot be used."""
+    """Reads the features of all modalities of a video, by modality, or returns why one of them is unusable."""
     features: dict[str, StoredFeatures] = {}
     for source in sources:
         try:
@@ -209,7 +208,7 @@ def read_all_features(
 
 
 def find_missing(sources: Iterable[FeatureSource], video_id: str) -> UnusableVideo | None:
-    """Says if a file is missing, without reading any; a common HDF5 file is not searched."""
+    """Reports a missing file without reading any; does not search a common HDF5 file."""
     for source in sources:
         try:
             _find(source, video_id)
@@ -223,15 +222,15 @@ def _unusable(source: FeatureSource, error: FeatureError) -> UnusableVideo:
 
 
 def read_features(source: FeatureSource, video_id: str) -> np.ndarray:
-    """The features of one video as float32 [F, D]; see `read_stored`."""
+    """Reads the features of one video, float32 [F, D]; see `read_stored`."""
     return read_stored(source, video_id).rows
 
 
 def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
-    """The features of one video, and when they are.
+    """Reads the features of one video and their times.
 
     Raises:
-      FeatureError: there are none, or they cannot be used.
+      FeatureError: the video has none, or they cannot be used.
       UserError: the package that reads such files is missing.
     """
     if source.path.is_file():
@@ -251,11 +250,11 @@ def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
 
 
 def _find(source: FeatureSource, video_id: str) -> Path:
-    """The file of a video's features; the common HDF5 file where there is one.
+    """Returns the file of a video's features, or the common HDF5 file if there is one.
 
     Raises:
-      FeatureError: there is none.
-      SeveralFilesError: there are several.
+      FeatureError: the video has no file.
+      SeveralFilesError: the video has several.
     """
     if source.path.is_file():
         return source.path
@@ -277,7 +276,7 @@ def _checked(array: np.ndarray, time_axis: int, where: str) -> np.ndarray:
         raise FeatureError("wrong rank", f"{where}: {shape}, where two axes (time and width) are needed.")
     if array.size == 0:
         raise FeatureError("empty", f"{where}: {shape}.")
-    with np.errstate(over="ignore"):  # becomes infinite, which is told below
+    with np.errstate(over="ignore"):  # becomes infinite, which is reported below
         array = np.ascontiguousarray(array if time_axis == 0 else array.T, np.float32)
     if not np.isfinite(array).all():
         raise FeatureError(
@@ -309,7 +308,7 @@ def _checked_duration(duration_s: np.ndarray | None, where: str) -> float | None
 
 @contextlib.contextmanager
 def _readable(where: str) -> Iterator[None]:
-    """Whatever a library says about a damaged file becomes a FeatureError."""
+    """Turns whatever exception a library raises for a damaged file into a FeatureError."""
     try:
         yield
     except (FeatureError, UserError):
@@ -319,7 +318,7 @@ def _readable(where: str) -> Iterator[None]:
 
 
 class _Found(NamedTuple):
-    """What a file holds, unchecked."""
+    """Unchecked content of a file."""
 
     array: np.ndarray
     times_s: np.ndarray | None = None
@@ -362,13 +361,13 @@ _READERS: dict[str, Callable[[Path, str | None], _Found]] = {
 def _choose(
     content: Any, key: str | None, where: str, to_array: Callable[[Any], np.ndarray] = np.asarray
 ) -> _Found:
-    """The array in something that may hold several, with what is said about its times."""
+    """Returns the array of a file that may hold several, with its stored times."""
     if not isinstance(content, Mapping):
         return _Found(to_array(content))
     names = [name for name in content if name not in (_TIMES, _DURATION)]
     if key is None:
         key = "features" if "features" in names or len(names) != 1 else names[0]
-    if key not in content:  # an HDF5 file also knows paths, such as "group/array"
+    if key not in content:  # HDF5 files also accept paths, such as "group/array"
         there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise FeatureError(
             "no such array", f"{where}: no array {key!r} (there are: {there}); say NAME=DIR:KEY."
@@ -402,7 +401,7 @@ def _arrays_of(path: Path) -> Mapping[str, list[str]]:
 
 @functools.lru_cache(maxsize=8)
 def _open_hdf5(path: Path) -> Any:
-    """Stays open: one file serves all videos."""
+    """Opens a file and keeps it open: one file serves all videos."""
     return _open(path)
 
 

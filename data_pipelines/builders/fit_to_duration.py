@@ -10,28 +10,28 @@ from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S, with_not_s
 from unloc_jax.decimals import shortest
 from unloc_jax.records import VideoRecord
 
-# Durations in annotation files are often rounded, or those of another encoding of the same video.
+# Durations in annotation files are often rounded, or belong to another encoding of the same video.
 _DISAGREES_FRACTION = 0.05
 _DISAGREES_S = 1.0
 
 
 def lengths_differ(length_s: float, measured_s: float) -> bool:
-    """Whether two lengths of a video differ by more than rounding and another encoding explain."""
+    """Returns whether two lengths of a video differ by more than rounding and re-encoding explain."""
     return abs(length_s - measured_s) > max(_DISAGREES_S, _DISAGREES_FRACTION * measured_s)
 
 
 def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]) -> VideoRecord | None:
-    """A record whose duration and segments hold for the video file.
+    """Fits a record's duration and segments to the video file.
 
-    The annotated duration stays, because the official metrics are computed on it, unless the video is much
-    shorter (by more than 5 % and more than 1 s, which is reported): then the video is another cut, the
-    duration becomes the measured one and segments are clipped to it. An unknown duration (0.0) becomes the
-    measured one. Segments that start after the video has ended show nothing and are left out, reported.
+    The annotated duration stays, because the official metrics are computed with it, unless the video is much shorter
+    (by more than 5 % and more than 1 s, which is reported). Then the video is another cut: the duration becomes the
+    measured one and segments are clipped to it. An unknown duration (0.0) becomes the measured one. Segments that start
+    after the end of the video show nothing; they are reported and left out.
 
     Args:
       record: as parsed.
-      measured_s: length of the video file in seconds, as its frames or its features tell.
-      problems: where findings go.
+      measured_s: length of the video in seconds, from its frames or its features.
+      problems: receives the findings.
 
     Returns:
       The record, or None if it has segments and none lies inside the video.
@@ -42,7 +42,7 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
         detail = f"annotated {duration_s:.2f} s, measured {measured_s:.2f} s"
         problems.append(Problem("duration differs from the video", where, detail))
         duration_s = min(duration_s, measured_s)
-    if not len(record.segments_s):  # its queries have no segments, or nobody may know them
+    if not len(record.segments_s):  # its queries have no segments, or these are secret
         return dataclasses.replace(record, duration_s=duration_s)
     inside = record.segments_s[:, 0] < min(duration_s, measured_s)
     for start_s, end_s in record.segments_s[~inside]:
@@ -59,9 +59,8 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
     segments_s = np.minimum(record.segments_s[kept], np.float32(duration_s))
     attributes = [record.attributes[i] for i in kept]
     for row in np.flatnonzero((segments_s != record.segments_s[kept]).any(axis=1)):
-        annotated_s = shortest(
-            record.segments_s[kept[row]]
-        ).tolist()  # what the official metrics compare with
+        # The official metrics compare with these times.
+        annotated_s = shortest(record.segments_s[kept[row]]).tolist()
         attributes[row] = {"annotated_s": json.dumps(annotated_s), **attributes[row]}
     after = [(*shortest(record.segments_s[i]).tolist(), record.texts[i]) for i in np.flatnonzero(~inside)]
     attributes = with_not_shown(attributes, after)

@@ -13,7 +13,7 @@ from unloc_jax.video import FrameStream, VideoError, VideoNote
 
 @dataclasses.dataclass(frozen=True)
 class EncodeTask:
-    """A video file and how its frames are wanted."""
+    """A video file and the settings of its frames."""
 
     video_id: str
     path: Path
@@ -24,7 +24,7 @@ class EncodeTask:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedVideo:
-    """JPEG bytes of frames 0/fps, 1/fps, …, the measured length in seconds, and what there is to say."""
+    """JPEG bytes of frames 0/fps, 1/fps, …, the measured length in seconds, and notes."""
 
     frames: list[bytes]
     duration_s: float
@@ -33,10 +33,10 @@ class EncodedVideo:
 
 @dataclasses.dataclass(frozen=True)
 class UnusableVideo:
-    """Why a video is left out.
+    """The reason why a video is left out.
 
     `kind` is short and countable: as in VideoError, or "cannot be read", "decoder error", "decoder crashed", and
-    others where a whole example is judged (`examples.py`, `features.py`).
+    others for a whole example (`examples.py`, `feature_files.py`).
     """
 
     kind: str
@@ -46,7 +46,7 @@ class UnusableVideo:
 def encode_video(
     task: EncodeTask, on_frame: Callable[[], object] = lambda: None
 ) -> EncodedVideo | UnusableVideo:
-    """Decodes and encodes frame by frame: besides the JPEGs, one frame is in memory at a time.
+    """Decodes and encodes frame by frame; apart from the JPEGs, holds one frame in memory at a time.
 
     `on_frame` is called before the first and after each frame.
     """
@@ -56,7 +56,7 @@ def encode_video(
     previous: np.ndarray | None = None
     try:
         for frame in stream:
-            # A video with fewer frames per second than wanted repeats frames: encode each once.
+            # A video with fewer frames per second than `fps` repeats frames: encode each once.
             frames.append(frames[-1] if frame is previous else encode_jpeg(frame, task.jpeg_quality))
             previous = frame
             on_frame()
@@ -72,7 +72,7 @@ def encode_video(
 
 
 def _not_readable(path: Path) -> UnusableVideo | None:
-    """FFmpeg takes a read error for the end of the file: reading it whole tells a bad disk from a bad video."""
+    """Reports a read error, which FFmpeg takes for the end of the file: reads it whole to detect a bad disk."""
     try:
         with path.open("rb") as file:
             while file.read(1 << 20):
@@ -83,14 +83,14 @@ def _not_readable(path: Path) -> UnusableVideo | None:
 
 
 def encode_jpeg(frame: np.ndarray, quality: int) -> bytes:
-    """uint8 [H, W, 3] to JPEG.
+    """Encodes a frame, uint8 [H, W, 3], as JPEG.
 
-    Pillow's wheels carry libjpeg-turbo: about 2000 frames/s at 455×256 on one core, so a dependency on a faster
+    Pillow's wheels include libjpeg-turbo: about 2000 frames/s at 455×256 on one core, so a dependency on a faster
     binding would shorten a build by little.
     """
     height, width = frame.shape[:2]
     buffer = io.BytesIO()
-    # Image.fromarray takes twice as long where rows are padded, as FFmpeg's are.
+    # Image.fromarray takes twice as long for padded rows, which FFmpeg's frames have.
     image = Image.frombuffer("RGB", (width, height), np.ascontiguousarray(frame), "raw", "RGB", 0, 1)
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

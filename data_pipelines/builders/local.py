@@ -1,4 +1,4 @@
-"""A build on this machine: first all frames into a folder, so that it can go on when it is stopped, then examples."""
+"""A build on this machine: encodes all frames into a folder first, so that it can continue when stopped."""
 
 import sys
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from data_pipelines.builders.source import BuildSource
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
-# So many files in a row that were there and are gone: not the files' fault.
+# After this many files in a row that existed and are gone, the fault is not the files'.
 _MAX_GONE_IN_A_ROW = 20
 _MAY_PASS = ("missing", "cannot be read")
 
 
 class LocalBuild:
-    """Turns records into examples.
+    """Converts records to examples.
 
     Attributes:
       source: videos, features and settings.
@@ -43,27 +43,27 @@ class LocalBuild:
         Args:
           source: videos, features and settings.
           records: of all splits.
-          encoded: what is done, and where more of it goes.
+          encoded: the videos encoded so far; receives the others.
           workers: decoding processes.
-          report: gets what is found.
+          report: receives the findings.
         """
         self.source = source
         self.records = records
         self._encoded = encoded
         self._workers = workers
         self._report = report
-        # Why videos have no frames in `encoded`, other than what it remembers itself.
+        # Reasons why videos have no frames, except for those that `encoded` stores.
         self._unusable: dict[str, UnusableVideo] = {}
         self._tasks: dict[str, EncodeTask] = {}
 
     def start(self) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        """Decodes and encodes the videos that are not done yet.
+        """Decodes and encodes the videos that are not yet encoded.
 
         Returns:
-          By split its examples, for the TFDS builder.
+          An iterator over the examples of a split, by split, for the TFDS builder.
 
         Raises:
-          UserError: the video folder has gone away, or worker processes die.
+          UserError: the video folder has disappeared, or worker processes die.
           OSError: the disk is full.
         """
         self._report.begin_file()
@@ -74,7 +74,7 @@ class LocalBuild:
         return {split: self._examples(split) for split in SPLITS if split in there}
 
     def prepare(self, builder: Any, download_dir: str) -> None:
-        """Lets the TFDS builder write the examples.
+        """Makes the TFDS builder write the examples.
 
         Raises:
           UserError: a split has no usable video.
@@ -101,14 +101,14 @@ class LocalBuild:
             total=known + len(todo), initial=known, desc="decoding", unit="video", file=sys.stderr
         ) as progress:
             later = [task for task, _ in self._pass(todo, progress, split_of, last=False)]
-            if later:  # a network drive, for example, may be back
+            if later:  # a network drive, for example, may be back by now
                 for task, unusable in self._pass(later, progress, split_of, last=True):
                     self._skip(task.video_id, split_of[task.video_id], unusable)
 
     def _pass(
         self, tasks: list[EncodeTask], progress: tqdm, split_of: dict[str, str], last: bool
     ) -> list[tuple[EncodeTask, UnusableVideo]]:
-        """Encodes; returns the videos that could not be read, though they were there before."""
+        """Encodes the tasks; returns the videos that could not be read although they existed before."""
         gone: list[tuple[EncodeTask, UnusableVideo]] = []
         in_a_row = 0
         for task, unusable in encode_videos(tasks, self._encoded, self._workers):
@@ -127,7 +127,7 @@ class LocalBuild:
 
     def _skip(self, video_id: str, split: str, unusable: UnusableVideo) -> None:
         self._unusable[video_id] = unusable
-        # So that one can look while the build is under way; the list is written anew with the examples.
+        # Lets users look while the build is running; the list is rewritten with the examples.
         self._report.list_unusable(video_id, split, unusable)
 
     def _check_folder(self, unusable: UnusableVideo, in_a_row: int) -> None:
@@ -140,10 +140,10 @@ class LocalBuild:
         )
 
     def _examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(video id, example) of the usable videos of a split, in the order of the annotations.
+        """Yields (video id, example) of the usable videos of a split, in the order of the annotations.
 
         Raises:
-          UserError: there is none.
+          UserError: the split has no usable video.
         """
         records = [record for record in self.records if record.split == split]
         for record in tqdm(records, desc=f"writing {split}", unit="video", file=sys.stderr):

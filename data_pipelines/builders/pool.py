@@ -16,22 +16,22 @@ from unloc_jax.worker_process import start_worker
 Result = tuple[EncodeTask, UnusableVideo | None]
 
 _MAX_CRASHES_IN_A_ROW = 10
-# A decoder that brings no frame for so long is stuck, and its process is ended.
+# A decoder that yields no frame for this long is stuck; its process is ended.
 _STUCK_S = 600
 
 
 def encode_videos(tasks: Iterable[EncodeTask], encoded: EncodedVideos, workers: int) -> Iterator[Result]:
     """Encodes videos into `encoded` in `workers` processes; yields them as they finish, in no particular order.
 
-    At most 2 × workers videos are in flight. FFmpeg is C code: a malicious or damaged file can end the process
-    that decodes it, or keep it forever. The videos that were in flight are then tried again one by one, and only
-    the one that ends its process again is called unusable.
+    At most 2 × workers videos are in flight. FFmpeg is C code: a malicious or damaged file can crash the process that
+    decodes it, or keep it busy forever. The videos that were in flight are then tried again one by one, and only the
+    one that ends its process again is reported as unusable.
 
     Yields:
       Each task with None if its frames are in `encoded`, else with the reason why it has none.
 
     Raises:
-      UserError: process after process dies, so it is not the videos' fault.
+      UserError: process after process dies, so the videos are not the cause.
       OSError: a result cannot be written.
     """
     queue = collections.deque(tasks)
@@ -60,12 +60,12 @@ def encode_videos(tasks: Iterable[EncodeTask], encoded: EncodedVideos, workers: 
 
 
 def _encode(task: EncodeTask, encoded: EncodedVideos) -> UnusableVideo | None:
-    """Runs in a worker; the frames stay there, only the verdict travels."""
+    """Encodes a video in a worker; the frames stay there, only the outcome is returned."""
     if encoded.known(task):  # finished just before another worker died
         known = encoded.load(task)
         if known is not None:
             return known if isinstance(known, UnusableVideo) else None
-    # The signal ends the process, wherever FFmpeg is: a Python handler would have to wait for it.
+    # The signal ends the process even within FFmpeg; a Python handler would have to wait for it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     try:
         result = encode_video(task, on_frame=lambda: signal.alarm(_STUCK_S))
@@ -78,7 +78,7 @@ def _encode(task: EncodeTask, encoded: EncodedVideos) -> UnusableVideo | None:
 def _run(
     queue: collections.deque[EncodeTask], encoded: EncodedVideos, workers: int, in_flight: int
 ) -> Generator[Result, None, list[EncodeTask]]:
-    """Works through `queue`; yields results. Returns the tasks in flight when a worker died, or []."""
+    """Processes `queue`, yielding results; returns the tasks in flight when a worker died, or []."""
     others = set(multiprocessing.active_children())
     pool = _new_pool(min(workers, len(queue)))
     running: dict[Future, EncodeTask] = {}
@@ -98,7 +98,7 @@ def _run(
                     return list(running.values())
                 yield running.pop(future), result
         return []
-    except BaseException:  # Ctrl-C, or a full disk: nobody waits for the videos in flight
+    except BaseException:  # Ctrl-C or a full disk: do not wait for the videos in flight
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
@@ -114,7 +114,7 @@ def _new_pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _check_that_processes_start() -> None:
-    """Raises UserError if a process dies that has nothing to do."""
+    """Raises UserError if even an idle process dies."""
     with _new_pool(1) as pool:
         try:
             pool.submit(os.getpid).result()

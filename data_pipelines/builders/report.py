@@ -1,4 +1,4 @@
-"""What a build has stored, found wrong and left out."""
+"""BuildReport: counts what a build stored, and lists what was wrong or left out."""
 
 import collections
 import dataclasses
@@ -16,7 +16,7 @@ from unloc_jax.errors import UserError
 
 @dataclasses.dataclass
 class SplitCounts:
-    """What one split of the built dataset holds; `bytes` is that of the JPEG frames."""
+    """Contents of one split of the built dataset; `bytes` are those of the JPEG frames."""
 
     videos: int = 0
     segments: int = 0
@@ -65,11 +65,11 @@ class BuildReport:
             self._rows[name].append((f"{findings.split}: {findings.video_id}", rows, length_s))
 
     def check_rates(self) -> None:
-        """Reports videos with another number of rows of features per second than most.
+        """Reports videos whose features have another number of rows per second than most.
 
-        Rows without times are spread over the length of their video. Where that is not the length of what they were
-        computed from, they end up at wrong times. Features of one number of rows for all videos, however long, were
-        spread on purpose.
+        Rows without times are spread over the length of their video. If that differs from the length of the video that
+        they were computed from, they get wrong times. Features with the same number of rows for all videos were spread
+        on purpose.
         """
         for name, videos in self._rows.items():
             if len({rows for _, rows, _ in videos}) == 1:
@@ -81,7 +81,7 @@ class BuildReport:
                     self.problems.add(f"{name} features: rows per second differ", where, detail)
 
     def list_unusable(self, video_id: str, split: str, unusable: UnusableVideo) -> None:
-        """Writes a line to the file and counts nothing."""
+        """Writes a line to the file without counting it."""
         line = {"video_id": video_id, "split": split, "kind": unusable.kind, "reason": unusable.reason}
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -104,7 +104,7 @@ class BuildReport:
         )
 
     def splits(self) -> dict[str, dict[str, Any]]:
-        """The counts as build.json has them."""
+        """Returns the counts in the form of build.json."""
         return {
             split: {
                 "videos": counts.videos,

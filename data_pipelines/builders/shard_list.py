@@ -1,4 +1,4 @@
-"""Which videos are in which shard, in order: small, and enough to make one damaged shard again.
+"""Lists the videos of each shard in order: small, and sufficient to rebuild a single damaged shard.
 
 `shards.jsonl` in the folder of a build has a line per shard: {"file": its name, "split": …, "records":
 [[video id, length of the record's data in bytes, its masked CRC-32C], …]}.
@@ -22,7 +22,7 @@ SHARDS_FILE = "shards.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class ListedRecord:
-    """One record of a shard: which video, and how one tells that its data is whole."""
+    """One record of a shard: its video, and the length and checksum that identify its data."""
 
     video_id: str
     length: int
@@ -39,7 +39,7 @@ class ListedShard:
 
 
 def list_shards(directory: Path, splits: list[str]) -> list[ListedShard]:
-    """Lists the shards of a dataset that has just been written; of every record some hundred bytes are read.
+    """Lists the shards of a dataset that was just written; reads only some hundred bytes of every record.
 
     Raises:
       UserError: a shard is damaged.
@@ -79,7 +79,7 @@ def read_shard_list(out: Path) -> list[ListedShard]:
     """Reads the `shards.jsonl` of a build.
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: the file is missing or damaged.
     """
     file = out / SHARDS_FILE
     try:

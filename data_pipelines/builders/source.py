@@ -1,4 +1,4 @@
-"""What a dataset is built from: the settings of a build, and the videos' tasks."""
+"""BuildSource: the inputs and settings of a build."""
 
 import dataclasses
 import functools
@@ -19,14 +19,14 @@ from data_pipelines.builders.video_files import NamedFiles, check_one_file_each,
 
 @dataclasses.dataclass(frozen=True)
 class BuildSource:
-    """Small and picklable: processes and machines that help get a copy.
+    """The inputs and settings of a build; small and picklable, because worker processes and machines get a copy.
 
     Attributes:
       videos: the folder with the video files; None builds without frames.
       fps: frames per second to store.
       short_side: shorter side of the stored frames in pixels.
       jpeg_quality: 1 to 100.
-      features: where precomputed features are.
+      features: locations of precomputed features.
       widths: D of each modality in `features`.
     """
 
@@ -38,7 +38,7 @@ class BuildSource:
     widths: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_arguments(self) -> dict[str, Any]:
-        """As build.json has it; equal arguments make equal examples."""
+        """Returns the settings in the form of build.json; equal arguments give equal examples."""
         return {
             "videos": None if self.videos is None else str(self.videos.resolve()),
             "fps": self.fps,
@@ -52,7 +52,7 @@ class BuildSource:
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any], widths: dict[str, int]) -> "BuildSource":
-        """The reverse of `to_arguments`, with what was found out later."""
+        """Reverses `to_arguments`; `widths` are known only after reading features."""
         videos = arguments["videos"]
         return cls(
             videos=None if videos is None else storage_path(videos),
@@ -72,13 +72,13 @@ class BuildSource:
         return video_files(self.videos)
 
     def check_names(self, video_ids: Iterable[str]) -> None:
-        """Raises UserError if several files of a folder would be one video."""
+        """Raises UserError if several files of a folder belong to one video."""
         folders = [] if self.videos is None else [self.video_files]
         folders += [source.files for source in self.features if not source.path.is_file()]
         check_one_file_each(folders, video_ids)
 
     def task(self, video_id: str) -> EncodeTask:
-        """How the frames of a video are made; its path may be one where nothing is.
+        """Returns the task that encodes a video; its path may not exist.
 
         Raises:
           SeveralFilesError: see `check_names`.
@@ -88,11 +88,11 @@ class BuildSource:
         return EncodeTask(video_id, path, self.fps, self.short_side, self.jpeg_quality)
 
     def missing(self, task: EncodeTask) -> UnusableVideo | None:
-        """What is not there; asked before anything is decoded."""
+        """Reports a missing file, before anything is decoded; None if there is none."""
         if not task.path.is_file():
             return UnusableVideo("missing", f"{task.path} (or .mov, .mkv, …): there is no such file.")
         return find_missing(self.features, task.video_id)
 
     def read_features(self, video_id: str) -> dict[str, StoredFeatures] | UnusableVideo:
-        """All modalities of a video, or what is wrong with one of them."""
+        """Reads all modalities of a video, or returns why one of them is unusable."""
         return read_all_features(self.features, self.widths, video_id)

@@ -1,4 +1,4 @@
-"""The folder that a build writes to: local or in a cloud, one build at a time, no half-written file."""
+"""The output folder of a build: local or in a cloud, locked for one build at a time, without partial files."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from unloc_jax.errors import UserError
 
 
 def storage_path(path: str | Path) -> Path:
-    """A local path, or one with the same methods for "gs://…" and the like (etils.epath)."""
+    """Returns a local path, or one with the same methods for "gs://…" and similar (etils.epath)."""
     if "://" not in str(path):
         return Path(path)
     from etils import epath
@@ -26,14 +26,14 @@ def is_remote(path: Path) -> bool:
 
 @contextlib.contextmanager
 def only_build_in(out: Path) -> Iterator[None]:
-    """Holds a lock on `out`; the system lifts it when the process ends, however it ends.
+    """Holds a lock on `out`; the system releases it when the process ends, in whatever way.
 
     Raises:
-      UserError: another build holds it, or nothing can be written there.
+      UserError: another build holds it, or `out` is not writable.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if is_remote(out):  # there are no locks
+        if is_remote(out):  # without support for locks
             yield
             return
         lock = (out / ".build.lock").open("w")
@@ -50,12 +50,12 @@ def only_build_in(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling_full_disk(out: Path) -> Iterator[None]:
-    """One clear UserError for a full disk, whoever was writing."""
+def reporting_full_disk(out: Path) -> Iterator[None]:
+    """Turns a full disk into one clear UserError, whichever library was writing."""
     try:
         yield
     except Exception as error:
-        # TensorFlow has exceptions of its own, and TFDS wraps what it gets.
+        # TensorFlow has its own exceptions, and TFDS wraps those that it catches.
         full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
         if not any(text in str(error) for text in full):
             raise
@@ -65,14 +65,14 @@ def telling_full_disk(out: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it exists only when it is complete."""
+    """Writes a file so that it exists only once it is complete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, "utf-8")
     partial.replace(path)
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a folder with everything in it, if it is there."""
+    """Removes a folder with its content, if it exists."""
     if not folder.exists():
         return
     if isinstance(folder, Path):

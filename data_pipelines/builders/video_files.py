@@ -1,4 +1,4 @@
-"""Finds the files of a video id: by their names without ending, in a folder that is listed once."""
+"""Finds the files of a video id by their names without extension, in a folder that is listed once."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -9,7 +9,7 @@ from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder, withou
 
 
 class SeveralFilesError(UserError):
-    """Files that have the same name but for their ending, or but for how Unicode spells it: which one is meant?
+    """Ambiguous files: their names differ only in extension or in Unicode spelling.
 
     Attributes:
       files: these files.
@@ -28,19 +28,19 @@ class SeveralFilesError(UserError):
 
 
 class NamedFiles:
-    """The files of a folder with certain endings, by their names without these.
+    """Index of the files of a folder with certain extensions, by their names without these.
 
-    Endings are compared without regard to capitals, names in Unicode's composed form (NFC). A folder is listed when
-    it is first asked for: files that come later are not seen.
+    Compares extensions without regard to case, and names in Unicode's composed form (NFC). A folder is listed on first
+    use: files that are added later are not found.
     """
 
     def __init__(self, folder: Path, endings: Iterable[str], *, of_videos: bool = False):
         """Prepares an index.
 
         Args:
-          folder: local, or remote as of `storage_path`.
-          endings: such as (".mp4", ".mkv"), in small letters.
-          of_videos: the files are named after videos, maybe with their endings: "a.MP4.npy" is of "a".
+          folder: local or remote, see `storage_path`.
+          endings: extensions such as (".mp4", ".mkv"), in lower case.
+          of_videos: the files are named after videos, perhaps with their extensions: "a.MP4.npy" is of "a".
         """
         self.folder = folder
         self._of_videos = of_videos
@@ -48,7 +48,7 @@ class NamedFiles:
         self._listed: dict[str, dict[str, list[str]]] = {}
 
     def named(self, name: str) -> list[Path]:
-        """Everything of this name, which may contain folders ("kitchen/clip_1"), but none outside of the folder."""
+        """Returns all files of a name, which may contain folders ("kitchen/clip_1") but must not leave the folder."""
         if leaves_folder(name):
             return []
         path = PurePosixPath(name)
@@ -58,10 +58,10 @@ class NamedFiles:
         return [self.folder / parent / found for found in self._listed[parent].get(composed(path.name), [])]
 
     def find(self, names: Iterable[str]) -> Path | None:
-        """The file of the first name that has one.
+        """Returns the file of the first name that has one; None if none has.
 
         Raises:
-          SeveralFilesError: a name has several.
+          SeveralFilesError: a name has several files.
         """
         for name in names:
             files = [path for path in self.named(name) if path.is_file()]
@@ -75,7 +75,7 @@ class NamedFiles:
         found: dict[str, list[str]] = {}
         try:
             names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        except OSError:  # whoever opens a file says why
+        except OSError:  # reported when a file is opened
             names = []
         for name in names:
             ending = next((e for e in self._endings if name.lower().endswith(e)), None)
@@ -88,14 +88,14 @@ class NamedFiles:
 
 
 def video_files(folder: Path) -> NamedFiles:
-    """The videos of a folder; ask with `names_of(video_id)`."""
+    """Indexes the videos of a folder; look them up with `names_of(video_id)`."""
     return NamedFiles(folder, VIDEO_ENDINGS)
 
 
 def names_of(video_id: str) -> list[str]:
-    """The names that files of a video may have, best first.
+    """Returns the names that files of a video may have, best first.
 
-    Its id; with or without ActivityNet's prefix `v_`; for a clip of Kinetics also the YouTube id alone.
+    These are its id; the id with or without ActivityNet's prefix `v_`; for a clip of Kinetics also its YouTube id.
     """
     other = video_id.removeprefix("v_") if video_id.startswith("v_") else f"v_{video_id}"
     source = source_of_clip(video_id)
@@ -103,12 +103,12 @@ def names_of(video_id: str) -> list[str]:
 
 
 def check_one_file_each(folders: Iterable[NamedFiles], video_ids: Iterable[str]) -> None:
-    """Raises UserError if videos have several files of one name in a folder: before anything is made of one of them."""
+    """Raises UserError if a video has several files of one name in a folder, before any of them is used."""
     video_ids = list(video_ids)
     several: list[SeveralFilesError] = []
     for files in folders:
         for video_id in video_ids:
-            # In a cloud every question costs: only where there is a doubt is it asked whether these are files.
+            # Requests to a cloud are slow: check whether these are files only in ambiguous cases.
             if any(len(files.named(name)) > 1 for name in names_of(video_id)):
                 try:
                     files.find(names_of(video_id))

@@ -1,1 +1,1 @@
-"""Reading: TFRecord shards of any format → records → batches. Only `input_pipeline` imports TensorFlow."""
+"""Reads TFRecord shards of any format as records and batches. Only `input_pipeline` imports TensorFlow."""

@@ -1,4 +1,4 @@
-"""A built dataset as training and evaluation want it (see `unloc_jax.dataset.Dataset`)."""
+"""ShardedDataset: the `unloc_jax.dataset.Dataset` of shards on disk."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class ShardedDataset:
-    """Shards on disk, read by this host's share.
+    """A dataset of shards on disk, of which each host reads its share.
 
     Args:
-      config: where the dataset is and what is taken from a video.
+      config: location of the dataset and how to sample its videos.
 
     Raises:
-      UserError: no dataset there, a damaged shard, frames or features that do not fit the model, or (with
-        `data.mirror`) a class whose mirror image is no class.
+      UserError: there is no dataset, a shard is damaged, frames or features do not fit the model, or (with
+        `data.mirror`) the mirror image of a class is not a class.
     """
 
     def __init__(self, config: Config):
@@ -110,11 +110,11 @@ class ShardedDataset:
 
     @property
     def _share(self) -> tuple[int, int]:
-        """This process's share of a batch: (which, of how many)."""
+        """Returns this process's share of a batch: (index, number of shares)."""
         return share_of_batch(self._config.mesh.sizes(jax.device_count())[0])
 
     def _rows(self, split: str) -> tuple[np.ndarray | None, list[VideoRecord]]:
-        """The records of a split that are used, with their numbers (None = all) in the shards."""
+        """Returns the used records of a split, with their indices in the shards, int64 [n] (None = all)."""
         if split not in self._records:
             rows, records = None, self._shards.records(split)
             if self._config.data.class_split != "all":
@@ -129,7 +129,7 @@ class ShardedDataset:
         return self._records[split]
 
     def _windows(self, split: str) -> list[np.ndarray]:
-        """For each record, the stored frames (or rows of features) at which its windows of evaluation begin."""
+        """Returns, per record, the first stored frames (or rows of features) of its evaluation windows, int64 [W]."""
         if split not in self._starts:
             self._starts[split] = self._find_windows(split)
         return self._starts[split]
@@ -142,7 +142,7 @@ class ShardedDataset:
         sizes = (data.num_frames, data.window_stride)
         if self._with_frames:
             counts = [max(1, round(record.duration_s * record.fps)) for record in records]
-        else:  # how many rows there are is known only to who reads them
+        else:  # only reading a record shows how many rows it has
             index, spec = self._shards.index(split), self._spec(split)
             numbers = range(len(index)) if rows is None else rows.tolist()
             whole = (index.record(i, with_frames=False, with_features=True) for i in numbers)
@@ -178,7 +178,7 @@ def _open(config: Config) -> Shards:
 
 
 def _check_modalities(config: Config, facts: ShardFacts) -> None:
-    """Refuses shards that do not hold what the model reads."""
+    """Raises UserError if the shards do not hold what the model reads."""
     directory, size, short_side = config.data.dir, config.data.crop_size, facts.short_side
     built_here = config.data.format == "unloc"
     for name, modality in config.model.modalities.items():

@@ -1,6 +1,6 @@
-"""One record → one row of a batch: which frames, which texts, which segments. NumPy only.
+"""Converts a record to one row of a batch: its frames, texts and segments. NumPy only.
 
-Frames, features and labels are taken at the places of one `Window`, so they cannot disagree.
+Frames, features and labels are sampled with the same `Window`, so they cannot disagree.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from unloc_jax.text import tokenize
 
 
 class Draws(NamedTuple):
-    """What is random about a training example, but for its colours: numbers from [0, 1)."""
+    """The random numbers of a training example, from [0, 1), except for those of its colours."""
 
     mirror: float
     texts: float
@@ -41,15 +41,15 @@ class Draws(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ExampleSpec:
-    """What is taken from a record.
+    """Settings of the examples of a dataset.
 
     Attributes:
       config: sampling, crop and padding sizes.
       max_tokens: L.
-      classes: the vocabulary if `segment_text` indexes it; None if every video has its own queries.
+      classes: the vocabulary that `segment_text` indexes; None if every video has its own queries.
       with_frames: whether the model reads frames.
-      features: modalities that are read from features of their name, with their D.
-      short_side: frames are scaled to this before they are cropped; 0 = they are stored as wanted.
+      features: D of the modalities that the model reads as features, by name.
+      short_side: pixels to which frames are scaled before cropping; 0 = they are stored at the right size.
       row_phase: see `data_pipelines.reading.shards.ShardFacts`.
     """
 
@@ -70,8 +70,8 @@ class Example:
       fields: arrays of `Batch` without the batch axis, frames and features.
       features: float32 [T, D] by modality.
       encoded: T JPEGs; [] if the model reads no frames.
-      region: int32 [4], top, left, height and width in stored pixels of what becomes the crop.
-      mirrored: whether the frames are to be flipped (the texts are already).
+      region: int32 [4]: top, left, height and width of the crop in stored pixels.
+      mirrored: whether the frames are to be flipped (the texts already are).
     """
 
     fields: dict[str, np.ndarray]
@@ -88,13 +88,13 @@ def make_example(
 
     Args:
       record: with its frames and features.
-      spec: what is taken from it.
-      draws: of a training example; None = evaluation, where nothing is random.
+      spec: settings of the example.
+      draws: random numbers of a training example; None = evaluation, which is deterministic.
       start: in evaluation, the stored frame (or row) at which the window begins.
-      along: in evaluation, where the crop lies along the longer side: 0 and 1 are its ends.
+      along: in evaluation, the position of the crop along the longer side: 0 and 1 are its ends.
 
     Raises:
-      ValueError: the record has no frames or features where they are wanted, or they have another size.
+      ValueError: the record lacks required frames or features, or they have another size.
     """
     config = spec.config
     timelines = {name: _rows_of(record, name, spec) for name in spec.features}
@@ -116,7 +116,7 @@ def make_example(
 
 
 def main_timeline(record: VideoRecord, spec: ExampleSpec) -> Timeline:
-    """What windows count in: the stored frames, or for models without frames the finest features' rows."""
+    """Returns the timeline that windows count in: the stored frames or, without frames, the finest features."""
     if spec.with_frames:
         if not record.frames:
             raise ValueError("it has no frames")
@@ -126,7 +126,7 @@ def main_timeline(record: VideoRecord, spec: ExampleSpec) -> Timeline:
 
 
 def empty_example(spec: ExampleSpec) -> Example:
-    """Stands for a record that cannot be read: no real frame, text or segment."""
+    """Returns a placeholder for an unreadable record: no real frame, text or segment."""
     config = spec.config
     size = config.crop_size
     picture = io.BytesIO()
@@ -151,7 +151,7 @@ def empty_example(spec: ExampleSpec) -> Example:
 
 
 def _rows_of(record: VideoRecord, name: str, spec: ExampleSpec) -> Timeline:
-    """When the rows of a modality's features are."""
+    """Returns the times of a modality's rows of features."""
     if name not in record.features:
         there = ", ".join(sorted(record.features)) or "none"
         raise ValueError(f"it has no features {name!r} (features in it: {there})")
@@ -174,13 +174,13 @@ def _window(timeline: Timeline, config: DataConfig, draws: Draws | None, start: 
 def _labels(
     record: VideoRecord, window: Window, spec: ExampleSpec, mirrored: bool, draws: Draws | None
 ) -> dict[str, np.ndarray]:
-    """Padded texts and segments."""
+    """Returns the padded texts and segments, as fields of `Batch` without the batch axis."""
     config = spec.config
     grid, shown = cut_segments(record.segments_s.reshape(-1, 2), window)
     names = [mirror_text(text) for text in record.texts] if mirrored else list(record.texts)
     if spec.classes is None:
         queries = list(dict.fromkeys(names))
-        # More queries than fit: a random run of them (cyclic), another one in every epoch.
+        # If there are more queries than fit, takes a random cyclic run of them, a new one in every epoch.
         if len(queries) > config.max_queries:
             queries = _cyclic(queries, draws.texts if draws else 0.0)[: config.max_queries]
         text_tokens = np.zeros((config.max_queries, spec.max_tokens), np.int32)
@@ -198,8 +198,8 @@ def _labels(
     segment_text = np.full((config.max_segments,), -1, np.int32)
     segments[: len(kept)] = grid[kept]
     segment_text[: len(kept)] = [number[names[i]] for i in kept]
-    # A query whose segment was left out for lack of room would be trained as happening nowhere, and so would one of a
-    # record without segments. One whose segments all lie outside the window does happen nowhere in it: it stays.
+    # A query whose segment was dropped for lack of room would be trained as occurring nowhere, as would one of a record
+    # without segments: both are masked. One whose segments all lie outside the window really does not occur: it stays.
     text_mask = np.isin(np.arange(len(text_tokens)), segment_text)
     if spec.classes is None and len(record.segments_s):
         inside = {names[i] for i in np.flatnonzero(shown)}
@@ -218,21 +218,21 @@ def _cyclic(items: list, uniform: float) -> list:
 
 
 def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None, along: float) -> np.ndarray:
-    """int32 [4]: top, left, height, width of what becomes the crop, in pixels of the stored frames.
+    """Returns the region that becomes the crop, int32 [4]: top, left, height, width in pixels of the stored frames.
 
-    Scaling a frame and then cropping it is the same as cropping a part of it and scaling that; the part is smaller and
-    faster to decode. Without draws it is central, as `unloc_jax.sampling.center_crop`, or elsewhere along the longer
+    Scaling a frame and cropping it equals cropping a part of it and scaling that; the part is smaller and faster to
+    decode. Without draws the region is central, as in `unloc_jax.sampling.center_crop`, or elsewhere along the longer
     side.
     """
     config = spec.config
     for place, jpeg in enumerate(encoded):
-        # The cheapest test that finds truncated pictures: a JPEG begins and ends with its markers.
+        # The cheapest test for truncated pictures: a JPEG begins and ends with markers.
         if jpeg[:2] != b"\xff\xd8" or jpeg[-64:].rstrip(b"\0")[-2:] != b"\xff\xd9":
             raise ValueError(f"the frame at place {place} of {len(encoded)} is no whole JPEG")
     try:
         with Image.open(io.BytesIO(encoded[0])) as picture:
             width, height = picture.size
-    except (OSError, SyntaxError) as error:  # Pillow's for pictures that it cannot read
+    except (OSError, SyntaxError) as error:  # Pillow raises these for pictures that it cannot read
         raise ValueError(f"its first frame cannot be read: {error}") from error
     stored = np.array([height, width])
     scale = np.ones(2)

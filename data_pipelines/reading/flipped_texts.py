@@ -1,4 +1,4 @@
-"""What a text becomes when its video is flipped horizontally."""
+"""Mirrors texts whose video is flipped horizontally."""
 
 import re
 
@@ -8,14 +8,14 @@ _PAIRS = [
     ("leftwards", "rightwards"),
     ("leftmost", "rightmost"),
 ]
-# Only the three ordinary capitalisations: any other ("lEFT") could not be turned back exactly.
+# Only the three ordinary capitalisations: others ("lEFT") could not be restored exactly.
 _SWAPS = {
     case(a): case(b)
     for pair in _PAIRS
     for a, b in (pair, pair[::-1])
     for case in (str.lower, str.capitalize, str.upper)
 }
-# A word ends where letters and digits end; unlike \b this also holds at the underscores of class labels.
+# A word ends where letters and digits end; unlike \b, this includes the underscores of class labels.
 _WORD = re.compile(rf"(?<![^\W_])({'|'.join(_SWAPS)})(?![^\W_])")
 
 
@@ -23,10 +23,10 @@ def mirror_text(sentence: str) -> str:
     """Swaps left and right, so that the text stays true for the horizontally flipped frames.
 
     "slides leftwards" → "slides rightwards", "from right to left" → "from left to right",
-    "Turn_Left" → "Turn_Right". Only whole words change ("bright", "leftover" stay). Texts without such
-    words come back unchanged, and `mirror_text(mirror_text(s)) == s` for every s.
+    "Turn_Left" → "Turn_Right". Only whole words change ("bright", "leftover" stay), and
+    `mirror_text(mirror_text(s)) == s` for every s.
 
-    It looks at words, not at meaning: "he left the room" becomes "he right the room", so use it for texts
-    where left and right are directions.
+    Ignores meaning: "he left the room" becomes "he right the room", so use it only if left and right are directions in
+    the texts.
     """
     return _WORD.sub(lambda match: _SWAPS[match[0]], sentence)

@@ -1,9 +1,9 @@
-"""tf.data: TFRecord shards → batches, as a function of (seed, step) alone.
+"""Makes batches from TFRecord shards with tf.data, as a function of (seed, step) alone.
 
-Batch `step` holds the examples of slots step·B … step·B + B-1. A slot names its epoch and its place in that
-epoch's permutation, so any step can be reproduced on any number of hosts, and resuming needs a number, not an
-iterator dump. Records are read by random access; an example is planned by `example.py`, and only the planned frames
-are decoded, each as an element of its own, so that all threads always have something to do.
+Batch `step` holds the examples of slots step·B … step·B + B-1. A slot determines its epoch and its place in that
+epoch's permutation, so any step can be reproduced on any number of hosts, and resuming needs a number instead of an
+iterator's state. Records are read by random access; `example.py` plans an example, and only the planned frames are
+decoded, each as a separate element, which keeps all threads busy.
 """
 
 import dataclasses
@@ -20,20 +20,20 @@ from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 
 import_tensorflow()
-import tensorflow as tf  # noqa: E402  only after it has been made quiet
+import tensorflow as tf  # noqa: E402  only after it has been silenced
 
-_MOST_TOLD = 5  # unreadable records that are named one by one
+_MOST_REPORTED = 5  # unreadable records that are reported one by one
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One split of one dataset, and what is taken from its records.
+    """One split of a dataset and the settings of its examples.
 
     Attributes:
-      records: random access to them.
-      spec: what an example is made of.
-      rows: int64 [n], the records that are used, in order; None = all.
-      windows: for each used record the stored frames at which its windows begin in evaluation.
+      records: random access to the records.
+      spec: settings of the examples.
+      rows: int64 [n], indices of the used records, in order; None = all.
+      windows: per used record, the stored frames at which its evaluation windows begin, int64 [W].
     """
 
     records: RecordIndex
@@ -45,12 +45,12 @@ class Source:
         return len(self.records) if self.rows is None else len(self.rows)
 
     def number(self, i: int) -> int:
-        """Of the i-th used record among all."""
+        """Returns the index, among all records, of the i-th used one."""
         return i if self.rows is None else int(self.rows[i])
 
     @property
     def evaluation_rows(self) -> np.ndarray:
-        """int64 [R, 2]: (used record, first frame of the window) of every row of evaluation, in order."""
+        """Returns int64 [R, 2]: (used record, first frame of the window) of every row of evaluation, in order."""
         starts = self.windows or [np.zeros(1, np.int64)] * len(self)
         record = np.repeat(np.arange(len(self)), [len(of_record) for of_record in starts])
         return np.stack([record, np.concatenate(starts)], axis=1)
@@ -66,12 +66,12 @@ def training_batches(
     host: int = 0,
     num_hosts: int = 1,
 ) -> Iterator[Batch]:
-    """Batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos).
+    """Yields batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos).
 
-    A record that cannot be read becomes a row whose example_mask is False, and is reported.
+    An unreadable record becomes a row whose example_mask is False, and is reported.
 
     Raises:
-      UserError: more than config.data.max_unreadable of the records cannot be read.
+      UserError: more than config.data.max_unreadable of the records are unreadable.
     """
     size, per_host = len(source), batch_size // num_hosts
 
@@ -90,20 +90,20 @@ def training_batches(
                 start_step += 1
                 yield batch
         except tf.errors.InvalidArgumentError:
-            # A picture that looked whole but is not. Its record is set aside, and the batch is made again.
+            # A picture was whole but could not be decoded: exclude its record and repeat the batch.
             planner.set_undecodable_aside()
         else:
             return
 
 
 def _record_of_slot(slot: tf.Tensor, size: int, seed: int) -> tf.Tensor:
-    """Which of `size` records the slot shows: every epoch has a permutation of its own."""
+    """Returns which of `size` records a slot shows; every epoch has its own permutation."""
     epoch, position = slot // size, slot % size
     return tf.random.experimental.index_shuffle(position, seed=[seed, epoch], max_index=size - 1)
 
 
 def training_records(size: int, seed: int, batch_size: int, step: int) -> list[int]:
-    """The used records, of `size`, of training batch `step` (from 0), over all hosts."""
+    """Returns the indices, among `size` used records, of training batch `step` (from 0), over all hosts."""
     slots = range(step * batch_size, (step + 1) * batch_size)
     return [int(_record_of_slot(tf.constant(slot, tf.int64), size, seed)) for slot in slots]
 
@@ -111,13 +111,13 @@ def training_records(size: int, seed: int, batch_size: int, step: int) -> list[i
 def evaluation_batches(
     source: Source, *, batch_size: int, crops: int = 1, host: int = 0, num_hosts: int = 1
 ) -> Iterator[Batch]:
-    """Every row of `source.evaluation_rows` once, in order; the last batch is filled up with masked rows.
+    """Yields every row of `source.evaluation_rows` once, in order; masked rows fill up the last batch.
 
-    With several crops a row becomes as many rows, one after the other, from one end of the longer side to the other; a
-    batch has batch_size · crops rows then.
+    With several crops a row becomes `crops` consecutive rows, from one end of the longer side to the other, and a batch
+    has batch_size · crops rows.
 
     Raises:
-      UserError: a record cannot be read.
+      UserError: a record is unreadable.
     """
     rows = np.repeat(source.evaluation_rows, crops, axis=0)
     along = tf.constant(np.linspace(0, 1, crops) if crops > 1 else [0.5], tf.float32)
@@ -139,7 +139,7 @@ def evaluation_batches(
 
 
 class _Planner:
-    """Plans examples for tf.data's threads, and keeps all but their pictures until the batch is complete."""
+    """Plans examples for tf.data's threads, and keeps everything except for the pictures until a batch is complete."""
 
     def __init__(self, source: Source, tolerance: float):
         self._source = source
@@ -153,7 +153,7 @@ class _Planner:
     def plan(
         self, slot: int, record: int, start: int, along: float, draws: np.ndarray
     ) -> tuple[np.ndarray, ...]:
-        """(JPEGs, region, mirrored) of a slot; an exception inside tf.data would come out as a page of its own."""
+        """Returns (JPEGs, region, mirrored) of a slot; stores errors, because tf.data would add a page to them."""
         slot, record = int(slot), int(record)
         example, real = self._empty, False
         if record >= 0 and record not in self._unreadable and self.failure is None:
@@ -164,7 +164,7 @@ class _Planner:
                 drawn = Draws(*draws) if len(draws) else None
                 example = make_example(found, self.spec, drawn, int(start), float(along))
                 real = True
-            except UserError as error:  # of the file, which it names
+            except UserError as error:  # it names the file
                 self._set_aside(record, str(error))
             except ValueError as error:
                 self._set_aside(record, self._describe(record, str(error)))
@@ -173,17 +173,17 @@ class _Planner:
         return encoded, example.region, np.array(example.mirrored)
 
     def take(self, slots: np.ndarray) -> tuple[list[Example], np.ndarray]:
-        """What was kept of these slots, and bool [n]: which of them are real."""
+        """Returns the kept examples of these slots, and bool [n], True for real ones; raises a stored error."""
         if self.failure is not None:
             raise self.failure
         planned = [self._waiting.pop(slot) for slot in slots.tolist()]
         return [each.example for each in planned], np.array([each.real for each in planned], bool)
 
     def set_undecodable_aside(self) -> None:
-        """Finds the pictures among the waiting examples that TensorFlow cannot decode.
+        """Excludes the waiting examples whose pictures TensorFlow cannot decode.
 
         Raises:
-          UserError: these are more than may be left out, or there are none.
+          UserError: more records are unreadable than may be left out, or every picture can be decoded.
         """
         waiting, self._waiting = self._waiting, {}
         before = len(self._unreadable)
@@ -212,14 +212,14 @@ class _Planner:
                 f"{count} of {size} records cannot be read, more than config.data.max_unreadable allows: "
             )
             self.failure = UserError((allowed if self._tolerance else "") + told)
-        elif count <= _MOST_TOLD:
+        elif count <= _MOST_REPORTED:
             print(f"note: left out ({count} of {size} so far): {told}", file=sys.stderr, flush=True)
         elif count & (count - 1) == 0:
             print(f"note: {count} of {size} records cannot be read so far", file=sys.stderr, flush=True)
 
 
 class _Planned(NamedTuple):
-    """What is kept of an example until its frames are decoded."""
+    """The kept part of an example until its frames are decoded."""
 
     record: int
     example: Example
@@ -280,10 +280,10 @@ def _assemble(examples: list[Example], real: np.ndarray, frames: np.ndarray | No
 
 
 def _decoder(size: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """(JPEG, region [4], mirrored) → uint8 [size, size, 3]."""
+    """Returns a function (JPEG, region int32 [4], mirrored) → uint8 [size, size, 3]."""
 
     def decode(jpeg: tf.Tensor, region: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-        # TensorFlow's default, INTEGER_FAST, is off by a level or two and not faster.
+        # TensorFlow's default, INTEGER_FAST, is inexact by a level or two and not faster.
         part = tf.image.decode_and_crop_jpeg(jpeg, region, channels=3, dct_method="INTEGER_ACCURATE")
         fits = tf.reduce_all(tf.equal(region[2:], size))
         part = tf.cond(fits, lambda: part, lambda: _resize(part, size))

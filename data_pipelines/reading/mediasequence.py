@@ -1,12 +1,12 @@
-"""Shards in the MediaSequence layout (tf.train.SequenceExample), as Scenic's UnLoc and DMVR write and read them.
+"""Reads shards in the MediaSequence layout (tf.train.SequenceExample), as written by Scenic's UnLoc and DMVR.
 
-The keys are those of https://github.com/google-ai-edge/mediapipe/tree/master/mediapipe/util/sequence; what is read
-when is what Scenic's UnLoc does (scenic/projects/unloc/datasets). TensorFlow is not needed.
+The keys are those of https://github.com/google-ai-edge/mediapipe/tree/master/mediapipe/util/sequence; which keys are
+read in which case follows Scenic's UnLoc (scenic/projects/unloc/datasets). TensorFlow is not needed.
 
 Times. Frame i is at i / fps seconds; `segment/start/index` and `segment/end/index` are frame numbers, and both frames
 belong to the segment: it lasts from start / fps to end / fps seconds. `segment/*/timestamp` are microseconds. Scenic
-trains on the frame numbers and evaluates against the timestamps, so a training split takes the numbers where a
-video has them, the other splits the timestamps. See docs/mediasequence.md.
+trains on the frame numbers and evaluates against the timestamps, so a training split prefers the numbers and the other
+splits prefer the timestamps. See docs/mediasequence.md.
 """
 
 import collections
@@ -36,16 +36,16 @@ from unloc_jax.records import VideoRecord
 
 _OPTION = "config.data.mediasequence"
 _MICROSECONDS = 1e6
-_LOWEST_FPS = 1e-6  # a lower rate is a damaged number: times would not fit into float32
+_LOWEST_FPS = 1e-6  # a lower rate is a damaged number: times would exceed float32
 
 
 @dataclasses.dataclass
 class Findings:
-    """What reading many examples shows besides their records.
+    """Findings of reading many examples.
 
     Attributes:
       problems: what was left out, by kind.
-      names: the class names that a class number was seen with.
+      names: the class names that occurred with each class number.
       num_segments, num_texts: of all records.
       keys: the context keys of all records.
     """
@@ -68,20 +68,20 @@ def parse_sequence_example(
     name: str = "",
     findings: Findings | None = None,
 ) -> VideoRecord:
-    """A serialized tf.train.SequenceExample in the MediaSequence layout as a VideoRecord.
+    """Parses a serialized tf.train.SequenceExample in the MediaSequence layout.
 
     Args:
       data: the serialized message.
       split: "train", "validation" or "test"; decides between frame numbers and timestamps (see above).
       config: the keys.
-      with_frames: False leaves the frames out; their bytes are not touched then.
-      with_features: False leaves the features of `config.features` out; None means the same as for the frames.
-      views: the frames are not copied out of the data, but views of it.
+      with_frames: False skips the frames without reading their bytes.
+      with_features: False skips the features of `config.features`; None means the same as for the frames.
+      views: returns the frames as views of the data instead of copies.
       name: the id of a video that has none.
-      findings: is added to.
+      findings: updated with this example.
 
     Returns:
-      The record; its duration is the number of frames / fps, which is what Scenic cuts predictions to.
+      The record; its duration is the number of frames / fps, to which Scenic clips predictions.
 
     Raises:
       ValueError: not such an example, or a key is missing; the message names the key and the option.
@@ -181,7 +181,7 @@ def _video_id(example: SequenceExample, config: MediaSequenceConfig) -> str:
 
 
 def _texts(example: SequenceExample, config: MediaSequenceConfig) -> tuple[list[str], list[int]]:
-    """Labels in the order of the segments, and their class numbers where it has those ([] otherwise)."""
+    """Returns labels in the order of the segments, and their class numbers ([] if the segments have none)."""
     number_key = config.class_index or f"{config.labels}/label/index"
     text_keys = (f"{config.labels}/label/text",) if config.labels == "clip" else ()
     text_keys = (config.texts,) if config.texts else (*text_keys, f"{config.labels}/label/string")
@@ -212,7 +212,7 @@ def _texts(example: SequenceExample, config: MediaSequenceConfig) -> tuple[list[
 
 
 def _segments_s(example: SequenceExample, split: str, config: MediaSequenceConfig, fps: float) -> np.ndarray:
-    """float32 [S, 2], in seconds after the first frame."""
+    """Returns the segments, float32 [S, 2], in seconds after the first frame."""
     by_frame = (config.start_index, config.end_index)
     by_time = (config.start_timestamp, config.end_timestamp)
     for keys in (by_frame, by_time) if split == "train" else (by_time, by_frame):
@@ -229,7 +229,7 @@ def _segments_s(example: SequenceExample, split: str, config: MediaSequenceConfi
         if not len(starts):
             continue
         if keys is by_frame:
-            # A segment between two frames has its first frame (>= start) behind its last one (<= end).
+            # A segment between two frames has its first frame (>= start) after its last one (<= end).
             between = starts == ends + 1
             starts, ends = np.where(between, ends, starts), np.where(between, starts, ends)
             return (np.stack([starts, ends], 1) / fps).astype(np.float32)
@@ -238,7 +238,7 @@ def _segments_s(example: SequenceExample, split: str, config: MediaSequenceConfi
 
 
 def _first_timestamp(example: SequenceExample) -> int:
-    """Microseconds, on the clock of the segments' timestamps, of frame 0."""
+    """Returns the time of frame 0 in microseconds, on the clock of the segments' timestamps."""
     if "image/timestamp" not in example.lists:
         return 0
     first = next(example.steps("image/timestamp"), None)
@@ -252,10 +252,10 @@ def _timestamp(step: Values) -> int:
 
 
 def _unusable(segments_s: np.ndarray, numbers: list[int]) -> dict[int, tuple[str, str]]:
-    """(kind, detail) of the segments that cannot be used, by their numbers."""
+    """Returns (kind, detail) of the unusable segments by index; `segments_s` is float32 [S, 2]."""
     reasons: dict[int, tuple[str, str]] = {}
     for i, number in enumerate(numbers):
-        if number == -1:  # what Scenic pads with, and ignores
+        if number == -1:  # Scenic's padding, which it ignores
             reasons[i] = ("segment without a class", "class number -1")
     for i, (start_s, end_s) in enumerate(segments_s):
         if end_s < start_s:
@@ -300,7 +300,7 @@ def _features(example: SequenceExample, config: MediaSequenceConfig) -> dict[str
 
 def _integers(example: SequenceExample, key: str) -> np.ndarray:
     values = example.values(key)
-    if not len(values):  # a feature without values does not tell its type
+    if not len(values):  # the type of a feature without values is unknown
         return np.zeros(0, np.int64)
     if not isinstance(values, np.ndarray) or values.dtype != np.int64:
         raise ValueError(f"{key}: not a list of integers")
@@ -337,10 +337,10 @@ def _listed(keys: Collection[str]) -> str:
 
 @functools.cache
 def read_classes(file: str) -> tuple[str, ...]:
-    """The first column of a CSV file without header: class names in the order of their numbers.
+    """Reads the first column of a CSV file without header: class names in the order of their numbers.
 
     Raises:
-      UserError: there is no such file, or a name is there twice.
+      UserError: the file does not exist, or a name occurs twice.
     """
     try:
         with Path(file).open(encoding="utf-8", newline="") as opened:
@@ -358,11 +358,11 @@ def read_classes(file: str) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MediaSequenceIndex(RecordIndex):
-    """Where the records of a split are, and how they are read.
+    """Locates and reads the records of a split.
 
     Attributes:
       config: the keys.
-      findings: of `annotations`.
+      findings: filled by `annotations`.
     """
 
     config: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
@@ -383,7 +383,7 @@ class MediaSequenceIndex(RecordIndex):
             with_features=with_features,
             views=views,
             name=f"{self.files[self.shards[i]].name}/{self._position_in_shard(i)}",
-            # Every record once: `annotations` asks for neither.
+            # Each record counts once: only `annotations` reads neither frames nor features.
             findings=None if with_frames or with_features else self.findings,
         )
 
@@ -391,15 +391,15 @@ class MediaSequenceIndex(RecordIndex):
 class MediaSequenceShards:
     """Shards in the MediaSequence layout (a `Shards`).
 
-    What cannot be used (segments without a class, …) is left out and told on standard error, once per split.
+    Unusable segments (without a class, …) are left out and reported on standard error, once per split.
 
     Args:
-      location: folder, file or pattern: see `find_shards`.
+      location: folder, file or pattern, see `find_shards`.
       config: files, keys and their meaning.
-      modalities: the modalities whose features are wanted.
+      modalities: the modalities whose features are read.
 
     Raises:
-      UserError: no shards there, or a damaged one, or records without what the config promises.
+      UserError: there are no shards, one is damaged, or records lack what the config requires.
     """
 
     def __init__(self, location: str, config: MediaSequenceConfig, modalities: Collection[str] = ()):
@@ -456,7 +456,7 @@ class MediaSequenceShards:
         return self._records[split]
 
     def _short_side(self, record: VideoRecord, file: Path) -> int:
-        """The shorter side of the frames of the first record, which are checked; 0 without frames."""
+        """Checks the frames of the first record and returns their shorter side; 0 without frames."""
         if not self._config.frames:
             return 0
         where = f"{file}: record 0"
@@ -477,7 +477,7 @@ class MediaSequenceShards:
         return short_side
 
     def _named_classes(self) -> list[str]:
-        """The vocabulary, if every class number has one name and every name one number in all splits; else []."""
+        """Returns the vocabulary if class numbers and names correspond one to one in all splits; else []."""
         names: dict[int, set[str]] = collections.defaultdict(set)
         num_texts = 0
         for split, index in self._indices.items():
@@ -501,7 +501,7 @@ def _check_ids(records: list[VideoRecord], where: str) -> None:
 
 
 def _fingerprint(indices: dict[str, MediaSequenceIndex], classes: list[str]) -> str:
-    """Of the shards' names and of the lengths of all their records."""
+    """Returns a hash of the shards' names and of the lengths of all their records."""
     digest = hashlib.sha256(json.dumps(classes).encode())
     for split, index in sorted(indices.items()):
         digest.update(json.dumps([split, [file.name for file in index.files]]).encode())

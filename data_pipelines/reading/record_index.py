@@ -1,4 +1,4 @@
-"""Random access into a built dataset's TFRecord shards, without TensorFlow."""
+"""RecordIndex: random access to a built dataset's TFRecord shards, without TensorFlow."""
 
 import contextlib
 import dataclasses
@@ -25,14 +25,14 @@ _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordIndex:
-    """Where the records of a split are, in a fixed order: shard after shard, then by position in the shard.
+    """Locations of the records of a split, in a fixed order: shard after shard, then by position in the shard.
 
     Attributes:
       split: "train", "validation" or "test".
       files: the shards in order.
-      shards: int32 [N], for each record the index of its shard in `files`.
-      offsets: int64 [N], where the record's data starts, in bytes.
-      lengths: int64 [N], the length of its data in bytes.
+      shards: int32 [N], each record's index of its shard in `files`.
+      offsets: int64 [N], start of each record's data in bytes.
+      lengths: int64 [N], length of each record's data in bytes.
     """
 
     split: str
@@ -43,7 +43,7 @@ class RecordIndex:
 
     @functools.cached_property
     def _checked(self) -> np.ndarray:
-        """bool [N], the records whose checksum was right."""
+        """Returns bool [N], True for records whose checksum has been verified."""
         return np.zeros(len(self), bool)
 
     @classmethod
@@ -55,8 +55,8 @@ class RecordIndex:
           split: "train", "validation" or "test".
 
         Raises:
-          UserError: no dataset there, no such split or an empty one, or a shard that is missing, truncated or
-            no TFRecord file.
+          UserError: there is no dataset, the split is missing or empty, or a shard is missing, truncated or not a
+            TFRecord file.
         """
         dataset_dir = Path(dataset_dir)
         shard_lengths = _shard_lengths(dataset_dir)
@@ -88,7 +88,7 @@ class RecordIndex:
           **fields: fields that a subclass adds.
 
         Raises:
-          UserError: a file that is missing, truncated or no TFRecord file.
+          UserError: a file is missing, truncated or not a TFRecord file.
         """
         scanned = [scan(file, cls._remedy(file)) for file in files]
         shards = np.repeat(np.arange(len(files), dtype=np.int32), [len(records) for records in scanned])
@@ -98,7 +98,7 @@ class RecordIndex:
 
     @classmethod
     def _remedy(cls, file: Path) -> str:
-        """What a user can do about a damaged shard: the last sentence of the messages about one."""
+        """Returns the last sentence of messages about a damaged shard: what the user can do."""
         return (
             "If the dataset was copied here, copy this file again. Otherwise make it anew: "
             f"`unloc data rebuild-shard {shlex.quote(str(file))}`."
@@ -107,44 +107,44 @@ class RecordIndex:
     def _parse(
         self, i: int, data: Buffer, with_frames: bool, with_features: bool | None, views: bool
     ) -> VideoRecord:
-        """Record i from its data; ValueError if the data is no example of ours."""
+        """Parses the data of record i; raises ValueError if it is not an example of ours."""
         return parse_record(data, self.split, with_frames, with_features, views)
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def read(self, i: int) -> bytes:
-        """The data of record i: a serialized tf.train.Example. Safe to call from several threads.
+        """Reads the data of record i, a serialized tf.train.Example; thread-safe.
 
         Raises:
           IndexError: i is outside [0, len).
-          UserError: the data does not match its checksum, or the shard has shrunk or cannot be read.
+          UserError: the data does not match its checksum, or the shard has shrunk or is unreadable.
         """
         return bytes(self._read(i, check=True))
 
     def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
-        """Record i with its frames and features; `with_features` None means the same as for the frames.
+        """Reads record i with its frames and features; `with_features` None means the same as for the frames.
 
         Raises:
-          IndexError, UserError: as `read`; also UserError if the data is no example of ours.
+          IndexError, UserError: as `read`; also UserError if the data is not an example of ours.
         """
         data = self._read(i, check=True)
-        with self._naming_the_record(i):
+        with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=False)
 
     def borrow(self, i: int, with_frames: bool, with_features: bool) -> VideoRecord:
-        """As `record`, for who wants a few of the frames: they are not copied.
+        """Does what `record` does without copying the frames, for callers that need only some of them.
 
-        They are views of memory that this thread's next reading overwrites. The checksum is compared when a record is
-        read for the first time.
+        The frames are views of memory that the next read of this thread overwrites. The checksum is verified when a
+        record is read for the first time.
         """
         data = self._read(i, check=not self._checked[i])
         self._checked[i] = True
-        with self._naming_the_record(i):
+        with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=True)
 
     def _read(self, i: int, check: bool) -> memoryview:
-        """The data of record i in this thread's buffer."""
+        """Reads the data of record i into this thread's buffer."""
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
         size = int(self.lengths[i]) + FOOTER_BYTES
@@ -163,12 +163,12 @@ class RecordIndex:
         return data
 
     def annotations(self) -> Iterator[VideoRecord]:
-        """All records in order, without frames and features.
+        """Yields all records in order, without frames and features.
 
-        Only the annotations are read from disk, some hundred bytes of every record; checksums are not verified.
+        Reads only the annotations from disk, some hundred bytes of every record; does not verify checksums.
 
         Raises:
-          UserError: the data of a record is no example of ours, or a shard cannot be read.
+          UserError: the data of a record is not an example of ours, or a shard is unreadable.
         """
         for number in np.unique(self.shards).tolist():
             file = self.files[number]
@@ -179,20 +179,20 @@ class RecordIndex:
                 raise UserError(f"{file}: cannot be read: {error}. {self._remedy(file)}") from error
             for i in np.flatnonzero(self.shards == number).tolist():
                 offset, length = int(self.offsets[i]), int(self.lengths[i])
-                with self._naming_the_record(i):
+                with self._errors_name_record(i):
                     data = shard[offset : offset + length]
                     record = self._parse(i, data, False, None, views=False)
                 yield record
 
     @contextlib.contextmanager
-    def _naming_the_record(self, i: int) -> Iterator[None]:
+    def _errors_name_record(self, i: int) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
             raise UserError(self.describe(i, str(error))) from error
 
     def describe(self, i: int, reason: str) -> str:
-        """What is wrong with record i, where it is, and what to do."""
+        """Returns a message: the problem with record i, its location, and what to do."""
         file = self.files[self.shards[i]]
         return f"{file}: record {self._position_in_shard(i)}: {reason}. {self._remedy(file)}"
 
@@ -201,7 +201,7 @@ class RecordIndex:
 
 
 def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
-    """Record i of a split with its frames and features. To read many, keep a RecordIndex and use its `record`.
+    """Reads record i of a split with its frames and features. To read many, keep a RecordIndex and use its `record`.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
@@ -210,9 +210,9 @@ def read_record(dataset_dir: str | Path, split: str, i: int) -> VideoRecord:
 
 
 def iterate_records(dataset_dir: str | Path, split: str, with_frames: bool) -> Iterator[VideoRecord]:
-    """All records of a split in the order of its RecordIndex.
+    """Yields all records of a split in the order of its RecordIndex.
 
-    Without frames (and features) it is fast: see `RecordIndex.annotations`.
+    Fast without frames (and features): see `RecordIndex.annotations`.
 
     Raises:
       UserError: see `RecordIndex.from_dir` and `RecordIndex.read`.
@@ -227,7 +227,7 @@ _BUFFERS = threading.local()
 
 
 def _buffer(size: int) -> memoryview:
-    """Memory of this thread, the same again and again: fresh memory costs as much as reading into it."""
+    """Returns this thread's reusable buffer: allocating new memory costs as much as reading into it."""
     if size > len(getattr(_BUFFERS, "memory", b"")):
         _BUFFERS.memory = bytearray(size)
     return memoryview(_BUFFERS.memory)[:size]
@@ -236,14 +236,14 @@ def _buffer(size: int) -> memoryview:
 def parse_record(
     data: Buffer, split: str, with_frames: bool, with_features: bool | None = None, views: bool = False
 ) -> VideoRecord:
-    """A serialized tf.train.Example of the `unloc_data` builder as a VideoRecord.
+    """Parses a serialized tf.train.Example of the `unloc_data` builder.
 
     Args:
       data: the serialized message.
       split: "train", "validation" or "test".
-      with_frames: False leaves the frames out.
-      with_features: False leaves the precomputed features out; None means the same as for the frames.
-      views: the frames are not copied out of the data, but views of it.
+      with_frames: False skips the frames.
+      with_features: False skips the precomputed features; None means the same as for the frames.
+      views: returns the frames as views of the data instead of copies.
 
     Raises:
       ValueError: not such an example.
@@ -285,7 +285,7 @@ def parse_record(
 
 
 def _binary(values: Values) -> list[bytes | memoryview]:
-    # A feature without values does not tell its type.
+    # The type of a feature without values is unknown.
     if isinstance(values, np.ndarray) and values.size:
         raise ValueError("not an unloc_data example, numbers where texts or frames should be")
     return list(values)
@@ -312,7 +312,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _feature_rows(example: dict[str, Values], name: str) -> np.ndarray:
-    """float32 [F, D]; the values are stored flat, F beside them."""
+    """Returns a modality's features, float32 [F, D]; the example stores them flat, and F separately."""
     rows = int(_number(example[name.replace("features/", "feature_rows/", 1)]))
     values = np.array(example[name], np.float32)
     if rows < 1 or values.size < rows or values.size % rows:
@@ -321,7 +321,7 @@ def _feature_rows(example: dict[str, Values], name: str) -> np.ndarray:
 
 
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
-    """Records per shard of every split, from the dataset_info.json that TFDS writes."""
+    """Returns the records per shard of every split, from the dataset_info.json that TFDS writes."""
     try:
         info = json.loads((dataset_dir / "dataset_info.json").read_text("utf-8"))
         return {

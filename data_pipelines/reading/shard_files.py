@@ -1,4 +1,4 @@
-"""Which TFRecord files are the shards of which split, when no dataset_info.json tells it."""
+"""Finds the TFRecord files of each split when there is no dataset_info.json."""
 
 import collections
 import glob
@@ -10,7 +10,7 @@ from pathlib import Path
 from data_pipelines.annotations.split_names import SPLITS, split_in_name
 from unloc_jax.errors import UserError
 
-# "train.tfrecord-00003-of-00010": what is before, number, count, what is behind.
+# "train.tfrecord-00003-of-00010": prefix, number, count, suffix.
 _SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(.*)")
 # Scenic's "train@10" or "train@10.tfrecord" for ten files train-00000-of-00010….
 _SHARD_SPEC = re.compile(r"(.*)@(\d+)(\.[^/]+)?")
@@ -18,17 +18,17 @@ _OPTIONS = "config.data.mediasequence"
 
 
 def find_shards(location: str, files: Mapping[str, str]) -> dict[str, list[Path]]:
-    """The shards of every split that has some, in order.
+    """Returns the shards of every split that has some, in order.
 
     Args:
-      location: a folder, where all files called `*.tfrecord*` or `*-00000-of-00010*` are taken, also in folders
-        below it; or a file, a pattern (`*`, `?`, `[…]`, `**`), or Scenic's `name@10`. The split is the one that a
-        file's name tells (train, val, validation, test, … as a word of it), else the name of a folder above it.
+      location: a folder, in which all files named `*.tfrecord*` or `*-00000-of-00010*` are found recursively; or a
+        file, a pattern (`*`, `?`, `[…]`, `**`), or Scenic's `name@10`. The split is the one in a file's name (train,
+        val, validation, test, … as a word of it), else in the name of a folder above it.
       files: by split, a file, pattern, `name@10` or folder, relative to `location`; "" = no files. If one is given,
-        nothing else is taken and names need not tell the split.
+        only the given ones are used, and names need not contain the split.
 
     Raises:
-      UserError: no files, files of unknown split, or shards missing from a set of numbered ones.
+      UserError: there are no files, the split of one is unknown, or shards are missing from a numbered set.
     """
     if not location:
         raise UserError("config.data.dir is empty: give the folder of the shards.")
@@ -74,7 +74,7 @@ def _is_shard(path: Path) -> bool:
 
 
 def _check_complete(found: list[Path]) -> None:
-    """A folder with some shards of a set was not copied completely."""
+    """Raises UserError if a numbered set of shards is incomplete, for example after an interrupted copy."""
     sets: dict[tuple[str, str, str], set[int]] = collections.defaultdict(set)
     for path in found:
         if shard := _SHARD.fullmatch(str(path)):
@@ -92,7 +92,7 @@ def _by_split(found: list[Path], folder: Path | None) -> dict[str, list[Path]]:
     shards: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for path in found:
         relative = path.relative_to(folder) if folder else Path(path.name)
-        # The ending is added because the functions leave one out; "anet.train-00000-of-00010" has none.
+        # `split_in_name` ignores an extension; one is added because "anet.train-00000-of-00010" has none.
         names = [Path(f"{part}.tfrecord") for part in reversed(relative.parts)]
         split = next((split for name in names if (split := split_in_name(name))), None)
         if split is None:

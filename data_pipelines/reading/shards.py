@@ -1,4 +1,4 @@
-"""What training and evaluation want from TFRecord shards of any format; and the shards of `unloc data build`."""
+"""The interface of TFRecord shards of any format, and the shards of `unloc data build`."""
 
 import dataclasses
 import hashlib
@@ -16,17 +16,17 @@ from unloc_jax.records import VideoRecord
 
 @dataclasses.dataclass(frozen=True)
 class ShardFacts:
-    """Facts about a dataset as it is stored; see `unloc_jax.dataset.DatasetFacts` for their meaning.
+    """Metadata of a dataset as stored; see `unloc_jax.dataset.DatasetFacts` for their meaning.
 
     Attributes:
       name: the annotation format it was built from, or "mediasequence".
       fps: frames per second.
       short_side: shorter side of the frames in pixels; 0 if there are no frames.
       classes: the vocabulary, [] for datasets of queries.
-      fingerprint: says which build it is; the same wherever the shards lie.
-      features: by modality the width D of precomputed features.
-      feature_settings: see there.
-      row_phase: when row i of F rows of features is, in steps of duration / F after the i-th: 0 = at its beginning.
+      fingerprint: identifies the build, independent of the shards' location.
+      features: width D of precomputed features, by modality.
+      feature_settings: see `DatasetFacts`.
+      row_phase: row i of F rows of features is at the time (i + row_phase) · duration / F.
     """
 
     name: str
@@ -44,20 +44,20 @@ class Shards(Protocol):
 
     facts: ShardFacts
     splits: tuple[str, ...]
-    """Those with videos in them."""
+    """The splits that have videos."""
 
     def records(self, split: str) -> list[VideoRecord]:
-        """All records without frames and features, in the order of `index(split)`.
+        """Returns all records without frames and features, in the order of `index(split)`.
 
         Raises:
-          UserError: no such split, or a damaged shard.
+          UserError: the split does not exist, or a shard is damaged.
         """
 
     def index(self, split: str) -> RecordIndex:
-        """Random access to the records: `len`, `read(i)` (bytes), `record(i)` (with frames and features).
+        """Returns random access to the records: `len`, `read(i)` (bytes), `record(i)` (with frames and features).
 
         Raises:
-          UserError: no such split, or a damaged shard.
+          UserError: the split does not exist, or a shard is damaged.
         """
 
 
@@ -68,7 +68,7 @@ class UnlocShards:
       directory: the `out` of the build, or the TFDS directory in it.
 
     Raises:
-      UserError: there is no finished dataset.
+      UserError: `directory` contains no finished dataset.
     """
 
     def __init__(self, directory: str):
@@ -103,6 +103,6 @@ def _missing(directory: str) -> UserError:
 
 
 def _fingerprint(info: dict[str, Any]) -> str:
-    """Of the annotation files' contents and of what was built from them."""
+    """Returns a hash of the annotation files' contents and of the counts that were built from them."""
     told = {"annotations": sorted(map(list, info["arguments"]["annotations"])), "splits": info["splits"]}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

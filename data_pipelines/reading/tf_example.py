@@ -1,9 +1,8 @@
 """Reads serialized tf.train.Example and SequenceExample messages without TensorFlow, skipping unwanted features.
 
-An example of ours is several megabytes of JPEG frames and some hundred bytes of annotations. The generated
-protobuf classes copy everything; this walks the wire format
-(https://protobuf.dev/programming-guides/encoding) and steps over the values of unwanted features without
-touching them, which on a memory map means without reading them from disk.
+An example of ours consists of several megabytes of JPEG frames and some hundred bytes of annotations. The generated
+protobuf classes copy everything; this walks the wire format (https://protobuf.dev/programming-guides/encoding) and
+skips the values of unwanted features without touching them, which on a memory map means without reading them from disk.
 
     Example { Features features = 1; }            Feature { oneof: BytesList bytes_list = 1;
     Features { map<string, Feature> feature = 1; }                 FloatList float_list = 2;
@@ -19,20 +18,20 @@ from typing import Any
 import numpy as np
 
 Buffer = bytes | memoryview
-Values = list[bytes] | np.ndarray  # or list[memoryview], for who asks for views
+Values = list[bytes] | np.ndarray  # or list[memoryview], if views are requested
 _EMPTY = memoryview(b"")
 
 
 def parse_example(
     buffer: Buffer, wanted: Collection[str], prefixes: tuple[str, ...] = (), views: Collection[str] = ()
 ) -> dict[str, Values]:
-    """The wanted features of a serialized tf.train.Example that has them.
+    """Returns the wanted features that a serialized tf.train.Example contains.
 
     Args:
       buffer: the serialized message.
-      wanted: names of features; unknown ones are absent from the result.
-      prefixes: features whose names begin with one of these are wanted as well.
-      views: features whose bytes are not copied out of the buffer.
+      wanted: names of features; missing ones are absent from the result.
+      prefixes: features whose names begin with one of these are also wanted.
+      views: features whose bytes are returned as views of the buffer instead of copies.
 
     Returns:
       For each feature: a list of bytes (or of memoryviews), a float32 array or an int64 array (1-D).
@@ -50,14 +49,14 @@ def parse_example(
 
 
 class SequenceExample:
-    """A serialized tf.train.SequenceExample: finds its features at once, reads their values when asked.
+    """A serialized tf.train.SequenceExample; locates its features at once, decodes their values on demand.
 
     Attributes:
       context: the undecoded context features by name.
       lists: the undecoded feature lists by name.
 
     Raises:
-      ValueError: not a serialized SequenceExample (values are looked at later: `values` and `steps` raise it too).
+      ValueError: not a serialized SequenceExample (`values` and `steps`, which decode later, also raise it).
     """
 
     def __init__(self, buffer: Buffer):
@@ -70,22 +69,22 @@ class SequenceExample:
                 self.lists.update(_map_entries(message))
 
     def values(self, name: str) -> Values:
-        """A context feature: a list of bytes, a float32 array or an int64 array (1-D); [] if it has no values."""
+        """Returns a context feature: list of bytes, float32 [n] or int64 [n]; [] if it has no values."""
         return _feature(self.context[name])
 
     def steps(self, name: str, views: bool = False) -> Iterator[Values]:
-        """The features of a feature list, one by one, each as `values` gives it, or with views instead of bytes."""
+        """Yields the features of a feature list one by one, each as in `values`, or with views instead of bytes."""
         for field, feature in _fields(self.lists[name]):
             if field == 1:
                 yield _feature(_message(feature), views)
 
     def num_steps(self, name: str) -> int:
-        """How many features a feature list has; their values are not read."""
+        """Returns the number of features in a feature list, without reading their values."""
         return sum(field == 1 for field, _ in _fields(self.lists[name]))
 
 
 def _map_entries(message: memoryview | int) -> Iterator[tuple[str, memoryview]]:
-    """(key, undecoded value) of the entries of a message that is nothing but a map (field 1) of messages."""
+    """Yields (key, undecoded value) of a message that consists only of a map (field 1) of messages."""
     for field, entry in _fields(_message(message)):
         if field == 1:
             parts = dict(_fields(_message(entry)))
@@ -130,7 +129,7 @@ def _message(value: memoryview | int) -> memoryview:
 
 
 def _fields(buffer: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """(field number, value) of a message: an int for a varint, otherwise the bytes of the value."""
+    """Yields (field number, value) of a message: an int for a varint, otherwise the bytes of the value."""
     position = 0
     while position < len(buffer):
         tag, position = _varint(buffer, position)

@@ -1,4 +1,4 @@
-"""TFRecord files, byte by byte, without TensorFlow.
+"""Reads and writes TFRecord files byte by byte, without TensorFlow.
 
 A file is a sequence of records: length (8 bytes, little endian), masked CRC-32C of the length (4 bytes), data, masked
 CRC-32C of the data (4 bytes). Reading the 12 bytes before each record's data finds all records.
@@ -18,10 +18,10 @@ FOOTER_BYTES = 4
 
 
 def scan(file: Path, remedy: str) -> list[tuple[int, int]]:
-    """(offset, length) of the data of every record of a file.
+    """Returns (offset, length) in bytes of the data of every record of a file.
 
     Raises:
-      UserError: a file that is missing, truncated or no TFRecord file; the message ends with `remedy`.
+      UserError: the file is missing, truncated or not a TFRecord file; the message ends with `remedy`.
     """
     try:
         with file.open("rb", buffering=0) as opened:
@@ -54,12 +54,12 @@ def _scan(file: Path, opened: BinaryIO, remedy: str) -> list[tuple[int, int]]:
 
 
 def tfrecord(data: bytes) -> bytes:
-    """The bytes of one record."""
+    """Returns the bytes of one record."""
     length = struct.pack("<Q", len(data))
     return length + struct.pack("<I", masked_crc(length)) + data + struct.pack("<I", masked_crc(data))
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
+    """Returns the CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""Zero-shot splits: a model is trained on some of the classes and evaluated on the others."""
+"""Zero-shot splits: training on some of the classes and evaluation on the others."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from unloc_jax.records import VideoRecord
 
 
 def split_classes(classes: Sequence[str], split: str, seed: int) -> tuple[list[str], list[str]]:
-    """(seen, unseen) classes, each in the order of `classes`.
+    """Returns (seen, unseen) classes, each in the order of `classes`.
 
     Args:
       classes: all classes of the dataset.
       split: "all" (nothing unseen), "50/50" or "75/25", the protocol of zero-shot action localisation
-        (Ju et al., ECCV 2022: ten random splits; `seed` names one of ours).
-      seed: which classes are seen.
+        (Ju et al., ECCV 2022, with ten random splits; `seed` selects one of ours).
+      seed: determines the seen classes.
 
     Raises:
       UserError: too few classes to split.
@@ -37,7 +37,8 @@ def split_classes(classes: Sequence[str], split: str, seed: int) -> tuple[list[s
 def only_classes(
     records: Sequence[VideoRecord], classes: Sequence[str]
 ) -> tuple[np.ndarray, list[VideoRecord]]:
-    """The records with a segment of these classes, their other segments removed; and their numbers, int64 [n]."""
+    """Returns the indices, int64 [n], of the records with a segment of these classes, and the records themselves
+    without their other segments."""
     wanted = set(classes)
     rows, kept = [], []
     for row, record in enumerate(records):

@@ -1,1 +1,1 @@
-"""The parts of a synthetic video: what happens (scene), what one sees (render), what one says (language)."""
+"""The parts of a synthetic video: its events (scene), pixels (render) and sentences (language)."""

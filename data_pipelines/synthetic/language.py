@@ -29,7 +29,7 @@ MOTION_WORDS = {
     "shrink": ("shrinks", "gets smaller", "becomes smaller", "contracts"),
 }
 
-# The kinds of events, whatever object does it: the classes of action localisation.
+# The kinds of events, independent of the object: the classes of action localisation.
 CLASS_LABELS = {
     "left": "moves left",
     "right": "moves right",
@@ -41,7 +41,7 @@ CLASS_LABELS = {
 
 
 def sentence(color: str, shape: str, motion: str, rng: np.random.Generator) -> str:
-    """One of the many ways to describe an event, such as "the blue box gets bigger"."""
+    """Returns one of many descriptions of an event, such as "the blue box gets bigger"."""
     article = _choice(("a", "the"), rng)
     if article == "a" and color[0] in "aeiou":
         article = "an"

@@ -1,10 +1,10 @@
-"""Where the objects of a synthetic video are: poses on the frame, and paths on which they stay in sight."""
+"""Positions of the objects of a synthetic video: poses on the frame, and paths on which they stay visible."""
 
 import dataclasses
 
 import numpy as np
 
-# On average over its event, at most this part of an object may lie behind later ones.
+# On average over its event, at most this part of an object may be hidden by later ones.
 _MAX_HIDDEN = 0.25
 
 
@@ -19,7 +19,7 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """An object's way from one pose to another, at constant speed, over consecutive frames.
+    """An object's path from one pose to another, at constant speed, over consecutive frames.
 
     Attributes:
       first, last: the poses on the first and on the last of `frames`.
@@ -31,14 +31,14 @@ class Path:
     frames: range
 
     def boxes(self) -> np.ndarray:
-        """x, y and diameter on each of the frames: float64 [len(frames), 3]."""
+        """Returns x, y and diameter on each of the frames, as fractions of its side: float64 [len(frames), 3]."""
         return np.linspace(dataclasses.astuple(self.first), dataclasses.astuple(self.last), len(self.frames))
 
 
 def draw_paths(rng: np.random.Generator, motions: list[str], frames: list[range]) -> list[Path]:
-    """One path per motion, the later drawn over the earlier, such that none hides another for long."""
+    """Draws one path per motion, later ones on top of earlier ones, such that none hides another for long."""
     paths: list[Path] = []
-    hidden: list[np.ndarray] = []  # per path and frame: the part of the object behind later ones
+    hidden: list[np.ndarray] = []  # per path and frame: the part of the object hidden by later ones
     for motion, own_frames in zip(motions, frames):
         trials = []
         for _ in range(20):
@@ -55,7 +55,7 @@ def draw_paths(rng: np.random.Generator, motions: list[str], frames: list[range]
 
 
 def _draw_poses(rng: np.random.Generator, motion: str) -> tuple[Pose, Pose]:
-    """First and last pose of a motion that stays within the frame and is easy to see."""
+    """Draws the first and last pose of a motion that stays within the frame and is easy to see."""
     if motion in ("grow", "shrink"):
         small, large = rng.uniform(0.15, 0.19), rng.uniform(0.44, 0.50)
         x, y = rng.uniform(large / 2, 1 - large / 2, size=2)
@@ -73,7 +73,7 @@ def _draw_poses(rng: np.random.Generator, motion: str) -> tuple[Pose, Pose]:
 
 
 def _covered(below: Path, above: Path) -> np.ndarray:
-    """The part of the bounding box of `below` that `above` covers, per frame of `below`: [len(frames)]."""
+    """Returns the part of the bounding box of `below` that `above` covers, float64 [len(below.frames)]."""
     covered = np.zeros(len(below.frames))
     start = max(below.frames.start, above.frames.start)
     stop = min(below.frames.stop, above.frames.stop)

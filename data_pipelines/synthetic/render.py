@@ -1,4 +1,4 @@
-"""Pixels of a synthetic video: saturated objects over a drifting, muted background."""
+"""Renders synthetic videos: saturated objects over a drifting, muted background."""
 
 import colorsys
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ RGB = {
 def render_frames(scene: Scene, rng: np.random.Generator, size: int, fps: int) -> Iterator[np.ndarray]:
     """Yields the frames of a scene, uint8 [size, size, 3] RGB, at times 0, 1/fps, 2/fps, …
 
-    The generator decides about the background only. Later events are drawn over earlier ones.
+    The generator affects only the background. Later events are drawn over earlier ones.
     """
     texture, drift = _background(rng, size)
     period = texture.shape[0] - size
@@ -35,7 +35,7 @@ def render_frames(scene: Scene, rng: np.random.Generator, size: int, fps: int) -
 
 
 def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A seamless texture, uint8 [3·size, 3·size, 3] of period 2·size, and its drift (y, x) in pixels/s."""
+    """Draws a seamless texture, uint8 [3·size, 3·size, 3] with period 2·size, and its drift (y, x) in pixels/s."""
     period = 2 * size
     frequency = np.fft.fftfreq(period, d=1 / size)  # cycles per frame side
     low_pass = np.exp(-(frequency[:, None] ** 2 + frequency[None, :] ** 2) / (2 * 2.5**2))
@@ -55,9 +55,9 @@ def _background(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.nda
 
 
 def _draw(frame: np.ndarray, event: Event, x: float, y: float, diameter: float) -> None:
-    """Blends the object into the frame, in place; x, y, diameter in pixels.
+    """Blends the object into the frame, uint8 [size, size, 3], in place; x, y, diameter in pixels.
 
-    Antialiased by the signed distance of every pixel to the outline.
+    The signed distance of every pixel to the outline gives the antialiasing.
     """
     size = frame.shape[0]
     top, left = (max(int(centre - diameter / 2) - 1, 0) for centre in (y, x))

@@ -1,4 +1,4 @@
-"""What happens in a synthetic video: which object does what, when and where. No pixels here."""
+"""Draws the content of a synthetic video: which object does what, when and where, without pixels."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ SHORTEST_EVENT_S = 0.5
 LONGEST_EVENT = 0.7  # of the video's duration
 MAX_VISIBLE = 2  # objects on screen at the same instant
 
-# (color, shape, motion): what a sentence says.
+# (color, shape, motion), the content of a sentence.
 Action = tuple[str, str, str]
 
 
@@ -31,8 +31,8 @@ class Event:
     Attributes:
       color, shape, motion: one of COLORS, SHAPES, MOTIONS.
       start_cs, end_cs: hundredths of a second.
-      path: where the object is, on exactly the frames with time in [start, end).
-      sentence: the caption; None for a distractor, which no caption describes.
+      path: positions of the object, on exactly the frames with time in [start, end).
+      sentence: the caption; None for a distractor, which has no caption.
     """
 
     color: str
@@ -59,10 +59,10 @@ class Scene:
 def make_scene(rng: np.random.Generator, fps: int) -> Scene:
     """Draws a video: 4 or 5 events with captions and a distractor.
 
-    Every (color, shape, motion) occurs at most once, so each caption has exactly one right segment. The
-    first captioned event has one rival that differs only in the motion and one that differs only in the
-    object; the others are of other objects. Half of the distractors share the object or the motion with an
-    event that has a caption. More events would leave no room for the long ones.
+    Every (color, shape, motion) occurs at most once, so each caption has exactly one correct segment. The first
+    captioned event has one rival that differs only in the motion and one that differs only in the object; the other
+    events have other objects. Half of the distractors share the object or the motion with a captioned event. More
+    events would leave no room for long ones.
     """
     num_frames = round(rng.uniform(*DURATION_RANGE_S) * fps)
     duration_cs = 100 * num_frames // fps
@@ -74,7 +74,7 @@ def make_scene(rng: np.random.Generator, fps: int) -> Scene:
     actions.append(_distractor_action(rng, actions, queries))
     spans = _spans_cs(rng, duration_cs, num_queries)
 
-    # Later events are drawn over earlier ones, so a short event is seldom behind a long one.
+    # Later events are drawn over earlier ones, so a short event is seldom hidden by a long one.
     order = sorted(range(len(spans)), key=lambda i: spans[i])
     paths = draw_paths(rng, [actions[i][2] for i in order], [_visible_frames(*spans[i], fps) for i in order])
     events = tuple(
@@ -95,7 +95,7 @@ def make_trimmed_scene(rng: np.random.Generator, fps: int) -> Scene:
 
 
 def _visible_frames(start_cs: int, end_cs: int, fps: int) -> range:
-    """The frames k with time k/fps in [start, end)."""
+    """Returns the frames k with time k/fps in [start, end)."""
     return range(-(-start_cs * fps // 100), -(-end_cs * fps // 100))
 
 
@@ -125,7 +125,7 @@ def _any_action(rng: np.random.Generator) -> Action:
 
 
 def _rival(rng: np.random.Generator, taken: list[Action], queries: list[Action]) -> Action:
-    """A new action that shares the object or the motion with one of the queries."""
+    """Draws a new action that shares the object or the motion with one of the queries."""
     while True:
         color, shape, motion = queries[rng.integers(len(queries))]
         if rng.random() < 0.5:
@@ -137,7 +137,7 @@ def _rival(rng: np.random.Generator, taken: list[Action], queries: list[Action])
 
 
 def _similar_object(rng: np.random.Generator, color: str, shape: str) -> tuple[str, str]:
-    """Another object: only the color, only the shape, or both differ, each a third of the time."""
+    """Draws another object: only the color, only the shape, or both differ, each a third of the time."""
     differs = rng.integers(3)
     return (
         color if differs == 1 else _other(rng, COLORS, color),
@@ -146,7 +146,7 @@ def _similar_object(rng: np.random.Generator, color: str, shape: str) -> tuple[s
 
 
 def _spans_cs(rng: np.random.Generator, duration_cs: int, num_queries: int) -> list[tuple[int, int]]:
-    """Start and end of every event in hundredths of a second, queries first, then the distractor."""
+    """Draws start and end of every event in hundredths of a second, queries first, then the distractor."""
     shortest = 100 * SHORTEST_EVENT_S
     while True:
         draws = rng.random(num_queries + 1)
@@ -164,7 +164,7 @@ def _spans_cs(rng: np.random.Generator, duration_cs: int, num_queries: int) -> l
 def _place(
     rng: np.random.Generator, duration_cs: int, lengths: list[int], num_queries: int
 ) -> list[tuple[int, int]] | None:
-    """One attempt to find room for every event; None where more than MAX_VISIBLE would be visible."""
+    """Tries once to place every event; returns None if more than MAX_VISIBLE would be visible at once."""
     spans: list[tuple[int, int]] = []
     for i, length in enumerate(lengths):
         low, high = 0, duration_cs - length

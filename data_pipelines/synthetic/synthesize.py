@@ -1,8 +1,8 @@
-"""Makes a small video data set for trying everything out: moving shapes, captions, activity labels.
+"""Synthesizes a small video dataset for trying everything out: moving shapes, captions, activity labels.
 
-The videos are untrimmed, with 4 or 5 captioned events and one distractor, short and long, that overlap. One
-caption of each video has a rival that differs only in the object and one that differs only in the motion. Or they
-are trimmed, for pretraining: one captioned event fills the clip. No downloads, no TensorFlow.
+The videos are untrimmed, with 4 or 5 captioned events and one distractor, short and long, that overlap. One caption of
+each video has a rival that differs only in the object and one that differs only in the motion. Or they are trimmed, for
+pretraining: one captioned event fills the clip. Needs no downloads and no TensorFlow.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from data_pipelines.synthetic.scene import COLORS, SHAPES, Event, Scene, make_sc
 from unloc_jax.errors import UserError
 from unloc_jax.worker_process import start_worker
 
-# Changes whenever the same arguments would make other videos, so that no folder mixes two recipes.
+# Changes whenever the same arguments would give other videos, so that no folder mixes two recipes.
 RECIPE = 4
 
 _SPLITS = ("train", "val", "test")
@@ -39,7 +39,7 @@ _SUBSETS = {"train": "training", "val": "validation", "test": "testing"}  # name
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """One video to make; small, because it travels to another process."""
+    """One video to synthesize; small, because it is sent to another process."""
 
     path: Path
     split: str
@@ -69,30 +69,30 @@ def synthesize(
       OUT/videos/ID.mp4                           H.264, size × size pixels, 10 to 20 seconds (trimmed: 2 to 6)
       OUT/annotations/captions_{train,val,test}.json  format of ActivityNet Captions, and per sentence
                                                   "attributes": {"object": "red circle", "motion": "left"}
-      OUT/annotations/activities.json             format of ActivityNet 1.3: every event, also the
-                                                  distractor, labelled like "moves left" (trimmed: what
-                                                  moves too, "red circle moves left", 108 classes)
+      OUT/annotations/activities.json             format of ActivityNet 1.3: every event, including the
+                                                  distractor, labelled like "moves left" (trimmed: with
+                                                  the object, "red circle moves left", 108 classes)
       OUT/synthetic.json                          arguments and summary; written last
 
-    The same arguments give the same files, however many processes work. A finished folder is reused, an
+    The same arguments give the same files, independent of the number of processes. A finished folder is reused, an
     interrupted one is completed.
 
     Args:
-      out: folder to write to; new, empty, or made by this function.
+      out: folder to write to; new, empty, or written by this function.
       num_train, num_val, num_test: videos per split.
-      seed: another seed gives other videos.
+      seed: determines the videos.
       size: side of the square frames in pixels, even.
       fps: frames per second.
-      trimmed: one event with a caption per video, from its first frame to its last, for pretraining.
-      workers: processes; default: one per CPU. With more than one, call this below
-        `if __name__ == "__main__":` when it is in a script, because processes are spawned.
+      trimmed: one captioned event per video, from its first frame to its last, for pretraining.
+      workers: processes; default: one per CPU. More than one are spawned: a script must call this below
+        `if __name__ == "__main__":`.
 
     Returns:
-      The summary that is also printed: "out", "videos" per split, "queries", "distractors", "event_s" (min,
-      median, mean and max length in seconds), "megabytes", "seconds" the making took, and "reused".
+      The summary that is also printed: "out", "videos" per split, "queries", "distractors", "event_s" (min, median,
+      mean and max length in seconds), "megabytes", "seconds" that it took, and "reused".
 
     Raises:
-      UserError: an argument is out of range, or `out` holds something else or cannot be written to.
+      UserError: an argument is out of range, or `out` holds something else or is not writable.
     """
     counts = dict(zip(_SPLITS, (num_train, num_val, num_test)))
     _check(counts, seed, size, fps, workers)
@@ -143,7 +143,7 @@ def _check(counts: dict[str, int], seed: int, size: int, fps: int, workers: int 
 
 @contextlib.contextmanager
 def _usable(out: Path) -> Iterator[None]:
-    """Says for every error of the file system that it is the choice of `out`."""
+    """Turns file system errors into a UserError about the choice of `out`."""
     try:
         yield
     except OSError as error:
@@ -151,7 +151,7 @@ def _usable(out: Path) -> Iterator[None]:
 
 
 def _check_folder(out: Path, arguments: dict[str, Any], finished: Path, started: Path) -> None:
-    """Refuses a folder that holds anything but (a part of) what these arguments make."""
+    """Raises UserError for a folder that holds anything but (a part of) the output of these arguments."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose another --out")
     for marker in (finished, started):
@@ -173,7 +173,7 @@ def _check_folder(out: Path, arguments: dict[str, Any], finished: Path, started:
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[Scene]:
-    """Makes the videos; yields their scenes in the order of the jobs."""
+    """Synthesizes the videos; yields their scenes in the order of the jobs."""
     workers = min(workers, len(jobs))
     if workers == 1:
         yield from map(_make_video, jobs)
@@ -184,14 +184,14 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[Scene]:
     try:
         yield from pool.map(_make_video, jobs, chunksize=4)
     finally:
-        pool.shutdown(cancel_futures=True)  # without it, Ctrl-C would wait for all the videos
+        pool.shutdown(cancel_futures=True)  # otherwise Ctrl-C would wait for all the videos
 
 
 def _make_video(job: _Job) -> Scene:
     rng = np.random.default_rng([job.seed, _SPLITS.index(job.split), job.index])
     scene = make_trimmed_scene(rng, job.fps) if job.trimmed else make_scene(rng, job.fps)
     if not job.path.exists():
-        # Written under another name first: a file with the right name is always whole.
+        # Written under another name first: a file with the right name is always complete.
         part = job.path.with_suffix(".part")
         _encode(part, render_frames(scene, rng, job.size, job.fps), job.size, job.fps)
         os.replace(part, job.path)

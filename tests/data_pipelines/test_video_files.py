@@ -15,7 +15,7 @@ from data_pipelines.builders.feature_files import FeatureError, FeatureSource, r
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.check import check
-from data_pipelines.extract_features import not_among, videos_in, videos_of
+from data_pipelines.extract_features import other_entries, videos_in, videos_of
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
 from unloc_jax.video import FrameStream, probe
@@ -64,8 +64,8 @@ def test_a_camera_folder(tmp_path, folder, video, capsys):
     assert read_build_info(tmp_path / "out")["splits"]["train"]["videos"] == len(names)
     (folder / "notes.txt").touch()
     files, missing = videos_of(folder, [record.video_id for record in parse("csv", [table]).records])
-    assert missing == [] and not_among(files, folder) == ["notes.txt"]
-    assert not_among(videos_in(folder), folder) == ["notes.txt", "sub/"]
+    assert missing == [] and other_entries(files, folder) == ["notes.txt"]
+    assert other_entries(videos_in(folder), folder) == ["notes.txt", "sub/"]
 
 
 @pytest.mark.parametrize("names", [("a.mov", "a.mp4"), ("a.MP4", "a.mp4"), (f"{NFC}.mp4", f"{NFD}.mp4")])

@@ -56,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> None:
         Extraction,
         Share,
         extract_features,
-        not_among,
+        other_entries,
         videos_in,
         videos_of,
     )
@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.out,
         folder=arguments.videos,
         missing=missing,
-        others=not_among(videos, arguments.videos),
+        others=other_entries(videos, arguments.videos),
         share=Share(arguments.process_id, arguments.num_processes),
         decoders=arguments.decoders,
     )

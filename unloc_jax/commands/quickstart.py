@@ -16,6 +16,5 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from unloc_jax.cli import main
 
-    run_quickstart(arguments.workdir, arguments.task, main)
+    run_quickstart(arguments.workdir, arguments.task, arguments.main)

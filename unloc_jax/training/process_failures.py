@@ -14,7 +14,7 @@ from typing import NoReturn
 import jax
 from jax._src import distributed
 
-from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, how_it_ends
+from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, exit_status
 
 _WAIT_FOR_OTHERS_S = 5
 # What JAX's collectives and barriers say when the other side has gone, as RuntimeError or as ValueError.
@@ -53,7 +53,7 @@ def ending_together() -> Iterator[None]:
     except BaseException as error:
         if lost_a_process(error):
             _end(EXIT_TRY_AGAIN, _gone(str(error).strip().splitlines()[0]))
-        ended = how_it_ends(error)
+        ended = exit_status(error)
         if ended is None:
             traceback.print_exc()
             ended = 1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above"
