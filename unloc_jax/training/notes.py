@@ -1,11 +1,11 @@
-"""Settings that are right by themselves and make no sense with this dataset: said at the start, not refused."""
+"""Notes on settings that are valid but make no sense with a dataset: logged at the start, not refused."""
 
 import numpy as np
 
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 
-_WHOLE = 0.95  # of a video: there is nothing to localise
+_WHOLE_VIDEO = 0.95  # fraction of a video from which on there is nothing to localise
 _LOCALIZING = (
     "moment_retrieval",
     "highlight_detection",
@@ -15,7 +15,7 @@ _LOCALIZING = (
 
 
 def notes_on(config: Config, dataset: Dataset) -> list[str]:
-    """One sentence for each setting of a task that its training videos make meaningless."""
+    """Returns one sentence for each setting of a task that its training videos make meaningless."""
     records, notes = dataset.records("train"), []
     texts = {text for record in records for text in record.texts}
     if config.batch_size > len(records):
@@ -56,4 +56,4 @@ def _only_whole_videos(dataset: Dataset) -> bool:
         for record in dataset.records("train")
         if record.duration_s and len(record.segments_s)
     ]
-    return bool(shares) and bool((np.concatenate(shares) >= _WHOLE).all())
+    return bool(shares) and bool((np.concatenate(shares) >= _WHOLE_VIDEO).all())
