@@ -25,7 +25,7 @@ _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All collectives of one kind.
+    """The collectives of one kind.
 
     Attributes:
       kind: Such as "all-reduce".

@@ -41,8 +41,8 @@ def num_classes(config: Config, given: int | None, known: int | None) -> int | N
         return len(ShardedDataset(config).facts.classes)
     if known is None:
         raise UserError(
-            f"config.task = {config.task!r}: how many classes are there? Say --classes=N, or where the dataset is "
-            "with config.data.dir."
+            f"config.task = {config.task!r}: how many classes are there? Give --classes=N, or the dataset with "
+            "config.data.dir."
         )
     share = 100 if config.data.class_split == "all" else int(config.data.class_split.split("/")[0])
     return round(known * share / 100)

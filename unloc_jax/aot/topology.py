@@ -50,7 +50,7 @@ def _of_cpu(count: int) -> Sequence[jax.Device]:
         jax.config.update("jax_num_cpu_devices", count)
     devices = jax.devices()
     if len(devices) < count:
-        raise UserError(f"--topology=cpu:{count}: JAX is running with {len(devices)} devices; start it anew.")
+        raise UserError(f"--topology=cpu:{count}: JAX is running with {len(devices)} devices; restart it.")
     return devices[:count]
 
 

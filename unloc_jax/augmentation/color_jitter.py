@@ -60,7 +60,7 @@ def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -
 
 
 def draw_shift(key: jax.Array) -> ColorShift:
-    """Draws a colour shift uniformly from the ranges above."""
+    """Draws a colour shift, float32 scalars, uniformly from the ranges above."""
     low = jnp.array([-MAX_BRIGHTNESS, SATURATION[0], CONTRAST[0], -MAX_HUE])
     high = jnp.array([MAX_BRIGHTNESS, SATURATION[1], CONTRAST[1], MAX_HUE])
     return ColorShift(*jax.random.uniform(key, (4,), minval=low, maxval=high))

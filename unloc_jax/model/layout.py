@@ -1,4 +1,4 @@
-"""How activations are sharded: model code names the axes of an array, and a `Layout` maps names to mesh axes.
+"""Sharding of activations: model code names the axes of an array, and a `Layout` maps names to mesh axes.
 
 Unknown names, rules for a mesh axis that does not exist and rules without a mesh raise an error. None of them would
 change a number; every device would silently do all the work.
@@ -58,8 +58,9 @@ class Layout:
         return 0 if size == 1 else -size % self.num_shards(name)
 
     def constrain(self, x: jax.Array, *names: AxisName) -> jax.Array:
-        """Constrains the sharding of x, with one name per axis. An axis of size 1 is there for broadcasting and not
-        split.
+        """Constrains the sharding of x, an array of any shape and dtype, with one name per axis.
+
+        An axis of size 1 is there for broadcasting and not split.
 
         Raises:
           KeyError: A name is not in `NAMES`.
@@ -112,6 +113,7 @@ class Layout:
         return [1 if name is None or size == 1 else self.num_shards(name) for name, size in zip(names, sizes)]
 
     def _place(self, x: jax.Array, entries: list[AxisName]) -> jax.Array:
+        """Constrains the sharding of an array of any shape to the entries of a PartitionSpec."""
         if self.mesh is None or self.mesh.size == 1:
             return x
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(*entries)))

@@ -17,7 +17,7 @@ from unloc_jax.model.layout import ANY, UNSHARDED, Layout
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
-    """Computes CLIP's approximation of GELU, elementwise."""
+    """Computes CLIP's approximation of GELU, elementwise: floating [...] → the same shape and dtype."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
@@ -38,7 +38,7 @@ _SAVED: dict[str, Callable | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class ComputeOptions:
-    """How a stack of layers is executed. Results do not depend on it, except for rounding.
+    """Execution options of a stack of layers. Results do not depend on them, except for rounding.
 
     Attributes:
       remat: What the backward pass recomputes: "none", "dots" or "full"; see `ModelConfig`.
@@ -77,10 +77,12 @@ def attention_logits(query: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _logits_forward(query: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Returns the logits and, for the backward pass, the inputs; see `attention_logits`."""
     return attention_logits(query, key), (query, key)
 
 
 def _logits_backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients of queries and keys, [M, L, H, D/H], from that of the logits, float32 [M, H, L, L]."""
     query, key = inputs
     gradient = gradient.astype(query.dtype)
     query_gradient = jnp.einsum("mhqk,mkhd->mqhd", gradient, key)
@@ -101,11 +103,13 @@ def attention_weights(logits: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 
 def _weights_forward(logits: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    """Returns the weights twice: as the result and for the backward pass; see `attention_weights`."""
     weights = attention_weights(logits, dtype)
     return weights, weights
 
 
 def _weights_backward(dtype: DTypeLike, weights: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    """Returns the gradient of the logits, float32 [...], from the weights and their gradient, `dtype` [...]."""
     del dtype
     weights, gradient = weights.astype(jnp.float32), gradient.astype(jnp.float32)
     return (weights * (gradient - (weights * gradient).sum(-1, keepdims=True)),)

@@ -104,6 +104,7 @@ class Files:
         raise UserError(f"{self._source} holds none of {', '.join(names)}, {torch}{where}.")
 
     def _shards(self, index: Path) -> dict[str, np.ndarray]:
+        """Returns all tensors of the shards that an index lists, by name."""
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise UserError(f"{index} has no weight_map of tensors and files. Get it again.")
@@ -138,11 +139,12 @@ class Files:
                 return None
             why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
             raise UserError(
-                f"{source} is no local file or folder; {why}, and its cache lacks {name} of {repository}. {_HUB_ADVICE}"
+                f"{source} is not a local file or folder; {why}, and its cache lacks {name} of {repository}. "
+                f"{_HUB_ADVICE}"
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise UserError(
-                f"{source} is no local file or folder, and the Hugging Face hub has no public model {repository} (a "
+                f"{source} is not a local file or folder, and the Hugging Face hub has no public model {repository} (a "
                 "private or gated one needs `hf auth login`)."
             ) from error
         except errors.RevisionNotFoundError as error:
@@ -151,7 +153,7 @@ class Files:
             return None
         except Exception as error:  # raised by its network library, which differs between versions
             raise UserError(
-                f"{source} is no local file or folder, and asking the Hugging Face hub for {name} failed "
+                f"{source} is not a local file or folder, and asking the Hugging Face hub for {name} failed "
                 f"({_reason(error)}). {_HUB_ADVICE}"
             ) from error
 
@@ -214,7 +216,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_npy(file: Path) -> dict[str, np.ndarray]:
-    """Reads a dictionary of arrays that np.save pickled; arrays keep their dtype.
+    """Reads a dictionary of arrays, of any shape, that np.save pickled; dtypes are kept.
 
     Raises:
       UserError: The file does not hold such a dictionary, or holds more than arrays.
@@ -246,7 +248,7 @@ def read_npy(file: Path) -> dict[str, np.ndarray]:
         ) from error
     strange = [name for name, array in tensors.items() if array.dtype.kind not in "fiub"]
     if strange:
-        raise UserError(f"{file}: {strange[0]} is no array of numbers.")
+        raise UserError(f"{file}: {strange[0]} is not an array of numbers.")
     return tensors
 
 

@@ -222,7 +222,9 @@ def recognize(
     positions = shapes[image.embeddings["position_embedding"]][0]
     grid = math.isqrt(max(positions - 1, 0))
     if grid == 0 or grid**2 != positions - 1:
-        raise UserError(f"{source}: {positions} image positions are no class token and a square of patches.")
+        raise UserError(
+            f"{source}: {positions} image positions are not a class token and a square of patches."
+        )
     image_size = grid * patch if unseen.image_size is None else unseen.image_size
     if image_size // patch != grid:
         raise UserError(
@@ -238,8 +240,8 @@ def recognize(
     ):
         if heads < 1 or of_width % heads:
             raise UserError(
-                f"{source}: {heads} heads do not divide the {tower} tower's width of {of_width}; say how many "
-                f"there are with --{tower}-heads."
+                f"{source}: {heads} heads do not divide the {tower} tower's width of {of_width}; give their "
+                f"number with --{tower}-heads."
             )
     return ClipConfig(
         image=ImageTowerConfig(
@@ -293,7 +295,7 @@ def to_params(
         {name: array.shape for name, array in kept.items()}, {tensor.name: tensor.shape for tensor in table}
     )
     if problems:
-        raise UserError(f"{source} is not the CLIP that its sizes say ({config.name}). {problems}.")
+        raise UserError(f"{source} is not the CLIP that its sizes suggest ({config.name}). {problems}.")
     broken = [name for name, array in kept.items() if not np.isfinite(array.astype(np.float32)).all()]
     if broken:
         raise UserError(f"{source} is damaged: numbers that are not finite in {', '.join(broken[:10])}.")

@@ -175,14 +175,17 @@ def _grid_side(num_patches: int, whose: str) -> int:
     if side == 0 or side**2 != num_patches:
         raise UserError(
             f"the {whose}'s image position embedding has {num_patches} patches (without the class row), "
-            "which is no square grid: only square images can be adapted. Check the image size, the patch size "
+            "which is not a square grid: only square images can be adapted. Check the image size, the patch size "
             "and whether the classifier is a token."
         )
     return side
 
 
 def _resample(values: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Interpolates linearly to `size` points along `axis`, with aligned ends (a single point is the first)."""
+    """Interpolates linearly to `size` points along `axis`, with aligned ends (a single point is the first).
+
+    Any other axes and the dtype are kept.
+    """
     if values.shape[axis] == size:
         return values
     at = np.linspace(0, values.shape[axis] - 1, size)

@@ -89,7 +89,7 @@ def _video(tower: Settings, data: Settings, width: int, params: Mapping[str, np.
         total = parameter_shape(params, projection)[0] if projected else width
         if len(unknown) > 1:
             raise UserError(
-                f"The reference's config: how wide are the features of {', '.join(unknown)}? Say it as "
+                f"The reference's config: how wide are the features of {', '.join(unknown)}? Give it as "
                 f"dataset_configs.modality_configs.{unknown[0]}.feature_dimension."
             )
         image = images[0]["width"] if images else 0
@@ -138,7 +138,7 @@ def _image(group: Settings) -> dict[str, Any]:
     patches = group.group("patches")
     size = list(patches.need("size"))
     if size[0] != size[1]:
-        patches.refuse("size", "is no square")
+        patches.refuse("size", "is not square")
     if "out_features" in group:
         group.refuse(
             "out_features", "cannot be expressed: with it the reference's tower returns one number per frame"

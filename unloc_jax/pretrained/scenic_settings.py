@@ -14,7 +14,7 @@ class Settings:
     def __init__(self, values: Any, name: str = ""):
         if not isinstance(values, Mapping):
             raise UserError(
-                f"The reference's config: {name or 'the whole'} is no group of settings but {values!r}."
+                f"The reference's config: {name or 'the whole'} is not a group of settings but {values!r}."
             )
         self.values = {key: value for key, value in values.items() if value is not None}
         self.name = name

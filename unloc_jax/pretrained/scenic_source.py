@@ -178,6 +178,7 @@ def _parameter_names(stored: Iterable[str], source: Path) -> dict[str, str]:
 
 
 def _array(leaf: Any, name: str, source: Path) -> np.ndarray:
+    """Converts a stored leaf to an array of its shape; bfloat16 becomes float32."""
     array = np.asarray(leaf)
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, whose name an .npz does not store
         return array.view(jnp.bfloat16).astype(np.float32)

@@ -58,7 +58,7 @@ class Clock:
         return self.productive_s / max(time.time() - self.started_at, 1e-9)
 
     def split(self) -> dict[str, float]:
-        """Returns seconds by kind since the last call, with "other" and "total", and starts counting anew."""
+        """Returns seconds by kind since the last call, with "other" and "total"."""
         now = time.monotonic()
         spent, total = self._spent, now - self._last
         self._spent, self._last = dict.fromkeys(KINDS, 0.0), now

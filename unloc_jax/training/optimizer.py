@@ -52,17 +52,20 @@ def stage_schedule(stage: StageConfig, base_rate: float | None = None) -> optax.
 
 
 def _cosine(stage: StageConfig, step: jax.Array) -> jax.Array:
+    """Returns cosine decay in [0, 1] at steps of the stage: float32 [...] → float32 [...]."""
     length = max(stage.steps - math.floor(stage.warmup_steps), 1)
     progress = jnp.maximum(step - stage.warmup_steps, 0.0) / length
     return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
 
 
 def _piecewise(stage: StageConfig, step: jax.Array) -> jax.Array:
+    """Returns the factor of the last decay step that has passed: float32 [...] → float32 [...]."""
     passed = (step[..., None] > jnp.array(stage.decay_steps, jnp.float32)).sum(-1)
     return jnp.array([1.0, *stage.decay_factors], jnp.float32)[passed]
 
 
 def _exponential(stage: StageConfig, step: jax.Array) -> jax.Array:
+    """Returns exponential decay at steps of the stage: float32 [...] → float32 [...]."""
     progress = step / stage.decay_every
     return jnp.power(stage.decay_rate, jnp.floor(progress) if stage.staircase else progress)
 

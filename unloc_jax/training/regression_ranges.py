@@ -41,6 +41,6 @@ def _step_s(data: DataConfig, record: VideoRecord, dataset: Dataset) -> float:
     if not dataset.facts.fps:
         raise UserError(
             "config.model.pyramid.ranges_from_data needs to know how long a step of a window is, which precomputed "
-            "features do not tell: give config.model.pyramid.regression_ranges, in rows."
+            "features do not contain: give config.model.pyramid.regression_ranges, in rows."
         )
     return data.window_stride / dataset.facts.fps

@@ -37,7 +37,7 @@ Metrics = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Due:
-    """What follows a step. It depends on (config, steps done) alone, so all processes agree."""
+    """The actions due after a step. They depend on (config, steps done) alone, so all processes agree."""
 
     log: bool
     validation: bool

@@ -212,7 +212,7 @@ def make_loss(tasks: Mapping[str, Task], weights: Mapping[str, float], stage: st
 
 
 def _augmented(batch: Batch, config: AugmentationConfig, rng: jax.Array, whole: Whole | None) -> Batch:
-    """Augments the frames; the draw of a video depends on its position in the complete batch."""
+    """Augments frames, uint8 [B, T, H, W, 3]; the draw of a video depends on its position in the complete batch."""
     if not config.changes_colors or batch.frames is None:
         return batch
     keys = jax.random.split(rng, len(batch.frames) if whole is None else len(whole.batch.frame_mask))

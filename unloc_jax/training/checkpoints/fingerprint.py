@@ -35,11 +35,13 @@ def not_finite(tree: Any) -> list[str]:
 
 @jax.jit
 def _fingerprints(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Computes the fingerprint, uint32 scalar, of each array."""
     return {name: _fingerprint(x) for name, x in arrays.items()}
 
 
 @jax.jit
 def _are_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns, for each array, whether all of its elements are finite, bool scalar."""
     return {name: jnp.isfinite(x).all() for name, x in arrays.items()}
 
 

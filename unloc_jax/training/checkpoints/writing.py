@@ -171,7 +171,7 @@ class Checkpoints:
             if self._config.on_error == "stop":
                 raise UserError(
                     f"{what} Mend that (is the disk full?) and run the same command again; with "
-                    "--config.checkpoint.on_error=continue training would go on."
+                    "--config.checkpoint.on_error=continue training would continue."
                 ) from error
             self._log(f"note: {what} Training goes on, and the next checkpoint is tried again.")
 
@@ -227,7 +227,7 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
         shown = "; ".join(different[:5]) + ("; …" if len(different) > 5 else "")
         raise UserError(
             f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
-            "delete it to start anew."
+            "delete it to start over."
         )
 
 
