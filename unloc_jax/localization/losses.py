@@ -55,7 +55,7 @@ def offsets_iou(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
 def offsets_l1(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
     """Computes |start error| + |end error| as a fraction of the union, so that long segments do not weigh more.
 
-    For arguments and result see `offsets_iou`; the result is not bounded by 1.
+    For arguments and result see `offsets_iou`; for offsets ≥ 0 the result is 1 - IoU.
     """
     distance = jnp.abs(offsets - target_offsets).sum(-1)
     return distance / jnp.maximum(_union(offsets, target_offsets), 1e-6)

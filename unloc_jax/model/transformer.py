@@ -57,7 +57,7 @@ class ComputeOptions:
     cudnn: bool = False
 
     def num_chunks(self, num_sequences: int, num_devices: int) -> int:
-        """Returns the number of equal chunks into which the sequences of each of `num_devices` devices are split."""
+        """Returns the number of equal chunks of each device's sequences; 1 if devices have unequal shares."""
         per_device, remainder = divmod(num_sequences, num_devices)
         if not self.chunk_size or remainder:
             return 1
