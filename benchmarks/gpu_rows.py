@@ -24,7 +24,7 @@ from train_step import OurStep
 from unloc_jax import config as config_lib
 from unloc_jax.aot.num_classes import known_classes, num_classes
 from unloc_jax.localization.nms import suppress
-from unloc_jax.model.transformer import Run, Transformer, _cudnn_attention, attention_weights
+from unloc_jax.model.transformer import ComputeOptions, Transformer, _cudnn_attention, attention_weights
 from unloc_jax.training.flops import peak_flops
 
 WARM_UP, MIN_STEPS, MAX_STEPS, STEPS_S, TRACED = 2, 3, 8, 12.0, 2
@@ -104,7 +104,7 @@ def check(row: Row) -> dict[str, Any]:
 
     def run(length: int, form: str, precision: str | None) -> list[np.ndarray]:
         dtype, cudnn = forms[form]
-        module = Transformer(2, 2, 256, run=Run(remat="full", dtype=dtype, cudnn=cudnn))
+        module = Transformer(2, 2, 256, compute=ComputeOptions(remat="full", dtype=dtype, cudnn=cudnn))
         x, seen = jax.random.normal(jax.random.key(length), (2, 8, length, 128))
         params = jax.jit(module.init)(jax.random.key(0), x)
 

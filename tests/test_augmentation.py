@@ -48,7 +48,9 @@ def keys(count: int) -> jax.Array:
 def operate(video: np.ndarray, name: str, magnitude: float, center=(0.5, 0.5)) -> np.ndarray:
     """`apply_operation` by name, on [T, H, W, 3]."""
     planes, index = video.transpose(0, 3, 1, 2), jnp.int32(OPERATIONS.index(name))
-    return np.asarray(apply_operation(planes, index, jnp.array(center), magnitude)).transpose(0, 2, 3, 1)
+    return np.asarray(
+        apply_operation(planes, index, jnp.array(center), magnitude, jnp.ones(len(planes), bool))
+    ).transpose(0, 2, 3, 1)
 
 
 def by_pil(video: np.ndarray, name: str, factor: float, bits: int, threshold: int, added: int) -> np.ndarray:
@@ -137,7 +139,7 @@ def test_every_platform_counts_and_looks_up_the_same():
     counts = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in frame])
     for count in (count_by_one_hot, count_by_scatter):
         np.testing.assert_array_equal(count(jnp.asarray(frame)), counts)
-    assert histogram(jnp.asarray(video)).sum() == video.size
+    assert histogram(jnp.asarray(video), jnp.ones(len(video), bool)).sum() == video.size
 
     tables = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint8)
     expected = np.stack([table[plane] for table, plane in zip(tables, frame)])

@@ -15,7 +15,7 @@ from unloc_jax.aot.collectives import collectives
 from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.aot.hlo import Program, num_bytes
 from unloc_jax.aot.largest_batch import largest
-from unloc_jax.aot.memory import Memory, of_notes
+from unloc_jax.aot.memory import Memory, memory_of_dump
 from unloc_jax.aot.num_classes import known_classes, num_classes
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import from_mapping, load
@@ -97,9 +97,9 @@ allocation 5: size 16626176, color 1, preallocated-temp:
 def test_memory_before_there_is_a_program(tmp_path):
     for name, text in (("-memory-usage-report", REPORT), ("-buffer-assignment", BUFFERS)):
         (tmp_path / f"module_0000.jit_step.1.after_optimizations{name}.txt").write_text(text)
-    assert of_notes(tmp_path) is None  # still writing
+    assert memory_of_dump(tmp_path) is None  # still writing
     (tmp_path / "module_0000.jit_step.1.after_optimizations_after_buffer_assignment.txt").touch()
-    memory = of_notes(tmp_path)
+    memory = memory_of_dump(tmp_path)
     assert memory == Memory(arguments=1000, outputs=750, donated=700, temporaries=3950)
     assert memory.total == 5000
 

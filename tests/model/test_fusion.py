@@ -41,9 +41,9 @@ VIDEO, MASK = normal(9, B, T, D), np.ones((B, T), bool)
 
 def initialised(module: Fusion):
     """Parameters, and the jitted (params, video, frame_mask, text) → Fused."""
-    init = lambda: module.init(jax.random.key(0), VIDEO, MASK, features(), method=Fusion.pairs)
+    init = lambda: module.init(jax.random.key(0), VIDEO, MASK, features(), method=Fusion.encode_pairs)
     params = random_tree(jax.eval_shape(init))
-    return params, jax.jit(lambda *x: module.apply(*x, method=Fusion.pairs))
+    return params, jax.jit(lambda *x: module.apply(*x, method=Fusion.encode_pairs))
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["sentence", "all_text_tokens"])
@@ -176,7 +176,7 @@ def test_only_the_first_tokens_get_a_position(with_positions):
     limited = lambda kind, params: jax.jit(
         lambda: (
             fusion_of(positions=kind, positions_max_length=4)
-            .apply(params, VIDEO, MASK, features(), method=Fusion.pairs)
+            .apply(params, VIDEO, MASK, features(), method=Fusion.encode_pairs)
             .points
         )
     )()
@@ -194,12 +194,12 @@ def test_without_a_pyramid_the_last_norm_is_the_fusions():
     """Layers of zeros hand their input on."""
     module = fusion_of(positions="none")
     shapes = jax.eval_shape(
-        lambda: module.init(jax.random.key(0), VIDEO, MASK, features(), method=Fusion.pairs)
+        lambda: module.init(jax.random.key(0), VIDEO, MASK, features(), method=Fusion.encode_pairs)
     )
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     norm = {"scale": normal(5, D), "bias": normal(6, D)}
     params["params"]["encoder"]["norm_out"] = norm
-    found = jax.jit(lambda: module.apply(params, VIDEO, MASK, features(), method=Fusion.pairs))()
+    found = jax.jit(lambda: module.apply(params, VIDEO, MASK, features(), method=Fusion.encode_pairs))()
     ln = lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
     for x, expected in (
         (found.points, VIDEO[:, None].repeat(N, 1)),
@@ -254,14 +254,14 @@ def test_late_fusion_multiplies_points_and_texts():
     module = fusion_of(type="late")
     text = features()
     points = normal(7, B, 9, D)
-    found = module.apply({}, points, text, method=Fusion.meet)
+    found = module.apply({}, points, text, method=Fusion.multiply)
     np.testing.assert_allclose(found, np.einsum("bpd,bnd->bnpd", points, text.sentence), rtol=1e-6)
     # Its frames are those of a fusion whose only text token is padding.
     params = random_tree(
-        jax.eval_shape(lambda: module.init(jax.random.key(0), VIDEO, MASK, method=Fusion.frames))
+        jax.eval_shape(lambda: module.init(jax.random.key(0), VIDEO, MASK, method=Fusion.encode_frames))
     )
-    frames = jax.jit(lambda: module.apply(params, VIDEO, MASK, method=Fusion.frames))()
+    frames = jax.jit(lambda: module.apply(params, VIDEO, MASK, method=Fusion.encode_frames))()
     nothing = TextFeatures(normal(8, B, 1, 1, D), np.zeros((B, 1, 1), bool), normal(8, B, 1, D))
     alone = fusion_of(all_text_tokens=True)
-    expected = jax.jit(lambda *x: alone.apply(*x, method=Fusion.pairs))(params, VIDEO, MASK, nothing)
+    expected = jax.jit(lambda *x: alone.apply(*x, method=Fusion.encode_pairs))(params, VIDEO, MASK, nothing)
     np.testing.assert_allclose(frames, expected.points[:, 0], rtol=1e-4, atol=1e-5)

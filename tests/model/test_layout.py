@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from unloc_jax.model.layout import ANY, NAMES, ONE_PLACE, Layout
-from unloc_jax.training.sharding import MESH_AXES, STRATEGIES
+from unloc_jax.model.layout import ANY, NAMES, UNSHARDED, Layout
+from unloc_jax.training.sharding import MESH_AXES, STRATEGY_RULES
 
 MESH = AbstractMesh((2, 4, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
-RULES = tuple(STRATEGIES["dp"].activations.items())
+RULES = tuple(STRATEGY_RULES["dp"].activations.items())
 X = jnp.arange(4 * 8 * 3.0).reshape(4, 8, 3)
 
 
@@ -20,10 +20,10 @@ def layout(monkeypatch):
     return Layout(MESH, RULES)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", STRATEGY_RULES)
 def test_every_strategy_has_a_rule_for_every_name(strategy):
-    assert set(STRATEGIES[strategy].activations) == set(NAMES)
-    assert Layout(MESH, tuple(STRATEGIES[strategy].activations.items())).parts("all_texts") == 8
+    assert set(STRATEGY_RULES[strategy].activations) == set(NAMES)
+    assert Layout(MESH, tuple(STRATEGY_RULES[strategy].activations.items())).num_shards("all_texts") == 8
 
 
 def test_what_would_quietly_place_nothing_is_an_error():
@@ -35,7 +35,7 @@ def test_what_would_quietly_place_nothing_is_an_error():
         Layout(MESH, (*RULES, ("words", ())))
     with pytest.raises(ValueError, match="has no axis expert"):
         Layout(MESH, (*RULES[1:], (RULES[0][0], ("expert",))))
-    for place in (ONE_PLACE, Layout(MESH, RULES)):
+    for place in (UNSHARDED, Layout(MESH, RULES)):
         with pytest.raises(KeyError, match="'video' is no name of an axis; known are videos, frames"):
             place.constrain(X, "video", None, None)
         with pytest.raises(ValueError, match="2 names"):
@@ -49,7 +49,7 @@ def test_places(layout):
     assert layout.constrain(X, ANY, "heads", None)[1] == (ANY, None, None)
     assert layout.constrain(X[:1], "videos", None, None)[1] == (None, None, None)  # one for all
     assert [layout.padding("texts", size) for size in (1, 3, 4, 778)] == [0, 1, 0, 2]
-    assert ONE_PLACE.padding("texts", 3) == 0
+    assert UNSHARDED.padding("texts", 3) == 0
 
 
 def test_a_stack_is_made_of_what_a_device_has(layout):
@@ -63,4 +63,4 @@ def test_a_stack_is_made_of_what_a_device_has(layout):
     one_text, place = layout.merge(X[:, :1], "videos", "texts")
     np.testing.assert_array_equal(one_text, X[:, 0])
     assert place == (("data",), ANY)
-    np.testing.assert_array_equal(ONE_PLACE.merge(X, "videos", "frames")[0], X.reshape(32, 3))
+    np.testing.assert_array_equal(UNSHARDED.merge(X, "videos", "frames")[0], X.reshape(32, 3))

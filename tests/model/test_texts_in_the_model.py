@@ -165,7 +165,7 @@ def test_shared_boundaries_are_those_of_the_mean_over_texts(shared_offsets):
     model, params, run = shared_offsets
     text = features()
     points = np.asarray(
-        model.apply(params, VIDEO, MASK, text, method=lambda model, *x: model.fusion.pairs(*x)).points
+        model.apply(params, VIDEO, MASK, text, method=lambda model, *x: model.fusion.encode_pairs(*x)).points
     )
     mean = points.mean(1, keepdims=True)
     head = LocalizationHead(model.config.geometry(T), model.config.head)
@@ -191,7 +191,7 @@ def test_a_videos_score_comes_from_the_fused_text_token(all_tokens):
     params = params_of(model, UnLoc.score_videos, VIDEO, MASK, text)
     run = jax.jit(lambda text: model.apply(params, VIDEO, MASK, text, method=UnLoc.score_videos))
     fused = np.asarray(
-        model.apply(params, VIDEO, MASK, text, method=lambda model, *x: model.fusion.pairs(*x)).text
+        model.apply(params, VIDEO, MASK, text, method=lambda model, *x: model.fusion.encode_pairs(*x)).text
     )
     last = [2, 0, 2, 0, 2] if all_tokens else [0] * N
     output = params["params"]["video_head"]["output"]

@@ -7,7 +7,7 @@ import pytest
 from tests.tiny import random_tree
 from unloc_jax.model.transformer import (
     ACTIVATIONS,
-    Run,
+    ComputeOptions,
     SelfAttention,
     Transformer,
     attention_logits,
@@ -39,7 +39,9 @@ def test_attention_equals_flax():
 @pytest.fixture(scope="module")
 def stack():
     """Three layers, and the function (change, x, mask) → (output, gradients) of variants with the same parameters."""
-    make = lambda **change: Transformer(num_layers=3, num_heads=2, mlp_dim=16, run=Run(**change))
+    make = lambda **change: Transformer(
+        num_layers=3, num_heads=2, mlp_dim=16, compute=ComputeOptions(**change)
+    )
     x, mask = normal(0, 2, 6, 8), np.ones((2, 1, 6), bool)
     mask[1, :, 4:] = False
     params = jax.jit(make().init)(jax.random.key(0), x, mask)
@@ -97,19 +99,21 @@ def test_derivative_of_attention_weights(dtype):
     np.testing.assert_allclose(pull_back_ours(given)[0], expected_gradient, atol=2 * precision)
 
 
-@pytest.mark.parametrize(("at_a_time", "turns"), [(0, 1), (12, 1), (6, 2), (5, 3), (1, 12)])
-def test_turns_of_a_device(at_a_time, turns):
-    """24 sequences on 2 devices; the turns are equally long and take no more than asked for."""
-    assert Run(sequences=at_a_time).turns(24, 2) == turns
+@pytest.mark.parametrize(("at_a_time", "num_chunks"), [(0, 1), (12, 1), (6, 2), (5, 3), (1, 12)])
+def test_chunks_of_a_device(at_a_time, num_chunks):
+    """24 sequences on 2 devices; the chunks are equally long and no longer than asked for."""
+    assert ComputeOptions(chunk_size=at_a_time).num_chunks(24, 2) == num_chunks
 
 
-def test_turns_change_no_number(stack):
+def test_chunks_change_no_number(stack):
     params = stack[0]
     x = normal(3, 6, 5, 8)
-    make = lambda turns: Transformer(
-        num_layers=3, num_heads=2, mlp_dim=16, run=Run(remat="full"), turns=turns
+    make = lambda num_chunks: Transformer(
+        num_layers=3, num_heads=2, mlp_dim=16, compute=ComputeOptions(remat="full"), num_chunks=num_chunks
     )
-    of = lambda turns: jax.jit(jax.value_and_grad(lambda p, x: (make(turns).apply(p, x) ** 2).sum(), (0, 1)))
+    of = lambda num_chunks: jax.jit(
+        jax.value_and_grad(lambda p, x: (make(num_chunks).apply(p, x) ** 2).sum(), (0, 1))
+    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),  # gradients of about 10
         of(3)(params, x),
@@ -122,7 +126,7 @@ def test_remat_says_how_many_products_run_again():
     x = np.zeros((2, 6, 8), np.float32)
 
     def products(remat: str) -> int:
-        module = Transformer(num_layers=3, num_heads=2, mlp_dim=16, run=Run(remat=remat))
+        module = Transformer(num_layers=3, num_heads=2, mlp_dim=16, compute=ComputeOptions(remat=remat))
         params = jax.eval_shape(module.init, jax.random.key(0), x)
         gradient = jax.grad(lambda params, x: module.apply(params, x).sum(), argnums=(0, 1))
         return str(jax.make_jaxpr(gradient)(params, x)).count("dot_general[")
@@ -145,7 +149,7 @@ def test_masked_positions_are_not_seen(stack):
 def _tower_loss(length: int, cudnn: bool, dtype=jnp.float32):
     """(loss of params and x, x, params) of a stack without a mask."""
     module = Transformer(
-        num_layers=2, num_heads=2, mlp_dim=32, run=Run(remat="full", dtype=dtype, cudnn=cudnn)
+        num_layers=2, num_heads=2, mlp_dim=32, compute=ComputeOptions(remat="full", dtype=dtype, cudnn=cudnn)
     )
     x = jnp.asarray(normal(3, 4, length, 16))
     params = random_tree(jax.eval_shape(module.init, jax.random.key(0), x))

@@ -36,6 +36,22 @@ def test_shapes(model):
     assert len(np.unique(found.relevance)) == found.relevance.size
 
 
+def test_inputs_of_other_shapes_and_masks_of_other_types_are_refused(moment_retrieval):
+    """They would be broadcast, or index points by 0 and 1."""
+    task, params = moment_retrieval
+    batch = random_batch(task.config)
+    frames, mask, tokens = batch.frames, batch.frame_mask, batch.text_tokens
+    apply = lambda *inputs: jax.eval_shape(
+        lambda frames, *others: task.model.apply({"params": params}, {"rgb": frames}, *others), *inputs
+    )
+    apply(frames, mask, tokens)
+    three = np.concatenate([tokens, tokens[:1]])  # texts of three videos for two
+    others = [(frames[0], mask, tokens), (frames, mask[:1], tokens), (frames, mask[:, :-1], tokens)]
+    for inputs in [*others, (frames, np.float32(mask), tokens), (frames, mask, three)]:
+        with pytest.raises(AssertionError):
+            apply(*inputs)
+
+
 def test_videos_and_texts_do_not_mix(model):
     run, batch = model
     found = run(batch.frames, batch.frame_mask, batch.text_tokens)

@@ -14,7 +14,7 @@ def now(monkeypatch):
 
 
 def _spend(clock, now, kind, seconds):
-    with clock.of(kind) as took:
+    with clock.measure(kind) as took:
         now[0] += seconds
     return took.seconds
 
@@ -22,7 +22,7 @@ def _spend(clock, now, kind, seconds):
 def test_time_is_split_and_counts_once(now):
     clock = Clock(started_at=1000.0)
     assert _spend(clock, now, "input", 2) == 2
-    with clock.of("compute"):
+    with clock.measure("compute"):
         now[0] += 3
         _spend(clock, now, "checkpoint", 4)  # of it, but not computing
         now[0] += 1

@@ -115,11 +115,11 @@ def _progress(first_step=0, **settings):
 
 def test_speed_counts_training_only(clock, capsys):
     progress, made = _progress()
-    with made.of("compute"):
+    with made.measure("compute"):
         clock[0] += 15
-    with made.of("input"):
+    with made.measure("input"):
         clock[0] += 5
-    with made.of("evaluation"):
+    with made.measure("evaluation"):
         clock[0] += 50
     numbers = progress.report("train", 40, {"loss": 0.12345, "iou": 0.5, "gradient_norm": 1.0})
     assert (numbers["steps_per_s"], numbers["videos_per_s"], numbers["frames_per_s"]) == (2, 32, 256)

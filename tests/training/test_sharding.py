@@ -20,7 +20,7 @@ from unloc_jax.processes import share_of_batch
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import (
     MESH_AXES,
-    STRATEGIES,
+    STRATEGY_RULES,
     axes_of_parameter,
     batch_sharding,
     lay_out,
@@ -151,7 +151,7 @@ RARE = {
 def test_every_parameter_has_a_rule(rare):
     """Those of the configs: tests/config/test_configs.py."""
     task = tiny_task(model={**RARE[rare], "pyramid": {"num_levels": 2, **RARE[rare].get("pyramid", {})}})
-    for strategy in STRATEGIES:
+    for strategy in STRATEGY_RULES:
         tree_shardings(abstract_params(task), mesh_of(2, 2, 2), strategy)
 
 
@@ -229,7 +229,7 @@ def cases(tmp_path_factory):
 @pytest.mark.slow
 def test_eight_devices_train_like_one(cases):
     """Metrics, gradients and parameters after a step: every task, strategy and axis; with parts of batches, too."""
-    assert {case["case"][3] for case in cases} == set(STRATEGIES)
+    assert {case["case"][3] for case in cases} == set(STRATEGY_RULES)
     for case in cases:
         assert case["error"] < 1e-5, case
         assert all(value > 0 for value in case["loss"].values()) and case["loss"]

@@ -1,4 +1,4 @@
-"""Ahead of time: the training step of a config, compiled for devices that are not here.
+"""Ahead-of-time compilation of a config's training step for devices that are not attached.
 
-`topology` names the devices, `step` makes the program, `hlo` and `collectives` read it, `report` says what it costs.
+`topology` names the devices, `step` compiles the program, `hlo` and `collectives` parse it, `report` lists its costs.
 """

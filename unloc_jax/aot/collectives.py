@@ -1,12 +1,12 @@
-"""What devices say to each other in one call of a compiled program."""
+"""Counts the communication between devices in one call of a compiled program."""
 
 import dataclasses
 import re
 
 from unloc_jax.aot.hlo import Instruction, Program, num_bytes
 
-# What a device sends, as a share of the array, with n devices in a ring: an all-reduce passes everything around
-# twice. An array counts whole: the result of an all-gather, the operand of a reduce-scatter.
+# What each of n devices in a ring sends, as a fraction of the complete array (the result of an all-gather, the operand
+# of a reduce-scatter). An all-reduce passes everything around twice.
 _SENT = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "all-gather": lambda n: (n - 1) / n,
@@ -25,13 +25,13 @@ _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All collectives of one kind.
+    """The collectives of one kind.
 
     Attributes:
-      kind: such as "all-reduce".
-      count: how many one device takes part in.
-      array_bytes: of the arrays that are reduced, gathered or exchanged.
-      sent_bytes: that one device sends, if they go around a ring.
+      kind: Such as "all-reduce".
+      count: Number of collectives that one device takes part in.
+      array_bytes: Bytes of the arrays that are reduced, gathered or exchanged.
+      sent_bytes: Bytes that one device sends if they go around a ring.
     """
 
     kind: str
@@ -41,8 +41,8 @@ class Collective:
 
 
 def collectives(program: Program, num_devices: int) -> list[Collective]:
-    """By kind, in one call of the program; loops counted as often as they turn."""
-    # The TPU compiler spreads one collective over several fusions to hide it: equal in all that tells it from others.
+    """Returns the collectives in one call of the program by kind; those in loops count once per iteration."""
+    # To hide a collective, the TPU compiler spreads it over several fusions with the same channel, size and name.
     single: dict[tuple, tuple[Instruction, int]] = {}
     for instruction, runs in program.instructions():
         kind = instruction.opcode.removesuffix("-start")
@@ -73,7 +73,7 @@ def collectives(program: Program, num_devices: int) -> list[Collective]:
 
 
 def _array_bytes(instruction: Instruction, kind: str) -> int:
-    """Of the result; what starts a collective also has its operands, counters and the like in its result."""
+    """Returns the bytes of the result; that of a "-start" instruction also holds operands, counters and the like."""
     if not instruction.opcode.endswith("-start") or kind == "all-reduce":
         return num_bytes(instruction.type)
     arrays = re.findall(r"[a-z]+\d+\[[\d,]*\]", instruction.type)
@@ -81,7 +81,7 @@ def _array_bytes(instruction: Instruction, kind: str) -> int:
 
 
 def _group_size(attributes: str, num_devices: int) -> int:
-    """Devices in a group, in the three ways that XLA writes groups; all devices where it writes none."""
+    """Returns the number of devices in a group, in any of XLA's three notations; all devices if there are no groups."""
     listed = _LISTED.search(attributes)
     if listed:
         return len(listed[1].split(","))

@@ -1,4 +1,4 @@
-"""What a program really computes, as opposed to what the mathematics needs: recomputation counts."""
+"""Counts the FLOPs that a program executes, including recomputation, unlike those that the mathematics needs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from jax.extend.core import jaxprs_in_params
 
 
 def product_flops(jaxpr: Any) -> float:
-    """FLOPs of all products of matrices and convolutions in a jaxpr, loops counted as often as they turn."""
+    """Returns the FLOPs of all matrix products and convolutions in a jaxpr; those in loops count once per iteration."""
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -20,9 +20,9 @@ def product_flops(jaxpr: Any) -> float:
             kernel, numbers = equation.invars[1].aval.shape, params["dimension_numbers"]
             taps = _size(kernel) / kernel[numbers.rhs_spec[0]]
             total += 2.0 * _size(equation.outvars[0].aval.shape) * taps
-        turns = params["length"] if name == "scan" else 1
+        iterations = params["length"] if name == "scan" else 1
         for called in jaxprs_in_params(params):
-            total += turns * product_flops(called)
+            total += iterations * product_flops(called)
     return total
 
 

@@ -1,6 +1,6 @@
-"""Reads a compiled program: how often each instruction runs, and what it says of itself.
+"""Parses a compiled program: its instructions, and how often each of them runs.
 
-XLA's own `cost_analysis()` counts the body of a loop once, however often it turns; this does not.
+XLA's own `cost_analysis()` counts the body of a loop once, whatever the number of iterations; this does not.
 """
 
 import collections
@@ -8,7 +8,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-# A computation begins in the first column with its name and its parameters and ends with a brace of its own.
+# A computation begins in the first column with its name and its parameters, and ends with a brace on its own line.
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 # `%name = type opcode(operands), attributes`; the type may be a tuple.
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][a-z0-9\-]*)\((.*)$")
@@ -18,7 +18,7 @@ _CONDITION = re.compile(r"condition=%?([\w.\-]+)")
 _TRIP_COUNT = re.compile(r'known_trip_count[":{]+n":"?(\d+)')
 _CONSTANT = re.compile(r"s(?:32|64)\[\](?:\{[^}]*\})? constant\((\d+)\)")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_NOT_KNOWN = 2**63 - 1  # cycles, as the compiler writes it, of scatters for example
+_NOT_KNOWN = 2**63 - 1  # cycles that the compiler cannot estimate, such as those of scatters
 _ARRAY = re.compile(r"\b(pred|bf16|f8\w+|[a-z]+\d+)\[([\d,]*)\]")
 
 
@@ -27,9 +27,9 @@ class Instruction:
     """One line of a program.
 
     Attributes:
-      name, opcode: such as "all-reduce.3" and "all-reduce".
-      type: of the result, such as "f32[8,128]{1,0}".
-      rest: operands and attributes as they are written.
+      name, opcode: Such as "all-reduce.3" and "all-reduce".
+      type: Of the result, such as "f32[8,128]{1,0}".
+      rest: Operands and attributes, as text.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Instruction:
 
     @property
     def cycles(self) -> int:
-        """What the TPU compiler expects it to take; 0 where it says nothing or does not know."""
+        """The TPU compiler's estimate of its cycles; 0 where there is none."""
         found = _CYCLES.search(self.rest)
         cycles = int(found[1]) if found else 0
         return cycles if cycles < _NOT_KNOWN else 0
 
 
 class Program:
-    """A compiled module, from its text in HLO."""
+    """A compiled module, parsed from its HLO text."""
 
     def __init__(self, text: str):
         self._computations: dict[str, list[Instruction]] = {}
@@ -68,35 +68,36 @@ class Program:
         self._runs = self._count_runs(entry)
 
     def instructions(self) -> Iterator[tuple[Instruction, int]]:
-        """Every instruction with the number of times that one device runs it in one call of the program.
+        """Yields every instruction with the number of times that one device runs it in one call of the program.
 
-        Instructions within a fusion come as well as the fusion itself.
+        A fusion and the instructions within it are yielded separately.
         """
         for name, runs in self._runs.items():
             for instruction in self._computations[name]:
                 yield instruction, runs
 
     def cycles(self) -> int:
-        """What the TPU compiler expects of all instructions, one after another."""
+        """Returns the TPU compiler's estimate for all instructions, one after another, in cycles."""
         return sum(instruction.cycles * runs for instruction, runs in self.instructions())
 
     def _count_runs(self, entry: str) -> dict[str, int]:
+        """Returns how often each computation runs in one call of the program."""
         runs: dict[str, int] = collections.defaultdict(int)
         waiting = [(entry, 1)]
         while waiting:
             name, times = waiting.pop()
             runs[name] += times
             for instruction in self._computations.get(name, ()):
-                turns = self._trip_count(instruction) if instruction.opcode == "while" else 1
+                trips = self._trip_count(instruction) if instruction.opcode == "while" else 1
                 called = _CALLED.findall(instruction.rest)
                 branches = _BRANCHES.search(instruction.rest)
                 if branches:
                     called += [branch.strip().lstrip("%") for branch in branches[1].split(",")]
-                waiting += [(callee, times * turns) for callee in called]
+                waiting += [(callee, times * trips) for callee in called]
         return runs
 
     def _trip_count(self, loop: Instruction) -> int:
-        """What the compiler says, or else the bound that the loop's counter is compared with (JAX counts from 0)."""
+        """Returns the compiler's trip count or, without one, the bound of the loop's counter (JAX counts from 0)."""
         known = _TRIP_COUNT.search(loop.rest)
         if known:
             return int(known[1])
@@ -105,7 +106,7 @@ class Program:
 
 
 def num_bytes(type_text: str) -> int:
-    """Of an array or a tuple of arrays, such as "(f32[8]{0}, bf16[2,4]{1,0})"; without the padding of its layout."""
+    """Returns the bytes of an array or a tuple, such as "(f32[8]{0}, bf16[2,4]{1,0})", without layout padding."""
     total = 0
     for kind, shape in _ARRAY.findall(type_text):
         size = 1

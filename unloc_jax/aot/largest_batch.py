@@ -1,4 +1,4 @@
-"""The largest batch that fits into the devices' memory."""
+"""Finds the largest batch that fits into the devices' memory."""
 
 import math
 import sys
@@ -14,22 +14,22 @@ from unloc_jax.training.flops import Chip
 def largest_batch(
     config: Config, topology: str, classes: Mapping[str, int | None], chip: Chip, groups: int
 ) -> int:
-    """Videos per step over all devices, found by compiling; says on standard error what it tries.
+    """Returns the largest number of videos per step over all devices, found by compiling; reports attempts on stderr.
 
     Args:
-      config, topology, classes: see `most_assigned`.
-      chip: of the topology.
-      groups: of devices, that share one video.
+      config, topology, classes: See `most_assigned`.
+      chip: Of the topology.
+      groups: Number of groups of devices; the devices of a group share each video.
 
     Raises:
-      UserError: not even one video per group of devices fits.
+      UserError: Not even one video per group of devices fits.
     """
 
     def needed(videos: int) -> float | None:
         found = most_assigned(with_batch_size(config, videos * groups), topology, classes)
         size = None if isinstance(found, str) else found.total
-        said = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
-        print(f"batch {videos * groups}: {said}", file=sys.stderr, flush=True)
+        outcome = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
+        print(f"batch {videos * groups}: {outcome}", file=sys.stderr, flush=True)
         return size
 
     videos = largest(needed, chip.memory_bytes)
@@ -41,13 +41,13 @@ def largest_batch(
 
 
 def largest(needed: Callable[[int], float | None], limit: float) -> int:
-    """The largest number ≥ 1 that needs no more than `limit`, 0 if there is none; more needs more.
+    """Returns the largest number ≥ 1 whose need does not exceed `limit`, or 0 if there is none.
 
-    Every question costs a compilation, so guesses follow the line through the last two answers.
+    Every evaluation costs a compilation, so guesses extrapolate linearly from the last two results.
 
     Args:
-      needed: what a number needs; None = too much to say.
-      limit: of what is needed.
+      needed: Maps a number to its need, which increases; None = too large to be known.
+      limit: Of the need.
     """
     low, high, known, refused = 0, math.inf, list[tuple[int, float]](), False
     while high - low > 1:
@@ -65,7 +65,7 @@ def largest(needed: Callable[[int], float | None], limit: float) -> int:
 
 
 def _on_the_line(known: list[tuple[int, float]], limit: float) -> int:
-    """Where the line through the last two of (number, size) reaches the limit, or eight times as far as it is known."""
+    """Extrapolates the last two (number, size) linearly to the limit, by at most a factor of eight."""
     if len(known) < 2:
         return 1 + len(known)
     (first, first_size), (last, last_size) = sorted(known[-2:])

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 _READ = ("-memory-usage-report.txt", "-buffer-assignment.txt")
-_NEXT = "_after_buffer_assignment.txt"  # of the files that the TPU compiler writes: now those are complete
+_NEXT = "_after_buffer_assignment.txt"  # the TPU compiler writes it next: the files above are then complete
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of one device.
+    """Memory of one device, in bytes.
 
     Attributes:
-      arguments: state and batch.
-      outputs: the new state and metrics.
-      donated: outputs that take the arguments' place.
-      temporaries: what is set aside for everything in between.
-      code: the program; 0 where it was not waited for.
-      peak: the most that is in use at a time of arguments, outputs and temporaries; 0 where the compiler says nothing.
+      arguments: State and batch.
+      outputs: New state and metrics.
+      donated: Outputs that reuse the memory of arguments.
+      temporaries: Reserved for everything in between.
+      code: The program; 0 if it was not waited for.
+      peak: The most that arguments, outputs and temporaries use at a time; 0 if the compiler does not report it.
     """
 
     arguments: int
@@ -31,11 +31,12 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """Sum of all parts, with donated memory counted once."""
         return self.arguments + self.outputs - self.donated + self.temporaries + self.code
 
 
-def of_program(program: Any) -> Memory:
-    """Of what JAX's `compile()` returns."""
+def memory_of_program(program: Any) -> Memory:
+    """Returns the memory of a program that JAX's `compile()` has returned."""
     found = program.memory_analysis()
     return Memory(
         found.argument_size_in_bytes,
@@ -47,11 +48,11 @@ def of_program(program: Any) -> Memory:
     )
 
 
-def of_notes(folder: Path) -> Memory | None:
-    """From what the TPU compiler has written down so far; None before every array has its place.
+def memory_of_dump(folder: Path) -> Memory | None:
+    """Reads the memory from the TPU compiler's dump; None before all buffers are assigned.
 
-    JAX's `memory_analysis()` says more of a TPU's temporaries than there are, half as much again in a training step,
-    whose arguments are given up. What the compiler itself compares with the chip's memory is this.
+    JAX's `memory_analysis()` overstates a TPU's temporaries, by half in a training step, whose arguments are donated.
+    The dump holds what the compiler itself compares with the chip's memory.
     """
     for file in folder.glob(f"*.jit_step*{_NEXT}"):
         return _as_memory(*(Path(str(file).replace(_NEXT, name)).read_text() for name in _READ))
@@ -59,7 +60,7 @@ def of_notes(folder: Path) -> Memory | None:
 
 
 def _as_memory(report: str, buffers: str) -> Memory:
-    """From the compiler's sums, of which color 0 is the main memory, and its list of what is where."""
+    """Parses the compiler's sums, in which color 0 is the main memory, and its list of allocations."""
     total = int(re.findall(r"\(color=0\)\nTotal bytes: (\d+)", report)[0])
     arguments = outputs = donated = 0
     for size, of_what in re.findall(r"^allocation \d+: size (\d+), (.*)$", buffers, re.M):

@@ -1,6 +1,6 @@
-"""The memory of a TPU's step without waiting for its program.
+"""Finds the memory of a TPU's step without compiling it completely.
 
-Arrays get their places before machine code is made, which takes most of a compilation.
+Buffers are assigned before code generation, which takes most of a compilation.
 """
 
 import multiprocessing
@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from unloc_jax.aot.memory import Memory, of_notes
+from unloc_jax.aot.memory import Memory, memory_of_dump
 from unloc_jax.aot.step import compile_step, task_groups
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import Config
@@ -22,12 +22,13 @@ _POLL_S = 0.5
 def assigned(
     config: Config, group: tuple[str, ...], topology: str, classes: Mapping[str, int | None]
 ) -> Memory | str:
-    """What a step needs; of one that the TPU compiler refuses, what it says. See `compile_step`.
+    """Returns the memory that a step needs or, if the TPU compiler refuses it, the compiler's message. See
+    `compile_step`.
 
-    It is compiled in a process of its own, which is ended early. A calling script needs `if __name__ == "__main__":`.
+    It compiles in a child process that is ended early. A calling script needs `if __name__ == "__main__":`.
 
     Raises:
-      UserError: a config that does not fit the devices; a compiler that dies, or is of a version that cannot be read.
+      UserError: The config does not fit the devices, or the compiler dies or is of a version whose dump cannot be read.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -38,10 +39,10 @@ def assigned(
         there.close()
         try:
             while not here.poll(_POLL_S):
-                memory = of_notes(folder)
+                memory = memory_of_dump(folder)
                 if memory is not None:
                     return memory
-            said = here.recv()
+            answer = here.recv()
         except EOFError:
             child.join()
             raise UserError(
@@ -50,9 +51,9 @@ def assigned(
         finally:
             child.kill()
             child.join()
-        if isinstance(said, UserError):
-            raise said
-        memory = said or of_notes(folder)
+        if isinstance(answer, UserError):
+            raise answer
+        memory = answer or memory_of_dump(folder)
         if memory is None:
             raise UserError(
                 "this libtpu does not write down what memory a step needs; leave --memory-only out."
@@ -61,7 +62,7 @@ def assigned(
 
 
 def most_assigned(config: Config, topology: str, classes: Mapping[str, int | None]) -> Memory | str:
-    """Of the step that needs most, where tasks take turns; as `assigned`, of the first that is refused."""
+    """Returns the memory of the step that needs most if tasks alternate, or the message for the first one refused."""
     most: Memory | None = None
     for group in task_groups(config):
         found = assigned(config, group, topology, classes)
@@ -73,7 +74,7 @@ def most_assigned(config: Config, topology: str, classes: Mapping[str, int | Non
 
 
 def _compile(there: Connection, config: Config, group: tuple[str, ...], topology: str, *rest: Any) -> None:
-    """In the process that is ended: if it gets so far, sends why there is no program, or ""."""
+    """Runs in the child process: sends the reason why there is no program, or ""."""
     try:
         there.send(compile_step(config, group, devices_of(topology), *rest).too_large)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""How many classes a config's videos are searched for, when the dataset is not here."""
+"""Determines how many classes a config's videos are searched for when the dataset is not available."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from unloc_jax import siblings
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 
-# Of the datasets that the project's configs are for.
+# Numbers of classes of the datasets of the project's configs.
 _KNOWN = {"activitynet_tal": 200, "coin": 778, "multitask": 200, "thumos14": 20}
 
 
 def known_classes(config_file: str) -> int | None:
-    """Of the dataset that "configs/NAME.py:ARGUMENT" is for; None = not known."""
+    """Returns the number of classes of the dataset of "configs/NAME.py:ARGUMENT"; None if it is unknown."""
     file, _, argument = config_file.partition(":")
     if Path(file).stem == "kinetics_pretrain":
         return 400 if "400" in argument.split(",") else 700
@@ -19,18 +19,18 @@ def known_classes(config_file: str) -> int | None:
 
 
 def num_classes(config: Config, given: int | None, known: int | None) -> int | None:
-    """Classes of one task: as given, or as the dataset has, or as the known dataset of the config has.
+    """Returns the number of classes of one task: as given, of the dataset, or of the config's known dataset.
 
     Args:
-      config: one task's view.
-      given: by the user; None = not.
-      known: of the dataset that the config is for; None = not known.
+      config: One task's view.
+      given: Number given by the user; None = not given.
+      known: Number of the dataset that the config is for; None = unknown.
 
     Returns:
-      None for a task without a vocabulary.
+      The number, or None for a task without a vocabulary.
 
     Raises:
-      UserError: nobody says it.
+      UserError: The number is unknown.
     """
     if not config.with_vocabulary:
         return None
@@ -43,8 +43,8 @@ def num_classes(config: Config, given: int | None, known: int | None) -> int | N
             return len(ShardedDataset(config).facts.classes)
     if known is None:
         raise UserError(
-            f"config.task = {config.task!r}: how many classes are there? Say --classes=N, or where the dataset is "
-            "with config.data.dir."
+            f"config.task = {config.task!r}: how many classes are there? Give --classes=N, or the dataset with "
+            "config.data.dir."
         )
     share = 100 if config.data.class_split == "all" else int(config.data.class_split.split("/")[0])
     return round(known * share / 100)

@@ -1,4 +1,4 @@
-"""What a compiled step costs: memory, arithmetic, messages and an estimate of time, as numbers and as text."""
+"""Reports what a compiled step costs (memory, arithmetic, communication, estimated time), as numbers and as text."""
 
 import dataclasses
 import math
@@ -10,20 +10,20 @@ from unloc_jax.aot.memory import Memory
 from unloc_jax.aot.step import Compiled
 from unloc_jax.training.flops import Chip
 
-# Cycles per second of a TPU's core by the name of its chip: peak FLOP/s divided by what its matrix units do per cycle.
+# Clock rates of TPU cores in Hz, by the chip's name: peak FLOP/s divided by FLOPs of the matrix units per cycle.
 _CLOCK = {"TPU v4": 1.05e9, "TPU v5e": 1.5e9, "TPU v5p": 1.75e9, "TPU v6e": 1.75e9}
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one step.
+    """The costs of one step.
 
     Attributes:
-      memory: of one device; None where the compiler refused because it is too large.
-      model_flops: over all devices, what the mathematics needs.
-      executed_flops: over all devices, with recomputation.
-      collectives: by kind, of one device.
-      seconds: lower bounds of the step's time by what limits it; {} for a chip that is not known.
+      memory: Of one device; None if the compiler refused because it is too large.
+      model_flops: FLOPs over all devices that the mathematics needs.
+      executed_flops: FLOPs over all devices, including recomputation.
+      collectives: Of one device, by kind.
+      seconds: Lower bounds of the step's time, by what limits it; {} for an unknown chip.
     """
 
     memory: Memory | None
@@ -34,18 +34,18 @@ class Cost:
 
     @property
     def step_seconds(self) -> float | None:
-        """If what limits the step hides everything else."""
+        """Time of the step in seconds if the tightest limit hides all others."""
         return max(self.seconds.values()) if self.seconds else None
 
     def mfu(self, chip: Chip, num_devices: int) -> float | None:
-        """Model FLOPs utilisation in [0, 1] at that time."""
+        """Returns the model FLOPs utilisation in [0, 1] at that time."""
         if self.step_seconds is None:
             return None
         return self.model_flops / (self.step_seconds * chip.peak_flops * num_devices)
 
 
 def cost(compiled: Compiled, model_flops: float, chip: Chip | None) -> Cost:
-    """Reads a compiled step."""
+    """Computes the costs of a compiled step."""
     if compiled.memory is None:
         return Cost(None, model_flops, compiled.executed_flops, [], {})
     program = Program(compiled.text)
@@ -61,13 +61,13 @@ def cost(compiled: Compiled, model_flops: float, chip: Chip | None) -> Cost:
 
 
 def heading(tasks: Sequence[str], mesh: Mapping[str, int], device_kind: str, chip: Chip | None) -> str:
-    """Whose step on which devices."""
+    """Returns a line with tasks and devices."""
     axes = " × ".join(f"{axis} {size}" for axis, size in mesh.items() if size > 1) or "one device"
     return f"{' + '.join(tasks)}: {math.prod(mesh.values())} × {chip.name if chip else device_kind} as {axes}"
 
 
 def memory_as_text(memory: Memory | str, chip: Chip | None) -> str:
-    """Rows for the terminal; a text instead of numbers is why it does not fit."""
+    """Returns rows for the terminal; `memory` is a text, the reason, if the step does not fit."""
     if isinstance(memory, str):
         return _row("does not fit", "", memory)
     taken = f"of which {_gigabytes(memory.donated)} take arguments' place"
@@ -84,7 +84,7 @@ def memory_as_text(memory: Memory | str, chip: Chip | None) -> str:
 
 
 def as_text(compiled: Compiled, found: Cost, device_kind: str, chip: Chip | None) -> str:
-    """A table for the terminal."""
+    """Returns a table for the terminal."""
     lines = [heading(compiled.tasks, compiled.mesh, device_kind, chip)]
     row = lambda *cells: lines.append(_row(*cells))
     lines.append(memory_as_text(found.memory or compiled.too_large, chip))

@@ -1,4 +1,4 @@
-"""The training step of a config as a program for given devices, from shapes alone: no videos, no parameters."""
+"""Compiles a config's training step for given devices from shapes alone, without videos or parameters."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from unloc_jax.aot.executed_flops import product_flops
-from unloc_jax.aot.memory import Memory, of_notes, of_program
+from unloc_jax.aot.memory import Memory, memory_of_dump, memory_of_program
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
@@ -30,13 +30,13 @@ class Compiled:
     """A compiled step.
 
     Attributes:
-      tasks: whose batches it sees.
-      mesh: sizes of the mesh's axes.
-      memory: of one device; None where the compiler refused because it is too large.
-      text: of the compiled program, as `hlo.Program` reads it.
-      too_large: what the compiler said then.
-      executed_flops: products of matrices in the program over all devices, with those that remat repeats.
-      seconds: how long it took to trace and to compile.
+      tasks: The tasks whose batches it sees.
+      mesh: Sizes of the mesh's axes.
+      memory: Of one device; None if the compiler refused because it is too large.
+      text: The compiled program, for `hlo.Program`.
+      too_large: The compiler's message in that case.
+      executed_flops: FLOPs of matrix products in the program over all devices, including those that remat repeats.
+      seconds: Time to trace and compile.
     """
 
     tasks: tuple[str, ...]
@@ -49,28 +49,28 @@ class Compiled:
 
     @property
     def num_devices(self) -> int:
-        """A mesh has all of them."""
+        """Number of devices, all of which are in the mesh."""
         return math.prod(self.mesh.values())
 
 
 def task_groups(config: Config) -> list[tuple[str, ...]]:
-    """The tasks that share a step: with several that alternate, every task has a step of its own."""
+    """Returns the tasks that share a step: all of them, or each its own if several alternate."""
     views = config.task_configs
     return [(name,) for name in views] if config.task_mixing == "alternate" else [tuple(views)]
 
 
 def mesh_of(config: Config, group: tuple[str, ...], devices: Sequence[jax.Device]) -> Mesh:
-    """In which the step of these tasks runs.
+    """Returns the mesh of the step of these tasks.
 
     Raises:
-      UserError: the config does not fit the devices.
+      UserError: The config does not fit the devices.
     """
     videos = min(config.task_configs[name].batch_size for name in group)
     return make_mesh(config.mesh, videos, devices=devices)
 
 
 def with_batch_size(config: Config, videos: int) -> Config:
-    """Every task's batch has `videos` videos."""
+    """Returns the config with `videos` videos in every task's batch."""
     tasks = {name: dataclasses.replace(task, batch_size=videos) for name, task in config.tasks.items()}
     return dataclasses.replace(config, batch_size=videos, tasks=tasks)
 
@@ -85,21 +85,21 @@ def compile_step(
     """Compiles the step that `unloc train` would run on these devices.
 
     Args:
-      config: of the run.
-      group: one of its `task_groups`.
-      devices: as `devices_of` finds them.
-      classes: by task, the number of its classes; None without a vocabulary.
-      folder: an empty one where the TPU compiler's notes stay, for one who reads them meanwhile.
+      config: Of the run.
+      group: One of its `task_groups`.
+      devices: As returned by `devices_of`.
+      classes: By task, the number of its classes; None without a vocabulary.
+      folder: An empty folder that keeps the TPU compiler's dump, for a process that reads it meanwhile.
 
     Raises:
-      UserError: a config that does not fit the devices.
+      UserError: The config does not fit the devices.
     """
     started = time.monotonic()
     if config.model.dtype == "auto" and devices[0].platform == "tpu":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
     views, mesh = config.task_configs, mesh_of(config, group, devices)
     tasks = {
-        name: lay_out(make_task(view, _facts(classes[name] or 0), config), mesh)
+        name: lay_out(make_task(view, _placeholder_facts(classes[name] or 0), config), mesh)
         for name, view in views.items()
     }
     optimizer = make_optimizer(config)
@@ -129,26 +129,26 @@ def compile_step(
 
 
 def _program(lowered: Any, platform: str, folder: Path | None) -> tuple[Memory, str]:
-    """(what the compiled program needs, its text).
+    """Compiles the program and returns (its memory, its text).
 
-    A TPU's text is what its compiler writes down: of what newer ones make, such as asynchronous concatenations, some is
-    not understood by the XLA in jaxlib, which `as_text()` asks.
+    A TPU's text is read from its compiler's dump: jaxlib's XLA, which `as_text()` uses, does not understand
+    everything that newer TPU compilers produce, such as asynchronous concatenations.
     """
     if platform != "tpu":
         program = lowered.compile()
-        # The peak of a CPU leaves temporaries out.
-        return dataclasses.replace(of_program(program), peak=0), program.as_text()
-    with tempfile.TemporaryDirectory() as forgotten:
-        notes = folder or Path(forgotten)
-        program = lowered.compile({"xla_dump_to": str(notes), "xla_dump_hlo_as_text": True})
-        (text,) = notes.glob("*.after_codegen.txt")
-        by_jax = of_program(program)
-        memory = of_notes(notes) or by_jax
+        # The peak reported for a CPU excludes temporaries.
+        return dataclasses.replace(memory_of_program(program), peak=0), program.as_text()
+    with tempfile.TemporaryDirectory() as temporary:
+        dump = folder or Path(temporary)
+        program = lowered.compile({"xla_dump_to": str(dump), "xla_dump_hlo_as_text": True})
+        (text,) = dump.glob("*.after_codegen.txt")
+        by_jax = memory_of_program(program)
+        memory = memory_of_dump(dump) or by_jax
         return dataclasses.replace(memory, code=by_jax.code, peak=by_jax.peak), text.read_text()
 
 
 def _abstract_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -> dict[str, Any]:
-    """Shapes of what `constant_vocabularies` makes before the first step."""
+    """Returns the shapes of the result of `constant_vocabularies`."""
     found = {}
     for name, task in tasks.items():
         if task.has_constant_vocabulary:
@@ -161,29 +161,29 @@ def _abstract_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -
 
 
 def abstract_batch(config: Config) -> Batch:
-    """Shapes and dtypes of one task's global batch, as `Batch` describes them."""
+    """Returns shapes and dtypes of one task's global batch, as documented in `Batch`."""
     data, model, videos = config.data, config.model, config.batch_size
     queries = 0 if config.with_vocabulary else data.max_queries
-    of: Any = jax.ShapeDtypeStruct
+    array: Any = jax.ShapeDtypeStruct
     frames, features = None, {}
     for name, modality in model.modalities.items():
         if modality.encoder == "clip":
-            frames = of((videos, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
+            frames = array((videos, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
         else:
-            features[name] = of((videos, data.num_frames, modality.feature_dim), jnp.float32)
+            features[name] = array((videos, data.num_frames, modality.feature_dim), jnp.float32)
     return Batch(
         frames=frames,
-        frame_mask=of((videos, data.num_frames), jnp.bool_),
-        text_tokens=of((videos, queries, model.text.max_tokens), jnp.int32),
-        text_mask=of((videos, queries), jnp.bool_),
-        segments=of((videos, data.max_segments, 2), jnp.float32),
-        segment_text=of((videos, data.max_segments), jnp.int32),
-        span_s=of((videos, 2), jnp.float32),
-        example_mask=of((videos,), jnp.bool_),
+        frame_mask=array((videos, data.num_frames), jnp.bool_),
+        text_tokens=array((videos, queries, model.text.max_tokens), jnp.int32),
+        text_mask=array((videos, queries), jnp.bool_),
+        segments=array((videos, data.max_segments, 2), jnp.float32),
+        segment_text=array((videos, data.max_segments), jnp.int32),
+        span_s=array((videos, 2), jnp.float32),
+        example_mask=array((videos,), jnp.bool_),
         features=features,
     )
 
 
-def _facts(num_classes: int) -> DatasetFacts:
-    """Of a dataset that is not here."""
+def _placeholder_facts(num_classes: int) -> DatasetFacts:
+    """Returns the metadata of a dataset that is not available."""
     return DatasetFacts("", 1.0, 1, [f"class {i}" for i in range(num_classes)], [], "")

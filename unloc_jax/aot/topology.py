@@ -1,4 +1,4 @@
-"""Devices by name: "v5e:4x4" is a TPU slice that need not be here, "cpu:8" eight devices of this machine's CPU."""
+"""Finds devices by name: "v5e:4x4" is a TPU slice that need not be attached, "cpu:8" eight devices of this CPU."""
 
 import contextlib
 import importlib.util
@@ -11,7 +11,7 @@ import jax
 
 from unloc_jax.errors import UserError
 
-# What libtpu asks a TPU machine for; here it shall not look for one, nor for others that use it.
+# Answers to what libtpu would ask a TPU machine, so that it looks neither for one nor for other users of it.
 _WITHOUT_A_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -22,15 +22,15 @@ _WITHOUT_A_TPU = {
 
 
 def devices_of(topology: str) -> Sequence[jax.Device]:
-    """The devices of a topology; those of a TPU can be compiled for, but not run on.
+    """Returns the devices of a topology; programs can be compiled for a TPU's but not run on them.
 
-    To be called before JAX is used: it is confined to the CPU, of which a "cpu:N" takes N devices.
+    Must be called before JAX is used, because it restricts JAX to the CPU, of which "cpu:N" takes N devices.
 
     Args:
       topology: "KIND:SHAPE" as Google writes them, such as v5e:4x4, v5p:2x4x4 or v6e:8x8; or "cpu:N".
 
     Raises:
-      UserError: no such topology, or libtpu is missing.
+      UserError: The topology does not exist, or libtpu is missing.
     """
     kind, _, shape = topology.partition(":")
     jax.config.update("jax_platforms", "cpu")
@@ -46,11 +46,11 @@ def devices_of(topology: str) -> Sequence[jax.Device]:
 
 
 def _of_cpu(count: int) -> Sequence[jax.Device]:
-    with contextlib.suppress(RuntimeError):  # JAX is running already
+    with contextlib.suppress(RuntimeError):  # JAX is already running
         jax.config.update("jax_num_cpu_devices", count)
     devices = jax.devices()
     if len(devices) < count:
-        raise UserError(f"--topology=cpu:{count}: JAX is running with {len(devices)} devices; start it anew.")
+        raise UserError(f"--topology=cpu:{count}: JAX is running with {len(devices)} devices; restart it.")
     return devices[:count]
 
 
@@ -65,10 +65,10 @@ def _of_tpu(topology: str, kind: str, shape: str) -> Sequence[Any]:
         settings = {"chips_per_host_bounds": [1, 1, 1]}
     try:
         found = topologies.get_topology_desc(topology, "tpu", **settings)
-    except Exception as error:  # libtpu raises what it likes
+    except Exception as error:  # libtpu documents no exceptions
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"--topology={topology}: the TPU compiler does not know it ({reason}).") from error
     devices: Any = found.devices
-    if kind == "v4":  # two cores that XLA uses as one
+    if kind == "v4":  # XLA uses its two cores as one
         devices = [device for device in devices if device.core_on_chip == 0]
     return devices

@@ -1,7 +1,8 @@
-"""Counting bytes and replacing them by a table: all that most operations on colours need of a video.
+"""Histograms and lookup tables of bytes, on which most colour operations are built.
 
-TPUs reach single bytes at given addresses one by one. There, bytes are counted by a product of one-hot vectors of their
-two halves, which the matrix units do in passing, and looked up by selects. The numbers are the same to the last bit.
+TPUs access single bytes at computed addresses one by one. There, a histogram is a product of one-hot vectors of the
+bytes' two halves, which the matrix units compute at little cost, and a lookup is a sequence of selects. Results are
+bit-identical.
 """
 
 import jax
@@ -12,13 +13,18 @@ from unloc_jax.augmentation.per_frame import map_frames
 
 
 def histogram(video: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Counts how often each channel has each value: uint8 [T, 3, H, W] → int32 [3, 256].
+    """Counts how often each channel has each value in the real frames.
 
-    mask: bool [T], True = the frame counts; None = all do.
+    Args:
+      video: uint8 [T, 3, H, W].
+      mask: bool [T], True = real frame; None = all are.
+
+    Returns:
+      int32 [3, 256].
     """
     counts = jax.lax.platform_dependent(
         video,
-        # XLA's scatter on CPUs is several times slower for several frames at once.
+        # On CPUs, XLA's scatter is several times slower for several frames at once.
         cpu=lambda video: jax.lax.map(count_by_scatter, video),
         default=lambda video: map_frames(count_by_one_hot, video),
     )
@@ -26,19 +32,27 @@ def histogram(video: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 
 def lookup(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """uint8 [3, H, W], uint8 [3, 256] (one table per channel) → uint8 [3, H, W]."""
+    """Replaces every byte by its entry in a table.
+
+    Args:
+      frame: uint8 [3, H, W].
+      tables: uint8 [3, 256], one table per channel.
+
+    Returns:
+      uint8 [3, H, W].
+    """
     return jax.lax.platform_dependent(frame, tables, tpu=lookup_by_selects, default=lookup_by_gather)
 
 
 def count_by_scatter(frame: jax.Array) -> jax.Array:
-    """One frame's histogram."""
+    """Counts values with a scatter: uint8 [3, H, W] → int32 [3, 256]."""
     bins = frame.reshape(3, -1) + 256 * jnp.arange(3)[:, None]
     counts = jnp.zeros(3 * 256, jnp.int32).at[bins.reshape(-1)].add(1, mode="promise_in_bounds")
     return counts.reshape(3, 256)
 
 
 def count_by_one_hot(frame: jax.Array) -> jax.Array:
-    """One frame's histogram."""
+    """Counts values with a matrix product: uint8 [3, H, W] → int32 [3, 256]."""
     values = jnp.arange(16, dtype=jnp.uint8)[:, None, None]
     high = (frame[:, None] >> 4 == values).astype(jnp.bfloat16)
     low = (frame[:, None] & 15 == values).astype(jnp.bfloat16)
@@ -48,11 +62,12 @@ def count_by_one_hot(frame: jax.Array) -> jax.Array:
 
 
 def lookup_by_gather(frame: jax.Array, tables: jax.Array) -> jax.Array:
+    """Looks bytes up with a gather; see `lookup`."""
     return tables.at[np.arange(3)[:, None, None], frame].get(mode="promise_in_bounds")
 
 
 def lookup_by_selects(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """Each bit, from the lowest, halves the values that a pixel can still become."""
+    """Looks bytes up with selects (see `lookup`): each bit, from the lowest, halves a pixel's remaining candidates."""
     values = [tables[:, i, None, None].astype(jnp.int32) for i in range(256)]
     for bit in range(8):
         is_set = frame >> bit & 1 > 0

@@ -1,8 +1,8 @@
-"""Brightness, saturation, contrast and hue of a video, and its colours altogether.
+"""Random brightness, saturation, contrast and hue, and conversion to grey.
 
-Formulas and ranges are those of tf.image and of DMVR's standard augmentation, which Scenic's UnLoc uses. Two things
-differ. Scenic jitters pixels that are already normalised to CLIP's mean and variance, and then clips them to 0..1; here
-jitter comes before normalisation. And what comes out is rounded to bytes.
+Formulas and ranges are those of tf.image and of DMVR's standard augmentation, which Scenic's UnLoc uses, with two
+differences. Scenic jitters pixels that are already normalised to CLIP's mean and variance and then clips them to
+[0, 1]; here jitter precedes normalisation. And the result is rounded to bytes.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,18 @@ MAX_BRIGHTNESS = 32 / 255
 SATURATION = CONTRAST = (0.6, 1.4)
 MAX_HUE = 0.2
 
-# Of ITU-R BT.601, with the digits that tf.image uses.
+# Weights of ITU-R BT.601, with as many digits as in tf.image.
 LUMA = (0.2989, 0.5870, 0.1140)
 
 
 class ColorShift(NamedTuple):
-    """Scalars: what is added to the pixels (of 0..1), two factors, and turns of the colour wheel."""
+    """Parameters of a colour jitter, float32 scalars.
+
+    Attributes:
+      brightness: Added to pixels in [0, 1].
+      saturation, contrast: Factors.
+      hue: Rotation of the colour wheel, in turns.
+    """
 
     brightness: jax.Array
     saturation: jax.Array
@@ -30,9 +36,15 @@ class ColorShift(NamedTuple):
 
 
 def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -> jax.Array:
-    """With chance `color` colours are shifted; with chance `grey`, drawn apart, they are then taken away.
+    """Shifts colours with probability `color` and, independently, converts to grey with probability `grey`.
 
-    uint8 [T, 3, H, W] → the same.
+    Args:
+      video: uint8 [T, 3, H, W].
+      key: Typed random key.
+      color, grey: Probabilities in [0, 1].
+
+    Returns:
+      uint8 [T, 3, H, W].
     """
     shift_key, chance_key = jax.random.split(key)
     shift = draw_shift(shift_key)
@@ -48,14 +60,17 @@ def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -
 
 
 def draw_shift(key: jax.Array) -> ColorShift:
-    """Uniform within the ranges above."""
+    """Draws a colour shift, float32 scalars, uniformly from the ranges above."""
     low = jnp.array([-MAX_BRIGHTNESS, SATURATION[0], CONTRAST[0], -MAX_HUE])
     high = jnp.array([MAX_BRIGHTNESS, SATURATION[1], CONTRAST[1], MAX_HUE])
     return ColorShift(*jax.random.uniform(key, (4,), minval=low, maxval=high))
 
 
 def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
-    """float32 [3, H, W] in 0..1 → the same; in between, values may leave 0..1, as in the reference."""
+    """Shifts the colours of float32 [3, H, W] in [0, 1].
+
+    Values may leave [0, 1] between steps, as in the reference; the result does not.
+    """
     pixels = pixels + shift.brightness
     pixels = saturate(pixels, shift.saturation)
     mean = pixels.mean((1, 2), keepdims=True)
@@ -64,38 +79,54 @@ def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
 
 
 def saturate(pixels: jax.Array, factor: jax.Array) -> jax.Array:
-    """HSV's saturation times a factor, at most 1; hue and value stay.
+    """Multiplies HSV's saturation by a factor and caps it at 1; hue and value do not change.
 
-    With hue and value fixed, a channel's distance to the value is proportional to the saturation: no need to convert.
+    With hue and value fixed, a channel's distance to the value is proportional to the saturation, so no conversion to
+    HSV is needed.
+
+    Args:
+      pixels: float32 [3, H, W].
+      factor: float32 scalar.
+
+    Returns:
+      float32 [3, H, W].
     """
     value = pixels.max(0)
     distance = value - pixels
     largest = distance.max(0)
-    # Saturation is largest / value, so that factor × saturation ≤ 1 where the factor is below value / largest. A value
-    # below zero has no saturation.
+    # Saturation is largest / value, so factor × saturation ≤ 1 if the factor is at most value / largest. A value below
+    # zero has no saturation.
     most = jnp.maximum(value, 0) / jnp.where(largest > 0, largest, 1)
     return value - jnp.minimum(factor, most) * distance
 
 
 def turn_hue(pixels: jax.Array, turns: jax.Array) -> jax.Array:
-    """HSV's hue plus a part of a turn; the largest and the smallest of the three channels stay."""
+    """Rotates HSV's hue; the largest and the smallest of the three channels do not change.
+
+    Args:
+      pixels: float32 [3, H, W].
+      turns: float32 scalar, in turns of the colour wheel.
+
+    Returns:
+      float32 [3, H, W].
+    """
     red, green, blue = pixels
     most, least = pixels.max(0), pixels.min(0)
     scale = 1 / jnp.where(most > least, most - least, 1)
-    # In sixths of a turn from red. Compared with each other, not with their maximum: a compiler may compute a channel
-    # twice with different last bits, and where none equals the maximum the hue would be another one altogether.
+    # In sixths of a turn from red. Channels are compared with each other instead of with their maximum: a compiler may
+    # compute a channel twice with different last bits, and if none equals the maximum, the hue is entirely wrong.
     hue = jnp.where(
         (red >= green) & (red >= blue),
         (green - blue) * scale,
         jnp.where(green >= blue, 2 + (blue - red) * scale, 4 + (red - green) * scale),
     )
-    # A channel is largest within a sixth of its own hue and smallest beyond two sixths.
+    # A channel is the largest within a sixth of a turn from its own hue, and the smallest beyond two sixths.
     distance = (hue + 6 * turns - jnp.array([0.0, 2.0, 4.0])[:, None, None]) % 6
     distance = jnp.minimum(distance, 6 - distance)
     return least + (most - least) * jnp.clip(2 - distance, 0, 1)
 
 
 def luma(pixels: jax.Array) -> jax.Array:
-    """[3, ...] → [...]."""
+    """Computes the luma of float32 [3, ...] → float32 [...]."""
     red, green, blue = pixels
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

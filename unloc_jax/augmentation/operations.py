@@ -1,14 +1,15 @@
-"""The operations of RandAugment that move nothing, each on a whole video.
+"""RandAugment's operations that do not move pixels, each applied to a whole video.
 
-Most replace every byte by another that depends on its channel alone, and are tables. "color" and "sharpness" blend each
-frame with another one, "cutout" blackens a box.
+Most of them replace each byte by a value that depends on its channel alone, and are lookup tables. "color" and
+"sharpness" blend each frame with another image; "cutout" blackens a box.
 
-At magnitude 10, the only one in the recipes of the reference (Scenic's UnLoc), they give its numbers, except:
-  - contrast is around the mean grey; the reference's is around the number of pixels / 256, which for a video is white;
-  - sharpness ends at a frame's border; the reference's goes on into the frame below, as it stacks a video's frames;
-  - cutout's box is a part of the frame's size; the reference's has 80 pixels, which is the same for frames of 224.
-Below 10, operations that have a strength weaken, down to nothing at 0. The reference's posterize and solarize grow
-stronger (its solarize inverts everything at 10 because 256 overflows to 0), and its blends change direction at 5.
+At magnitude 10, the only one in the recipes of the reference (Scenic's UnLoc), results equal the reference's, except:
+  - contrast is relative to the mean grey; the reference uses the number of pixels / 256, which is white for a video;
+  - sharpness stops at a frame's border; the reference stacks a video's frames and filters across them;
+  - cutout's box is a fraction of the frame; the reference's has 80 pixels, which is the same for frames of 224.
+Below 10, operations with a strength become weaker, down to no effect at 0. The reference's posterize and solarize
+become stronger (its solarize inverts everything at 10 because 256 overflows to 0), and its blends change direction
+at 5.
 """
 
 import jax
@@ -33,7 +34,7 @@ OPERATIONS = (
     "cutout",
 )
 
-# Half of the side of cutout's box at magnitude 10, as a part of the frame's: 40 pixels of 224.
+# Half the side of cutout's box at magnitude 10, as a fraction of the frame's side: 40 of 224 pixels.
 CUTOUT = 40 / 224
 
 
@@ -44,17 +45,17 @@ def apply_operation(
     magnitude: float,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    """One operation, without branches, so that the videos of a batch can have different ones.
+    """Applies one operation, without branches, so that the videos of a batch can have different ones.
 
     Args:
       video: uint8 [T, 3, H, W].
-      operation: int32 scalar, index of OPERATIONS.
-      center: float32 [2] in 0..1, where in height and width cutout's box has its centre.
+      operation: int32 scalar, index into `OPERATIONS`.
+      center: float32 [2] in [0, 1], the centre of cutout's box as fractions of height and width.
       magnitude: 0 to 10.
-      mask: bool [T], True = real frame: only these count in the video's histogram; None = all.
+      mask: bool [T], True = real frame; only these count in the video's histogram; None = all.
 
     Returns:
-      uint8 [T, 3, H, W], the same for equal frames.
+      uint8 [T, 3, H, W]; equal frames stay equal.
     """
     strength = magnitude / 10
     by_name = tables(histogram(video, mask), strength)
@@ -74,7 +75,15 @@ def apply_operation(
 
 
 def tables(counts: jax.Array, strength: float) -> dict[str, jax.Array]:
-    """What each value becomes: uint8 [3, 256] of every table operation, from a video's histogram, int32 [3, 256]."""
+    """Builds the lookup tables of all table operations.
+
+    Args:
+      counts: int32 [3, 256], a video's histogram.
+      strength: Magnitude / 10, in [0, 1].
+
+    Returns:
+      uint8 [3, 256] by operation: what each value becomes.
+    """
     values = jnp.arange(256)
     inverted = 255 - values
     dropped_bits = int(4 * strength)
@@ -92,7 +101,15 @@ def tables(counts: jax.Array, strength: float) -> dict[str, jax.Array]:
 
 
 def autocontrast(counts: jax.Array) -> jax.Array:
-    """A channel's darkest value becomes 0, its brightest 255; a channel of one value stays."""
+    """Stretches each channel from its darkest value to 0 and its brightest to 255; a channel of one value does not
+    change.
+
+    Args:
+      counts: int32 [3, 256], a video's histogram.
+
+    Returns:
+      int32 [3, 256], what each value becomes.
+    """
     values = jnp.arange(256)
     low = jnp.argmax(counts > 0, axis=1, keepdims=True)
     high = 255 - jnp.argmax(counts[:, ::-1] > 0, axis=1, keepdims=True)
@@ -101,7 +118,14 @@ def autocontrast(counts: jax.Array) -> jax.Array:
 
 
 def equalize(counts: jax.Array) -> jax.Array:
-    """All values of a channel about equally often, by the rule of PIL's ImageOps.equalize."""
+    """Equalises each channel's histogram by the rule of PIL's ImageOps.equalize.
+
+    Args:
+      counts: int32 [3, 256], a video's histogram.
+
+    Returns:
+      int32 [3, 256], what each value becomes.
+    """
     values = jnp.arange(256)
     brightest = 255 - jnp.argmax(counts[:, ::-1] > 0, axis=1, keepdims=True)
     step = jnp.where(values == brightest, 0, counts).sum(1, keepdims=True) // 255
@@ -111,18 +135,25 @@ def equalize(counts: jax.Array) -> jax.Array:
 
 
 def mean_grey(counts: jax.Array) -> jax.Array:
-    """Scalar: the mean of a video's grey values, rounded as in PIL's ImageEnhance.Contrast."""
+    """Computes a video's mean grey, rounded as in PIL's ImageEnhance.Contrast: int32 [3, 256] → float32 scalar."""
     frequencies = counts / jnp.maximum(counts.sum(1, keepdims=True), 1)
     return jnp.floor(luma((frequencies * jnp.arange(256)).sum(1)) + 0.5)
 
 
 def grey(frame: jax.Array) -> jax.Array:
-    """[3, H, W] → float32 [H, W], rounded to whole levels."""
+    """Converts a frame, [3, H, W] → float32 [H, W], rounded to whole levels."""
     return jnp.floor(luma(frame.astype(jnp.float32)) + 0.5)
 
 
 def smooth(frame: jax.Array) -> jax.Array:
-    """[3, H, W] → float32 [3, H, W]: weights 5 at a pixel, 1 at its eight neighbours; the outermost pixels stay."""
+    """Smooths a frame with weight 5 at a pixel and 1 at its eight neighbours; the outermost pixels do not change.
+
+    Args:
+      frame: uint8 [3, H, W].
+
+    Returns:
+      float32 [3, H, W].
+    """
     pixels = frame.astype(jnp.int32)
     rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
     total = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * pixels[:, 1:-1, 1:-1]
@@ -130,13 +161,27 @@ def smooth(frame: jax.Array) -> jax.Array:
 
 
 def blend(start: jax.Array, pixels: jax.Array, strength: float) -> jax.Array:
-    """From `start` to `pixels` and 0.9 × strength beyond, cut off (not rounded) to bytes like PIL's Image.blend."""
+    """Extrapolates from `start` to `pixels` and 0.9 × strength beyond, like PIL's Image.blend.
+
+    Args:
+      start, pixels: [...], values in [0, 255], of shapes that broadcast.
+      strength: In [0, 1].
+
+    Returns:
+      uint8 [...], clipped and truncated (not rounded).
+    """
     start, pixels = start.astype(jnp.float32), pixels.astype(jnp.float32)
     return jnp.clip(start + (1 + 0.9 * strength) * (pixels - start), 0, 255).astype(jnp.uint8)
 
 
 def box(size: tuple[int, ...], center: jax.Array, strength: float) -> jax.Array:
-    """bool [H, W]: True in cutout's box, which may reach over the border."""
+    """Returns bool [H, W], True inside cutout's box, which may extend beyond the border.
+
+    Args:
+      size: (H, W).
+      center: float32 [2] in [0, 1], as fractions of H and W.
+      strength: In [0, 1].
+    """
     inside = [
         abs(jnp.arange(length) + 0.5 - at * length) < CUTOUT * strength * length
         for length, at in zip(size, center)

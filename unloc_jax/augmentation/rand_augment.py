@@ -8,16 +8,16 @@ from unloc_jax.augmentation.operations import OPERATIONS, apply_operation
 def rand_augment(
     video: jax.Array, key: jax.Array, layers: int, magnitude: float, mask: jax.Array | None = None
 ) -> jax.Array:
-    """`layers` operations after each other, each drawn for itself; all frames get the same ones.
+    """Applies `layers` operations in sequence, drawn independently and shared by all frames.
 
     As in the reference, a draw is one of eleven operations or none, all twelve equally likely.
 
     Args:
       video: uint8 [T, 3, H, W].
-      key: typed random key.
-      layers: number of draws.
-      magnitude: 0 to 10; `operations` says what it means, and what differs from the reference.
-      mask: bool [T], True = real frame: only these count in the video's statistics; None = all.
+      key: Typed random key.
+      layers: Number of draws.
+      magnitude: 0 to 10; see `operations` for its meaning and the differences from the reference.
+      mask: bool [T], True = real frame; only these count in the video's statistics; None = all.
 
     Returns:
       uint8 [T, 3, H, W].

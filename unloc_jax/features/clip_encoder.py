@@ -16,7 +16,7 @@ from PIL import Image
 
 from unloc_jax.errors import UserError
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
-from unloc_jax.model.transformer import Run
+from unloc_jax.model.transformer import ComputeOptions
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.text import VOCABULARY_SIZE, tokenize
 from unloc_jax.video import FrameStream, probe
@@ -110,8 +110,8 @@ class ClipEncoder:
         self._num_devices = len(devices)
         self._batch_size = self._rounded(batch_size)
         self._rows = NamedSharding(mesh, PartitionSpec("data"))
-        config, run = clip.config, Run(dtype=dtype)
-        image, text = ImageTower(config.image, run), TextTower(config.text, run)
+        config, compute = clip.config, ComputeOptions(dtype=dtype)
+        image, text = ImageTower(config.image, compute), TextTower(config.text, compute)
         self._params = jax.device_put(clip.params, NamedSharding(mesh, PartitionSpec()))
         self._precision = "highest" if dtype == jnp.float32 else "default"
         seen = config.image_size // config.image.patch_size * config.image.patch_size

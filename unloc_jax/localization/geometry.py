@@ -1,6 +1,6 @@
-"""PyramidGeometry: the one place that knows where the points of the feature pyramid are.
+"""PyramidGeometry: the single definition of where the points of the feature pyramid are.
 
-Targets, heads and decoding all take it, so they cannot disagree. P = all points, level after level.
+Targets, heads and decoding all use it, so they cannot disagree. P is the number of points, level after level.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ class PyramidGeometry:
 
     Attributes:
       num_frames: T, the length of level 0.
-      num_levels: level l has ⌈T / stride**l⌉ points.
-      stride: downsampling from one level to the next.
-      regression_ranges: per level, in grid units: a point is responsible for a segment when the larger of its
-        distances to start and end lies in [low, high).
+      num_levels: Level l has ⌈T / stride**l⌉ points.
+      stride: Downsampling factor from one level to the next.
+      regression_ranges: Per level, in grid units: a point is responsible for a segment if the larger of its distances
+        to start and end lies in [low, high).
     """
 
     num_frames: int
@@ -45,6 +45,7 @@ class PyramidGeometry:
 
     @property
     def num_points(self) -> int:
+        """P, the number of points of all levels."""
         return sum(self.level_lengths)
 
     @functools.cached_property
@@ -56,34 +57,37 @@ class PyramidGeometry:
 
     @functools.cached_property
     def positions(self) -> np.ndarray:
-        """float32 [P], grid position of each point: 0, stride, 2·stride, … on every level."""
+        """float32 [P], the position of each point in grid units: 0, stride, 2·stride, … on every level."""
         return np.concatenate(
             [np.arange(n) * self.stride**level for level, n in enumerate(self.level_lengths)]
         ).astype(np.float32)
 
     @functools.cached_property
     def levels(self) -> np.ndarray:
-        """int [P], the level of each point."""
+        """int64 [P], the level of each point."""
         return np.repeat(np.arange(self.num_levels), self.level_lengths)
 
     def point_mask(self, frame_mask):
-        """bool [..., T], True = real frame → bool [..., P], True = the point lies on one."""
+        """Maps bool [..., T] (True = real frame) to bool [..., P], True = the point lies on a real frame.
+
+        Accepts NumPy and JAX arrays.
+        """
         return frame_mask[..., self.positions.astype(int)]
 
     @functools.cached_property
     def ranges(self) -> np.ndarray:
-        """float32 [P, 2], the regression range of each point."""
+        """float32 [P, 2], the regression range of each point in grid units."""
         return np.repeat(np.array(self.regression_ranges, np.float32), self.level_lengths, axis=0)
 
     def split_levels(self, x, axis: int) -> list:
-        """Splits an array of all points into one array per level along `axis`."""
+        """Splits an array, of size P along `axis`, into one array per level."""
         ends = list(itertools.accumulate(self.level_lengths))
         index = [slice(None)] * (axis % x.ndim)
         return [x[(*index, slice(end - n, end))] for end, n in zip(ends, self.level_lengths)]
 
 
 def default_regression_ranges(num_levels: int) -> tuple[tuple[float, float], ...]:
-    """The reference's ranges: (0, 4), (4, 8), (8, 16), …, the last one open."""
+    """Returns the reference's ranges in grid units: (0, 4), (4, 8), (8, 16), …, the last one open."""
     if num_levels == 1:
         return ((0.0, math.inf),)
     inner: Sequence[float] = [4.0 * 2**level for level in range(num_levels - 1)]
@@ -93,22 +97,22 @@ def default_regression_ranges(num_levels: int) -> tuple[tuple[float, float], ...
 def ranges_from_lengths(
     lengths: np.ndarray, num_levels: int, *, merge: bool = False
 ) -> tuple[tuple[float, float], ...]:
-    """Regression ranges with which the levels share segments of these lengths (grid units) evenly.
+    """Returns regression ranges such that segments of these lengths are spread evenly over the levels.
 
     The larger of a point's distances to start and end lies between half a segment's length (at its centre) and all
-    of it (at its ends): three quarters stand for it.
+    of it (at its ends). Three quarters of the length represent it.
 
     Args:
-      lengths: float [n], n ≥ 1.
-      num_levels: how many ranges; with `merge` the most.
-      merge: what becomes of a level that would be narrower than a grid unit, as where many segments are equally
-        long: it is merged with its neighbour, or else (a model has as many levels as it has) made one unit wide.
+      lengths: float [n], in grid units, n ≥ 1.
+      num_levels: Number of ranges; with `merge` the largest number.
+      merge: Where many segments have the same length, a level may become narrower than one grid unit. True merges it
+        with its neighbour; False, for a model whose number of levels is fixed, makes it one unit wide.
     """
     bounds = [0.0]
     for quantile in np.quantile(0.75 * np.asarray(lengths, float), np.arange(1, num_levels) / num_levels):
         if quantile >= bounds[-1] + 1.0:
             bounds.append(float(quantile))
-        elif not merge or len(bounds) == 1:  # the finest level keeps something to do
+        elif not merge or len(bounds) == 1:  # the finest level must not be empty
             bounds.append(bounds[-1] + 1.0)
     return tuple(itertools.pairwise([*bounds, math.inf]))
 
@@ -116,10 +120,10 @@ def ranges_from_lengths(
 def pyramid_geometry(
     num_frames: int, num_levels: int, stride: int, regression_ranges: Sequence[tuple[float, float]] = ()
 ) -> PyramidGeometry:
-    """The pyramid over T frames; without ranges, the default ones.
+    """Returns the pyramid over T frames, with default ranges if none are given.
 
     Raises:
-      UserError: another number of ranges than levels.
+      UserError: The number of ranges is not the number of levels.
     """
     ranges = tuple(regression_ranges) or default_regression_ranges(num_levels)
     return PyramidGeometry(num_frames, num_levels, stride, ranges)

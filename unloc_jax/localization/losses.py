@@ -1,5 +1,6 @@
-"""Losses on relevance logits and boundary offsets (paper section 3.4). Inputs of any leading shape."""
+"""Losses on relevance logits and boundary offsets (paper section 3.4), for inputs of any leading shape."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,14 +9,16 @@ import optax
 def relevance_loss(
     logits: jax.Array, targets: jax.Array, kind: str, *, alpha: float = 0.25, gamma: float = 2.0
 ) -> jax.Array:
-    """Elementwise loss of relevance logits against targets in [0, 1].
+    """Computes an elementwise loss of relevance logits against targets in [0, 1].
+
+    For smoothed targets the focal loss uses exp(-cross entropy) as p_t, as the reference does. optax's focal loss uses
+    the probability of hitting the target by chance, which is the same only for targets 0 and 1.
 
     Args:
-      logits, targets: float32 [...].
-      kind: "focal" (Lin et al. 2017; `alpha` weighs positives, 1 - alpha negatives) or "sigmoid" (cross entropy).
-        Of smoothed targets the focal loss takes exp(-cross entropy) as p_t, as the reference does; optax's, which
-        takes the probability of hitting the target by chance, is the same for targets 0 and 1 only.
-      alpha, gamma: of the focal loss.
+      logits, targets: float32 [...], of shapes that broadcast.
+      kind: "focal" (Lin et al. 2017) or "sigmoid" (cross entropy).
+      alpha: Focal loss: weight of positives; negatives have weight 1 - alpha.
+      gamma: Focal loss: exponent of the modulating factor.
 
     Returns:
       float32 [...].
@@ -28,31 +31,41 @@ def relevance_loss(
 
 
 def smooth_labels(targets: jax.Array, amount: float) -> jax.Array:
-    """Moves 0 and 1 towards ½ by amount/2, as for a choice of two (yes or no) per text.
+    """Moves targets float32 [...] from 0 and 1 towards ½ by amount/2, as for two classes (yes and no) per text.
 
-    The reference divides by the number of classes instead: with one class its negatives become `amount` while
+    The reference divides by the number of classes instead: with a single class its negatives become `amount` while
     its positives stay 1.
     """
     return targets * (1.0 - amount) + 0.5 * amount
 
 
 def offsets_iou(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
-    """IoU in [0, 1] of two segments given as distances ≥ 0 from the same point: [..., 2] → [...]."""
+    """Computes the IoU of segments that are given as distances from a common point.
+
+    Args:
+      offsets, target_offsets: float32 [..., 2] ≥ 0, distances to start and end.
+
+    Returns:
+      float32 [...] in [0, 1].
+    """
     intersection = jnp.minimum(offsets, target_offsets).sum(-1)
     return intersection / jnp.maximum(_union(offsets, target_offsets), 1e-6)
 
 
 def offsets_l1(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
-    """|start error| + |end error| as a share of the union: [..., 2] → [...], so that long segments weigh no more."""
+    """Computes |start error| + |end error| as a fraction of the union, so that long segments do not weigh more.
+
+    For arguments and result see `offsets_iou`; for offsets ≥ 0 the result is 1 - IoU.
+    """
     distance = jnp.abs(offsets - target_offsets).sum(-1)
     return distance / jnp.maximum(_union(offsets, target_offsets), 1e-6)
 
 
 def offsets_center(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
-    """Squared distance of the centres as a share of the union: [..., 2] → [...].
+    """Computes the squared distance of the centres as a fraction of the squared union; see `offsets_iou`.
 
-    `1 - IoU + center` is the DIoU loss (Zheng et al. 2020): both segments contain the point, so their union is
-    also the smallest segment around both. For the same reason GIoU is IoU.
+    `1 - IoU + center` is the DIoU loss (Zheng et al. 2020): both segments contain the point, so their union is also
+    the smallest segment that encloses both. For the same reason GIoU is IoU.
     """
     center = lambda x: 0.5 * (x[..., 1] - x[..., 0])
     distance = center(offsets) - center(target_offsets)
@@ -60,6 +73,7 @@ def offsets_center(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
 
 
 def _union(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
+    """Returns the lengths of the unions: [..., 2], [..., 2] → [...]."""
     return jnp.maximum(offsets, target_offsets).sum(-1)
 
 
@@ -68,14 +82,14 @@ _BOUNDARY_TERMS = {
     "l1": offsets_l1,
     "center": offsets_center,
 }
-_LARGEST_FACTOR = 3.4e38  # of a float32
+_LARGEST_FACTOR = 3.4e38  # about the largest float32
 
 
 def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
-    """ "0.5*l1+1.0*iou" → [(0.5, "l1"), (1.0, "iou")].
+    """Parses a weighted sum: "0.5*l1+1.0*iou" → [(0.5, "l1"), (1.0, "iou")].
 
     Raises:
-      ValueError: a term that is not known, or a factor that is no number, negative or not finite.
+      ValueError: A term is unknown, or a factor is not a finite number ≥ 0.
     """
     terms = []
     for term in expression.split("+"):
@@ -93,7 +107,17 @@ def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
 
 
 def boundary_loss(expression: str, offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
-    """Weighted sum of boundary losses, elementwise: distances ≥ 0 [..., 2] → [...]."""
+    """Computes a weighted sum of boundary losses, elementwise.
+
+    Args:
+      expression: See `parse_boundary_loss`.
+      offsets, target_offsets: float32 [..., 2] ≥ 0, distances to start and end in the same unit.
+
+    Returns:
+      float32 [...].
+    """
+    chex.assert_axis_dimension(offsets, -1, 2)
+    chex.assert_axis_dimension(target_offsets, -1, 2)
     terms = [
         factor * _BOUNDARY_TERMS[name](offsets, target_offsets)
         for factor, name in parse_boundary_loss(expression)
@@ -101,43 +125,50 @@ def boundary_loss(expression: str, offsets: jax.Array, target_offsets: jax.Array
     return sum(terms[1:], terms[0])
 
 
-def masked_mean(values: jax.Array, weights: jax.Array, total: jax.Array | None = None) -> jax.Array:
-    """Σ values·weights / Σ weights; 0 where nothing counts. Scalar float32.
+def masked_mean(values: jax.Array, weights: jax.Array, normalizer: jax.Array | None = None) -> jax.Array:
+    """Returns Σ values·weights / normalizer, float32 scalar; 0 where all weights are 0.
 
-    `total` replaces Σ weights: that of a whole batch, of which these are some rows' values.
+    Args:
+      values, weights: float32 [...], of shapes that broadcast.
+      normalizer: float32 scalar; None = Σ weights, which gives the weighted mean. If the values are only some rows of a
+        batch, it is Σ weights of the whole batch: results for all rows then add up to the batch's mean.
     """
-    return (values * weights).sum() / ((weights.sum() if total is None else total) + 1e-8)
+    return (values * weights).sum() / ((weights.sum() if normalizer is None else normalizer) + 1e-8)
 
 
 def contrastive_loss(
     video: jax.Array, text: jax.Array, mask: jax.Array, same_text: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Symmetric video–text cross entropy within the global batch (CLIP) of embeddings; see `matching_loss`.
+    """Computes CLIP's symmetric video–text cross entropy within the global batch; see `matching_loss`.
 
     Args:
       video: float32 [M, D], one L2-normalised embedding per segment.
-      text: float32 [M, D], the embedding of the segment's text.
+      text: float32 [M, D], the L2-normalised embedding of the segment's text.
       mask: bool [M], True = real pair.
-      same_text: bool [M, M], True where two pairs have the same text: such pairs are no negatives.
-      temperature: scalar that multiplies the cosine.
+      same_text: bool [M, M], True where two pairs have the same text: such pairs are not negatives.
+      temperature: float32 scalar that multiplies the cosine.
 
     Returns:
-      (loss, accuracy of video → text), scalars.
+      (loss, accuracy of video → text), float32 scalars.
     """
+    chex.assert_rank([video, text], 2)
+    chex.assert_equal_shape([video, text])
     return matching_loss(temperature * video @ text.T, mask, same_text)
 
 
 def matching_loss(logits: jax.Array, mask: jax.Array, same_text: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Symmetric cross entropy of M videos against their M texts, blind to duplicates.
+    """Computes the symmetric cross entropy of M videos against their M texts, ignoring duplicates.
 
     Args:
       logits: float32 [M, M], row = video, column = text; the diagonal holds the true pairs.
       mask: bool [M], True = real pair.
-      same_text: bool [M, M], True where two pairs have the same text: such pairs are no negatives.
+      same_text: bool [M, M], True where two pairs have the same text: such pairs are not negatives.
 
     Returns:
-      (loss, accuracy of video → text), scalars.
+      (loss, accuracy of video → text), float32 scalars.
     """
+    chex.assert_type([mask, same_text], bool)
+    chex.assert_shape([logits, same_text], (len(mask), len(mask)))
     diagonal = jnp.eye(len(mask), dtype=bool)
     excluded = ~mask[None] | ~mask[:, None] | (same_text & ~diagonal)
     logits = jnp.where(excluded & ~diagonal, -1e9, logits)

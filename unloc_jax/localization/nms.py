@@ -1,27 +1,27 @@
-"""Non-maximum suppression of temporal segments, written for the device: batched, whatever the leading axes."""
+"""Non-maximum suppression of temporal segments for the device, batched over any leading axes."""
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
-
-Found = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class NMS:
-    """How overlapping candidates are treated.
+    """Settings of non-maximum suppression.
 
     Attributes:
       max_detections: K ≥ 1.
-      kind: what an overlapping candidate's score is multiplied by: "gaussian" (Bodla et al. 2017),
-        exp(-IoU² / (2·sigma)) as TensorFlow and the reference have it (OpenTAD and ActionFormer lack the 2: their sigma
-        is twice this one); "linear", 1 - IoU from iou_threshold on; "hard", 0 from iou_threshold on.
-      sigma: > 0, of "gaussian".
-      iou_threshold: of the others.
-      score_threshold: a candidate whose (lowered) score is at or below this is never taken.
-      voting_threshold: see `vote`; 0 = no voting.
-      voting_by_overlap: see `vote`.
+      kind: Factor by which the score of an overlapping candidate is multiplied. "gaussian" (Bodla et al. 2017):
+        exp(-IoU² / (2·sigma)) as in TensorFlow and the reference (OpenTAD and ActionFormer lack the 2, so their sigma
+        is twice this one). "linear": 1 - IoU if it is at least iou_threshold. "hard": 0 if IoU is at least
+        iou_threshold.
+      sigma: Width of "gaussian", above 0.
+      iou_threshold: Of "linear" and "hard".
+      score_threshold: A candidate is dropped once its (lowered) score is at or below this.
+      voting_threshold: See `vote`; 0 = no voting.
+      voting_by_overlap: See `vote`.
     """
 
     max_detections: int
@@ -33,20 +33,21 @@ class NMS:
     voting_by_overlap: bool
 
 
-def suppress(segments: jax.Array, scores: jax.Array, settings: NMS) -> Found:
-    """Repeatedly takes the best candidate and lowers the scores of those that overlap it.
+def suppress(segments: jax.Array, scores: jax.Array, settings: NMS) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Repeatedly selects the best candidate and lowers the scores of those that overlap it.
 
-    All leading axes are independent problems that run together: one step per detection, whatever the batch.
+    The leading axes hold independent problems that run together: one step per detection, whatever the batch.
 
     Args:
       segments: float32 [..., P, 2], start and end in any unit.
       scores: float32 [..., P].
-      settings: static.
+      settings: Static.
 
     Returns:
-      (segments [..., K, 2], scores [..., K], index [..., K] into P), best first. Rows that fill up have
-      score 0, segment (0, 0) and index 0.
+      (segments float32 [..., K, 2], scores float32 [..., K], index int32 [..., K] into P), best first. Padding rows
+      have score 0, segment (0, 0) and index 0.
     """
+    chex.assert_shape(segments, (*scores.shape, 2))
     start, end = segments[..., 0], segments[..., 1]
 
     def take_best(remaining, _):
@@ -75,14 +76,17 @@ def suppress(segments: jax.Array, scores: jax.Array, settings: NMS) -> Found:
 
 
 def _first_of_highest(x: jax.Array) -> jax.Array:
-    """`argmax` along the last axis, kept, in two maxima: many times faster on a CPU, whose argmax is not vectorised."""
+    """Returns the first index of the maximum along the last axis: [..., P] → int32 [..., 1].
+
+    Two maxima are many times faster than `argmax` on a CPU, where that is not vectorised.
+    """
     places = jnp.arange(x.shape[-1], dtype=jnp.float32)  # exact below 2^24
     highest = x == x.max(-1, keepdims=True)
     return -jnp.where(highest, -places, -jnp.inf).max(-1, keepdims=True).astype(jnp.int32)
 
 
 def _iou(start: jax.Array, end: jax.Array, first: jax.Array, last: jax.Array) -> jax.Array:
-    """Of segments [..., P] with one segment [..., 1]; 0 where both are empty."""
+    """Computes IoU of segments [..., P] with one segment [..., 1]: float32 [..., P], 0 where both are empty."""
     overlap = jnp.maximum(jnp.minimum(end, last) - jnp.maximum(start, first), 0.0)
     union = (end - start) + (last - first) - overlap
     return jnp.where(union > 0, overlap / jnp.where(union > 0, union, 1.0), 0.0)
@@ -91,19 +95,20 @@ def _iou(start: jax.Array, end: jax.Array, first: jax.Array, last: jax.Array) ->
 def vote(
     found: jax.Array, segments: jax.Array, scores: jax.Array, iou_threshold: float, by_overlap: bool
 ) -> jax.Array:
-    """Moves found segments to the weighted mean of the candidates around them ("segment voting").
+    """Moves detected segments to the weighted mean of the candidates around them ("segment voting").
 
     Args:
       found: float32 [..., K, 2], after suppression.
-      segments, scores: float32 [..., P, 2] and [..., P], the candidates as they were before it.
-      iou_threshold: candidates with at least this IoU have a vote, > 0.
-      by_overlap: weights are score · IoU (ActionFormer), instead of the score alone (OpenTAD).
+      segments, scores: float32 [..., P, 2] and [..., P], the candidates before suppression.
+      iou_threshold: Candidates with at least this IoU vote; above 0.
+      by_overlap: Weights are score · IoU (ActionFormer) instead of the score alone (OpenTAD).
 
     Returns:
-      float32 [..., K, 2]; a segment without votes stays where it is.
+      float32 [..., K, 2]; a segment without votes keeps its place.
     """
 
-    def one(segment: jax.Array) -> jax.Array:  # [..., 2], one of the K at a time: K·P overlaps need not fit
+    # One of the K detections at a time: K·P overlaps might not fit into memory.
+    def move(segment: jax.Array) -> jax.Array:  # [..., 2]
         first, last = segment[..., 0:1], segment[..., 1:2]
         iou = _iou(segments[..., 0], segments[..., 1], first, last)
         weight = jnp.where(iou >= iou_threshold, scores * iou if by_overlap else scores, 0.0)
@@ -111,4 +116,4 @@ def vote(
         mean = (weight[..., None] * segments).sum(-2) / jnp.where(total > 0, total, 1.0)
         return jnp.where(total > 0, mean, segment)
 
-    return jnp.moveaxis(jax.lax.map(one, jnp.moveaxis(found, -2, 0)), 0, -2)
+    return jnp.moveaxis(jax.lax.map(move, jnp.moveaxis(found, -2, 0)), 0, -2)

@@ -1,7 +1,8 @@
-"""Training targets from segments, computed on the device (paper section 3.4; ActionFormer's assignment)."""
+"""Assigns training targets to pyramid points, on the device (paper section 3.4; ActionFormer's assignment)."""
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -9,12 +10,13 @@ from unloc_jax.localization.geometry import PyramidGeometry
 
 
 class Targets(NamedTuple):
-    """What each pyramid point should say about each text.
+    """Targets of each pyramid point for each text.
 
-    relevance: float32 [B, N, P], 1 where the point lies in a segment of the text that its level is responsible
-      for, else 0.
-    offsets: float32 [B, N, P, 2], distances to that segment's start and end in units of the point's stride;
-      0 where relevance is 0.
+    Attributes:
+      relevance: float32 [B, N, P], 1 where the point lies in a segment of the text that its level is responsible for,
+        else 0.
+      offsets: float32 [B, N, P, 2], distances to that segment's start and end in units of the point's stride; 0 where
+        relevance is 0.
     """
 
     relevance: jax.Array
@@ -28,23 +30,26 @@ def assign_targets(
     geometry: PyramidGeometry,
     radius: float | None = None,
 ) -> Targets:
-    """Assigns every pyramid point a segment of every text, or none.
+    """Assigns to every pyramid point one segment of every text, or none.
 
-    A point is positive for a segment when it lies inside (both ends included), within `radius` strides of the
-    segment's centre, and the larger of its two distances is in its level's regression range. Where several
-    segments of one text qualify, the shortest wins (the reference takes the nearest start and the nearest end,
-    possibly of different segments).
+    A point is positive for a segment if it lies inside (both ends included), within `radius` strides of the segment's
+    centre, and the larger of its two distances is in its level's regression range. If several segments of a text
+    qualify, the shortest wins. (The reference takes the nearest start and the nearest end, which may belong to
+    different segments.)
 
     Args:
-      segments: float32 [B, S, 2] in grid units.
-      segment_text: int32 [B, S], text index in [0, num_texts) of each segment; -1 = padding.
+      segments: float32 [B, S, 2], start and end in grid units.
+      segment_text: int32 [B, S], each segment's text in [0, num_texts); -1 = padding.
       num_texts: N.
-      geometry: the pyramid.
-      radius: centre-sampling radius in strides; None = the whole segment is positive.
+      geometry: The pyramid.
+      radius: Centre-sampling radius in strides; None = the whole segment is positive.
 
     Returns:
       Targets for [B, N, P].
     """
+    chex.assert_shape(segments, (*segment_text.shape, 2))
+    chex.assert_rank(segment_text, 2)
+    chex.assert_type(segment_text, int)
     positions, strides = jnp.asarray(geometry.positions), jnp.asarray(geometry.strides)
     low, high = jnp.asarray(geometry.ranges[:, 0]), jnp.asarray(geometry.ranges[:, 1])
     batch = segments.shape[0]
@@ -58,8 +63,8 @@ def assign_targets(
         if radius is not None:
             positive &= jnp.abs(positions - 0.5 * (start + end)) <= radius * strides
         length = jnp.broadcast_to(end - start, positive.shape)
-        of_text = jax.nn.one_hot(text, num_texts, dtype=bool)  # [B, N]; padding (-1) matches no text
-        better = of_text[:, :, None] & (positive)[:, None]
+        is_text = jax.nn.one_hot(text, num_texts, dtype=bool)  # [B, N]; padding (-1) matches no text
+        better = is_text[:, :, None] & positive[:, None]
         better &= length[:, None] < best_length
         offsets = jnp.stack([to_start, to_end], axis=-1)[:, None]
         return (

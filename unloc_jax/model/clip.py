@@ -1,4 +1,4 @@
-"""CLIP's two towers: frames → one token per frame, texts → word tokens (paper section 3.1)."""
+"""CLIP's image and text towers: one token per frame, one token per word piece (paper section 3.1)."""
 
 import flax.linen as nn
 import flax.struct
@@ -7,35 +7,41 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from unloc_jax.config import ImageTowerConfig, TextTowerConfig
-from unloc_jax.model.transformer import ACTIVATIONS, Run, Transformer
+from unloc_jax.model.transformer import ACTIVATIONS, ComputeOptions, Transformer
 
-# CLIP's preprocessing, applied on the device because frames cross over as uint8.
+# CLIP's preprocessing runs on the device, so that frames are transferred as uint8.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 _EPSILON = 1e-5  # of CLIP's LayerNorms
 
 
 class ImageTower(nn.Module):
-    """CLIP's vision transformer, run on every frame.
+    """CLIP's vision transformer, applied to every frame.
 
-    A frame is its class token, or with pooling="mean" the mean of its patches (there is no class token then).
+    A frame is represented by its class token or, with pooling="mean" (which has no class token), by the mean of its
+    patch tokens.
 
     Attributes:
-      config: sizes. With `temporal_kernel` 3 a patch also sees the frame before and the frame after, so that a
-        frame's token can say which way something moves; 1 is CLIP.
-      run: see `Run`.
+      config: Sizes. With `temporal_kernel` 3 a patch also sees the previous and the next frame, so that a frame's
+        token can encode the direction of motion; 1 is CLIP.
+      compute: See `ComputeOptions`.
     """
 
     config: ImageTowerConfig
-    run: Run = Run()
+    compute: ComputeOptions = ComputeOptions()
 
     @nn.compact
     def __call__(self, frames: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
-        """frames [B, T, H, W, 3], uint8 or (already normalised) floating → [B, T, width].
+        """Encodes frames.
 
-        frame_mask: bool [B, T], True = real frame; these come first. None = all.
+        Args:
+          frames: [B, T, H, W, 3], uint8, or floating if already normalised.
+          frame_mask: bool [B, T], True = real frame; real frames come first. None = all are real.
+
+        Returns:
+          Frame tokens, [B, T, width] in the compute dtype.
         """
-        config, dtype, layout = self.config, self.run.dtype, self.run.layout
+        config, dtype, layout = self.config, self.compute.dtype, self.compute.layout
         batch, time, height, width, _ = frames.shape
         frames = layout.constrain(frames, "videos", "frames", None, None, None)
         pixels = normalize(frames, dtype) if frames.dtype == jnp.uint8 else frames.astype(dtype)
@@ -56,7 +62,7 @@ class ImageTower(nn.Module):
 
         norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name=name)
         x = norm("norm_in")(x)
-        devices = layout.parts("videos") * layout.parts("frames")
+        devices = layout.num_shards("videos") * layout.num_shards("frames")
         x = Transformer(
             config.num_layers,
             config.num_heads,
@@ -64,8 +70,8 @@ class ImageTower(nn.Module):
             ACTIVATIONS[config.activation],
             _EPSILON,
             drop_rates=(0.0, config.stochastic_depth),
-            run=self.run,
-            turns=self.run.turns(batch * time, devices),
+            compute=self.compute,
+            num_chunks=self.compute.num_chunks(batch * time, devices),
             name="transformer",
         )(layout.merge(x, "videos", "frames"))
         x = norm("norm_out")(x[:, 0]) if config.pooling == "token" else norm("norm_out")(x).mean(1)
@@ -73,15 +79,21 @@ class ImageTower(nn.Module):
 
 
 def normalize(frames: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """uint8 [..., 3] → CLIP's zero mean and unit variance."""
+    """Normalises uint8 [..., 3] to CLIP's zero mean and unit variance, in `dtype`."""
     mean, std = jnp.array(PIXEL_MEAN, dtype), jnp.array(PIXEL_STD, dtype)
     return (frames.astype(dtype) / 255.0 - mean) / std
 
 
 def neighbours(patches: jax.Array, kernel: int, frame_mask: jax.Array | None = None) -> jax.Array:
-    """[B, T, …, D] → [B, T, …, kernel·D]: each frame's patches next to those of the frames around it.
+    """Concatenates each frame's patches with those of the frames around it.
 
-    The first and the last real frame stand in for those beyond the ends; `frame_mask` as in `ImageTower`.
+    Args:
+      patches: [B, T, ..., D].
+      kernel: Frames seen by a patch, odd.
+      frame_mask: bool [B, T], True = real frame; real frames come first. None = all are real.
+
+    Returns:
+      [B, T, ..., kernel·D], frames in temporal order. The first and the last real frame are repeated beyond the ends.
     """
     half, time = kernel // 2, patches.shape[1]
     around = lambda x: jnp.pad(x, [(0, 0), (half, half)] + [(0, 0)] * (x.ndim - 2), mode="edge")
@@ -98,9 +110,10 @@ def neighbours(patches: jax.Array, kernel: int, frame_mask: jax.Array | None = N
 class TextFeatures:
     """Encoded texts.
 
-    tokens: [..., L, D], one per word piece.
-    mask: bool [..., L], True = real word piece.
-    sentence: [..., D], what stands for the text where one token is wanted.
+    Attributes:
+      tokens: Floating [..., L, D], one per word piece.
+      mask: bool [..., L], True = real word piece.
+      sentence: Floating [..., D], the single token that represents a text.
     """
 
     tokens: jax.Array
@@ -109,27 +122,34 @@ class TextFeatures:
 
     @classmethod
     def from_embeddings(cls, embeddings: jax.Array) -> "TextFeatures":
-        """Given embeddings [..., D]: every text is one token."""
+        """Wraps precomputed embeddings [..., D]: every text has one token."""
         return cls(embeddings[..., None, :], jnp.ones((*embeddings.shape[:-1], 1), bool), embeddings)
 
 
 class TextTower(nn.Module):
     """CLIP's causal text transformer.
 
-    What stands for a text is the end token, as in CLIP, or by `config.pooling` the first token or the mean.
+    A text is represented by its end token, as in CLIP, or with `config.pooling` by its first token or the mean.
 
     Attributes:
-      config: sizes.
-      run: see `Run`.
+      config: Sizes.
+      compute: See `ComputeOptions`.
     """
 
     config: TextTowerConfig
-    run: Run = Run()
+    compute: ComputeOptions = ComputeOptions()
 
     @nn.compact
     def __call__(self, text_tokens: jax.Array) -> TextFeatures:
-        """text_tokens int32 [..., L], zeros after the end token → TextFeatures [..., L, width]."""
-        config, dtype, layout = self.config, self.run.dtype, self.run.layout
+        """Encodes texts.
+
+        Args:
+          text_tokens: int32 [..., L], zeros after the end token.
+
+        Returns:
+          Features in the compute dtype: tokens [..., L, width], mask [..., L], sentence [..., width].
+        """
+        config, dtype, layout = self.config, self.compute.dtype, self.compute.layout
         *leading, length = text_tokens.shape
         text_tokens = text_tokens.reshape(-1, length)
         num_texts = len(text_tokens)
@@ -154,7 +174,7 @@ class TextTower(nn.Module):
             4 * config.width,
             ACTIVATIONS[config.activation],
             _EPSILON,
-            run=self.run,
+            compute=self.compute,
             name="transformer",
         )(x, causal[None])
         x = nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
@@ -165,7 +185,7 @@ class TextTower(nn.Module):
         return jax.tree.map(lambda leaf: leaf[:num_texts].reshape(*leading, *leaf.shape[1:]), features)
 
     def _sentence(self, x: jax.Array, end: jax.Array, mask: jax.Array) -> jax.Array:
-        """x [M, L, D], end [M, 1], mask [M, L] → [M, D]."""
+        """Pools tokens x [M, L, D], end position int [M, 1], mask bool [M, L] (True = real) to [M, D]."""
         if self.config.pooling == "mean":
             weights = mask[..., None].astype(x.dtype)
             return (x * weights).sum(1) / weights.sum(1)

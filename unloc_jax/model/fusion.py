@@ -1,7 +1,7 @@
-"""Video–text fusion (paper section 3.2): one transformer reads frame tokens and text tokens together.
+"""Video–text fusion (paper section 3.2): one transformer attends over frame tokens and text tokens.
 
-Early fusion is UnLoc. Late fusion is the paper's ablation: the same transformer and pyramid on the frames alone,
-and texts meet the pyramid's points at the end.
+UnLoc fuses early. Late fusion is the paper's ablation: the same transformer and pyramid see the frames alone, and
+the pyramid's points are multiplied with the texts afterwards.
 """
 
 import flax.linen as nn
@@ -14,15 +14,16 @@ from unloc_jax.config import FusionConfig, PyramidConfig
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.pyramid import Downsample, FeaturePyramid, SimplePyramid
-from unloc_jax.model.transformer import Run, Transformer
+from unloc_jax.model.transformer import ComputeOptions, Transformer
 
 
 @flax.struct.dataclass
 class Fused:
-    """(video, text) pairs after the fusion.
+    """Fused (video, text) pairs.
 
-    points: [B, N, P, D], the pyramid's points, level after level.
-    text: [B, N, L, D], the text tokens (L = 1 unless all of them are fused; 0 without texts).
+    Attributes:
+      points: Floating [B, N, P, D], the pyramid's points, level after level.
+      text: Floating [B, N, L, D], the text tokens: L is 1 unless all text tokens are fused, 0 without texts.
     """
 
     points: jax.Array
@@ -30,7 +31,7 @@ class Fused:
 
 
 def sinusoid_positions(length: int, width: int) -> np.ndarray:
-    """float32 [length, width]: sine and cosine of one frequency side by side (Vaswani et al. 2017, section 3.5)."""
+    """Returns float32 [length, width] with interleaved sines and cosines (Vaswani et al. 2017, section 3.5)."""
     frequency = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angle = np.arange(length)[:, None] * frequency
     return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, width).astype(np.float32)
@@ -40,72 +41,100 @@ class Fusion(nn.Module):
     """Pairs every video with its texts and encodes each pair.
 
     Attributes:
-      config: sizes.
-      pyramid: how levels come about.
-      layers: fpn: the layer after which each level is taken.
-      geometry: the points.
-      run: see `Run`.
+      config: Sizes.
+      pyramid: How the levels are computed.
+      layers: The layer after which each level is taken; FPN only.
+      geometry: The pyramid's points.
+      compute: See `ComputeOptions`.
     """
 
     config: FusionConfig
     pyramid: PyramidConfig
     layers: tuple[int, ...]
     geometry: PyramidGeometry
-    run: Run = Run()
+    compute: ComputeOptions = ComputeOptions()
 
     def setup(self):
-        self.encoder = PairEncoder(self.config, self.pyramid, self.layers, self.geometry, self.run)
+        self.encoder = PairEncoder(self.config, self.pyramid, self.layers, self.geometry, self.compute)
 
-    def pairs(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> Fused:
-        """Early fusion.
+    def encode_pairs(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> Fused:
+        """Encodes all (video, text) pairs: early fusion.
 
         Args:
-          video: [B, T, D] frame tokens.
+          video: Frame tokens, floating [B, T, D].
           frame_mask: bool [B, T], True = real frame.
-          text: features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos); N is 1 or
-            a multiple of the parts that the layout splits texts into.
+          text: Features of leading shape [B, N] (texts per video) or [1, N] (the same texts for all videos). N must
+            be 1 or a multiple of `layout.num_shards("texts")`.
+
+        Returns:
+          The pairs' points [B, N, P, D] and text tokens [B, N, L, D].
         """
         batch, num_texts = len(video), text.sentence.shape[1]
         tokens, text_mask = text.tokens, text.mask
         if not self.config.all_text_tokens:
             tokens, text_mask = text.sentence[:, :, None], jnp.ones((*text.sentence.shape[:2], 1), bool)
-        of_pairs = lambda x: jnp.broadcast_to(x, (batch, num_texts, *x.shape[2:]))
-        flat = lambda x: self.run.layout.merge(of_pairs(x), "videos", "texts")
+        broadcast = lambda x: jnp.broadcast_to(x, (batch, num_texts, *x.shape[2:]))
+        flat = lambda x: self.compute.layout.merge(broadcast(x), "videos", "texts")
         points, fused_text = self.encoder(
             flat(video[:, None]), flat(frame_mask[:, None]), flat(tokens), flat(text_mask)
         )
-        unflat = lambda x: self.run.layout.split(x, (batch, num_texts), "videos", "texts")
+        unflat = lambda x: self.compute.layout.split(x, (batch, num_texts), "videos", "texts")
         return Fused(unflat(points), unflat(fused_text))
 
-    def frames(self, video: jax.Array, frame_mask: jax.Array) -> jax.Array:
-        """Late fusion, before the texts: [B, T, D] → [B, P, D]."""
+    def encode_frames(self, video: jax.Array, frame_mask: jax.Array) -> jax.Array:
+        """Encodes the frames alone, for late fusion.
+
+        Args:
+          video: Frame tokens, floating [B, T, D].
+          frame_mask: bool [B, T], True = real frame.
+
+        Returns:
+          Points [B, P, D].
+        """
         no_text = jnp.zeros((len(video), 0, video.shape[-1]), video.dtype)
         return self.encoder(video, frame_mask, no_text, jnp.zeros((len(video), 0), bool))[0]
 
-    def meet(self, points: jax.Array, text: TextFeatures) -> jax.Array:
-        """Late fusion, the texts: [B, P, D] × [B or 1, N, D] → [B, N, P, D].
+    def multiply(self, points: jax.Array, text: TextFeatures) -> jax.Array:
+        """Multiplies points with texts elementwise: late fusion.
 
-        Elementwise products: a linear layer on them is a dot product with learned weights.
+        A linear layer on the products is a dot product with learned weights.
+
+        Args:
+          points: Floating [B, P, D].
+          text: Features of leading shape [B, N] or [1, N].
+
+        Returns:
+          [B, N, P, D].
         """
-        met = points[:, None] * text.sentence[:, :, None]
-        return self.run.layout.constrain(met, "videos", "texts", None, None)
+        products = points[:, None] * text.sentence[:, :, None]
+        return self.compute.layout.constrain(products, "videos", "texts", None, None)
 
 
 class PairEncoder(nn.Module):
-    """Self-attention over [frame tokens; text tokens], and the pyramid of its frame tokens."""
+    """Self-attention over [frame tokens; text tokens], followed by the pyramid over the frame tokens."""
 
     config: FusionConfig
     pyramid: PyramidConfig
     layers: tuple[int, ...]
     geometry: PyramidGeometry
-    run: Run = Run()
+    compute: ComputeOptions = ComputeOptions()
 
     @nn.compact
     def __call__(
         self, frames: jax.Array, frame_mask: jax.Array, text: jax.Array, text_mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """frames [M, T, D], frame_mask bool [M, T], text [M, L, D], text_mask bool [M, L] → [M, P, D], [M, L, D]."""
-        config, dtype = self.config, self.run.dtype
+        """Encodes M (video, text) pairs.
+
+        Args:
+          frames: Floating [M, T, D].
+          frame_mask: bool [M, T], True = real frame.
+          text: Floating [M, L, D].
+          text_mask: bool [M, L], True = real token.
+
+        Returns:
+          (points [M, P, D], text tokens [M, L, D]).
+        """
+        config, dtype = self.config, self.compute.dtype
         time = frames.shape[1]
         x = self._with_positions(jnp.concatenate([frames, text], axis=1))
         x = nn.Dropout(config.dropout, deterministic=not self.has_rng("dropout"))(x)
@@ -134,7 +163,7 @@ class PairEncoder(nn.Module):
         return FeaturePyramid(self.geometry, dtype, name="pyramid")(levels, frame_mask), text
 
     def _stack(self, first: int, end: int, name: str) -> Transformer:
-        """Layers first … end-1 of the whole encoder."""
+        """Builds layers first … end-1 of the encoder."""
         config = self.config
         drop_rate = lambda layer: config.stochastic_depth * layer / max(config.num_layers - 1, 1)
         return Transformer(
@@ -144,12 +173,12 @@ class PairEncoder(nn.Module):
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             drop_rates=(drop_rate(first), drop_rate(end - 1)),
-            run=self.run,
+            compute=self.compute,
             name=name,
         )
 
     def _with_positions(self, x: jax.Array) -> jax.Array:
-        """Adds a position to each of the first `positions_max_length` tokens of the sequence [M, T + L, D]."""
+        """Adds positions to the first `positions_max_length` tokens of x [M, T + L, D]."""
         if self.config.positions == "none":
             return x
         if self.config.positions == "learned":
@@ -159,4 +188,4 @@ class PairEncoder(nn.Module):
         limit = self.config.positions_max_length
         if limit is not None:
             position = jnp.where(jnp.arange(x.shape[1])[:, None] < limit, position, 0.0)
-        return x + position.astype(self.run.dtype)
+        return x + position.astype(self.compute.dtype)

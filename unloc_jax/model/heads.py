@@ -1,4 +1,4 @@
-"""Heads: relevance and boundaries of pyramid points (paper section 3.4, ActionFormer's design); video scores."""
+"""Heads: relevance and boundaries of pyramid points (paper section 3.4, ActionFormer's design), and video scores."""
 
 import flax.linen as nn
 import jax
@@ -9,13 +9,13 @@ from jax.typing import DTypeLike
 from unloc_jax.config import HeadConfig
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.model import padding
-from unloc_jax.model.layout import ONE_PLACE, Layout
+from unloc_jax.model.layout import UNSHARDED, Layout
 
 _DISTANCES = {"relu": nn.relu, "relu_clip": lambda x: jnp.clip(x, 0.0, 1.0), "sigmoid": nn.sigmoid}
 
 
 class ConvHead(nn.Module):
-    """LayerNorm → convolution → ReLU, `num_conv_layers` times, then a linear output."""
+    """`num_conv_layers` blocks of LayerNorm, convolution and ReLU, followed by a linear output."""
 
     output_dim: int
     num_conv_layers: int
@@ -25,7 +25,16 @@ class ConvHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, levels: np.ndarray, mask: jax.Array | None = None) -> jax.Array:
-        """[M, P, D], int [P] (the level of each point), mask as in `LevelConv` → float32 [M, P, output_dim]."""
+        """Applies the head to every point.
+
+        Args:
+          x: Floating [M, P, D].
+          levels: int [P], the pyramid level of each point.
+          mask: bool [M, P], True = real point; None = all are real.
+
+        Returns:
+          float32 [M, P, output_dim].
+        """
         for i in range(self.num_conv_layers):
             x = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
             x = nn.relu(LevelConv(self.kernel_size, self.dtype, name=f"conv_{i}")(x, levels, mask))
@@ -35,10 +44,10 @@ class ConvHead(nn.Module):
 
 
 class LevelConv(nn.Module):
-    """`nn.Conv` with SAME padding on each pyramid level, on all of them at once.
+    """`nn.Conv` with SAME padding within each pyramid level, for all levels at once.
 
-    The same parameters and numbers, as one product of matrices: convolutions of a few wide points, one per level, are
-    several times slower on a CPU (`python benchmarks/blocks.py`).
+    Parameters and results are those of `nn.Conv`, computed as one matrix product: convolutions of a few wide points,
+    one per level, are several times slower on a CPU (`python benchmarks/blocks.py`).
     """
 
     kernel_size: int
@@ -46,9 +55,15 @@ class LevelConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, levels: np.ndarray, mask: jax.Array | None = None) -> jax.Array:
-        """[M, P, D], int [P] (the level of each point), bool [M, P] (True = real, None = all) → [M, P, D].
+        """Convolves every level; points that are not real count as zeros.
 
-        Points that are not real are zeros for those beside them.
+        Args:
+          x: Floating [M, P, D].
+          levels: int [P], the pyramid level of each point.
+          mask: bool [M, P], True = real point; None = all are real.
+
+        Returns:
+          [M, P, D].
         """
         x = padding.fill_up(x, mask)
         size, (count, points, width) = self.kernel_size, x.shape
@@ -67,28 +82,30 @@ class LevelConv(nn.Module):
 def linear(
     output_dim: int, bias: float, kernel_init: nn.initializers.Initializer, name: str | None
 ) -> nn.Dense:
-    """A linear layer in float32, whatever the computation's dtype: scores lose rank in bfloat16."""
+    """Returns a linear layer that always computes in float32: scores lose their ranking in bfloat16."""
     return nn.Dense(output_dim, kernel_init=kernel_init, bias_init=nn.initializers.constant(bias), name=name)
 
 
 class LocalizationHead(nn.Module):
-    """Relevance and boundaries of every point of every (video, text) pair.
+    """Predicts relevance and boundaries for every point of every (video, text) pair.
 
-    One head for all levels with a scale and a shift of distances per level, or a head per level.
+    One head is shared by all levels, with a scale and a shift of the distances per level, or each level has its own.
 
     Attributes:
-      geometry: the pyramid.
-      config: a negative `relevance_bias` suits data where most pairs are negative; `offsets_bias` must be > 0 with
-        ReLU distances, or they are dead from the start.
-      num_classes: scores per point: 1 because texts are paired with the video before. More is a closed vocabulary
-        scored without texts (the reference's `localization_head`): N is 1 in and C out.
+      geometry: The pyramid.
+      config: A negative `relevance_bias` suits data in which most pairs are negative. `offsets_bias` must be above 0
+        with ReLU distances, which have no gradient otherwise.
+      num_classes: Scores per point. It is 1 because the fusion has paired videos with texts before. More is a closed
+        vocabulary scored without texts (the reference's `localization_head`): N is 1 in the input and C in the output.
+      dtype: Of the computation.
+      layout: How activations are sharded.
     """
 
     geometry: PyramidGeometry
     config: HeadConfig
     num_classes: int = 1
     dtype: DTypeLike = jnp.float32
-    layout: Layout = ONE_PLACE
+    layout: Layout = UNSHARDED
 
     def setup(self):
         config = self.config
@@ -111,33 +128,52 @@ class LocalizationHead(nn.Module):
             self.offsets_of = [head(boundaries, config.offsets_bias) for _ in levels]
 
     def score(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """Relevance logits: x [B, N, P, D] → float32 [B, N, P] ([B, C, P] with a closed vocabulary).
+        """Computes relevance logits.
 
-        mask: bool [B, P], True = real point; None = all.
+        Args:
+          x: Floating [B, N, P, D].
+          mask: bool [B, P], True = real point; None = all are real.
+
+        Returns:
+          float32 [B, N, P], or [B, C, P] with a closed vocabulary.
         """
         if self.config.type == "linear":
             logits = self.linear(x.astype(jnp.float32))
         else:
-            logits = self._run(self.relevance if self.config.shared_levels else self.relevance_of, x, mask)
+            logits = self._apply_head(
+                self.relevance if self.config.shared_levels else self.relevance_of, x, mask
+            )
         if self.num_classes == 1:
             return logits[..., 0]
         return jnp.moveaxis(logits[:, 0], -1, 1)
 
     def distances(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """Distances to start and end in strides: x [B, N, P, D], mask as in `score` → float32 [B, N, P, 2] ≥ 0."""
+        """Computes distances to a segment's start and end, in units of the point's stride.
+
+        Args:
+          x: Floating [B, N, P, D].
+          mask: bool [B, P], True = real point; None = all are real.
+
+        Returns:
+          float32 [B, N, P, 2] ≥ 0, or [B, C, P, 2] with a closed vocabulary and offsets per class.
+        """
         if self.config.shared_levels:
-            of_points = lambda of_levels: jnp.concatenate(of_levels)[self.geometry.levels, None]
-            distances = self._run(self.offsets, x, mask) * of_points(self.scale) + of_points(self.shift)
+            per_point = lambda per_level: jnp.concatenate(per_level)[self.geometry.levels, None]
+            distances = self._apply_head(self.offsets, x, mask) * per_point(self.scale) + per_point(
+                self.shift
+            )
         else:
-            distances = self._run(self.offsets_of, x, mask)
+            distances = self._apply_head(self.offsets_of, x, mask)
         distances = _DISTANCES[self.config.distances](distances)
         if distances.shape[-1] == 2:
             return distances
         batch, _, points, _ = distances.shape
         return jnp.moveaxis(distances.reshape(batch, points, self.num_classes, 2), 2, 1)
 
-    def _run(self, head: ConvHead | list[ConvHead], x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """A head for all points, or one per level: [B, N, P, D], bool [B, P] → [B, N, P, outputs]."""
+    def _apply_head(
+        self, head: ConvHead | list[ConvHead], x: jax.Array, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Applies one head, or one per level: x [B, N, P, D], mask bool [B, P] → float32 [B, N, P, outputs]."""
         flat, levels = self.layout.merge(x, "videos", "texts"), self.geometry.levels
         if mask is not None:
             mask = self.layout.merge(jnp.broadcast_to(mask[:, None], x.shape[:3]), "videos", "texts")
@@ -146,19 +182,19 @@ class LocalizationHead(nn.Module):
         else:
             split = self.geometry.split_levels
             masks = [None] * len(head) if mask is None else split(mask, axis=1)
-            of_levels = zip(head, split(flat, axis=1), split(levels, axis=0), masks)
-            out = jnp.concatenate([own(*of_level) for own, *of_level in of_levels], axis=1)
+            per_level = zip(head, split(flat, axis=1), split(levels, axis=0), masks)
+            out = jnp.concatenate([own(*inputs) for own, *inputs in per_level], axis=1)
         batch, num_texts = x.shape[:2]
         return self.layout.split(out, (batch, num_texts), "videos", "texts")
 
 
 class VideoHead(nn.Module):
-    """One score per (video, text) pair from the fused text token, for pretraining on trimmed videos."""
+    """Scores each (video, text) pair from its fused text token, for pretraining on trimmed videos."""
 
     bias: float = 0.0
 
     @nn.compact
     def __call__(self, text: jax.Array) -> jax.Array:
-        """[B, N, D] → float32 logits [B, N]."""
+        """Maps fused text tokens [B, N, D] to float32 logits [B, N]."""
         head = linear(1, self.bias, nn.initializers.xavier_uniform(), "output")
         return head(text.astype(jnp.float32))[..., 0]

@@ -1,7 +1,7 @@
-"""How activations are spread over devices, by the names of their axes. Model code names axes; a `Layout` places them.
+"""Sharding of activations: model code names the axes of an array, and a `Layout` maps names to mesh axes.
 
-A name that no rule knows, a rule for a mesh axis that does not exist and rules without a mesh raise an error: none of
-them would change a number, only every device would quietly do all the work.
+Unknown names, rules for a mesh axis that does not exist and rules without a mesh raise an error. None of them would
+change a number; every device would silently do all the work.
 """
 
 import dataclasses
@@ -11,28 +11,28 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-# Of axes that are split. An axis without a name (None) is whole on every device.
+# Names of axes that can be sharded. An axis without a name (None) is replicated.
 NAMES = (
     "videos",
     "frames",  # in the image tower
-    "texts",  # of a video, in fusion
+    "texts",  # of one video, in the fusion
     "all_texts",  # of a batch or a vocabulary, in the text tower
     "heads",
     "mlp",
 )
 
-# An axis that stays as it comes.
+# Leaves the sharding of an axis to the compiler.
 ANY = PartitionSpec.UNCONSTRAINED
 AxisName = Any  # a str of NAMES, None or ANY
 
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where named axes go. Without a mesh everything is in one place, but names are checked all the same.
+    """Maps named axes to mesh axes. Without a mesh nothing is sharded, but names are checked all the same.
 
     Attributes:
-      mesh: the devices, with axes of type Auto.
-      rules: (name, mesh axes that split it) for each of NAMES.
+      mesh: The devices, with axes of type Auto.
+      rules: (name, mesh axes that split it) for each of `NAMES`.
     """
 
     mesh: Mesh | None = None
@@ -49,44 +49,47 @@ class Layout:
         if unknown:
             raise ValueError(f"the mesh {dict(self.mesh.shape)} has no axis {', '.join(sorted(unknown))}")
 
-    def parts(self, name: str) -> int:
-        """Into how many parts an axis of this name is split."""
+    def num_shards(self, name: str) -> int:
+        """Returns the number of shards of an axis with this name."""
         return math.prod(self.mesh.shape[axis] for axis in self._axes(name)) if self.mesh else 1
 
     def padding(self, name: str, size: int) -> int:
-        """By how many entries an axis of this name has to grow to be split evenly; one entry is never split."""
-        return 0 if size == 1 else -size % self.parts(name)
+        """Returns how many entries an axis must grow by to be split evenly; an axis of size 1 is never split."""
+        return 0 if size == 1 else -size % self.num_shards(name)
 
     def constrain(self, x: jax.Array, *names: AxisName) -> jax.Array:
-        """Places x, one name per axis; an axis of size 1, which is there to be broadcast, is not split.
+        """Constrains the sharding of x, an array of any shape and dtype, with one name per axis.
+
+        An axis of size 1 is there for broadcasting and not split.
 
         Raises:
-          KeyError: a name that is none of NAMES.
-          ValueError: too few or too many names, or an axis that cannot be split evenly.
+          KeyError: A name is not in `NAMES`.
+          ValueError: The number of names is wrong, or an axis cannot be split evenly.
         """
         if len(names) != x.ndim:
             raise ValueError(f"{len(names)} names {names} for the shape {x.shape}")
         return self._place(x, [self._split(name, size) for name, size in zip(names, x.shape)])
 
     def merge(self, x: jax.Array, *names: str | None) -> jax.Array:
-        """[A, B, …] → [A·B, …], for layers that see a stack of sequences; `names` of the two axes.
+        """Merges the first two axes, called `names`: [A, B, ...] → [A·B, ...], for layers that see a stack of
+        sequences.
 
-        The order of the stack is such that nothing moves between devices: it depends on the mesh, and only `split`
-        knows it.
+        The order of the stack is chosen such that no data moves between devices. It depends on the mesh; only `split`
+        undoes it.
         """
-        (a, b), parts = x.shape[:2], self._split_sizes(names, x.shape)
+        (a, b), shards = x.shape[:2], self._shard_counts(names, x.shape)
         rest = x.shape[2:]
-        if parts[1] > 1:
-            x = x.reshape(parts[0], a // parts[0], parts[1], b // parts[1], *rest).swapaxes(1, 2)
+        if shards[1] > 1:
+            x = x.reshape(shards[0], a // shards[0], shards[1], b // shards[1], *rest).swapaxes(1, 2)
         x = x.reshape(a * b, *rest)
         axes = tuple(axis for name, size in zip(names, (a, b)) for axis in self._split(name, size) or ())
         return self._place(x, [axes or None, *[ANY] * len(rest)])
 
     def split(self, x: jax.Array, sizes: tuple[int, int], *names: str | None) -> jax.Array:
-        """Inverse of `merge`: [A·B, …] → [A, B, …] of the given two sizes."""
-        (a, b), parts, rest = sizes, self._split_sizes(names, sizes), x.shape[1:]
-        if parts[1] > 1:
-            x = x.reshape(parts[0], parts[1], a // parts[0], b // parts[1], *rest).swapaxes(1, 2)
+        """Inverts `merge`: [A·B, ...] → [A, B, ...] with the two given sizes."""
+        (a, b), shards, rest = sizes, self._shard_counts(names, sizes), x.shape[1:]
+        if shards[1] > 1:
+            x = x.reshape(shards[0], shards[1], a // shards[0], b // shards[1], *rest).swapaxes(1, 2)
         x = x.reshape(a, b, *rest)
         return self._place(x, [self._split(names[0], a), self._split(names[1], b), *[ANY] * len(rest)])
 
@@ -96,24 +99,25 @@ class Layout:
         return dict(self.rules).get(name, ())
 
     def _split(self, name: AxisName, size: int) -> AxisName:
-        """The mesh axes that split one axis: the entry of a PartitionSpec."""
+        """Returns the mesh axes that split one axis: its entry in a PartitionSpec."""
         if name is None or name is ANY:
             return name
         axes = self._axes(str(name))
         if size == 1:
             return None
-        if size % self.parts(str(name)):
-            raise ValueError(f"{size} {name} cannot be split into {self.parts(str(name))} equal parts")
+        if size % self.num_shards(str(name)):
+            raise ValueError(f"{size} {name} cannot be split into {self.num_shards(str(name))} equal parts")
         return axes or None
 
-    def _split_sizes(self, names: tuple[str | None, ...], sizes: tuple[int, ...]) -> list[int]:
-        return [1 if name is None or size == 1 else self.parts(name) for name, size in zip(names, sizes)]
+    def _shard_counts(self, names: tuple[str | None, ...], sizes: tuple[int, ...]) -> list[int]:
+        return [1 if name is None or size == 1 else self.num_shards(name) for name, size in zip(names, sizes)]
 
     def _place(self, x: jax.Array, entries: list[AxisName]) -> jax.Array:
+        """Constrains the sharding of an array of any shape to the entries of a PartitionSpec."""
         if self.mesh is None or self.mesh.size == 1:
             return x
         return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(*entries)))
 
 
-ONE_PLACE = Layout()
-"""No mesh: one device computes everything."""
+UNSHARDED = Layout()
+"""No mesh: nothing is sharded."""

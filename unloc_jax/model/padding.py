@@ -1,6 +1,6 @@
-"""What layers that mix neighbours in time see of frames that only fill up a video: nothing.
+"""Hides padded frames from layers that mix neighbouring frames.
 
-With it, a video of n real frames of T gets the numbers that it gets alone, with T = n.
+A video with n real frames out of T then gets the same numbers as alone, with T = n.
 """
 
 import jax
@@ -8,16 +8,16 @@ import jax.numpy as jnp
 
 
 def fill_up(x: jax.Array, mask: jax.Array | None, stride: int = 1) -> jax.Array:
-    """Prepares tokens for a convolution or a pooling with SAME padding: a video then ends with its last real token.
+    """Prepares tokens for a convolution or pooling with SAME padding, such that a video ends with its last real token.
 
-    Alone, a video whose length the stride does not divide is filled up with its last token, and beyond that a
-    convolution sees zeros. So padding that shares a group of `stride` tokens with a real one becomes that one, and all
-    other padding becomes zero.
+    Alone, a video whose length is not divisible by the stride is extended with its last token, and beyond that a
+    convolution sees zeros. Therefore padding in the same group of `stride` tokens as a real token becomes a copy of the
+    last real one, and all other padding becomes zero.
 
     Args:
-      x: [M, T, D].
-      mask: bool [M, T], True = real; None = all.
-      stride: of the layer.
+      x: Floating [M, T, D].
+      mask: bool [M, T], True = real token; None = all are real.
+      stride: Of the layer.
 
     Returns:
       [M, ⌈T / stride⌉ · stride, D].

@@ -12,9 +12,9 @@ from unloc_jax.model import padding
 
 
 class SimplePyramid(nn.Module):
-    """ViTDet-like: every level is a strided depthwise convolution of the level below.
+    """ViTDet-like pyramid: every level is a strided depthwise convolution of the level below.
 
-    Level 0 has stride 1. One LayerNorm per level.
+    Level 0 has stride 1. Each level has its own LayerNorm.
     """
 
     geometry: PyramidGeometry
@@ -22,7 +22,15 @@ class SimplePyramid(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
-        """x [M, T, D], frame_mask bool [M, T] (True = real frame, None = all) → [M, P, D], level after level."""
+        """Computes all levels.
+
+        Args:
+          x: Floating [M, T, D].
+          frame_mask: bool [M, T], True = real frame; None = all are real.
+
+        Returns:
+          [M, P, D], level after level.
+        """
         masks = level_masks(self.geometry, frame_mask)
         levels = []
         for level in range(self.geometry.num_levels):
@@ -35,14 +43,22 @@ class SimplePyramid(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """FPN: levels taken from the fusion's layers, each helped by the coarser ones above it (top-down path)."""
+    """FPN: levels taken from the fusion's layers, each summed with the coarser ones (top-down path)."""
 
     geometry: PyramidGeometry
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, levels: Sequence[jax.Array], frame_mask: jax.Array | None = None) -> jax.Array:
-        """levels: [M, T, D], [M, ⌈T/stride⌉, D], …, frame_mask as above → [M, P, D], level after level."""
+        """Merges the levels top-down.
+
+        Args:
+          levels: Floating [M, T, D], [M, ⌈T/stride⌉, D], …, finest first.
+          frame_mask: bool [M, T], True = real frame; None = all are real.
+
+        Returns:
+          [M, P, D], level after level.
+        """
         merged = [levels[-1]]
         for finer in reversed(levels[:-1]):
             above = jnp.repeat(merged[0], self.geometry.stride, axis=1)[:, : finer.shape[1]]
@@ -55,18 +71,19 @@ class FeaturePyramid(nn.Module):
 
 
 def level_masks(geometry: PyramidGeometry, frame_mask: jax.Array | None) -> list[jax.Array | None]:
-    """bool [M, T], True = real frame → per level bool [M, ⌈T/stride**level⌉]; of None, Nones."""
+    """Splits bool [M, T] (True = real frame) into one bool [M, ⌈T/stride**level⌉] per level; None gives Nones."""
     if frame_mask is None:
         return [None] * geometry.num_levels
     return geometry.split_levels(geometry.point_mask(frame_mask), axis=1)
 
 
 class Downsample(nn.Module):
-    """From one level of an FPN to the next: [M, T, D] → [M, ⌈T/stride⌉, D].
+    """Downsamples one level of an FPN to the next.
 
     Attributes:
       kind: "max_pool", "avg_pool", "strided_conv", "strided_depthwise_conv" or "subsample".
-      stride: frames per step.
+      stride: Frames per step.
+      dtype: Of the computation.
     """
 
     kind: str
@@ -75,7 +92,15 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """mask: bool [M, T], True = real; None = all."""
+        """Downsamples x.
+
+        Args:
+          x: Floating [M, T, D].
+          mask: bool [M, T], True = real; None = all are real.
+
+        Returns:
+          [M, ⌈T/stride⌉, D].
+        """
         if self.kind == "subsample":
             return subsample(x, self.stride)
         x = padding.fill_up(x, mask, self.stride)
@@ -88,15 +113,15 @@ class Downsample(nn.Module):
 
 
 def subsample(x: jax.Array, stride: int) -> jax.Array:
-    """Every stride-th token (the reference repeats the last one from the second level on)."""
+    """Keeps every stride-th token of x [M, T, D]. (From its second level on, the reference repeats the last one.)"""
     return x[:, ::stride]
 
 
 class DepthwiseConv(nn.Module):
     """`nn.Conv` with one group per channel and SAME padding, as a sum of shifted products.
 
-    The same parameters and numbers; on a CPU it is several times faster than the grouped convolution. A length
-    that the stride does not divide is filled up with its last token (see `padding.fill_up`).
+    Parameters and results are those of `nn.Conv`; on a CPU this is several times faster than the grouped convolution.
+    A length that is not divisible by the stride is extended with the last token (see `padding.fill_up`).
     """
 
     kernel_size: int
@@ -105,7 +130,15 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """[M, T, D], bool [M, T] (True = real, None = all) → [M, ⌈T/stride⌉, D]."""
+        """Convolves x over time.
+
+        Args:
+          x: Floating [M, T, D].
+          mask: bool [M, T], True = real; None = all are real.
+
+        Returns:
+          [M, ⌈T/stride⌉, D].
+        """
         x = padding.fill_up(x, mask, self.stride)
         length, width = x.shape[1:]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (self.kernel_size, 1, width))

@@ -1,6 +1,6 @@
-"""The files of other programs' models: folders, the Hugging Face hub, safetensors, PyTorch's and NumPy's.
+"""Reads the files of other programs' models: folders, the Hugging Face hub, safetensors, PyTorch and NumPy.
 
-torch is needed for PyTorch's own files only.
+torch is needed for PyTorch's files only.
 """
 
 import collections
@@ -25,7 +25,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _HUB_ADVICE = "Download it where there is a network, or give a local folder that holds the model."
 _PATIENCE_S = 60.0
 _LONGEST_REASON = 200  # characters
-# A pickle may name any function; these are the ones that arrays need.
+# A pickle may name any function; arrays need only these.
 _PICKLED = {
     (f"numpy.{core}.{module}", name)
     for core in ("core", "_core")
@@ -38,19 +38,22 @@ _PICKLED = {
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether it has the form of one: ORG/NAME, with @REVISION if wanted."""
+    """Returns whether `source` has the form of a hub id: ORG/NAME, optionally with @REVISION."""
     return bool(_HUB_ID.fullmatch(source))
 
 
 class Files:
-    """The files of one model: of a local folder (or the folder of a file), or of a repository of the hub.
+    """The files of one model, in a local folder (or the folder of a given file) or a repository of the hub.
 
     Args:
-      source: see `read_clip`.
-      kind: for messages.
+      source: See `read_clip`.
+      kind: For messages.
+
+    Raises:
+      UserError: The source is neither a file or folder nor a hub id.
     """
 
-    # Every request to a hub that cannot be reached waits and tries again: for a while only the cache is asked.
+    # Every request to an unreachable hub waits and retries, so for a while only the cache is used.
     _ask_again_s = -math.inf  # of time.monotonic()
 
     def __init__(self, source: str, kind: str):
@@ -69,10 +72,10 @@ class Files:
         self._repository, _, self._revision = source.removeprefix("hf-hub:").partition("@")
 
     def find(self, name: str, *, needed: bool = False) -> Path | None:
-        """The file of this name, None if there is none.
+        """Returns the file of this name, or None if there is none.
 
         Raises:
-          UserError: the hub has no such repository; offline, its cache lacks a file that is `needed`.
+          UserError: The hub has no such repository, or it is offline and its cache lacks a file that is `needed`.
         """
         if self._folder is None:
             return self._from_hub(name, needed)
@@ -80,7 +83,11 @@ class Files:
         return file if file.is_file() else None
 
     def tensors(self, safetensors: str, torch: str) -> dict[str, np.ndarray]:
-        """All tensors, from a safetensors file, its shards, or a file of PyTorch, whichever is there first."""
+        """Returns all tensors by name, from a safetensors file, its shards or a PyTorch file, whichever is found first.
+
+        Raises:
+          UserError: There is none of them, or it is damaged.
+        """
         names = dict.fromkeys((safetensors, "model.safetensors"))
         file = self._weights or next((found for name in names if (found := self.find(name))), None)
         if file is not None and file.name.endswith(".index.json"):
@@ -97,6 +104,7 @@ class Files:
         raise UserError(f"{self._source} holds none of {', '.join(names)}, {torch}{where}.")
 
     def _shards(self, index: Path) -> dict[str, np.ndarray]:
+        """Returns all tensors of the shards that an index lists, by name."""
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
             raise UserError(f"{index} has no weight_map of tensors and files. Get it again.")
@@ -126,34 +134,38 @@ class Files:
         except errors.LocalEntryNotFoundError as error:
             if not cached_only:
                 Files._ask_again_s = time.monotonic() + _PATIENCE_S
-            # The cache does not know which files a repository has.
+            # The cache does not list the files of a repository.
             if not needed:
                 return None
             why = "HF_HUB_OFFLINE is set" if hub.constants.HF_HUB_OFFLINE else "the hub cannot be reached"
             raise UserError(
-                f"{source} is no local file or folder; {why}, and its cache lacks {name} of {repository}. {_HUB_ADVICE}"
+                f"{source} is not a local file or folder; {why}, and its cache lacks {name} of {repository}. "
+                f"{_HUB_ADVICE}"
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise UserError(
-                f"{source} is no local file or folder, and the Hugging Face hub has no public model {repository} (a "
+                f"{source} is not a local file or folder, and the Hugging Face hub has no public model {repository} (a "
                 "private or gated one needs `hf auth login`)."
             ) from error
         except errors.RevisionNotFoundError as error:
             raise UserError(f"{source}: the model {repository} has no revision {revision}.") from error
         except errors.EntryNotFoundError:
             return None
-        except Exception as error:  # of its network library, which changes between versions
+        except Exception as error:  # raised by its network library, which differs between versions
             raise UserError(
-                f"{source} is no local file or folder, and asking the Hugging Face hub for {name} failed "
+                f"{source} is not a local file or folder, and asking the Hugging Face hub for {name} failed "
                 f"({_reason(error)}). {_HUB_ADVICE}"
             ) from error
 
 
 def read_torch(file: Path) -> dict[str, np.ndarray]:
-    """The tensors of a TorchScript archive, or of a dictionary that torch.save wrote; floating ones as float32.
+    """Reads the tensors of a TorchScript archive, or of a dictionary that torch.save wrote, by name.
+
+    Returns:
+      Arrays by name; floating ones become float32, others keep their dtype.
 
     Raises:
-      UserError: torch is not installed, a damaged file, or no dictionary of tensors.
+      UserError: torch is not installed, or the file is damaged or not a dictionary of tensors.
     """
     try:
         import torch
@@ -163,18 +175,17 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         try:
-            with warnings.catch_warnings():  # that it is deprecated; OpenAI's files are what they are
+            with warnings.catch_warnings():  # torch.jit is deprecated, but OpenAI's files need it
                 warnings.simplefilter("ignore", FutureWarning)
                 stored = torch.jit.load(str(file), map_location="cpu").state_dict()
-        except RuntimeError:  # no TorchScript
+        except RuntimeError:  # not TorchScript
             stored = torch.load(file, map_location="cpu", weights_only=True)
     except RuntimeError as error:
         raise UserError(
             f"{file} is damaged or no file of PyTorch's ({_reason(error)}). Get it again."
         ) from error
-    except (
-        Exception
-    ) as error:  # foreign bytes raise anything, and its messages are about how to open it all the same
+    # Foreign bytes raise anything, and torch's messages explain how to open an unsafe file anyway.
+    except Exception as error:
         raise UserError(
             f"{file} is damaged or no file of PyTorch's with tensors only: other pickled objects are not opened. Get "
             "it again, or save the state_dict() of a model with torch.save."
@@ -190,10 +201,10 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A file of settings.
+    """Reads a file of settings.
 
     Raises:
-      UserError: no such file, or no JSON object in it.
+      UserError: The file does not exist or does not hold a JSON object.
     """
     try:
         settings = json.loads(file.read_text("utf-8"))
@@ -205,13 +216,13 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_npy(file: Path) -> dict[str, np.ndarray]:
-    """A dictionary of arrays that np.save pickled.
+    """Reads a dictionary of arrays, of any shape, that np.save pickled; dtypes are kept.
 
     Raises:
-      UserError: no such dictionary, or one that holds more than arrays.
+      UserError: The file does not hold such a dictionary, or holds more than arrays.
     """
     try:
-        # Mapped, a length that a damaged file claims reads no further than its end.
+        # With a memory map, a wrong length in a damaged file cannot read beyond its end.
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as stream:
             version = np.lib.format.read_magic(stream)
             header = {
@@ -237,14 +248,16 @@ def read_npy(file: Path) -> dict[str, np.ndarray]:
         ) from error
     strange = [name for name, array in tensors.items() if array.dtype.kind not in "fiub"]
     if strange:
-        raise UserError(f"{file}: {strange[0]} is no array of numbers.")
+        raise UserError(f"{file}: {strange[0]} is not an array of numbers.")
     return tensors
 
 
 class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
-    """Arrays and dictionaries only: a pickle from elsewhere could run any program.
+    """Unpickles arrays and dictionaries only, because a foreign pickle could run any code.
 
-    The one in Python, because that in C makes a table as long as a damaged file asks for, of any number of gigabytes.
+    It derives from the Python implementation: the C one allocates tables as large as a damaged file asks for, which
+      may be
+    any number of gigabytes.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -258,6 +271,6 @@ class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
 
 
 def _reason(error: Exception) -> str:
-    """The first line of a message."""
+    """Returns the first line of an error's message."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "…"

@@ -1,4 +1,4 @@
-"""`unloc import --from hf-clip` and the like; and a CLIP's parameters in the shapes that a model has."""
+"""Implements `unloc import --from hf-clip` and the like, and fits a CLIP's parameters to a model."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,46 +16,46 @@ Names = tuple[str, ...]
 
 
 def import_clip(
-    kind: str, source: str, out: Path, options: Options, say: Callable[[str], None] = print
+    kind: str, source: str, out: Path, options: Options, log: Callable[[str], None] = print
 ) -> Clip:
-    """Reads a CLIP (`clip_source.read_clip`) and writes it as a folder of ours (`clip_model.save_clip`).
+    """Reads a CLIP (`clip_source.read_clip`) and writes it in our format (`clip_model.save_clip`).
 
     Raises:
-      UserError: as they do.
+      UserError: See these functions.
     """
     clip = read_clip(kind, source, options)
     config = clip.config
-    say(f"{source}: {config.name}, {config.image_size} pixels, embeddings of {config.embed_dim}")
+    log(f"{source}: {config.name}, {config.image_size} pixels, embeddings of {config.embed_dim}")
     rows = [
         (name, getattr(config, name).width, getattr(config, name).num_layers, getattr(config, name).num_heads,
          getattr(config, name).activation, num_parameters(clip.params[name]))
         for name in ("image", "text")
     ]  # fmt: skip
-    say("  tower  width  layers  heads  activation  parameters")
+    log("  tower  width  layers  heads  activation  parameters")
     for name, width, layers, heads, activation, number in rows:
-        say(f"  {name:<5}  {width:>5}  {layers:>6}  {heads:>5}  {activation:<10}  {number / 1e6:>8.2f} M")
+        log(f"  {name:<5}  {width:>5}  {layers:>6}  {heads:>5}  {activation:<10}  {number / 1e6:>8.2f} M")
     save_clip(clip, out)
-    say(f"wrote {out}: start a training from it with --config.init_from={out}")
+    log(f"wrote {out}: start a training from it with --config.init_from={out}")
     return clip
 
 
 def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]) -> dict[Names, np.ndarray]:
-    """The parameters that a model takes from a CLIP.
+    """Returns the parameters that a model takes from a CLIP.
 
-    Position and class embeddings of other sizes are adapted as the reference does it (see
-    `resize_parameters.py`). A model whose patches see neighbouring frames gets the patch embedding for the
-    frame itself and zeros for its neighbours (ours), so that it starts as CLIP.
+    Position and class embeddings of other sizes are adapted as in the reference (see `resize_parameters.py`). A model
+    whose patches see neighbouring frames gets the patch embedding for the frame itself and zeros for its neighbours
+    (our rule), so that it starts as CLIP.
 
     Args:
-      clip: what to take them from.
-      model: the config of the model.
-      own: the model's parameters as initialised; text positions past the end of the CLIP's stay as they are.
+      clip: The source.
+      model: Config of the model.
+      own: The model's initial parameters by path; text positions beyond the CLIP's last one keep these values.
 
     Returns:
-      The parameters by their paths in the model.
+      Arrays by their path in the model, with the model's shapes.
 
     Raises:
-      UserError: towers that are not the CLIP's, or a model without any.
+      UserError: The towers differ from the CLIP's, or the model has none.
     """
     images = [
         path[0] for path in own if path[0].startswith("towers_") and path[1:] == ("position_embedding",)
@@ -76,7 +76,7 @@ def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
     for tower, kind in towers.items():
         for path, array in traverse_util.flatten_dict(clip.params[kind]).items():
             name = (tower, *path)
-            if name not in own:  # no class token
+            if name not in own:  # the model has no class token
                 continue
             after = adapt_tower_parameter(kind, path, array, own[name], model.image, source_has_class=True)
             if after.shape != own[name].shape:
@@ -88,4 +88,5 @@ def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
 
 
 def num_parameters(tree: dict) -> int:
+    """Returns the number of elements of all arrays in a nested dictionary."""
     return sum(array.size for array in traverse_util.flatten_dict(tree).values())

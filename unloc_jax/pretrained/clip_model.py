@@ -1,6 +1,6 @@
-"""A whole CLIP: the two towers of `unloc_jax.model.clip`, and beside them what UnLoc leaves out.
+"""A complete CLIP: the two towers of `unloc_jax.model.clip`, and what UnLoc leaves out.
 
-That is the projections into the space that images and texts share, and the scale of their similarities.
+The latter are the projections into the space that images and texts share, and the scale of their similarities.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ Names = tuple[str, ...]
 SETTINGS_FILE = "clip.json"
 WEIGHTS_FILE = "clip.safetensors"
 _VERSION = 1
-_MOST_NAMES = 10  # that an error lists of one kind
-# OpenAI's models, by width and depth of the image tower, and patch size.
+_MOST_NAMES = 10  # per kind of problem, in an error
+# OpenAI's models by width, depth and patch size of the image tower.
 _NAMES = {(768, 12, 32): "ViT-B/32", (768, 12, 16): "ViT-B/16", (1024, 24, 14): "ViT-L/14"}
 
 
@@ -33,13 +33,14 @@ class ClipConfig:
     """Sizes of a CLIP.
 
     Attributes:
-      image, text: of the towers; the tower's width and so on, as in our models.
-      image_size: pixels, both sides. What patches leave over at the right and at the bottom is not looked at.
+      image, text: Of the towers: width and so on, as in our models.
+      image_size: Height and width in pixels. Pixels beyond the last complete patch, at the right and the bottom, are
+        ignored.
       embed_dim: D of the space that images and texts share.
-      resize: how a picture becomes square: "shortest" resizes its short side and cuts out the middle, "squash" gives it
-        the size whatever its shape.
-      end_token: the id whose first place stands for a text (the first token, if it is not in the text); None = the
-        largest id of the text. They differ only in vocabularies with words after the end token.
+      resize: How a picture becomes square: "shortest" resizes its shorter side and crops the centre, "squash" resizes
+        both sides whatever its shape.
+      end_token: The id whose first position represents a text (the first token if it is not in the text); None = the
+        largest id of the text. These differ only in vocabularies with words after the end token.
     """
 
     image: ImageTowerConfig
@@ -51,14 +52,14 @@ class ClipConfig:
 
     @property
     def name(self) -> str:
-        """Such as "ViT-L/14@336", or the sizes of a model that OpenAI has not."""
+        """A name such as "ViT-L/14@336", or the sizes of a model that OpenAI does not have."""
         image = self.image
         name = _NAMES.get((image.width, image.num_layers, image.patch_size))
         name = name or f"ViT of {image.num_layers} layers × {image.width}, patches of {image.patch_size}"
         return name if self.image_size == 224 else f"{name}@{self.image_size}"
 
     def shapes(self) -> dict[Names, tuple[int, ...]]:
-        """The shape of every parameter, by its path in `Clip.params`."""
+        """Returns the shape of every parameter, by its path in `Clip.params`."""
         image, text = self.image, self.text
         patches = (self.image_size // image.patch_size) ** 2
         return {
@@ -81,10 +82,10 @@ class Clip:
     """A CLIP in memory.
 
     Attributes:
-      config: its sizes.
-      params: tree of float32 arrays: `image` and `text`, the parameters of `ImageTower` and `TextTower`;
+      config: Its sizes.
+      params: Tree of float32 arrays: `image` and `text`, the parameters of `ImageTower` and `TextTower`;
         `image_projection` [W, D] and `text_projection` [W, D]; `logit_scale` [], the logarithm of the scale.
-      source: where it came from, in words.
+      source: Its origin, as text.
     """
 
     config: ClipConfig
@@ -96,7 +97,7 @@ def save_clip(clip: Clip, folder: Path) -> None:
     """Writes `clip.json` (sizes, source) and `clip.safetensors` (parameters, names joined by "/").
 
     Raises:
-      UserError: the folder holds one already, or cannot be written.
+      UserError: The folder already holds a CLIP, or cannot be written.
     """
     if (folder / SETTINGS_FILE).exists():
         raise UserError(f"--out={folder} already holds a CLIP. Choose another folder, or delete it.")
@@ -116,7 +117,7 @@ def load_clip(folder: Path) -> Clip:
     """Reads what `save_clip` wrote.
 
     Raises:
-      UserError: no CLIP there, a damaged one, or one of another version.
+      UserError: There is no CLIP, or it is damaged or of another version.
     """
     file = folder / SETTINGS_FILE
     if not file.is_file():
@@ -128,7 +129,7 @@ def load_clip(folder: Path) -> Clip:
         if settings["version"] != _VERSION:
             raise UserError(f"{file} was written by another version. Import it again.")
         values = settings["config"]
-        # The schema of a model checks types, bounds and choices of both towers; it wants a crop of whole patches.
+        # The schema of a model checks types, bounds and choices of both towers; it requires a crop of whole patches.
         towers = {"image": values["image"], "text": values["text"]}
         crop = {"crop_size": values["image"]["patch_size"]}
         model = config_lib.from_mapping({"model": towers, "data": crop}).model
@@ -156,10 +157,10 @@ def load_clip(folder: Path) -> Clip:
 
 
 def read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """All tensors of a file, in the dtypes stored (bfloat16 is that of `ml_dtypes`).
+    """Reads all tensors of a file by name, in their stored dtypes (bfloat16 is that of `ml_dtypes`).
 
     Raises:
-      UserError: no such file, or a damaged one.
+      UserError: The file does not exist or is damaged.
     """
     try:
         return safetensors.numpy.load_file(file)
@@ -171,7 +172,11 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
 
 
 def differences(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
-    """What is wrong with tensors of these shapes, "" if nothing is: missing, unexpected, of another shape."""
+    """Describes which tensors are missing, unexpected or of another shape; "" if none are.
+
+    Args:
+      found, wanted: Shapes by name.
+    """
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
@@ -185,7 +190,7 @@ def differences(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
 
 
 def mismatches(clip: ClipConfig, model: ModelConfig, towers: tuple[str, ...]) -> list[str]:
-    """Settings of a model's towers ("image", "text") with which a CLIP would not be itself any more."""
+    """Lists settings of a model's towers ("image", "text") that contradict a CLIP's."""
     keys = {
         "image": ("width", "num_layers", "num_heads", "patch_size", "activation"),
         "text": ("width", "num_layers", "num_heads", "vocabulary_size", "activation"),
@@ -199,7 +204,7 @@ def mismatches(clip: ClipConfig, model: ModelConfig, towers: tuple[str, ...]) ->
 
 
 def _tower(tower: str, config: ImageTowerConfig | TextTowerConfig) -> dict[Names, tuple[int, ...]]:
-    """The stack of layers and the LayerNorm after it."""
+    """Returns the shapes of a stack of layers and of the LayerNorm after it."""
     width, layers, heads = config.width, config.num_layers, config.num_heads
     block = {
         ("attention", "qkv", "kernel"): (width, 3, heads, width // heads),

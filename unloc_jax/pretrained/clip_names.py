@@ -1,7 +1,7 @@
-"""The parameters of other programs' CLIPs by their names, and ours.
+"""Maps the names of parameters in other programs' CLIPs to ours.
 
-Two ways of naming are around: OpenAI's, which open_clip and the .npy of Scenic keep, and Hugging Face's. Both store
-matrices as PyTorch does, [out, in]; ours are [in, out], stacked over the layers.
+There are two naming schemes: OpenAI's, which open_clip and Scenic's .npy keep, and Hugging Face's. Both store matrices
+as PyTorch does, [out, in]; ours are [in, out], stacked over the layers.
 """
 
 import dataclasses
@@ -20,11 +20,14 @@ from unloc_jax.pretrained.clip_model import ClipConfig, differences
 
 @dataclasses.dataclass(frozen=True)
 class TowerNames:
-    """What one tower's parameters are called; `layer` has a {} for the number of the layer.
+    """Names of one tower's parameters.
 
-    embeddings: by our path in the tower.
-    norms: likewise, without ".weight" and ".bias".
-    projection: the matrix, [W, D] if `projection_as_ours`, else [D, W].
+    Attributes:
+      embeddings: By our path in the tower.
+      norms: By our path in the tower, without ".weight" and ".bias".
+      layer: Prefix of a layer, with {} for its number.
+      projection: The matrix, [W, D] if `projection_as_ours`, else [D, W].
+      projection_as_ours: See `projection`.
     """
 
     embeddings: dict[str, str]
@@ -36,12 +39,13 @@ class TowerNames:
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """One program's names.
+    """One program's naming scheme.
 
-    image, text: of the towers.
-    block: the parts of a layer, by ours.
-    qkv: names of queries, keys and values in the attention; () = fused, as torch.nn.MultiheadAttention does it.
-    ignored: buffers that are no parameters, as a pattern.
+    Attributes:
+      image, text: Of the towers.
+      block: Parts of a layer, by our names.
+      qkv: Names of queries, keys and values in the attention; () = fused, as in torch.nn.MultiheadAttention.
+      ignored: Pattern of buffers that are not parameters.
     """
 
     image: TowerNames
@@ -121,10 +125,13 @@ OPENAI = Naming(
 
 @dataclasses.dataclass(frozen=True)
 class Unseen:
-    """What shapes do not tell.
+    """Properties of a CLIP that its shapes do not reveal.
 
-    Heads of the towers, their activations by our names, and of `ClipConfig` end_token, resize and image_size (None = as
-    many pixels as the patches have).
+    Attributes:
+      image_heads, text_heads: Numbers of attention heads.
+      image_activation, text_activation: By our names.
+      end_token, resize: See `ClipConfig`.
+      image_size: See `ClipConfig`; None = exactly the pixels of the patches.
     """
 
     image_heads: int
@@ -137,7 +144,14 @@ class Unseen:
 
 
 class _Tensor(NamedTuple):
-    """A tensor of theirs: its name and shape, and where and how it goes into ours."""
+    """A tensor of theirs and its destination in ours.
+
+    Attributes:
+      name, shape: Theirs.
+      path: Path of our array.
+      place: Index within our array.
+      turn: Converts their array to ours.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -147,15 +161,15 @@ class _Tensor(NamedTuple):
 
 
 def naming_of(names: Mapping[str, Any], kind: str, source: str) -> Naming:
-    """The naming that a file of this kind has.
+    """Returns the naming scheme of a file.
 
     Args:
-      names: of its tensors.
-      kind: "hf-clip", or one whose names are OpenAI's.
-      source: the file, for messages.
+      names: Of its tensors.
+      kind: "hf-clip", or a kind with OpenAI's names.
+      source: The file, for messages.
 
     Raises:
-      UserError: the names are those of another kind, or of a ResNet.
+      UserError: The names are those of another kind, or of a ResNet.
     """
     hugging_face = any(name.startswith(("vision_model.", "text_model.")) for name in names)
     openai = any(name.startswith("visual.") for name in names)
@@ -181,10 +195,10 @@ def naming_of(names: Mapping[str, Any], kind: str, source: str) -> Naming:
 def recognize(
     shapes: Mapping[str, tuple[int, ...]], naming: Naming, unseen: Unseen, source: str
 ) -> ClipConfig:
-    """The sizes of a CLIP, from the shapes of its tensors.
+    """Derives the sizes of a CLIP from the shapes of its tensors.
 
     Raises:
-      UserError: tensors that are missing or cannot be a CLIP's; lists them.
+      UserError: Tensors are missing or cannot be a CLIP's; lists them.
     """
     image, text = naming.image, naming.text
     ranks = {
@@ -208,7 +222,9 @@ def recognize(
     positions = shapes[image.embeddings["position_embedding"]][0]
     grid = math.isqrt(max(positions - 1, 0))
     if grid == 0 or grid**2 != positions - 1:
-        raise UserError(f"{source}: {positions} image positions are no class token and a square of patches.")
+        raise UserError(
+            f"{source}: {positions} image positions are not a class token and a square of patches."
+        )
     image_size = grid * patch if unseen.image_size is None else unseen.image_size
     if image_size // patch != grid:
         raise UserError(
@@ -224,8 +240,8 @@ def recognize(
     ):
         if heads < 1 or of_width % heads:
             raise UserError(
-                f"{source}: {heads} heads do not divide the {tower} tower's width of {of_width}; say how many "
-                f"there are with --{tower}-heads."
+                f"{source}: {heads} heads do not divide the {tower} tower's width of {of_width}; give their "
+                f"number with --{tower}-heads."
             )
     return ClipConfig(
         image=ImageTowerConfig(
@@ -251,7 +267,7 @@ def recognize(
 
 
 def widths(shapes: Mapping[str, tuple[int, ...]], naming: Naming) -> tuple[int, int]:
-    """(image, text) widths; 0 where the tensor that tells is missing."""
+    """Returns the widths (image, text); 0 where the tensor that reveals one is missing."""
     patch = shapes.get(naming.image.embeddings["patch_embedding"], (0,))
     words = shapes.get(naming.text.embeddings["token_embedding"], (0,))
     return (patch or (0,))[0], (words or (0,))[-1]
@@ -260,21 +276,26 @@ def widths(shapes: Mapping[str, tuple[int, ...]], naming: Naming) -> tuple[int, 
 def to_params(
     tensors: Mapping[str, np.ndarray], config: ClipConfig, naming: Naming, source: str
 ) -> dict[str, Any]:
-    """Their tensors as our tree (`Clip.params`), float32.
+    """Converts their tensors to our tree (`Clip.params`), float32.
+
+    Args:
+      tensors: Arrays by their names, of any floating dtype.
+      config: Sizes of the CLIP.
+      naming: Of the tensors.
+      source: The file, for messages.
 
     Raises:
-      UserError: a list of the tensors that are missing, unexpected or of another shape, or that hold numbers that
-        are not finite.
+      UserError: Tensors are missing, unexpected, of another shape or not finite; lists them.
     """
     table = list(_tensors(config, naming))
     kept = {name: array for name, array in tensors.items() if not re.fullmatch(naming.ignored, name)}
-    if (scale := kept.get("logit_scale")) is not None and np.size(scale) == 1:  # some have a vector of one
+    if (scale := kept.get("logit_scale")) is not None and np.size(scale) == 1:  # in some files of shape [1]
         kept["logit_scale"] = np.reshape(scale, ())
     problems = differences(
         {name: array.shape for name, array in kept.items()}, {tensor.name: tensor.shape for tensor in table}
     )
     if problems:
-        raise UserError(f"{source} is not the CLIP that its sizes say ({config.name}). {problems}.")
+        raise UserError(f"{source} is not the CLIP that its sizes suggest ({config.name}). {problems}.")
     broken = [name for name, array in kept.items() if not np.isfinite(array.astype(np.float32)).all()]
     if broken:
         raise UserError(f"{source} is damaged: numbers that are not finite in {', '.join(broken[:10])}.")
@@ -285,7 +306,7 @@ def to_params(
 
 
 def _tensors(config: ClipConfig, naming: Naming) -> Iterator[_Tensor]:
-    """Every tensor of theirs."""
+    """Yields every tensor of theirs."""
     image, text = config.image, config.text
     patches = (config.image_size // image.patch_size) ** 2
     names = naming.image.embeddings

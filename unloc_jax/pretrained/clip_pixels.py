@@ -1,4 +1,4 @@
-"""How pictures come to a CLIP, as the settings beside its weights say: resized, cropped, normalised."""
+"""Reads how a CLIP preprocesses pictures from the settings beside its weights: resizing, cropping, normalisation."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
 from unloc_jax.pretrained.clip_files import Files, read_json
 
 _BICUBIC = 3  # Pillow's number
-_SAME = 1e-4  # OpenAI's numbers, in fewer digits
+_SAME = 1e-4  # settings may round OpenAI's numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """What becomes of a picture.
+    """Preprocessing of pictures.
 
     Attributes:
-      resize: see `ClipConfig`.
-      mean, std: per channel, of pixels from 0 to 1.
+      resize: See `ClipConfig`.
+      mean, std: Per channel, of pixels in [0, 1].
     """
 
     resize: str = "shortest"
@@ -30,16 +30,16 @@ class Pixels:
 
 
 def of_hugging_face(files: Files) -> Pixels:
-    """What the image processor beside the weights does; CLIP's where there is none.
+    """Returns the preprocessing of the image processor beside the weights, or CLIP's if there is none.
 
     Raises:
-      UserError: it does what neither CLIP's does nor `Pixels` can say.
+      UserError: It differs from CLIP's in a way that `Pixels` cannot express.
     """
     file = files.find("preprocessor_config.json")
     settings: Any = {}
     if file is not None:
         settings = read_json(file)
-    elif (file := files.find("processor_config.json")) is not None:  # of newer versions
+    elif (file := files.find("processor_config.json")) is not None:  # written by newer versions
         settings = read_json(file).get("image_processor") or {}
     if file is None or not isinstance(settings, dict):
         return Pixels()
@@ -68,10 +68,10 @@ def of_hugging_face(files: Files) -> Pixels:
 
 
 def of_open_clip(settings: Mapping[str, Any], file: Path) -> Pixels:
-    """What `preprocess_cfg` says.
+    """Returns the preprocessing of open_clip's `preprocess_cfg`.
 
     Raises:
-      UserError: something that neither CLIP does nor `Pixels` can say.
+      UserError: It differs from CLIP's in a way that `Pixels` cannot express.
     """
     resize = settings.get("resize_mode") or "shortest"
     if resize not in ("shortest", "squash"):
@@ -82,10 +82,10 @@ def of_open_clip(settings: Mapping[str, Any], file: Path) -> Pixels:
 
 
 def normalized_as_clip(params: dict[str, Any], pixels: Pixels) -> dict[str, Any]:
-    """`Clip.params` that compute from pixels with CLIP's mean and deviation what `params` do with those of `pixels`.
+    """Converts `Clip.params` such that they expect pixels with CLIP's mean and deviation instead of those of `pixels`.
 
-    A patch embedding is linear, so the change of scale goes into its kernel; what the change of the mean adds is the
-    same for all patches and goes into their position embeddings.
+    A patch embedding is linear, so the change of scale is absorbed by its kernel. The change of the mean adds the same
+    vector to all patches, which is absorbed by their position embeddings.
     """
     mean, std = np.array(pixels.mean), np.array(pixels.std)
     if np.allclose(mean, PIXEL_MEAN, atol=_SAME, rtol=0) and np.allclose(std, PIXEL_STD, atol=_SAME, rtol=0):
@@ -95,7 +95,7 @@ def normalized_as_clip(params: dict[str, Any], pixels: Pixels) -> dict[str, Any]
     channels = kernel.astype(np.float64).reshape(-1, 3, kernel.shape[-1])
     added = ((np.array(PIXEL_MEAN) - mean) / std)[:, None] * channels
     position = image["position_embedding"].copy()
-    position[1:] += added.sum((0, 1)).astype(np.float32)  # the class token has no pixels
+    position[1:] += added.sum((0, 1)).astype(np.float32)  # row 0 is the class token, which sees no pixels
     scaled = (channels * (np.array(PIXEL_STD) / std)[:, None]).reshape(kernel.shape).astype(np.float32)
     return {
         **params,

@@ -1,4 +1,4 @@
-"""Reads the CLIPs of other programs: their tensors, and what their configs say that the weights do not."""
+"""Reads other programs' CLIPs: their tensors, and the properties that only their configs reveal."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from unloc_jax.text import END_TOKEN
 
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
 OURS = "unloc-clip"  # what `unloc import` wrote
-# What others call activations, by the names of config.model.image.activation. PyTorch's GELU is the exact one.
+# Other programs' names of activations → those of config.model.image.activation. PyTorch's GELU is the exact one.
 _ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu_exact",
@@ -25,18 +25,18 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
 }
-_HEAD_WIDTH = 64  # of every attention in OpenAI's and, unless its config says otherwise, open_clip's models
+_HEAD_WIDTH = 64  # in all of OpenAI's models and, unless its config differs, in open_clip's
 _OLD_END_TOKEN = 2
 _OPEN_CLIP = "open_clip_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the user says about a model whose files do not say it; None = not said.
+    """Properties of a model that its files do not reveal, given by the user; None = not given.
 
     Attributes:
-      activation: of both towers: "quick_gelu" (all of OpenAI's), or "gelu" (most of open_clip's).
-      image_heads, text_heads: of the attentions.
+      activation: Of both towers: "quick_gelu" (all of OpenAI's models) or "gelu" (most of open_clip's).
+      image_heads, text_heads: Numbers of attention heads.
     """
 
     activation: str | None = None
@@ -46,14 +46,14 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """Tensors, and what the config beside them says.
+    """The contents of a model's files.
 
     Attributes:
-      tensors: by name.
-      image_heads, text_heads: None = the width / 64.
-      image_activation, text_activation: None = nothing says it.
-      end_token, image_size: see `clip_names.Unseen`.
-      pixels: how pictures come to the image tower.
+      tensors: By name.
+      image_heads, text_heads: Numbers of attention heads; None = width / 64.
+      image_activation, text_activation: None = unknown.
+      end_token, image_size: See `clip_names.Unseen`.
+      pixels: Preprocessing of pictures.
     """
 
     tensors: dict[str, np.ndarray]
@@ -67,23 +67,23 @@ class _Found:
 
 
 def split_source(text: str) -> tuple[str, str] | None:
-    """ "hf-clip:SRC" → ("hf-clip", "SRC"); None for anything else."""
+    """Splits "hf-clip:SRC" into ("hf-clip", "SRC"); returns None for anything else."""
     kind, separator, source = text.partition(":")
     return (kind, source) if separator and kind in KINDS else None
 
 
 def absolute(source: str) -> str:
-    """What `read_any_clip` finds from any working directory."""
+    """Makes a source valid for `read_any_clip` from any working directory."""
     kind, place = split_source(source) or ("", source)
     place = str(Path(place).resolve()) if Path(place).exists() else place
     return f"{kind}:{place}" if kind else place
 
 
 def kind_of(source: str) -> str | None:
-    """Whose CLIP a folder, or a repository of the Hugging Face hub, holds: of `KINDS`, or `OURS`; None if none is seen.
+    """Returns the kind of CLIP in a folder or hub repository: one of `KINDS`, `OURS`, or None if there is none.
 
     Raises:
-      UserError: the hub has no such repository.
+      UserError: The hub has no such repository.
     """
     path = Path(source)
     if not (path.is_dir() or (is_hub_id(source) and not path.exists())):
@@ -98,10 +98,10 @@ def kind_of(source: str) -> str | None:
 
 
 def read_any_clip(source: str) -> Clip:
-    """A CLIP from "KIND:SRC" as in `read_clip`, or from a folder or a repository of the hub that shows its kind.
+    """Reads a CLIP from "KIND:SRC" (see `read_clip`), or from a folder or hub repository whose files reveal its kind.
 
     Raises:
-      UserError: nothing there that could be read.
+      UserError: There is nothing that can be read.
     """
     if parts := split_source(source):
         return read_clip(*parts)
@@ -112,7 +112,7 @@ def read_any_clip(source: str) -> Clip:
         assert settings is not None
         return load_clip(settings.parent)
     if kind is None and is_hub_id(source) and not Path(source).exists():
-        kind = "hf-clip"  # which says what is missing
+        kind = "hf-clip"  # its error names what is missing
     if kind is not None:
         return read_clip(kind, source)
     raise UserError(
@@ -125,26 +125,26 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
     """Reads a CLIP.
 
     Args:
-      kind: one of `KINDS`.
-      source: "hf-clip": a folder with config.json and model.safetensors (or its shards with an index), the file
-        itself, or an id of the Hugging Face hub, with "@revision" if wanted. "open-clip": likewise with
-        open_clip_config.json and open_clip_model.safetensors; a .safetensors file by itself needs
-        `options.activation`. "openai-clip": a .pt file. "scenic-clip": an .npy file.
-      options: for what the files do not say.
+      kind: One of `KINDS`.
+      source: "hf-clip": a folder with config.json and model.safetensors (or its shards with an index), the file itself,
+        or an id of the Hugging Face hub, optionally with "@revision". "open-clip": the same with open_clip_config.json
+        and open_clip_model.safetensors; a .safetensors file by itself needs `options.activation`. "openai-clip": a .pt
+        file. "scenic-clip": an .npy file.
+      options: Properties that the files do not reveal.
 
     Raises:
-      UserError: nothing there, a damaged file, something that is no CLIP with a vision transformer, or settings
-        that our towers cannot express.
+      UserError: There is nothing, a file is damaged, the model is not a CLIP with a vision transformer, or our towers
+        cannot express its settings.
     """
     options = options or Options()
     found = _READERS[kind](source)
     naming = clip_names.naming_of(found.tensors, kind, source)
     shapes = {name: tuple(np.shape(array)) for name, array in found.tensors.items()}
     image_width, text_width = clip_names.widths(shapes, naming)
-    said = None
+    given = None
     if options.activation is not None:
-        said = _activation(options.activation, "--activation")
-    image_activation, text_activation = said or found.image_activation, said or found.text_activation
+        given = _activation(options.activation, "--activation")
+    image_activation, text_activation = given or found.image_activation, given or found.text_activation
     if image_activation is None or text_activation is None:
         raise UserError(
             f"{source}: nothing beside it says which activation it has. Give --activation=quick_gelu (OpenAI's "
@@ -180,7 +180,7 @@ def _read_hugging_face(source: str) -> _Found:
     if config.get("model_type", "clip") != "clip":
         raise UserError(f'{config_file}: model_type is {config["model_type"]!r}; only "clip" is supported.')
     towers = {}
-    # What transformers assumes where a config is silent.
+    # Numbers of heads are transformers' defaults.
     for tower, heads in (("vision_config", 12), ("text_config", 8)):
         group = _group(config, tower, config_file) or _group(config, f"{tower}_dict", config_file)
         epsilon = group.get("layer_norm_eps", 1e-5)
@@ -189,7 +189,7 @@ def _read_hugging_face(source: str) -> _Found:
         activation = group.get("hidden_act", "quick_gelu")
         number = group.get("num_attention_heads", heads)
         towers[tower] = (
-            _whole(number, f"{config_file}: {tower}.num_attention_heads"),
+            _positive_int(number, f"{config_file}: {tower}.num_attention_heads"),
             _activation(activation, f"{config_file}: {tower}.hidden_act"),
         )
     image_size = _group(config, "vision_config", config_file).get("image_size")
@@ -205,7 +205,7 @@ def _read_hugging_face(source: str) -> _Found:
 
 
 def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
-    """What transformers' CLIPTextTransformer looks for; it takes the 2 of old configs for a mistake."""
+    """Returns the token that transformers' CLIPTextTransformer looks for; it ignores the incorrect 2 of old configs."""
     end = _group(config, "text_config", file).get("eos_token_id", END_TOKEN)
     if not isinstance(end, int):
         raise UserError(f"{file}: text_config.eos_token_id is {end!r} instead of a number.")
@@ -224,7 +224,7 @@ def _read_open_clip(source: str) -> _Found:
     model = _group(config, "model_cfg", config_file) or config
     pixels = clip_pixels.of_open_clip(_group(config, "preprocess_cfg", config_file), config_file)
     towers = {}
-    # Settings that change what is computed and that no tensor betrays; the values are those of CLIP.
+    # Settings that change the computation without affecting any tensor's shape; the values are CLIP's.
     plain = {
         "vision_cfg": {"timm_model_name": "", "pool_type": "tok", "global_average_pool": False},
         "text_cfg": {"hf_model_name": "", "pool_type": "argmax", "no_causal_mask": False, "embed_cls": False},
@@ -244,10 +244,12 @@ def _read_open_clip(source: str) -> _Found:
     (vision, image_activation), (text, text_activation) = towers["vision_cfg"], towers["text_cfg"]
     image_heads = None
     if vision.get("head_width"):
-        head_width = _whole(vision["head_width"], f"{config_file}: vision_cfg.head_width")
-        image_heads = _whole(vision.get("width", 768), f"{config_file}: vision_cfg.width") // head_width
+        head_width = _positive_int(vision["head_width"], f"{config_file}: vision_cfg.head_width")
+        image_heads = (
+            _positive_int(vision.get("width", 768), f"{config_file}: vision_cfg.width") // head_width
+        )
     # open_clip's own defaults are not width / 64 for text.
-    text_heads = _whole(text.get("heads", 8), f"{config_file}: text_cfg.heads")
+    text_heads = _positive_int(text.get("heads", 8), f"{config_file}: text_cfg.heads")
     tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
     size = _size(vision.get("image_size"), f"{config_file}: vision_cfg.image_size")
     return _Found(tensors, image_heads, text_heads, image_activation, text_activation, None, size, pixels)
@@ -285,7 +287,7 @@ def _need_file(file: Path, kind: str, what: str) -> None:
 
 
 def _group(settings: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
-    """A group of settings; {} if it is not there."""
+    """Returns a group of settings, or {} if it is absent."""
     group = settings.get(name) or {}
     if not isinstance(group, dict):
         raise UserError(f"{file}: {name} is {group!r} instead of a group of settings.")
@@ -298,14 +300,14 @@ def _activation(name: Any, where: str) -> Activation:
     return _ACTIVATIONS[name]
 
 
-def _whole(number: Any, where: str) -> int:
+def _positive_int(number: Any, where: str) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise UserError(f"{where} is {number!r} instead of a whole number above 0.")
     return number
 
 
 def _size(size: Any, where: str) -> int | None:
-    """Pixels of both sides; None = not said."""
+    """Returns the pixels of both sides; None = not specified."""
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         size = size[0]
-    return None if size is None else _whole(size, where)
+    return None if size is None else _positive_int(size, where)

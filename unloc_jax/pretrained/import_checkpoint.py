@@ -1,4 +1,4 @@
-"""`unloc import`: another program's checkpoint → one of ours, which `evaluate`, `predict` and `train` take."""
+"""Implements `unloc import`: converts another program's checkpoint for `evaluate`, `predict` and `train`."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -26,32 +26,32 @@ def import_scenic_unloc(
     *,
     overrides: Iterable[str] = (),
     classes: Path | None = None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Config:
     """Writes a checkpoint of step 0 with the parameters of a Scenic UnLoc checkpoint.
 
     Args:
-      source: see `scenic_source.read_params`.
-      reference_config: see `scenic_source.read_config`.
-      out: the workdir to write.
-      overrides: "KEY=VALUE" settings of ours that replace what the reference's config says, such as
+      source: See `scenic_source.read_params`.
+      reference_config: See `scenic_source.read_config`.
+      out: The workdir to write.
+      overrides: "KEY=VALUE" settings of ours that replace those of the reference's config, such as
         "data.num_frames=64"; embeddings are adapted to them.
-      classes: text file with one class name per line, in the order of the reference's labels; a task with a
-        vocabulary needs it.
-      say: told what was read and adapted.
+      classes: Text file with one class name per line, in the order of the reference's labels; needed by a task with a
+        vocabulary.
+      log: Called with messages about what was read and adapted.
 
     Returns:
       The config of the checkpoint.
 
     Raises:
-      UserError: files that cannot be read, parameters that do not fit the config, an `out` that is taken.
+      UserError: Files cannot be read, parameters do not fit the config, or `out` already holds a checkpoint.
     """
     reference, settings = scenic_source.read_params(source), scenic_source.read_config(reference_config)
     config = config_lib.with_overrides(scenic_config.to_config(settings, reference), overrides)
     params, report = scenic_unloc.to_params(reference, config)
-    say(f"{source}: {len(reference)} arrays, {count_parameters(params) / 1e6:.1f} M parameters")
+    log(f"{source}: {len(reference)} arrays, {count_parameters(params) / 1e6:.1f} M parameters")
     for line in report:
-        say(f"  {line}")
+        log(f"  {line}")
 
     mesh = make_mesh(config.mesh, config.batch_size)
     facts = DatasetFacts(
@@ -70,12 +70,12 @@ def import_scenic_unloc(
     shardings = tree_shardings(state, mesh, config.mesh.strategy)
     checkpoints.save(jax.device_put(state, shardings), 0)
     checkpoints.close()
-    say(f"wrote {out}")
+    log(f"wrote {out}")
     return config
 
 
 def _stored_frames(settings: dict[str, Any], config: Config) -> dict[str, Any]:
-    """How the reference stored the frames of its training videos: fps and short_side in pixels."""
+    """Returns how the reference stored the frames of its training videos: fps, and short_side in pixels."""
     data = settings.get("dataset_configs", {})
     modalities = (data.get("modality_configs") or {}).values()
     sides = [group["min_resize"] for group in modalities if "min_resize" in group]

@@ -1,10 +1,11 @@
-"""Parameters whose shape depends on the input's size, brought from one size to another.
+"""Adapts parameters whose shape depends on the input's size to another size.
 
 The rules are those by which Scenic's UnLoc initialises a model from a checkpoint of another size
-(scenic/projects/unloc/model_utils.py unless said otherwise); where it has none, the docstring says that the
-rule is ours. One difference everywhere: the reference interpolates with scipy.ndimage.zoom, which by a
-rounding error makes the last row 0 for some pairs of sizes, such as 24 → 22; ours never does.
-All functions are pure, on the host; D is the tower's width, and results have the source's dtype.
+(scenic/projects/unloc/model_utils.py unless stated otherwise); docstrings mark our own rules, for what the reference
+lacks. One difference everywhere: the reference interpolates with scipy.ndimage.zoom, which, due to a rounding error,
+sets the last row to 0 for some pairs of sizes, such as 24 → 22; ours never does.
+
+All functions are pure and run on the host. D is the tower's width; results have the source's dtype.
 """
 
 import math
@@ -16,17 +17,17 @@ from unloc_jax.errors import UserError
 
 
 def adapt_text_positions(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Text position embeddings for texts of another length (the reference's `init_text_posemb`).
+    """Adapts text position embeddings to another text length (the reference's `init_text_posemb`).
 
     Args:
-      source: [L0, D], from the checkpoint.
-      target: [L1, D], the model's own.
+      source: Floating [L0, D], from the checkpoint.
+      target: Floating [L1, D], the model's own.
 
     Returns:
-      [L1, D]: the first L1 rows of `source`; where L1 > L0 the rows after L0 stay `target`'s own.
+      [L1, D] with the dtype of `source`: its first L1 rows and, if L1 > L0, `target`'s own rows after them.
 
     Raises:
-      UserError: the widths differ.
+      UserError: The widths differ.
     """
     if source.shape[1] != target.shape[1]:
         raise UserError(
@@ -44,24 +45,24 @@ def adapt_image_positions(
     target_has_class: bool,
     target: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Image position embeddings for images of another size (the reference's `init_posembed`).
+    """Adapts image position embeddings to another image size (the reference's `init_posembed`).
 
-    The square grid of patches is interpolated bilinearly, corners onto corners
-    (`interpolate_positional_embeddings` in vivit/model_utils.py).
+    The square grid of patches is interpolated bilinearly with aligned corners (`interpolate_positional_embeddings` in
+    vivit/model_utils.py).
 
     Args:
-      source: [n0, D], from the checkpoint, row by row of the grid; the class row, if there is one, is first.
-      num_target: rows wanted, the class row included.
-      source_has_class: whether `source` has a class row.
-      target_has_class: whether the result has one.
-      target: [num_target, D], the model's own; only its class row is used, and only if `source` has none.
+      source: Floating [n0, D], from the checkpoint, row by row of the grid; the class row comes first, if there is one.
+      num_target: Number of rows wanted, including the class row.
+      source_has_class: Whether `source` has a class row.
+      target_has_class: Whether the result has one.
+      target: Floating [num_target, D], the model's own; only its class row is used, and only if `source` has none.
 
     Returns:
-      [num_target, D].
+      [num_target, D] with the dtype of `source`.
 
     Raises:
-      UserError: the rows without the class row are no square grid.
-      ValueError: a class row is wanted, and neither `source` nor `target` has one.
+      UserError: The rows without the class row do not form a square grid.
+      ValueError: A class row is wanted, and neither `source` nor `target` has one.
     """
     if source_has_class == target_has_class and len(source) == num_target:
         return source
@@ -79,19 +80,19 @@ def adapt_image_positions(
 
 
 def adapt_class_embedding(source: np.ndarray, num_frames: int | None) -> np.ndarray:
-    """The image tower's class embedding for another number of frames.
+    """Adapts the image tower's class embedding to another number of frames.
 
-    CLIP has one vector, UnLoc one per frame. From one to several it is repeated (`init_class_embedding`); from
-    T0 frames to T1 it is interpolated linearly over time, first frame onto first and last onto last
-    (`interpolate_class_embedding` in unloc/train_utils.py), which suits frames sampled evenly over the whole
-    video. From several to one it is their mean: that is ours, the reference has nothing there.
+    CLIP has one vector, UnLoc one per frame. One vector is repeated (`init_class_embedding`); T0 vectors are
+    interpolated linearly over time to T1, with aligned ends (`interpolate_class_embedding` in unloc/train_utils.py),
+    which suits frames sampled evenly over the whole video. Several vectors become one by averaging: our rule, the
+    reference has none.
 
     Args:
-      source: [D] or [T0, D].
-      num_frames: T1, or None for a model that has one vector for all frames.
+      source: Floating [D] or [T0, D].
+      num_frames: T1, or None for a model with one vector for all frames.
 
     Returns:
-      [T1, D], or [D] if `num_frames` is None.
+      [T1, D], or [D] if `num_frames` is None, with the dtype of `source`.
     """
     if num_frames is None:
         return source if source.ndim == 1 else source.mean(axis=0, dtype=np.float64).astype(source.dtype)
@@ -101,30 +102,30 @@ def adapt_class_embedding(source: np.ndarray, num_frames: int | None) -> np.ndar
 
 
 def adapt_sequence_positions(source: np.ndarray, n1: int) -> np.ndarray:
-    """Learned position embeddings of the fusion sequence for another length; ours, the reference cannot.
+    """Adapts learned position embeddings of the fusion to another length (our rule; the reference has none).
 
-    Linear interpolation, ends onto ends. It is meant for positions over time (frames); text tokens that
-    follow in the same sequence have to be cut off before.
+    They are interpolated linearly, with aligned ends. This suits positions over time (frames); text tokens that
+    follow in the same sequence must be cut off before.
 
     Args:
-      source: [n0, D].
-      n1: rows wanted.
+      source: Floating [n0, D].
+      n1: Number of rows wanted.
 
     Returns:
-      [n1, D].
+      [n1, D] with the dtype of `source`.
     """
     return _resample(source, n1, axis=0)
 
 
 def adapt_patch_embedding(source: np.ndarray, num_target: int) -> np.ndarray:
-    """A patch embedding whose patches see more neighbouring frames; ours, the reference has nothing there.
+    """Adapts a patch embedding to patches that see more neighbouring frames (our rule; the reference has none).
 
     Args:
-      source: [k0 · P, D], for k0 frames (odd) of P numbers each, in the order of time.
+      source: Floating [k0 · P, D], for k0 frames (odd) of P values each, in temporal order.
       num_target: k1 · P, k1 ≥ k0 and odd.
 
     Returns:
-      [k1 · P, D]: zeros for the frames that are new, so that the tower computes what it did.
+      [k1 · P, D] with zeros for the new frames, so that the tower computes the same as before.
     """
     new = (num_target - len(source)) // 2
     return np.pad(source, ((new, new), (0, 0)))
@@ -138,15 +139,18 @@ def adapt_tower_parameter(
     image: ImageTowerConfig,
     source_has_class: bool,
 ) -> np.ndarray:
-    """A tower's parameter in the shape that the model's own has, where there is a rule above; else `source` itself.
+    """Adapts a tower's parameter to the shape of the model's own by one of the rules above, or returns it unchanged.
 
     Args:
       kind: "image" or "text".
-      path: of the parameter in the tower, such as ("position_embedding",).
-      source: what is taken over.
-      own: the model's. Its numbers are only fetched where they are needed: other hosts may hold parts of them.
-      image: of the model.
-      source_has_class: whether the image tower that `source` comes from has a class token.
+      path: Of the parameter in the tower, such as ("position_embedding",).
+      source: The parameter to adapt.
+      own: The model's own. Its values are fetched only if needed, because other hosts may hold parts of them.
+      image: Config of the model's image tower.
+      source_has_class: Whether the image tower that `source` comes from has a class token.
+
+    Returns:
+      An array with the dtype of `source`.
     """
     if source.shape == own.shape or source.shape[-1] != own.shape[-1]:
         return source
@@ -166,18 +170,22 @@ def adapt_tower_parameter(
 
 
 def _grid_side(num_patches: int, whose: str) -> int:
+    """Returns the side of a square grid of patches."""
     side = math.isqrt(max(num_patches, 0))
     if side == 0 or side**2 != num_patches:
         raise UserError(
             f"the {whose}'s image position embedding has {num_patches} patches (without the class row), "
-            "which is no square grid: only square images can be adapted. Check the image size, the patch size "
+            "which is not a square grid: only square images can be adapted. Check the image size, the patch size "
             "and whether the classifier is a token."
         )
     return side
 
 
 def _resample(values: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Linear interpolation to `size` points along `axis`, ends onto ends (a single point is the first)."""
+    """Interpolates linearly to `size` points along `axis`, with aligned ends (a single point is the first).
+
+    Any other axes and the dtype are kept.
+    """
     if values.shape[axis] == size:
         return values
     at = np.linspace(0, values.shape[axis] - 1, size)

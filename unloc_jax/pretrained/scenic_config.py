@@ -1,7 +1,7 @@
-"""A config of Scenic's UnLoc as one of ours.
+"""Translates a config of Scenic's UnLoc to ours.
 
-What decides what the model computes, what it minimises and how it is optimised is translated or refused, never
-dropped. Left out are where data lies, how videos are augmented, and logging.
+Settings that determine what the model computes, its loss and its optimisation are translated or refused, never
+dropped. Locations of data, augmentation and logging are left out.
 """
 
 import math
@@ -21,19 +21,19 @@ _OUR_TASKS = {theirs: ours for ours, theirs in REFERENCE_TASKS.items()}
 
 
 def to_config(reference: Mapping[str, Any], params: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Settings for `unloc_jax.config.from_mapping`; what the reference does not say keeps our default.
+    """Returns settings for `unloc_jax.config.from_mapping`; what the reference does not set keeps our default.
 
-    The reference counts training in epochs. Only where it also names a number of steps (num_training_steps,
-    lr_configs.total_steps or steps_per_cycle) is train.steps set to it; decay events that come after the last
-    step are left out. Its weight decay spares arrays with one axis, ours everything but kernels.
+    The reference counts training in epochs. train.steps is set only if the reference also gives a number of steps
+    (num_training_steps, lr_configs.total_steps or steps_per_cycle); decay events after the last step are left out. Its
+    weight decay excludes arrays with one axis, ours everything except kernels.
 
     Args:
-      reference: the config as nested dictionaries (see `unloc_jax.pretrained.scenic_source.read_config`).
-      params: the checkpoint's parameters by name: widths and lengths that a config does not tell.
+      reference: The config as nested dictionaries (see `unloc_jax.pretrained.scenic_source.read_config`).
+      params: The checkpoint's parameters by name, for widths and lengths that the config does not contain.
 
     Raises:
-      UserError: a setting that cannot be expressed, with its name and value; one that is missing; a parameter that
-        the config asks for and the checkpoint does not have.
+      UserError: A setting cannot be expressed (its name and value are given) or is missing, or the checkpoint lacks a
+        parameter that the config requires.
     """
     root = Settings(reference)
     data = root.group("dataset_configs")
@@ -52,7 +52,7 @@ def to_config(reference: Mapping[str, Any], params: Mapping[str, np.ndarray]) ->
         ranges = data.group("feature_pyramid_config").get("regression_ranges", ())
         ours["model"]["pyramid"]["regression_ranges"] = [[float(x) for x in one] for one in ranges]
     if their_task == "highlight_detection":
-        ours["data"]["max_queries"] = 1  # a video is an example of one query there
+        ours["data"]["max_queries"] = 1  # there, an example is a video with one query
     if root.group("mixup").get("alpha"):
         root.refuse("mixup", "cannot be expressed")
     if "optimizer_configs" in root or "optimizer" in root:
@@ -98,7 +98,7 @@ def _data(root: Settings, data: Settings, params: Mapping[str, np.ndarray]) -> d
 
 
 def _num_frames(root: Settings, params: Mapping[str, np.ndarray]) -> int | None:
-    """T, if the model depends on it."""
+    """Returns T if the model depends on it, else None."""
     settings = root.group("model").group("video_text_fusion_config").group("config")
     pyramid = settings.group("self_attention_encoder_config").group("feature_pyramid_config")
     if "num_features_level0" in pyramid:
@@ -116,7 +116,7 @@ def _num_frames(root: Settings, params: Mapping[str, np.ndarray]) -> int | None:
 
 
 def _crop_size(root: Settings, params: Mapping[str, np.ndarray]) -> int | None:
-    """Height and width of square frames, by the number of their patches."""
+    """Returns the height and width of square frames, derived from the number of their patches."""
     for name, positions in params.items():
         encoder, _, rest = name.partition("/")
         if rest != "VisionTransformer/positional_embedding":
@@ -159,14 +159,14 @@ def _loss(root: Settings, data: Settings, task: str) -> dict[str, Any]:
     }
     if task == "moment_retrieval" and root.get("all_gather_loss", True):
         ours["negatives"] = "batch"
-    if "num_frames" in data:  # else it says nothing about data
+    if "num_frames" in data:  # otherwise the config does not describe the data
         ours["radius"] = None if data.get("radius") is None else float(data.get("radius"))
         _check_offsets(data)
     return ours
 
 
 def _check_offsets(data: Settings) -> None:
-    """The head's distances are in units of a level's stride; the reference can also learn other ones."""
+    """Checks that distances are in units of a level's stride, as in our head; the reference supports others."""
     if data.get("displacement_normalizer", "duration") != "none":
         data.refuse("displacement_normalizer", "(its default is 'duration') cannot be expressed, only 'none'")
     pyramid = data.group("feature_pyramid_config")

@@ -1,4 +1,4 @@
-"""The model of a Scenic UnLoc config, in our schema."""
+"""Translates the model of a Scenic UnLoc config to our schema."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,16 +10,21 @@ from unloc_jax.pretrained.scenic_settings import Settings, parameter_shape
 from unloc_jax.pretrained.scenic_unloc import FUSION_ENCODER
 
 _PYRAMIDS = {"transformer": "none", "fpn": "fpn", "simple_pyramid": "simple"}
-_TEXT_POOLINGS = {"eos": "end", "token": "first"}  # whatever else it says, it takes the mean
+_TEXT_POOLINGS = {"eos": "end", "token": "first"}  # for any other value the reference takes the mean
 
 
 def model_settings(
     model: Settings, data: Settings, task: str, params: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """config.model; groups `model` and `dataset_configs` of the reference, its name of the task, its parameters.
+    """Returns config.model.
+
+    Args:
+      model, data: The reference's groups `model` and `dataset_configs`.
+      task: The reference's name of the task.
+      params: The checkpoint's parameters by name.
 
     Raises:
-      UserError: see `unloc_jax.pretrained.scenic_config.to_config`.
+      UserError: See `unloc_jax.pretrained.scenic_config.to_config`.
     """
     width = parameter_shape(params, f"{FUSION_ENCODER}/encoderblock_0/LayerNorm_0/scale")[0]
     fusion = model.group("video_text_fusion_config")
@@ -50,7 +55,7 @@ def model_settings(
 
 
 def _video(tower: Settings, data: Settings, width: int, params: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """image, modalities and what concatenates them."""
+    """Returns the settings of image tower, modalities and the projection of their concatenation."""
     projected = bool(tower.get("projection_size"))
     images: list[dict[str, Any]] = []
     unknown = []
@@ -84,7 +89,7 @@ def _video(tower: Settings, data: Settings, width: int, params: Mapping[str, np.
         total = parameter_shape(params, projection)[0] if projected else width
         if len(unknown) > 1:
             raise UserError(
-                f"The reference's config: how wide are the features of {', '.join(unknown)}? Say it as "
+                f"The reference's config: how wide are the features of {', '.join(unknown)}? Give it as "
                 f"dataset_configs.modality_configs.{unknown[0]}.feature_dimension."
             )
         image = images[0]["width"] if images else 0
@@ -118,7 +123,7 @@ def _modality(group: Settings, images: list[dict[str, Any]]) -> dict[str, Any]:
     if "final_endpoint" not in settings:
         settings.refuse("final_endpoint", "(its default is 'logits') does not give a token per frame")
     images.append(_image(settings.group("image_encoder_config")))
-    # Of what follows the frames' tokens; the first layer is the same whatever temporal_encoding_config says.
+    # These concern what follows the frames' tokens; the first layer does not depend on temporal_encoding_config.
     settings.close(
         "num_classes",
         "classifier",
@@ -133,7 +138,7 @@ def _image(group: Settings) -> dict[str, Any]:
     patches = group.group("patches")
     size = list(patches.need("size"))
     if size[0] != size[1]:
-        patches.refuse("size", "is no square")
+        patches.refuse("size", "is not square")
     if "out_features" in group:
         group.refuse(
             "out_features", "cannot be expressed: with it the reference's tower returns one number per frame"
@@ -155,7 +160,7 @@ def _image(group: Settings) -> dict[str, Any]:
 def _feature_dim(
     name: str, modality: dict[str, Any], data: Settings, params: Mapping[str, np.ndarray]
 ) -> int | None:
-    """Width of precomputed features, if anything but the width of all modalities together tells it."""
+    """Returns the width of precomputed features, or None if only the total width of all modalities is known."""
     if modality.get("projection_width"):
         return parameter_shape(params, f"{name}_projection/kernel")[0]
     if modality["norm"]:
@@ -199,7 +204,7 @@ def _text(
 
 
 def _fusion(settings: Settings, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """fusion and pyramid."""
+    """Returns the settings of fusion and pyramid."""
     name = settings.get("self_attention_encoder_name", "transformer")
     if name not in _PYRAMIDS:
         settings.refuse("self_attention_encoder_name", "is not known here")
@@ -232,7 +237,7 @@ def _fusion(settings: Settings, width: int) -> tuple[dict[str, Any], dict[str, A
         if levels[-1] != num_layers - 1:
             levels_group.refuse("feature_pyramid_levels", f"must end at the last of {num_layers} layers")
         pyramid |= {"layers": levels, "downsampling": encoder.get("downsample_strategy", "max_pool")}
-    # Window attention is declared in the reference, and not implemented.
+    # The reference declares window attention but does not implement it.
     encoder.close("downsample_strategy", "window_size", "window_block_indexes", "remat_block")
     return fusion, pyramid
 
@@ -252,10 +257,10 @@ def _levels(group: Settings) -> tuple[list[int], int]:
 
 
 def head_group(heads: Settings, task: str) -> Settings:
-    """The settings of the task's head; with several datasets their names are in front of the task's.
+    """Returns the settings of the task's head, whose name has a prefix if there are several datasets.
 
     Raises:
-      UserError: there is none.
+      UserError: There is none.
     """
     names = [name for name in heads.values if name == task or name.endswith(f"_{task}")]
     if not names:
@@ -282,7 +287,7 @@ def _head(heads: Settings, task: str, fusion: Settings) -> dict[str, Any]:
         "num_conv_layers": settings.need("num_conv_layers"),
         "kernel_size": settings.need("kernel_size"),
         "shared_levels": bool(settings.get("weight_sharing", False)),
-        # A mean over the one title of a video is that title's own.
+        # A video has one title, so the mean over texts is that title's value.
         "offsets_per_text": bool(settings.get("output_per_class_displacements", True))
         or task == "highlight_detection",
         "distances": settings.get("distance_normalizer", "relu"),
@@ -300,7 +305,7 @@ def _head(heads: Settings, task: str, fusion: Settings) -> dict[str, Any]:
 
 
 def _remat(values: Any) -> bool:
-    """Whether any part recomputes its activations."""
+    """Returns whether any part recomputes its activations."""
     if not isinstance(values, Mapping):
         return False
     return bool(values.get("remat_block")) or any(_remat(value) for value in values.values())

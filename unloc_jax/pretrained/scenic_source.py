@@ -1,4 +1,4 @@
-"""Reads what Scenic's UnLoc leaves behind: its checkpoints and its configs. Scenic itself is not needed."""
+"""Reads checkpoints and configs of Scenic's UnLoc, without Scenic."""
 
 import contextlib
 import importlib.util
@@ -22,7 +22,7 @@ from unloc_jax.errors import UserError
 
 _KINDS = "Give a Scenic checkpoint (checkpoint_1234), a folder with such, an orbax folder or an .npz of parameters."
 _JSON_ADVICE = "give the resolved config as JSON instead (ConfigDict.to_json() writes it)."
-# Any of these marks an orbax folder; the first two are also what versions from 2023 write.
+# Any of these marks an orbax folder; versions from 2023 write only the first two.
 _ORBAX_FILES = ("checkpoint", "manifest.ocdbt", "_METADATA")
 # Items of a CheckpointManager's step that may hold the parameters, in the order of preference.
 _ITEMS = ("params", "state", "default")
@@ -33,23 +33,23 @@ _LONGEST_REASON = 200  # characters
 
 
 def read_params(source: Path) -> dict[str, np.ndarray]:
-    """The parameters of a reference checkpoint.
+    """Reads the parameters of a reference checkpoint.
 
     Args:
-      source: one of
-        - an `.npz` with keys `params/…` (whatever else is in it is ignored) or the bare parameter names;
-        - a msgpack file, as flax.training.checkpoints (and so Scenic) writes: `checkpoint_1234`;
-        - an orbax folder of a train state or of parameters, from whatever number of devices;
-        - a step's folder of a CheckpointManager;
-        - a folder with several of the last three: the one with the highest step is taken.
+      source: One of
+        - an `.npz` with keys `params/…` (other keys are ignored) or the bare parameter names;
+        - a msgpack file `checkpoint_1234`, as written by flax.training.checkpoints and so by Scenic;
+        - an orbax folder of a train state or of parameters, written from any number of devices;
+        - the folder of a CheckpointManager's step;
+        - a folder with several of the last three, of which the one with the highest step is read.
 
     Returns:
-      {name: array}, names joined by "/" without a leading "params/", such as
-      "video_encoder/VisionTransformer/positional_embedding"; dots in names stay. bfloat16 becomes float32, other
-      dtypes stay.
+      Arrays by name, joined by "/" without a leading "params/", such as
+      "video_encoder/VisionTransformer/positional_embedding"; dots in names are kept. bfloat16 becomes float32, other
+      dtypes are kept.
 
     Raises:
-      UserError: nothing there, not one of these formats, damaged, or without parameters.
+      UserError: There is nothing, or it has another format, is damaged or holds no parameters.
     """
     try:
         source = _locate(source)
@@ -61,21 +61,22 @@ def read_params(source: Path) -> dict[str, np.ndarray]:
             params = _read_msgpack(source)
     except UserError:
         raise
-    except Exception as error:  # what foreign bytes raise is not documented by the libraries that read them
+    except Exception as error:  # the libraries do not document what foreign bytes raise
         raise UserError(f"{source} is damaged or no checkpoint ({_reason(error)}). {_KINDS}") from error
     return {name: _array(leaf, name, source) for name, leaf in params.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A reference config as plain nested dictionaries.
+    """Reads a reference config as plain nested dictionaries.
 
     Args:
-      path: a Python file with `get_config()` (one that takes a required argument, such as `runlocal`, gets "");
-        its imports of `scenic` are found if it lies in a checkout of Scenic. Any other file is JSON: the config,
-        or an object that has it under the key "config"; `Infinity` is understood.
+      path: A Python file with `get_config()` (a required argument, such as `runlocal`, gets ""), whose imports of
+        `scenic` are found if it lies in a checkout of Scenic. Any other file is JSON: the config, or an object that has
+        it under the key "config"; `Infinity` is allowed.
 
     Raises:
-      UserError: no such file, no JSON, or Python that does not parse or fails; names file, line and reason.
+      UserError: The file does not exist, is not JSON, or is Python that does not parse or fails; gives file, line and
+        reason.
     """
     if not path.is_file():
         raise UserError(f"{path} is no file. Give a config as JSON, or one of Scenic's config files (.py).")
@@ -86,7 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _locate(source: Path) -> Path:
-    """The file or orbax folder that `source` means."""
+    """Returns the file or orbax folder that `source` refers to."""
     if source.is_file():
         return source
     if not source.is_dir():
@@ -94,7 +95,7 @@ def _locate(source: Path) -> Path:
     if _is_orbax(source):
         return source.resolve()
     children = sorted(source.iterdir())
-    # Also the folders of a CheckpointManager. Unfinished writes have other names, such as checkpoint_tmp.
+    # Includes the folders of a CheckpointManager. Unfinished writes have other names, such as checkpoint_tmp.
     steps = {int(match[1]): p for p in children if (match := re.fullmatch(r"(?:checkpoint_)?(\d+)", p.name))}
     if steps:
         return _locate(steps[max(steps)])
@@ -125,12 +126,12 @@ def _read_msgpack(source: Path) -> dict[str, Any]:
 
 def _read_orbax(source: Path) -> dict[str, Any]:
     with _no_reports_of_other_reads(), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-        if not (source / "_METADATA").is_file():  # written in 2023 or before
+        if not (source / "_METADATA").is_file():  # written in 2023 or earlier
             restored = handler.restore(source)
         else:
             stored = traverse_util.flatten_dict(handler.metadata(source).tree, sep="/")
             names = _parameter_names(stored, source)
-            # Only what is needed, and into host memory: the devices that wrote it need not be here.
+            # Only what is needed, and into host memory: the devices that wrote it may be unavailable.
             wanted = traverse_util.unflatten_dict({key: stored[key] for key in names.values()}, sep="/")
             restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             restored = handler.restore(
@@ -143,7 +144,7 @@ def _read_orbax(source: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _no_reports_of_other_reads() -> Iterator[None]:
-    """When one array cannot be read, the reads still under way report, later, to an event loop that is gone."""
+    """Hides what other reads report after one has failed, when their event loop is closed."""
     logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
@@ -156,13 +157,13 @@ def _no_reports_of_other_reads() -> Iterator[None]:
     sys.unraisablehook = quiet
     logger.addFilter(wanted)
     yield
-    # Not after a failure: those reports are still to come.
+    # Not reached after a failure, whose reports are still to come.
     sys.unraisablehook = hook
     logger.removeFilter(wanted)
 
 
 def _parameter_names(stored: Iterable[str], source: Path) -> dict[str, str]:
-    """{parameter's name: its stored name}."""
+    """Returns stored names by parameter name."""
     names = {name: name for name in stored}
     if not any(name.startswith(_PREFIXES) for name in names):
         fields = sorted(_STATE_FIELDS & {name.partition("/")[0] for name in names})
@@ -177,8 +178,9 @@ def _parameter_names(stored: Iterable[str], source: Path) -> dict[str, str]:
 
 
 def _array(leaf: Any, name: str, source: Path) -> np.ndarray:
+    """Converts a stored leaf to an array of its shape; bfloat16 becomes float32."""
     array = np.asarray(leaf)
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, whose name an .npz forgets
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2:  # bfloat16, whose name an .npz does not store
         return array.view(jnp.bfloat16).astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise UserError(
@@ -239,7 +241,7 @@ def _plain(value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of a message, without what tensorstore appends."""
+    """Returns the first line of an error's message, without what tensorstore appends."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
     lines = str(error).strip().splitlines() or [type(error).__name__]

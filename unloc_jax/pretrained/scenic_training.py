@@ -1,4 +1,4 @@
-"""Optimizer and learning rates of a Scenic config, in our schema."""
+"""Translates optimizer and learning rates of a Scenic config to our schema."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ _DECAYS = {
 
 
 def optimizer_settings(root: Settings) -> dict[str, Any]:
-    """config.optimizer; what is not said is as in optax's optimizer of that name."""
+    """Returns config.optimizer; defaults are those of optax's optimizer of that name."""
     group = root.group("optimizer_configs")
     name = group.get("optimizer", root.get("optimizer"))
     ours: dict[str, Any] = {"max_grad_norm": root.get("max_grad_norm")}
@@ -39,21 +39,21 @@ def optimizer_settings(root: Settings) -> dict[str, Any]:
 
 
 def stage_settings(root: Settings) -> dict[str, Any]:
-    """config.train but for `learning_rates`."""
+    """Returns config.train except for `learning_rates`."""
     group = root.group("lr_configs")
     steps = root.get("num_training_steps") or group.get("total_steps") or group.get("steps_per_cycle")
     ours: dict[str, Any] = {"learning_rate": float(group.need("base_learning_rate")), "schedule": "constant"}
     if "learning_rate_schedule" in group:
         ours |= _schedule(group, steps)
     if not steps:
-        # The config does not tell how many: at least as many as its schedule speaks of.
+        # The config gives no number: at least as many as its schedule mentions.
         last = max([0, *ours.get("decay_steps", []), math.ceil(ours.get("warmup_steps", 0))])
         steps = max(_DEFAULT_STEPS, last + 1)
     return ours | {"steps": int(steps)}
 
 
 def _schedule(group: Settings, steps: int | None) -> dict[str, Any]:
-    """Warm-up and decay; steps of the stage, if the reference tells."""
+    """Returns warm-up and decay; `steps` is the length of the stage, None if the reference does not give it."""
     group.only("learning_rate_schedule", "compound", why="is not known here")
     factors = [factor.strip() for factor in group.need("factors").split("*")]
     decays = [factor for factor in factors if factor not in ("constant", "linear_warmup")]
@@ -92,7 +92,7 @@ def _decay(kind: str, group: Settings, steps: int | None) -> dict[str, Any]:
 
 
 def learning_rates(root: Settings, base: float, table: list[Leaf]) -> dict[str, float]:
-    """layer_prefix_to_base_lrs as prefixes of our names; the reference takes the first prefix that fits."""
+    """Translates layer_prefix_to_base_lrs to prefixes of our names; in the reference the first matching prefix wins."""
     prefixes = {str(key): float(rate) for key, rate in sorted(root.get("layer_prefix_to_base_lrs").items())}
     rates: dict[tuple[str, ...], float] = {}
     for leaf in table:
@@ -108,14 +108,14 @@ def learning_rates(root: Settings, base: float, table: list[Leaf]) -> dict[str, 
 def _by_prefix(
     rates: dict[tuple[str, ...], float], at: tuple[str, ...], inherited: float
 ) -> dict[str, float]:
-    """The fewest prefixes that give every parameter below `at` its rate."""
+    """Returns the fewest prefixes that give every parameter below `at` its rate."""
     below = {path: rate for path, rate in rates.items() if path[: len(at)] == at}
     if at and len(set(below.values())) == 1:
         rate = next(iter(below.values()))
         name = "/".join(at)
         others = ["/".join(path) for path in rates if path not in below]
         if any(other.startswith(name) for other in others):
-            name += "/"  # so that head does not mean headless/kernel too
+            name += "/"  # so that "head" does not match "headless/kernel" as well
         return {} if rate == inherited else {name: rate}
     found: dict[str, float] = {}
     for child in dict.fromkeys(path[: len(at) + 1] for path in below):

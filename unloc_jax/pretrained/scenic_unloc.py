@@ -1,7 +1,7 @@
-"""The parameters of Scenic's UnLoc and ours: one table of names, read in both directions.
+"""Maps the parameters of Scenic's UnLoc to ours with one table of names, which is used in both directions.
 
-The reference has one array per layer and one each for queries, keys and values; ours are stacked over the layers
-of a transformer and fused over the three.
+The reference has one array per layer, and one each for queries, keys and values; ours are stacked over the layers
+of a transformer and fused over these three.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from unloc_jax.training.state import abstract_params
 Params = dict[str, Any]
 Path = tuple[str, ...]
 
-# What the reference calls our tasks.
+# The reference's names of our tasks.
 REFERENCE_TASKS = {
     "moment_retrieval": "moment_retrieval",
     "temporal_action_localization": "temporal_localization",
@@ -34,7 +34,7 @@ REFERENCE_TASKS = {
     "action_segmentation": "action_segmentation",
 }
 FUSION_ENCODER = "video_text_fusion/video_text_encoder"
-_MOST_NAMES = 10  # that an error lists of one kind
+_MOST_NAMES = 10  # per kind of problem, in an error
 
 # The parts of a transformer's block, by our names.
 _CLIP_BLOCK = {
@@ -54,7 +54,7 @@ _FUSION_BLOCK = {
 
 
 class Leaf(NamedTuple):
-    """The reference's array of this name is ours[path][place], up to axes of length 1."""
+    """Maps the reference's array of this name to ours[path][place], up to axes of length 1."""
 
     reference: str
     path: Path
@@ -63,10 +63,12 @@ class Leaf(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """What is not fixed in the reference's names.
+    """The variable parts of the reference's names.
 
-    head: such as "moment_retrieval_head"; with a dataset's name in front in checkpoints of several datasets.
-    by_modality: encoders are called "NAME_encoder", as with `modality_configs`; else there is one "video_encoder".
+    Attributes:
+      head: Such as "moment_retrieval_head"; in checkpoints of several datasets, with a dataset's name as prefix.
+      by_modality: Encoders are named "NAME_encoder", as with `modality_configs`; otherwise there is one
+        "video_encoder".
     """
 
     head: str
@@ -74,7 +76,7 @@ class Naming:
 
 
 def naming_of(config: Config, reference: Iterable[str] = ()) -> Naming:
-    """The naming of a checkpoint with parameters of these names; without names, what a new one would have."""
+    """Returns the naming of a checkpoint with parameters of these names; without names, that of a new checkpoint."""
     names = list(reference)
     head = f"{REFERENCE_TASKS.get(config.task, config.task)}_head"
     heads = {name.partition("/")[0] for name in names}
@@ -92,7 +94,7 @@ def naming_of(config: Config, reference: Iterable[str] = ()) -> Naming:
 
 
 def leaves(config: ModelConfig, naming: Naming) -> list[Leaf]:
-    """Every parameter of the model and its name in the reference."""
+    """Returns every parameter of the model with its name in the reference."""
     return [
         *_video_leaves(config, naming.by_modality),
         *_text_leaves(config.text),
@@ -102,22 +104,23 @@ def leaves(config: ModelConfig, naming: Naming) -> list[Leaf]:
 
 
 def to_params(reference: Mapping[str, np.ndarray], config: Config) -> tuple[Params, list[str]]:
-    """The reference's parameters as ours.
+    """Converts the reference's parameters to ours.
 
-    Position and class embeddings of another number of frames, image size or text length are adapted
-    (see `resize_parameters.py`); text positions past the end of the checkpoint's are 0, as the reference
-    initialises them. Left out is what the reference itself never uses: `cls` of its video tower, everything of
-    that tower behind the frames' tokens, and the heads of other tasks.
+    Position and class embeddings for another number of frames, image size or text length are adapted (see
+    `resize_parameters.py`); text positions beyond the checkpoint's last are 0, as in the reference's initialisation.
+    What the reference itself never uses is left out: `cls` of its video tower, everything of that tower after the
+      frames'
+    tokens, and the heads of other tasks.
 
     Args:
-      reference: as `unloc_jax.pretrained.scenic_source.read_params` returns it.
-      config: of the model wanted, such as from `unloc_jax.pretrained.scenic_config.to_config`.
+      reference: Arrays as returned by `unloc_jax.pretrained.scenic_source.read_params`.
+      config: Of the wanted model, such as from `unloc_jax.pretrained.scenic_config.to_config`.
 
     Returns:
       The tree of parameters, float32, and a line for everything that was adapted or left out.
 
     Raises:
-      UserError: names that are missing, unexpected, or of another shape.
+      UserError: Parameters are missing, unexpected or of another shape.
     """
     naming = naming_of(config, reference)
     table = leaves(config.model, naming)
@@ -142,15 +145,15 @@ def to_params(reference: Mapping[str, np.ndarray], config: Config) -> tuple[Para
 
 
 def to_reference(params: Params, config: Config, naming: Naming | None = None) -> dict[str, np.ndarray]:
-    """Inverse of `to_params`: our parameters, or their gradients, by the reference's names and in its shapes."""
+    """Inverts `to_params`: returns our parameters, or their gradients, with the reference's names and shapes."""
     return read_back(leaves(config.model, naming or naming_of(config)), params)
 
 
 def fill(table: Iterable[Leaf], reference: Mapping[str, np.ndarray], shapes: Mapping[Path, tuple]) -> Params:
-    """A tree with leaves of these shapes, float32, filled from the reference.
+    """Returns a tree of float32 arrays of these shapes, filled from the reference.
 
     Raises:
-      UserError: see `to_params`.
+      UserError: See `to_params`.
     """
     ours = {path: np.full(shape, np.nan, np.float32) for path, shape in shapes.items()}
     problems: dict[str, list[str]] = {
@@ -186,13 +189,13 @@ def fill(table: Iterable[Leaf], reference: Mapping[str, np.ndarray], shapes: Map
 
 
 def read_back(table: Iterable[Leaf], params: Params) -> dict[str, np.ndarray]:
-    """The arrays of a table by the reference's names."""
+    """Returns the arrays of a table by the reference's names."""
     flat = {path: np.asarray(array) for path, array in traverse_util.flatten_dict(params).items()}
     return {leaf.reference: flat[leaf.path][leaf.place] for leaf in table}
 
 
 def image_tower_leaves(config: ImageTowerConfig, reference: str, path: Path) -> Iterator[Leaf]:
-    """`ImageTower` and the part of the reference's ClipVideoTower that makes frame tokens."""
+    """Yields the parameters of `ImageTower`, which are those of the reference's ClipVideoTower up to frame tokens."""
     vision = f"{reference}VisionTransformer"
     if config.pooling == "token":
         yield Leaf(f"{reference}class_embedding", (*path, "class_embedding"))
@@ -206,7 +209,7 @@ def image_tower_leaves(config: ImageTowerConfig, reference: str, path: Path) -> 
 
 
 def text_tower_leaves(config: TextTowerConfig, reference: str, path: Path) -> Iterator[Leaf]:
-    """`TextTower` and the reference's ClipTextEncoder."""
+    """Yields the parameters of `TextTower`, the reference's ClipTextEncoder."""
     yield Leaf(f"{reference}token_embedding/embedding", (*path, "token_embedding", "embedding"))
     yield Leaf(f"{reference}positional_embedding", (*path, "position_embedding"))
     yield from norm_leaves(f"{reference}ln_final", (*path, "norm_out"))
@@ -219,12 +222,12 @@ def text_tower_leaves(config: TextTowerConfig, reference: str, path: Path) -> It
 
 
 def fusion_leaves(config: ModelConfig, reference: str, path: Path) -> Iterator[Leaf]:
-    """`PairEncoder` and the reference's encoder of video and text; "" as reference for the encoder alone."""
+    """Yields the parameters of `PairEncoder`, the reference's video-text encoder; `reference` is "" for it alone."""
     fusion, pyramid = config.fusion, config.pyramid
     prefix = f"{reference}/" if reference else ""
     block = f"{prefix}encoderblock_{{}}"
     if fusion.positions == "learned":
-        # The reference's has an axis of length 1 in front.
+        # The reference's array has a leading axis of length 1.
         yield Leaf(f"{prefix}posembed_input/pos_embedding", (*path, "position_embedding"), (None,))
     if pyramid.type != "fpn":
         yield from _stack_leaves(block, fusion, (*path, "transformer"))
@@ -246,7 +249,7 @@ def fusion_leaves(config: ModelConfig, reference: str, path: Path) -> Iterator[L
 
 
 def head_leaves(config: HeadConfig, num_levels: int, reference: str, path: Path) -> Iterator[Leaf]:
-    """`LocalizationHead` and the reference's heads; "" as reference for the head alone."""
+    """Yields the parameters of `LocalizationHead`, the reference's heads; `reference` is "" for a head alone."""
     prefix = f"{reference}/" if reference else ""
     if config.type == "linear":
         yield from dense_leaves(f"{prefix}output_projection", (*path, "linear"))
@@ -267,12 +270,13 @@ def head_leaves(config: HeadConfig, num_levels: int, reference: str, path: Path)
 
 
 def dense_leaves(reference: str, path: Path, bias: bool = True) -> Iterator[Leaf]:
-    """A linear layer or a convolution."""
+    """Yields the parameters of a linear layer or a convolution."""
     for name in ("kernel", "bias") if bias else ("kernel",):
         yield Leaf(f"{reference}/{name}", (*path, name))
 
 
 def norm_leaves(reference: str, path: Path) -> Iterator[Leaf]:
+    """Yields the parameters of a LayerNorm."""
     for name in ("scale", "bias"):
         yield Leaf(f"{reference}/{name}", (*path, name))
 
@@ -304,7 +308,7 @@ def _stack_leaves(block: str, config: FusionConfig, path: Path) -> Iterator[Leaf
 
 
 def _transformer_leaves(block: str, parts: Mapping[str, str], path: Path, layers: range) -> Iterator[Leaf]:
-    """A stack of blocks; `block` with the number of a layer filled in is its name in the reference."""
+    """Yields the parameters of a stack of blocks; `block` is a block's name in the reference, {} its number."""
     for row, layer in enumerate(layers):
         for ours, theirs in parts.items():
             name, at = f"{block.format(layer)}/{theirs}", (*path, "layers", ours)
@@ -329,7 +333,7 @@ def _is_unused(name: str, naming: Naming) -> bool:
 def _adapted(
     array: np.ndarray, target: tuple, leaf: Leaf, config: Config, reference: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """A position or class embedding in the size that the model has; anything else, and the right size, as it is."""
+    """Adapts a position or class embedding to the model's size; returns anything else unchanged."""
     if _same_shape(array.shape, target, leaf.reference) or array.shape[-1] != target[-1]:
         return array
     *_, kind = leaf.path
@@ -350,7 +354,7 @@ def _adapted(
 def _adapted_sequence(
     array: np.ndarray, target: tuple, config: Config, reference: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Positions of frames, then of text tokens: [1, T0 + L0, D] → [1, T1 + L1, D]."""
+    """Adapts positions of frames, then of text tokens: floating [1, T0 + L0, D] → [1, T1 + L1, D]."""
     texts = 1
     if config.model.fusion.all_text_tokens and "text_encoder/positional_embedding" in reference:
         texts = len(reference["text_encoder/positional_embedding"])
@@ -362,7 +366,9 @@ def _adapted_sequence(
 
 
 def _same_shape(theirs: tuple, ours: tuple, name: str) -> bool:
-    if name.endswith("conv1/kernel"):  # of old checkpoints a convolution's, [frames, height, width, 3, D]
+    if name.endswith(
+        "conv1/kernel"
+    ):  # in old checkpoints that of a convolution, [frames, height, width, 3, D]
         return theirs[-1] == ours[-1] and np.prod(theirs) == np.prod(ours)
     squeezed = lambda shape: [size for size in shape if size != 1]
     return squeezed(theirs) == squeezed(ours)

@@ -1,4 +1,4 @@
-"""The parameters of one UnLoc in the shapes of another: other tasks, image sizes, frames, texts, pyramids."""
+"""Fits the parameters of one UnLoc to another: other tasks, image sizes, frames, texts, pyramids."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from unloc_jax.pretrained.resize_parameters import (
     adapt_tower_parameter,
 )
 
-_MOST_NAMES = 6  # that an error lists
+_MOST_NAMES = 6  # in an error
 # "fusion/encoder/transformer_1/layers/mlp_in/kernel": a feature pyramid cuts the fusion's layers into stacks.
 _STACK = re.compile(r"fusion/encoder/transformer(?:_(\d+))?/layers/(.+)")
 _BACKBONE = ("towers_", "text_tower", "fusion")
@@ -22,22 +22,26 @@ _BACKBONE = ("towers_", "text_tower", "fusion")
 def fit_checkpoint(
     stored: Mapping[str, np.ndarray], theirs: Config, own: Mapping[str, np.ndarray], ours: Config
 ) -> dict[str, np.ndarray]:
-    """The parameters that a model takes from a checkpoint, by their names in the model.
+    """Returns the parameters that a model takes from a checkpoint, by their names in the model.
 
-    As in the reference (`initialize_from_unloc_parameters` in unloc/train_utils.py) all that the checkpoint has of the
-    same name is taken, position and class embeddings of other sizes are adapted (see `resize_parameters.py`),
-    and the fusion's layers are counted through, whatever pyramid cuts them into stacks: layers past the checkpoint's
-    last stay the model's own. Unlike there, heads and projections of another shape are new instead of an error.
+    As in the reference (`initialize_from_unloc_parameters` in unloc/train_utils.py), everything that the checkpoint has
+    under the same name is taken, and position and class embeddings of other sizes are adapted (see
+    `resize_parameters.py`). The fusion's layers are numbered consecutively, however a pyramid divides them into stacks;
+    layers beyond the checkpoint's last keep the model's values. Unlike in the reference, heads and projections of
+    another shape are new instead of an error.
 
     Args:
-      stored: the checkpoint's, in the model's stacks (see `in_stacks_of`), by names such as
+      stored: The checkpoint's arrays in the model's stacks (see `in_stacks_of`), by names such as
         "fusion/encoder/pyramid/conv_0/kernel".
-      theirs: the checkpoint's config.
-      own: the model's, as initialised.
-      ours: the model's config.
+      theirs: The checkpoint's config.
+      own: The model's initial arrays by name.
+      ours: The model's config.
+
+    Returns:
+      Arrays by name, with the model's shapes.
 
     Raises:
-      UserError: nothing in common, or a tower or a fusion of other sizes or with another activation.
+      UserError: They have nothing in common, or a tower or the fusion has other sizes or another activation.
     """
     taken, wrong = {}, _other_activations(own.keys() & stored.keys(), theirs, ours)
     for name in own.keys() & stored.keys():
@@ -59,7 +63,7 @@ def fit_checkpoint(
 
 
 def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[str]:
-    """No shape tells of an activation."""
+    """Lists activations that differ, which shapes do not reveal."""
     wrong = []
     for kind, start in (("image", "towers_"), ("text", "text_tower")):
         there, here = (getattr(config.model, kind).activation for config in (theirs, ours))
@@ -69,6 +73,7 @@ def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[s
 
 
 def _adapted(name: str, array: np.ndarray, theirs: Config, own: np.ndarray, ours: Config) -> np.ndarray:
+    """Adapts an array to the shape of the model's own where there is a rule; otherwise returns it unchanged."""
     tower, *path = name.split("/")
     if tower == "text_tower" or tower.startswith("towers_"):
         kind = "text" if tower == "text_tower" else "image"
@@ -91,9 +96,9 @@ def _num_frames(config: Config) -> int:
 
 
 def in_stacks_of(own: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`stored` with the fusion's layers cut into the stacks of `own`, as far as there are layers.
+    """Returns `stored` with the fusion's layers divided into the stacks of `own`, as far as there are layers.
 
-    Layers past the last one of `own` are called "fusion/encoder/further_layers/…".
+    Layers beyond the last one of `own` are named "fusion/encoder/further_layers/…".
     """
     result = {name: array for name, array in stored.items() if not _STACK.fullmatch(name)}
     theirs, ours = _stacks(stored), _stacks(own)
@@ -109,7 +114,7 @@ def in_stacks_of(own: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray]
 
 
 def _stacks(names: Mapping[str, np.ndarray]) -> dict[str, list[str]]:
-    """For each part of a layer, such as "mlp_in/kernel", the names of its stacks, first layers first."""
+    """Returns, for each part of a layer such as "mlp_in/kernel", the names of its stacks, first layers first."""
     found: dict[str, list[tuple[int, str]]] = {}
     for name in names:
         match = _STACK.fullmatch(name)

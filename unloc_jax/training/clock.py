@@ -1,4 +1,4 @@
-"""Where the time of a run goes: input, compute, compilation, checkpoints, evaluation; and its goodput."""
+"""Measures how a run's time is spent (input, compute, compilation, checkpoints, evaluation), and its goodput."""
 
 import contextlib
 import dataclasses
@@ -12,18 +12,18 @@ KINDS = ("input", "compute", "compile", "checkpoint", "evaluation")
 
 
 @dataclasses.dataclass
-class Took:
-    """How long something took; known when it is over."""
+class Elapsed:
+    """Time that a measured block took, in seconds; set when the block ends."""
 
     seconds: float = 0.0
 
 
 class Clock:
-    """Splits the time since its making.
+    """Splits the time since its creation by kind.
 
     Args:
-      started_at: when the run began, in seconds since 1970; before this process, if it goes on with a run.
-      productive_s: seconds of computing behind the parameters of the start.
+      started_at: Start of the run in seconds since 1970; earlier than this process if it continues a run.
+      productive_s: Seconds of compute behind the initial parameters.
     """
 
     def __init__(self, started_at: float, productive_s: float = 0.0):
@@ -34,31 +34,31 @@ class Clock:
         self._inner_s = 0.0
 
     @contextlib.contextmanager
-    def of(self, kind: str) -> Iterator["Took"]:
-        """What happens inside is of this kind, but for what happens inside of another `of` in it."""
-        began, took = time.monotonic(), Took()
+    def measure(self, kind: str) -> Iterator["Elapsed"]:
+        """Attributes the time of a `with` block to `kind`, except for nested blocks, which count as their own kind."""
+        began, took = time.monotonic(), Elapsed()
         outer, self._inner_s = self._inner_s, 0.0
         try:
             yield took
         finally:
-            whole_s = time.monotonic() - began
-            took.seconds = whole_s - self._inner_s
-            self._inner_s = outer + whole_s
+            total_s = time.monotonic() - began
+            took.seconds = total_s - self._inner_s
+            self._inner_s = outer + total_s
             self._spent[kind] += took.seconds
             if kind == "compute":
                 self.productive_s += took.seconds
 
     @property
     def goodput(self) -> float:
-        """Share of the time since the run's very first start that was computing, of steps that count.
+        """Fraction of the time since the run's first start that was spent on computing steps that count.
 
-        Not in it: waiting for input, compilation, checkpoints, evaluation, the time between a kill and the next start,
-        and steps that had to be done again.
+        It excludes input, compilation, checkpoints, evaluation, the time between a kill and the next start, and steps
+        that had to be repeated.
         """
         return self.productive_s / max(time.time() - self.started_at, 1e-9)
 
     def split(self) -> dict[str, float]:
-        """Seconds by kind since the last call, with "other" and "total"; then they count from 0 again."""
+        """Returns seconds by kind since the last call, with "other" and "total"."""
         now = time.monotonic()
         spent, total = self._spent, now - self._last
         self._spent, self._last = dict.fromkeys(KINDS, 0.0), now
@@ -66,7 +66,7 @@ class Clock:
 
 
 def first_start(workdir: Path) -> float:
-    """When the run in `workdir` began, in seconds since 1970; written down the first time."""
+    """Returns when the run in `workdir` began, in seconds since 1970; the first call records it."""
     file = workdir / "started_at"
     try:
         return float(file.read_text())

@@ -1,4 +1,4 @@
-"""Several processes on CPUs: all groups of devices that exchange numbers get to know each other at the start."""
+"""Connects all groups of CPU devices that will communicate, at the start of a run with several processes."""
 
 import itertools
 
@@ -8,19 +8,19 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 
-LONGEST_WAIT_S = 1800  # as long as XLA lets a collective of a group that is connected wait
+LONGEST_WAIT_S = 1800  # how long XLA lets a collective wait once its group is connected
 
 _numbers = itertools.count()
 
 
 def connect(mesh: Mesh) -> None:
-    """Waits for the other processes, then lets every group of devices along axes of the mesh add up something.
+    """Waits for the other processes, then runs one sum over every group of devices along axes of the mesh.
 
-    Gloo connects a group when it is used for the first time, and gives its members 30 s to come, which nothing changes:
-    a process that still compiles or reads would end the run. Once connected they wait for each other for half an hour.
+    Gloo connects a group on first use and gives its members a fixed 30 s to arrive, so a process that is still
+    compiling or reading would end the run. Once connected, they wait for each other for half an hour.
 
     Args:
-      mesh: over the devices of all processes, which must all call this equally often.
+      mesh: Over the devices of all processes. All processes must call this equally often.
     """
     if jax.process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
         return

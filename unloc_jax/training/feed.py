@@ -1,4 +1,4 @@
-"""The batches of a run, fetched ahead by a thread, so that waiting for them can be watched, timed and ended."""
+"""Fetches the batches of a run in a thread, so that waiting for them can be reported, timed and ended."""
 
 import queue
 import sys
@@ -15,17 +15,17 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.training.task_mixing import mixed_batches
 
-_LOOK_EVERY_S = 0.5  # whether it is time to stop
+_POLL_S = 0.5  # how often to check whether to stop
 
 
 class Feed:
     """The batches of steps first_step … total_steps-1, by task.
 
     Args:
-      config: says what is mixed, and `data.stall_s`: how long to wait before saying so.
-      datasets: by task.
-      first_step: from 0.
-      stopping: asked while nothing comes.
+      config: Defines the mixture of tasks, and `data.stall_s`: after how many seconds of waiting to report.
+      datasets: By task.
+      first_step: Counted from 0.
+      stopping: Called while waiting; returns whether to give up.
     """
 
     def __init__(
@@ -55,41 +55,44 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        # A thread that is still inside of TensorFlow when Python ends would crash.
+        # A thread that is still inside TensorFlow when Python exits would crash.
         self._thread.join(timeout=2)
 
     def take(self, step: int) -> dict[str, Batch] | None:
-        """The batches of the next step (from 0, for messages); None when it is time to stop and none has come.
+        """Returns the batches of the next step by task, or None if it is time to stop and none has arrived.
+
+        Args:
+          step: Counted from 0, for messages.
 
         Raises:
-          Exception: whatever reading them has raised.
+          Exception: Whatever reading the batches has raised.
         """
-        began, told_s = time.monotonic(), self._stall_s
+        began, next_report_s = time.monotonic(), self._stall_s
         while True:
             try:
-                item = self._ready.get(timeout=_LOOK_EVERY_S)
+                item = self._ready.get(timeout=_POLL_S)
                 break
             except queue.Empty:
                 waited_s = time.monotonic() - began
                 if self._stopping():
                     if waited_s >= self._stall_s:
-                        self._tell(f"still no batch for step {step + 1} after {waited_s:.0f} s; stopping")
+                        self._report(f"still no batch for step {step + 1} after {waited_s:.0f} s; stopping")
                     return None
-                if waited_s >= told_s:
+                if waited_s >= next_report_s:
                     since = time.strftime("%H:%M:%S", time.localtime(time.time() - waited_s))
-                    self._tell(
+                    self._report(
                         f"has waited {waited_s:.0f} s, since {since}, for the batch of step {step + 1}"
                     )
-                    told_s *= 2
-        if told_s > self._stall_s:
-            self._tell(f"the batch of step {step + 1} came after {time.monotonic() - began:.0f} s")
+                    next_report_s *= 2
+        if next_report_s > self._stall_s:
+            self._report(f"the batch of step {step + 1} came after {time.monotonic() - began:.0f} s")
         if isinstance(item, BaseException):
             raise item
         assert isinstance(item, dict)
         return item
 
-    def _tell(self, text: str) -> None:
-        """To this process's own terminal: only it knows, all others wait for it in the step."""
+    def _report(self, text: str) -> None:
+        """Reports on this process's own stderr: only it knows, while all others wait for it inside the step."""
         who = f"process {jax.process_index()} of {jax.process_count()}: " if jax.process_count() > 1 else ""
         reading = self._names[self._reading]
         print(f"stalled input: {who}{text}; reading {reading}", file=sys.stderr, flush=True)
@@ -109,6 +112,6 @@ class Feed:
     def _put(self, item: object) -> None:
         while not self._closed.is_set():
             try:
-                return self._ready.put(item, timeout=_LOOK_EVERY_S)
+                return self._ready.put(item, timeout=_POLL_S)
             except queue.Full:
                 continue

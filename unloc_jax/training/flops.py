@@ -1,7 +1,7 @@
-"""How much arithmetic one training step is, and how much a chip can do: what MFU is made of.
+"""Counts the FLOPs of a training step and lists the peak FLOP/s of chips, the two ingredients of MFU.
 
-Counted are the products of matrices that the mathematics needs (a multiply-add is 2 FLOPs); elementwise work and
-what remat computes again are not, so that MFU is comparable between policies (Chowdhery et al. 2022, appendix B).
+Only the matrix products that the mathematics needs are counted (a multiply-add is 2 FLOPs). Elementwise operations and
+what remat recomputes are not, so that MFU is comparable between policies (Chowdhery et al. 2022, appendix B).
 """
 
 import dataclasses
@@ -13,14 +13,15 @@ from unloc_jax.tasks import TASKS
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One accelerator as JAX counts devices.
+    """One accelerator, in the sense of a JAX device.
 
     Attributes:
-      name: as people call it.
+      name: Common name.
       peak_flops: FLOP/s in bfloat16, dense.
-      memory_bytes: of its own memory, less what the TPU compiler keeps back of a v5e (it says so when it runs out).
-      memory_bandwidth: bytes/s of it.
-      link_bandwidth: bytes/s in one direction to each neighbour of a TPU's torus, 0 for GPUs.
+      memory_bytes: Of its own memory, less what the TPU compiler reserves on a v5e (its out-of-memory message says how
+        much).
+      memory_bandwidth: Bytes/s.
+      link_bandwidth: Bytes/s in one direction to each neighbour in a TPU's torus, 0 for GPUs.
     """
 
     name: str
@@ -30,7 +31,7 @@ class Chip:
     link_bandwidth: float = 0.0
 
 
-# By the beginning of `device.device_kind`; the first that fits counts. TPUs: Google's pages "TPU v4", "TPU v5e",
+# By the prefix of `device.device_kind`; the first match wins. TPUs: Google's pages "TPU v4", "TPU v5e",
 # "TPU v5p" and "TPU v6e" (cloud.google.com/tpu/docs/system-architecture-tpu-vm), whose interconnect per chip is
 # divided by 2 directions and the links of a torus (4 in 2D, 6 in 3D); GPUs: NVIDIA's data sheets of A100 and H100
 # (SXM, without sparsity), H200.
@@ -49,23 +50,23 @@ _CHIPS: tuple[tuple[str, Chip], ...] = (
 
 
 def chip(device_kind: str) -> Chip | None:
-    """The chip that `device.device_kind` names; None where it is not in the table."""
+    """Returns the chip that `device.device_kind` names, or None if it is not in the table."""
     return next((found for start, found in _CHIPS if device_kind.startswith(start)), None)
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """FLOP/s of one device in bfloat16; None where the device is not in the table, such as a CPU."""
+    """Returns the FLOP/s of one device in bfloat16, or None if it is not in the table, such as a CPU."""
     known = chip(device_kind)
     return known.peak_flops if known else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """FLOPs of a part of the model in one step.
+    """FLOPs of one part of the model in one step.
 
     Attributes:
-      forward: of the forward pass.
-      step: of the whole step: a product costs as much again for the gradient of each factor that needs one.
+      forward: Of the forward pass.
+      step: Of the whole step: a product costs as much again for the gradient of each factor that needs one.
     """
 
     forward: float
@@ -76,23 +77,23 @@ class Part:
 
 
 def train_step_flops(config: Config, num_classes: int | None, stage: str = "train") -> float:
-    """FLOPs of one training step, over all devices; see `train_step_parts`."""
+    """Returns the FLOPs of one training step over all devices; see `train_step_parts`."""
     return sum(part.step for part in train_step_parts(config, num_classes, stage).values())
 
 
 def train_step_parts(config: Config, num_classes: int | None, stage: str = "train") -> dict[str, Part]:
-    """FLOPs of one training step of one task, over all devices, by part of the model.
+    """Returns the FLOPs of one training step of one task, over all devices, by part of the model.
 
     Args:
-      config: one task's view (`Config.task_configs`); its batch_size videos.
-      num_classes: classes that every video is searched for; None where videos have queries of their own.
+      config: One task's view (`Config.task_configs`), with batch_size videos.
+      num_classes: Number of classes that every video is searched for; None where videos have their own queries.
       stage: "pretrain" (contrastive, towers only) or "train".
 
     Returns:
       {"image tower": …, "text tower": …, "projections": …, "fusion": …, "pyramid": …, "head": …}.
 
     Raises:
-      UserError: a task with a vocabulary without its number of classes.
+      UserError: The task has a vocabulary, and the number of classes is None.
     """
     if config.with_vocabulary and num_classes is None:
         raise UserError(f"config.task = {config.task!r}: the FLOPs depend on the number of classes.")
@@ -113,54 +114,54 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
 
 
 def _image_tower(config: Config) -> Part:
-    """All frames of all modalities that have a tower."""
+    """Counts all frames of all modalities that have a tower."""
     image, data = config.model.image, config.data
     frames, patches = config.batch_size * data.num_frames, (data.crop_size // image.patch_size) ** 2
     length = patches + (image.pooling == "token")
     values = 3 * image.patch_size**2 * image.temporal_kernel
-    # The pixels need no gradient.
+    # Pixels need no gradient.
     embedding = _product(frames * patches, values, image.width, gradients=1)
     layer = _layer(frames, length, image.width, 4 * image.width)
     towers = [modality for modality in config.model.modalities.values() if modality.encoder == "clip"]
-    of_all = Part(0.0, 0.0)
+    total = Part(0.0, 0.0)
     for modality in towers:
-        of_all += _of_tower(_times(image.num_layers, layer) + embedding, modality.freeze)
-    return of_all
+        total += _without_backward(_times(image.num_layers, layer) + embedding, modality.freeze)
+    return total
 
 
 def _text_tower(config: Config, num_texts: int) -> Part:
-    """The vocabulary of a frozen tower is encoded before the first step."""
+    """Counts the text tower; the vocabulary of a frozen one is encoded before the first step and costs nothing."""
     text = config.model.text
     if text.encoder != "clip" or (text.freeze and config.with_vocabulary):
         return Part(0.0, 0.0)
     layer = _layer(num_texts, text.max_tokens, text.width, 4 * text.width)
-    return _of_tower(_times(text.num_layers, layer), text.freeze)
+    return _without_backward(_times(text.num_layers, layer), text.freeze)
 
 
 def _projections(config: Config, num_texts: int) -> Part:
-    """To the fusion's width; what a frozen encoder made needs no gradient."""
+    """Counts the projections to the fusion's width; the outputs of frozen encoders need no gradient."""
     model = config.model
-    frames, of_all, total_width = config.batch_size * config.data.num_frames, Part(0.0, 0.0), 0
+    frames, total, total_width = config.batch_size * config.data.num_frames, Part(0.0, 0.0), 0
     all_frozen = True
     for modality in model.modalities.values():
         width = model.image.width if modality.encoder == "clip" else modality.feature_dim
         frozen = modality.freeze or modality.encoder == "features"
         if modality.projection_width:
-            of_all += _product(frames, width, modality.projection_width, gradients=1 if frozen else 2)
+            total += _product(frames, width, modality.projection_width, gradients=1 if frozen else 2)
             width = modality.projection_width
         total_width += width
         all_frozen &= frozen and not (modality.projection_width or modality.norm)
     if model.video_projection:
-        of_all += _product(frames, total_width, model.fusion.width, gradients=1 if all_frozen else 2)
+        total += _product(frames, total_width, model.fusion.width, gradients=1 if all_frozen else 2)
     if model.text.projection:
         tokens = num_texts * (model.text.max_tokens if model.fusion.all_text_tokens else 1)
         frozen = model.text.freeze or model.text.encoder != "clip"
-        of_all += _product(tokens, model.text.width, model.fusion.width, gradients=1 if frozen else 2)
-    return of_all
+        total += _product(tokens, model.text.width, model.fusion.width, gradients=1 if frozen else 2)
+    return total
 
 
 def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part]:
-    """Fusion, pyramid and head."""
+    """Counts fusion, pyramid and head."""
     model, fusion = config.model, config.model.fusion
     geometry = model.geometry(config.data.num_frames)
     late = fusion.type == "late"
@@ -186,7 +187,7 @@ def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part
 
 
 def _head(config: Config, videos: int, num_texts: int) -> Part:
-    """Relevance of every (video, text, point), boundaries likewise or once for all texts."""
+    """Counts relevance for every (video, text, point), and boundaries for each of these or once for all texts."""
     model, width = config.model, config.model.fusion.width
     points = videos * num_texts * model.geometry(config.data.num_frames).num_points
     if model.head.type == "linear":
@@ -202,14 +203,14 @@ def _head(config: Config, videos: int, num_texts: int) -> Part:
 
 
 def _layer(sequences: int, length: int, width: int, mlp_dim: int) -> Part:
-    """A transformer layer: queries, keys, values and output; attention; MLP."""
+    """Counts a transformer layer: queries, keys, values and output; attention; MLP."""
     tokens = sequences * length
     weights = _product(tokens, width, 4 * width) + _product(tokens, width, 2 * mlp_dim)
     return weights + _times(2, _product(sequences * length, width, length))
 
 
 def _product(rows: float, inner: float, columns: float, gradients: int = 2) -> Part:
-    """[rows, inner] × [inner, columns]; how many of the two factors need a gradient."""
+    """Counts [rows, inner] × [inner, columns], where `gradients` of the two factors need a gradient."""
     flops = 2.0 * rows * inner * columns
     return Part(flops, (1 + gradients) * flops)
 
@@ -218,6 +219,6 @@ def _times(count: float, part: Part) -> Part:
     return Part(count * part.forward, count * part.step)
 
 
-def _of_tower(part: Part, frozen: bool) -> Part:
-    """A frozen tower has no backward pass."""
+def _without_backward(part: Part, frozen: bool) -> Part:
+    """Removes the backward pass if a tower is frozen."""
     return Part(part.forward, part.forward) if frozen else part

@@ -1,4 +1,4 @@
-"""Vocabularies of frozen text towers: the same in every step, so encoded once before the first."""
+"""Encodes the vocabularies of frozen text towers, which are the same in every step, once before the first."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,13 +18,23 @@ Vocabularies = dict[str, TextFeatures]
 
 
 def constant_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -> Vocabularies:
-    """What `Batch.vocabulary` is for each task whose classes are encoded alike in every step, on all devices."""
+    """Encodes the classes of each task whose text tower is frozen.
+
+    Args:
+      tasks: By name.
+      params: Tree of the model's parameters, float32.
+      mesh: Results are replicated over its devices.
+
+    Returns:
+      By task, the features [1, C, R, ...] of C classes in R prompts, for `Batch.vocabulary`.
+    """
     return {
         name: _encoded(task, params, mesh) for name, task in tasks.items() if task.has_constant_vocabulary
     }
 
 
 def _encoded(task: Task, params: Any, mesh: Mesh) -> TextFeatures:
+    """Encodes the classes of one task, at most `_TEXTS_AT_A_TIME` texts at a time."""
     texts = np.asarray(task.encoding(task.classes))  # [C, R, …]
     encode = jax.jit(task.encode_vocabulary, out_shardings=replicated(mesh))
     at_a_time = max(1, _TEXTS_AT_A_TIME // texts.shape[1])

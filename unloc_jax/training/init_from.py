@@ -1,4 +1,4 @@
-"""Starting from other parameters: what fits is taken over, and a table says what did not come from there."""
+"""Initialises a model from other parameters: takes over what fits, and logs a table of what does not."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,22 +21,22 @@ from unloc_jax.training.checkpoints.reading import (
 from unloc_jax.training.ema import start_average
 from unloc_jax.training.state import TrainState
 
-_MOST_LINES = 12  # that tell of single parameters
+_MOST_LINES = 12  # about single parameters
 
 
-def initialize(config: Config, state: TrainState, say: Callable[[str], None]) -> TrainState:
-    """Takes over what `config.init_from` holds; everything else stays as initialised, and so does the step.
+def initialize(config: Config, state: TrainState, log: Callable[[str], None]) -> TrainState:
+    """Takes over the parameters of `config.init_from`; all others, and the step, stay as initialised.
 
-    It is a checkpoint of ours (see `fit_checkpoint`), a CLIP that `unloc import` wrote, or "KIND:SRC", another
+    The source is a checkpoint of ours (see `fit_checkpoint`), a CLIP that `unloc import` wrote, or "KIND:SRC", another
     program's CLIP (see `unloc_jax.pretrained.clip_source.read_clip` and `fit_to_model`).
 
     Args:
-      config: the experiment's.
-      state: a new state; its parameters are replaced in their shardings.
-      say: told, as a table, what was taken over and what not.
+      config: The experiment's config.
+      state: A new state; its parameters are replaced in their shardings.
+      log: Called with each line of a table of what was taken over and what was not.
 
     Raises:
-      UserError: it cannot be read or does not fit.
+      UserError: The source cannot be read or does not fit.
     """
     source = config.init_from
     own = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)}
@@ -45,14 +45,14 @@ def initialize(config: Config, state: TrainState, say: Callable[[str], None]) ->
         stored = _of_clip(clip, own)
         by_path = {tuple(name.split("/")): leaf for name, leaf in own.items()}
         taken = {"/".join(path): x for path, x in fit_to_model(clip, config.model, by_path).items()}
-        say(f"init_from: {clip.source} ({clip.config.name}, {clip.config.image_size} pixels)")
+        log(f"init_from: {clip.source} ({clip.config.name}, {clip.config.image_size} pixels)")
     else:
         step_dir = find_checkpoint(Path(source), "config.init_from")
         stored = in_stacks_of(own, _load_all(step_dir))
         taken = fit_checkpoint(stored, load_checkpoint(step_dir)[0], own, config)
-        say(f"init_from: {step_dir}")
+        log(f"init_from: {step_dir}")
     for line in table(own, taken, stored):
-        say(f"  {line}")
+        log(f"  {line}")
 
     def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
         array = taken.get(_name(path))
@@ -65,20 +65,20 @@ def initialize(config: Config, state: TrainState, say: Callable[[str], None]) ->
 def table(
     own: Mapping[str, np.ndarray], taken: Mapping[str, np.ndarray], stored: Mapping[str, np.ndarray]
 ) -> list[str]:
-    """What came from where, in numbers of parameters, one line per part of the model or of the source.
+    """Summarises the origin of parameters in numbers, one line per part of the model or of the source.
 
     Args:
-      own: the model's parameters by name.
-      taken: those that were taken over, as they were taken over.
-      stored: what the source has, by the names that the model has for it.
+      own: The model's parameters by name.
+      taken: The parameters that were taken over, as they were taken over.
+      stored: The source's parameters, by the model's names for them.
 
     Returns:
-      Lines: the table (taken over as they are; adapted to another shape; new in this model; not used of the source),
-      then the names of the parameters that were adapted or did not fit.
+      Lines: the table (taken over unchanged; adapted to another shape; new in this model; in the source but not used),
+      then the names of parameters that were adapted or did not fit.
     """
     columns = ("taken over", "adapted", "new", "not used")
     parts: dict[str, list[int]] = {}
-    told = []
+    details = []
     for name in [*own, *(name for name in stored if name not in own)]:
         row = parts.setdefault(name.split("/")[0], [0, 0, 0, 0])
         if name not in own:
@@ -88,17 +88,17 @@ def table(
         row[0 if fits and name in taken else 1 if name in taken else 2] += own[name].size
         if name in stored and not fits:
             what = "adapted" if name in taken else "does not fit, new"
-            told.append(f"{what}: {name} {stored[name].shape} → {own[name].shape}")
+            details.append(f"{what}: {name} {stored[name].shape} → {own[name].shape}")
     parts["all"] = [sum(column) for column in zip(*parts.values())]
     width = max(map(len, parts))
     lines = [f"{'part':<{width}}" + "".join(f"{column:>14}" for column in columns)]
     lines += [f"{part:<{width}}" + "".join(f"{n:>14,}" for n in row) for part, row in parts.items()]
-    more = [f"… and {len(told) - _MOST_LINES} more"] if len(told) > _MOST_LINES else []
-    return lines + told[:_MOST_LINES] + more
+    more = [f"… and {len(details) - _MOST_LINES} more"] if len(details) > _MOST_LINES else []
+    return lines + details[:_MOST_LINES] + more
 
 
 def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """All of a CLIP by the names of the model's towers; what belongs to no tower keeps its own name."""
+    """Returns a CLIP's parameters by the names of the model's towers; those outside the towers keep their own names."""
     towers = {part: "image" for part in {name.split("/")[0] for name in own} if part.startswith("towers_")}
     towers["text_tower"] = "text"
     named = {tower: clip.params[kind] for tower, kind in towers.items()}
@@ -107,8 +107,8 @@ def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def _load_all(step_dir: Path) -> dict[str, np.ndarray]:
-    """A checkpoint's parameters by name, in the host's memory."""
-    # Arrays of NumPy are what tells orbax not to put them on devices; these take no memory.
+    """Loads a checkpoint's parameters by name into host memory."""
+    # NumPy placeholders make orbax keep the arrays on the host; broadcast ones take no memory.
     placeholder = lambda shape: np.broadcast_to(np.zeros((), np.float32), shape)
     shapes = {name: placeholder(shape) for name, shape in stored_shapes(step_dir).items()}
     return traverse_util.flatten_dict(

@@ -1,22 +1,22 @@
 """The training loop.
 
 Order of operations:
-  1. the mesh, the tasks with their model, the optimizer: everything that can be wrong in a config fails here
-     (run_setup.py); the processes of the run meet (cpu_collectives.py);
-  2. the workdir: the latest checkpoint is restored, or a new state is made in its sharded place (and, with
-     config.init_from, takes another checkpoint's parameters); a validation that a stop has cut short comes first;
-  3. for every step: the batches of its tasks (feed.py) → device → the step of its stage (contrastive pretraining
-     first, then the tasks);
-  4. one step later: was its loss finite? (non_finite.py);
-  5. every log_every_steps: numbers to the writers and the terminal (progress.py, metric_writers.py);
-  6. every evaluation.every_steps of the second stage, and at the end: the validation split of every task (or else its
-     test split), by the same code as `unloc evaluate` (validation.py);
-  7. every checkpoint.every_steps, at a validation that is among the best, at the end, and when SIGTERM asks to stop
-     (preemption.py): a checkpoint.
+  1. Set up the mesh, the tasks with their model and the optimizer; every error in a config is found here
+     (run_setup.py). The processes of the run connect (cpu_collectives.py).
+  2. Open the workdir: restore the latest checkpoint, or create a new state directly in its shards (with
+     config.init_from, from another checkpoint's parameters). A validation that a stop has cut short comes first.
+  3. For every step: the batches of its tasks (feed.py) → device → the step of its stage (contrastive first, then the
+     tasks).
+  4. One step later: check that the loss was finite (non_finite.py).
+  5. Every log_every_steps: write metrics and print a line (progress.py, metric_writers.py).
+  6. Every evaluation.every_steps of the second stage, and at the end: evaluate the validation split of every task
+     (the test split if there is none) with the same code as `unloc evaluate` (validation.py).
+  7. Every checkpoint.every_steps, after a validation that is among the best, at the end, and on SIGTERM
+     (preemption.py): write a checkpoint.
 
 The parameters after step n are a function of (config, datasets, n) alone: batches, dropout and prompts are keyed by
-the step. So a run that was killed and started again ends like one that was not. docs/failures.md says what happens
-when something goes wrong, and what every number in the log means.
+the step. A run that was killed and restarted therefore ends like one that was not. docs/failures.md describes what
+happens when something goes wrong, and every number in the log.
 """
 
 from collections.abc import Mapping
@@ -29,23 +29,23 @@ from unloc_jax.training.feed import Feed
 from unloc_jax.training.preemption import Preemption
 from unloc_jax.training.run import Due, TrainingRun
 from unloc_jax.training.run_setup import set_up
-from unloc_jax.training.terminal import say, say_what_a_run_has
+from unloc_jax.training.terminal import log, log_summary
 
 
 def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dict[str, float]:
-    """Trains in `workdir`, or continues what was begun there, and returns the metrics of the last validation.
+    """Trains in `workdir`, or continues the run there, and returns the metrics of the last validation.
 
-    A finished run is left as it is and returns {}.
+    A finished run is left unchanged; {} is returned.
 
     Args:
-      config: the experiment.
-      workdir: where checkpoints and numbers go.
-      datasets: one per task, by the names of `config.task_configs`.
+      config: The experiment.
+      workdir: Where checkpoints and metrics are written.
+      datasets: One per task, by the names in `config.task_configs`.
 
     Raises:
-      UserError: a config that does not fit the devices, a dataset or the workdir; a loss that is not finite; a
-        checkpoint that cannot be written.
-      TryAgain: SIGTERM; the state is saved.
+      UserError: The config does not fit the devices, a dataset or the workdir; a loss is not finite; a checkpoint
+        cannot be written.
+      TryAgain: SIGTERM was received; the state is saved.
     """
     setup = set_up(config, datasets)
     config = setup.config
@@ -54,13 +54,13 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     run = TrainingRun(setup, datasets, workdir, preemption)
     first_step, total = run.first_step, config.total_steps
     if run.is_finished:
-        say(f"nothing to do: {workdir} is trained ({first_step} steps)")
+        log(f"nothing to do: {workdir} is trained ({first_step} steps)")
         run.close()
         return {}
     run.start()
     if first_step:
-        say(f"continuing from step {first_step} of {total} in {workdir}")
-    say_what_a_run_has(setup, datasets)
+        log(f"continuing from step {first_step} of {total} in {workdir}")
+    log_summary(setup, datasets)
 
     with (
         preemption,  # until the last checkpoint is written

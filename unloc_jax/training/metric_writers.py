@@ -1,4 +1,4 @@
-"""Where numbers go: TensorBoard, a JSON Lines file and, if wanted, Weights & Biases."""
+"""Writes metrics to TensorBoard, a JSON Lines file and, optionally, Weights & Biases."""
 
 import contextlib
 import hashlib
@@ -22,14 +22,14 @@ from unloc_jax.processes import is_main
 
 
 class MetricWriter:
-    """Writes scalars to `workdir/metrics.jsonl` and `workdir/tensorboard/`; of several processes only the first does.
+    """Writes scalars to `workdir/metrics.jsonl` and `workdir/tensorboard/`, in the first process only.
 
     Args:
-      workdir: the run's directory.
-      start_step: what an interrupted run wrote beyond this step is dropped, because those steps come again.
-      wandb: a run of Weights & Biases that gets the same numbers, as `start_wandb` returns it.
-      on_error: as config.checkpoint.on_error: "stop", or "continue" without the numbers that could not be written.
-      say: told of them.
+      workdir: The run's directory.
+      start_step: Lines that an interrupted run wrote beyond this step are dropped, because those steps are repeated.
+      wandb: A Weights & Biases run that gets the same numbers, as returned by `start_wandb`.
+      on_error: As config.checkpoint.on_error: "stop", or "continue" without the metrics that could not be written.
+      log: Called with messages about the latter.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class MetricWriter:
         start_step: int,
         wandb: Any = None,
         on_error: str = "stop",
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ):
-        self._workdir, self._wandb, self._on_error, self._say = workdir, wandb, on_error, say
+        self._workdir, self._wandb, self._on_error, self._log = workdir, wandb, on_error, log
         self._tensorboard: EventsWriter | None = None
-        self._said = False
+        self._reported = False
         if not is_main():
             return
         self._path = workdir / "metrics.jsonl"
@@ -50,7 +50,7 @@ class MetricWriter:
             _drop_after(self._path, start_step)
             directory = workdir / "tensorboard"
             directory.mkdir(exist_ok=True)
-            # Not SummaryWriter: on a full disk its thread dies, and then it waits for that thread for ever.
+            # Not SummaryWriter: on a full disk its thread dies, and it then waits for that thread forever.
             self._tensorboard = EventsWriter(str(directory / "events"), f".{os.getpid()}")
             if start_step:
                 again = SessionLog(status=SessionLog.START)
@@ -67,10 +67,10 @@ class MetricWriter:
         self.close()
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Numbers of a step; those that are NaN or infinite are left out, for JSON has none.
+        """Writes the scalars of a step, except for those that are NaN or infinite, which JSON cannot represent.
 
         Raises:
-          UserError: with on_error "stop": they cannot be written.
+          UserError: They cannot be written, and on_error is "stop".
         """
         if self._tensorboard is None:
             return
@@ -85,11 +85,11 @@ class MetricWriter:
             problem = self._not_written(error, self._on_error)
             if self._on_error == "stop":
                 raise UserError(problem) from error
-            if not self._said:
-                self._say(f"note: {problem}")
-            self._said = True
+            if not self._reported:
+                self._log(f"note: {problem}")
+            self._reported = True
         else:
-            self._said = False
+            self._reported = False
         if self._wandb is not None:
             self._wandb.log({"step": step, **scalars})
 
@@ -101,8 +101,9 @@ class MetricWriter:
         return f"numbers for the log cannot be written to {self._workdir}: {error.strerror}. {then}"
 
     def close(self) -> None:
+        """Closes all writers; may be called again."""
         if self._tensorboard is not None:
-            with contextlib.suppress(OSError):  # what could not be written has been said
+            with contextlib.suppress(OSError):  # a failed write has been reported
                 self._tensorboard.close()
             self._tensorboard = None
         if self._wandb is not None:
@@ -111,18 +112,18 @@ class MetricWriter:
 
 
 def _drop_after(file: Path, step: int) -> None:
-    """Leaves the lines of steps up to this one; makes the file."""
+    """Keeps the lines of steps up to `step`; creates the file if needed."""
     kept = []
     if file.exists():
         kept = [line + "\n" for line in file.read_text().splitlines() if _step_of(line) <= step]
-    # Replaced at once: a kill in between must not take the history with it.
+    # Replaced atomically: a kill in between must not lose the history.
     partial = file.with_suffix(".partial")
     partial.write_text("".join(kept))
     partial.replace(file)
 
 
 def _append(path: Path, line: str) -> None:
-    """All of the line or nothing."""
+    """Appends the complete line, or nothing if that fails."""
     with path.open("ab", buffering=0) as file:
         end, data = file.tell(), line.encode()
         try:
@@ -135,12 +136,12 @@ def _append(path: Path, line: str) -> None:
 
 
 def start_wandb(config: Config, workdir: Path, started_at: float) -> Any:
-    """The run of Weights & Biases that config.wandb wants, or None; a run that goes on gets the same one.
+    """Starts or resumes the Weights & Biases run of config.wandb; returns None if there is none.
 
     Args:
-      config: the experiment's.
-      workdir: its name is the run's, and the files of wandb go there.
-      started_at: when the run in `workdir` began; with the workdir it tells runs apart.
+      config: The experiment's config.
+      workdir: Its name becomes the run's; wandb's files are written there.
+      started_at: When the run in `workdir` began, in seconds since 1970; with the workdir it identifies the run.
 
     Raises:
       UserError: wandb is not installed, or does not start.
@@ -164,19 +165,19 @@ def start_wandb(config: Config, workdir: Path, started_at: float) -> Any:
             dir=workdir,
             config=json.loads(config_lib.to_json(config)),
         )
-    except Exception as error:  # of the network, of the account, …
+    except Exception as error:  # a problem with the network, the account, …
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"config.wandb.project = {config.wandb.project!r}: wandb does not start: {reason}. "
             "WANDB_MODE=offline writes to the workdir instead, for `wandb sync` later."
         ) from error
-    # Steps that come again after a kill replace nothing in wandb; with an axis of their own they line up.
+    # wandb does not replace steps that are repeated after a kill; with an axis of their own they line up.
     run.define_metric("*", step_metric="step")
     return run
 
 
 def validated(workdir: Path, step: int) -> bool:
-    """Whether the metrics of a validation after `step` steps are in metrics.jsonl."""
+    """Returns whether metrics.jsonl holds the metrics of a validation after `step` steps."""
     file = workdir / "metrics.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     return any(_step_of(line) == step and '"validation/' in line for line in lines)
@@ -186,4 +187,4 @@ def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (json.JSONDecodeError, KeyError):
-        return float("inf")  # half a line, cut off by a kill
+        return float("inf")  # an incomplete line of a process that was killed

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is NaN or infinite: left out on the device, named and acted upon by the host."""
+"""Handles steps whose loss or gradient is not finite: skipped on the device, reported and acted upon by the host."""
 
 import dataclasses
 from collections import deque
@@ -16,25 +16,25 @@ from unloc_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 
-# More than this is no accident: it would go on until the last step.
+# More than this is not an accident and would continue until the last step.
 _MOST_IN_A_ROW = 10
 _MOST_ROLLBACKS = 3  # to the same checkpoint
 _SHOWN_VIDEOS = 100
 
 
-def leave_out_if_not_finite(
+def skip_if_not_finite(
     old: TrainState, new: TrainState, loss: jax.Array, metrics: Metrics
 ) -> tuple[TrainState, Metrics]:
-    """The state after a step (traceable).
+    """Selects the state after a step (traceable).
 
     Args:
-      old, new: before and after the update.
-      loss: scalar.
-      metrics: with `gradient_norm`, the global norm of all gradients.
+      old, new: State before and after the update.
+      loss: float32 scalar.
+      metrics: Includes `gradient_norm`, the global norm of all gradients, float32 scalar.
 
     Returns:
-      (state, metrics): `new` if loss and gradient are finite; else `old`, with `new`'s counters of steps, so that the
-      next step sees the next batch and the next learning rate. Metrics get `finite`, bool.
+      (state, metrics). The state is `new` if loss and gradient are finite; otherwise `old` with the step counters of
+      `new`, so that the next step sees the next batch and the next learning rate. Metrics get `finite`, bool scalar.
     """
     finite = jnp.isfinite(loss) & jnp.isfinite(metrics["gradient_norm"])
 
@@ -48,7 +48,7 @@ def leave_out_if_not_finite(
 
 
 def at_step(state: TrainState, step: int) -> TrainState:
-    """The state as if `step` steps had been done: it goes on with the next batch and its learning rate."""
+    """Returns the state with all step counters set to `step`, so that it continues with that step's batch."""
     count = lambda x: jax.device_put(np.asarray(step, x.dtype), x.sharding)
     state = jax.tree.map(
         lambda part: part._replace(count=count(part.count)) if _counts_steps(part) else part,
@@ -63,55 +63,55 @@ def _counts_steps(part: Any) -> bool:
 
 
 class NonFiniteSteps:
-    """Looks at the `finite` of each step, one step late: its numbers have come by then, and nothing has to wait.
+    """Checks `finite` of each step one step late, when it has been computed, so that nothing waits for it.
 
     Args:
-      config: its `non_finite` says what is done.
-      videos: step (from 0) → by task, the ids of the videos of its batch.
-      say: told what is left out.
-      count: steps that this run has left out before.
+      config: Its `non_finite` defines what is done.
+      videos: Maps a step (from 0) to the ids of the videos of its batch, by task.
+      log: Called with a message about each skipped step.
+      count: Number of steps that this run has skipped before.
     """
 
     def __init__(
         self,
         config: Config,
         videos: Callable[[int], Mapping[str, list[str]]],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         count: int = 0,
     ):
-        self._config, self._videos, self._say = config, videos, say
-        self._open: deque[tuple[int, Metrics]] = deque()
+        self._config, self._videos, self._log = config, videos, log
+        self._pending: deque[tuple[int, Metrics]] = deque()
         self._in_a_row = self._rollbacks = 0
         self._last_checkpoint: int | None = None
         self.count = count
 
     def add(self, done: int, metrics: Metrics) -> None:
-        """`metrics` of the step that makes `done` steps done."""
-        self._open.append((done, metrics))
+        """Adds the metrics of the step after which `done` steps are done."""
+        self._pending.append((done, metrics))
 
     def rollback_due(self, last_checkpoint: int | None) -> bool:
-        """Waits for the steps that were added, and reports those that were left out.
+        """Waits for the steps that were added and reports those that were skipped.
 
         Args:
-          last_checkpoint: its step, for the report.
+          last_checkpoint: Step of the last checkpoint, for the report.
 
         Returns:
-          Whether the parameters of that checkpoint are wanted back.
+          Whether the parameters of that checkpoint must be restored.
 
         Raises:
-          UserError: config.non_finite is "stop", or nearly every step is left out.
+          UserError: config.non_finite is "stop", or nearly every step is skipped.
         """
         due = False
-        while self._open:
-            done, metrics = self._open.popleft()
+        while self._pending:
+            done, metrics = self._pending.popleft()
             if bool(metrics["finite"]):
                 self._in_a_row = 0
             else:
-                self._left_out(done, metrics, last_checkpoint or 0)
+                self._report_skipped(done, metrics, last_checkpoint or 0)
                 due = self._config.non_finite == "rollback"
         return due
 
-    def _left_out(self, done: int, metrics: Metrics, last_checkpoint: int) -> None:
+    def _report_skipped(self, done: int, metrics: Metrics, last_checkpoint: int) -> None:
         self.count += 1
         self._in_a_row += 1
         again = last_checkpoint == self._last_checkpoint
@@ -143,7 +143,7 @@ class NonFiniteSteps:
             "skip": "this step is left out",
             "rollback": f"back to the parameters of step {last_checkpoint}, and on with the batch after this one",
         }[policy]
-        self._say(f"note: {what}; {then} ({self.count} so far)")
+        self._log(f"note: {what}; {then} ({self.count} so far)")
 
 
 def _listed(videos: Mapping[str, list[str]]) -> str:

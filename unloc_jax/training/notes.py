@@ -1,4 +1,4 @@
-"""Settings that are right by themselves and make no sense with this dataset: said at the start, not refused."""
+"""Notes on settings that are valid but make no sense with a dataset: logged at the start, not refused."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.tasks import TASKS, task_for
 
-_WHOLE = 0.95  # of a video: there is nothing to localise
+_WHOLE_VIDEO = 0.95  # fraction of a video from which on there is nothing to localise
 
 
 def notes_on(config: Config, dataset: Dataset) -> list[str]:
-    """One sentence for each setting of a task that its training videos make meaningless."""
+    """Returns one sentence for each setting of a task that its training videos make meaningless."""
     records, kind, notes = dataset.records("train"), TASKS[config.task], list[str]()
     localizes = "localization" in kind.parts
     texts = {text for record in records for text in record.texts}
@@ -47,4 +47,4 @@ def _only_whole_videos(dataset: Dataset) -> bool:
         for record in dataset.records("train")
         if record.duration_s and len(record.segments_s)
     ]
-    return bool(shares) and bool((np.concatenate(shares) >= _WHOLE).all())
+    return bool(shares) and bool((np.concatenate(shares) >= _WHOLE_VIDEO).all())

@@ -1,4 +1,7 @@
-"""Clip → AdamW, Adam or SGD → the learning rate of the stage and the parameter. Frozen towers take no part."""
+"""Builds the optimizer: clipping → AdamW, Adam or SGD → learning rate by stage and parameter.
+
+Frozen towers are left out.
+"""
 
 import difflib
 import functools
@@ -19,23 +22,23 @@ _SHOWN_NAMES = 12
 
 
 def learning_rate_schedule(config: Config) -> optax.Schedule:
-    """Learning rate as a function of the global step, over both stages; `learning_rates` may say otherwise."""
+    """Returns the learning rate as a function of the global step over both stages; `learning_rates` may override it."""
     return _over_stages(config, config.pretrain.learning_rate, config.train.learning_rate)
 
 
 def stage_schedule(stage: StageConfig, base_rate: float | None = None) -> optax.Schedule:
-    """base_rate × decay(step) × min(1, step / warmup_steps), as Scenic's compound schedules.
+    """Returns base_rate × decay(step) × min(1, step / warmup_steps), as Scenic's compound schedules.
 
     Cosine decay begins after the warm-up and reaches 0 at the stage's last step; the other decays count from the
-    start of the stage. A piecewise factor is a share of base_rate, not of the factor before it, and counts for
+    start of the stage. A piecewise factor is a fraction of base_rate, not of the preceding factor, and applies to
     the steps after its decay step.
 
     Args:
-      stage: steps, warm-up and kind of decay.
+      stage: Steps, warm-up and kind of decay.
       base_rate: None = stage.learning_rate.
 
     Returns:
-      Step since the start of the stage, scalar or array → float32 of its shape.
+      A function of the step since the start of the stage: scalar or array → float32 of its shape.
     """
     rate = stage.learning_rate if base_rate is None else base_rate
     decay = _DECAYS[stage.schedule]
@@ -49,17 +52,20 @@ def stage_schedule(stage: StageConfig, base_rate: float | None = None) -> optax.
 
 
 def _cosine(stage: StageConfig, step: jax.Array) -> jax.Array:
+    """Returns cosine decay in [0, 1] at steps of the stage: float32 [...] → float32 [...]."""
     length = max(stage.steps - math.floor(stage.warmup_steps), 1)
     progress = jnp.maximum(step - stage.warmup_steps, 0.0) / length
     return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(progress, 1.0)))
 
 
 def _piecewise(stage: StageConfig, step: jax.Array) -> jax.Array:
+    """Returns the factor of the last decay step that has passed: float32 [...] → float32 [...]."""
     passed = (step[..., None] > jnp.array(stage.decay_steps, jnp.float32)).sum(-1)
     return jnp.array([1.0, *stage.decay_factors], jnp.float32)[passed]
 
 
 def _exponential(stage: StageConfig, step: jax.Array) -> jax.Array:
+    """Returns exponential decay at steps of the stage: float32 [...] → float32 [...]."""
     progress = step / stage.decay_every
     return jnp.power(stage.decay_rate, jnp.floor(progress) if stage.staircase else progress)
 
@@ -78,7 +84,10 @@ def _over_stages(config: Config, pretrain_rate: float, train_rate: float) -> opt
 
 
 def learning_rates(config: Config) -> Callable[[int], dict[str, float]]:
-    """Returns, for the log, step (from 0) → "learning_rate", and "learning_rate/PREFIX" for every other rate."""
+    """Returns a function from steps (from 0) to rates, for the log.
+
+    Its result holds "learning_rate", and "learning_rate/PREFIX" for every other rate.
+    """
     prefixes = sorted({*config.pretrain.learning_rates, *config.train.learning_rates})
 
     def at(step: int) -> dict[str, float]:
@@ -93,14 +102,14 @@ def learning_rates(config: Config) -> Callable[[int], dict[str, float]]:
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimizer of a run, for a tree of parameters in nested dictionaries.
+    """Builds the optimizer of a run, for parameters in nested dictionaries.
 
-    The global norm that is clipped is that of all gradients but the frozen ones. AdamW decays weights apart from
-    the gradient; Adam and SGD add `weight_decay` × weight to the clipped gradient. Frozen parameters (see
-    `frozen_parameters`) get no update and no state; all others get one state, however many rates there are.
+    Clipping uses the global norm of all gradients except the frozen ones. AdamW decays weights independently of the
+    gradient; Adam and SGD add `weight_decay` × weight to the clipped gradient. Frozen parameters (see
+    `frozen_parameters`) get no update and no state; all others share one state, however many rates there are.
 
     Raises:
-      UserError: from `init`, for a prefix in `learning_rates` with which no parameter begins.
+      UserError: From `init`, if no parameter's name begins with a prefix in `learning_rates`.
     """
     settings = config.optimizer
     decay = optax.add_decayed_weights(settings.weight_decay, mask=_decayed)
@@ -142,9 +151,9 @@ def with_capped_temperature(params: Any) -> Any:
 
 
 def frozen_parameters(config: Config, params: Any) -> Any:
-    """Tree of bool like `params`: True where a parameter belongs to an encoder that the config freezes.
+    """Returns a tree of bool like `params`, True where a parameter belongs to an encoder that the config freezes.
 
-    These are the image tower `towers_NAME` of a modality NAME and `text_tower`; what follows them is trained.
+    These are the image tower `towers_NAME` of a modality NAME, and `text_tower`; what follows them is trained.
     """
     model = config.model
     frozen = {f"towers_{name}" for name, modality in model.modalities.items() if modality.freeze}
@@ -154,9 +163,9 @@ def frozen_parameters(config: Config, params: Any) -> Any:
 
 
 def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """As optax's, but for rounding: one factor for all, which fuses with what follows.
+    """Clips as optax does, except for rounding, with one factor for all arrays that fuses with what follows.
 
-    optax divides every element, and the compiler keeps the quotients beside the gradients: a copy of all of them.
+    optax divides every element, and the compiler keeps the quotients beside the gradients: a second copy of them all.
     """
 
     def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
@@ -168,7 +177,7 @@ def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 
 
 def _scale_by_rates(config: Config) -> optax.GradientTransformation:
-    """Multiplies every update by minus the rate of its parameter; its state is one step counter."""
+    """Multiplies every update by minus the rate of its parameter; the state is a single step counter."""
 
     def init(params: Any) -> optax.ScaleByScheduleState:
         del params
@@ -195,7 +204,7 @@ def _scale_by_rates(config: Config) -> optax.GradientTransformation:
 
 
 def _layer_factor(config: Config, path: tuple, update: jax.Array) -> Any:
-    """What `optimizer.layer_decay` leaves of the rate: a scalar, or one factor per stacked layer of a tower."""
+    """Returns the factor of the rate due to `optimizer.layer_decay`: a scalar, or one per stacked layer of a tower."""
     decay, part = config.optimizer.layer_decay, path[0].key
     names = [key.key for key in path]
     if decay == 1.0 or not (part == "text_tower" or part.startswith("towers_")) or "norm_out" in names:

@@ -1,4 +1,4 @@
-"""SIGTERM: the machine will be taken away. All processes of a run stop at the same place."""
+"""Handles SIGTERM, which announces that the machine will be preempted: all processes of a run stop at the same step."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 class Reached(TryAgain):
-    """It is time to stop."""
+    """Raised when it is time to stop."""
 
 
 class Preemption:
-    """Between `with` and its end SIGTERM does not kill, but makes `reached` True.
+    """A context in which SIGTERM does not kill the process but makes `reached` return True.
 
-    One process notices it by a handler of its own. Of several, whichever gets the signal tells the others, and JAX's
-    coordination service finds the next call of `reached` that none of them has made yet: there all learn of it. So all
-    must call it equally often.
+    A single process uses its own signal handler. With several, whichever gets the signal notifies the others, and JAX's
+    coordination service picks the next call of `reached` that none of them has made yet, at which all learn of it. All
+    processes must therefore call it equally often.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Preemption:
 
     @property
     def signalled(self) -> bool:
-        """Whether this run's only process got the signal; always False for several processes."""
+        """Whether this run's only process got the signal; always False with several processes."""
         return self._alone and sigterm.came()
 
     def reached(self) -> bool:
-        """Whether to stop here. From the first True on it stays True."""
+        """Returns whether to stop here; once True, it stays True."""
         if self._alone:
             return sigterm.came()
         self._calls += 1
@@ -55,7 +55,7 @@ class Preemption:
         return self._agreed
 
     def watched(self, items: Iterable[T]) -> Iterator[T]:
-        """The items (equally many in every process); raises Reached before one when it is time to stop."""
+        """Yields the items (equally many in every process); raises Reached before an item when it is time to stop."""
         for item in items:
             if self.reached():
                 raise Reached("stopped by SIGTERM; the same command starts again")

@@ -1,4 +1,4 @@
-"""Several processes: when one ends, the others end too, soon and with one clear line."""
+"""Ends all processes of a run when one fails: soon, and with one clear line."""
 
 import contextlib
 import ctypes
@@ -17,14 +17,14 @@ from jax._src import distributed
 from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, exit_status
 
 _WAIT_FOR_OTHERS_S = 5
-# What JAX's collectives and barriers say when the other side has gone, as RuntimeError or as ValueError.
+# Messages of JAX's collectives and barriers when the other side is gone, in a RuntimeError or ValueError.
 _LOST = re.compile(
     r"gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (closed|reset)|heartbeat", re.IGNORECASE
 )
 
 
 def lost_a_process(error: BaseException) -> bool:
-    """Whether the error says that another process of the run has gone."""
+    """Returns whether the error means that another process of the run is gone."""
     return (
         jax.process_count() > 1
         and isinstance(error, jax.errors.JaxRuntimeError | ValueError)
@@ -35,17 +35,18 @@ def lost_a_process(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """Around the work of several processes; one process alone is left as it is.
+    """Surrounds the work of several processes; a single process is unaffected.
 
-    An error ends the process at once: Python's usual end would first wait, for minutes, for processes that wait for
-    this one. And what JAX does when it notices that another process has gone, an abort, ends with a clear line and a
-    status that says "try again" instead of a core dump. It notices at once where the other process's connections
-    break, and otherwise when its heartbeats have stopped for so long as `processes.join` says.
+    An error ends the process immediately: Python's normal exit would first wait, for minutes, for processes that wait
+      for
+    this one. When JAX notices that another process is gone it aborts; here that ends with a clear line and the exit
+    status for "try again" instead of a core dump. JAX notices immediately if the connections to the other process
+    break, and otherwise when its heartbeats have been missing for as long as `processes.join` sets.
     """
     if jax.process_count() == 1:
         yield
         return
-    _speak_when_aborted()
+    _explain_aborts()
     try:
         yield
     except TryAgain:
@@ -58,7 +59,7 @@ def ending_together() -> Iterator[None]:
             traceback.print_exc()
             ended = 1, f"unloc: process {jax.process_index()} of {jax.process_count()} failed; see above"
         elif ended[0] == EXIT_USER_ERROR:
-            # Most are found by all processes: then none should take the end of another for a death.
+            # Most of these errors occur in all processes, and none should mistake the end of another for a crash.
             _wait_for_others()
         _end(*ended)
 
@@ -73,6 +74,7 @@ def _gone(reason: str) -> str:
 
 
 def _end(status: int, text: str) -> NoReturn:
+    """Prints a line and exits without Python's cleanup."""
     print(text, file=sys.stderr, flush=True)
     os._exit(status)
 
@@ -83,9 +85,9 @@ def _wait_for_others() -> None:
     try:
         client.wait_at_barrier("unloc_error", _WAIT_FOR_OTHERS_S * 1000)
     except jax.errors.JaxRuntimeError:
-        return  # this process's own error: the others do not come
+        return  # the error is this process's own: the others do not arrive
     if jax.process_index() == 0:
-        time.sleep(1)  # the others' connection to this one
+        time.sleep(1)  # keeps the others' connection to this process open
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -94,8 +96,8 @@ def _on_abort(number: int) -> None:
     _end(EXIT_TRY_AGAIN, _gone("JAX aborted; its reason is above"))
 
 
-def _speak_when_aborted() -> None:
-    # A handler of Python's own would run only when the main thread is back from the collective in which it waits.
+def _explain_aborts() -> None:
+    # A Python handler would run only after the main thread has returned from the collective in which it waits.
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
     libc.signal(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p))

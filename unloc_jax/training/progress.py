@@ -1,4 +1,4 @@
-"""The numbers of a stretch of steps: the line on the terminal, and the scalars of speed, time and memory."""
+"""Reports a stretch of steps: a line on the terminal, and scalars of speed, time and memory."""
 
 import sys
 from collections.abc import Mapping
@@ -14,17 +14,18 @@ from unloc_jax.training.task_mixing import tasks_of_steps
 
 _GIB = 2**30
 _NOT_SHOWN = ("gradient_norm", "temperature")
-_PAUSES = ("compile", "checkpoint", "evaluation")  # no training: they do not count as speed
+_PAUSES = ("compile", "checkpoint", "evaluation")  # not training: excluded from speed
 
 
 class Progress:
-    """One line per report: stage, step, loss, videos/s, share of waiting for input, time left in the stage.
+    """Prints one line per report: stage, step, loss, videos/s, fraction of time waiting for input, time left in the
+    stage.
 
     Args:
-      config: the experiment's.
-      tasks: by name.
-      first_step: where this process begins, from 0.
-      clock: of the run.
+      config: The experiment's config.
+      tasks: By name.
+      first_step: First step of this process, from 0.
+      clock: Of the run.
     """
 
     def __init__(self, config: Config, tasks: Mapping[str, Task], first_step: int, clock: Clock):
@@ -35,20 +36,20 @@ class Progress:
         self._peak_flops = peak * jax.device_count() if peak else None
 
     def report(self, stage: str, done: int, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Prints the line; returns speed, MFU, the split of time and the memory for the writers.
+        """Prints the line and returns speed, MFU, the split of time and the memory, for the writers.
 
         Args:
           stage: "pretrain" or "train".
-          done: steps done.
-          numbers: of the last step; the parts of the loss among them are shown.
+          done: Number of steps done.
+          numbers: Metrics of the last step; the parts of the loss among them are printed.
         """
         config, split = self._config, self._clock.split()
         count = done - self._last
         busy_s = max(split["total"] - sum(split[kind] for kind in _PAUSES), 1e-9)
-        views, of_steps = config.task_configs, self._steps[self._last : done]
-        videos = sum(views[name].batch_size for names in of_steps for name in names)
+        views, steps = config.task_configs, self._steps[self._last : done]
+        videos = sum(views[name].batch_size for names in steps for name in names)
         frames = sum(
-            views[name].batch_size * views[name].data.num_frames for names in of_steps for name in names
+            views[name].batch_size * views[name].data.num_frames for names in steps for name in names
         )
         self._last = done
         scalars = {
@@ -61,7 +62,7 @@ class Progress:
             **_memory(),
         }
         if self._peak_flops:
-            scalars["mfu"] = self._flops(of_steps, stage) / busy_s / self._peak_flops
+            scalars["mfu"] = self._flops(steps, stage) / busy_s / self._peak_flops
         stage_end = config.pretrain.steps if stage == "pretrain" else config.total_steps
         left = _clock_face((stage_end - done) * busy_s / count)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items() if name not in _NOT_SHOWN)
@@ -75,23 +76,24 @@ class Progress:
             )
         return scalars
 
-    def _flops(self, of_steps: list[tuple[str, ...]], stage: str) -> float:
+    def _flops(self, steps: list[tuple[str, ...]], stage: str) -> float:
         views = self._config.task_configs
-        of_task = {
+        flops = {
             name: train_step_flops(views[name], len(task.classes) or None, stage)
             for name, task in self._tasks.items()
         }
-        return sum(of_task[name] for names in of_steps for name in names)
+        return sum(flops[name] for names in steps for name in names)
 
 
 def _memory() -> dict[str, float]:
-    """Of this process's first device, where it tells; {} on a CPU."""
+    """Returns the memory statistics of this process's first device; {} on a CPU, which has none."""
     stats = jax.local_devices()[0].memory_stats() or {}
     names = {"memory/in_use_gib": "bytes_in_use", "memory/peak_gib": "peak_bytes_in_use"}
     return {name: stats[key] / _GIB for name, key in names.items() if key in stats}
 
 
 def _clock_face(seconds: float) -> str:
+    """Formats seconds as H:MM:SS or M:SS."""
     minutes, seconds = divmod(round(seconds), 60)
     return (
         f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

@@ -1,4 +1,4 @@
-"""Regression ranges that fit the training segments."""
+"""Computes regression ranges that fit the training segments."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +13,11 @@ from unloc_jax.records import VideoRecord
 
 
 def with_ranges_from_data(config: Config, datasets: Mapping[str, Dataset]) -> Config:
-    """Fills in model.pyramid.regression_ranges where model.pyramid.ranges_from_data asks for it."""
+    """Fills in model.pyramid.regression_ranges if model.pyramid.ranges_from_data is set.
+
+    Raises:
+      UserError: A dataset of windows does not know the length of a step.
+    """
     pyramid = config.model.pyramid
     if not pyramid.ranges_from_data or pyramid.type == "none":
         return config
@@ -31,12 +35,12 @@ def with_ranges_from_data(config: Config, datasets: Mapping[str, Dataset]) -> Co
 
 
 def _step_s(data: DataConfig, record: VideoRecord, dataset: Dataset) -> float:
-    """Seconds from one sampled frame to the next."""
+    """Returns the time in seconds from one sampled frame to the next."""
     if not data.windowed:
         return record.duration_s / (data.num_frames - 1)
     if not dataset.facts.fps:
         raise UserError(
             "config.model.pyramid.ranges_from_data needs to know how long a step of a window is, which precomputed "
-            "features do not tell: give config.model.pyramid.regression_ranges, in rows."
+            "features do not contain: give config.model.pyramid.regression_ranges, in rows."
         )
     return data.window_stride / dataset.facts.fps

@@ -1,4 +1,4 @@
-"""One run in its workdir: the state, its checkpoints and its numbers. `loop.py` says in which order it does what."""
+"""One run in its workdir: state, checkpoints and metrics. `loop.py` defines the order of operations."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from unloc_jax.training.run_setup import Setup
 from unloc_jax.training.sharding import batch_sharding
 from unloc_jax.training.state import TrainState
 from unloc_jax.training.task_mixing import videos_of_step
-from unloc_jax.training.terminal import say
+from unloc_jax.training.terminal import log
 from unloc_jax.training.validation import Validation
 
 Metrics = dict[str, jax.Array]
@@ -37,7 +37,7 @@ Metrics = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Due:
-    """What follows a step. A function of (config, steps done) alone, so all processes agree on it."""
+    """The actions due after a step. They depend on (config, steps done) alone, so all processes agree."""
 
     log: bool
     validation: bool
@@ -46,7 +46,7 @@ class Due:
 
     @classmethod
     def after(cls, config: Config, done: int) -> Self:
-        """Returns what is due when `done` steps are done; validations are counted from the start of their stage."""
+        """Returns what is due after `done` steps; validations are counted from the start of their stage."""
         last, since = done == config.total_steps, done - config.pretrain.steps
         return cls(
             log=done % config.log_every_steps == 0 or last,
@@ -57,30 +57,30 @@ class Due:
 
 
 class TrainingRun:
-    """Holds what a run has, and does what the loop asks for.
+    """Holds the state of a run and performs the operations of the loop.
 
-    Between `with` and its end checkpoints and metrics are written; the end waits for the last of them.
+    As a context manager it writes checkpoints and metrics; leaving it waits for the last write.
 
     Args:
-      setup: tasks, optimizer and steps.
-      datasets: one per task.
-      workdir: where checkpoints and numbers go; the latest checkpoint there says where the run starts.
-      preemption: asked during validations and while no batch comes.
+      setup: Tasks, optimizer and steps.
+      datasets: One per task.
+      workdir: Where checkpoints and metrics are written; the latest checkpoint there determines the first step.
+      preemption: Checked during validations and while waiting for a batch.
 
     Raises:
-      UserError: the workdir cannot be written, or holds another experiment or a damaged checkpoint.
+      UserError: The workdir cannot be written, or holds another experiment or a damaged checkpoint.
 
     Attributes:
-      first_step: steps that were done before.
-      validation_due: a stop has cut the last validation short.
-      scores: of the latest validation, by metric.
+      first_step: Number of steps that were done before.
+      validation_due: The last validation was cut short by a stop.
+      scores: Metrics of the latest validation.
     """
 
     def __init__(self, setup: Setup, datasets: Mapping[str, Dataset], workdir: Path, preemption: Preemption):
         self._setup, self._datasets, self._workdir, self._preemption = setup, datasets, workdir, preemption
         self._config = setup.config
         facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
-        self._checkpoints = Checkpoints(workdir, self._config, facts, say)
+        self._checkpoints = Checkpoints(workdir, self._config, facts, log)
         history = self._checkpoints.history
         self.first_step = self._checkpoints.latest_step or 0
         self.validation_due = history.get("validation_due", False) and not validated(workdir, self.first_step)
@@ -89,6 +89,7 @@ class TrainingRun:
 
     @property
     def is_finished(self) -> bool:
+        """Whether all steps and the last validation are done."""
         return self.first_step >= self._config.total_steps and not self.validation_due
 
     def close(self) -> None:
@@ -96,7 +97,7 @@ class TrainingRun:
         self._checkpoints.close()
 
     def start(self) -> None:
-        """Restores the latest state, or creates a new one, and prepares everything else that steps need."""
+        """Restores the latest state or creates a new one, and prepares everything else that steps need."""
         config, setup, history = self._config, self._setup, self._checkpoints.history
         if is_main():
             (self._workdir / "config.json").write_text(config_lib.to_json(config))
@@ -110,12 +111,12 @@ class TrainingRun:
         self._non_finite = NonFiniteSteps(
             config,
             lambda step: videos_of_step(config, self._datasets, step),
-            say,
+            log,
             history.get("steps_left_out", 0),
         )
         self._progress = Progress(config, setup.tasks, self.first_step, self._clock)
-        self._trace = Trace(config.profile, self._workdir, say)
-        self._writer = MetricWriter(self._workdir, self.first_step, wandb, config.checkpoint.on_error, say)
+        self._trace = Trace(config.profile, self._workdir, log)
+        self._writer = MetricWriter(self._workdir, self.first_step, wandb, config.checkpoint.on_error, log)
 
     def __enter__(self) -> Self:
         return self
@@ -129,8 +130,8 @@ class TrainingRun:
         self._checkpoints.__exit__(kind, error, trace)
 
     def next_batches(self, feed: Feed, step: int) -> dict[str, Batch] | None:
-        """Returns the batches of a step (from 0) on the devices, by task; None if it is time to stop before it."""
-        with self._clock.of("input"):
+        """Returns the batches of a step (from 0) on the devices, by task, or None if it is time to stop before it."""
+        with self._clock.measure("input"):
             batches = feed.take(step)
             if batches is None:
                 return None
@@ -140,13 +141,13 @@ class TrainingRun:
     def step(self, step: int, batches: dict[str, Batch]) -> Metrics:
         """Dispatches one step (from 0) and returns its metrics, which may not be computed yet.
 
-        Only then does it look at the step before, so that the devices never wait for the host.
+        Only then does it check the preceding step, so that the devices never wait for the host.
         """
         done, stage = step + 1, self._stage(step)
         program = (stage, *batches)
         is_new = program not in self._compiled
         self._trace.before(done)
-        with self._clock.of("compile" if is_new else "compute") as took:
+        with self._clock.measure("compile" if is_new else "compute") as took:
             metrics = self._run_step(program, step, batches)
             if self._roll_back_if_due(step):
                 metrics = self._run_step(program, step, batches)
@@ -155,21 +156,21 @@ class TrainingRun:
                 jax.block_until_ready(self._state)
         if is_new:
             self._compiled.add(program)
-            of_tasks = f" of {', '.join(batches)}" if self._config.tasks else ""
-            say(f"{stage} step{of_tasks} compiled in {took.seconds:.1f} s")
+            which = f" of {', '.join(batches)}" if self._config.tasks else ""
+            log(f"{stage} step{which} compiled in {took.seconds:.1f} s")
         return metrics
 
     def _run_step(self, program: tuple[str, ...], step: int, batches: dict[str, Batch]) -> Metrics:
-        # Constants cross to the devices while a program is compiled; afterwards nothing may cross in a step by
-        # accident, because every step would wait for it.
+        # Constants are transferred to the devices while a program is compiled. Afterwards no step may transfer
+        # anything implicitly, because every step would wait for it.
         guard = "disallow" if program in self._compiled else "allow"
         with jax.profiler.StepTraceAnnotation("train", step_num=step + 1), jax.transfer_guard(guard):
             self._state, metrics = self._steps[program[0]](self._state, batches, self._vocabularies)
         return metrics
 
     def settle(self, done: int) -> None:
-        """Waits until the steps that were dispatched are done and, if one was not finite, acts upon it."""
-        with self._clock.of("compute"):
+        """Waits for the dispatched steps and, if one was not finite, acts upon it."""
+        with self._clock.measure("compute"):
             self._roll_back_if_due(done)
 
     def trace_ends(self, done: int) -> bool:
@@ -177,10 +178,11 @@ class TrainingRun:
         return self._trace.ends(done)
 
     def after_trace(self, done: int) -> None:
+        """Ends the profile if this step is its last."""
         self._trace.after(done)
 
     def log(self, done: int, metrics: Metrics) -> None:
-        """Writes the numbers of the last step, and speed and time since the last call."""
+        """Writes the metrics of the last step, and speed and time since the last call."""
         stage = self._stage(done - 1)
         numbers = {name: float(value) for name, value in jax.device_get(metrics).items() if name != "finite"}
         self._writer.write(
@@ -192,9 +194,9 @@ class TrainingRun:
         )
 
     def validate(self, done: int) -> bool:
-        """Validates the state and notes whether it is among the best; False if it was stopped and is still due."""
+        """Validates the state and records whether it is among the best; returns False if it was stopped."""
         self.validation_due = True
-        with self._clock.of("evaluation"):
+        with self._clock.measure("evaluation"):
             found = self._validation(self._state.best_params, done, self._preemption.watched)
             if found is None:
                 return False
@@ -205,12 +207,12 @@ class TrainingRun:
 
     @property
     def is_best(self) -> bool:
-        """Whether the latest validation found one of the best states so far, and it is not saved yet."""
+        """Whether the latest validation was one of the best so far and its state is not saved yet."""
         return self._is_best
 
     def save(self, done: int) -> None:
         """Writes a checkpoint in the background."""
-        with self._clock.of("checkpoint"):
+        with self._clock.measure("checkpoint"):
             history = {
                 "validation_due": self.validation_due,
                 "productive_s": self._clock.productive_s,
@@ -223,23 +225,23 @@ class TrainingRun:
         return "pretrain" if step < self._config.pretrain.steps else "train"
 
     def _last_saved(self) -> TrainState:
-        """Returns the state of the latest checkpoint, or else that of the very start."""
+        """Returns the state of the latest checkpoint, or the initial state if there is none."""
         if self._checkpoints.latest_step is not None:
             return self._checkpoints.restore(self._setup.abstract)
-        return self._setup.new_state(say)
+        return self._setup.new_state(log)
 
     def _roll_back_if_due(self, done: int) -> bool:
-        """Looks at the steps that were dispatched; takes the parameters of the last checkpoint if one asks for it."""
+        """Checks the dispatched steps and restores the last checkpoint's parameters if one of them requires it."""
         if not self._non_finite.rollback_due(self._checkpoints.latest_step):
             return False
-        with self._clock.of("checkpoint"):
+        with self._clock.measure("checkpoint"):
             self._checkpoints.wait()
             self._clock.productive_s = self._checkpoints.history.get("productive_s", 0.0)
             self._state = at_step(self._last_saved(), done)
         return True
 
     def stopped(self, done: int) -> TryAgain:
-        """Returns the error that ends a run which SIGTERM has stopped after `done` steps."""
+        """Returns the error that ends a run which SIGTERM stopped after `done` steps."""
         if done == 0:
             return TryAgain("stopped by SIGTERM before the first step; the same command starts again")
         return TryAgain(

@@ -1,4 +1,4 @@
-"""What a run is made of, before its workdir is looked at: everything that can be wrong in a config fails here."""
+"""Builds the parts of a run before its workdir is opened: every error in a config is found here."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -23,14 +23,14 @@ STAGES = ("pretrain", "train")
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """Tasks, optimizer and shapes on the devices that are here; nothing is compiled or computed yet.
+    """Tasks, optimizer and shapes on the local devices; nothing is compiled or computed yet.
 
     Attributes:
-      config: the experiment, with what its datasets decide.
-      mesh: over all devices.
-      tasks: by name, with models that are spread over the mesh.
-      optimizer: of all parameters.
-      abstract: shapes, dtypes and shardings of the state.
+      config: The experiment, completed with what its datasets determine.
+      mesh: Over all devices.
+      tasks: By name, with models that are sharded over the mesh.
+      optimizer: Of all parameters.
+      abstract: Shapes, dtypes and shardings of the state.
     """
 
     config: Config
@@ -39,14 +39,13 @@ class Setup:
     optimizer: optax.GradientTransformation
     abstract: TrainState
 
-    def new_state(self, say: Callable[[str], None]) -> TrainState:
-        """As at the very start: fresh parameters, and with config.init_from those of another checkpoint, as `say` is
-        told."""
+    def new_state(self, log: Callable[[str], None]) -> TrainState:
+        """Returns the initial state: new parameters, or those of config.init_from, as reported to `log`."""
         state = init_state(self.tasks, self.optimizer, self.mesh)
-        return initialize(self.config, state, say) if self.config.init_from else state
+        return initialize(self.config, state, log) if self.config.init_from else state
 
     def steps(self) -> dict[str, Callable]:
-        """By stage: (state, batches on the devices, vocabularies) → (state, metrics), see `make_train_step`."""
+        """Returns, by stage, (state, batches on devices, vocabularies) → (state, metrics); see `make_train_step`."""
         config = self.config
         return {
             stage: make_train_step(
@@ -63,10 +62,10 @@ class Setup:
 
 
 def set_up(config: Config, datasets: Mapping[str, Dataset]) -> Setup:
-    """Args as `train` has them.
+    """Builds the parts of a run; for arguments see `train`.
 
     Raises:
-      UserError: a config that does not fit the devices or a dataset.
+      UserError: The config does not fit the devices or a dataset.
     """
     config = with_ranges_from_data(config, datasets)
     views = config.task_configs
@@ -75,7 +74,7 @@ def set_up(config: Config, datasets: Mapping[str, Dataset]) -> Setup:
         where = f"tasks.{name}." if config.tasks else ""
         sizes[f"{where}batch_size"] = view.batch_size
         sizes[f"{where}evaluation.batch_size"] = view.evaluation.batch_size
-    # One mesh for all; each call refuses a size that it cannot split.
+    # All meshes are equal; each call refuses a size that it cannot split.
     mesh, *_ = [make_mesh(config.mesh, size, key) for key, size in sizes.items()]
     tasks = {
         name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()

@@ -1,7 +1,7 @@
-"""Which array goes where: one table per strategy, and the mesh it refers to.
+"""Sharding: the mesh, and one table per strategy that maps arrays to its axes.
 
 Mesh axes: `data` splits videos, `context` frames and texts, `model` the wide matrices. `jax.jit` with shardings
-is what used to be called pjit. docs/sharding.md says which mesh is for which case.
+is what used to be called pjit. docs/sharding.md explains which mesh suits which case.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from unloc_jax.tasks import Task
 
 MESH_AXES = ("data", "context", "model")
 
-# End of a parameter's name → names of its last axes; the axes before them (scanned layers) are never split, nor are
-# those without a name. The first match wins; a parameter that matches nothing is an error.
+# Suffix of a parameter's name → names of its last axes. The axes before them (scanned layers) and those without a name
+# are never split. The first match wins; a parameter without a match is an error.
 PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"attention/qkv/kernel", ("embed", None, "heads", None)),
     (r"attention/qkv/bias", ("heads", None)),
@@ -35,7 +35,7 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"projections_[^/]+/kernel", (None, "embed")),
     (r"(relevance|offsets)(_of_\d+)?/conv_\d+/kernel", (None, "embed", "channels")),
     (r"downsample_\d+/conv/kernel", (None, None, "embed")),
-    # Small: a few thousand numbers each, 400 thousand the largest (a class embedding for every frame).
+    # Small: a few thousand numbers each, at most 400 thousand (a class embedding for every frame).
     (r"pyramid/conv_\d+/kernel", ()),
     (r"(output|linear)/kernel", ()),
     (r"(class|position)_embedding", ()),
@@ -50,11 +50,11 @@ _BATCH = ("data", "context")
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Which mesh axes split an axis, by its name.
+    """Maps names of axes to the mesh axes that split them.
 
     Attributes:
-      parameters: for each name in PARAMETER_AXES; the optimizer's moments lie with their parameters.
-      activations: for each of `unloc_jax.model.layout.NAMES`.
+      parameters: For each name in PARAMETER_AXES; the optimizer's moments are sharded like their parameters.
+      activations: For each of `unloc_jax.model.layout.NAMES`.
     """
 
     parameters: dict[str, tuple[str, ...]]
@@ -62,22 +62,22 @@ class Strategy:
 
 
 _SPLIT_BATCH = {"videos": ("data",), "frames": ("context",), "texts": ("context",), "all_texts": _BATCH}
-_WHOLE_LAYERS = {"heads": (), "mlp": ()}
+_UNSPLIT_LAYERS = {"heads": (), "mlp": ()}
 _SPLIT_LAYERS = {"heads": ("model",), "mlp": ("model",)}
 
-STRATEGIES: dict[str, Strategy] = {
+STRATEGY_RULES: dict[str, Strategy] = {
     # Data parallel: every device has all parameters.
     "dp": Strategy(
         {"embed": (), "heads": (), "mlp": (), "channels": (), "vocabulary": ()},
-        {**_SPLIT_BATCH, **_WHOLE_LAYERS},
+        {**_SPLIT_BATCH, **_UNSPLIT_LAYERS},
     ),
-    # Fully sharded: devices that share the batch also share the storage of parameters, and gather a layer's when they
-    # come to it.
+    # Fully sharded data parallel: devices that share the batch also share the storage of parameters, and gather each
+    # layer's when they need them.
     "fsdp": Strategy(
         {"embed": _BATCH, "heads": (), "mlp": (), "channels": (), "vocabulary": ()},
-        {**_SPLIT_BATCH, **_WHOLE_LAYERS},
+        {**_SPLIT_BATCH, **_UNSPLIT_LAYERS},
     ),
-    # Tensor parallel: each device of `model` has some attention heads and some of the hidden units.
+    # Tensor parallel: each device along `model` holds some of the attention heads and of the hidden units.
     "tp": Strategy(
         {
             "embed": (),
@@ -100,7 +100,7 @@ STRATEGIES: dict[str, Strategy] = {
     ),
 }
 
-# Above so many numbers (4 MiB in float32) an array that a rule wants split has to be split.
+# From this number of elements on (4 MiB in float32), an array that a rule splits must be divisible.
 _LARGE = 2**20
 
 
@@ -110,17 +110,17 @@ def make_mesh(
     setting: str = "batch_size",
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-    """The mesh of a config, for batches of `batch_size` videos (named `setting` in errors).
+    """Builds the mesh of a config, for batches of `batch_size` videos.
 
     Args:
-      config: sizes of the axes.
-      batch_size: videos.
-      setting: where the batch size comes from.
+      config: Sizes of the axes.
+      batch_size: Number of videos.
+      setting: Name of the setting that the batch size comes from, for messages.
       devices: None = all.
 
     Raises:
-      UserError: axes that do not multiply to the number of devices, a batch that `data` does not divide, a `model` axis
-        that the strategy does not use, or processes that do not share `data` evenly.
+      UserError: The product of the axes is not the number of devices, `data` does not divide the batch, the strategy
+        does not use the `model` axis, or processes do not share `data` evenly.
     """
     devices = jax.devices() if devices is None else devices
     count = len(devices)
@@ -137,7 +137,7 @@ def make_mesh(
             f"config.{setting} = {batch_size} is not divisible by the data axis of {data} devices. "
             f"Use {max(batch_size // data, 1) * data}{fewer}."
         )
-    if model > 1 and not any("model" in axes for axes in STRATEGIES[config.strategy].parameters.values()):
+    if model > 1 and not any("model" in axes for axes in STRATEGY_RULES[config.strategy].parameters.values()):
         raise UserError(
             f"config.mesh.model = {model}: with config.mesh.strategy = {config.strategy!r} these devices would all do "
             "the same work. Use tp or fsdp_tp, or config.mesh.model = 1."
@@ -148,27 +148,28 @@ def make_mesh(
             f"config.mesh.data = {data} neither divides nor is a multiple of the {processes} processes, each of which "
             "reads the videos of its own devices."
         )
-    # Process by process, as rows are read: jax.make_mesh would follow the cables between chips, and rows of a batch
-    # would be spread over the devices of several processes.
+    # Process by process, in the order in which rows are read: jax.make_mesh would follow the links between chips and
+    # spread consecutive rows of a batch over several processes.
     in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
-    # Auto axes: the compiler propagates shardings; Explicit ones would make it our job.
+    # With Auto axes the compiler propagates shardings; with Explicit ones that would be our job.
     return Mesh(np.array(in_order).reshape(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def lay_out(task: Task, mesh: Mesh) -> Task:
-    """The task with its model spread over a mesh, as config.mesh.strategy says.
+    """Returns the task with its model sharded over a mesh, according to config.mesh.strategy.
 
     Raises:
-      UserError: frames that `context` does not divide, attention heads or widths that `model` does not divide, a batch
-        whose videos `data` and config.accumulate do not divide.
+      UserError: `context` does not divide the frames, `model` does not divide attention heads or widths, or `data` and
+        config.accumulate do not divide the batch.
     """
     _check_sizes(task.config, mesh)
-    rules = STRATEGIES[task.config.mesh.strategy].activations
+    rules = STRATEGY_RULES[task.config.mesh.strategy].activations
     layout = Layout(mesh, tuple(rules.items()))
     return dataclasses.replace(task, model=task.model.clone(layout=layout))
 
 
 def _check_sizes(config: Config, mesh: Mesh) -> None:
+    """Raises UserError if a size is not divisible by its mesh axis; see `lay_out`."""
     data, context, model = (mesh.shape[axis] for axis in MESH_AXES)
     network = config.model
     at_once = data * config.accumulate
@@ -203,36 +204,37 @@ def _check_sizes(config: Config, mesh: Mesh) -> None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Batches are split by video."""
+    """Returns the sharding of batches, which are split by video."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of arrays that every device holds completely."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def tree_shardings(tree: Any, mesh: Mesh, strategy: str) -> Any:
-    """A NamedSharding for every leaf of a tree of arrays or shapes, from the strategy's table.
+    """Returns a NamedSharding for every leaf of a tree of arrays or shapes, from the strategy's table.
 
-    Leaves are found by the end of their name, so that a tree may hold parameters, or what an optimizer keeps for each
-    of them. Scalars are whole.
+    Leaves are matched by the suffix of their name, so a tree may hold parameters or what an optimizer keeps for each of
+    them. Scalars are replicated.
 
     Raises:
-      LookupError: an array whose name is not in PARAMETER_AXES.
-      UserError: a large array that the mesh cannot split as the strategy wants.
+      LookupError: An array's name is not in PARAMETER_AXES.
+      UserError: The mesh cannot split a large array as the strategy requires.
     """
 
-    def of_leaf(path: tuple, leaf: Any) -> NamedSharding:
+    def leaf_sharding(path: tuple, leaf: Any) -> NamedSharding:
         if not leaf.shape:
             return replicated(mesh)
         name = "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
         return NamedSharding(mesh, _parameter_spec(name, leaf.shape, mesh, strategy))
 
-    return jax.tree_util.tree_map_with_path(of_leaf, tree)
+    return jax.tree_util.tree_map_with_path(leaf_sharding, tree)
 
 
 def axes_of_parameter(name: str) -> tuple[str | None, ...]:
-    """Names of a parameter's last axes; raises LookupError for a name without a rule."""
+    """Returns the names of a parameter's last axes; raises LookupError for a name without a rule."""
     for pattern, axes in PARAMETER_AXES:
         if re.search(rf"(^|/){pattern}$", name):
             return axes
@@ -242,14 +244,15 @@ def axes_of_parameter(name: str) -> tuple[str | None, ...]:
 
 
 def _parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh, strategy: str) -> PartitionSpec:
-    rules = STRATEGIES[strategy].parameters
+    """Returns the PartitionSpec of a parameter; see `tree_shardings`."""
+    rules = STRATEGY_RULES[strategy].parameters
     axes = axes_of_parameter(name)
     entries: list[Any] = [None] * len(shape)
     for axis, axis_name in enumerate(axes, start=len(shape) - len(axes)):
         wanted = rules[axis_name] if axis_name else ()
         found = _dividing(shape[axis], wanted, mesh)
         entries[axis] = found if len(found) > 1 else found[0] if found else None
-        if not found and int(np.prod(shape)) >= _LARGE and _parts(wanted, mesh) > 1:
+        if not found and int(np.prod(shape)) >= _LARGE and _num_shards(wanted, mesh) > 1:
             sizes = " × ".join(f"{mesh_axis} {mesh.shape[mesh_axis]}" for mesh_axis in wanted)
             raise UserError(
                 f"config.mesh.strategy = {strategy!r} cannot split {name} {shape}: {sizes} does not divide "
@@ -259,12 +262,12 @@ def _parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh, strategy: str
 
 
 def _dividing(size: int, wanted: tuple[str, ...], mesh: Mesh) -> tuple[str, ...]:
-    """The mesh axes that divide a size: all that are wanted, or else the first ones of them."""
+    """Returns the mesh axes that divide a size: all that are wanted, or as many of the first ones as possible."""
     for count in range(len(wanted), 0, -1):
-        if size % _parts(wanted[:count], mesh) == 0:
+        if size % _num_shards(wanted[:count], mesh) == 0:
             return wanted[:count]
     return ()
 
 
-def _parts(axes: tuple[str, ...], mesh: Mesh) -> int:
+def _num_shards(axes: tuple[str, ...], mesh: Mesh) -> int:
     return int(np.prod([mesh.shape[axis] for axis in axes], dtype=int))

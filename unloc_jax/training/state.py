@@ -1,4 +1,4 @@
-"""TrainState, made directly in its sharded place."""
+"""TrainState, created directly in its shards."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ from unloc_jax.training.sharding import tree_shardings
 class TrainState:
     """Everything that a step changes.
 
-    step: int32 scalar, steps done.
-    params: tree of float32 arrays.
-    opt_state: of the optimizer.
-    ema_params: moving average of those `params` that are trained, by their first name; {} without
-      config.optimizer.ema_decay.
+    Attributes:
+      step: int32 scalar, number of steps done.
+      params: Tree of float32 arrays.
+      opt_state: Of the optimizer.
+      ema_params: Moving averages of the trained parts of `params`, float32, by top-level name; {} without
+        config.optimizer.ema_decay.
     """
 
     step: jax.Array
@@ -35,12 +36,12 @@ class TrainState:
 
     @property
     def best_params(self) -> Any:
-        """What evaluation uses: the average where there is one."""
+        """The parameters for evaluation: averages where there are any."""
         return {**self.params, **self.ema_params}
 
 
 def init_params(task: Task, seed: int) -> Any:
-    """Fresh parameters (traceable)."""
+    """Returns new parameters of a task's model, a tree of float32 arrays (traceable)."""
     config = task.config
     data, text = config.data, config.model.text
     frames = (1, data.num_frames)
@@ -57,7 +58,7 @@ def init_params(task: Task, seed: int) -> Any:
 
 
 def abstract_params(task: Task) -> Any:
-    """Shapes and dtypes of the parameters."""
+    """Returns shapes and dtypes of the parameters."""
     return jax.eval_shape(lambda: init_params(task, 0))
 
 
@@ -71,10 +72,10 @@ def _create_state(task: Task, optimizer: optax.GradientTransformation) -> TrainS
 def abstract_state(
     tasks: Mapping[str, Task], optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
-    """Shapes, dtypes and shardings of the state; nothing is compiled or computed.
+    """Returns shapes, dtypes and shardings of the state; nothing is compiled or computed.
 
     Raises:
-      UserError: tasks whose data ask for parameters of different shapes.
+      UserError: The tasks' data require parameters of different shapes.
     """
     first, *others = tasks.items()
     for name, task in others:
@@ -89,7 +90,7 @@ def abstract_state(
 
 
 def init_state(tasks: Mapping[str, Task], optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """A new state; no device ever holds more than its shard."""
+    """Creates a new state; no device ever holds more than its shard."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
     task = next(iter(tasks.values()))
     return jax.jit(lambda: _create_state(task, optimizer), out_shardings=shardings)()
@@ -108,4 +109,5 @@ def _check_same_shapes(name: str, params: Any, other_name: str, other_params: An
 
 
 def count_parameters(params: Any) -> int:
+    """Returns the number of elements of all arrays."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

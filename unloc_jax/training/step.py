@@ -1,10 +1,11 @@
-"""One training step: loss → gradients → optimizer. The same function on one CPU and on a pod."""
+"""One training step: loss → gradients → optimizer. The same function runs on one CPU and on a pod."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -19,7 +20,7 @@ from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.training.ema import update_average
 from unloc_jax.training.frozen_vocabulary import Vocabularies
-from unloc_jax.training.non_finite import leave_out_if_not_finite
+from unloc_jax.training.non_finite import skip_if_not_finite
 from unloc_jax.training.optimizer import with_capped_temperature
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
@@ -42,19 +43,19 @@ def make_train_step(
     """Compiles a step for one loss.
 
     Args:
-      loss_fn: of one stage.
-      optimizer: as made by `make_optimizer`.
-      mesh: where batches are split along `data`.
-      shardings: of the state; it stays where it is.
-      seed: keys, with the step, everything random in a step.
-      ema_decay: of the average of the parameters, if the state has one.
-      accumulate: into how many parts a batch is split, which are worked through one after the other. The step is that
-        of the whole batch, up to rounding and dropout's draws.
+      loss_fn: Of one stage.
+      optimizer: As returned by `make_optimizer`.
+      mesh: Batches are split along its `data` axis.
+      shardings: Of the state, which stays in place.
+      seed: With the step, keys everything that is random.
+      ema_decay: Of the average of the parameters, if the state has one.
+      accumulate: Number of microbatches that a batch is split into and that are processed one after the other. The
+        result is that of the complete batch, up to rounding and dropout's draws.
 
     Returns:
-      (state, batches by task, vocabularies by task) → (state, metrics); the old state's memory is given up. Metrics
-      hold the loss's parts, `gradient_norm`, measured before clipping, and `finite`: whether the update was made (see
-      `non_finite`).
+      (state, batches by task, vocabularies by task) → (state, metrics); the memory of the old state is donated. Metrics
+      are float32 scalars: the parts of the loss and `gradient_norm`, measured before clipping; and `finite`, a bool
+      scalar: whether the update was applied (see `non_finite`).
     """
 
     def step(state: TrainState, batches: Batches, vocabularies: Vocabularies) -> tuple[TrainState, Metrics]:
@@ -64,17 +65,19 @@ def make_train_step(
                 state.params, batches, rng, vocabularies=vocabularies
             )
         else:
-            in_parts = functools.partial(_split_videos, mesh=mesh, parts=accumulate)
-            loss_of_part = functools.partial(loss_fn, vocabularies=vocabularies)
+            split = functools.partial(_split_videos, mesh=mesh, num_microbatches=accumulate)
+            microbatch_loss = functools.partial(loss_fn, vocabularies=vocabularies)
             (loss, metrics), gradients = _accumulated(
-                loss_of_part, loss_fn.wholes(batches), state.params, batches, rng, in_parts, shardings.params
+                microbatch_loss, loss_fn.wholes(batches), state.params, batches, rng, split, shardings.params
             )
+        chex.assert_shape([loss, *metrics.values()], ())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = with_capped_temperature(optax.apply_updates(state.params, updates))
+        chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
         new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)
-        return leave_out_if_not_finite(state, new_state, loss, metrics)
+        return skip_if_not_finite(state, new_state, loss, metrics)
 
     return jax.jit(
         step,
@@ -90,46 +93,59 @@ def _accumulated(
     params: Any,
     batches: Batches,
     rng: jax.Array,
-    in_parts: Callable[[jax.Array], jax.Array],
+    split: Callable[[jax.Array], jax.Array],
     shardings: Any,
 ) -> tuple[tuple[jax.Array, Metrics], Any]:
-    """((loss, metrics), gradients) of whole batches, as sums over their parts: one part's activations exist at a time.
+    """Computes loss and gradients of complete batches as sums over microbatches, one of which is in memory at a time.
 
-    A mean of the parts' means would be something else, because the parts differ in how many points, segments and
-    queries count; so every part is told what to divide its sums by.
+    A mean of the microbatches' means would differ, because they differ in how many points, segments and queries count.
+    Therefore every microbatch gets the normalizers of the complete batch.
+
+    Args:
+      loss_fn: See `make_loss`.
+      wholes: By task, the complete batch that the microbatches belong to.
+      params: Tree of float32 arrays.
+      batches: By task, arrays [B, ...].
+      rng: Typed random key of the step.
+      split: Splits an array: [B, ...] → [microbatches, B / microbatches, ...].
+      shardings: Of the gradients, a tree like `params`.
+
+    Returns:
+      ((loss float32 scalar, metrics float32 scalars), gradients: a tree of float32 arrays like `params`).
     """
-    parts = jax.tree.map(in_parts, (batches, {name: whole.rows for name, whole in wholes.items()}))
-    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+    microbatches = jax.tree.map(split, (batches, {name: whole.rows for name, whole in wholes.items()}))
+    gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
-    def add(sums: Any, part: tuple[Batches, dict[str, jax.Array]]) -> tuple[Any, None]:
-        of_part, rows = part
-        of_rows = {name: dataclasses.replace(whole, rows=rows[name]) for name, whole in wholes.items()}
-        values, gradients = jax.tree.map(jnp.add, sums, gradient(params, of_part, rng, of_rows))
+    def add(sums: Any, microbatch: tuple[Batches, dict[str, jax.Array]]) -> tuple[Any, None]:
+        batches, rows = microbatch
+        with_rows = {name: dataclasses.replace(whole, rows=rows[name]) for name, whole in wholes.items()}
+        values, gradients = jax.tree.map(jnp.add, sums, gradient_fn(params, batches, rng, with_rows))
         return (values, jax.lax.with_sharding_constraint(gradients, shardings)), None
 
-    shapes = jax.eval_shape(gradient, params, batches, rng, wholes)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(add, nothing, parts)[0]
+    shapes = jax.eval_shape(gradient_fn, params, batches, rng, wholes)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, microbatches)[0]
 
 
-def _split_videos(x: jax.Array, mesh: Mesh, parts: int) -> jax.Array:
-    """[B, …] → [parts, B / parts, …]; every device keeps its videos, and has some of them in each part."""
-    devices, videos, rest = mesh.shape["data"], len(x) // parts, x.shape[1:]
-    x = x.reshape(devices, parts, videos // devices, *rest).swapaxes(0, 1).reshape(parts, videos, *rest)
+def _split_videos(x: jax.Array, mesh: Mesh, num_microbatches: int) -> jax.Array:
+    """Splits [B, ...] into [num_microbatches, B / num_microbatches, ...]; videos stay on their devices."""
+    count, devices, rest = num_microbatches, mesh.shape["data"], x.shape[1:]
+    videos = len(x) // count
+    x = x.reshape(devices, count, videos // devices, *rest).swapaxes(0, 1).reshape(count, videos, *rest)
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Loss:
-    """The loss of a step: the weighted sum over the tasks that the step has a batch of.
+    """The loss of a step: the weighted sum over the tasks that have a batch in it.
+
+    Frames are first augmented according to `config.data.augmentation` of their task. With several tasks the name of a
+    metric begins with its task's.
 
     Attributes:
-      tasks: by name.
-      weights: of the tasks' losses.
+      tasks: By name.
+      weights: Of the tasks' losses.
       stage: "pretrain" (segments against texts) or "train" (the task's own loss).
-
-    With several tasks a metric's name begins with its task's. The frames' colours are changed first, as
-    `config.data.augmentation` of the task says.
     """
 
     tasks: Mapping[str, Task]
@@ -137,7 +153,7 @@ class Loss:
     stage: str
 
     def wholes(self, batches: Batches) -> Wholes:
-        """What parts of the batches have to know of the whole."""
+        """Returns, by task, what microbatches need to know about the complete batch."""
         return {name: self.tasks[name].whole(batch) for name, batch in batches.items()}
 
     def __call__(
@@ -148,9 +164,17 @@ class Loss:
         wholes: Wholes | None = None,
         vocabularies: Vocabularies | None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """(scalar, metrics) of whole batches by task, or of those rows of them that `wholes` names.
+        """Computes the loss.
 
-        Vocabularies that are encoded already are as `constant_vocabularies` makes them.
+        Args:
+          params: Tree of float32 arrays.
+          batches: By task, complete batches or the rows of them that `wholes` lists.
+          rng: Typed random key of the step.
+          wholes: By task, the complete batch that `batches` belongs to; None = `batches` is complete.
+          vocabularies: By task, classes that are encoded already, as returned by `constant_vocabularies`.
+
+        Returns:
+          (float32 scalar, metrics: float32 scalars by name).
         """
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
         for number, name in enumerate(sorted(self.tasks)):
@@ -159,21 +183,21 @@ class Loss:
             batch, task, whole = batches[name], self.tasks[name], wholes[name] if wholes else None
             if vocabularies and name in vocabularies:
                 batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
-            of_task = jax.random.fold_in(rng, number)
+            task_rng = jax.random.fold_in(rng, number)
             colors = task.config.data.augmentation
-            batch = _in_other_colors(batch, colors, key_of(of_task, Use.COLORS), whole)
+            batch = _augmented(batch, colors, key_of(task_rng, Use.COLORS), whole)
             if self.stage == "pretrain":
-                loss, parts = segment_text_loss(task, params, batch, of_task)
+                loss, terms = segment_text_loss(task, params, batch, task_rng)
             else:
-                loss, parts = task.loss(params, batch, of_task, whole)
+                loss, terms = task.loss(params, batch, task_rng, whole)
             total += self.weights[name] * loss
             several = len(self.tasks) > 1
-            metrics |= {f"{name}/{key}": value for key, value in parts.items()} if several else parts
+            metrics |= {f"{name}/{key}": value for key, value in terms.items()} if several else terms
         return total, metrics
 
 
-def _in_other_colors(batch: Batch, config: AugmentationConfig, rng: jax.Array, whole: Whole | None) -> Batch:
-    """A video's colours are a function of its place in the whole batch."""
+def _augmented(batch: Batch, config: AugmentationConfig, rng: jax.Array, whole: Whole | None) -> Batch:
+    """Augments frames, uint8 [B, T, H, W, 3]; the draw of a video depends on its position in the complete batch."""
     if not config.changes_colors or batch.frames is None:
         return batch
     keys = jax.random.split(rng, len(batch.frames) if whole is None else len(whole.batch.frame_mask))

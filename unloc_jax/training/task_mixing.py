@@ -1,4 +1,4 @@
-"""Which task's batches a step sees, when a run has several tasks. A function of (config, step) alone."""
+"""Selects the tasks of each step of a run with several tasks. It depends on (config, step) alone."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,10 +10,10 @@ from unloc_jax.dataset import Dataset
 
 
 def tasks_of_steps(config: Config) -> list[tuple[str, ...]]:
-    """The names of the tasks of every step of a run.
+    """Returns the names of the tasks of every step of a run.
 
-    "all": every task in every step. "alternate": one task per step, the one that is most behind its share; so the
-    shares hold not only on average but within a few steps.
+    "all": every task in every step. "alternate": one task per step, the one that is furthest behind its share, so that
+    the shares hold not only on average but within a few steps.
     """
     names: tuple[str, ...] = tuple(config.task_configs)
     if len(names) == 1 or config.task_mixing == "all":
@@ -30,7 +30,7 @@ def tasks_of_steps(config: Config) -> list[tuple[str, ...]]:
 
 
 def loss_weights(config: Config) -> dict[str, float]:
-    """Factor of each task's loss: its weight where a step sees all tasks, else 1 (the weight is its share of steps)."""
+    """Returns the factor of each task's loss: its weight if steps see all tasks, else 1 (weights are then shares)."""
     alternate = config.task_mixing == "alternate"
     return {
         name: 1.0 if alternate or not config.tasks else config.tasks[name].weight
@@ -44,10 +44,10 @@ def mixed_batches(
     first_step: int,
     reads: Callable[[str], None] = lambda name: None,
 ) -> Iterator[dict[str, Batch]]:
-    """This host's part of the batches of steps first_step … total_steps-1, by task.
+    """Yields this host's part of the batches of steps first_step … total_steps-1, by task.
 
-    The k-th batch of a task is the same whatever the other tasks do, so a run that was interrupted goes on alike.
-    `reads` is told the task whose batch is waited for.
+    The k-th batch of a task does not depend on the other tasks, so an interrupted run continues with the same batches.
+    `reads` is called with the name of a task before its batch is awaited.
     """
     steps = tasks_of_steps(config)
     streams = {
@@ -65,7 +65,7 @@ def mixed_batches(
 
 
 def videos_of_step(config: Config, datasets: Mapping[str, Dataset], step: int) -> dict[str, list[str]]:
-    """The ids of all videos of a step (from 0), by task, over all hosts."""
+    """Returns the ids of all videos of a step (from 0), by task, over all hosts."""
     steps = tasks_of_steps(config)
     return {
         name: datasets[name].training_videos(sum(name in names for names in steps[:step]))

@@ -1,4 +1,4 @@
-"""The validation of a run: the validation split of every task, by the same code as `unloc evaluate`."""
+"""Validates a run on the validation split of every task, with the same code as `unloc evaluate`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,18 +11,18 @@ from unloc_jax.tasks import Task
 from unloc_jax.tasks.predict_split import find
 from unloc_jax.training.preemption import Reached
 from unloc_jax.training.sharding import batch_sharding
-from unloc_jax.training.terminal import say
+from unloc_jax.training.terminal import log
 
 _SHOWN_METRICS = 8
 
 
 class Validation:
-    """Compiled once for all validations of a run.
+    """Compiles prediction once for all validations of a run.
 
     Args:
-      tasks, datasets: by name.
-      mesh: where batches are split along `data`.
-      several: the run has tasks by name: so have the metrics.
+      tasks, datasets: By name.
+      mesh: Batches are split along its `data` axis.
+      several: The run has named tasks, which are part of the metrics' names.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Validation:
     def __call__(
         self, params: Any, step: int, watched: Callable[[Iterable[Batch]], Iterable[Batch]]
     ) -> dict[str, float] | None:
-        """Metrics by name ("TASK/METRIC" with several tasks), said too.
+        """Validates the model, and logs and returns metrics by name ("TASK/METRIC" with several tasks).
 
         Args:
-          params: of the model.
-          step: steps done, to be said.
-          watched: wraps the batches; it may raise Reached.
+          params: Tree of the model's parameters, float32.
+          step: Number of steps done, for the log.
+          watched: Wraps the batches; may raise Reached.
 
         Returns:
           The metrics; None if Reached was raised.
@@ -58,7 +58,7 @@ class Validation:
             records = dataset.records(split)
             where, prefix = (f" of {name}", f"{name}/") if self._several else ("", "")
             if not task.can_score(records):
-                say(
+                log(
                     f"validation{where} at step {step}: nothing to score, the {split} split has no ground truth"
                 )
                 continue
@@ -75,8 +75,8 @@ class Validation:
                 )
             except Reached:
                 return None
-            of_task = task.score(records, found)
-            scores |= {f"{prefix}{key}": value for key, value in of_task.items()}
-            shown = list(of_task.items())[:_SHOWN_METRICS]
-            say(f"validation{where} at step {step}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
+            metrics = task.score(records, found)
+            scores |= {f"{prefix}{key}": value for key, value in metrics.items()}
+            shown = list(metrics.items())[:_SHOWN_METRICS]
+            log(f"validation{where} at step {step}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
         return scores

@@ -1,1 +1,1 @@
-"""The checkpoints of a run: writing and reading them, which ones are kept, and what tells that one is damaged."""
+"""Checkpoints of a run: writing and reading them, keeping the best ones, and detecting damage."""

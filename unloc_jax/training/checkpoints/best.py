@@ -1,4 +1,4 @@
-"""The best checkpoints of a run: those whose validation had the highest value of one metric."""
+"""Keeps the checkpoints of a run whose validation had the highest values of one metric."""
 
 import json
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from unloc_jax.errors import UserError
 
 
 class KeepBest:
-    """What orbax asks before it deletes a checkpoint (a PreservationPolicy).
+    """Tells orbax which checkpoints to keep (a PreservationPolicy).
 
     Args:
-      workdir: its metrics.jsonl tells the scores of a run that goes on.
+      workdir: Its metrics.jsonl holds the scores of a run that is continued.
       metric: config.checkpoint.best_metric.
-      count: how many to keep.
+      count: Number of checkpoints to keep.
     """
 
     def __init__(self, workdir: Path, metric: str, count: int):
@@ -22,14 +22,14 @@ class KeepBest:
         self._scores = _scores(workdir, metric) if count else {}
 
     def forget_after(self, step: int) -> None:
-        """What was scored after this step comes again."""
+        """Forgets scores of later steps, which will be repeated."""
         self._scores = {scored: score for scored, score in self._scores.items() if scored <= step}
 
     def add(self, step: int, scores: dict[str, float]) -> bool:
-        """Notes the scores of a validation; whether this step is one of the best so far.
+        """Records the scores of a validation and returns whether this step is one of the best so far.
 
         Raises:
-          UserError: the metric is not among them.
+          UserError: The metric is not among the scores.
         """
         if not self._count:
             return False
@@ -42,6 +42,7 @@ class KeepBest:
         return step in self._best(list(self._scores))
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Returns, for each checkpoint, whether to keep it."""
         del context
         best = self._best([checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step in best for checkpoint in checkpoints]
@@ -52,13 +53,13 @@ class KeepBest:
 
 
 def best_step(workdir: Path, metric: str, steps: Sequence[int]) -> int | None:
-    """Of these steps the one with the highest validation score (the later of equals); None if none has one."""
+    """Returns the step with the highest validation score (the latest of equals), or None if no step has a score."""
     scores = {step: score for step, score in _scores(workdir, metric).items() if step in steps}
     return max(scores, key=lambda step: (scores[step], step), default=None)
 
 
 def _scores(workdir: Path, metric: str) -> dict[int, float]:
-    """Of all validations in metrics.jsonl, by step."""
+    """Reads the scores of all validations from metrics.jsonl, by step."""
     scores, key = {}, f"validation/{metric}"
     try:
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
@@ -68,7 +69,7 @@ def _scores(workdir: Path, metric: str) -> dict[int, float]:
         try:
             numbers = json.loads(line)
         except json.JSONDecodeError:
-            continue  # half a line, cut off by a kill
+            continue  # an incomplete line of a process that was killed
         if key in numbers:
             scores[numbers["step"]] = numbers[key]
     return scores

@@ -1,4 +1,4 @@
-"""What a checkpoint directory holds, for everybody who reads one: finding it, its config, its parameters, damage."""
+"""Reads checkpoint directories: finds a step, loads its config and parameters, reports damage."""
 
 import contextlib
 import sys
@@ -19,13 +19,15 @@ from unloc_jax.training.checkpoints.fingerprint import different
 
 
 def find_checkpoint(path: Path, setting: str = "--checkpoint") -> Path:
-    """The step directory that `path` (named `setting` in errors) means.
+    """Returns the step directory that `path` refers to.
 
-    It may be a workdir or its checkpoints/ (the latest step is meant), one step's directory, or `checkpoints/best`:
-    of the steps that are there the one with the highest config.checkpoint.best_metric.
+    Args:
+      path: A workdir or its checkpoints/ (the latest step is meant), the directory of a step, or `checkpoints/best`: of
+        the existing steps, the one with the highest config.checkpoint.best_metric.
+      setting: Name of the setting that `path` comes from, for messages.
 
     Raises:
-      UserError: nothing there.
+      UserError: There is no checkpoint.
     """
     if (path / "metadata").is_dir() and (path / "state").is_dir():
         return path.resolve()
@@ -42,6 +44,7 @@ def find_checkpoint(path: Path, setting: str = "--checkpoint") -> Path:
 
 
 def _find_best(path: Path, setting: str) -> Path:
+    """Returns the directory of the step with the highest validation score; see `find_checkpoint`."""
     latest = find_checkpoint(path.parent, setting)
     metric = load_checkpoint(latest)[0].checkpoint.best_metric
     steps = [int(p.name) for p in latest.parent.glob("*") if p.name.isdigit()]
@@ -59,15 +62,15 @@ def _find_best(path: Path, setting: str) -> Path:
 
 
 def workdir_of(step_dir: Path) -> Path:
-    """The workdir that a step directory belongs to; a step directory that was copied elsewhere is its own."""
+    """Returns the workdir of a step directory, or the step directory itself if it was copied elsewhere."""
     return step_dir.parents[1] if step_dir.parent.name == "checkpoints" else step_dir
 
 
 def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
-    """(config, facts by task) of a step directory.
+    """Loads a step's (config, dataset metadata by task).
 
     Raises:
-      UserError: metadata that cannot be read, or that another version wrote.
+      UserError: The metadata cannot be read, or another version wrote it.
     """
     metadata = read_metadata(step_dir)
     try:
@@ -78,7 +81,11 @@ def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
 
 
 def read_metadata(step_dir: Path) -> dict[str, Any]:
-    """{"config": …, "facts": {task: …}} as saved; the facts are complete."""
+    """Reads {"config": …, "facts": {task: …}, …} as saved, and checks that the dataset metadata ("facts") is complete.
+
+    Raises:
+      UserError: The metadata is damaged.
+    """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             metadata = checkpointer.restore(step_dir / "metadata")
@@ -96,12 +103,12 @@ def read_metadata(step_dir: Path) -> dict[str, Any]:
 
 
 def load_params(step_dir: Path, abstract: Any) -> Any:
-    """Parameters only, in the shapes and shardings of `abstract` (a tree of ShapeDtypeStruct).
+    """Loads the parameters in the shapes and shardings of `abstract`, a tree of ShapeDtypeStruct.
 
-    Of those of which training kept a moving average, that is taken (see `TrainState.best_params`).
+    Where training kept a moving average of a parameter, the average is loaded (see `TrainState.best_params`).
 
     Raises:
-      UserError: a damaged checkpoint, or a stored tree that does not match.
+      UserError: The checkpoint is damaged or does not match.
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
         stored = checkpointer.metadata(step_dir / "state").item_metadata
@@ -125,10 +132,10 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
 
 
 def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the stored parameters by name ("head/offsets/conv_0/bias").
+    """Returns the shapes of the stored parameters by name ("head/offsets/conv_0/bias").
 
     Raises:
-      UserError: a damaged checkpoint.
+      UserError: The checkpoint is damaged.
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
         stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
@@ -139,7 +146,7 @@ def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check_shapes(stored: Any, wanted: Any) -> None:
-    """Raises ValueError for the first parameter that is missing or of another shape."""
+    """Raises ValueError for the first parameter that is missing or has another shape."""
     shapes = {path: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(stored)}
     for path, leaf in jax.tree_util.tree_leaves_with_path(wanted):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -150,20 +157,21 @@ def _check_shapes(stored: Any, wanted: Any) -> None:
 
 
 def compare(step_dir: Path, tree: Any) -> None:
-    """Raises ValueError if arrays are not those that were saved."""
+    """Raises ValueError if arrays differ from those that were saved."""
     if wrong := different(read_metadata(step_dir).get("fingerprints", {}), tree):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"other numbers than were saved in {', '.join(wrong[:3])}{more}")
 
 
 def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, without what tensorstore appends."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].partition(" [tensorstore_spec")[0].rstrip(".")
 
 
 @contextlib.contextmanager
 def naming_damage(step_dir: Path) -> Iterator[None]:
-    """Turns what orbax and tensorstore raise on a bad checkpoint into one line."""
+    """Converts what orbax and tensorstore raise for a bad checkpoint into a UserError of one line."""
     try:
         with no_late_reports():
             yield
@@ -176,7 +184,7 @@ def naming_damage(step_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_late_reports() -> Iterator[None]:
-    """When one array fails, the others still under way report, later, to an event loop that is gone: not to users."""
+    """Hides what other reads and writes report after one has failed, when their event loop is closed."""
     hook = sys.unraisablehook
 
     def quiet(unraisable: Any) -> None:
@@ -186,11 +194,11 @@ def no_late_reports() -> Iterator[None]:
     sys.unraisablehook = quiet
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     yield
-    sys.unraisablehook = hook  # after an error the late reports are still to come
+    sys.unraisablehook = hook  # not after an error: the late reports are still to come
 
 
 def _older(step_dir: Path) -> str:
-    """What to do about a damaged checkpoint."""
+    """Returns advice on what to do about a damaged checkpoint."""
     steps = {int(p.name): p for p in step_dir.parent.glob("*") if p.name.isdigit()}
     older = [step for step in steps if step_dir.name.isdigit() and step < int(step_dir.name)]
     if not older:

@@ -1,4 +1,4 @@
-"""Writing orbax checkpoints that are enough by themselves: state, and the config and dataset facts that made it."""
+"""Writes orbax checkpoints that are self-contained: the state, and the config and dataset metadata that produced it."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ from unloc_jax.training.checkpoints.reading import (
 from unloc_jax.training.process_failures import lost_a_process
 from unloc_jax.training.state import TrainState
 
-# Settings that may differ when a run is continued: they change how it runs, not what it computes.
+# Settings that may change when a run is continued: they affect how it runs, not what it computes.
 _FREE_SETTINGS = (
     "data.dir",
     "data.num_workers",
@@ -39,20 +39,20 @@ _FREE_SETTINGS = (
     "profile",
     "wandb",
 )
-_LONGEST_VALUE = 60  # characters of a value in a message
+_LONGEST_VALUE = 60  # characters, in a message
 
 
 class Checkpoints:
-    """The checkpoints of one workdir.
+    """The checkpoints of one workdir, in `workdir/checkpoints/<step>/`.
 
     Args:
-      workdir: they lie in `workdir/checkpoints/<step>/`.
-      config: the experiment's; a directory that holds another experiment's is refused.
-      facts: by task, the facts of its dataset that prediction needs besides the config (see `DatasetFacts`).
-      say: told of checkpoints that could not be written.
+      workdir: Of the run.
+      config: The experiment's config; a directory with checkpoints of another experiment is refused.
+      facts: By task, the metadata of its dataset that prediction needs besides the config (see `DatasetFacts`).
+      log: Called with messages about checkpoints that could not be written.
 
     Raises:
-      UserError: the workdir cannot be written, or holds another experiment or a damaged checkpoint.
+      UserError: The workdir cannot be written, or holds another experiment or a damaged checkpoint.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Checkpoints:
         workdir: Path,
         config: Config,
         facts: dict[str, dict[str, Any]],
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ):
         directory = workdir.resolve() / "checkpoints"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            probe = directory / f".writable-{jax.process_index()}"  # others try at the same time
+            probe = directory / f".writable-{jax.process_index()}"  # all processes try at the same time
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -73,9 +73,9 @@ class Checkpoints:
                 f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
             ) from error
         self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
-        self._config, self._directory, self._say = config.checkpoint, directory, say
+        self._config, self._directory, self._log = config.checkpoint, directory, log
         self._writing: int | None = None
-        self._complaint: UserError | None = None
+        self._deferred_error: UserError | None = None
         keep, policies = config.checkpoint, ocp.checkpoint_managers
         self._best = KeepBest(workdir, keep.best_metric, keep.keep_best)
         self._manager = _Manager(
@@ -88,7 +88,7 @@ class Checkpoints:
         )
         self._best.forget_after(self.latest_step or 0)
         self.history: dict[str, Any] = {}
-        """What was saved beside the latest state: see `save`."""
+        """JSON values that were saved with the latest state; see `save`."""
         if self.latest_step is not None:
             stored = read_metadata(directory / str(self.latest_step))
             _refuse_other_experiment(workdir, stored, self._metadata)
@@ -96,30 +96,32 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
+        """Step of the latest checkpoint, None if there is none."""
         return self._manager.latest_step()
 
     def is_best(self, step: int, scores: dict[str, float]) -> bool:
-        """Notes the metrics of a step; whether its checkpoint is one that config.checkpoint.keep_best keeps.
+        """Records the metrics of a step and returns whether config.checkpoint.keep_best keeps its checkpoint.
 
-        If config.checkpoint.best_metric is none of them it is, too, and `save` raises UserError: so nothing is lost.
+        If config.checkpoint.best_metric is not among them, it returns True and the next `save` raises UserError after
+        writing, so that no work is lost.
         """
         try:
             return self._best.add(step, scores)
         except UserError as error:
-            self._complaint = error
+            self._deferred_error = error
             return True
 
     def save(self, state: TrainState, step: int, history: dict[str, Any] | None = None) -> None:
-        """Writes in the background; a kill during the write leaves the previous checkpoint as the latest.
+        """Writes a checkpoint in the background; if killed during the write, the previous one remains the latest.
 
         Args:
-          state: what is saved.
-          step: its name; one that is there already is left as it is.
-          history: JSON values that `history` gives back to a run that goes on.
+          state: State to save.
+          step: Name of the checkpoint; an existing one of this name is not overwritten.
+          history: JSON values that a continued run finds in `history`.
 
         Raises:
-          UserError: parameters that are not finite are never saved; with config.checkpoint.on_error "stop": this or
-            the last checkpoint cannot be written; after writing, what `is_best` found.
+          UserError: Parameters are not finite (these are never saved); with config.checkpoint.on_error "stop", this
+            or the previous checkpoint cannot be written; after writing, the error that `is_best` deferred.
         """
         if wrong := not_finite(state.params):
             raise UserError(
@@ -140,11 +142,11 @@ class Checkpoints:
                 ),
             )
             self.history = history
-        if self._complaint:
-            raise self._complaint
+        if self._deferred_error:
+            raise self._deferred_error
 
     def wait(self) -> None:
-        """Waits for the last write; raises UserError as `save` does."""
+        """Waits for the last write to finish; raises UserError as `save` does."""
         if self._writing is None:
             return
         with self._naming_failure(self._writing):
@@ -153,6 +155,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _naming_failure(self, step: int) -> Iterator[None]:
+        """Converts a failed write into a UserError or, with config.checkpoint.on_error "continue", a message."""
         try:
             with no_late_reports():
                 yield
@@ -168,15 +171,15 @@ class Checkpoints:
             if self._config.on_error == "stop":
                 raise UserError(
                     f"{what} Mend that (is the disk full?) and run the same command again; with "
-                    "--config.checkpoint.on_error=continue training would go on."
+                    "--config.checkpoint.on_error=continue training would continue."
                 ) from error
-            self._say(f"note: {what} Training goes on, and the next checkpoint is tried again.")
+            self._log(f"note: {what} Training goes on, and the next checkpoint is tried again.")
 
     def restore(self, abstract_state: TrainState) -> TrainState:
-        """The latest state, in the shardings of `abstract_state` (whatever mesh it was saved from).
+        """Restores the latest state in the shardings of `abstract_state`, whatever mesh it was saved from.
 
         Raises:
-          UserError: a damaged checkpoint.
+          UserError: The checkpoint is damaged.
         """
         step_dir = self._directory / str(self.latest_step)
         with naming_damage(step_dir):
@@ -187,7 +190,7 @@ class Checkpoints:
         return restored.state
 
     def close(self) -> None:
-        """Waits for the last write; raises UserError as `save` does."""
+        """Waits for the last write to finish; raises UserError as `save` does."""
         self.wait()
         self._manager.close()
 
@@ -199,19 +202,19 @@ class Checkpoints:
     ) -> None:
         if kind is None or issubclass(kind, TryAgain):
             self.close()
-        elif issubclass(kind, UserError):  # what is being written is good all the same
+        elif issubclass(kind, UserError):  # a write in progress is still valid
             with contextlib.suppress(Exception):
                 self.close()
 
 
 class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
-        # The training loop asks that itself; a second one who asks would be taken for another step.
+        # The training loop checks this itself; a second check would count as another step.
         return False
 
 
 def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
-    """Compares configs, and the facts of the datasets: data.dir may change because a dataset may move."""
+    """Compares configs and dataset metadata, instead of data.dir, because a dataset may be moved."""
     stored_flat, current_flat = (
         _flat(side["config"]) | _flat(_only(side["facts"]), "dataset ") for side in (stored, current)
     )
@@ -224,21 +227,19 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
         shown = "; ".join(different[:5]) + ("; …" if len(different) > 5 else "")
         raise UserError(
             f"--workdir={workdir} holds checkpoints of another experiment ({shown}). Use another --workdir, or "
-            "delete it to start anew."
+            "delete it to start over."
         )
 
 
 def _only(facts: dict) -> dict:
-    """The facts of the only task, or of all by name."""
+    """Returns the metadata of the only task, or of all tasks by name."""
     return next(iter(facts.values())) if len(facts) == 1 else facts
 
 
 def _is_free(key: str) -> bool:
-    if key.endswith(
-        ".clip_source"
-    ):  # of features: the same CLIP may lie elsewhere; its fingerprint is compared
+    if key.endswith(".clip_source"):  # the same CLIP may have been moved; its fingerprint is compared
         return True
-    if key.startswith("tasks."):  # "tasks.NAME.data.dir" is free as "data.dir" is
+    if key.startswith("tasks."):  # "tasks.NAME.data.dir" is as free as "data.dir"
         key = key.split(".", 2)[2]
     return any(key == free or key.startswith(free + ".") for free in _FREE_SETTINGS)
 
