@@ -1,4 +1,4 @@
-"""`unloc data`: make, mend and check datasets."""
+"""`unloc data`: creates, repairs and checks datasets."""
 
 import argparse
 import json

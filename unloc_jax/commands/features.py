@@ -8,7 +8,7 @@ from unloc_jax.commands.common import Commands, add_command, count, quiet
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
-_MODALITY = "clip"  # what the shards call the features
+_MODALITY = "clip"  # the name of the features in the shards
 
 
 def add(commands: Commands) -> None:
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Before the hours of work."""
+    """Checks the flags before hours of work."""
     given = [bool(arguments.dataset), bool(arguments.annotations), bool(arguments.shards)]
     if any(given) and not all(given):
         raise UserError("--dataset, --annotations and --shards belong together: give all three or none.")

@@ -1,4 +1,4 @@
-"""`unloc import`: checkpoints of other programs."""
+"""`unloc import`: converts checkpoints of other programs."""
 
 import argparse
 from pathlib import Path

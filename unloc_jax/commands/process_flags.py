@@ -21,7 +21,7 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def joined_processes(arguments: argparse.Namespace) -> Iterator[None]:
-    """Inside, this is one of the run's processes, and they end together.
+    """Joins the run's processes for the duration of the context; they end together.
 
     See `unloc_jax.processes.join` and `unloc_jax.training.process_failures.ending_together`.
     """
