@@ -28,12 +28,12 @@ from unloc_jax.metrics.qvhighlights import (
 
 
 def evaluate_qvhighlights(ground_truth: Path | Annotated, predictions: Path) -> dict[str, Any]:
-    """The official evaluator's dict, in percent with its two decimals; NaN for a bucket without queries.
+    """Returns the official evaluator's dict, in percent with its two decimals; NaN for a bucket without queries.
 
     Args:
       ground_truth: the dataset's JSON lines, or `Annotated` queries.
       predictions: JSON lines of "qid" with "pred_relevant_windows" [[start_s, end_s, score], …],
-        "pred_saliency_scores" (one per 2-second clip), or both; what is evaluated is what is there.
+        "pred_saliency_scores" (one per 2-second clip), or both; what is present is evaluated.
 
     Returns:
       {"brief": {"MR-full-R1@0.5": …, …}, "full" | "long" | "middle" | "short": {"MR-mAP": {"0.5": …, …,
@@ -124,7 +124,11 @@ def _highlights(
 
 
 def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarray]:
-    """float64 [n] of each prediction's "pred_saliency_scores"; empty for None. UserError if they are no numbers."""
+    """Returns "pred_saliency_scores" of each prediction, float64 [n]; empty for None.
+
+    Raises:
+      UserError: they are not numbers.
+    """
     problems, every = Problems(path, "predictions"), []
     for prediction in found:
         if prediction is None:
@@ -146,7 +150,7 @@ def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarr
 def warn_of_lengths(
     found: list[Predicted | None], scores: list[np.ndarray], clips: list[np.ndarray], effect: str
 ) -> None:
-    """Where predictions have more or fewer scores than their video has clips; effect: what missing ones do."""
+    """Warns of predictions with more or fewer scores than their video has clips; effect: of missing ones."""
     where = [prediction.where if prediction else "" for prediction in found]
     surplus = [w for w, s, c in zip(where, scores, clips) if len(s) > len(c)]
     lacking = [w for w, s, c in zip(where, scores, clips) if w and len(s) < len(c)]
@@ -159,7 +163,7 @@ def warn_of_lengths(
 
 
 def _saliency(path: Path, queries: list[Query]) -> list[np.ndarray]:
-    """float64 [clips, A] of each query: only relevant clips have scores in the file, the others are 0."""
+    """Returns float64 [clips, A] for each query: the file has scores only for relevant clips, the others are 0."""
     problems, every = Problems(path, "queries"), []
     annotators = set()
     for query in queries:
