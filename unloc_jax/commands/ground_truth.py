@@ -16,13 +16,13 @@ def add_ground_truth(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="of the protocol; or your own CSV or JSON Lines, or a folder of `unloc data build`",
+        help="files of the protocol; or your own CSV or JSON Lines, or a folder of `unloc data build`",
     )
     parser.add_argument(
         "--subset",
         "--split",
         metavar="NAME",
-        help="of an ActivityNet-style ground truth, of your own data or of shards",
+        help="subset of an ActivityNet-style ground truth, of your own data or of shards",
     )
 
 

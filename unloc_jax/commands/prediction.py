@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
+        "--text", action="append", default=[], metavar="SENTENCE", help="text to search for; repeatable"
     )
     parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="text file, one text per line")
     parser.add_argument(

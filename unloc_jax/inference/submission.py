@@ -1,7 +1,7 @@
-"""The files of `unloc evaluate`: everything that was scored, in the datasets' own formats.
+"""The files of `unloc evaluate`: predictions in the datasets' own formats, with nothing left out that was scored.
 
-Numbers are written with all digits of float32, and ids as in the dataset's file, so that `unloc metrics` on these
-files returns the numbers that `unloc evaluate` prints.
+Numbers are written with all digits of float32, and ids as the dataset's file has them, so that `unloc metrics` on these
+files gives what `unloc evaluate` prints.
 """
 
 import json
@@ -23,7 +23,7 @@ BACKGROUND = "background"
 
 
 def write_text(path: Path, parts: Iterable[str]) -> None:
-    """Writes a file completely or not at all.
+    """Writes a file whole or not at all.
 
     Raises:
       UserError: it cannot be written.
@@ -39,7 +39,7 @@ def write_text(path: Path, parts: Iterable[str]) -> None:
 
 
 def detections(task: Task, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
-    """Yields parts of ActivityNet's submission format: every detection that has a score, best first in its video."""
+    """ActivityNet's submission format in parts: every detection that has a score, best first within its video."""
     yield '{"version": "VERSION 1.3", "results": {'
     levels = _levels(task, found)
     classes = task.evaluation_classes
@@ -60,9 +60,9 @@ def detections(task: Task, records: Sequence[VideoRecord], found: Found) -> Iter
 def moments(
     task: Task, records: Sequence[VideoRecord], queries: Sequence[Sequence[Query]], found: Found
 ) -> Iterator[str]:
-    """Yields one line per query in moment_detr's format, with the ground truth's windows where they are known.
+    """moment_detr's format, one line per query, with the ground truth's windows beside where they are known.
 
-    Lines have highlights ("pred_saliency_scores") if the task has curves: per 2-second clip, or per labelled piece.
+    Highlights ("pred_saliency_scores") are there where curves are: per 2-second clip, or per labelled piece.
     """
     windows = iter(scored_windows(found))
     levels = _levels(task, found)
@@ -86,9 +86,9 @@ def moments(
 
 
 def frames(task: Task, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
-    """Yields a line per video: the predicted class of each sampled frame, "pred", and its own, "gt", where known.
+    """A line per video: the class of each frame that was looked at, "pred", and its own, "gt", where that is known.
 
-    For a frame with several classes, "gt" is the predicted one if it is among them.
+    Of a frame with several classes "gt" is the predicted one if it is among them.
     """
     classes = task.evaluation_classes
     number = {name: i for i, name in enumerate(classes)}
@@ -108,7 +108,7 @@ def frames(task: Task, records: Sequence[VideoRecord], found: Found) -> Iterator
 
 
 def whole_videos(records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
-    """Yields a line per video: its five best texts with scores, "best", and its own text, "label", where known."""
+    """A line per video: its five best texts with their scores, "best", and its own text, "label", where it is known."""
     for record, texts, scores in zip(records, found.texts, found.video_scores):
         best = np.argsort(-scores, kind="stable")[:5]
         values = shortest(scores)
@@ -117,7 +117,7 @@ def whole_videos(records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
 
 
 def _levels(task: Task, found: Found) -> Sequence[np.ndarray | None]:
-    """Returns per video int [n, K], the pyramid level of every segment; None if no pyramid was involved."""
+    """Per video int [n, K]: the pyramid level of every segment; None where nothing came from a pyramid."""
     if found.points:
         return [task.geometry.levels[points] for points in found.points]
     return [None] * len(found.scores)

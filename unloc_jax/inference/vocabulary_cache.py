@@ -50,7 +50,7 @@ class TextEncoder:
 
     def _of_texts(self, texts: Sequence[str]) -> TextFeatures:
         encoded = self._model.task.encoding(texts)
-        at_once = min(_AT_ONCE, 1 << (len(texts) - 1).bit_length())  # few sizes, so that few programs are compiled
+        at_once = min(_AT_ONCE, 1 << (len(texts) - 1).bit_length())  # few sizes, so that few are compiled
         made = []
         starts = range(0, len(texts), at_once)
         bar = tqdm(

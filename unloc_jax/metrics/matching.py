@@ -90,7 +90,7 @@ def descending_in_groups(group: np.ndarray, score: np.ndarray) -> np.ndarray:
     Equal scores rank as in NumPy's default argsort, reversed, as in the official evaluators. That
     sort is not stable, so each group has to be sorted by itself, in its given order.
     """
-    small = np.min_scalar_type(int(group.max(initial=0)))  # NumPy sorts integers of at most 16 bits by counting
+    small = np.min_scalar_type(int(group.max(initial=0)))  # NumPy sorts up to 16 bits by counting
     order = np.argsort(group.astype(small), kind="stable")
     scores = score[order]
     bounds = np.concatenate([[0], np.flatnonzero(np.diff(group[order])) + 1, [len(order)]])

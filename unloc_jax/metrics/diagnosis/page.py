@@ -127,9 +127,7 @@ def _timeline(video: Timeline) -> str:
     lanes = []
     for lane in video.lanes:
         bars = "".join(_bar(bar, video.duration_s, "above") for bar in lane.truth)
-        bars += "".join(
-            _bar(bar, video.duration_s, "below") for bar in reversed(lane.found)
-        )  # best on top
+        bars += "".join(_bar(bar, video.duration_s, "below") for bar in reversed(lane.found))  # best on top
         lanes.append(
             f'<p class="lane-name" dir="auto">{html.escape(lane.name)}</p><div class="lane">{bars}</div>'
         )

@@ -140,7 +140,7 @@ def read_annotations(
         {name: i for i, name in enumerate(classes)},
         GroundTruth(
             every.video_index[~is_ambiguous],
-            np.unique(every.class_index[~is_ambiguous], return_inverse=True)[1],  # closes AMBIGUOUS' gap in the numbers
+            np.unique(every.class_index[~is_ambiguous], return_inverse=True)[1],  # closes AMBIGUOUS' gap
             every.segments_s[~is_ambiguous],
         ),
         GroundTruth(
