@@ -117,11 +117,13 @@ class ClipEncoder:
         seen = config.image_size // config.image.patch_size * config.image.patch_size
 
         def of_images(params: dict, frames: jax.Array) -> jax.Array:
+            """Embeds frames uint8 [N, size, size, 3] → float32 [N, D]."""
             frames = frames[:, None, :seen, :seen]
             pooled = jnp.asarray(image.apply({"params": params["image"]}, frames))[:, 0]
             return pooled.astype(jnp.float32) @ params["image_projection"]
 
         def of_texts(params: dict, tokens: jax.Array) -> jax.Array:
+            """Embeds tokens int32 [N, L] → float32 [N, D]."""
             features = cast(TextFeatures, text.apply({"params": params["text"]}, tokens))
             sentence = features.sentence
             if config.end_token is not None:
@@ -218,7 +220,7 @@ class ClipEncoder:
         return scale * unit(images) @ unit(texts).T
 
     def _in_batches(self, function: Callable, rows: np.ndarray) -> np.ndarray:
-        """Runs `function` over batches of one size, so that nothing is compiled twice."""
+        """Runs `function` over rows [N, ...] in batches of one size, to compile only once → float32 [N, D]."""
         size = self._rounded(min(self._batch_size, max(len(rows), 1)))
         made = [
             np.asarray(self._start(function, batch, size))[: len(batch)]
@@ -227,7 +229,7 @@ class ClipEncoder:
         return np.concatenate(made) if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
 
     def _start(self, function: Callable, rows: np.ndarray, size: int) -> jax.Array:
-        """Starts the computation of a batch, padded with zeros to `size` rows; does not wait for the result."""
+        """Starts computing float32 [size, D] of a batch [n, ...], padded with zeros to `size` rows; does not wait."""
         filled = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
         with jax.default_matmul_precision(self._precision):
             return function(self._params, jax.device_put(filled, self._rows))

@@ -132,6 +132,7 @@ class _End:
 def _result(
     embeddings: list[np.ndarray], end: "_End | VideoError", fps: float
 ) -> "VideoFeatures | VideoError":
+    """Arranges the embeddings float32 [D] of distinct frames by place, or returns the error."""
     if isinstance(end, VideoError):
         return end
     times_s = (np.arange(len(end.rows)) + _OFFSET) / fps

@@ -178,7 +178,7 @@ def _events(ground_truth_s: Windows | None, count: int) -> list[frozenset[tuple[
 
 
 def _by_video(video_index: np.ndarray) -> dict[int, list[int]]:
-    """Returns the queries of each video, both in order of first appearance."""
+    """Returns the queries of each video (int [N]), both in order of first appearance."""
     queries: dict[int, list[int]] = {}
     for query, video in enumerate(np.asarray(video_index).tolist()):
         queries.setdefault(video, []).append(query)

@@ -69,7 +69,7 @@ def average_recall(
 def _best_of_each_video(
     found: Predictions, videos: np.ndarray, max_proposals: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Returns the proposals within the average budget: indices, rank within the video from 0, number of them."""
+    """Returns proposals within the average budget: indices int [n], ranks in their videos int [n] from 0, and n."""
     if not len(found.score):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), 0
     ratio = max_proposals * float(len(videos)) / len(found.score)

@@ -177,7 +177,7 @@ def _hits(truth: Segments, found: Segments, num_videos: int) -> tuple[np.ndarray
 
 
 def _covering(segments: Segments, cuts: np.ndarray) -> np.ndarray:
-    """Returns the index of the segment that covers the piece after each cut; -1 = none."""
+    """Returns the index int [n] of the segment that covers the piece after each of n cuts (int [n]); -1 = none."""
     if not len(segments.start):
         return np.full(len(cuts), -1)
     index = np.searchsorted(segments.start, cuts, side="right") - 1
@@ -185,6 +185,7 @@ def _covering(segments: Segments, cuts: np.ndarray) -> np.ndarray:
 
 
 def _f1(hits: np.ndarray, num_truth: np.ndarray, num_found: np.ndarray) -> np.ndarray:
+    """Returns F1 in [0, 1], float64 [V, OVERLAPS], from hits int [V, OVERLAPS] and numbers of segments int [V]."""
     precision = hits / np.maximum(num_found, 1)[:, None]
     recall = hits / np.maximum(num_truth, 1)[:, None]
     return 2 * precision * recall / np.where(hits > 0, precision + recall, 1)

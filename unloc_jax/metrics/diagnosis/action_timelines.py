@@ -94,7 +94,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
 
 
 def worst_title(worst: np.ndarray, best: np.ndarray) -> str:
-    """Titles the worst videos' timelines, which are all videos if none is left to be among the best."""
+    """Titles the timelines of the worst videos, int [n]; these are all videos if `best`, int [m], is empty."""
     return f"The {len(worst)} worst videos" if len(best) else "All videos, the worst first"
 
 
@@ -107,4 +107,5 @@ def shown_duration(duration_s: float, lanes: Iterable[Lane]) -> float:
 
 
 def _times(segment_s: np.ndarray) -> tuple[float, float]:
+    """Returns start and end of a segment, float [2] in seconds."""
     return float(segment_s[0]), float(segment_s[1])

@@ -80,6 +80,7 @@ def find_errors(matches: Matches) -> Errors:
     average = matches.average_num_truth
 
     def mean_ap_n(kept: np.ndarray) -> np.ndarray:
+        """Returns AP_N, float64 [C], of the predictions in `kept`, bool [K]."""
         return normalized_average_precisions(
             found.class_index[kept], matches.hit[kept], matches.num_truth, average
         )

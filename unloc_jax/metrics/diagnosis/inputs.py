@@ -180,6 +180,7 @@ def _noting_levels(members: Members, levels: dict[str, list[Any]]) -> Iterator[t
 
 
 def _checked_levels(path: Path, levels: list[Any], rows: str) -> np.ndarray | None:
+    """Returns the levels of n rows, int64 [n], or None if no row has one."""
     missing = sum(level is None for level in levels)
     if missing == len(levels):
         return None
@@ -196,6 +197,7 @@ def _checked_levels(path: Path, levels: list[Any], rows: str) -> np.ndarray | No
 def _levels_of_windows(
     path: Path, found: list[Predicted | None], windows: list[np.ndarray]
 ) -> list[np.ndarray] | None:
+    """Returns the levels of windows, int64 [K] per query with windows [K, 3], or None if no row has them."""
     given = [prediction for prediction in found if prediction is not None]
     if not any("pred_levels" in prediction.row for prediction in given):
         return None

@@ -97,6 +97,7 @@ def _responsible_table(
     counts: np.ndarray,
     responsible: np.ndarray,
 ) -> Table:
+    """Tabulates levels; counts: int [n, levels], points per segment; responsible: int [n], level or -1."""
     found_by = np.full(len(responsible), -1)
     if produced is not None:
         hit = produced.segment >= 0
@@ -138,6 +139,7 @@ def _responsible_table(
 
 
 def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray) -> list[str]:
+    """Describes levels that are overloaded, idle or missing; responsible: int [n], level per segment, -1 = none."""
     known = np.isfinite(pyramid.steps_s(segments.duration_s))
     total = int(known.sum())
     if total < 5 * LEAST_ITEMS:
@@ -175,6 +177,7 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
 
 
 def _found_readings(segments: Segments, responsible: np.ndarray) -> list[str]:
+    """Describes the level whose segments are found least; responsible: int [n], level per segment, -1 = none."""
     worst = []
     for level in np.unique(responsible[responsible >= 0]).tolist():
         found = difference(segments.found, responsible == level, segments.video)

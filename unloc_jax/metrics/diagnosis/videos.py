@@ -31,11 +31,11 @@ class VideoScores:
     predictions: np.ndarray
 
     def worst(self, most: int = SHOWN) -> np.ndarray:
-        """Returns indices, the worst first; of equal ones, that with more segments first."""
+        """Returns indices int [≤ most], the worst first; of equal ones, that with more segments first."""
         return self._by(np.lexsort((-self.segments, self.video_f1)), most)
 
     def best(self, most: int = SHOWN) -> np.ndarray:
-        """Returns indices, the best first; of equal ones, that with more segments first; none of the worst."""
+        """Returns indices int [≤ most], the best first, without the worst; of equal ones, more segments come first."""
         worst = set(self.worst(most).tolist())
         order = self._by(np.lexsort((-self.segments, -self.video_f1)), len(self.segments))
         return np.array([video for video in order if video not in worst][:most], int)

@@ -111,11 +111,12 @@ def without_duplicates(truth: GroundTruth) -> GroundTruth:
 
 
 def by_label(annotations: Annotations, per_class_ap: np.ndarray) -> dict[str, list[float]]:
+    """Returns label → AP per threshold, from float [C, T] in percent."""
     return {label: per_class_ap[i].tolist() for label, i in annotations.classes.items()}
 
 
 def facts(thresholds: np.ndarray) -> dict[str, list[float]]:
-    """Rounds the thresholds: 0.39999999999999997 stands for 0.4."""
+    """Rounds the thresholds, float [T]: 0.39999999999999997 stands for 0.4."""
     return {"tiou_thresholds": [round(float(t), 10) for t in thresholds]}
 
 

@@ -75,6 +75,7 @@ def _what_is_wrong(labels: Any) -> str:
 
 
 def _times_s(given: Any, labels: Any) -> tuple[np.ndarray | None, str]:
+    """Returns the times float64 [T] in s, or None, and a description of what is wrong, or ''."""
     if given is None:
         return None, ""
     right = isinstance(given, list) and set(map(type, given)) <= NUMBER and all(map(is_finite, given))
@@ -84,6 +85,7 @@ def _times_s(given: Any, labels: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _scores(given: Any) -> tuple[np.ndarray | None, str]:
+    """Returns the scores float64 [T, C], or None, and a description of what is wrong, or ''."""
     if given is None:
         return None, ""
     try:

@@ -58,7 +58,7 @@ def _evaluate(ground_truth: Path, predictions: Path, several: bool) -> dict[str,
 
 
 def _at_the_pieces(videos: list[Query], scores: list[np.ndarray]) -> list[np.ndarray]:
-    """Samples scores of 2-second clips at the labelled pieces; keeps scores that are as many as the labels."""
+    """Samples scores [clips] of 2-second clips at the n labelled pieces → [n]; keeps scores that are already [n]."""
     every, read = [], []
     for video, of_video in zip(videos, scores):
         pieces_s = _pieces_s(video.row)

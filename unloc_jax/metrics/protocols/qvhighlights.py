@@ -98,6 +98,7 @@ def _moments(
 
 
 def _lasts(windows_s: np.ndarray, shortest: float, longest: float) -> np.ndarray:
+    """Returns whether windows, float [W, 2] in s, are longer than `shortest` and at most `longest` (s): bool [W]."""
     length = windows_s[:, 1] - windows_s[:, 0]
     return (length > shortest) & (length <= longest)
 
@@ -105,6 +106,7 @@ def _lasts(windows_s: np.ndarray, shortest: float, longest: float) -> np.ndarray
 def _highlights(
     path: Path, saliency: list[np.ndarray], found: list[Predicted | None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the metrics of highlights; saliency: per query float64 [clips, A]."""
     predicted = predicted_scores(path, found)
     warn_of_lengths(found, predicted, saliency, "score 0")
     is_predicted = np.array([prediction is not None for prediction in found])
@@ -150,7 +152,7 @@ def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarr
 def warn_of_lengths(
     found: list[Predicted | None], scores: list[np.ndarray], clips: list[np.ndarray], effect: str
 ) -> None:
-    """Warns of predictions with more or fewer scores than their video has clips; effect: of missing ones."""
+    """Warns of scores [n] that are more or fewer than the video's clips [clips, A]; effect: of missing ones."""
     where = [prediction.where if prediction else "" for prediction in found]
     surplus = [w for w, s, c in zip(where, scores, clips) if len(s) > len(c)]
     lacking = [w for w, s, c in zip(where, scores, clips) if w and len(s) < len(c)]

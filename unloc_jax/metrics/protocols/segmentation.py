@@ -109,6 +109,7 @@ def _labels(video: FrameLabels) -> list[int] | list[str]:
 
 
 def _class_scores(labels: list[list[int] | list[str]], scores: list[np.ndarray | None]) -> dict[str, Any]:
+    """Returns mAP over classes from scores float64 [T, C] per video; {} if one has none."""
     given = [of_video for of_video in scores if of_video is not None]
     if len(given) < len(scores):
         return {}
