@@ -1,4 +1,4 @@
-"""The sub-commands of `unloc`: one file each, with `add(commands)`, which registers its flags and what it runs.
+"""The sub-commands of `unloc`, one file each: `add(commands)` registers the flags and the function to run.
 
-What a command needs is imported when it runs: `unloc --help` stays fast, and prediction needs no TensorFlow.
+Commands import their dependencies when they run, so that `unloc --help` is fast and prediction needs no TensorFlow.
 """

@@ -1,23 +1,23 @@
-"""What several commands share."""
+"""Helpers that several commands share."""
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
-Commands = Any  # what argparse's add_subparsers returns; its type has no public name
+Commands = Any  # the result of argparse's add_subparsers; its type has no public name
 
 
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], None], text: str
 ) -> argparse.ArgumentParser:
-    """A parser for `unloc NAME`, described by `text`, after which run(arguments) is called."""
+    """Returns a parser for `unloc NAME`, described by `text`; run(arguments) is called once it has parsed."""
     made = commands.add_parser(name, help=text, description=text)
     made.set_defaults(run=run)
     return made
 
 
 def count(text: str) -> int:
-    """An argument that must be a whole number, at least 1."""
+    """Parses an argument that must be a whole number, at least 1."""
     try:
         value = int(text)
     except ValueError:
@@ -28,7 +28,7 @@ def count(text: str) -> int:
 
 
 def quiet() -> None:
-    """Libraries' notices at start-up are not for the user; TensorFlow's are handled where it is imported."""
+    """Silences libraries' start-up notices; TensorFlow's are handled where it is imported."""
     import logging
     import warnings
 

@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
         "--classes",
         type=count,
         metavar="N",
-        help="of the dataset (default: the known number, or config.data.dir)",
+        help="number of classes of the dataset (default: the known number, or that of config.data.dir)",
     )
     parser.add_argument(
         "--fit", action="store_true", help="find the largest batch that fits; compiles several times"
@@ -34,7 +34,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--memory-only",
         action="store_true",
-        help="of a TPU, in a fraction of the time: no machine code is made",
+        help="only the memory of a TPU, in a fraction of the time: generates no machine code",
     )
 
 

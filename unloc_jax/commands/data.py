@@ -1,4 +1,4 @@
-"""`unloc data`: make, mend and check datasets."""
+"""`unloc data`: creates, repairs and checks datasets."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from unloc_jax.paths import path_of
 
 
 def add(commands: Commands) -> None:
-    data = commands.add_parser("data", help="make datasets").add_subparsers(
+    data = commands.add_parser("data", help="create, repair and check datasets").add_subparsers(
         dest="data_command", required=True, metavar="COMMAND"
     )
     synthesize = add_command(data, "synthesize", _synthesize, "write synthetic videos with annotations")
@@ -33,7 +33,11 @@ def add(commands: Commands) -> None:
     build.add_argument("--out", type=path_of, required=True, metavar="DIR")
     build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
     build.add_argument(
-        "--short-side", type=count, default=256, metavar="PX", help="of kept frames (default 256)"
+        "--short-side",
+        type=count,
+        default=256,
+        metavar="PX",
+        help="short side of stored frames, in pixels (default 256)",
     )
     build.add_argument("--jpeg-quality", type=count, default=95, help="(default 95)")
     build.add_argument(
@@ -49,17 +53,17 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="[NAME=]AXIS",
-        help="which axis of the features is time: 0 for [F, D] (default), 1 for [D, F]; repeatable",
+        help="time axis of the features: 0 for [F, D] (default), 1 for [D, F]; repeatable",
     )
     build.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
     build.add_argument(
         "--beam-pipeline-options",
         metavar="OPTIONS",
-        help="run on Apache Beam with these, such as runner=FlinkRunner,flink_master=HOST:8081",
+        help="run on Apache Beam with these options, such as runner=FlinkRunner,flink_master=HOST:8081",
     )
 
     rebuild = add_command(data, "rebuild-shard", _rebuild_shard, "make a damaged or lost shard again")
-    rebuild.add_argument("file", type=Path, metavar="FILE", help="as the error message named it")
+    rebuild.add_argument("file", type=Path, metavar="FILE", help="the shard that the error message named")
     rebuild.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
 
     check = add_command(data, "check", _check, "what annotation files hold and what is wrong with them")

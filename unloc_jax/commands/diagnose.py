@@ -21,9 +21,14 @@ def add(commands: Commands) -> None:
     parser.add_argument("--tiou", type=float, default=0.5, help="threshold of a hit (default 0.5)")
     parser.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="show which pyramid level is responsible for what"
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="show which pyramid level is responsible for which segments",
     )
-    parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
+    parser.add_argument(
+        "--task", metavar="NAME", help="task of a checkpoint with several (default: the first)"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:

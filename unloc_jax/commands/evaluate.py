@@ -28,9 +28,9 @@ def add(commands: Commands) -> None:
         "--zeroshot-clip",
         type=path_of,
         metavar="DIR",
-        help="CLIP without any training, the baseline (docs/clip.md): as `unloc import` wrote it, or KIND:SRC",
+        help="CLIP without any training, the baseline (docs/clip.md): a folder of `unloc import`, or KIND:SRC",
     )
-    parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: all)")
+    parser.add_argument("--task", metavar="NAME", help="task of a checkpoint with several (default: all)")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
     parser.add_argument(
         "--data-dir",
@@ -55,9 +55,12 @@ def add(commands: Commands) -> None:
         help="JSON of another program's video classifier, multiplied with the scores of action localisation",
     )
     zeroshot = parser.add_argument_group("--zeroshot-clip")
-    zeroshot.add_argument("--fps", type=float, help="frames looked at per second (default 2)")
+    zeroshot.add_argument("--fps", type=float, help="frames embedded per second (default 2)")
     zeroshot.add_argument(
-        "--smoothing", type=float, metavar="SECONDS", help="of the relevance curve (default 1)"
+        "--smoothing",
+        type=float,
+        metavar="SECONDS",
+        help="standard deviation of the curve's smoothing (default 1)",
     )
     zeroshot.add_argument(
         "--prompt",

@@ -8,7 +8,7 @@ from unloc_jax.commands.common import Commands, add_command, count, quiet
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
-_MODALITY = "clip"  # what the shards call the features
+_MODALITY = "clip"  # the name of the features in the shards
 
 
 def add(commands: Commands) -> None:
@@ -20,13 +20,16 @@ def add(commands: Commands) -> None:
         type=path_of,
         required=True,
         metavar="DIR",
-        help="as `unloc import` wrote it, or KIND:SRC as hf-clip:FOLDER",
+        help="a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER",
     )
     parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="video files")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets an .npz per video")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for an .npz per video")
     parser.add_argument("--fps", type=float, default=2.0, help="frames per second (default 2)")
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16"), help="to compute in (default float32)"
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="dtype of the computation (default float32)",
     )
     parser.add_argument(
         "--stored-as", default="float32", choices=("float32", "float16"), help="(default float32)"
@@ -39,7 +42,7 @@ def add(commands: Commands) -> None:
     shards.add_argument("--dataset", metavar="NAME", help="format of the annotation files")
     shards.add_argument("--annotations", type=Path, nargs="+", metavar="FILE", help="only their videos")
     shards.add_argument(
-        "--shards", type=path_of, metavar="DIR", help=f"gets a dataset with features named {_MODALITY}"
+        "--shards", type=path_of, metavar="DIR", help=f"folder for a dataset with features named {_MODALITY}"
     )
     processes = parser.add_argument_group("several processes", "each does its share of the videos")
     processes.add_argument("--num-processes", type=count, default=1, metavar="N")
@@ -94,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Before the hours of work."""
+    """Checks the flags before hours of work."""
     given = [bool(arguments.dataset), bool(arguments.annotations), bool(arguments.shards)]
     if any(given) and not all(given):
         raise UserError("--dataset, --annotations and --shards belong together: give all three or none.")

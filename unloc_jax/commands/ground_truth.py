@@ -9,25 +9,25 @@ if TYPE_CHECKING:
 
 
 def add_ground_truth(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags to a command."""
+    """Adds the two flags to a command."""
     parser.add_argument(
         "--ground-truth",
         type=Path,
         nargs="+",
         required=True,
         metavar="FILE",
-        help="of the protocol; or your own CSV or JSON Lines, or a folder of `unloc data build`",
+        help="files of the protocol; or your own CSV or JSON Lines, or a folder of `unloc data build`",
     )
     parser.add_argument(
         "--subset",
         "--split",
         metavar="NAME",
-        help="of an ActivityNet-style ground truth, of your own data or of shards",
+        help="subset of an ActivityNet-style ground truth, of your own data or of shards",
     )
 
 
 def read_ground_truth(arguments: argparse.Namespace) -> tuple["Path | Annotated", str | None]:
-    """Returns what the protocol is compared with, and which subset of it (`data_pipelines.ground_truth`)."""
+    """Returns the ground truth that the protocol uses, and which subset of it (`data_pipelines.ground_truth`)."""
     from data_pipelines.ground_truth import read_ground_truth as read
 
     return read(arguments.protocol, arguments.ground_truth, arguments.subset)

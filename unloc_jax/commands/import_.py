@@ -1,4 +1,4 @@
-"""`unloc import`: checkpoints of other programs."""
+"""`unloc import`: converts checkpoints of other programs."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
         dest="format",
         required=True,
         choices=("scenic-unloc", "hf-clip", "openai-clip", "open-clip", "scenic-clip"),
-        help="who wrote it",
+        help="the program that wrote it",
     )
     parser.add_argument(
         "source",
@@ -38,11 +38,14 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--activation",
         choices=("quick_gelu", "gelu", "gelu_pytorch_tanh"),
-        help="of a CLIP, if no config beside it says so",
+        help="activation of a CLIP, if it has no config that names it",
     )
     for tower in ("image", "text"):
         parser.add_argument(
-            f"--{tower}-heads", type=count, metavar="N", help="of a CLIP's attention (default: width / 64)"
+            f"--{tower}-heads",
+            type=count,
+            metavar="N",
+            help="attention heads of a CLIP (default: width / 64)",
         )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="workdir to write")
 

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     add_ground_truth(parser)
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="metrics.json to write")
-    parser.add_argument("--variant", metavar="NAME", help="whose definition, where there are several")
+    parser.add_argument("--variant", metavar="NAME", help="definition to use, if the protocol has several")
     parser.add_argument("--blocked-videos", type=Path, metavar="FILE", help="JSON list of ids to leave out")
     parser.add_argument("--proposals", action="store_true", help="activitynet: AR@AN and AUC, without labels")
     parser.add_argument(

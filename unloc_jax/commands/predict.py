@@ -13,12 +13,14 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, required=True, metavar="DIR", help="a workdir or one of its steps"
     )
-    parser.add_argument("--task", metavar="NAME", help="of a checkpoint with several (default: the first)")
+    parser.add_argument(
+        "--task", metavar="NAME", help="task of a checkpoint with several (default: the first)"
+    )
     parser.add_argument(
         "--clip",
         type=path_of,
         metavar="SRC",
-        help="of a model trained on features: the CLIP of `unloc features` (default: where it was then)",
+        help="for a model trained on features: the CLIP of `unloc features` (default: its former location)",
     )
     add_prediction_flags(parser)
 

@@ -1,4 +1,4 @@
-"""Flags and outputs of the commands that look at one video."""
+"""Flags and outputs of the commands that predict one video."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", type=Path, required=True, metavar="FILE")
     parser.add_argument(
-        "--text", action="append", default=[], metavar="SENTENCE", help="may be given several times"
+        "--text", action="append", default=[], metavar="SENTENCE", help="text to search for; repeatable"
     )
     parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="text file, one text per line")
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_places(arguments: argparse.Namespace) -> None:
-    """That every --out can be written, before anything is computed."""
+    """Checks that every --out can be written, before anything is computed."""
     for out in arguments.out:
         if out.suffix not in (".html", ".json"):
             raise UserError(f"--out={out}: write a report.html or a result.json.")
@@ -48,7 +48,7 @@ def check_places(arguments: argparse.Namespace) -> None:
 
 
 def texts_of(arguments: argparse.Namespace) -> list[str]:
-    """What --text and --vocabulary ask for; [] if neither was given."""
+    """Returns the texts of --text and --vocabulary; [] if neither was given."""
     if arguments.vocabulary is None:
         return arguments.text
     from unloc_jax.inference.texts import read_texts
@@ -57,7 +57,7 @@ def texts_of(arguments: argparse.Namespace) -> list[str]:
 
 
 def show(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:
-    """Prints a table and writes what --out asks for."""
+    """Prints a table and writes the files of --out."""
     from unloc_jax.inference.predictions import terminal_table, to_json
     from unloc_jax.inference.report import write_report
 

@@ -28,6 +28,6 @@ def _run(arguments: argparse.Namespace) -> None:
         from data_pipelines.reading.dataset import ShardedDataset
         from unloc_jax.training.loop import train
 
-        config = config_lib.with_absolute_paths(config)  # the checkpoint remembers them
+        config = config_lib.with_absolute_paths(config)  # the checkpoint stores them
         datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
         train(config, arguments.workdir, datasets)

@@ -16,11 +16,15 @@ def add(commands: Commands) -> None:
         type=path_of,
         required=True,
         metavar="DIR",
-        help="as `unloc import` wrote it, or KIND:SRC as hf-clip:FOLDER",
+        help="a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER",
     )
-    parser.add_argument("--fps", type=float, default=2.0, help="frames looked at per second (default 2)")
+    parser.add_argument("--fps", type=float, default=2.0, help="frames embedded per second (default 2)")
     parser.add_argument(
-        "--smoothing", type=float, default=1.0, metavar="SECONDS", help="of the relevance curve (default 1)"
+        "--smoothing",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="standard deviation of the curve's smoothing (default 1)",
     )
     add_prediction_flags(parser)
 

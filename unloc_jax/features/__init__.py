@@ -1,1 +1,1 @@
-"""CLIP features of video files: computing them, and giving them to a model that was trained on such features."""
+"""CLIP features of video files: their computation, and their use as inputs of a model trained on such features."""

@@ -1,4 +1,4 @@
-"""CLIP by itself: pictures and texts → embeddings in one space, as the original implementations compute them."""
+"""CLIP alone: pictures and texts → embeddings in one space, as the original implementations compute them."""
 
 import hashlib
 import json
@@ -25,16 +25,16 @@ Tag = TypeVar("Tag")
 
 
 def preprocess(frames: np.ndarray, size: int, resize: str = "shortest") -> np.ndarray:
-    """CLIP's preprocessing but for mean and std, which the tower applies on the device.
+    """Resizes and crops frames as CLIP does; the tower normalises by mean and std on the device.
 
     The short side becomes `size` pixels by Pillow's bicubic filter (antialiased), the long one in proportion, rounded
-    down; then the middle is cut out, its offset rounded to even. That is the `_transform` of OpenAI's clip package and
+    down; then the middle is cropped, its offset rounded to even. This is the `_transform` of OpenAI's clip package and
     of open_clip, bit for bit.
 
     Args:
       frames: uint8 [..., H, W, 3].
-      size: of the result, pixels.
-      resize: see `ClipConfig`; by "squash" both sides become `size` pixels, and nothing is cut off.
+      size: side of the result in pixels.
+      resize: see `ClipConfig`; with "squash" both sides become `size` pixels, and nothing is cropped.
 
     Returns:
       uint8 [..., size, size, 3].
@@ -56,7 +56,7 @@ def preprocess(frames: np.ndarray, size: int, resize: str = "shortest") -> np.nd
 
 
 def video_frames(path: Path, fps: float, *, offset: float = 0.0, threads: int = 0) -> FrameStream:
-    """A video's frames at the times (k + offset) / fps, in their own size: CLIP's preprocessing resizes them, once.
+    """Opens a video as frames uint8 [H, W, 3] at (k + offset) / fps seconds, not resized: `preprocess` does that.
 
     Raises:
       VideoError: the file cannot be used.
@@ -67,10 +67,10 @@ def video_frames(path: Path, fps: float, *, offset: float = 0.0, threads: int = 
 
 
 def fingerprint(clip: Clip) -> str:
-    """Says which weights and sizes these are, wherever they were read from: 64 hexadecimal digits."""
+    """Returns 64 hexadecimal digits that identify weights and sizes, wherever they were read from."""
     config = clip.config
     towers = [[tower.num_heads, tower.activation] for tower in (config.image, config.text)]
-    # What the shapes of the weights do not say.
+    # Settings that the shapes of the weights do not determine.
     others = [config.resize] if config.resize != "shortest" else []
     digest = hashlib.sha256(json.dumps([towers, config.image_size, config.end_token, *others]).encode())
     for path, array in sorted(traverse_util.flatten_dict(clip.params).items()):
@@ -83,7 +83,7 @@ def fingerprint(clip: Clip) -> str:
 class ClipEncoder:
     """Embeds pictures and texts.
 
-    Embeddings are as the projections give them, not of length 1; `logits` takes care of that.
+    Embeddings are the outputs of the projections, not normalised to length 1; `logits` normalises them.
 
     >>> import numpy as np
     >>> from unloc_jax.pretrained.clip_source import read_any_clip
@@ -94,9 +94,9 @@ class ClipEncoder:
 
     Args:
       clip: as `unloc_jax.pretrained.clip_model.load_clip` or `clip_source.read_clip` returns it.
-      dtype: of the computation; float32 is exact also on devices that multiply matrices in less by default.
-      batch_size: pictures at a time, on all devices of this process together, which share a batch; rounded up to a
-        multiple of their number.
+      dtype: of the computation; float32 is exact also on devices whose default matrix products have less precision.
+      batch_size: pictures per batch, which all devices of this process share; rounded up to a multiple of their
+        number.
 
     Attributes:
       clip, dtype: as given.
@@ -117,11 +117,13 @@ class ClipEncoder:
         seen = config.image_size // config.image.patch_size * config.image.patch_size
 
         def of_images(params: dict, frames: jax.Array) -> jax.Array:
+            """Embeds frames uint8 [N, size, size, 3] → float32 [N, D]."""
             frames = frames[:, None, :seen, :seen]
             pooled = jnp.asarray(image.apply({"params": params["image"]}, frames))[:, 0]
             return pooled.astype(jnp.float32) @ params["image_projection"]
 
         def of_texts(params: dict, tokens: jax.Array) -> jax.Array:
+            """Embeds tokens int32 [N, L] → float32 [N, D]."""
             features = cast(TextFeatures, text.apply({"params": params["text"]}, tokens))
             sentence = features.sentence
             if config.end_token is not None:
@@ -132,11 +134,11 @@ class ClipEncoder:
         self._of_images, self._of_texts = jax.jit(of_images), jax.jit(of_texts)
 
     def preprocess(self, frames: np.ndarray) -> np.ndarray:
-        """uint8 [..., H, W, 3] → [..., size, size, 3], see `preprocess`."""
+        """Resizes and crops frames uint8 [..., H, W, 3] → uint8 [..., size, size, 3], see `preprocess`."""
         return preprocess(frames, self.clip.config.image_size, self.clip.config.resize)
 
     def encode_images(self, frames: np.ndarray) -> np.ndarray:
-        """frames uint8 [..., H, W, 3] of any size → float32 [..., D]."""
+        """Embeds frames uint8 [..., H, W, 3] of any size → float32 [..., D]."""
         if frames.dtype != np.uint8 or frames.ndim < 3 or frames.shape[-1] != 3:
             raise ValueError(f"frames must be uint8 [..., H, W, 3], got {frames.dtype} {frames.shape}")
         leading = frames.shape[:-3]
@@ -145,9 +147,9 @@ class ClipEncoder:
         return made.reshape(*leading, made.shape[-1])
 
     def encode_stream(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """F frames uint8 [H, W, 3], one after the other → float32 [F, D]; only one batch of them is in memory.
+        """Embeds F frames uint8 [H, W, 3], one after the other → float32 [F, D]; only one batch is in memory.
 
-        A frame that is the same array as the one before is embedded once.
+        A frame that is the same array object as its predecessor is embedded once.
         """
         rows: list[int] = []
 
@@ -164,16 +166,16 @@ class ClipEncoder:
         return np.stack(made)[rows] if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
 
     def encode_each(self, frames: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
-        """Frames as `preprocess` makes them, each with anything that says whose it is → embeddings with the same.
+        """Embeds frames that `preprocess` returned; each carries a tag, and its embedding carries the same one.
 
-        Batches are filled whoever the frames belong to, and all have one size, so that nothing is compiled twice;
+        A batch may mix frames with different tags, and all batches have one size, so that nothing is compiled twice;
         while the devices compute one, the next is collected.
 
         Args:
-          frames: pairs of anything and uint8 [size, size, 3].
+          frames: pairs of any object (the tag) and uint8 [size, size, 3].
 
         Yields:
-          In the same order, pairs of the same thing and float32 [D].
+          Pairs of the tag and float32 [D], in the same order.
         """
         tags: list[Tag] = []
         batch: list[np.ndarray] = []
@@ -193,10 +195,10 @@ class ClipEncoder:
             yield from zip(tags, np.asarray(self._start(self._of_images, np.stack(batch), self._batch_size)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """N texts → float32 [N, D]; of a text that is too long the end is left out.
+        """Embeds N texts → float32 [N, D]; texts that are too long are truncated.
 
         Raises:
-          UserError: the model has not CLIP's vocabulary.
+          UserError: the model does not use CLIP's vocabulary.
         """
         config = self.clip.config.text
         if config.vocabulary_size != VOCABULARY_SIZE:
@@ -207,18 +209,18 @@ class ClipEncoder:
         return self.encode_tokens(tokenize(texts, config.max_tokens))
 
     def encode_tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """tokens int32 [..., L], whatever follows the end token → float32 [..., D]."""
+        """Embeds tokens int32 [..., L]; anything may follow the end token → float32 [..., D]."""
         leading = tokens.shape[:-1]
         made = self._in_batches(self._of_texts, tokens.reshape(-1, tokens.shape[-1]))
         return made.reshape(*leading, made.shape[-1])
 
     def logits(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-        """Embeddings [..., D] and [N, D] → [..., N]: the cosine times CLIP's scale."""
+        """Returns the cosine times CLIP's scale: float [..., D] and float [N, D] → float32 [..., N]."""
         scale = np.exp(np.asarray(self.clip.params["logit_scale"]))
         return scale * unit(images) @ unit(texts).T
 
     def _in_batches(self, function: Callable, rows: np.ndarray) -> np.ndarray:
-        """Batches of one size, so that nothing is compiled twice."""
+        """Runs `function` over rows [N, ...] in batches of one size, to compile only once → float32 [N, D]."""
         size = self._rounded(min(self._batch_size, max(len(rows), 1)))
         made = [
             np.asarray(self._start(function, batch, size))[: len(batch)]
@@ -227,7 +229,7 @@ class ClipEncoder:
         return np.concatenate(made) if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
 
     def _start(self, function: Callable, rows: np.ndarray, size: int) -> jax.Array:
-        """Begins to compute a batch, filled up with zeros to `size` rows; does not wait for the result."""
+        """Starts computing float32 [size, D] of a batch [n, ...], padded with zeros to `size` rows; does not wait."""
         filled = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
         with jax.default_matmul_precision(self._precision):
             return function(self._params, jax.device_put(filled, self._rows))
@@ -237,5 +239,5 @@ class ClipEncoder:
 
 
 def unit(embeddings: np.ndarray) -> np.ndarray:
-    """[..., D] → the same directions, of length 1."""
+    """Normalises embeddings, float [..., D] → [..., D], to length 1."""
     return embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)

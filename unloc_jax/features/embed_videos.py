@@ -1,6 +1,6 @@
-"""Video files → CLIP features: the one way from a file to features, for training on them and for new videos alike.
+"""Video files → CLIP features: the one path from a file to features, both for training and for prediction.
 
-Threads decode, several files at once, while the devices embed; a batch holds frames of several videos.
+Threads decode several files at once while the devices embed; a batch may hold frames of several videos.
 """
 
 import dataclasses
@@ -15,11 +15,11 @@ from unloc_jax.features.clip_encoder import ClipEncoder, video_frames
 from unloc_jax.inference.frames import ArrayFrames
 from unloc_jax.video import VideoError, VideoNote, check_fps
 
-# Frames are taken from the middle of each 1 / fps: where times are not stored, row i of features stands for the middle
+# Frames are taken from the middle of each 1 / fps: where times are not stored, row i of features represents the middle
 # of the i-th part.
 _OFFSET = 0.5
 _PATIENCE_S = 10.0
-_WAITING = 64  # preprocessed frames that wait for the devices, at most; 150 KB each
+_WAITING = 64  # most preprocessed frames that wait for the devices; 150 KB each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,11 @@ class VideoFeatures:
     """Embeddings of a video's frames.
 
     Attributes:
-      features: float32 [F, D], as CLIP projects them, not of length 1.
-      times_s: float64 [F], when the frames are: (i + 0.5) / fps.
+      features: float32 [F, D], outputs of CLIP's projection, not normalised to length 1.
+      times_s: float64 [F], times of the frames in seconds: (i + 0.5) / fps.
       fps: frames per second.
-      duration_s: the measured length of the video.
-      notes: what there is to say about it.
+      duration_s: measured length of the video in seconds.
+      notes: messages about the video.
     """
 
     features: np.ndarray
@@ -44,7 +44,7 @@ class VideoFeatures:
 def embed_video(
     encoder: ClipEncoder, video: Path, fps: float, on_frame: Callable[[], object] = lambda: None
 ) -> VideoFeatures:
-    """Features of one video file; see `embed_videos`.
+    """Returns the features of one video file; see `embed_videos`.
 
     Raises:
       VideoError: the file cannot be used.
@@ -58,7 +58,7 @@ def embed_video(
 def embed_frames(
     encoder: ClipEncoder, frames: np.ndarray, frames_fps: float | None, fps: float
 ) -> VideoFeatures:
-    """Features of the frames of an array, as `embed_video` gives those of a file.
+    """Returns the features of an array of frames, as `embed_video` does for a file.
 
     Args:
       encoder: see `ClipEncoder`.
@@ -67,7 +67,7 @@ def embed_frames(
       fps: rows of features per second.
 
     Raises:
-      UserError: something else than such an array.
+      UserError: frames is not such an array.
     """
     stream = ArrayFrames(frames, frames_fps=frames_fps, fps=fps, short_side=None, offset=_OFFSET)
     features = encoder.encode_stream(stream)
@@ -82,18 +82,18 @@ def embed_videos(
     decoders: int = 1,
     on_frame: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[Path, VideoFeatures | VideoError]]:
-    """Features of many video files.
+    """Computes the features of many video files.
 
     Args:
       encoder: see `ClipEncoder`.
       videos: files that PyAV decodes.
       fps: frames per second.
-      decoders: threads, each with a file of its own.
+      decoders: number of threads, each with its own file.
       on_frame: called whenever a frame has been embedded.
 
     Yields:
-      Each file once, as soon as it is done, with its features, or with what is wrong with it: a `VideoError`, whose
-      kind may also be "cannot be read" (the disk, not the video) or "decoder error".
+      Each file once, as soon as it is done, with its features or with its error: a `VideoError`, whose kind
+      may also be "cannot be read" (the disk, not the video) or "decoder error".
 
     Raises:
       UserError: fps is not above 0.
@@ -121,7 +121,7 @@ def embed_videos(
 
 @dataclasses.dataclass(frozen=True)
 class _End:
-    """A video was decoded. `rows` [F]: which of its distinct frames each place shows."""
+    """Marks the end of a decoded video. `rows` int [F]: the index of the distinct frame that each place shows."""
 
     rows: list[int]
     distinct: int
@@ -132,6 +132,7 @@ class _End:
 def _result(
     embeddings: list[np.ndarray], end: "_End | VideoError", fps: float
 ) -> "VideoFeatures | VideoError":
+    """Arranges the embeddings float32 [D] of distinct frames by place, or returns the error."""
     if isinstance(end, VideoError):
         return end
     times_s = (np.arange(len(end.rows)) + _OFFSET) / fps
@@ -142,7 +143,7 @@ class _Decoding:
     """Threads that decode and preprocess.
 
     Attributes:
-      ends: by number the videos of which `frames` has brought all.
+      ends: by number, the videos whose frames `frames` has all yielded.
     """
 
     def __init__(self, videos: Sequence[Path], fps: float, preprocess: Callable, decoders: int):
@@ -154,7 +155,7 @@ class _Decoding:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._queue: queue.Queue[tuple[int, np.ndarray | _End | VideoError]] = queue.Queue(_WAITING)
-        # FFmpeg's own threads where there is one file at a time.
+        # FFmpeg uses its own threads when files are decoded one at a time.
         num_threads = max(1, min(decoders, len(videos)))
         self._ffmpeg_threads = 0 if num_threads == 1 else 1
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
@@ -162,7 +163,7 @@ class _Decoding:
             thread.start()
 
     def frames(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(number of the video, preprocessed frame); those of a video in order, those of several mixed."""
+        """Yields (number of the video, frame uint8 [size, size, 3]); ordered within a video, videos interleaved."""
         while self._left:
             number, item = self._queue.get()
             if isinstance(item, np.ndarray):
@@ -172,7 +173,7 @@ class _Decoding:
                 self._left -= 1
 
     def stop(self) -> None:
-        """Waits until no thread decodes any more: one that does while Python exits may crash."""
+        """Waits until no thread decodes: one that still does while Python exits may crash."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(_PATIENCE_S)
@@ -202,7 +203,7 @@ class _Decoding:
             return error
         except OSError as error:
             return VideoError("cannot be read", f"{video}: {error.strerror}")
-        except Exception as error:  # one odd file among thousands must not end hours of work
+        except Exception as error:  # one broken file among thousands must not end hours of work
             return VideoError("decoder error", f"{video}: {type(error).__name__}: {error}")
         return _End(rows, distinct, stream.duration_s, stream.notes)
 

@@ -1,6 +1,6 @@
-"""What a model that was trained on features of `unloc features` sees of a new video: the same features, made the same.
+"""Features as inputs of a model: recomputes for a new video the features that the model was trained on.
 
-Shards say which CLIP their features come from, at how many per second and in which types; a checkpoint keeps that.
+Shards record which CLIP computed their features, how many per second and in which dtypes; a checkpoint keeps this.
 """
 
 import sys
@@ -23,14 +23,14 @@ from unloc_jax.pretrained.clip_source import read_any_clip
 from unloc_jax.sampling import all_starts, features_at, rows_timeline, whole_video, window_at
 from unloc_jax.video import VideoNote
 
-# Of the settings of features: the same CLIP may lie elsewhere, and its fingerprint is compared.
+# Settings of features that may differ: the same CLIP may lie elsewhere, and its fingerprint is compared.
 NOT_COMPARED = ("clip_source",)
 
 
 def changes(
     before: Mapping[str, Any], now: Mapping[str, Any], not_compared: Collection[str] = NOT_COMPARED
 ) -> list[str]:
-    """What differs between the settings of two sets of features, in words."""
+    """Describes in words how the settings of two sets of features differ."""
     return [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in {**now, **before}
@@ -39,16 +39,16 @@ def changes(
 
 
 class ClipFeatures:
-    """Sees videos as rows of CLIP features.
+    """Turns videos into the rows of CLIP features that a model reads.
 
     Args:
       config: of the model.
-      facts: of the dataset that it was trained on.
-      clip: where that CLIP is, see `read_any_clip`; None = where it was when the features were made.
+      facts: metadata of the dataset that it was trained on.
+      clip: location of that CLIP, see `read_any_clip`; None = where it was when the features were computed.
 
     Raises:
-      UserError: the model reads something that no video file gives: features of other programs, or several modalities;
-        no CLIP there, or another one.
+      UserError: the model reads inputs that no video file provides, such as other programs' features or several
+        modalities; or there is no CLIP at that place, or another one.
     """
 
     def __init__(self, config: Config, facts: DatasetFacts, clip: str | None):
@@ -65,13 +65,13 @@ class ClipFeatures:
         self.description = f"{settings['clip']} features, {self._fps:g} per second"
 
     def open(self, video: Path | np.ndarray, fps: float | None) -> "OpenVideo":
-        """A file, or frames uint8 [F, H, W, 3] of which there are `fps` per second."""
+        """Opens a file, or frames uint8 [F, H, W, 3] at `fps` per second."""
         if isinstance(video, np.ndarray):
             return OpenVideo(lambda: embed_frames(self._encoder, video, fps, self._fps))
         return OpenVideo(lambda: self._of_file(video))
 
     def look_at(self, video: "OpenVideo") -> Iterator[SampledFrames]:
-        """The whole video once, or all its windows: the rows that training takes from a record of this length."""
+        """Yields the whole video once, or all its windows: as training reads a record of this length."""
         found = video.read()
         features = found.features.astype(self._stored_as)
         timeline = rows_timeline(len(features), video.duration_s, times_s=found.times_s)
@@ -95,8 +95,8 @@ class OpenVideo:
     """A video whose features are computed when they are read.
 
     Attributes:
-      duration_s: its length, known from then on.
-      notes: what there is to say about it, likewise.
+      duration_s: its length in seconds, known once it has been read.
+      notes: messages about it, known at the same time.
     """
 
     def __init__(self, extract: Callable[[], VideoFeatures]):
@@ -111,10 +111,10 @@ class OpenVideo:
 
 
 def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:
-    """The CLIP that made features with these settings; `given` says where it is.
+    """Returns the CLIP that computed features with these settings; `given` is its location.
 
     Raises:
-      UserError: it is not there, or is another one.
+      UserError: there is none at that place, or another one.
     """
     source = settings["clip_source"]
     wanted = f"{settings['clip']} ({source})"

@@ -1,4 +1,4 @@
-"""A video that a model has looked at: what is kept of it, so that further texts cost only fusion."""
+"""Embedded videos: frame tokens kept in memory, so that further texts cost only the text tower and fusion."""
 
 import abc
 import collections
@@ -19,12 +19,12 @@ CACHE_BYTES = 256 << 20
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedWindow:
-    """What a model looked at at once.
+    """The frame tokens of one window, or of the whole video.
 
     Attributes:
-      tokens: [T, D], one per frame, in the type that the model computes in.
-      mask: bool [T], True = in the video; these come first.
-      span_s: float32 [2], times of the first and the last of the T frames.
+      tokens: [T, D], one per frame, in the model's compute dtype.
+      mask: bool [T], True = in the video; the True ones come first.
+      span_s: float32 [2], times of the first and the last of the T frames in seconds.
     """
 
     tokens: np.ndarray
@@ -34,14 +34,14 @@ class EmbeddedWindow:
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedVideo:
-    """A video, embedded by `embed_video`; its own model takes it in place of a file.
+    """A video, embedded by `embed_video`; the model that embedded it accepts it in place of a file.
 
     Attributes:
       name: path of the file, or "frames".
       duration_s: its length in seconds.
-      windows: the whole video once, or, of models that look through windows, all of them in the order of time.
-      model: which model made it.
-      notes: what there is to say about the video.
+      windows: the whole video once, or, for models that use windows, all windows in order of time.
+      model: identifies the model that embedded it.
+      notes: messages about the video.
     """
 
     name: str
@@ -63,11 +63,11 @@ Video = str | Path | np.ndarray | EmbeddedVideo
 
 
 class VideoSearch(abc.ABC):
-    """What all that finds texts in videos shares: videos in every form, and a memory of the latest ones.
+    """Base of everything that finds texts in videos: opens videos in every form, caches the latest ones.
 
     Args:
-      model: which one it is: other models' embedded videos are refused.
-      cache_bytes: how much of the frame tokens of files is kept in memory; the least recently used go first.
+      model: identifies the model: videos that another one embedded are refused.
+      cache_bytes: most bytes of frame tokens that are cached; the least recently used are evicted first.
     """
 
     def __init__(self, model: str, cache_bytes: int = CACHE_BYTES):
@@ -78,20 +78,20 @@ class VideoSearch(abc.ABC):
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
     ) -> VideoPrediction:
-        """Segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
+        """Returns segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
 
     @abc.abstractmethod
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Any:
-        """The frames that the model wants, or what it makes of them; `fps` is that of an array."""
+        """Opens a video as the model's inputs; `fps` is that of an array."""
 
     @abc.abstractmethod
     def _embed(self, frames: Any, name: str) -> EmbeddedVideo:
-        """Looks at all of what `_open` returned."""
+        """Embeds everything that `_open` returned."""
 
     def embed_video(self, video: Video, *, fps: float | None = None) -> EmbeddedVideo:
-        """Decodes a video and runs the image tower on it, once: give the result to the call in place of the file.
+        """Decodes a video and runs the image tower on it, once: pass the result to the call in place of the file.
 
-        A file that was embedded before, and has not changed since, is remembered.
+        A file that was embedded before, and has not changed since, comes from the cache.
 
         >>> import unloc_jax
         >>> localizer = unloc_jax.load("RUN")
@@ -103,10 +103,10 @@ class VideoSearch(abc.ABC):
 
         Args:
           video: any file that PyAV decodes; or frames, uint8 [F, H, W, 3] in RGB, at regular times.
-          fps: of an array of frames: how many there are per second.
+          fps: frames per second of an array.
 
         Raises:
-          UserError: a video that cannot be used, or one that another model has embedded.
+          UserError: a video that cannot be used, or one that another model embedded.
         """
         if isinstance(video, EmbeddedVideo):
             if video.model != self._model_name:
@@ -121,7 +121,7 @@ class VideoSearch(abc.ABC):
 
 
 class _Kept:
-    """Embedded files, the least recently used first, up to a number of bytes."""
+    """Cache of embedded files, the least recently used first, limited to a number of bytes."""
 
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes
@@ -129,11 +129,11 @@ class _Kept:
         self._lock = threading.Lock()
 
     def get(self, path: Path, embed: Callable[[], EmbeddedVideo]) -> EmbeddedVideo:
-        """What is kept of a file as it is now; else embed(), which is kept from then on."""
+        """Returns the cached video of a file in its present state; otherwise caches and returns embed()."""
         try:
             status = path.stat()
         except OSError:
-            return embed()  # and says what is wrong
+            return embed()  # raises the error that names what is wrong
         key = (path.resolve(), status.st_mtime_ns, status.st_size)
         with self._lock:
             if key in self._videos:

@@ -1,4 +1,4 @@
-"""The frames of a video file that a model looks at, in memory that does not grow with the video."""
+"""The frames of a video that a model sees, in memory that does not grow with the video."""
 
 import collections
 import dataclasses
@@ -22,28 +22,28 @@ _FEWEST_KEPT = 512
 
 
 class Frames(Protocol):
-    """Frames uint8 [H, W, 3] in RGB at the times k / fps, one after the other, as `unloc_jax.video.FrameStream`."""
+    """Iterates over frames uint8 [H, W, 3] in RGB at the times k / fps, like `unloc_jax.video.FrameStream`."""
 
     duration_s: float
-    """Of the whole video, known after the iteration has ended."""
+    """Of the whole video in seconds, known after the iteration has ended."""
     notes: tuple[VideoNote, ...]
-    """What there is to say about the video, known likewise."""
+    """Messages about the video, known at the same time."""
 
     def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
 class ArrayFrames:
-    """The frames of an array, as `FrameStream` gives those of a file: what is shown at k / fps, resized.
+    """The frames of an array at the times k / fps, resized, as `FrameStream` yields those of a file.
 
     Args:
       frames: uint8 [F, H, W, 3]; number i is shown from i / frames_fps on.
       frames_fps: frames per second of the array.
-      fps: frames per second that are wanted.
-      short_side: of the result, in pixels; None = as they are.
+      fps: frames per second to yield.
+      short_side: of the result in pixels; None = not resized.
       offset: of the first frame, in units of 1 / fps.
 
     Raises:
-      UserError: something else than such an array.
+      UserError: frames is not such an array.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ArrayFrames:
 
 
 def _resized(frame: np.ndarray, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:
-    """By the same library and filter as those of a file; size (height, width)."""
+    """Resizes a frame uint8 [H, W, 3] with the library and filter used for files; size: (height, width) in pixels."""
     height, width = size
     made = reformatter.reformat(
         av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
@@ -92,13 +92,13 @@ def _resized(frame: np.ndarray, size: tuple[int, int], reformatter: VideoReforma
 
 @dataclasses.dataclass(frozen=True)
 class SampledFrames:
-    """What a model looks at at once.
+    """Inputs of one forward pass: the whole video, or one window.
 
     Attributes:
-      frames: uint8 [T, H, W, 3]; None of models that read features.
+      frames: uint8 [T, H, W, 3]; None for models that read features.
       mask: bool [T], True = in the video.
-      span_s: float32 [2], times of the first and the last of them.
-      features: by modality float32 [T, D].
+      span_s: float32 [2], times of the first and the last of the T frames in seconds.
+      features: by modality, float32 [T, D].
     """
 
     frames: np.ndarray | None
@@ -108,16 +108,16 @@ class SampledFrames:
 
 
 def look_at(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
-    """Takes from the frames of a video what a model trained on `data` looks at.
+    """Samples from the frames of a video the inputs of a model that was trained on `data`.
 
     Args:
-      stream: as the frames of training were stored: as many per second, and as large.
+      stream: frames at the rate and size at which the training frames were stored.
       name: for the progress bar.
       fps: of the stream.
       data: sampling and crop.
 
     Yields:
-      The whole video once, or, with windows, one after the other until they have shown all of it.
+      The whole video once, or, with windows, one after the other until they have covered all of it.
 
     Raises:
       VideoError: the file cannot be used.
@@ -130,7 +130,7 @@ def look_at(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Itera
 
 
 def _windows(stream: Frames, name: str, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
-    """Every `window_hop` frames, and one that ends with the video; only one window's frames are in memory."""
+    """Yields every `window_hop` frames, and a last window that ends with the video; keeps one window in memory."""
     num_frames, stride = data.num_frames, data.window_stride
     length = (num_frames - 1) * stride + 1
     recent: collections.deque[np.ndarray] = collections.deque(maxlen=length)
@@ -159,21 +159,21 @@ def _with_progress(stream: Frames, name: str) -> Iterator[np.ndarray]:
 def sample_whole(
     stream: Frames, name: str, crop_size: int, num_frames: int, fps: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frames spread evenly over a stream.
+    """Samples frames evenly from a stream.
 
-    How many frames there are is known only at the end, so candidates are kept and every second one is dropped when
-    they become too many: up to 16·num_frames (at least 512) decoded frames the sample is exact, beyond that a frame
+    The number of frames is known only at the end. Candidates are kept, and every second one is dropped when
+    they become too many: up to 16·num_frames (at least 512) decoded frames the sample is exact; beyond that, a frame
     is off by at most 1/16 of the distance between two sampled frames.
 
     Args:
       stream: decoded frames.
       name: for the progress bar.
-      crop_size: of the central window.
+      crop_size: of the central crop, in pixels.
       num_frames: T.
       fps: of the stream.
 
     Returns:
-      frames uint8 [T, crop_size, crop_size, 3]; span_s float32 [2], times of the first and the last of them.
+      frames uint8 [T, crop_size, crop_size, 3]; span_s float32 [2], times of the first and the last in seconds.
     """
     most = max(16 * num_frames, _FEWEST_KEPT)
     kept: list[np.ndarray] = []

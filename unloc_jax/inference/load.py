@@ -1,4 +1,4 @@
-"""One door to everything that finds texts in videos."""
+"""`load`: the one entry point to everything that finds texts in videos."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_sourc
 def load(
     source: str | Path, task: str | None = None, *, clip: str | None = None
 ) -> Localizer | ZeroShotLocalizer:
-    """Loads what finds texts in videos; nothing else is needed to use it.
+    """Loads a model that finds texts in videos; nothing else is needed to use it.
 
     >>> import unloc_jax
     >>> localizer = unloc_jax.load("RUN")
@@ -34,11 +34,11 @@ def load(
       source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
         "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
         "KIND:SRC" as config.init_from takes it, or an id of the hub: a `ZeroShotLocalizer`.
-      task: of a checkpoint with several tasks, the one that is wanted; None = the first.
-      clip: of a model that was trained on features, where their CLIP is; see `Localizer`.
+      task: which task of a checkpoint with several; None = the first.
+      clip: location of the CLIP of a model that was trained on features; see `Localizer`.
 
     Raises:
-      UserError: nothing there that could be loaded, or no such task in it.
+      UserError: nothing that could be loaded is there, or it has no such task.
     """
     folder = Path(source)
     holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
@@ -54,7 +54,7 @@ def load(
 
 @contextlib.contextmanager
 def _without_notices() -> Iterator[None]:
-    """Orbax warns of a file that checkpoints of its manager do not have; nobody can do anything about it."""
+    """Silences Orbax's warning about a file that checkpoints of its manager lack; no user can act on it."""
     verbosity = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)
     try:
@@ -72,7 +72,7 @@ def _zero_shot(clip: Clip, task: str | None, given: str | None) -> ZeroShotLocal
 
 
 def _from_hub(source: str) -> Path:
-    """The folder of a repository, from the cache or the network as huggingface_hub is set."""
+    """Returns the folder of a repository, from the cache or the network, as huggingface_hub is configured."""
     import huggingface_hub as hub
     from huggingface_hub import errors
 

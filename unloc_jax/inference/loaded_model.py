@@ -1,4 +1,4 @@
-"""A checkpoint, ready to evaluate or to predict with on the devices that are here."""
+"""A checkpoint, ready for evaluation or prediction on the devices at hand."""
 
 import dataclasses
 import json
@@ -20,14 +20,14 @@ from unloc_jax.training.state import abstract_params
 
 @dataclasses.dataclass
 class LoadedModel:
-    """What a checkpoint directory holds, ready to run on the devices that are here.
+    """The content of a checkpoint directory, ready to run on the devices at hand.
 
     Attributes:
       step_dir: the directory it came from.
-      task: with the model and the config.
-      params: the parameters.
-      facts: of the dataset that the task was trained on.
-      task_name: which of the checkpoint's tasks it is.
+      task: the task, which holds the model and the config.
+      params: the model's parameters.
+      facts: metadata of the dataset that the task was trained on.
+      task_name: name of this task among the checkpoint's tasks.
       mesh: over all devices.
     """
 
@@ -39,20 +39,20 @@ class LoadedModel:
     task_name: str
 
 
-# Settings that evaluation may change: they change what is asked of a model, not the model.
+# Settings that evaluation may change: they change what a model is asked for, not the model.
 _FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.num_workers")
 
 
 def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequence[str] = ()) -> LoadedModel:
-    """Restores a checkpoint for evaluation or prediction; nothing but the directory is needed.
+    """Restores a checkpoint for evaluation or prediction; needs nothing but its directory.
 
     Args:
       checkpoint: a workdir, or one step's directory.
-      task_name: of a checkpoint with several tasks, the one that is wanted; None = the first.
+      task_name: which task of a checkpoint with several; None = the first.
       overrides: "KEY=VALUE" strings that change how it is evaluated.
 
     Raises:
-      UserError: no checkpoint there, a damaged one, or no such task in it; an override of anything else.
+      UserError: there is no checkpoint, it is damaged or has no such task; or an override of any other setting.
     """
     step_dir = find_checkpoint(checkpoint)
     whole, facts = load_checkpoint(step_dir)
@@ -67,7 +67,7 @@ def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequen
             raise UserError(f"--config.{override}: of a trained model only {free} can change.")
     if overrides:
         config = config_lib.with_overrides(json.loads(config_lib.to_json(config)), overrides)
-    # The mesh of training may not fit the devices that are here; evaluation only splits videos, in batches of
+    # The mesh of training may not fit the devices at hand; evaluation only splits videos, in batches of
     # at least one per device, and every device has all parameters.
     devices = jax.device_count()
     batch_size = -(-config.evaluation.batch_size // devices) * devices

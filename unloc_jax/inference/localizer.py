@@ -1,4 +1,4 @@
-"""Localizer: a checkpoint and a video → where each text happens. Needs neither the dataset nor TensorFlow."""
+"""Localizer: a checkpoint and a video → when each text happens. Needs neither the dataset nor TensorFlow."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from unloc_jax.text import words
 from unloc_jax.training.checkpoints.reading import workdir_of
 from unloc_jax.video import FrameStream
 
-_TEXTS_AT_ONCE = 64  # that meet a video in one go: memory is that of so many
+_TEXTS_AT_ONCE = 64  # texts fused with a video in one call; limits memory
 
 
 class Localizer(VideoSearch):
@@ -49,11 +49,11 @@ class Localizer(VideoSearch):
     Args:
       model: as `load_model` returns it.
       cache_bytes: see `VideoSearch`.
-      clip: for a model that was trained on features of `unloc features`, where the CLIP is that made them (a source
-        as `unloc features --clip` takes it); None = where it was then.
+      clip: for a model trained on features of `unloc features`, location of the CLIP that computed them (a source that
+        `unloc features --clip` accepts); None = where it was then.
 
     Raises:
-      UserError: the model reads features that cannot be made here, or `clip` is another CLIP or not needed.
+      UserError: the model reads features that cannot be computed here, or `clip` is another CLIP or not needed.
     """
 
     def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES, clip: str | None = None):
@@ -65,7 +65,7 @@ class Localizer(VideoSearch):
             self._features = ClipFeatures(model.task.config, model.facts, clip)
         elif clip is not None:
             raise UserError(f"--clip={clip}: this model looks at frames itself, not at features of a CLIP.")
-        # A file is looked at once: its middle.
+        # A file is embedded once: only the middle crop.
         config = model.task.config
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))
         task = dataclasses.replace(model.task, config=config)
@@ -77,12 +77,12 @@ class Localizer(VideoSearch):
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
     ) -> VideoPrediction:
-        """Segments and relevance curve of every text.
+        """Returns segments and relevance curve of every text.
 
         Args:
           video: a file, what `embed_video` returned, or frames (see there).
-          texts: one or many sentences; for a model with a vocabulary they may be any words as well, () = its classes.
-          fps: of frames.
+          texts: one or many sentences. For a model with a vocabulary they may be any words too, and () = its classes.
+          fps: frames per second of an array.
 
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
@@ -95,7 +95,7 @@ class Localizer(VideoSearch):
         output, span_s = self._search(embedded, features)
         places = task.config.data.num_frames if output.curve is None else output.curve.shape[-1]
         times_s = np.linspace(span_s[0], span_s[1], places)
-        flat = np.ones_like(times_s)  # of a task without a curve
+        flat = np.ones_like(times_s)  # for a task without a curve
         known = set(facts.words)
         in_video = lambda time_s: min(float(time_s), embedded.duration_s)  # times of frames are float32
         predictions = [
@@ -137,10 +137,10 @@ class Localizer(VideoSearch):
         return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name, frames.notes)
 
     def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
-        """An `Output` of NumPy arrays [1, N, …], and the times of the first and the last place of its curve."""
+        """Returns an `Output` of NumPy arrays [1, N, …], and the times (s) of its curve's first and last point."""
         config = self._model.task.config
         head, count = config.model.head, features.sentence.shape[1]
-        # Where all texts share their boundaries, they must meet the video together.
+        # Where all texts share their boundaries, they must be fused in one call.
         together = head.type == "conv" and not head.offsets_per_text
         at_once = count if together else min(_TEXTS_AT_ONCE, 1 << (count - 1).bit_length())
         found = []
@@ -156,7 +156,7 @@ class Localizer(VideoSearch):
                 arrays = (window.tokens[None], window.mask[None], window.span_s[None])
                 output = jax.device_get(self._detect(self._model.params, *arrays, filled))
                 shows_classes = output.frame_classes is not None
-                output = dataclasses.replace(output, frame_classes=None)  # of all texts: below
+                output = dataclasses.replace(output, frame_classes=None)  # computed below, over all texts
                 output = jax.tree.map(lambda x, size=size: x[:, :size], output)
                 windows.append(WindowOutput(output, window.span_s, window.mask))
             found.append(
@@ -172,7 +172,7 @@ class Localizer(VideoSearch):
         return output, found[0][1]
 
     def describe(self) -> dict[str, str]:
-        """Facts about the model to show with its predictions; names only, no folders."""
+        """Returns facts about the model to show with its predictions; names only, no folders."""
         config = self._model.task.config
         step_dir = self._model.step_dir
         facts = {
@@ -186,12 +186,12 @@ class Localizer(VideoSearch):
 
 
 def _filled(x: np.ndarray, more: int) -> np.ndarray:
-    """[1, n, …] → [1, n + more, …], the last one again and again."""
+    """Pads [1, n, …] → [1, n + more, …] by repeating the last entry."""
     return np.concatenate([x, *[x[:, -1:]] * more], axis=1)
 
 
 def _batch_of(seen: SampledFrames) -> Batch:
-    """One video without texts or segments."""
+    """Returns a batch of one video without texts or segments."""
     return Batch(
         frames=None if seen.frames is None else jnp.asarray(seen.frames)[None],
         frame_mask=jnp.asarray(seen.mask)[None],
@@ -206,7 +206,7 @@ def _batch_of(seen: SampledFrames) -> Batch:
 
 
 def _measured(step_dir: Path) -> dict[str, str]:
-    """What `unloc evaluate` found out about this checkpoint, if it was run: how far to trust it, and where not."""
+    """Returns the metrics that `unloc evaluate` wrote beside this checkpoint, if any: how far it can be trusted."""
     file = workdir_of(step_dir) / "evaluation" / "test" / "metrics.json"
     try:
         metrics = json.loads(file.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""What the model found in one video: the values that the report, the JSON file and the terminal show."""
+"""Predictions for one video: the values that the report, the JSON file and the terminal show."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ import numpy as np
 
 from unloc_jax.video import VideoNote
 
-_TEXT_COLUMNS = 44  # the widest text column of the terminal table; longer texts wrap
+_TEXT_COLUMNS = 44  # widest text column of the terminal table; longer texts wrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Segment:
 
     Attributes:
       start_s: seconds on the clock of a player.
-      end_s: likewise, >= start_s.
+      end_s: seconds on the same clock, >= start_s.
       score: the model's confidence, in [0, 1].
 
     Raises:
@@ -43,14 +43,14 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class TextPrediction:
-    """Where one text happens.
+    """The segments and the relevance curve of one text.
 
     Attributes:
       text: the sentence, query or class name.
       segments: best first.
-      relevance_times_s: float [R], rising, seconds on the clock of a player.
+      relevance_times_s: float [R], ascending, seconds on the clock of a player.
       relevance: float [R] in [0, 1]: how well the text matches the moment; NaN = no value for this moment.
-      unknown_words: the words of `text` that never occurred in training.
+      unknown_words: words of `text` that never occurred in training.
 
     Raises:
       ValueError: segments are not best first, or the two arrays are not [R].
@@ -76,16 +76,16 @@ class TextPrediction:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class VideoPrediction:
-    """Everything that was found in one video: `for text in prediction`, `prediction["a text"]`, `print(prediction)`.
+    """All predictions for one video: `for text in prediction`, `prediction["a text"]`, `print(prediction)`.
 
     Attributes:
       video: path of the video file.
       duration_s: its length in seconds, > 0.
-      texts: one entry per text, in the order they were asked for.
+      texts: one entry per text, in the order of the request.
       model: facts about the model to show, such as checkpoint, step, dataset, num_frames.
-      notes: what there is to say about the video.
-      stretched: every relevance curve goes from 0 to 1 whatever the video shows, as those of CLIP alone do; those of a
-        trained model may stay low.
+      notes: messages about the video.
+      stretched: whether every relevance curve spans 0 to 1 whatever the video shows, as those of CLIP alone do; those
+        of a trained model may stay low.
 
     Raises:
       ValueError: duration_s is not a finite number above 0.
@@ -109,7 +109,7 @@ class VideoPrediction:
         return len(self.texts)
 
     def __getitem__(self, key: int | str) -> TextPrediction:
-        """By number, or by text (KeyError if it was not asked for)."""
+        """Returns a text's prediction by number, or by text (KeyError if it was not asked for)."""
         if isinstance(key, int):
             return self.texts[key]
         found = next((text for text in self.texts if text.text == key), None)
@@ -125,9 +125,9 @@ class VideoPrediction:
 
 
 def to_json(prediction: VideoPrediction) -> dict[str, Any]:
-    """A prediction as plain values that `json.dumps(…, allow_nan=False)` accepts.
+    """Converts a prediction to plain values that `json.dumps(…, allow_nan=False)` accepts.
 
-    The layout is stable; a change of meaning raises `version`:
+    The layout is stable; a change of meaning increases `version`:
 
         {"version": 1,
          "video": str, "duration_s": float,
@@ -139,7 +139,7 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
                     "relevance_times_s": [float],
                     "relevance": [float or null]}]}                                     null = no value
 
-    Numbers are not rounded: whatever shows them rounds once, so that all views agree.
+    Numbers are not rounded: every view rounds once, so that all views agree.
     """
     return {
         "version": 1,
@@ -168,7 +168,7 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
 
 
 def terminal_table(prediction: VideoPrediction, top_k: int = 3) -> str:
-    """The best `top_k` segments of every text as a plain text table, without a newline at the end."""
+    """Returns the best `top_k` segments of every text as a plain text table, without a newline at the end."""
     head = ("text", "rank", "seconds", "time", "score")
     width = max([len(head[0]), *(len(text.text) for text in prediction.texts)])
     width = min(width, _TEXT_COLUMNS)
@@ -204,7 +204,7 @@ def terminal_table(prediction: VideoPrediction, top_k: int = 3) -> str:
 
 
 def clock(time_s: float) -> str:
-    """Seconds as mm:ss.s, from one hour on as h:mm:ss.s. Negative times count as 0."""
+    """Formats seconds as mm:ss.s, from one hour on as h:mm:ss.s. Negative times count as 0."""
     tenths = max(0, round(time_s * 10))
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

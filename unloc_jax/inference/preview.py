@@ -1,4 +1,4 @@
-"""Video bytes that a browser plays: the file itself where it can, else a smaller H.264 copy."""
+"""Video bytes that a browser plays: the file itself if possible, otherwise a smaller H.264 copy."""
 
 import math
 import tempfile
@@ -14,14 +14,14 @@ from unloc_jax.video_names import ffmpeg_file
 
 _BROWSER_CODECS = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}
 _BROWSER_PIXELS = {"yuv420p", "yuvj420p"}
-# A file whose picture starts later than this is copied: players do not agree on where its second 0 is.
+# A file whose picture starts later than this is re-encoded: players do not agree on where its second 0 is.
 _LATE_START_S = 0.1
 
-# What is given up to meet a size, in steps: (fraction of the height, most frames per second).
+# Reductions to meet a size, in steps: (fraction of the height, most frames per second).
 _STEPS = ((1.0, 30), (0.75, 30), (0.5, 20), (0.375, 10), (0.25, 5))
-# Slower videos repeat their frames, which costs next to nothing: at 1 frame per second times would be coarse.
+# Slower videos repeat their frames, which costs next to nothing; at 1 frame per second, times would be coarse.
 _MIN_FPS = 15
-# Bits per pixel under which H.264 looks bad: choose the next step instead.
+# Bits per pixel below which H.264 looks bad: choose the next step instead.
 _MIN_BITS_PER_PIXEL = 0.05
 _CRF = 25
 _KEYFRAME_S = 2  # seeking decodes at most this much
@@ -30,18 +30,17 @@ _HEADER_BYTES, _BYTES_PER_FRAME = 4096, 16
 
 
 def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int = 480) -> tuple[bytes, str]:
-    """Bytes of a video for embedding in a page.
+    """Returns bytes of a video for embedding in a page.
 
-    The file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or
-    AV1) and they are few enough. Otherwise an upright MP4 with H.264 and square pixels, without sound, with
-    the index in front, not higher than `max_height` and as much smaller as `max_bytes` asks for. A copy has a
-    constant frame rate; each of its frames is what a player shows of the original at that time, as everywhere here
-    (`unloc_jax.frame_times`).
+    Returns the file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or
+    AV1) and they are few enough. Otherwise it encodes an upright MP4 with H.264 and square pixels, without sound, with
+    the index in front, no higher than `max_height` and small enough for `max_bytes`. A copy has a constant frame rate;
+    each of its frames is the one that a player shows of the original at that time (`unloc_jax.frame_times`).
 
     Args:
       path: a video file.
       max_bytes: most bytes returned.
-      max_height: pixels of height of a copy at most; a copy is never larger than the original.
+      max_height: most pixels of height of a copy; a copy is never larger than the original.
 
     Returns:
       (bytes, MIME type "video/mp4" or "video/webm").
@@ -52,7 +51,7 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     """
     path = Path(path)
     info = probe(path)
-    mime = None if info.mirrored else _playable_as(path)  # browsers turn, but not all of them mirror
+    mime = None if info.mirrored else _playable_as(path)  # browsers rotate, but not all of them mirror
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
 
@@ -71,10 +70,10 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
 
 
 def _playable_as(path: Path) -> str | None:
-    """The MIME type under which browsers play a file as it is, or None."""
+    """Returns the MIME type under which browsers play a file as it is, or None."""
     with path.open("rb") as file:
         head = file.read(64)
-    # FFmpeg's format names cover whole families (mp4 and QuickTime, WebM and Matroska): the first bytes tell.
+    # FFmpeg's format names cover whole families (mp4 and QuickTime, WebM and Matroska): the first bytes decide.
     if head[4:8] == b"ftyp" and head[8:12] != b"qt  ":
         mime = "video/mp4"
     elif head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head:
@@ -87,7 +86,7 @@ def _playable_as(path: Path) -> str | None:
             return None  # a cover picture or a second view: a plain copy shows what the model saw
         stream = container.streams.video[0]
         starts_late = float((stream.start_time or 0) * (stream.time_base or 0)) > _LATE_START_S
-        # Without a length in the header a browser cannot seek.
+        # Browsers cannot seek without a length in the header.
         if container.duration is None or starts_late:
             return None
         playable = stream.codec_context.pix_fmt in _BROWSER_PIXELS
@@ -95,19 +94,19 @@ def _playable_as(path: Path) -> str | None:
 
 
 def _codec_name(stream: av.VideoStream) -> str:
-    """The codec's own name: `codec_context.name` is that of the decoder, such as libdav1d for av1."""
+    """Returns the codec's own name: `codec_context.name` is that of the decoder, such as libdav1d for av1."""
     return stream.codec_context.codec.canonical_name
 
 
 def _frame_rate(info: VideoInfo, most_fps: float) -> float:
-    """A whole multiple or a whole fraction of the original's rate, so that motion stays even."""
+    """Returns a whole multiple or a whole fraction of the original's rate, so that motion stays even."""
     if info.avg_fps > most_fps:
         return info.avg_fps / math.ceil(info.avg_fps / most_fps - 0.01)  # 30.0003 counts as 30
     return info.avg_fps * max(1, min(_MIN_FPS, most_fps) // info.avg_fps)
 
 
 def _bits_per_second(duration_s: float, fps: float, max_bytes: int) -> float:
-    """The bit rate that fills max_bytes; a rate-limited encoder may overdraw one buffer (of one second)."""
+    """Returns the bit rate that fills max_bytes; a rate-limited encoder may exceed it by one buffer (of one second)."""
     payload = 0.97 * max_bytes - _HEADER_BYTES - _BYTES_PER_FRAME * fps * duration_s
     return 8 * payload / (duration_s + 1)
 
@@ -115,7 +114,7 @@ def _bits_per_second(duration_s: float, fps: float, max_bytes: int) -> float:
 def _steps_for(
     info: VideoInfo, duration_s: float, max_bytes: int, max_height: int
 ) -> tuple[tuple[float, int], ...]:
-    """The steps worth trying: from the first one that should look good in max_bytes to the last."""
+    """Returns the steps worth trying, from the first that should look good in max_bytes to the last."""
     for i, (scale, most_fps) in enumerate(_STEPS):
         fps = _frame_rate(info, most_fps)
         height = min(info.height, max_height * scale)
@@ -128,7 +127,7 @@ def _steps_for(
 def _encode(
     path: Path, copy: Path, info: VideoInfo, height: float, fps: float, duration_s: float, max_bytes: int
 ) -> bool:
-    """Writes the copy. Returns False as soon as it would get larger than max_bytes."""
+    """Writes the copy. Returns False as soon as it would exceed max_bytes."""
     bits_per_second = math.floor(_bits_per_second(duration_s, fps, max_bytes))
     if bits_per_second < 1000:
         return False
@@ -145,7 +144,7 @@ def _encode(
                 stream.height, stream.width = array.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.gop_size = max(1, round(_KEYFRAME_S * fps))
-                # Untagged colours are guessed, and by every browser in its own way.
+                # Browsers guess untagged colours, each in its own way.
                 stream.codec_context.colorspace = Colorspace.ITU709
                 stream.codec_context.color_range = ColorRange.MPEG
                 stream.codec_context.color_primaries = stream.codec_context.color_trc = 1  # BT.709

@@ -1,7 +1,7 @@
-"""The report: one HTML file with the video, the relevance of every text over time and the segments found.
+"""The report: one HTML file with the video, the relevance of every text over time and the predicted segments.
 
 The page needs no other file and no network. Python writes every row, so that it can be read, searched and
-printed without JavaScript; the script of the template only adds what moves.
+printed without JavaScript; the template's script only adds interaction.
 """
 
 import base64
@@ -20,12 +20,12 @@ from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction, clock, to_json
 from unloc_jax.inference.preview import preview_bytes
 
-# Up to this many texts all segments are shown at first, from then on only the best of each.
+# Up to this many texts, all segments are shown at first; beyond it, only the best of each.
 _TEXTS_WITH_ALL_SEGMENTS = 10
 _TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 _MOST_TICKS = 12
 _CURVE_TOPS = (0.1, 0.25, 0.5, 1.0)
-# The part of the time axis that a segment's score and times need beside its bar.
+# Fraction of the time axis that a segment's score and times need beside its bar.
 _NOTE_FRACTION = 0.22
 _BASE64_CHUNK = 3 * 2**18  # bytes; a multiple of 3, so that chunks can be joined
 
@@ -36,10 +36,10 @@ def write_report(
     """Writes the report page.
 
     Args:
-      prediction: what was found.
+      prediction: the values to show.
       video_path: the video to embed, see `preview.preview_bytes`.
       out_path: the HTML file to write.
-      top_k: most segments per text on the page; the data block holds all of them.
+      top_k: most segments per text on the page; its JSON data holds all of them.
 
     Raises:
       UserError: the video cannot be used or the page cannot be written.
@@ -51,7 +51,7 @@ def write_report(
     values = _values(prediction, mime, _script_hash(template), top_k)
     try:
         with open(out_path, "w", encoding="utf-8", newline="\n") as page:
-            # One pass over the template: what is filled in is never looked at again.
+            # One pass over the template, so that inserted values are never substituted again.
             for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
                 if i % 2 == 0:
                     page.write(part)
@@ -64,10 +64,10 @@ def write_report(
 
 
 def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int) -> dict[str, str]:
-    """What replaces the {{names}} of the template: HTML, except `data`, which is JSON."""
+    """Returns the values of the template's {{names}}: HTML, except `data`, which is JSON."""
     name = Path(prediction.video).name
     data = to_json(prediction)
-    data["video"] = name  # the page may be passed on: it does not tell where its maker keeps files
+    data["video"] = name  # the page may be passed on: it must not reveal its author's folders
     finite = [text.relevance[np.isfinite(text.relevance)] for text in prediction.texts]
     highest = max((values.max() for values in finite if values.size), default=1.0)
     curve_top = next((top for top in _CURVE_TOPS if highest <= top), 1.0)
@@ -100,12 +100,12 @@ def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int
     }
 
 
-# Inside <script> nothing is unescaped but "</script" and "<!--" end or confuse it.
+# Inside <script> text is not escaped; only "</script" and "<!--" end or confuse it.
 _JSON_IN_HTML = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 def _script_hash(template: str) -> str:
-    """The page allows this one script to run, and no other: Content-Security-Policy's sha256 source."""
+    """Returns the sha256 source of Content-Security-Policy that allows this one script and no other."""
     script = template.partition("<script>")[2].partition("</script>")[0]
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
@@ -123,7 +123,7 @@ def _facts(model: dict[str, str]) -> Iterator[str]:
 
 
 def _legend(stretched: bool, curve_top: float) -> Iterator[str]:
-    """What curves, bars and marks mean: of a trained model, or of CLIP alone (`VideoPrediction.stretched`)."""
+    """Explains curves, bars and marks, for a trained model or for CLIP alone (`VideoPrediction.stretched`)."""
     pointer = "The number beside a text is the curve’s value at the playhead or under the pointer."
     if stretched:
         sections = {
@@ -159,14 +159,14 @@ def _ticks(duration_s: float, step_s: float) -> Iterator[str]:
     for i in range(math.floor(duration_s / step_s + 1e-9) + 1):
         time_s = i * step_s
         label = clock(time_s) if step_s < 1 else clock(time_s).removesuffix(".0")
-        # A label in the middle of its tick would stick out at the ends of the axis.
+        # A centred label would stick out at the ends of the axis.
         side = "first" if i == 0 else "last" if time_s > 0.97 * duration_s else ""
         kind = " ".join(name for name in ("tick", side, "odd" if i % 2 else "") if name)
         yield f'<span class="{kind}" style="--at:{time_s / duration_s:.5f}">{label}</span>'
 
 
 def _row(index: int, text: TextPrediction, duration_s: float, curve_top: float, top_k: int) -> str:
-    """One text: the sentence on the left, its curve and segments on the time axis on the right."""
+    """Renders one text: the sentence on the left, its curve and segments on the time axis on the right."""
     segments = text.segments[:top_k]
     if segments:
         best = segments[0]
@@ -225,7 +225,7 @@ def _segment(index: int, rank: int, segment: Segment, count: int, text: str, dur
 
 
 def _fractions(segment: Segment, duration_s: float) -> tuple[float, float]:
-    """Start and end as fractions of the time axis, cut off at its ends."""
+    """Returns start and end as fractions of the time axis, clipped to its ends."""
     start, end = np.clip((segment.start_s / duration_s, segment.end_s / duration_s), 0, 1)
     return float(start), float(end)
 
@@ -236,7 +236,7 @@ def _place(segment: Segment, duration_s: float) -> str:
 
 
 def _marked(text: str, unknown_words: list[str]) -> str:
-    """The text as HTML with its unknown words marked."""
+    """Returns the text as HTML with its unknown words marked."""
     if not unknown_words:
         return html.escape(text)
     words = "|".join(re.escape(word) for word in sorted(unknown_words, key=len, reverse=True))
@@ -247,7 +247,14 @@ def _marked(text: str, unknown_words: list[str]) -> str:
 
 
 def _curve(times_s: np.ndarray, relevance: np.ndarray, duration_s: float, curve_top: float) -> str:
-    """Relevance over time as an SVG of 1000 × 100 units that CSS stretches; NaN leaves a gap."""
+    """Renders relevance over time as an SVG of 1000 × 100 units that CSS stretches; NaN leaves a gap.
+
+    Args:
+      times_s: float [R], seconds.
+      relevance: float [R] in [0, 1].
+      duration_s: length of the time axis in seconds.
+      curve_top: relevance at the top of the plot.
+    """
     x = np.clip(np.asarray(times_s, float) / duration_s, 0, 1) * 1000
     y = 100 - 100 * np.clip(np.asarray(relevance, float) / curve_top, 0, 1)
     good = np.isfinite(y)

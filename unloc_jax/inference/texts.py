@@ -1,4 +1,4 @@
-"""What may be searched for: texts from the command line, from Python or from a file."""
+"""Texts to search for, from the command line, from Python or from a file."""
 
 import sys
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ _LONGEST_SHOWN = 60  # characters
 
 
 def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]:
-    """Texts that a model can search for, as a list; says on stderr which it does not read to their end.
+    """Returns texts that a model can search for, as a list; warns on stderr of those that it truncates.
 
     Args:
       texts: one or several.
-      max_tokens: that the model reads of a text, with start and end; None = it is not given tokens.
+      max_tokens: most tokens that the model reads of a text, with start and end; None = the model reads no tokens.
 
     Raises:
-      UserError: there is none, or one has no words.
+      UserError: there is no text, or one has no words.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     if not texts:
@@ -39,10 +39,10 @@ def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]
 
 
 def read_texts(file: Path) -> list[str]:
-    """The lines of a text file, one text each.
+    """Returns the lines of a text file, one text each.
 
     Raises:
-      UserError: it cannot be read, it is empty, or a line is empty, has no words or repeats another.
+      UserError: the file cannot be read or is empty, or a line is empty, has no words or repeats another.
     """
     try:
         lines = file.read_text("utf-8-sig").splitlines()

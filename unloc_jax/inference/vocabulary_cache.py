@@ -1,4 +1,4 @@
-"""Texts → features, by a checkpoint's text tower; those of its own vocabulary are computed once and kept beside it."""
+"""Texts → features, by a checkpoint's text tower; those of its own vocabulary are cached beside it."""
 
 import hashlib
 import json
@@ -19,17 +19,16 @@ from tqdm import tqdm
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.model.clip import TextFeatures
 
-_AT_ONCE = 64  # texts, in all their prompts
+_AT_ONCE = 64  # texts, each in all its prompts
 _VERSION = "1"
 
 
 class TextEncoder:
-    """Encodes texts for one model.
+    """Encodes texts with one model.
 
-    The features of the checkpoint's vocabulary come from `vocabulary.TASK.safetensors` in the step's directory, which
-    is written when it is needed for the first time, if the directory can be written. Classes, prompts, the text
-    tower's parameters, precision and kind of device are in its fingerprint: a file that another model left is never
-    read, but written anew.
+    The features of the checkpoint's vocabulary are cached in `vocabulary.TASK.safetensors` in the step's directory. The
+    file is written on first use if the directory is writable. Its fingerprint covers classes, prompts, the text
+    tower's parameters, precision and kind of device: a file of another model is never read, but replaced.
 
     Args:
       model: a loaded checkpoint.
@@ -41,7 +40,7 @@ class TextEncoder:
         self._vocabulary: TextFeatures | None = None
 
     def __call__(self, texts: Sequence[str]) -> TextFeatures:
-        """N texts → features [1, N, R, …] of NumPy, in each of the R prompts of the task."""
+        """Encodes N texts → NumPy features [1, N, R, …], in each of the R prompts of the task."""
         task = self._model.task
         if task.config.with_vocabulary and list(texts) == list(task.evaluation_classes):
             if self._vocabulary is None:
@@ -83,12 +82,12 @@ class TextEncoder:
 
 
 def vocabulary_file(model: LoadedModel) -> Path:
-    """Where the features of a checkpoint's vocabulary are kept."""
+    """Returns the file that caches the features of a checkpoint's vocabulary."""
     return model.step_dir / f"vocabulary.{model.task_name}.safetensors"
 
 
 def _fingerprint(model: LoadedModel) -> str:
-    """Of all that the features depend on."""
+    """Returns a hash of everything that the features depend on."""
     task = model.task
     told = {
         "version": _VERSION,
@@ -109,7 +108,7 @@ def _fingerprint(model: LoadedModel) -> str:
 
 
 def _read(file: Path, fingerprint: str) -> TextFeatures | None:
-    """What is kept, None if it is nothing, damaged or another model's."""
+    """Returns the cached features, or None if there are none, or they are damaged or another model's."""
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
             if (opened.metadata() or {}).get("fingerprint") != fingerprint:
@@ -120,7 +119,7 @@ def _read(file: Path, fingerprint: str) -> TextFeatures | None:
 
 
 def _write(file: Path, features: TextFeatures, fingerprint: str, told: dict[str, Any]) -> None:
-    """At one stroke: another process reads the old file or the whole new one. Where nothing can be written, not."""
+    """Replaces the file atomically: other processes read the old one or the new one. Does nothing if not writable."""
     arrays = {
         "tokens": np.ascontiguousarray(features.tokens, np.float32),
         "mask": np.ascontiguousarray(features.mask),

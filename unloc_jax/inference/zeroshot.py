@@ -1,7 +1,7 @@
-"""Late fusion straight from CLIP, nothing trained: the baseline that every trained model must beat.
+"""Late fusion with CLIP alone, without training: the baseline that every trained model must beat.
 
-Each frame's similarity to the text, smoothed over time; segments are the stretches that stand out from what is
-around them.
+A text's relevance is each frame's similarity to it, smoothed over time; segments are the stretches that stand out from
+their surroundings.
 """
 
 import sys
@@ -23,12 +23,12 @@ from unloc_jax.video import check_fps
 
 
 class ZeroShotLocalizer(VideoSearch):
-    """Finds texts in videos by CLIP alone; called as `Localizer` is.
+    """Finds texts in videos by CLIP alone; called like `Localizer`.
 
     Relevance is the cosine of frame and text, smoothed and stretched to [0, 1] over the video: it compares moments of
-    one video, not videos. A segment's score is its mean relevance minus that of what is around it. `unloc evaluate
-    --zeroshot-clip` computes the same; only for classes, which exclude each other, it goes on to weigh the scores by
-    their shares, so that videos can be compared.
+    one video, not videos. A segment's score is its mean relevance minus that of its surroundings. `unloc evaluate
+    --zeroshot-clip` computes the same, except that for classes, which exclude each other, it also multiplies the scores
+    by the classes' shares, so that videos can be compared.
 
     >>> import unloc_jax
     >>> localizer = unloc_jax.load("CLIP")  # what `unloc import` wrote, KIND:SRC such as hf-clip:FOLDER, or an id
@@ -38,7 +38,7 @@ class ZeroShotLocalizer(VideoSearch):
 
     Args:
       encoder: the CLIP.
-      fps: frames that are looked at, per second.
+      fps: frames per second to embed.
       smoothing_s: standard deviation of the Gaussian, in seconds; 0 = none.
       cache_bytes: see `VideoSearch`.
 
@@ -61,12 +61,12 @@ class ZeroShotLocalizer(VideoSearch):
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
     ) -> VideoPrediction:
-        """Segments and relevance curve of every text.
+        """Returns segments and relevance curve of every text.
 
         Args:
           video: a file, what `embed_video` returned, or frames (see there).
           texts: one or many sentences.
-          fps: of frames.
+          fps: frames per second of an array.
 
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
@@ -111,7 +111,7 @@ class ZeroShotLocalizer(VideoSearch):
 
 
 def check_settings(fps: float, smoothing_s: float) -> None:
-    """Refuses what cannot be looked at or smoothed with.
+    """Checks the settings of frames and smoothing.
 
     Raises:
       UserError: fps or smoothing_s out of range.

@@ -1,4 +1,4 @@
-"""Input that would make a metric silently wrong is refused with the row it is in, or warned of with a count."""
+"""Checks of evaluated files: input that would make a metric silently wrong raises or warns, with its row or a count."""
 
 import dataclasses
 import warnings
@@ -11,13 +11,16 @@ from unloc_jax.errors import UserError
 
 
 class InputWarning(UserWarning):
-    """Something in the evaluated files that has a defined result, but that its author may not know of."""
+    """Warns of input that has a defined result of which its author may be unaware."""
 
 
 def refuse_rows(wrong: np.ndarray, values: np.ndarray, what: str) -> None:
-    """UserError with `what`, the count and the first row of `values [rows, ...]` that is wrong anywhere.
+    """Raises UserError with `what`, the count and the first wrong row, if any row is wrong.
 
-    wrong: bool, of the shape of `values` or of its leading dimensions.
+    Args:
+      wrong: bool, of the shape of `values` or of its leading dimensions.
+      values: [rows, ...] of any dtype, in any unit.
+      what: describes the fault.
     """
     rows = np.unique(np.nonzero(wrong)[0])
     if len(rows):
@@ -32,16 +35,19 @@ def warn(message: str) -> None:
 
 
 def warn_of(names: Iterable[object], of_how_many: int, what: str) -> None:
-    """Warns of `what` ("predicted videos …: …") with the number of `names` and the first of them; silent without."""
+    """Warns of `what` ("predicted videos …: …") with the number of `names` and the first of them, if there are any."""
     names = list(names)
     if names:
         warn(f"{len(names)} of {of_how_many} {what}; first: {names[0]}")
 
 
 def warn_of_odd_segments(segments_s: np.ndarray, what: str, where_is: Callable[[int], str]) -> None:
-    """Warns of predicted segments [M, 2] that overlap nothing, and of negative times.
+    """Warns of predicted segments that overlap nothing, and of negative times.
 
-    where_is: says where a row is in the file.
+    Args:
+      segments_s: float [M, 2], start and end in seconds.
+      what: names the segments.
+      where_is: returns the place of a row in the file.
     """
     for odd, why in (
         (segments_s[:, 0] == segments_s[:, 1], "have no length: they overlap nothing"),
@@ -57,7 +63,12 @@ def warn_of_odd_segments(segments_s: np.ndarray, what: str, where_is: Callable[[
 
 
 def warn_of_no_hit(found_s: np.ndarray, truth_s: np.ndarray) -> None:
-    """Warns that nothing was hit, with what helps to see why: the times [M, 2] of predictions and [G, 2] of truth."""
+    """Warns that nothing was hit, and shows the range of times to help to see why.
+
+    Args:
+      found_s: float [M, 2], predictions in seconds.
+      truth_s: float [G, 2], ground truth in seconds.
+    """
     if len(found_s):
         warn(
             f"no prediction hits anything: half of them end before {np.median(found_s[:, 1]):.4g} s, half of the"
@@ -67,7 +78,7 @@ def warn_of_no_hit(found_s: np.ndarray, truth_s: np.ndarray) -> None:
 
 @dataclasses.dataclass
 class Problems:
-    """What is wrong with the rows of a file: how many, and where the first one is."""
+    """Faults in the rows of a file: their number, and the place of the first one."""
 
     path: Path
     rows: str  # what the rows are called, such as "predictions"
@@ -80,7 +91,7 @@ class Problems:
         self.count += 1
 
     def refuse(self) -> None:
-        """UserError if there are any."""
+        """Raises UserError if there are any."""
         if self.count:
             raise UserError(
                 f"{self.path}: {self.count} of {self.seen} {self.rows} are wrong; the first is {self.first}"

@@ -4,12 +4,12 @@ import numpy as np
 
 
 def accuracy_at_k(scores: np.ndarray, labels: np.ndarray, ks: tuple[int, ...] = (1, 5)) -> dict[str, float]:
-    """Share of videos, in percent, whose label is among the k best scores.
+    """Returns the share of videos, in percent, whose label is among the k best scores.
 
     Args:
-      scores: float [V, C]; of equal scores the smaller index is better.
+      scores: float [V, C]; of equal scores, the smaller index ranks first.
       labels: int [V] in [0, C).
-      ks: sizes; those above C are left out.
+      ks: values of k; those above C are left out.
 
     Returns:
       {"top1": …, "top5": …}.

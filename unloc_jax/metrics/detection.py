@@ -5,7 +5,7 @@ class, the predictions of all videos in descending score; each takes the free gr
 video and class with the highest tIoU if that is ≥ the threshold, otherwise it is a false positive; AP is the
 area under the interpolated precision-recall curve; mAP is the mean over the classes that have ground truth.
 
-The official evaluator walks through predictions one by one. Here the whole evaluation is arrays: one sort per
+The official evaluator processes predictions one by one. Here the whole evaluation is arrays: one sort per
 class, one list of the (prediction, ground truth) pairs that overlap enough, and per threshold one matching
 for all classes and videos at once (`matching`).
 """
@@ -26,7 +26,7 @@ from unloc_jax.metrics.matching import (
     rank_in_group,
 )
 
-# Built with linspace as the official scripts do: THUMOS14_TIOU[1] is 0.39999999999999997, a hair under 0.4,
+# Built with linspace like the official scripts: THUMOS14_TIOU[1] is 0.39999999999999997, a hair under 0.4,
 # so a tIoU of exactly 0.4 can score differently under [0.3, 0.4, …] typed by hand.
 ACTIVITYNET_TIOU = np.linspace(0.5, 0.95, 10)
 THUMOS14_TIOU = np.linspace(0.3, 0.7, 5)
@@ -56,31 +56,32 @@ def detection_map(
     *,
     empty_pairs_hit: bool = True,
 ) -> dict[str, Any]:
-    """mAP of `predictions` at each tIoU threshold, in percent.
+    """Computes the mAP of `predictions` at each tIoU threshold, in percent.
 
-    Returns
+    Returns:
       "mAP@0.50", …  float, percent; one per threshold, named by two decimals
       "average_mAP"  float, percent; mean over the thresholds
       "per_class_AP"  float64 [C, T], percent; row = class index, column = threshold; NaN for a class without
         ground truth. C = highest class index of ground truth and predictions + 1.
-      "ignored_predictions"  int; predictions of classes without ground truth, which no class's AP contains
+      "ignored_predictions"  int; predictions of classes without ground truth, which count in no class's AP
       "tied_predictions"  int; predictions that share their score with another one of their class
       "empty_predictions"  int; predictions with end ≤ start; false positives, but see below
 
     Corner cases:
       A class without predictions has AP 0. A class without ground truth does not count in any mean.
-      A prediction in a video without ground truth (or unknown to it) is a false positive.
-      Equal scores: in the order of the official evaluator, which is NumPy's default argsort, reversed. That
+      A prediction in a video without ground truth (or missing from it) is a false positive.
+      Equal scores rank as in the official evaluator, which uses NumPy's default argsort, reversed. That
         sort is not stable and differs between CPUs (AVX-512, AVX2, neither), so with "tied_predictions" > 0
         the official score differs too: S-CNN's THUMOS14 detections, 30 % of them tied, score 20.4 to 20.6.
       Equal tIoU with two free ground-truth segments: the later one is taken.
-      An empty prediction (end ≤ start) overlaps nothing, except that with `empty_pairs_hit` one with start =
+      An empty prediction (end ≤ start) overlaps nothing. Exception: with `empty_pairs_hit` one with start =
         end hits a ground-truth segment with start = end of its video and class at every threshold, wherever
-        the two are: the official evaluator's 0/0 is not < threshold. ActivityNet 1.3 has three such
+        the two are, because the official evaluator's 0/0 is not < threshold. ActivityNet 1.3 has three such
         ground-truth segments, and official numbers contain these hits. OpenTAD's do not.
 
-    Raises UserError when there is no ground truth, when arrays disagree in length, when a number is NaN or
-    infinite, an index negative, or a ground-truth segment reversed (start > end).
+    Raises:
+      UserError: there is no ground truth, arrays disagree in length, a number is NaN or infinite, an index is negative,
+        or a ground-truth segment is reversed (start > end).
     """
     truth, found = checked(ground_truth, predictions)
     thresholds = np.asarray(thresholds, np.float64)
@@ -98,7 +99,7 @@ def detection_map(
 
 
 def mean_over_classes(per_class_ap: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """{"mAP@0.50": …, …, "average_mAP": …} of `per_class_ap [C, T]`; rows of NaN do not count."""
+    """Averages `per_class_ap` float [C, T]: {"mAP@0.50": …, …, "average_mAP": …}; rows of NaN do not count."""
     mean_ap = per_class_ap[~np.isnan(per_class_ap[:, 0])].mean(axis=0)
     return {
         **{f"mAP@{threshold:.2f}": float(value) for threshold, value in zip(thresholds, mean_ap)},
@@ -114,11 +115,11 @@ def average_precisions(
     *,
     empty_pairs_hit: bool,
 ) -> np.ndarray:
-    """AP in [0, 1] of every class at every threshold → float64 [C, T]; NaN for a class without ground truth.
+    """Returns the AP in [0, 1] of every class at every threshold: float64 [C, T]; NaN for classes without ground truth.
 
     Args:
-      truth, found: checked.
-      order: int [M], the predictions by class, the best of each class first.
+      truth, found: as `checked` returns them.
+      order: int [M], indices of the predictions sorted by class, the best of each class first.
       thresholds: float64 [T].
       empty_pairs_hit: see detection_map.
     """
@@ -153,12 +154,13 @@ def recall_at_multiples(
     thresholds: Sequence[float] | np.ndarray = ACTIVITYNET_TIOU,
     multiples: Sequence[int] = (1, 5),
 ) -> dict[str, float]:
-    """Recall among the best k·n predictions of a (video, class) with n segments, in percent: OpenTAD's "top-kx".
+    """Returns recall among the best k·n predictions of a (video, class) with n segments: OpenTAD's "top-kx".
 
     A segment is found if any of them has tIoU ≥ threshold with it; one prediction may find several. Recall is
-    taken per class and averaged over the classes with ground truth. Equal scores as in `detection_map`.
+    computed per class and averaged over the classes with ground truth. Equal scores rank as in `detection_map`.
 
-    Returns {"recall@0.50@1": …, "recall@0.50@5": …, …}.
+    Returns:
+      {"recall@0.50@1": …, "recall@0.50@5": …, …}, in percent.
     """
     truth, found = checked(ground_truth, predictions)
     num_classes = 1 + int(max(truth.class_index.max(), found.class_index.max(initial=0)))
@@ -167,7 +169,7 @@ def recall_at_multiples(
     rank = rank_in_group(found_group, found.score)
     pairs = overlapping_pairs(truth_group, truth.segments_s, found_group, found.segments_s, min(thresholds))
     _, group, size = np.unique(truth_group, return_inverse=True, return_counts=True)
-    # A segment is found from this multiple on.
+    # Each segment is found from this multiple on.
     multiple = rank[pairs.prediction] // size[group][pairs.segment] + 1
     per_class = np.bincount(truth.class_index, minlength=num_classes)
     recall = {}
@@ -184,7 +186,7 @@ def recall_at_multiples(
 
 
 def checked(ground_truth: GroundTruth, predictions: Predictions) -> tuple[GroundTruth, Predictions]:
-    """Both as int64 and float64 arrays, or the UserError that says which row is wrong (see detection_map)."""
+    """Returns both as int64 and float64 arrays, or raises the UserError that names the wrong row (`detection_map`)."""
     truth = GroundTruth(*_checked("ground truth", GroundTruth(*ground_truth)))
     found = Predictions(*_checked("predictions", Predictions(*predictions)))
     if not len(truth.class_index):
@@ -193,7 +195,7 @@ def checked(ground_truth: GroundTruth, predictions: Predictions) -> tuple[Ground
 
 
 def _checked(name: str, fields: GroundTruth | Predictions) -> list[np.ndarray]:
-    """The fields as int64 and float64 arrays, or the UserError that says which row is wrong."""
+    """Returns the fields as int64 and float64 arrays, or raises the UserError that names the wrong row."""
     arrays = []
     rows = len(fields.class_index)
     for field, values in fields._asdict().items():

@@ -1,4 +1,4 @@
-"""Highlights: are the best-scored moments of a video the ones that belong to the query?"""
+"""Highlights: are the best-scored clips of a video those that belong to the query?"""
 
 import collections
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ TVSUM_TOP = 5
 def clip_scores(
     curve: np.ndarray, span_s: np.ndarray, duration_s: float, pieces_s: np.ndarray | None = None
 ) -> np.ndarray:
-    """Reads a relevance curve in the middle of every 2-second clip, or of every given piece of the video.
+    """Samples a relevance curve in the middle of every 2-second clip, or of every given piece of the video.
 
     Args:
       curve: float [T], at evenly spaced times.
-      span_s: float [2], the first and the last of those times.
-      duration_s: of the video; a rest that is shorter than a clip is none, as in QVHighlights.
-      pieces_s: float [n, 2], instead of the clips.
+      span_s: float [2], the first and the last of those times in seconds.
+      duration_s: of the video in seconds; a remainder shorter than a clip is dropped, as in QVHighlights.
+      pieces_s: float [n, 2], start and end in seconds; used instead of the clips.
 
     Returns:
-      float32 [clips] or [n].
+      float32 [clips] or [n], relevance.
     """
     clips = np.arange(max(int(duration_s / CLIP_S), 1))
     middle_s = (clips + 0.5) * CLIP_S if pieces_s is None else pieces_s.mean(axis=1)
@@ -30,13 +30,13 @@ def clip_scores(
 
 
 def pieces_of(num_labels: int, duration_s: float, bounds_s: np.ndarray | None) -> np.ndarray | None:
-    """Where the labelled pieces of a video are, float [n, 2] in seconds; None: they are its 2-second clips.
+    """Returns the labelled pieces of a video, float [n, 2] in seconds; None if they are its 2-second clips.
 
     Args:
-      num_labels: how many labels there are.
-      duration_s: of the video; 0 if it is not known.
-      bounds_s: float [n, 2], as the file says it; None if it does not: unless their number says that they are the
-        2-second clips, pieces divide the video evenly.
+      num_labels: number of labels.
+      duration_s: of the video in seconds; 0 if unknown.
+      bounds_s: float [n, 2] in seconds, if the file gives them. Otherwise None: then the pieces are the 2-second clips
+        if the number of labels fits, else they divide the video evenly.
     """
     if bounds_s is not None and len(bounds_s) == num_labels:
         return bounds_s
@@ -47,17 +47,18 @@ def pieces_of(num_labels: int, duration_s: float, bounds_s: np.ndarray | None) -
 
 
 def read_at_pieces(scores: np.ndarray, pieces_s: np.ndarray) -> np.ndarray:
-    """Scores [clips] of 2-second clips → float [n] in the middle of n pieces [n, 2], by linear interpolation."""
+    """Interpolates scores of 2-second clips, float [clips], at the middles of pieces, float [n, 2] (s) → float [n]."""
     return np.interp(pieces_s.mean(axis=1), (np.arange(len(scores)) + 0.5) * CLIP_S, scores)
 
 
 def piece_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """AP in [0, 1] of one video, as UMT (Liu et al. 2022) counts TVSum and YouTube Highlights.
+    """Returns the AP in [0, 1] of one video, as UMT (Liu et al. 2022) computes it for TVSum and YouTube Highlights.
 
     Args:
-      labels: float [n, A], of A annotators. Several (TVSum): a piece is a highlight for one of them above the median
-        of the annotator's labels, the lower of two middle ones; of the five best pieces. One (YouTube): above 0.
-      scores: float [m]. The first min(n, m) count; equal ones in the pieces' order. Without any, AP is 0.
+      labels: float [n, A], from A annotators. Several (TVSum): a piece is a highlight for an annotator if its label is
+        above the median of the annotator's labels (the lower of two middle ones); only the five best-scored pieces
+        count. One (YouTube): a piece is a highlight if its label is above 0.
+      scores: float [m]. The first min(n, m) count; equal ones rank in the pieces' order. Without any, AP is 0.
     """
     n = min(len(labels), len(scores))
     order = np.argsort(-scores[:n], kind="stable")
@@ -70,9 +71,11 @@ def piece_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def mean_over_domains(domains: Sequence[str], average_precisions: Sequence[float]) -> dict[str, Any]:
-    """In percent: "mAP", the mean over the domains of their videos' means, "mAP_over_videos", "per_domain".
+    """Averages APs, in percent: "mAP", the mean over the domains' means, "mAP_over_videos", "per_domain".
 
-    domains, average_precisions: of each video; AP in [0, 1].
+    Args:
+      domains: the domain of each video.
+      average_precisions: the AP in [0, 1] of each video.
     """
     of_domain: dict[str, list[float]] = collections.defaultdict(list)
     for domain, precision in zip(domains, average_precisions, strict=True):
@@ -88,12 +91,12 @@ def mean_over_domains(domains: Sequence[str], average_precisions: Sequence[float
 def highlight_scores(
     curves: Sequence[np.ndarray], windows_s: Sequence[np.ndarray], spans_s: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """mAP and HIT@1 over 2-second clips, in percent; a clip is positive where a window covers its middle.
+    """Returns mAP and HIT@1 over 2-second clips, in percent; a clip is positive if a window covers its middle.
 
     Args:
-      curves: per query, float [T]: relevance at T evenly spaced times.
+      curves: per query, float [T]: relevance at T evenly spaced times; T may differ.
       windows_s: per query, float [n, 2]: the segments in seconds.
-      spans_s: per query, the first and the last of those times.
+      spans_s: per query, float [2]: the first and the last of those times in seconds.
 
     Returns:
       {"HL-mAP": …, "HIT@1": …}, over the queries with at least one positive clip.
@@ -113,9 +116,9 @@ def highlight_scores(
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the precision–recall steps, equal scores taken together (scikit-learn's definition).
+    """Returns the area under the precision–recall steps, equal scores taken together (scikit-learn's definition).
 
-    scores float [n], positive bool [n] with at least one True → [0, 1].
+    scores float [n], positive bool [n] with at least one True → float in [0, 1].
     """
     order = np.argsort(-scores, kind="stable")
     scores, positive = scores[order], positive[order]
@@ -126,12 +129,12 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def top_moments_average_precision(positive: np.ndarray) -> np.ndarray:
-    """AP of TVSum and YouTube Highlights as UMT (Liu et al. 2022) counts it → float64 [...].
+    """Returns the AP of TVSum and YouTube Highlights, as UMT (Liu et al. 2022) computes it → float64 [...].
 
-    positive: bool [..., n], whether each of the n moments is a highlight, best-scored first; for TVSum the five
-      best. Recall is of the highlights among these n alone; 0 where there are none.
+    positive: bool [..., n], whether each of the n pieces is a highlight, best-scored first; for TVSum the five
+      best. Recall is relative to the highlights among these n alone; AP is 0 if there are none.
 
-    The area under the precision-recall line drawn from (0, 1), by the trapezoid rule.
+    It is the area under the precision-recall line drawn from (0, 1), by the trapezoid rule.
     """
     hits = positive.cumsum(axis=-1)
     total = np.maximum(hits[..., -1:], 1)

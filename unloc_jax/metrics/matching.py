@@ -1,6 +1,6 @@
-"""Which prediction takes which ground-truth segment: the part that all detection metrics share.
+"""Assignment of predictions to ground-truth segments: the part that all detection metrics share.
 
-The official evaluators walk through predictions one by one. Here the overlapping (prediction, ground truth) pairs of
+The official evaluators process predictions one by one. Here the overlapping (prediction, ground truth) pairs of
 all videos and classes are one list, and a matching is a few array operations on it.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from unloc_jax.metrics.tiou import segment_iou
 
-# Pairs are looked at in blocks that fit into a processor's cache, so that memory does not grow with all pairs.
+# Pairs are processed in blocks that fit into a processor's cache, so that memory does not grow with all pairs.
 _BLOCK_ROWS = 1 << 15
 
 
@@ -27,12 +27,14 @@ class Pairs(NamedTuple):
         return Pairs(self.prediction[enough], self.segment[enough], self.iou[enough])
 
     def best_first(self, position: np.ndarray) -> "Pairs":
-        """With predictions renumbered by `position [M]`; sorted by it, then by descending tIoU; of two equal tIoU
-        the later segment first."""
+        """Renumbers predictions by `position`, int [M], and sorts by it, then by descending tIoU.
+
+        Of two equal tIoU, the later segment comes first.
+        """
         pairs = self._replace(prediction=position[self.prediction])
         order = np.argsort(pairs.prediction, kind="stable")
         pairs = Pairs(*(column[order] for column in pairs))
-        # Most predictions have one pair, and are in their place already.
+        # Most predictions have one pair, which is in its place already.
         several = np.zeros(len(order) + 1, bool)
         several[1:-1] = pairs.prediction[1:] == pairs.prediction[:-1]
         rows = np.flatnonzero(several[1:] | several[:-1])
@@ -51,16 +53,16 @@ def overlapping_pairs(
     *,
     empty_pairs_hit: bool = False,
 ) -> Pairs:
-    """All pairs of the same group with tIoU ≥ `min_iou`, by ascending prediction.
+    """Returns all pairs of the same group with tIoU ≥ `min_iou`, by ascending prediction.
 
     Args:
-      truth_group: int [G] ≥ 0; such as a number for each (video, class).
-      truth_segments: float64 [G, 2].
+      truth_group: int [G] ≥ 0, for example a number for each (video, class).
+      truth_segments: float64 [G, 2], start and end, in the unit of found_segments.
       found_group: int [M] ≥ 0.
       found_segments: float64 [M, 2].
       min_iou: lowest tIoU of interest, > 0.
       empty_pairs_hit: give two empty segments (start = end) of the same group an infinite tIoU, wherever they
-        are: 0/0 of the official ActivityNet evaluator, which is not below any threshold.
+        are: the official ActivityNet evaluator's 0/0, which is not below any threshold.
     """
     by_group = np.argsort(truth_group, kind="stable")
     groups, first, count = np.unique(truth_group[by_group], return_index=True, return_counts=True)
@@ -83,12 +85,12 @@ def overlapping_pairs(
 
 
 def descending_in_groups(group: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """int [M]: rows by ascending `group` (int [M] ≥ 0), within a group by descending `score` (float [M]).
+    """Returns row indices int [M] sorted by ascending `group` (int [M] ≥ 0), then descending `score` (float [M]).
 
-    Equal scores are in the order of NumPy's default argsort, reversed, as the official evaluators have them. That
-    sort is not stable, so that each group has to be sorted by itself, in its given order.
+    Equal scores rank as in NumPy's default argsort, reversed, as in the official evaluators. That
+    sort is not stable, so each group has to be sorted by itself, in its given order.
     """
-    small = np.min_scalar_type(int(group.max(initial=0)))  # NumPy sorts 16 bits and less by counting
+    small = np.min_scalar_type(int(group.max(initial=0)))  # NumPy sorts up to 16 bits by counting
     order = np.argsort(group.astype(small), kind="stable")
     scores = score[order]
     bounds = np.concatenate([[0], np.flatnonzero(np.diff(group[order])) + 1, [len(order)]])
@@ -98,7 +100,7 @@ def descending_in_groups(group: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def rank_in_group(group: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """int [M]: 0 for the best of each group; order as in `descending_in_groups`."""
+    """Returns ranks int [M], 0 for the best of each group; order as in `descending_in_groups`."""
     order = descending_in_groups(group, score)
     in_order = group[order]
     rank = np.empty_like(order)
@@ -107,23 +109,23 @@ def rank_in_group(group: np.ndarray, score: np.ndarray) -> np.ndarray:
 
 
 def count_ties(group: np.ndarray, score: np.ndarray) -> int:
-    """Rows whose score occurs more than once in their group; both [M], ordered by group, then by score."""
-    tied = np.zeros(len(score) + 1, bool)  # place i: equal to the one before
+    """Counts rows whose score occurs more than once in their group; both [M], sorted by group, then by score."""
+    tied = np.zeros(len(score) + 1, bool)  # index i: equal to the one before
     tied[1:-1] = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
     return int((tied[1:] | tied[:-1]).sum())
 
 
 def greedy_matches(prediction: np.ndarray, segment: np.ndarray, num_segments: int) -> np.ndarray:
-    """The segments' predictions when each prediction, in ascending index, takes its first free segment.
+    """Assigns to each prediction, in ascending index, its first free segment.
 
     Args:
       prediction, segment: int [pairs], sorted by prediction, then by its preference.
       num_segments: S.
 
     Returns:
-      int [S], the prediction that holds each segment; -1 for none.
+      int [S], the prediction that takes each segment; -1 = none.
 
-    "One after the other" is a stable matching in which all segments rank the predictions alike, and such a
+    This sequential rule is a stable matching in which all segments rank the predictions the same way. Such a
     matching is unique, so rounds of deferred acceptance (Gale and Shapley 1962) find the same one with few
     array operations: every unmatched prediction asks for its next segment, every segment keeps the lowest
     index that ever asked.
@@ -158,10 +160,10 @@ def greedy_matches(prediction: np.ndarray, segment: np.ndarray, num_segments: in
 def interpolated_average_precisions(
     group: np.ndarray, position: np.ndarray, num_ground_truth: np.ndarray
 ) -> np.ndarray:
-    """AP in [0, 1] of every group at once, from its hits alone → float64 [groups]; 0 for a group without hits.
+    """Returns the AP in [0, 1] of every group, from its hits alone: float64 [groups]; 0 for a group without hits.
 
     Args:
-      group: int [H] of each hit, ascending.
+      group: int [H], the group of each hit, ascending.
       position: int [H], ascending within a group: 1 for the group's best-scored prediction, hit or not.
       num_ground_truth: int [groups].
 
@@ -176,11 +178,11 @@ def interpolated_average_precisions(
 
 
 def _highest_from_here(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The highest of `values [n]` from each place to the end of its group (int [n], ascending)."""
+    """Returns the maximum of `values` [n] from each place to the end of its group (int [n], ascending)."""
     if not len(values):
         return values
     ascending = np.sort(values)
-    # Whole numbers, so that adding the group's place in front of the rank loses nothing.
+    # Whole numbers, so that adding the group's index above the rank loses no precision.
     rank = np.searchsorted(ascending, values)
     key = (group[-1] - group) * len(values) + rank
     return ascending[np.maximum.accumulate(key[::-1])[::-1] % len(values)]

@@ -1,4 +1,4 @@
-"""Moment retrieval: recall at k and mean IoU, as Scenic's UnLoc and moment_detr count them."""
+"""Moment retrieval: recall at k and mean IoU, as Scenic's UnLoc and moment_detr define them."""
 
 from collections.abc import Sequence
 
@@ -17,24 +17,25 @@ def recall_at_k(
     *,
     strict: bool = False,
 ) -> dict[str, float]:
-    """R@k, the share of queries with a segment of tIoU ≥ threshold among their first k, and mIoU, in percent.
+    """Returns R@k, the share of queries with a segment of tIoU ≥ threshold among their first k, and mIoU, in percent.
 
     Args:
-      ground_truth_s: float [N, 2], the segment (start, end in s) of each query; or N arrays [W_n ≥ 1, 2], its answers:
-        a hit of any is a hit.
-      predictions_s: N arrays, float [K_n, 2], best first. K_n may differ between queries and be less than k
+      ground_truth_s: float [N, 2], the segment (start, end in s) of each query; or N arrays float [W_n ≥ 1, 2], the
+        answers to each query: a hit of any one counts.
+      predictions_s: N arrays, float [K_n, 2] in seconds, best first. K_n may differ between queries and be less than k
         or 0: a query without predictions is a miss with IoU 0.
-      ks: how many of the first predictions count.
+      ks: numbers of first predictions that count.
       thresholds: tIoU thresholds.
       strict: compare with > (2D-TAN) instead of ≥ (UnLoc, moment_detr).
 
     Returns:
       {"R1@0.3": …, "R1@0.5": …, …, "mIoU": …}; "mIoU" is the mean tIoU of the first predictions.
 
-    IoU is intersection / covered length; moment_detr divides by the hull, the same value but for the last bit,
-    which on Charades-STA's rounded times turns one query in 3720 at exactly 0.7.
+    IoU is intersection / covered length; moment_detr divides by the hull, the same value except for the last bit,
+    which on Charades-STA's rounded times decides for one query in 3720 at exactly 0.7.
 
-    Raises UserError when there are no queries, counts disagree or a time is NaN or infinite.
+    Raises:
+      UserError: there are no queries, counts disagree, or a time is NaN or infinite.
     """
     ground_truth_s = [np.asarray(of_query, np.float64).reshape(-1, 2) for of_query in ground_truth_s]
     if len(ground_truth_s) == 0:
@@ -58,7 +59,7 @@ def recall_at_k(
 def recall_of_ious(
     iou: np.ndarray, ks: Sequence[int], thresholds: Sequence[float], *, strict: bool = False
 ) -> dict[str, float]:
-    """What `recall_at_k` returns, from the tIoU [N, K] of the predictions, best first; 0 fills up."""
+    """Returns what `recall_at_k` does, from the tIoU, float [N, K], of the predictions, best first; padded with 0."""
     best = np.maximum.accumulate(iou, axis=1)
     enough = np.greater if strict else np.greater_equal
     recall = {
@@ -70,13 +71,13 @@ def recall_of_ious(
 
 
 def padded_by_repetition(answers_s: Sequence[np.ndarray]) -> np.ndarray:
-    """N lists of W_n ≥ 1 segments [W_n, 2] → float64 [N, W, 2]; a query's last one fills up."""
+    """Pads N lists of W_n ≥ 1 segments, float [W_n, 2] → float64 [N, W, 2], by repeating a query's last one."""
     most = max(map(len, answers_s))
     return np.stack([of_query[np.minimum(np.arange(most), len(of_query) - 1)] for of_query in answers_s])
 
 
 def padded(segments_s: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """The first `width` of each list's segments [n, 2] → float64 [N, width, 2]; empty ones fill up."""
+    """Stacks the first `width` of each list's segments, float [n, 2] → float64 [N, width, 2]; pads with empty ones."""
     rows = np.zeros((len(segments_s), width, 2))
     for row, of_query in zip(rows, segments_s):
         row[: len(of_query)] = np.reshape(of_query[:width], (-1, 2))

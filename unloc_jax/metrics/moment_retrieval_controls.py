@@ -4,12 +4,12 @@ Three controls and a rate, all pure functions on arrays:
 
 - *best constant segment*: no video, no text; the same part of every video, fitted on train
   (`fit_constant_segment`);
-- *another query of the same video*: predictions made for query j of the video, scored against the ground
-  truth of query i (`another_query_of_same_video` says which j). No new run of the model;
-- *another video's query*: the model run on the video of query i with a sentence about another video
-  (`another_videos_query` says which), scored against the ground truth of query i. The evaluation loop does;
-- *right event*: of the events that a video's queries describe, how often is the one hit that was asked for,
-  and does the object or the motion in the sentence decide it (`right_event_rates`).
+- *another query of the same video*: predictions for query j of the video, scored against the ground
+  truth of query i (`another_query_of_same_video` chooses j). The model need not run again;
+- *another video's query*: the model runs on the video of query i with a sentence about another video
+  (`another_videos_query` chooses it), scored against the ground truth of query i. Evaluation runs the model;
+- *right event*: how often the prediction hits, among the events that a video's queries describe, the one that was
+  asked for, and whether the object or the motion in the sentence decides it (`right_event_rates`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,21 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.tiou import pairwise_segment_iou
 
-# float [N, 2], one segment (s) of each of N queries; or N arrays [W, 2], its answers.
+# float [N, 2], one segment (s) for each of N queries; or N arrays [W, 2], the answers to each.
 Windows = np.ndarray | Sequence[np.ndarray]
 # Starts and ends are multiples of 1/50 of the video: finer than the tIoU threshold can tell apart.
 GRID = np.arange(51) / 50
 
 
 def fit_constant_segment(train_relative: np.ndarray, threshold: float = 0.5) -> tuple[float, float]:
-    """The (start, end), relative to the video's length, with tIoU ≥ `threshold` to the most train segments.
+    """Returns the (start, end), relative to the video's length, with tIoU ≥ `threshold` to the most train segments.
 
     train_relative: float [M, 2], start and end of each train segment divided by the duration of its video.
 
-    Of equally good candidates the one with the highest mean tIoU, then the earliest start, then the earliest
-    end. Raises UserError when M is 0.
+    Ties are broken by the highest mean tIoU, then the earliest start, then the earliest end.
+
+    Raises:
+      UserError: M is 0.
     """
     train_relative = np.asarray(train_relative, np.float64)
     if len(train_relative) == 0:
@@ -54,16 +56,16 @@ def fit_constant_segment(train_relative: np.ndarray, threshold: float = 0.5) -> 
 def another_query_of_same_video(
     video_index: np.ndarray, ground_truth_s: Windows | None = None, texts: Sequence[str] | None = None
 ) -> np.ndarray:
-    """For each query the next query of its video, cyclically; -1 where the video has no other → int [N].
+    """Returns for each query the next query of its video, cyclically: int [N]; -1 if the video has no other.
 
     Args:
       video_index: int [N], the video of each query, in any order.
-      ground_truth_s: float [N, 2], or N arrays [W, 2]. When given, a query with one of the same segments does not count
-        as another one: it is the same event in other words (Charades-STA has many), and knowing which event is
-        asked for is what is tested.
-      texts: N. When given, a query in the same words does not count as another one.
+      ground_truth_s: float [N, 2] in seconds, or N arrays [W, 2]. If given, a query with one of the same segments does
+        not count as another one: it is the same event in other words (Charades-STA has many), and the control tests
+        whether the model knows which event is asked for.
+      texts: N sentences. If given, a query in the same words does not count as another one.
 
-    Queries with -1 have to be left out of the control, and counted.
+    Queries with -1 must be left out of the control, and counted.
     """
     events = _events(ground_truth_s, len(video_index))
     chosen = np.full(len(video_index), -1)
@@ -80,16 +82,16 @@ def another_query_of_same_video(
 def another_videos_query(
     video_index: np.ndarray, seed: int = 0, texts: Sequence[str] | None = None
 ) -> np.ndarray:
-    """For each query a query of another video, drawn uniformly; -1 where there is none → int [N].
+    """Draws for each query a query of another video, uniformly: int [N]; -1 if there is none.
 
-    The same `video_index [N]` (int) and seed give the same assignment.
+    The same `video_index` (int [N]) and seed give the same assignment.
 
-    texts: N. When given, where a text is drawn that the query's own video has too, the next one is taken.
+    texts: N sentences. If given, and the query's own video has the drawn text too, the next one is taken.
     """
     video_index = np.asarray(video_index)
     order, start, size, _ = _blocks(video_index)
     others = len(video_index) - size
-    # Drawn among the queries of the other videos: positions in `order` with the own video's block taken out.
+    # Drawn among the queries of the other videos: positions in `order` without the own video's block.
     drawn = np.random.default_rng(seed).integers(0, np.maximum(others, 1))
     at = lambda place: order[np.where(place < start, place, place + size) % max(len(order), 1)]
     chosen = np.where(others > 0, at(drawn), -1)
@@ -114,26 +116,26 @@ def right_event_rates(
     attributes: Sequence[Mapping[str, str]],
     texts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """How often the first prediction hits the event that was asked for rather than another one of the video.
+    """Measures how often the first prediction hits the event that was asked for rather than another of the video.
 
     Args:
-      top1_s: float [N, 2], first prediction for each query (s); an empty segment (0, 0) where there is none.
-      ground_truth_s: float [N, 2] (s), or N arrays [W ≥ 1, 2], the answers to each query.
+      top1_s: float [N, 2], first prediction for each query in seconds; an empty segment (0, 0) if there is none.
+      ground_truth_s: float [N, 2] in seconds, or N arrays [W ≥ 1, 2], the answers to each query.
       video_index: int [N].
       attributes: N mappings, attribute name → value, such as {"object": "red circle", "motion": "left"};
         {} if unknown.
       texts: N, if known.
 
     The rivals of query i are the queries of its video in other words and with other ground-truth segments (an identical
-    segment is the same event). Query i is *right* if its prediction's tIoU with its own event (the answer it fits
-    best) is > 0 and greater than with every rival.
+    segment is the same event). Query i is *right* if its prediction's tIoU with its own event (the best-fitting
+    answer) is > 0 and greater than with every rival.
 
     Returns {"right_event": R, "differs_only_in": {name: R, …}}: the first over all queries with at least one
-    rival; the others, per attribute name, with only those rivals that differ from the query in this attribute
+    rival; the others, per attribute name, use only those rivals that differ from the query in this attribute
     and in no other, over the queries that have one. Each R is
       "rate"  percent of queries that are right
       "chance"  the same if one of the compared events is hit at random: mean of 1 / their number
-      "hit_none"  percent of queries whose prediction has tIoU 0 with all compared events, so is not right
+      "hit_none"  percent of queries whose prediction has tIoU 0 with all compared events, and so is not right
       "count"  number of queries
     With count 0 the other three are NaN.
     """
@@ -168,7 +170,7 @@ def right_event_rates(
 
 
 def _events(ground_truth_s: Windows | None, count: int) -> list[frozenset[tuple[float, ...]]]:
-    """The segments of each query, as a set; empty sets, which have nothing in common, where they are not given."""
+    """Returns the segments of each query as a set; empty sets, which share nothing, if no segments are given."""
     if ground_truth_s is None:
         return [frozenset()] * count
     answers = (np.asarray(of_query, np.float64).reshape(-1, 2).tolist() for of_query in ground_truth_s)
@@ -176,7 +178,7 @@ def _events(ground_truth_s: Windows | None, count: int) -> list[frozenset[tuple[
 
 
 def _by_video(video_index: np.ndarray) -> dict[int, list[int]]:
-    """The queries of each video, both in order of first appearance."""
+    """Returns the queries of each video (int [N]), both in order of first appearance."""
     queries: dict[int, list[int]] = {}
     for query, video in enumerate(np.asarray(video_index).tolist()):
         queries.setdefault(video, []).append(query)
@@ -198,7 +200,7 @@ def _rates(outcomes: list[tuple[bool, bool, float]]) -> dict[str, float | int]:
 
 
 def _blocks(video_index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The queries in order of their videos: order, and each query's block start, block size and place in it.
+    """Sorts the queries by their videos; returns order, and each query's block start, block size and place in it.
 
     All int [N]. `order` is stable; query i is `order[start[i] + place[i]]`.
     """

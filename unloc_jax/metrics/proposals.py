@@ -1,4 +1,4 @@
-"""Proposals: how many of the annotated segments do the best-scored ones of a video find, whatever their class?"""
+"""Proposals: the share of annotated segments that the best-scored proposals of a video find, whatever their class."""
 
 import numpy as np
 
@@ -14,19 +14,19 @@ def average_recall(
     thresholds: np.ndarray = ACTIVITYNET_TIOU,
     max_proposals: int = 100,
 ) -> dict[str, float]:
-    """AR@AN and the area under it, in percent, as ActivityNet's `eval_proposal.py` and OpenTAD count them.
+    """Returns AR@AN and the area under it, in percent, as ActivityNet's `eval_proposal.py` and OpenTAD compute them.
 
     The budget is an average over videos: with 50 proposals per video in the file, a budget of 10 takes the
-    best fifth of every video's. Of V videos with ground truth, the ones without proposals miss theirs;
-    proposals of other videos count for the file's average alone, as officially.
+    best fifth of every video's. All segments of a ground-truth video without proposals are missed; proposals of
+    other videos only count in the file's average, as in the official evaluator.
 
     Args:
-      ground_truth, predictions: as in `detection_map`; classes do not matter.
-      thresholds: tIoU; recall is averaged over them.
+      ground_truth, predictions: as in `detection_map`; classes are ignored.
+      thresholds: float [T], tIoU; recall is averaged over them.
       max_proposals: the largest average number per video, 100 in the challenge.
 
     Returns:
-      "AUC", and "AR@n" for n in 1, 5, 10, 100 up to `max_proposals`. All 0 without proposals.
+      "AUC", and "AR@n" for n in 1, 5, 10, 100 up to `max_proposals`. All 0 if there are no proposals.
     """
     truth, found = checked(ground_truth, predictions)
     names = [f"AR@{n}" for n in COUNTS if n <= max_proposals]
@@ -54,7 +54,7 @@ def average_recall(
         enough = pairs.at_least(threshold)
         first = np.full(len(truth.class_index), np.iinfo(np.int64).max)
         np.minimum.at(first, enough.segment, rank[enough.prediction])
-        # In how many budgets a segment is missed: budgets ascend.
+        # Number of budgets in which a segment is missed: budgets ascend.
         missed = (first[:, None] >= budget[video_of_truth]).sum(axis=1)
         found_by = np.bincount(missed, minlength=len(share) + 1)[:-1].cumsum()
         recall[row] = found_by / len(truth.class_index)
@@ -69,7 +69,7 @@ def average_recall(
 def _best_of_each_video(
     found: Predictions, videos: np.ndarray, max_proposals: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Proposals within the average budget: indices, rank within the video from 0, number of them."""
+    """Returns proposals within the average budget: indices int [n], ranks in their videos int [n] from 0, and n."""
     if not len(found.score):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), 0
     ratio = max_proposals * float(len(videos)) / len(found.score)

@@ -1,4 +1,4 @@
-"""QVHighlights (Lei et al. 2021): moments and highlights of a query, as moment_detr's `standalone_eval` counts them."""
+"""QVHighlights (Lei et al. 2021): moments and highlights of a query, as moment_detr's `standalone_eval` scores them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from unloc_jax.metrics.detection import GroundTruth, Predictions, average_precis
 from unloc_jax.metrics.moment_retrieval import padded
 from unloc_jax.metrics.tiou import segment_iou, segment_iou_by_hull
 
-# Typed as decimals there: 0.9, not linspace's 0.8999999999999999.
+# Decimals, as there: 0.9, not linspace's 0.8999999999999999.
 TIOU = np.round(np.linspace(0.5, 0.95, 10), 2)
 MAX_WINDOWS = 10
 LENGTHS_S = {"short": (0, 10), "middle": (10, 30), "long": (30, 150), "full": (-np.inf, np.inf)}
@@ -19,13 +19,13 @@ MIN_SCORES = {"Fair": FAIR, "Good": GOOD, "VeryGood": VERY_GOOD}
 def moment_average_precisions(
     truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarray], thresholds: np.ndarray = TIOU
 ) -> np.ndarray:
-    """AP in [0, 1] of each query at each threshold → float64 [Q, T].
+    """Returns the AP in [0, 1] of each query at each threshold: float64 [Q, T].
 
     Args:
-      truth_s: per query float [W, 2], W ≥ 1.
-      windows: per query float [K, 3], start (s), end (s), score; of these the first 10 in their given order
-        count, by descending score, equal ones in given order.
-      thresholds: tIoU.
+      truth_s: per query float [W, 2] in seconds, W ≥ 1.
+      windows: per query float [K, 3], start (s), end (s), score. The first 10 in their given order count; they are
+        ranked by descending score, equal ones in given order.
+      thresholds: float [T], tIoU.
     """
     first = [rows[:MAX_WINDOWS] for rows in windows]
     query_of = lambda lists: np.repeat(np.arange(len(lists)), [len(rows) for rows in lists])
@@ -41,13 +41,13 @@ def moment_average_precisions(
 
 
 def first_window_ious(truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarray]) -> np.ndarray:
-    """tIoU float64 [Q] of each query's first window with the ground-truth window that it matches best; 0 without.
+    """Returns the tIoU, float64 [Q], of each query's first window with its best-matching truth; 0 without a window.
 
-    Args: as in moment_average_precisions.
+    Args: as in `moment_average_precisions`.
     """
     truth = padded(truth_s, max(map(len, truth_s)))
     first = padded([rows[:1, :2] for rows in windows], 1)
-    # The best match by tIoU, of equal ones the earlier; its own value is then taken by the hull.
+    # The best match by tIoU (of equal ones the earlier); its value is then computed with the hull.
     best = segment_iou(first, truth).argmax(axis=1)
     return segment_iou_by_hull(first[:, 0], truth[np.arange(len(truth)), best])
 
@@ -55,17 +55,17 @@ def first_window_ious(truth_s: Sequence[np.ndarray], windows: Sequence[np.ndarra
 def highlight_precision_and_hit(
     saliency: Sequence[np.ndarray], predicted: Sequence[np.ndarray], min_score: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """AP and HIT@1 in [0, 1] of each query → float64 [Q], [Q].
+    """Returns AP and HIT@1 in [0, 1] of each query: float64 [Q], [Q].
 
     Args:
-      saliency: per query float [clips, A], the score 0 … 4 that each of A annotators gave.
-      predicted: per query float [n]; where clips are missing at the end they score 0, surplus ones are dropped
-        for AP, and as the best one they are a miss for HIT@1.
+      saliency: per query float [clips, A], the scores 0 … 4 from each of A annotators.
+      predicted: per query float [n]. Missing clips at the end score 0. Surplus clips are dropped for AP, and are a miss
+        for HIT@1 if one of them scores best.
       min_score: a clip is a highlight for the annotators who gave at least this.
 
-    AP is per annotator, then averaged: the mean over distinct recalls of the interpolated precision, equal scores
-    taken together; 0 for an annotator without highlights, 1 for one with nothing else. HIT@1: is the best
-    clip, the first of equal ones, a highlight for any annotator?
+    AP is computed per annotator, then averaged: the mean over distinct recalls of the interpolated precision, equal
+    scores taken together; 0 for an annotator without highlights, 1 for one with nothing else. HIT@1 is 1 if the best
+    clip, the first of equal ones, is a highlight for any annotator.
     """
     num_clips = np.array([len(scores) for scores in saliency])
     width = int(num_clips.max())
@@ -86,7 +86,7 @@ def highlight_precision_and_hit(
     true_positives = positive.cumsum(axis=1)
     ends_tie = np.ones(scores.shape, bool)
     ends_tie[:, :-1] = scores[:, :-1] != scores[:, 1:]
-    ends_tie = (ends_tie & is_clip)[..., None]  # clips are in front still: what fills up scores -inf
+    ends_tie = (ends_tie & is_clip)[..., None]  # clips still come first: padding scores -inf
     precision = np.where(ends_tie, true_positives / (place + 1)[:, None], 0.0)
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     before = np.maximum.accumulate(np.where(ends_tie, true_positives, 0), axis=1)

@@ -1,4 +1,4 @@
-"""Action segmentation: accuracy of frames, and of the segments that equal labels in a row make."""
+"""Action segmentation: accuracy of frames, and of the segments that runs of equal labels form."""
 
 from typing import NamedTuple
 
@@ -28,15 +28,15 @@ class Segments(NamedTuple):
 
 
 def frame_accuracy(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.0) -> float:
-    """Share of frames in [0, 1] whose best class is one of the frame's own (Scenic's UnLoc, metrics.frame_accuracy).
+    """Returns the share in [0, 1] of frames whose best class is one of their own (Scenic's UnLoc, frame_accuracy).
 
-    A frame whose scores are all at or below `threshold` is called background, which is right where the frame has no
+    A frame whose scores are all at or below `threshold` is predicted as background, which is right if the frame has no
     class.
 
     Args:
-      scores: float [N, C] of N frames.
+      scores: float [N, C].
       labels: bool or {0, 1} [N, C]; a frame may have several classes or none.
-      threshold: of the best score.
+      threshold: which the best score must exceed.
     """
     background = scores.max(1) <= threshold
     right = np.take_along_axis(labels.astype(bool), scores.argmax(1)[:, None], axis=1)[:, 0]
@@ -46,9 +46,9 @@ def frame_accuracy(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.
 def labels_at(
     times_s: np.ndarray, segments_s: np.ndarray, class_index: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """The classes of frames: those with a segment that covers the time, its ends included → bool [T, C].
+    """Returns the classes of frames, bool [T, C]: those with a segment that covers the time, its ends included.
 
-    times_s float [T]; segments_s float [S, 2]; class_index int [S] in [0, C).
+    times_s float [T] in seconds; segments_s float [S, 2] in seconds; class_index int [S] in [0, C).
     """
     labels = np.zeros((len(times_s), num_classes), bool)
     for (start_s, end_s), which in zip(segments_s, class_index, strict=True):
@@ -57,21 +57,21 @@ def labels_at(
 
 
 def segmentation_scores(frames: Frames, background: int | None, *, pooled: bool = True) -> dict[str, float]:
-    """Accuracy, edit score and F1 at overlaps of 10, 25 and 50 %, in percent.
+    """Returns accuracy, edit score and F1 at overlaps of 10, 25 and 50 %, in percent.
 
     Args:
       frames: N ≥ 1 frames.
-      background: the label whose segments do not count for edit and F1; frames of it count for "accuracy".
-      pooled: count frames, hits and misses of all videos together (MS-TCN's eval.py); False takes every score
-        per video and then the mean (TCN's metrics.py; Lea et al. 2017). The edit score is per video in both.
+      background: the label whose segments are left out of edit and F1; its frames count for "accuracy".
+      pooled: count frames, hits and misses over all videos together (MS-TCN's eval.py); False computes every score
+        per video and averages them (TCN's metrics.py; Lea et al. 2017). The edit score is per video in both.
 
     Returns:
       {"accuracy": …, "accuracy_without_background": …, "edit": …, "F1@10": …, "F1@25": …, "F1@50": …}; the
       second is over frames whose own label is not background, NaN without any.
 
-    A predicted segment hits the segment of its label that it overlaps most (union = hull), the earlier of equal
-    ones, if the overlap is enough and no earlier prediction hit it; otherwise it is a false positive, whatever
-    else it overlaps. Where a video has segments on neither side, its edit score is 100 and its F1 0, as in TCN.
+    A predicted segment hits the segment of its label that it overlaps most (union = hull; the earlier of equal
+    ones) if the overlap is enough and no earlier prediction hit it; otherwise it is a false positive, whatever
+    else it overlaps. A video with segments on neither side has edit score 100 and F1 0, as in TCN.
     """
     right = frames.labels == frames.predicted
     foreground = np.ones(len(right), bool) if background is None else frames.labels != background
@@ -105,7 +105,7 @@ def segmentation_scores(frames: Frames, background: int | None, *, pooled: bool 
 
 
 def per_class_average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """AP in percent of each class over all frames, best score first → float64 [C]; NaN for a class without frames.
+    """Returns the AP in percent of each class over all frames, float64 [C]; NaN for a class without frames.
 
     scores: float [N, C]; labels: bool [N, C]. Equal scores are taken together (`highlights.average_precision`).
     """
@@ -118,7 +118,7 @@ def per_class_average_precision(scores: np.ndarray, labels: np.ndarray) -> np.nd
 
 
 def segments_of(labels: np.ndarray, lengths: np.ndarray) -> Segments:
-    """labels int [N] of videos of `lengths` int [V] → their segments."""
+    """Splits labels int [N] of videos of `lengths` int [V] into segments."""
     video = np.repeat(np.arange(len(lengths)), lengths)
     starts = np.ones(len(labels), bool)
     starts[1:] = (labels[1:] != labels[:-1]) | (video[1:] != video[:-1])
@@ -127,8 +127,7 @@ def segments_of(labels: np.ndarray, lengths: np.ndarray) -> Segments:
 
 
 def edit_similarities(truth: Segments, found: Segments, num_videos: int) -> np.ndarray:
-    """1 − Levenshtein distance between the sequences of labels / the longer one's length → float64 [V]; 1 for two
-    empty ones."""
+    """Returns 1 − Levenshtein distance / length of the longer label sequence, float64 [V]; 1 if both are empty."""
     a, num_a = _sequences(found, num_videos)
     b, num_b = _sequences(truth, num_videos)
     column = np.arange(b.shape[1] + 1)
@@ -137,7 +136,7 @@ def edit_similarities(truth: Segments, found: Segments, num_videos: int) -> np.n
     for i in range(1, a.shape[1] + 1):
         change = row[:, :-1] + (a[:, i - 1, None] != b)
         best = np.concatenate([np.full((num_videos, 1), i), np.minimum(row[:, 1:] + 1, change)], axis=1)
-        # An insertion costs one per column: the best start to its left.
+        # Insertions cost one per column: take the best start to the left.
         row = np.minimum.accumulate(best - column, axis=1) + column
         done = num_a == i
         distance[done] = row[done, num_b[done]]
@@ -145,7 +144,7 @@ def edit_similarities(truth: Segments, found: Segments, num_videos: int) -> np.n
 
 
 def _sequences(segments: Segments, num_videos: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels int [V, longest], and how many each video has."""
+    """Returns labels int [V, longest], and their number per video, int [V]."""
     counts: np.ndarray = np.bincount(segments.video, minlength=num_videos)
     labels = np.zeros((num_videos, counts.max(initial=0)), segments.label.dtype)
     labels[np.arange(labels.shape[1]) < counts[:, None]] = segments.label
@@ -153,8 +152,8 @@ def _sequences(segments: Segments, num_videos: int) -> tuple[np.ndarray, np.ndar
 
 
 def _hits(truth: Segments, found: Segments, num_videos: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True positives int [V, OVERLAPS], and the number of segments of both int [V]."""
-    # Both cut the same line into pieces, so that the pieces between all cuts are the overlapping pairs.
+    """Returns true positives int [V, OVERLAPS], and the number of segments of both, int [V] each."""
+    # Both split the same axis, so the pieces between all cuts are the overlapping pairs.
     cuts = np.unique(np.concatenate([truth.start, truth.end, found.start, found.end]))
     pair_truth, pair_found = (_covering(segments, cuts) for segments in (truth, found))
     both = (pair_truth >= 0) & (pair_found >= 0)
@@ -178,7 +177,7 @@ def _hits(truth: Segments, found: Segments, num_videos: int) -> tuple[np.ndarray
 
 
 def _covering(segments: Segments, cuts: np.ndarray) -> np.ndarray:
-    """Which segment covers the piece after each cut; -1 for none."""
+    """Returns the index int [n] of the segment that covers the piece after each of n cuts (int [n]); -1 = none."""
     if not len(segments.start):
         return np.full(len(cuts), -1)
     index = np.searchsorted(segments.start, cuts, side="right") - 1
@@ -186,6 +185,7 @@ def _covering(segments: Segments, cuts: np.ndarray) -> np.ndarray:
 
 
 def _f1(hits: np.ndarray, num_truth: np.ndarray, num_found: np.ndarray) -> np.ndarray:
+    """Returns F1 in [0, 1], float64 [V, OVERLAPS], from hits int [V, OVERLAPS] and numbers of segments int [V]."""
     precision = hits / np.maximum(num_found, 1)[:, None]
     recall = hits / np.maximum(num_truth, 1)[:, None]
     return 2 * precision * recall / np.where(hits > 0, precision + recall, 1)

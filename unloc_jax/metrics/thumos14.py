@@ -1,4 +1,4 @@
-"""Mean average precision as the MATLAB devkit of THUMOS14 counts it (`TH14evalDet.m`)."""
+"""Mean average precision as the MATLAB devkit of THUMOS14 computes it (`TH14evalDet.m`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from unloc_jax.metrics.tiou import segment_iou_by_hull
 
 DEVKIT_TIOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
-_ANY_OVERLAP = 1e-300  # of the pairs that are looked at: more than none
+_ANY_OVERLAP = 1e-300  # minimum tIoU of the pairs to consider: more than none
 
 
 def devkit_map(
@@ -20,21 +20,21 @@ def devkit_map(
     ambiguous: GroundTruth,
     thresholds: Sequence[float] = DEVKIT_TIOU,
 ) -> dict[str, Any]:
-    """mAP in percent. What is different from ActivityNet's (`detection_map`):
+    """Computes mAP in percent. It differs from ActivityNet's (`detection_map`):
 
       Each ground-truth segment, in its given order, takes the free detection of its video and class that
       overlaps it most (there, each detection takes a segment), if tIoU > threshold (there, ≥).
       A detection that hits nothing and overlaps an ambiguous region of its video does not count.
       AP is the mean over ground-truth segments of the precision where they are found, not interpolated.
-      Equal scores: by video index, then in the given order.
-      A reversed detection (start > end) is turned round, one without length overlaps nothing.
+      Equal scores rank by video index, then in the given order.
+      A reversed detection (start > end) is turned round; one without length overlaps nothing.
 
     Args:
       ground_truth, predictions: as in `detection_map`.
-      ambiguous: regions; their class does not matter.
+      ambiguous: regions to ignore, of any class.
       thresholds: tIoU.
 
-    Returns and raises as `detection_map`; "ambiguous_predictions" [T] int besides, how many did not count.
+    Returns and raises as `detection_map`; also "ambiguous_predictions" int [T], the number that did not count.
     """
     truth, found = checked(ground_truth, predictions)
     regions = GroundTruth(*(np.asarray(column) for column in ambiguous))

@@ -4,11 +4,11 @@ import numpy as np
 
 
 def segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """tIoU of segments `a [..., 2]` and `b [..., 2]` (start, end), broadcast → float64 `[...]`.
+    """Returns the tIoU of segments `a [..., 2]` and `b [..., 2]` (start, end), broadcast: float64 `[...]`.
 
-    Any unit, as long as both use the same. The union is the covered length (`|a| + |b| - |a ∩ b|`), as in the
+    Any unit, if both use the same. The union is the covered length (`|a| + |b| - |a ∩ b|`), as in the
     ActivityNet evaluator and in Scenic's UnLoc, not the hull. A segment with end ≤ start covers nothing and
-    has IoU 0 with everything, also with itself (the ActivityNet evaluator divides 0 by 0 there and counts the
+    has IoU 0 with everything, including itself (the ActivityNet evaluator divides 0 by 0 there and counts the
     NaN as a hit).
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -21,9 +21,9 @@ def segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def segment_iou_by_hull(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """tIoU with the length from the earlier start to the later end as the union; as `segment_iou` otherwise.
+    """Returns the tIoU whose union is the hull, from the earlier start to the later end; otherwise as `segment_iou`.
 
-    Segments that overlap cover their hull, so that this is the same number but for the last bit, which decides
+    Segments that overlap cover their hull, so this is the same number except for the last bit, which decides
     at thresholds that rounded times hit exactly. The devkit of THUMOS14, moment_detr (R1) and 2D-TAN divide
     by the hull.
     """
@@ -34,5 +34,5 @@ def segment_iou_by_hull(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pairwise_segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """tIoU of each segment of `a [..., M, 2]` with each of `b [..., N, 2]` → float64 `[..., M, N]`."""
+    """Returns the tIoU of each segment of `a [..., M, 2]` with each of `b [..., N, 2]`: float64 `[..., M, N]`."""
     return segment_iou(np.asarray(a)[..., :, None, :], np.asarray(b)[..., None, :, :])

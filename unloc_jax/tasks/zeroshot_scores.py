@@ -1,6 +1,6 @@
 """Late fusion without training: similarities of frames and a text → relevance → segments, in NumPy.
 
-What `unloc zeroshot` shows is what `unloc evaluate --zeroshot-clip` scores: `localize`, for both.
+`unloc zeroshot` and `unloc evaluate --zeroshot-clip` both use `localize`, so that one shows what the other scores.
 """
 
 import dataclasses
@@ -10,12 +10,12 @@ import numpy as np
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.metrics.tiou import segment_iou
 
-# Of the highest relevance: a candidate is a stretch that stays above one of them.
+# Fractions of the highest relevance: a candidate is a stretch that stays above one of them.
 _THRESHOLDS = np.linspace(0.1, 0.9, 9)
-# What is around a candidate: this fraction of its length on either side (AutoLoc, Shou et al. 2018, section 3.3).
+# The surroundings of a candidate: this fraction of its length on either side (AutoLoc, Shou et al. 2018, section 3.3).
 _AROUND = 0.25
 _MOST_OVERLAP = 0.5  # tIoU of two candidates that are both kept
-_FLAT = 1e-4  # a cosine that varies by less over a video says nothing
+_FLAT = 1e-4  # a cosine that varies by less over a video is uninformative
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,13 +49,13 @@ def localize(
     """Finds N texts in the F frames of a video.
 
     Args:
-      cosines: float [N, F], of every text and every frame.
+      cosines: float [N, F], of each text with each frame.
       fps: frames per second.
       smoothing_s: standard deviation of the Gaussian in seconds; 0 = none.
-      duration_s: of the video; no segment ends after it.
-      settings: `score_threshold`, which scores have to be above, and `max_detections` per text.
-      shares: float [N, F], the probability of each text in each frame, where the texts are classes that exclude each
-        other; a segment's score is multiplied by its mean. None = texts that have nothing to do with each other.
+      duration_s: of the video in seconds; no segment ends after it.
+      settings: `score_threshold`, which scores must exceed, and `max_detections` per text.
+      shares: float [N, F], the probability of each text in each frame, for texts that are classes and exclude each
+        other; a segment's score is multiplied by its mean. None = independent texts.
 
     Returns:
       curves: float [N, F] in [0, 1], see `relevance`.
@@ -66,7 +66,7 @@ def localize(
     for i, of_text in enumerate(cosines):
         curves[i] = relevance(smooth(of_text, smoothing_s * fps))
         lowest = settings.score_threshold
-        # Nothing of a class can score more than its highest share.
+        # No segment of a class can score more than its highest share.
         made = [] if shares is not None and shares[i].max() <= lowest else candidates(curves[i])
         if shares is not None:
             made = [(start, end, score * float(shares[i, start:end].mean())) for start, end, score in made]
@@ -76,7 +76,7 @@ def localize(
 
 
 def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
-    """[F] → [F], averaged with Gaussian weights (`sigma` in frames) over the frames that are there."""
+    """Smooths values, float [F] → float [F], with Gaussian weights (`sigma` in frames) over the frames that exist."""
     if sigma <= 0:
         return values
     places = np.arange(-int(3 * sigma + 1), int(3 * sigma + 1) + 1)
@@ -87,7 +87,7 @@ def smooth(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def relevance(cosines: np.ndarray) -> np.ndarray:
-    """[F] → [F] from 0 at the least similar frame to 1 at the most similar; all 0 where none stands out."""
+    """Scales float [F] → [F], from 0 at the least similar frame to 1 at the most similar; all 0 if none stands out."""
     low, high = cosines.min(), cosines.max()
     if high - low < _FLAT:
         return np.zeros(len(cosines))
@@ -95,9 +95,9 @@ def relevance(cosines: np.ndarray) -> np.ndarray:
 
 
 def candidates(curve: np.ndarray) -> list[tuple[int, int, float]]:
-    """Stretches of a relevance curve [F] that stand out: (first frame, end (exclusive), score in (0, 1]), best first.
+    """Returns stretches of a relevance curve [F] that stand out: (first frame, end (exclusive), score in (0, 1]).
 
-    Of two that overlap by more than a tIoU of 0.5 the better one stays.
+    They are sorted by score, the best first. Of two that overlap by more than a tIoU of 0.5, the better one is kept.
     """
     made: dict[tuple[int, int], float] = {}
     for threshold in _THRESHOLDS:
@@ -117,9 +117,9 @@ def candidates(curve: np.ndarray) -> list[tuple[int, int, float]]:
 
 
 def seconds(segments: list[tuple[int, int, float]], fps: float, duration_s: float) -> np.ndarray:
-    """(first frame, end (exclusive), score) each → float64 [n, 3]: start and end in seconds, and score.
+    """Converts (first frame, end (exclusive), score) each → float64 [n, 3]: start and end in seconds, and score.
 
-    Frame k stands for the time from (k - 0.5) / fps to (k + 0.5) / fps, as far as it is in the video.
+    Frame k represents the time from (k - 0.5) / fps to (k + 0.5) / fps, as far as it is in the video.
     """
     found = np.array(segments, np.float64).reshape(-1, 3)
     found[:, :2] = np.clip((found[:, :2] - 0.5) / fps, 0.0, duration_s)

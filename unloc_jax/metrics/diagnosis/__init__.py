@@ -1,7 +1,7 @@
-"""Why a number is what it is: `unloc diagnose` takes a file of predictions apart (docs/diagnosis.md).
+"""Diagnosis of a score: `unloc diagnose` analyses a file of predictions (docs/diagnosis.md).
 
 From files to a page: `inputs` reads, `matches` … `videos` and `moments` compute, `action_sections` and
-`moment_sections` make tables, plots and readings of it, `text` and `page` show them, `run` is the command.
+`moment_sections` turn this into tables, plots and readings, `text` and `page` show them, `run` is the command.
 """
 
 PROTOCOLS = ("activitynet", "thumos14", "moment-retrieval", "qvhighlights")

@@ -30,12 +30,12 @@ TERMS = (
 def diagnose_actions(
     actions: Actions, protocol: str, tiou: float = 0.5, pyramid: Pyramid | None = None
 ) -> Diagnosis:
-    """All sections for detections.
+    """Returns all sections for detections.
 
     Args:
-      protocol: whose bins, see `bins`.
+      protocol: selects the bins, see `bins`.
       tiou: threshold of a hit.
-      pyramid: of the model, to see whether its levels fit the ground truth.
+      pyramid: of the model, to check whether its levels fit the ground truth.
     """
     matches = match_best(actions.truth, actions.found, len(actions.classes), tiou)
     errors = find_errors(matches)
@@ -78,7 +78,7 @@ def _levels(actions: Actions, matches: Matches, errors: Errors, pyramid: Pyramid
 
 
 def curve_section(actions: Actions) -> Section:
-    """mAP and recall over tIoU."""
+    """Shows mAP and recall over tIoU."""
     result = detection_map(actions.scored, actions.found, CURVE_TIOU)
     recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
     curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}

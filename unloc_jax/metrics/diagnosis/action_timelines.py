@@ -1,4 +1,4 @@
-"""The videos that a detector does best and worst on, with timelines."""
+"""Timelines of the videos on which a detector does best and worst."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ _MOST_LANES = 5
 
 
 def action_videos_section(actions: Actions, matches: Matches, errors: Errors) -> Section:
-    """By F1 at the score where F1 over all videos is best."""
+    """Ranks videos by F1 at the score where F1 over all videos is best."""
     scores = score_videos(actions, matches)
     worst, best = scores.worst(), scores.best()
     is_found = np.isin(np.arange(len(matches.truth.class_index)), matches.segment[scores.shown])
@@ -26,7 +26,7 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
         counts = np.bincount(matches.found.class_index[found_rows], minlength=len(actions.classes)).astype(
             float
         )
-        counts[np.unique(true_classes)] += len(found_rows) + 1  # classes that are there come first
+        counts[np.unique(true_classes)] += len(found_rows) + 1  # classes with ground truth come first
         lanes = []
         for c in np.argsort(-counts, kind="stable")[:_MOST_LANES]:
             if counts[c]:
@@ -94,12 +94,12 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
 
 
 def worst_title(worst: np.ndarray, best: np.ndarray) -> str:
-    """Of the worst videos' timelines, which are all where none is left to be among the best."""
+    """Titles the timelines of the worst videos, int [n]; these are all videos if `best`, int [m], is empty."""
     return f"The {len(worst)} worst videos" if len(best) else "All videos, the worst first"
 
 
 def shown_duration(duration_s: float, lanes: Iterable[Lane]) -> float:
-    """Of the time axis: the video's, if it is known, and as long as the ground truth at least."""
+    """Returns the length of the time axis in seconds: the video's, if known, but no less than the ground truth's."""
     ends = [bar.end_s for lane in lanes for bar in lane.truth]
     if np.isnan(duration_s):
         ends += [bar.end_s for lane in lanes for bar in lane.found]
@@ -107,4 +107,5 @@ def shown_duration(duration_s: float, lanes: Iterable[Lane]) -> float:
 
 
 def _times(segment_s: np.ndarray) -> tuple[float, float]:
+    """Returns start and end of a segment, float [2] in seconds."""
     return float(segment_s[0]), float(segment_s[1])

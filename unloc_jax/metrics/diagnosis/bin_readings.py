@@ -1,4 +1,4 @@
-"""Sentences on where in the ground truth a method does badly."""
+"""Sentences on the parts of the ground truth where a method does badly."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,15 @@ _MOST_READINGS = 2
 def bin_readings(
     bins: Bins, success: np.ndarray, video: np.ndarray, things: str, verb: str, extra: Sequence[str] = ()
 ) -> list[str]:
-    """What the bins that do worse than the rest, beyond chance, lose; the worst first, at most two.
+    """Describes the loss in bins that do worse than the rest, beyond chance; the worst first, at most two.
 
     Args:
-      success: bool [n], of each item; video: int [n].
-      things: what an item is called, such as "segments"; verb: such as "are found".
-      extra: per bin that is not empty, more of its numbers.
+      bins: n items in bins.
+      success: bool [n], of each item.
+      video: int [n], the video of each item.
+      things: name of the items, such as "segments".
+      verb: such as "are found".
+      extra: per bin that is not empty, further numbers.
     """
     members = bins.members()
     worse: list[tuple[Difference, int]] = []

@@ -1,4 +1,4 @@
-"""Ground truth in bins: length, coverage, number of instances, position."""
+"""Bins of the ground truth: length, coverage, number of instances, position."""
 
 import dataclasses
 import itertools
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# DETAD's edges for the two datasets; 5 % of the video besides, where it only knows 20 %.
+# DETAD's edges for the two datasets; also 5 % of the video, where DETAD's first edge is 20 %.
 LENGTH_EDGES_S = {
     "activitynet": (0, 30, 60, 120, 180, np.inf),
     "thumos14": (0, 3, 6, 12, 18, np.inf),
@@ -26,16 +26,16 @@ INSTANCE_EDGES = {
     "qvhighlights": (0, 1, 2, 4, np.inf),
 }
 POSITION_EDGES = (0, 0.2, 0.4, 0.6, 0.8, 1)
-# Edges that put more than this share into one bin tell nothing: quintiles do then.
+# Edges that put more than this share into one bin are uninformative: use quintiles.
 _MOST_IN_ONE_BIN = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """Items of the ground truth by one characteristic.
+    """Items of the ground truth, binned by one characteristic.
 
     Attributes:
-      name: of the characteristic, for a heading.
+      name: of the characteristic, as a heading.
       labels: of the bins.
       index: int [n], the bin of each item; -1 = unknown.
     """
@@ -46,22 +46,26 @@ class Bins:
 
     @property
     def short_name(self) -> str:
-        """Without what is in brackets."""
+        """The name without its part in brackets."""
         return self.name.split(" (")[0]
 
     def members(self) -> list[tuple[str, np.ndarray]]:
-        """Label and bool [n] of every bin that is not empty."""
+        """Returns label and bool [n] of every bin that is not empty."""
         inside = [(label, self.index == i) for i, label in enumerate(self.labels)]
         return [(label, mask) for label, mask in inside if mask.any()]
 
 
 def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) -> Bins:
-    """Bins (low, high] of `values [n]`; the lowest one contains its low edge; beyond an end counts as in it.
+    """Sorts `values` into bins (low, high]; the lowest contains its low edge; the outer ones, values beyond the edges.
 
-    NaN is in none. Where one bin holds more than nine tenths, quintiles are the edges instead, in two digits and
+    NaN is in no bin. If one bin holds more than nine tenths, quintiles replace the edges, rounded to two digits and
     without empty bins between them.
 
-    unit: "s", "%" (of values in [0, 1]) or "" for whole numbers.
+    Args:
+      name: of the characteristic.
+      values: float [n].
+      edges: ascending, in the unit of the values.
+      unit: "s", "%" (of values in [0, 1]) or "" for whole numbers.
     """
     known = ~np.isnan(values)
     inner = np.asarray(edges[1:-1], np.float64)
@@ -70,7 +74,7 @@ def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) ->
     if known.any() and counts.max() > _MOST_IN_ONE_BIN * known.sum() and unit:
         quintiles = np.quantile(values[known], [0.2, 0.4, 0.6, 0.8])
         inner = np.unique([float(f"{q:.2g}") for q in quintiles])
-        # Rounding may leave nothing between two edges: a bin goes on to where the next value is in another one.
+        # Rounding may leave nothing between two edges: a bin extends to the next value that is in another one.
         filled = np.unique(np.searchsorted(inner, values[known], side="left"))
         inner = inner[filled[filled < len(inner)]]
         edges = (0.0, *inner, np.inf if unit == "s" else 1.0)

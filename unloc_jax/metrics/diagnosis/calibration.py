@@ -1,4 +1,4 @@
-"""Do scores mean what they say?"""
+"""Calibration: do scores equal hit rates?"""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ BINS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Predictions by score, in bins of equal width over [0, 1].
+    """Predictions binned by score, in bins of equal width over [0, 1].
 
     Attributes:
-      count: int [BINS].
+      count: int [BINS], predictions per bin.
       mean_score, hit_rate: float64 [BINS] in [0, 1]; NaN in empty bins.
       ece: expected calibration error in [0, 1]: |mean score - hit rate| over bins, weighted by their counts (Naeini
         et al. 2015; Guo et al. 2017).
@@ -25,7 +25,7 @@ class Reliability:
 
 
 def reliability(score: np.ndarray, hit: np.ndarray) -> Reliability | None:
-    """Of predictions with `score [n]` and `hit [n]` (bool); None where a score is outside of [0, 1] or NaN."""
+    """Bins predictions with `score` float [n] and `hit` bool [n]; None if a score is outside of [0, 1] or NaN."""
     if not len(score) or not ((score >= 0) & (score <= 1)).all():
         return None
     index = np.minimum((score * BINS).astype(int), BINS - 1)
@@ -38,10 +38,11 @@ def reliability(score: np.ndarray, hit: np.ndarray) -> Reliability | None:
 
 
 def chance_that_a_hit_scores_higher(score: np.ndarray, hit: np.ndarray) -> float:
-    """The area under the ROC curve: the chance that a hit outscores a miss, ties count half; NaN without either.
+    """Returns the area under the ROC curve: the chance that a hit outscores a miss; ties count half; NaN without both.
 
     Args:
-      score: float [n]; hit: bool [n].
+      score: float [n].
+      hit: bool [n].
     """
     num_hits, num_misses = int(hit.sum()), int((~hit).sum())
     if not num_hits or not num_misses:

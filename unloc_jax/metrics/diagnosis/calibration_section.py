@@ -1,4 +1,4 @@
-"""Reliability of scores, of detections and of moments alike."""
+"""The section on reliability of scores, for detections and for moments."""
 
 import numpy as np
 
@@ -10,7 +10,14 @@ _SMALL_GAP = 0.03
 
 
 def calibration_section(score: np.ndarray, hit: np.ndarray, which: str, tiou: float) -> Section:
-    """Of predictions with `score [n]` (NaN: the file has none) and `hit [n]` (bool); which: what they are."""
+    """Shows the reliability of predictions.
+
+    Args:
+      score: float [n]; NaN: the file has none.
+      hit: bool [n].
+      which: describes the predictions.
+      tiou: threshold of a hit.
+    """
     note = f"Scores of {which} against the share that hits at tIoU ≥ {tiou:g}."
     if not len(score) or np.isnan(score).any():
         return Section("calibration", "Calibration of scores", f"{note} The file has no scores.", [])

@@ -1,18 +1,18 @@
-"""Whether a part of the ground truth does worse than the rest, beyond chance."""
+"""Test of whether a part of the ground truth does worse than the rest, beyond chance."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# With fewer items, or from fewer videos, nothing is said.
+# Smaller groups, or groups from fewer videos, are not reported.
 LEAST_ITEMS, LEAST_VIDEOS = 20, 8
-# Standard errors from 0. One table compares five groups or so, and a page has four such tables: with 99.7 % each, one
+# Standard errors from 0. A table compares about five groups, and a page has four such tables: with 99.7 % each, one
 # false alarm in twenty pages.
 _SURE = 3.0
 
 
 class Difference(NamedTuple):
-    """Shares of successes, in [0, 1], of two groups that do differ."""
+    """Shares of successes, in [0, 1], of two groups that differ beyond chance."""
 
     inside: float
     outside: float
@@ -23,10 +23,10 @@ class Difference(NamedTuple):
 
 
 def difference(success: np.ndarray, inside: np.ndarray, video: np.ndarray) -> Difference | None:
-    """The shares of `success` in and outside of a group, or None where chance explains that they differ.
+    """Returns the shares of `success` inside and outside of a group, or None if chance explains their difference.
 
-    The standard error is clustered by video: items of one video succeed and fail together, so that counting them
-    as independent would promise too much (Cameron and Miller 2015, section II).
+    The standard error is clustered by video: items of one video succeed and fail together, so counting them
+    as independent would make it too small (Cameron and Miller 2015, section II).
 
     Args:
       success: bool [n].

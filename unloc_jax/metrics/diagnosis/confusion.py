@@ -1,4 +1,4 @@
-"""Which class is taken for which."""
+"""Pairs of classes that a detector confuses."""
 
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ class Pair(NamedTuple):
 
     Attributes:
       predicted, true: class indices.
-      wrong_class: how many with a tIoU ≥ the threshold.
-      confusion: how many with less.
-      share: percent of the predicted class's false positives that either kind is.
+      wrong_class: number of predictions with a tIoU ≥ the threshold.
+      confusion: number of predictions with a lower tIoU.
+      share: percent of the predicted class's false positives that are of either kind.
     """
 
     predicted: int
@@ -26,9 +26,9 @@ class Pair(NamedTuple):
 
 
 def confused_pairs(matches: Matches, errors: Errors, most: int = 15) -> list[Pair]:
-    """The most frequent pairs, by wrong classes, then by confusions, among the 10·G best predictions of a class.
+    """Returns the most frequent pairs, by wrong classes, then confusions, among the 10·G best predictions of a class.
 
-    Predictions that overlap a segment of their own class as well as the threshold asks for are left out: where one
+    Predictions that also overlap a segment of their own class by the threshold are left out: if one
     action carries two labels (THUMOS14's CliffDiving is Diving too), nothing is confused.
     """
     num_classes = len(matches.num_truth)

@@ -1,4 +1,4 @@
-"""Sections on what false positives and missed segments are."""
+"""Sections on the types of false positives and of missed segments."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from unloc_jax.metrics.diagnosis.section import Bars, Section, StackedBars, Tabl
 
 
 def error_section(matches: Matches, errors: Errors) -> Section:
-    """False positives by type and what each costs."""
+    """Shows false positives by type, and the cost of each type."""
     profile = errors.profile(matches.rank, matches.num_truth[matches.found.class_index])
     rows = [
         [f"{k}–{k + 1} G" if k else "best G", int(counts.sum()), *(100 * counts / counts.sum()).tolist()]
@@ -68,7 +68,7 @@ def error_section(matches: Matches, errors: Errors) -> Section:
 
 
 def missed_section(matches: Matches, errors: Errors) -> Section:
-    """Why segments are not found."""
+    """Shows why segments are not found."""
     missed = ~matches.is_found
     own, any_ = errors.segment_own_tiou, errors.segment_any_tiou
     reasons = {
@@ -100,7 +100,7 @@ def missed_section(matches: Matches, errors: Errors) -> Section:
 
 
 def confusion_section(classes: list[str], matches: Matches, errors: Errors) -> Section:
-    """Class pairs; classes: their names."""
+    """Shows class pairs; classes: their names."""
     pairs = confused_pairs(matches, errors)
     rows = [[classes[p.predicted], classes[p.true], p.wrong_class, p.confusion, p.share] for p in pairs]
     readings = []

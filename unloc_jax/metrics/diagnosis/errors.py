@@ -1,4 +1,4 @@
-"""False positives by type and what each costs: DETAD's profile (Alwassel et al. 2018, section 4)."""
+"""False positives by type, and the cost of each type: DETAD's profile (Alwassel et al. 2018, section 4)."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ import numpy as np
 from unloc_jax.metrics.diagnosis.matches import MULTIPLES, Matches, normalized_average_precisions
 from unloc_jax.metrics.matching import overlapping_pairs
 
-# tIoU with the segment, of any class, that a false positive overlaps most:
-#                 ≥ threshold        from LEAST_TIOU on   below
-# of its class    double detection   localisation         background
-# of another one  wrong class        confusion            background
+# By tIoU with the segment, of any class, that a false positive overlaps most:
+#                   ≥ threshold        ≥ LEAST_TIOU   below
+# of its class      double detection   localisation   background
+# of another class  wrong class        confusion      background
 TYPES = ("hit", "double detection", "wrong class", "localisation", "confusion", "background")
 HIT, DOUBLE, WRONG_CLASS, LOCALISATION, CONFUSION, BACKGROUND = range(6)
 LEAST_TIOU = 0.1
@@ -18,16 +18,16 @@ LEAST_TIOU = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """Of K predictions.
+    """Error types of K predictions.
 
     Attributes:
       type: int [K], index into TYPES.
-      nearest: int [K], the segment of any class that overlaps the prediction most; -1 below LEAST_TIOU.
-      own_tiou: float64 [K], the highest tIoU with a segment of its own class, taken or not; 0 below LEAST_TIOU.
-      segment_own_tiou, segment_any_tiou: float64 [G], the highest tIoU of a segment with a prediction of its class,
+      nearest: int [K], the segment of any class that overlaps the prediction most; -1 if below LEAST_TIOU.
+      own_tiou: float64 [K], the highest tIoU with a segment of its own class, taken or not; 0 if below LEAST_TIOU.
+      segment_own_tiou, segment_any_tiou: float64 [G], the highest tIoU of each segment with a prediction of its class,
         and with one of any class.
       ap_n: float64 [C] in [0, 1], NaN for classes without ground truth.
-      gain: float64 [6], what mean AP_N gains, in [0, 1], if the false positives of a type are removed; 0 for hits.
+      gain: float64 [6] in [0, 1], the gain of mean AP_N if the false positives of a type are removed; 0 for hits.
     """
 
     type: np.ndarray
@@ -39,10 +39,10 @@ class Errors:
     gain: np.ndarray
 
     def profile(self, rank: np.ndarray, num_truth_of_row: np.ndarray) -> np.ndarray:
-        """int [MULTIPLES, 6]: row k counts the types among the predictions ranked k·G … (k + 1)·G - 1 of their class.
+        """Counts types, int [MULTIPLES, 6]: row k is for the predictions ranked k·G … (k + 1)·G - 1 of their class.
 
         Args:
-          rank: int [K] in the class.
+          rank: int [K], rank of each prediction in its class.
           num_truth_of_row: int [K], G of each prediction's class.
         """
         slice_ = rank // num_truth_of_row
@@ -52,12 +52,12 @@ class Errors:
 
 
 def find_errors(matches: Matches) -> Errors:
-    """Types of all predictions of `matches`."""
+    """Determines the types of all predictions of `matches`."""
     truth, found = matches.truth, matches.found
     pairs = overlapping_pairs(
         truth.video_index, truth.segments_s, found.video_index, found.segments_s, LEAST_TIOU
     )
-    # The best pair of each prediction; of equal ones the segment that comes first in the file.
+    # The best pair of each prediction; of equal ones, the segment that comes first in the file.
     best_last = np.lexsort((-pairs.segment, pairs.iou, pairs.prediction))
     nearest = np.full(len(found.score), -1)
     nearest[pairs.prediction[best_last]] = pairs.segment[best_last]
@@ -80,6 +80,7 @@ def find_errors(matches: Matches) -> Errors:
     average = matches.average_num_truth
 
     def mean_ap_n(kept: np.ndarray) -> np.ndarray:
+        """Returns AP_N, float64 [C], of the predictions in `kept`, bool [K]."""
         return normalized_average_precisions(
             found.class_index[kept], matches.hit[kept], matches.num_truth, average
         )

@@ -1,4 +1,4 @@
-"""What is diagnosed: the protocols' own files, with what only a diagnosis needs (durations, pyramid levels)."""
+"""Inputs of a diagnosis: the protocols' own files, with durations and pyramid levels, which only a diagnosis needs."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -38,15 +38,15 @@ class Actions:
     """Detections of actions and their ground truth.
 
     Attributes:
-      scored, found: as `unloc metrics` gives them to `detection.detection_map`; predictions of classes without
+      scored, found: as `unloc metrics` passes them to `detection.detection_map`; predictions of classes without
         ground truth have class index C.
-      truth: the segments of `scored` that have a length: those without overlap nothing, and are diagnosed nowhere.
-      classes: C names.
+      truth: the segments of `scored` with length > 0: the others overlap nothing and are left out of the diagnosis.
+      classes: names of the C classes.
       videos: ids of the evaluated videos, then of those that only have ambiguous regions; `found.video_index` may be
-        higher, in videos that are not evaluated.
-      num_videos: how many are evaluated.
-      duration_s: float64 [videos]; NaN where the ground truth does not say.
-      level: int [M], the pyramid level that made each prediction; None where the file does not say.
+        higher, for videos that are not evaluated.
+      num_videos: number of evaluated videos.
+      duration_s: float64 [videos] in seconds; NaN if not in the ground truth.
+      level: int [M], the pyramid level of each prediction; None if the file has none.
     """
 
     scored: GroundTruth
@@ -65,10 +65,10 @@ class Moments:
 
     Attributes:
       texts, videos: of each query.
-      truth_s: per query float64 [W, 2], W ≥ 1.
+      truth_s: per query float64 [W, 2] in seconds, W ≥ 1.
       windows: per query float64 [K, 3], start and end in seconds, score (or NaN), best first; K may be 0.
-      duration_s: float64 [N]; NaN where the ground truth does not say.
-      level: per query int [K]; None where the file does not say.
+      duration_s: float64 [N] in seconds; NaN if not in the ground truth.
+      level: per query int [K]; None if the file has none.
     """
 
     texts: list[str]
@@ -86,12 +86,13 @@ def read_actions(
     subset: str | None = None,
     blocked_videos: Path | None = None,
 ) -> Actions:
-    """Files of ActivityNet's format, or of THUMOS14's devkit, in seconds.
+    """Reads files of ActivityNet's format, or of THUMOS14's devkit, in seconds.
 
     A video's duration is `database[video].duration`; without it, length / `coverage` of a segment, as in DETAD's
-    files. A prediction may say "level": the pyramid level that it comes from.
+    files. A prediction may have a "level": the pyramid level that it comes from.
 
-    UserError: as the protocol's; "level" in some predictions only, or no whole number ≥ 0.
+    Raises:
+      UserError: as the protocol's; only some predictions have a "level", or one is not a whole number ≥ 0.
     """
     durations: dict[str, float] = {}
     levels: dict[str, list[Any]] = {}
@@ -127,12 +128,13 @@ def read_actions(
 
 
 def read_moments(ground_truth: Path | Annotated, predictions: Path) -> Moments:
-    """Files of `moment_files`, in seconds.
+    """Reads files of `moment_files`, in seconds.
 
-    A query's "duration" is in its own row, or in its video's object. A row of predictions may say "pred_levels": the
+    A query's "duration" is in its own row, or in its video's object. A row of predictions may have "pred_levels": the
     pyramid level of each of its windows.
 
-    UserError: as the protocol's; "pred_levels" in some rows only, or not one whole number ≥ 0 per window.
+    Raises:
+      UserError: as the protocol's; only some rows have "pred_levels", or these are not one whole number ≥ 0 per window.
     """
     queries = read_queries(ground_truth)
     found = match_predictions(predictions, queries)
@@ -155,7 +157,7 @@ def _noting_durations(members: Members, durations: dict[str, float]) -> Iterator
 
 
 def _duration(value: dict[str, Any]) -> float:
-    for name in ("duration", "duration_second"):  # the latter is BMN's and mmaction2's
+    for name in ("duration", "duration_second"):  # the second name is BMN's and mmaction2's
         if np.isfinite(duration_s := _positive(value, name)):
             return duration_s
     rows = value.get("annotations")
@@ -164,13 +166,13 @@ def _duration(value: dict[str, Any]) -> float:
             try:
                 start, end = map(float, row["segment"])
             except (KeyError, TypeError, ValueError):
-                continue  # the reader says what is wrong
+                continue  # the protocol's reader reports the fault
             return (end - start) / row["coverage"]
     return np.nan
 
 
 def _noting_levels(members: Members, levels: dict[str, list[Any]]) -> Iterator[tuple[str, str | None, Any]]:
-    """In the order in which `read_results` numbers videos; of one that occurs twice the last rows count."""
+    """Yields in the order in which `read_results` numbers videos; the last rows of a repeated video count."""
     for member, video, rows in members:
         if video is not None and isinstance(rows, list):
             levels[normal_id(video)] = [row.get("level") if isinstance(row, dict) else None for row in rows]
@@ -178,6 +180,7 @@ def _noting_levels(members: Members, levels: dict[str, list[Any]]) -> Iterator[t
 
 
 def _checked_levels(path: Path, levels: list[Any], rows: str) -> np.ndarray | None:
+    """Returns the levels of n rows, int64 [n], or None if no row has one."""
     missing = sum(level is None for level in levels)
     if missing == len(levels):
         return None
@@ -194,6 +197,7 @@ def _checked_levels(path: Path, levels: list[Any], rows: str) -> np.ndarray | No
 def _levels_of_windows(
     path: Path, found: list[Predicted | None], windows: list[np.ndarray]
 ) -> list[np.ndarray] | None:
+    """Returns the levels of windows, int64 [K] per query with windows [K, 3], or None if no row has them."""
     given = [prediction for prediction in found if prediction is not None]
     if not any("pred_levels" in prediction.row for prediction in given):
         return None
@@ -228,7 +232,7 @@ def _video(query: Query) -> str:
 
 
 def _durations_of_queries(path: Path, queries: list[Query]) -> np.ndarray:
-    """Float64 [N]; the rows of ActivityNet Captions and TACoS are videos, so that these are looked up there."""
+    """Returns float64 [N] in s; rows of ActivityNet Captions and TACoS are videos, whose durations are looked up."""
     of_video: dict[str, float] = {}
     if path.suffix != ".txt" and not any(query.row for query in queries):
         for video, _, value in read_members(path):
@@ -242,7 +246,7 @@ def _durations_of_queries(path: Path, queries: list[Query]) -> np.ndarray:
 
 
 def _video_duration(value: dict[str, Any]) -> float:
-    """From "duration" (s), TACoS's "num_frames" and "fps", or DiDeMo's "num_segments"."""
+    """Returns seconds from "duration" (s), TACoS's "num_frames" and "fps", or DiDeMo's "num_segments"."""
     for duration_s in (
         _positive(value, "duration"),
         _positive(value, "num_frames") / _positive(value, "fps"),
@@ -254,6 +258,6 @@ def _video_duration(value: dict[str, Any]) -> float:
 
 
 def _positive(value: dict[str, Any], name: str) -> float:
-    """NaN where there is no positive number."""
+    """Returns a positive number, or NaN if there is none."""
     number: Any = value.get(name)
     return float(number) if type(number) in NUMBER and is_finite(number) and number > 0 else np.nan

@@ -1,4 +1,4 @@
-"""Pyramid levels: what each produced, what each should have found, and whether the ranges fit."""
+"""Pyramid levels: the predictions of each, the segments each is responsible for, and whether the ranges fit."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS, difference
 from unloc_jax.metrics.diagnosis.levels import Pyramid, points_of_levels
 from unloc_jax.metrics.diagnosis.section import Section, StackedBars, Table
 
-# Of all segments: a level responsible for more is overloaded, one for less is idle.
+# Shares of all segments: a level responsible for more is overloaded, one for less is idle.
 _MOST_OF_ALL, _LEAST_OF_ALL = 0.6, 0.01
 
 
 class Produced(NamedTuple):
-    """Predictions with levels.
+    """K predictions with levels.
 
     Attributes:
       level: int [K].
-      kind: int [K], index into `kinds`; 0 is a hit.
-      kinds: names.
-      segment: int [K], the segment that is hit, or -1.
+      kind: int [K], index into `kinds`; 0 = hit.
+      kinds: their names.
+      segment: int [K], the segment that a prediction hits, or -1.
     """
 
     level: np.ndarray
@@ -32,9 +32,10 @@ class Segments(NamedTuple):
     """n ground-truth segments.
 
     Attributes:
-      segments_s: float64 [n, 2]; duration_s: float64 [n], of their videos; NaN = unknown.
-      video: int [n].
-      found: bool [n].
+      segments_s: float64 [n, 2], start and end in seconds.
+      duration_s: float64 [n], of their videos in seconds; NaN = unknown.
+      video: int [n], the video of each.
+      found: bool [n], whether a prediction hits it.
     """
 
     segments_s: np.ndarray
@@ -44,7 +45,7 @@ class Segments(NamedTuple):
 
 
 def level_section(segments: Segments, produced: Produced | None, pyramid: Pyramid | None) -> Section | None:
-    """None where neither predictions nor a checkpoint tell anything of levels."""
+    """Returns the section, or None if neither predictions nor a checkpoint give levels."""
     if produced is None and pyramid is None:
         return None
     tables, figures, notes, readings = [], [], [], []
@@ -96,6 +97,7 @@ def _responsible_table(
     counts: np.ndarray,
     responsible: np.ndarray,
 ) -> Table:
+    """Tabulates levels; counts: int [n, levels], points per segment; responsible: int [n], level or -1."""
     found_by = np.full(len(responsible), -1)
     if produced is not None:
         hit = produced.segment >= 0
@@ -137,6 +139,7 @@ def _responsible_table(
 
 
 def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray) -> list[str]:
+    """Describes levels that are overloaded, idle or missing; responsible: int [n], level per segment, -1 = none."""
     known = np.isfinite(pyramid.steps_s(segments.duration_s))
     total = int(known.sum())
     if total < 5 * LEAST_ITEMS:
@@ -174,6 +177,7 @@ def _fit_readings(segments: Segments, pyramid: Pyramid, responsible: np.ndarray)
 
 
 def _found_readings(segments: Segments, responsible: np.ndarray) -> list[str]:
+    """Describes the level whose segments are found least; responsible: int [n], level per segment, -1 = none."""
     worst = []
     for level in np.unique(responsible[responsible >= 0]).tolist():
         found = difference(segments.found, responsible == level, segments.video)

@@ -1,4 +1,4 @@
-"""Which pyramid level is responsible for which ground-truth segment."""
+"""Assignment of ground-truth segments to the pyramid levels that are responsible for them."""
 
 import dataclasses
 from pathlib import Path
@@ -11,17 +11,17 @@ from unloc_jax.errors import UserError
 if TYPE_CHECKING:
     from unloc_jax.localization.geometry import PyramidGeometry
 
-_BLOCK = 1 << 12  # segments at a time, so that memory does not grow with all of them
+_BLOCK = 1 << 12  # segments per block, so that memory does not grow with their number
 
 
 @dataclasses.dataclass(frozen=True)
 class Pyramid:
-    """What a model looks at.
+    """The pyramid of a model, and the time between its frames.
 
     Attributes:
       geometry: its points.
       radius: of centre sampling, in strides; None = all points in a segment.
-      step_s: seconds from a frame to the next of a model that sees windows; None = T frames spread over the video.
+      step_s: seconds from one frame to the next, for a model that uses windows; None = T frames spread over the video.
     """
 
     geometry: "PyramidGeometry"
@@ -29,16 +29,17 @@ class Pyramid:
     step_s: float | None
 
     def steps_s(self, duration_s: np.ndarray) -> np.ndarray:
-        """Float64 [n]: seconds per grid unit in videos of `duration_s [n]`."""
+        """Returns seconds per grid unit, float64 [n], in videos of `duration_s` (float64 [n], seconds)."""
         if self.step_s is not None:
             return np.full(len(duration_s), self.step_s)
         return duration_s / (self.geometry.num_frames - 1)
 
 
 def read_pyramid(checkpoint: Path, task: str | None = None) -> Pyramid:
-    """Of a checkpoint (a workdir or one of its steps).
+    """Reads the pyramid of a checkpoint (a workdir or one of its steps).
 
-    UserError: no checkpoint; a task that it does not have; a model that localises nothing.
+    Raises:
+      UserError: there is no checkpoint, it lacks the task, or the model has no localisation heads.
     """
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint  # imports JAX
 
@@ -55,14 +56,14 @@ def read_pyramid(checkpoint: Path, task: str | None = None) -> Pyramid:
 
 
 def points_of_levels(pyramid: Pyramid, segments_s: np.ndarray, duration_s: np.ndarray) -> np.ndarray:
-    """How many points of each level learn each segment → int [n, levels]; the rule of `targets.assign_targets`.
+    """Counts the points of each level that learn each segment, int [n, levels], by `targets.assign_targets`.
 
-    A segment alone: another one of its class that overlaps it may take points away. Windows are taken to start
-    shortly before it; where their grid lies exactly changes a count by one.
+    Each segment is taken alone: another one of its class that overlaps it may take points away. Windows are assumed to
+    start shortly before it; the exact place of their grid changes a count by one.
 
     Args:
-      segments_s: float64 [n, 2].
-      duration_s: float64 [n], of each segment's video; NaN where unknown: its counts are 0 if they depend on it.
+      segments_s: float64 [n, 2], start and end in seconds.
+      duration_s: float64 [n], of each segment's video in seconds; NaN = unknown: counts that depend on it are 0.
     """
     geometry = pyramid.geometry
     grid = segments_s / pyramid.steps_s(duration_s)[:, None]

@@ -1,4 +1,4 @@
-"""The best-scored predictions of every class and the ground-truth segments that they take."""
+"""The best-scored predictions of every class, matched to ground-truth segments."""
 
 import dataclasses
 
@@ -8,21 +8,21 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.matching import descending_in_groups, greedy_matches, overlapping_pairs
 
-# DETAD looks at the 10·G best predictions of a class with G segments: few detectors hit anything further down.
+# DETAD uses the 10·G best predictions of a class with G segments: few detectors hit anything further down.
 MULTIPLES = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-    """K predictions by class, the best of each class first.
+    """K predictions sorted by class, the best of each class first.
 
     Attributes:
       tiou: threshold of a hit.
       truth: G segments.
       found: K predictions.
-      row: int [K], their place in the file.
+      row: int [K], their index in the file.
       rank: int [K], 0 for the best of its class.
-      segment: int [K], the segment that a prediction hits; -1 = false positive.
+      segment: int [K], the segment that each prediction hits; -1 = false positive.
       num_truth: int [C], segments per class.
     """
 
@@ -36,17 +36,17 @@ class Matches:
 
     @property
     def hit(self) -> np.ndarray:
-        """bool [K]."""
+        """Whether each prediction is a hit, bool [K]."""
         return self.segment >= 0
 
     @property
     def average_num_truth(self) -> float:
-        """N of AP_N: segments per class, of the classes that have any."""
+        """N of AP_N: mean number of segments of the classes that have any."""
         return float(self.num_truth[self.num_truth > 0].mean())
 
     @property
     def is_found(self) -> np.ndarray:
-        """bool [G], whether a prediction hits the segment."""
+        """Whether a prediction hits each segment, bool [G]."""
         found = np.zeros(len(self.truth.class_index), bool)
         found[self.segment[self.hit]] = True
         return found
@@ -55,16 +55,17 @@ class Matches:
 def match_best(
     truth: GroundTruth, found: Predictions, num_classes: int, tiou: float, multiples: int = MULTIPLES
 ) -> Matches:
-    """The `multiples`·G best predictions of each class with G segments, matched as in ActivityNet's evaluation.
+    """Matches the `multiples`·G best predictions of each class with G segments as ActivityNet's evaluation does.
 
     Each prediction, best first, takes the free segment of its video and class with the highest tIoU if that is
-    ≥ `tiou`. At the cut, equal scores stay in the file's order.
+    ≥ `tiou`. At the cut, equal scores rank in the file's order.
 
     Args:
-      truth, found: checked; class indices from `num_classes` on do not count.
+      truth, found: as `detection.checked` returns them; class indices ≥ `num_classes` are ignored.
       tiou: in (0, 1].
 
-    UserError: nothing is left to look at.
+    Raises:
+      UserError: no segment or no prediction is left.
     """
     num_truth = np.bincount(truth.class_index, minlength=num_classes)
     rows = np.flatnonzero(found.class_index < num_classes)
@@ -93,10 +94,10 @@ def match_best(
 def normalized_average_precisions(
     class_index: np.ndarray, hit: np.ndarray, num_truth: np.ndarray, average_num_truth: float
 ) -> np.ndarray:
-    """DETAD's AP_N of every class in [0, 1] → float64 [C]; NaN for a class without ground truth.
+    """Returns DETAD's AP_N of every class in [0, 1]: float64 [C]; NaN for a class without ground truth.
 
-    Precision depends on how many segments a class has, so that classes, or parts of the ground truth, cannot be
-    compared by AP. AP_N counts hits as if every class had the same number N: precision = R·N / (R·N + FP), R being
+    Precision depends on the number of segments of a class, so classes, or parts of the ground truth, cannot be
+    compared by AP. AP_N counts hits as if every class had the same number N: precision = R·N / (R·N + FP), where R is
     the recall (Hoiem et al. 2012; Alwassel et al. 2018, section 3), interpolated as in PASCAL VOC 2010.
 
     Args:

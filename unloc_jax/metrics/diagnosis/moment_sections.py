@@ -41,12 +41,12 @@ TERMS = (
 def diagnose_moments(
     moments: Moments, protocol: str, tiou: float = 0.5, pyramid: Pyramid | None = None
 ) -> Diagnosis:
-    """All sections for moments.
+    """Returns all sections for moments.
 
     Args:
-      protocol: whose bins, see `bins`.
+      protocol: selects the bins, see `bins`.
       tiou: threshold of a hit.
-      pyramid: of the model, to see whether its levels fit the ground truth.
+      pyramid: of the model, to check whether its levels fit the ground truth.
     """
     outcomes = find_outcomes(moments, tiou)
     percent = lambda hits: 100 * float(hits.mean())
@@ -74,7 +74,7 @@ def diagnose_moments(
 
 
 def _levels(moments: Moments, outcomes: Outcomes, pyramid: Pyramid | None) -> Section | None:
-    """Of first windows, and of the ground-truth window that each fits best."""
+    """Shows the levels of first windows, and of the ground-truth window that each fits best."""
     hit = outcomes.recall(1)
     produced = None
     if moments.level is not None:
@@ -90,7 +90,7 @@ def _levels(moments: Moments, outcomes: Outcomes, pyramid: Pyramid | None) -> Se
 
 
 def outcome_section(outcomes: Outcomes) -> Section:
-    """What first windows are."""
+    """Shows the outcomes of first windows."""
     total = len(outcomes.outcome)
     later = outcomes.recall(5) & ~outcomes.recall(1)
     counts = np.bincount(outcomes.outcome, minlength=len(OUTCOMES)).tolist()
@@ -137,7 +137,7 @@ def outcome_section(outcomes: Outcomes) -> Section:
 
 
 def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
-    """R@1 by one characteristic."""
+    """Shows R@1 by one characteristic."""
     name = bins.short_name
     section, title = f"by-{name.replace(' ', '-')}", f"By {bins.name}"
     unknown = int((bins.index < 0).sum())
@@ -174,7 +174,7 @@ def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
 
 
 def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
-    """Queries of the same video taken for one another."""
+    """Shows queries that were answered with the moment of another query of the same video."""
     confused = np.flatnonzero(outcomes.outcome == OTHER_QUERY)
     per_video = collections.Counter(moments.videos)
     with_others = np.array([per_video[video] > 1 for video in moments.videos])
@@ -209,7 +209,7 @@ def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
 
 
 def curve_section(outcomes: Outcomes) -> Section:
-    """R@k over tIoU."""
+    """Shows R@k over tIoU."""
     curves = {f"R@{k}": [100 * float(outcomes.recall(k, t).mean()) for t in CURVE_TIOU] for k in KS}
     at = lambda t: curves["R@1"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
     readings = []

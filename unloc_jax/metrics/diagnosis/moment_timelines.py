@@ -1,4 +1,4 @@
-"""The videos whose moments are retrieved best and worst, with timelines."""
+"""Timelines of the videos whose moments are retrieved best and worst."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _WINDOWS = 3
 
 
 def moment_videos_section(moments: Moments, outcomes: Outcomes) -> Section:
-    """By the mean tIoU of the first windows of a video's queries."""
+    """Ranks videos by the mean tIoU of their queries' first windows."""
     names, video = np.unique(moments.videos, return_inverse=True)
     queries = np.bincount(video)
     iou = np.bincount(video, outcomes.iou[:, 0]) / queries

@@ -1,4 +1,4 @@
-"""What happens to every query: tIoU of its windows, and what its first window is if it misses."""
+"""Outcomes of queries: tIoU of their windows, and the kind of miss of the first one."""
 
 import dataclasses
 
@@ -18,10 +18,10 @@ from unloc_jax.metrics.tiou import segment_iou
 
 KS = (1, 5, 10)
 LEAST_IOU = 0.1
-# Of a window that overlaps its moment but misses: one of the two lengths is at least half as long again.
+# For a window that overlaps its moment but misses: one of the two lengths is at least half as long again.
 _MUCH_LONGER = 1.5
 
-# What a query's first window is, in this order of precedence.
+# Outcomes of a query's first window, in this order of precedence.
 OUTCOMES = (
     "hit",
     "no prediction",
@@ -36,14 +36,14 @@ HIT, NOTHING, OTHER_QUERY, TOO_LONG, TOO_SHORT, SHIFTED, BACKGROUND = range(7)
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-    """Of N queries at one tIoU threshold.
+    """Outcomes of N queries at one tIoU threshold.
 
     Attributes:
       tiou: the threshold.
-      iou: float64 [N, 10], of the first windows with the ground-truth window that each fits best; 0 fills up.
-      nearest_s: float64 [N, 2], the ground-truth window that the first window fits best.
+      iou: float64 [N, 10], of the first windows with the ground-truth window that each fits best; padded with 0.
+      nearest_s: float64 [N, 2] in seconds, the ground-truth window that the first window fits best.
       outcome: int [N], index into OUTCOMES.
-      other: int [N], for OTHER_QUERY the query of the same video whose moment was found; else -1.
+      other: int [N], for OTHER_QUERY the query of the same video whose moment was found; otherwise -1.
     """
 
     tiou: float
@@ -53,15 +53,15 @@ class Outcomes:
     other: np.ndarray
 
     def recall(self, k: int, tiou: float | None = None) -> np.ndarray:
-        """bool [N]: one of the first k windows hits."""
+        """Returns whether one of the first k windows hits, bool [N]."""
         return np.any(self.iou[:, :k] >= (self.tiou if tiou is None else tiou), axis=1)
 
 
 def find_outcomes(moments: Moments, tiou: float) -> Outcomes:
-    """What the first window of each query is at tIoU ≥ `tiou`.
+    """Classifies the first window of each query at tIoU ≥ `tiou`.
 
-    "hit"; "no prediction"; "another query's moment": it hits that of another query of the same video, and not one
-    that its own overlaps as much; below that, with a tIoU ≥ 0.1, "too long" or "too short" by half or more, or
+    The outcomes are "hit"; "no prediction"; "another query's moment": it hits that of another query of the same video,
+    and overlaps its own by less; below that, with a tIoU ≥ 0.1, "too long" or "too short" by half or more, or
     "shifted"; "background".
     """
     num_queries = len(moments.texts)
@@ -103,8 +103,7 @@ def find_outcomes(moments: Moments, tiou: float) -> Outcomes:
 
 
 def moment_bins(moments: Moments, protocol: str) -> list[Bins]:
-    """The four characteristics of every query; of one with several windows mean length and position, and what they
-    cover together."""
+    """Bins every query by four characteristics; for several windows by mean length and position, and joint coverage."""
     mean_length_s = np.array([(w[:, 1] - w[:, 0]).mean() for w in moments.truth_s])
     count = np.array([len(w) for w in moments.truth_s], float)
     centre_s = np.array([w.mean() for w in moments.truth_s])
@@ -122,7 +121,7 @@ def moment_bins(moments: Moments, protocol: str) -> list[Bins]:
 
 
 def _covered(segments_s: np.ndarray) -> float:
-    """Length of the union of segments [W, 2]; DiDeMo's are several answers to one query, one upon the other."""
+    """Returns the length in s of the union of segments [W, 2] (s); DiDeMo's are overlapping answers to one query."""
     total, until = 0.0, -np.inf
     for start, end in sorted(segments_s.tolist()):
         total += max(end - max(start, until), 0.0)
@@ -131,5 +130,5 @@ def _covered(segments_s: np.ndarray) -> float:
 
 
 def video_numbers(videos: list[str]) -> np.ndarray:
-    """int [N]: equal for queries of the same video."""
+    """Returns int [N]: equal numbers for queries of the same video."""
     return np.unique(videos, return_inverse=True)[1]

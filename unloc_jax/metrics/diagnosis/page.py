@@ -1,4 +1,4 @@
-"""A diagnosis as one HTML file that needs no other and no network."""
+"""Renders a diagnosis as one HTML file that needs no other file and no network."""
 
 import html
 import importlib.resources
@@ -27,11 +27,11 @@ NOTHING = (
     f"Nothing that chance does not explain, or too little data to tell: less than {LEAST_ITEMS} segments or queries, or"
     f" {LEAST_VIDEOS} videos, on either side of a comparison. The tables say all the same what there is."
 )
-_SHORT = 24  # characters of a cell that stay on one line
+_SHORT = 24  # most characters of a cell that stay on one line
 
 
 def to_page(diagnosis: Diagnosis) -> str:
-    """The page: facts, all readings with links to their sections, then the sections."""
+    """Returns the page: facts, all readings with links to their sections, then the sections."""
     template = importlib.resources.files("unloc_jax").joinpath("assets/diagnosis.html").read_text("utf-8")
     readings = [
         f'<li>{html.escape(reading)} <a href="#{section.name}">{html.escape(section.title)}</a></li>'
@@ -52,7 +52,7 @@ def to_page(diagnosis: Diagnosis) -> str:
         ),
         "sections": "\n".join(map(_section, diagnosis.sections)),
     }
-    # One pass over the template: what is filled in is never looked at again.
+    # One pass over the template, so that inserted values are never substituted again.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
 
 
@@ -127,9 +127,7 @@ def _timeline(video: Timeline) -> str:
     lanes = []
     for lane in video.lanes:
         bars = "".join(_bar(bar, video.duration_s, "above") for bar in lane.truth)
-        bars += "".join(
-            _bar(bar, video.duration_s, "below") for bar in reversed(lane.found)
-        )  # the best on top
+        bars += "".join(_bar(bar, video.duration_s, "below") for bar in reversed(lane.found))  # best on top
         lanes.append(
             f'<p class="lane-name" dir="auto">{html.escape(lane.name)}</p><div class="lane">{bars}</div>'
         )

@@ -1,4 +1,4 @@
-"""What `unloc diagnose` does: two files in; tables, a page and JSON out."""
+"""`unloc diagnose`: reads two files; prints tables, writes a page and JSON."""
 
 import dataclasses
 import json
@@ -38,9 +38,10 @@ def run_diagnosis(
       protocol: one of `PROTOCOLS`.
       tiou: threshold of a hit.
       subset, blocked_videos: of ActivityNet-style ground truth, as in `unloc metrics`.
-      checkpoint, task: of the model, whose pyramid is compared with the ground truth.
+      checkpoint, task: of the model whose pyramid is compared with the ground truth.
 
-    UserError: as the protocol's readers; options that it does not have; no folder to write to.
+    Raises:
+      UserError: as the protocol's readers; the protocol lacks an option, or there is no folder to write to.
     """
     for name, path in (("--out", out), ("--json", json_out)):
         if path and (path.is_dir() or not path.parent.is_dir()):
@@ -76,7 +77,7 @@ def run_diagnosis(
 
 
 def to_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Facts, and per section its tables as lists of objects, and its readings; null for NaN."""
+    """Returns facts, and per section its tables as lists of objects, and its readings; null for NaN."""
     return {
         "facts": {name: _json(value) for name, value in diagnosis.facts.items()},
         **{

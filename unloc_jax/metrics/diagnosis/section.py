@@ -1,4 +1,4 @@
-"""What a diagnosis consists of, whoever shows it: sections of tables, plots and readings."""
+"""The parts of a diagnosis, independent of their rendering: sections of tables, plots and readings."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Bars:
-    """One bar per label; `counts` tell how much each rests on, `base` is drawn as a line across."""
+    """One bar per label; `counts` are the sample sizes, `base` is drawn as a line across."""
 
     title: str
     labels: Sequence[str]
@@ -28,7 +28,7 @@ class Bars:
 
 @dataclasses.dataclass(frozen=True)
 class StackedBars:
-    """One bar of 100 % per label; `shares[label][part]`."""
+    """One bar of 100 % per label; `shares[label][part]` in percent."""
 
     title: str
     labels: Sequence[str]
@@ -53,8 +53,8 @@ class Lines:
 class Bar:
     """A segment on a timeline.
 
-    kind: "truth", "missed" (truth that nothing shown hits), "later" (a window after the first), an error type or an
-    outcome.
+    kind: "truth", "missed" (truth that no shown prediction hits), "later" (a window after the first), an error type or
+    an outcome.
     """
 
     start_s: float
@@ -65,7 +65,7 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Lane:
-    """A class or query of a video: its ground truth above what was found."""
+    """A class or query of a video: its ground truth above the predictions."""
 
     name: str
     truth: Sequence[Bar]
@@ -74,7 +74,7 @@ class Lane:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """A video."""
+    """The timeline of one video."""
 
     name: str
     summary: str
@@ -84,7 +84,7 @@ class Timeline:
 
 @dataclasses.dataclass(frozen=True)
 class Timelines:
-    """Videos under a heading."""
+    """Timelines of videos under a heading."""
 
     title: str
     videos: Sequence[Timeline]
@@ -94,7 +94,7 @@ Figure = Bars | StackedBars | Lines | Timelines
 
 
 def has_content(shown: Table | Figure) -> bool:
-    """Whether there is anything to see: little data leaves tables without rows and curves without points."""
+    """Returns whether there is anything to see: little data leaves tables without rows and curves without points."""
     match shown:
         case Table():
             return bool(shown.rows)
@@ -113,9 +113,9 @@ class Section:
     Attributes:
       name: key in the JSON file, anchor on the page.
       title: heading.
-      note: what the numbers are.
-      tables, figures: to look at.
-      readings: sentences made of the section's numbers; empty where these support none.
+      note: definition of the numbers.
+      tables, figures: the content.
+      readings: sentences derived from the section's numbers; empty if these support none.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The whole: heading, the numbers at the top, sections; what the terms in it mean."""
+    """A whole diagnosis: heading, facts at the top, sections; definitions of its terms."""
 
     title: str
     facts: Mapping[str, Value]

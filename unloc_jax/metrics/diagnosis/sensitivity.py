@@ -1,4 +1,4 @@
-"""How well segments of each bin are found: AP_N (DETAD's sensitivity) and the share that is found."""
+"""Sensitivity: how well the segments of each bin are found, by AP_N (DETAD) and by the share found."""
 
 from typing import NamedTuple
 
@@ -17,13 +17,13 @@ from unloc_jax.metrics.diagnosis.matches import Matches, normalized_average_prec
 
 
 class BinScore(NamedTuple):
-    """One bin.
+    """Scores of one bin.
 
     Attributes:
       label: such as "0–3 s".
-      segments: how many.
+      segments: number of segments.
       map_n: mean AP_N in percent over the classes with segments in the bin.
-      found: percent of the segments.
+      found: percent of the segments that are found.
     """
 
     label: str
@@ -33,7 +33,7 @@ class BinScore(NamedTuple):
 
 
 def action_bins(actions: Actions, protocol: str) -> list[Bins]:
-    """The four characteristics of every ground-truth segment."""
+    """Bins every ground-truth segment by four characteristics."""
     video, class_index, segments_s = actions.truth
     length_s = segments_s[:, 1] - segments_s[:, 0]
     duration_s = actions.duration_s[video]
@@ -55,7 +55,7 @@ def action_bins(actions: Actions, protocol: str) -> list[Bins]:
 
 
 def scores_by_bin(matches: Matches, bins: Bins) -> list[BinScore]:
-    """Every bin that is not empty, as if its segments were the ground truth.
+    """Scores every bin that is not empty, as if its segments were the ground truth.
 
     Predictions that hit a segment of another bin are left out, false positives stay (DETAD, section 5). N of AP_N
     is that of the whole ground truth, so that bins can be compared.

@@ -1,4 +1,4 @@
-"""How well segments of each length, coverage, … are found."""
+"""The section on how well segments of each length, coverage, … are found."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ _MUCH_LOWER = 3.0  # points of mAP_N
 
 
 def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
-    """mAP_N and the found share by one characteristic; map_n: of all segments, in percent."""
+    """Shows mAP_N and the share found by one characteristic; map_n: of all segments, in percent."""
     name = bins.short_name
     section = f"by-{name.replace(' ', '-')}"
     title = f"By {bins.name}"
@@ -54,7 +54,7 @@ def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
 
 
 def _lowest_map_n(matches: Matches, bins: Bins, scores: list[BinScore], of_all: float) -> list[str]:
-    """Of the bins that are large enough, the one with the lowest mAP_N, if it is much below that of all."""
+    """Names the bin with the lowest mAP_N of those that are large enough, if it is much below that of all segments."""
     video = matches.truth.video_index
     large = [
         score

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from unloc_jax.metrics.diagnosis.section import Bars, Lines, StackedBars
 
 WIDTH = 420
-_CHARACTER = 7.3  # width of one, on average
+_CHARACTER = 7.3  # average width of a character
 _ROW = 26
 _BAR = 15
 _MOST_LABEL = 160
@@ -15,12 +15,12 @@ _GAP = 6  # between a bar or line and a number
 
 
 def kind_class(name: str) -> str:
-    """CSS class of an error type or outcome: its colour."""
+    """Returns the CSS class of an error type or outcome, which sets its colour."""
     return "kind-" + "".join(c if c.isalnum() else "-" for c in name)
 
 
 def bars(figure: Bars) -> str:
-    """Horizontal bars; beside each its value and count."""
+    """Draws horizontal bars, with value and count beside each."""
     left = _label_width(figure.labels)
     right = WIDTH - 116
     top = max([*figure.values, figure.base or 0, 0.0]) or 1.0
@@ -36,7 +36,7 @@ def bars(figure: Bars) -> str:
         value = 0.0 if math.isnan(value) else value
         end = left + max(value, 0) * scale
         number = f"{value:.1f}"
-        # Behind the line where it would cross the number.
+        # Behind the line if it would cross the number.
         crossed = end < base + _GAP and base - _GAP < end + _GAP + _CHARACTER * len(number)
         at = (base if crossed else end) + _GAP
         parts.append(
@@ -50,7 +50,7 @@ def bars(figure: Bars) -> str:
 
 
 def stacked_bars(figure: StackedBars) -> str:
-    """Horizontal bars of 100 %, with numbers where they fit."""
+    """Draws horizontal bars of 100 %, with numbers where they fit."""
     left = _label_width(figure.labels) if len(figure.labels) > 1 else 0
     width = WIDTH - left
     parts = []
@@ -71,7 +71,7 @@ def stacked_bars(figure: StackedBars) -> str:
 
 
 def lines(figure: Lines) -> str:
-    """Curves on a grid."""
+    """Draws curves on a grid."""
     left, right, top, bottom, height = 38, WIDTH - 18, 10, 214, 250
     (x0, x1), (y0, y1) = figure.x_range, figure.y_range
     x_of = lambda x: left + (x - x0) / (x1 - x0) * (right - left)

@@ -1,4 +1,4 @@
-"""A diagnosis as text for a terminal."""
+"""Renders a diagnosis as text for a terminal."""
 
 import textwrap
 
@@ -9,7 +9,7 @@ _MOST_CELL = 44
 
 
 def to_text(diagnosis: Diagnosis) -> str:
-    """Heading, facts, terms, then each section: title, note, tables, readings (each behind an arrow)."""
+    """Returns heading, facts, terms, then each section: title, note, tables, readings (each after an arrow)."""
     lines = [diagnosis.title, *(f"  {name}: {shown(value)}" for name, value in diagnosis.facts.items())]
     lines += ["", *textwrap.wrap(diagnosis.terms, _WIDTH)]
     for section in diagnosis.sections:
@@ -18,7 +18,7 @@ def to_text(diagnosis: Diagnosis) -> str:
 
 
 def shown(value: Value) -> str:
-    """Floats with one decimal, None (and NaN) as a dash."""
+    """Formats floats with one decimal, None (and NaN) as a dash."""
     if value is None or value != value:
         return "–"
     return f"{value:.1f}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The videos that a detector does best and worst on."""
+"""Scores of videos, to find those on which a detector does best and worst."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class VideoScores:
-    """F1 of every video at the score where F1 over all videos is the highest.
+    """F1 of every video at the score where F1 over all videos is highest.
 
     Attributes:
-      threshold: that score.
+      threshold: this score.
       f1: over all videos, in [0, 1].
-      shown: bool [K], predictions that score at least `threshold`.
+      shown: bool [K], predictions that score ≥ `threshold`.
       video_f1: float64 [V] in [0, 1]; NaN for a video without segments.
       segments, found, predictions: int [V]: segments, those hit by a shown prediction, shown predictions.
     """
@@ -31,11 +31,11 @@ class VideoScores:
     predictions: np.ndarray
 
     def worst(self, most: int = SHOWN) -> np.ndarray:
-        """Indices, the worst first; of equal ones that with more segments first."""
+        """Returns indices int [≤ most], the worst first; of equal ones, that with more segments first."""
         return self._by(np.lexsort((-self.segments, self.video_f1)), most)
 
     def best(self, most: int = SHOWN) -> np.ndarray:
-        """Indices, the best first; of equal ones that with more segments first. None that is among the worst."""
+        """Returns indices int [≤ most], the best first, without the worst; of equal ones, more segments come first."""
         worst = set(self.worst(most).tolist())
         order = self._by(np.lexsort((-self.segments, -self.video_f1)), len(self.segments))
         return np.array([video for video in order if video not in worst][:most], int)
@@ -45,7 +45,7 @@ class VideoScores:
 
 
 def score_videos(actions: Actions, matches: Matches) -> VideoScores:
-    """F1 = 2·hits / (predictions + segments)."""
+    """Computes F1 = 2·hits / (predictions + segments)."""
     order = np.argsort(-matches.found.score, kind="stable")
     score = matches.found.score[order]
     hits = np.cumsum(matches.hit[order])

@@ -1,11 +1,11 @@
 """Official evaluations, from the datasets' own files to their numbers: one module per protocol.
 
-Each has a function that takes the paths of the ground truth and the predictions and returns the metrics as a dict;
-`unloc metrics` calls them. docs/metrics.md describes formats, definitions and corner cases. Faults that make
-a number meaningless raise UserError; the others are `unloc_jax.metrics.checks.InputWarning`, with a count.
+Each module has a function that takes the paths of ground truth and predictions and returns the metrics as a dict;
+`unloc metrics` calls it. docs/metrics.md describes formats, definitions and corner cases. Faults that make
+a number meaningless raise UserError; others warn with `unloc_jax.metrics.checks.InputWarning` and a count.
 """
 
-# Name → module of this package and its function: a command imports only its own.
+# Name → module of this package and its function: a command imports only the module that it needs.
 PROTOCOLS = {
     "activitynet": ("activitynet", "evaluate_activitynet"),
     "thumos14": ("thumos14", "evaluate_thumos14"),

@@ -1,4 +1,4 @@
-"""ActivityNet's files, which THUMOS14 and others use too: the annotated database, and results per video.
+"""ActivityNet's files, which THUMOS14 and others use as well: the annotated database, and results per video.
 
 {"database": {VIDEO: {"subset": …, "annotations": [{"segment": [start_s, end_s], "label": CLASS}, …]}, …}}
 {"results": {VIDEO: [{"segment": [start_s, end_s], "score": …, "label": CLASS}, …], …}}
@@ -32,17 +32,17 @@ Members = Iterable[tuple[str, str | None, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """One subset of a database.
+    """The annotations of one subset of a database.
 
     Attributes:
       path: the file.
-      videos: id → index of every video of the subset, those without segments included; then of videos that only
+      videos: id → index of every video of the subset, including those without segments, followed by videos that only
         have ambiguous regions.
-      num_videos: of the subset.
+      num_videos: videos in the subset.
       classes: label → index, in order of first appearance.
-      truth: segments in the file's order.
-      ambiguous: segments with class index 0; no video needs to be in the subset.
-      all_videos: ids of all subsets, blocked ones included.
+      truth: segments in the file's order, in seconds.
+      ambiguous: ambiguous regions in seconds, with class index 0; their videos need not be in the subset.
+      all_videos: ids of all subsets, including blocked ones.
       blocked: ids to leave out everywhere.
     """
 
@@ -60,7 +60,7 @@ def database_members(ground_truth: Path | Annotated) -> Members:
     """Yields ("database", video, value) for each video, and other members of the file as (name, None, value).
 
     Raises:
-      UserError: no such format, or texts that are no classes.
+      UserError: the file does not have this format, or the texts are not classes.
     """
     if isinstance(ground_truth, Annotated):
         yield from ground_truth.members()
@@ -83,14 +83,19 @@ def read_annotations(
     blocked_videos: Path | None = None,
     members: Members | None = None,
 ) -> Annotations:
-    """The segments of one subset; its name in any case ("Test" is "test").
+    """Returns the segments of one subset; its name in any case ("Test" is "test").
 
-    A file that says no video's subset is taken as the subset, with a warning.
+    A file in which no video has a subset is taken as the subset, with a warning.
 
-    members: the file's content, where it comes in another format: as `database_members` gives it.
+    Args:
+      ground_truth: the file, or annotated videos.
+      subset: name of the subset.
+      blocked_videos: JSON list of video ids to leave out.
+      members: the file's content as `database_members` yields it, if it comes in another format.
 
-    UserError: no such file or format, no segments in the subset, a segment that is no pair of finite numbers,
-    or is reversed, a label that is neither text nor a number.
+    Raises:
+      UserError: the file is missing or has another format, the subset has no segments, a segment is reversed or not a
+        pair of finite numbers, or a label is neither text nor a number.
     """
     path = path_of(ground_truth)
     blocked = _read_blocked(blocked_videos) if blocked_videos else frozenset()
@@ -151,7 +156,7 @@ def read_annotations(
 def _read_database(
     path: Path, members: Members
 ) -> tuple[dict[str, tuple[str, list[Any]]], dict[str, list[Any]]]:
-    """Each video's subset and rows; ambiguous regions as rows. UserError for another format."""
+    """Returns each video's subset and rows, and the rows of ambiguous regions. Raises UserError for another format."""
     database: dict[str, tuple[str, list[Any]]] = {}
     ambiguous: dict[str, list[Any]] = {}
     repeated: list[str] = []
@@ -181,7 +186,7 @@ def _read_database(
 
 
 def _read_blocked(path: Path) -> frozenset[str]:
-    """Ids of a JSON list: videos that are gone from the web, for example."""
+    """Reads the ids of a JSON list, for example of videos that are gone from the web."""
     try:
         ids = json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -194,20 +199,25 @@ def _read_blocked(path: Path) -> frozenset[str]:
 def read_results(
     path: Path, of: Annotations, *, labels: bool = True, members: Members | None = None
 ) -> Predictions:
-    """The predictions, without those of blocked videos.
+    """Returns the predictions, without those of blocked videos; times in seconds.
 
-    Videos that the subset does not have get indices from len(of.videos) on, and all classes that it does not
-    have the index len(of.classes); both are warned of, and so are videos without predictions, negative times,
-    and empty or reversed segments. UserError: wrong types, numbers that are not finite, and files in which no
-    video or no class is one of the ground truth's.
+    Videos that are not in the subset get indices from len(of.videos) on, and all classes that are not in
+    it get the index len(of.classes). Both cause warnings, and so do videos without predictions, negative times,
+    and empty or reversed segments.
 
-    labels: whether rows have one; without, all class indices are 0.
-    members: as in read_annotations.
+    Args:
+      path: the file of results.
+      of: the ground truth.
+      labels: whether rows have labels; if not, all class indices are 0.
+      members: as in `read_annotations`.
+
+    Raises:
+      UserError: wrong types, numbers that are not finite, or no video or no class of the file is in the ground truth.
     """
-    videos = dict(of.videos)  # the file's own are added
+    videos = dict(of.videos)  # the file's other videos are added
     columns: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     unknown_labels: collections.Counter[str] = collections.Counter()
-    number: dict[str, int] = {}  # label, as the file writes it → class
+    number: dict[str, int] = {}  # label, as written in the file → class
     repeated, problems = [], Problems(path, "predictions")
     for _, video, rows in members or read_members(path, "results"):
         if video is None:
@@ -253,12 +263,12 @@ def read_results(
 
 
 def id_in(of: Annotations, video: str) -> str:
-    """Returns the ground truth's name of a predicted video: BMN and mmaction2 write "v_" there alone."""
+    """Returns the ground truth's id of a predicted video: BMN and mmaction2 write "v_" only in the ground truth."""
     return f"v_{video}" if video not in of.all_videos and f"v_{video}" in of.all_videos else video
 
 
 def _check_ids(path: Path, of: Annotations, unknown: list[str], counts: dict[int, int]) -> None:
-    """unknown: predicted videos that the subset does not have; counts: video index → predictions."""
+    """Checks predicted videos. unknown: those that the subset lacks; counts: video index → number of predictions."""
     if unknown and len(unknown) == len(counts):
         raise UserError(
             f"{path}: none of its {len(counts)} videos is in the evaluated subset of {of.path}: for example"
@@ -292,7 +302,7 @@ def _check_labels(path: Path, of: Annotations, unknown: collections.Counter[str]
 
 
 def _joined(columns: list[tuple[int, Rows]], classes: dict[str, int]) -> GroundTruth:
-    """Classes are numbered as they appear."""
+    """Joins the rows of all videos; classes are numbered in order of appearance."""
     names = [normal_text(name) for _, rows in columns for name in rows.labels]
     names = [AMBIGUOUS if name.lower() == AMBIGUOUS.lower() else name for name in names]
     return GroundTruth(

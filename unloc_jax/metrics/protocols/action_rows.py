@@ -1,4 +1,4 @@
-"""Rows {"segment": [start, end], "label": …, "score": …} as arrays, and what can be wrong with one."""
+"""Rows {"segment": [start, end], "label": …, "score": …} as arrays, and the checks of one row."""
 
 import itertools
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from unloc_jax.names import as_text
 
 
 class Rows(NamedTuple):
-    """n rows of one video."""
+    """n rows of one video: start and end in seconds, labels, scores."""
 
     segments_s: np.ndarray  # float64 [n, 2]
-    labels: list[str]  # empty where not asked for
-    score: np.ndarray  # float64 [n]; empty where not asked for
+    labels: list[str]  # empty if not requested
+    score: np.ndarray  # float64 [n]; empty if not requested
 
 
 def read_segments(
     rows: list[Any], where: str, problems: Problems, *, scores: bool = False, labels: bool = True
 ) -> Rows:
-    """Arrays of {"segment": [start, end], "label": …, "score": …}; what is wrong is added to `problems`."""
+    """Returns the arrays of {"segment": [start, end], "label": …, "score": …}; adds faults to `problems`."""
     problems.seen += len(rows)
     try:
         segments = [row["segment"] for row in rows]

@@ -1,4 +1,4 @@
-"""Temporal action localisation as on ActivityNet (and THUMOS14, see there): detections and proposals."""
+"""Temporal action localisation as on ActivityNet (for THUMOS14 see `thumos14`): detections and proposals."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from unloc_jax.metrics.protocols.action_files import (
 from unloc_jax.metrics.protocols.annotated import Annotated
 
 WITHOUT_DUPLICATES = ("opentad", "actionformer")
-NEAR_S = 1e-3  # OpenTAD: two segments of a class whose starts and ends are this near are one
+NEAR_S = 1e-3  # OpenTAD: segments of one class whose starts and ends differ by at most this are one
 
 
 def evaluate_activitynet(
@@ -35,25 +35,25 @@ def evaluate_activitynet(
     blocked_videos: Path | None = None,
     proposals: bool = False,
 ) -> dict[str, Any]:
-    """Detections in ActivityNet's format, in percent.
+    """Evaluates detections in ActivityNet's format, in percent.
 
     Args:
       ground_truth, predictions: JSON files, see `action_files`; a ground truth may be `Annotated` classes.
-      variant: "official"; "opentad": without ground-truth segments that are empty or there twice, an empty
+      variant: "official"; "opentad": without ground-truth segments that are empty or repeated, an empty
         prediction never hits, and recall@t@k, the share of segments found among the best k·n predictions of
-        their video and class, n being how many segments it has; mean over classes; or "actionformer", the same
-        but for the thresholds' last bits.
+        their video and class, n being its number of segments; mean over classes; or "actionformer", the same
+        except for the thresholds' last bits.
       subset: of the ground truth, in any case.
       blocked_videos: JSON list of video ids to leave out everywhere.
-      proposals: leave labels alone and evaluate proposals: AR@1, AR@5, AR@10, AR@100 and the AUC of average
+      proposals: ignore labels and evaluate proposals: AR@1, AR@5, AR@10, AR@100 and the AUC of average
         recall over average number of proposals per video (up to 100).
 
-    tIoU thresholds are 0.5:0.05:0.95, from linspace (its 0.9 is 0.8999999999999999), OpenTAD's typed as decimals.
+    tIoU thresholds are 0.5:0.05:0.95 from linspace (its 0.9 is 0.8999999999999999); OpenTAD's are decimals.
 
     Returns:
       "average_mAP", "mAP@0.50", …; "per_class_AP" {label: one per threshold}, "tiou_thresholds";
       "videos", "ground_truth_segments", "predictions": how many were evaluated. With `proposals`, "AUC" and
-      "AR@1", … instead of the first ones.
+      "AR@1", … replace the mAPs.
     """
     if variant not in ("official", *WITHOUT_DUPLICATES):
         raise UserError(f"activitynet has the variants official, opentad and actionformer, not {variant!r}")
@@ -72,7 +72,7 @@ def evaluate_activitynet(
 def detection_metrics(
     annotations: Annotations, found: Predictions, thresholds: np.ndarray, variant: str
 ) -> dict[str, Any]:
-    """What evaluate_activitynet returns."""
+    """Returns what `evaluate_activitynet` does; thresholds: float64 [T], tIoU."""
     deduplicated = variant in WITHOUT_DUPLICATES
     truth = without_duplicates(annotations.truth) if deduplicated else annotations.truth
     result = detection_map(truth, found, thresholds, empty_pairs_hit=not deduplicated)
@@ -98,7 +98,7 @@ def detection_metrics(
 
 
 def without_duplicates(truth: GroundTruth) -> GroundTruth:
-    """Without empty segments, and without those that repeat an earlier one of their video and class (OpenTAD)."""
+    """Removes empty segments, and those that repeat an earlier one of their video and class (OpenTAD)."""
     kept: dict[tuple[int, int], list[tuple[float, float]]] = {}
     keep = []
     for video, label, (start, end) in zip(truth.video_index, truth.class_index, truth.segments_s.tolist()):
@@ -111,11 +111,12 @@ def without_duplicates(truth: GroundTruth) -> GroundTruth:
 
 
 def by_label(annotations: Annotations, per_class_ap: np.ndarray) -> dict[str, list[float]]:
+    """Returns label → AP per threshold, from float [C, T] in percent."""
     return {label: per_class_ap[i].tolist() for label, i in annotations.classes.items()}
 
 
 def facts(thresholds: np.ndarray) -> dict[str, list[float]]:
-    """Rounded: 0.39999999999999997 is meant as 0.4."""
+    """Rounds the thresholds, float [T]: 0.39999999999999997 stands for 0.4."""
     return {"tiou_thresholds": [round(float(t), 10) for t in thresholds]}
 
 

@@ -1,7 +1,7 @@
-"""A ground truth that was read already, from a format that is no evaluator's: one's own tables, shards, ….
+"""Ground truth that was already parsed from a format that no evaluator defines: own tables, shards, ….
 
-`data_pipelines.ground_truth` makes it. The protocols get it as if it came from ActivityNet's file or from
-QVHighlights' JSON lines, so that every check and every definition is theirs.
+`data_pipelines.ground_truth` creates it. It offers the protocols the rows of ActivityNet's file or of
+QVHighlights' JSON lines, so that the same checks and definitions apply.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Annotated:
-    """Annotated videos: actions of classes, or queries.
+    """Annotated videos: actions with classes, or queries.
 
     Attributes:
-      path: where they come from, for messages.
+      path: their file or folder, for messages.
       videos: (id, {"subset", "duration", "annotations": [{"segment": [start_s, end_s], "label"}, …]}), as in
         ActivityNet's database; None for queries.
-      queries: (where it is, {"vid", "query", "duration", "relevant_windows": [[start_s, end_s], …]} and, where they are
+      queries: (place in the file, {"vid", "query", "duration", "relevant_windows": [[start_s, end_s], …]} and, where
         known, "qid", "relevant_clip_ids" and "saliency_scores"), as in QVHighlights' lines; None for actions.
     """
 
@@ -38,13 +38,13 @@ class Annotated:
 
     @classmethod
     def of_records(cls, path: Path, records: Iterable[VideoRecord], *, has_classes: bool) -> Self:
-        """Converts records of all splits; has_classes: their texts are class names, not queries."""
+        """Converts records of all splits. has_classes: their texts are class names, not queries."""
         if has_classes:
             return cls(path, [(record.video_id, _video(record)) for record in records], None)
         return cls(path, None, [row for record in records for row in _queries(record)])
 
     def members(self) -> Iterator[tuple[str, str, Row]]:
-        """Yields the videos as `json_files.read_members(path, "database")` does.
+        """Yields the videos like `json_files.read_members(path, "database")`.
 
         Raises:
           UserError: the texts are queries.
@@ -58,7 +58,7 @@ class Annotated:
             yield "database", video_id, video
 
     def rows(self) -> Iterator[tuple[str, Row]]:
-        """Yields the queries as `json_files.read_rows(path)` does.
+        """Yields the queries like `json_files.read_rows(path)`.
 
         Raises:
           UserError: the texts are class names, or no query has a segment.
@@ -85,7 +85,7 @@ def _video(record: VideoRecord) -> Row:
 
 
 def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
-    """Rows with one query in each, as `unloc evaluate` asks them."""
+    """Yields rows with one query each, as `unloc evaluate` asks them."""
     for query in queries_of(record, by_text=bool(record.saliency)):
         row: Row = {
             "vid": file_id(record),
@@ -105,5 +105,5 @@ def _with_duration(record: VideoRecord) -> Row:
 
 
 def path_of(ground_truth: Path | Annotated) -> Path:
-    """The file that messages name."""
+    """Returns the file to name in messages."""
     return ground_truth.path if isinstance(ground_truth, Annotated) else ground_truth

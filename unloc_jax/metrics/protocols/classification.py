@@ -1,4 +1,4 @@
-"""Trimmed videos: is the class among the best k, as on Kinetics."""
+"""Classification of trimmed videos: top-k accuracy, as on Kinetics."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,19 @@ KS = (1, 5)
 
 
 def evaluate_classification(ground_truth: Path, predictions: Path) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy in percent.
+    """Returns top-1 and top-5 accuracy in percent.
 
     Args:
       ground_truth: Kinetics' table (.csv); or JSON lines {"video_id": …, "label": …}.
-      predictions: JSON lines {"video_id": …, "best": [[label, score], …]}, at least five where there are as many
-        classes; equal scores in the given order.
+      predictions: JSON lines {"video_id": …, "best": [[label, score], …]}, at least five if there are that many
+        classes; equal scores rank in the given order.
 
     Returns:
-      "top1", "top5", "videos". A video without a prediction is wrong, and warned of; predictions of unknown videos do
-      not count.
+      "top1", "top5", "videos". A video without a prediction counts as wrong and causes a warning; predictions of
+      unknown videos do not count.
 
-    UserError: another format; no predicted video that the ground truth has.
+    Raises:
+      UserError: a file has another format, or no predicted video is in the ground truth.
     """
     truth = _kinetics(ground_truth) if ground_truth.suffix.lower() == ".csv" else _labels(ground_truth)
     found = _ranked_labels(predictions)

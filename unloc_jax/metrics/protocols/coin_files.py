@@ -1,4 +1,4 @@
-"""COIN's own file as labels of frames: those whose times the predictions tell."""
+"""COIN's own file as labels of frames, at the times that the predictions give."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ BACKGROUND = "background"
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file is COIN's, an object with "database", unlike files of frames."""
+    """Returns whether a file is COIN's: an object with "database", unlike files of frames."""
     if not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -24,12 +24,13 @@ def is_database(path: Path) -> bool:
 
 
 def read_steps(path: Path, found: dict[str, FrameLabels]) -> dict[str, FrameLabels]:
-    """The steps that the annotated videos show at the times of the predicted frames.
+    """Returns the steps that the annotated videos show at the times of the predicted frames.
 
-    Steps are named as `unloc data build` names them. Of a frame with several steps the predicted one counts, if it is
-    among them.
+    Steps have the names that `unloc data build` gives them. For a frame with several steps the predicted one counts, if
+    it is among them.
 
-    UserError: not COIN's format; a predicted video without "times_s".
+    Raises:
+      UserError: the file does not have COIN's format, or a predicted video has no "times_s".
     """
     with siblings.ours("data_pipelines"):
         from data_pipelines.annotations import parse  # reads JSON, no TensorFlow

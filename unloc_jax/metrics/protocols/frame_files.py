@@ -2,9 +2,9 @@
 
     {"video_id": …, "labels": [label of each frame]}     ground truth and predictions
     {"video_id": …, "scores": [[score of each class] of each frame]}     predictions
-    "times_s": [seconds of each frame] besides, for a ground truth that tells segments (see `coin_files`)
+    "times_s": [seconds of each frame], needed if the ground truth has segments (see `coin_files`)
 
-The id may also be "vid" or "seq"; a ground truth may say "gt" and a prediction "pred" for "labels", so that one
+The id may also be "vid" or "seq". For "labels", a ground truth may use "gt" and a prediction "pred", so that one
 file can be both.
 """
 
@@ -23,7 +23,7 @@ from unloc_jax.names import normal_id
 
 @dataclasses.dataclass(frozen=True)
 class FrameLabels:
-    """One video: labels of its frames, or None; scores float64 [T, C], or None; times in s, float64 [T], or None."""
+    """One video: labels of its T frames, or None; scores float64 [T, C], or None; times in s, float64 [T], or None."""
 
     labels: list[int] | list[str] | None
     scores: np.ndarray | None
@@ -31,7 +31,11 @@ class FrameLabels:
 
 
 def read_frame_labels(path: Path, *, predictions: bool) -> dict[str, FrameLabels]:
-    """Video id → labels, in the file's order. UserError for another format, wrong types, scores not finite."""
+    """Reads video id → labels, in the file's order.
+
+    Raises:
+      UserError: another format, wrong types, or scores that are not finite.
+    """
     rows = _text_files(path, predictions) if path.is_dir() else read_rows(path)
     name = "pred" if predictions else "gt"
     problems = Problems(path, "videos")
@@ -71,6 +75,7 @@ def _what_is_wrong(labels: Any) -> str:
 
 
 def _times_s(given: Any, labels: Any) -> tuple[np.ndarray | None, str]:
+    """Returns the times float64 [T] in s, or None, and a description of what is wrong, or ''."""
     if given is None:
         return None, ""
     right = isinstance(given, list) and set(map(type, given)) <= NUMBER and all(map(is_finite, given))
@@ -80,6 +85,7 @@ def _times_s(given: Any, labels: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _scores(given: Any) -> tuple[np.ndarray | None, str]:
+    """Returns the scores float64 [T, C], or None, and a description of what is wrong, or ''."""
     if given is None:
         return None, ""
     try:
@@ -94,7 +100,7 @@ def _scores(given: Any) -> tuple[np.ndarray | None, str]:
 
 
 def _text_files(folder: Path, predictions: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """groundTruth/VIDEO.txt, one label per line; results/VIDEO, a title and one line of all labels."""
+    """Reads groundTruth/VIDEO.txt, one label per line, or results/VIDEO, a title and one line of all labels."""
     paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if not paths:
         raise UserError(f"{folder}: there are no files in it")

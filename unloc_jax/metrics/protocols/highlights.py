@@ -1,4 +1,4 @@
-"""Highlights of TVSum and YouTube Highlights: mAP per domain, as UMT (Liu et al. 2022) and its successors report it."""
+"""Highlights of TVSum and YouTube Highlights: mAP per domain, as in UMT (Liu et al. 2022) and its successors."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from unloc_jax.metrics.protocols.qvhighlights import predicted_scores, warn_of_l
 
 
 def evaluate_tvsum(ground_truth: Path, predictions: Path) -> dict[str, Any]:
-    """Top-5 mAP in percent.
+    """Returns top-5 mAP in percent.
 
     Args:
       ground_truth: JSON lines {"qid": …, "vid": …, "domain": …, "label": [[score per annotator] per clip]}.
@@ -29,19 +29,19 @@ def evaluate_tvsum(ground_truth: Path, predictions: Path) -> dict[str, Any]:
     Returns:
       "mAP", the mean over the domains, "mAP_over_videos", "per_domain" and "videos".
 
-    For each annotator a clip is a highlight above the median of the annotator's scores (the lower of two middle
-    ones, torch's). AP is of the five best clips; equal scores in the clips' order. Videos without a prediction
+    A clip is a highlight for an annotator above the median of the annotator's scores (the lower of two middle
+    ones, as in torch). AP uses the five best clips; equal scores rank in the clips' order. Videos without a prediction
     have AP 0.
     """
     return _evaluate(ground_truth, predictions, several=True)
 
 
 def evaluate_youtube_highlights(ground_truth: Path, predictions: Path) -> dict[str, Any]:
-    """mAP in percent over all clips of a video; otherwise as `evaluate_tvsum`.
+    """Returns mAP in percent over all clips of a video; otherwise as `evaluate_tvsum`.
 
     "label" is one number per piece of the video, or a list of one: above 0 is a highlight. It may be called "match", as
-    in the dataset's own files. "clip" says where the pieces are, in frames at "fps"; without it they divide "duration"
-    evenly. A prediction has a score for every piece, or one for every 2 seconds, which are read in the pieces' middles.
+    in the dataset's own files. "clip" gives the pieces, in frames at "fps"; without it they divide "duration"
+    evenly. A prediction has a score for every piece, or one for every 2 seconds, which is read in the pieces' middles.
     """
     return _evaluate(ground_truth, predictions, several=False)
 
@@ -58,7 +58,7 @@ def _evaluate(ground_truth: Path, predictions: Path, several: bool) -> dict[str,
 
 
 def _at_the_pieces(videos: list[Query], scores: list[np.ndarray]) -> list[np.ndarray]:
-    """Scores of 2-second clips are read where the labelled pieces are; scores that are as many as the labels stay."""
+    """Samples scores [clips] of 2-second clips at the n labelled pieces → [n]; keeps scores that are already [n]."""
     every, read = [], []
     for video, of_video in zip(videos, scores):
         pieces_s = _pieces_s(video.row)
@@ -77,7 +77,7 @@ def _at_the_pieces(videos: list[Query], scores: list[np.ndarray]) -> list[np.nda
 
 
 def _pieces_s(row: dict[str, Any]) -> np.ndarray | None:
-    """See `pieces_of`; what the file says of times that is unusable counts as not said."""
+    """Returns the pieces, float [n, 2] in s (see `pieces_of`); unusable times in the file count as missing."""
     count = len(row["label"])
     number = lambda name: float(row[name]) if type(row.get(name)) in NUMBER and row[name] > 0 else 0.0
     fps = number("fps")
@@ -90,7 +90,7 @@ def _pieces_s(row: dict[str, Any]) -> np.ndarray | None:
             bounds_s = None
     elif (
         count == round(duration_s) > 2
-    ):  # the common copy of TVSum says how many clips there are, not how long they last
+    ):  # the common copy of TVSum gives the number of clips, not their length
         return None
     if bounds_s is not None and not np.isfinite(bounds_s).all():
         bounds_s = None
@@ -98,7 +98,7 @@ def _pieces_s(row: dict[str, Any]) -> np.ndarray | None:
 
 
 def _video(path: Path, where: str, row: dict[str, Any], several: bool) -> Query:
-    """With row["label"] float64 [clips, annotators]; `several`: of them there must be more than one."""
+    """Returns a row with row["label"] float64 [clips, annotators]; `several`: more than one annotator is needed."""
     name = next((name for name in ("label", "match") if name in row), "label")
     try:
         labels = np.array(row.get(name), np.float64)

@@ -1,4 +1,4 @@
-"""Reading JSON and JSON lines of any size: a row at a time, and with the line where something is wrong."""
+"""Readers of JSON and JSON lines of any size: one row at a time, with the line number of every fault."""
 
 import json
 import math
@@ -13,7 +13,7 @@ NUMBER = {int, float}  # types of JSON's numbers; true and false are bool
 _CHUNK = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n]*")
 
-# Keys that only one kind of file has → what that file is.
+# Keys that only one kind of file has → description of that file.
 _KINDS = {
     "results": "ActivityNet-style predictions (protocols activitynet, thumos14)",
     "database": "an ActivityNet-style ground truth (protocols activitynet, thumos14)",
@@ -34,13 +34,13 @@ def is_finite(value: float) -> bool:
 
 
 def shown(value: Any) -> str:
-    """For a message."""
+    """Shortens a value for a message."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def what_it_is(keys: Any, *expected: str) -> str:
-    """'; it looks like …' for an object with these keys, or '' where one of the `expected` ones is among them."""
+    """Returns '; it looks like …' for an object with these keys, or '' if one of the `expected` ones is among them."""
     if not isinstance(keys, dict) or any(key in keys for key in expected):
         return ""
     kinds = [kind for key, kind in _KINDS.items() if key in keys]
@@ -50,11 +50,13 @@ def what_it_is(keys: Any, *expected: str) -> str:
 def read_members(
     path: Path, nested: str | None = None, *, needed: bool = True
 ) -> Iterator[tuple[str, str | None, Any]]:
-    """The members of a JSON object, in the file's order: (name, None, value).
+    """Yields the members of a JSON object, in the file's order: (name, None, value).
 
-    The members of member `nested`, itself an object, come one by one: (nested, name, value), so that a file
-    of millions of rows is never in memory as Python objects. Raises UserError where the file is not such JSON,
-    or has no member `nested`, if one is named and `needed`.
+    The members of member `nested`, itself an object, are yielded one by one: (nested, name, value), so that a file
+    of millions of rows is never in memory as Python objects.
+
+    Raises:
+      UserError: the file is not such JSON, or has no member `nested`, if one is named and `needed`.
     """
     text = _Text(path)
     if text.peek() != "{":
@@ -78,7 +80,7 @@ def read_members(
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON lines file, or of one JSON list, each with the words that say where it is."""
+    """Yields the objects of a JSON lines file, or of one JSON list, each with a description of its place."""
     text = _Text(path)
     if text.peek() == "[":
         rows: Iterator[tuple[str, Any]] = ((f"entry {i}", value) for i, value in enumerate(text.items()))
@@ -107,7 +109,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, with their numbers from 1. UserError where the file is no text."""
+    """Yields the lines that are not empty, with their numbers from 1. Raises UserError if the file is not text."""
     with path.open(encoding="utf-8-sig") as file:
         try:
             yield from ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
@@ -116,7 +118,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_text(path: Path) -> str:
-    """UserError where the file is no text."""
+    """Returns the text of a file. Raises UserError if it is not text."""
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError:
@@ -143,7 +145,7 @@ class _Text:
         return UserError(f"{self.path}: line {line}, character {self.before + self.position}: {what}")
 
     def more(self) -> None:
-        # At least as much as there is: a huge value is tried again a few times only.
+        # Reads at least as much as the buffer holds, so that a huge value is parsed again only a few times.
         try:
             chunk = self.file.read(max(_CHUNK, len(self.buffer) - self.position))
         except UnicodeDecodeError:
@@ -157,7 +159,7 @@ class _Text:
         self.position = 0
 
     def peek(self) -> str:
-        """The next character that is no space; '' at the end."""
+        """Returns the next character that is not white space; '' at the end."""
         while True:
             self.position = _SPACE.match(self.buffer, self.position).end()  # type: ignore[union-attr]
             if self.position < len(self.buffer) or self.at_end:
@@ -177,14 +179,14 @@ class _Text:
             except RecursionError:
                 raise self.error("not such a file (brackets within brackets within …)") from None
             else:
-                # A number at the end of the window may go on behind it.
+                # A number at the end of the window may continue behind it.
                 if end < len(self.buffer) or self.at_end:
                     self.position = end
                     return value
             self.more()
 
     def names(self) -> Iterator[str]:
-        """Names of an object's members; whoever asks takes the value before asking again."""
+        """Yields the names of an object's members; the caller reads the value before the next name."""
         for _ in self._entries("}"):
             name = self.value()
             if not isinstance(name, str) or self.peek() != ":":

@@ -1,8 +1,8 @@
-"""Moments of queries: ground truths of several datasets, and predictions as moment_detr writes them.
+"""Moments of queries: ground truth of several datasets, and predictions in moment_detr's format.
 
     {"qid": 2579, "vid": …, "query": …, "pred_relevant_windows": [[start_s, end_s, score], …]}
 
-Predictions are found by "qid" where the ground truth has one, otherwise by "vid" and "query".
+A prediction is matched by "qid" if the ground truth has one, otherwise by "vid" and "query".
 """
 
 import collections
@@ -35,9 +35,9 @@ class Query:
     """One query of a ground truth.
 
     Attributes:
-      key: what a prediction is found by: the qid, or (video id, text), as `unloc_jax.names` compares them.
-      windows_s: float64 [W, 2].
-      row: the file's own object, where it is one per query.
+      key: matches predictions to the query: the qid, or (video id, text), as `unloc_jax.names` compares them.
+      windows_s: float64 [W, 2], start and end in seconds.
+      row: the file's own object, if the file has one per query.
     """
 
     key: Hashable
@@ -46,19 +46,19 @@ class Query:
 
 
 class Predicted(NamedTuple):
-    """The prediction of a query: the file's object, and the words that say where it is."""
+    """The prediction of a query: the file's object, and a description of its place."""
 
     where: str
     row: dict[str, Any]
 
 
 def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> list[Query]:
-    """The queries of a ground truth, in its order.
+    """Returns the queries of a ground truth, in its order.
 
     JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
     "sentences": …}} (ActivityNet Captions; TACoS, whose "fps" turns frames into seconds); DiDeMo's list; YouCook2's
-    {"database": {video: {"subset": …, "annotations": [{"segment": …, "sentence": …}]}}}, of which `subset` is taken
+    {"database": {video: {"subset": …, "annotations": [{"segment": …, "sentence": …}]}}}, restricted to `subset`
     (default validation); `Annotated` queries.
     """
     path = path_of(ground_truth)
@@ -94,9 +94,10 @@ def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> l
 
 
 def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None]:
-    """The prediction of each query, or None; what is odd about that is warned of.
+    """Returns the prediction of each query, or None; warns of oddities.
 
-    UserError where no prediction is of a query of the ground truth, or its queries share a qid.
+    Raises:
+      UserError: no prediction belongs to a query of the ground truth, or queries share a qid.
     """
     wanted: dict[Hashable, list[int]] = {}
     for number, query in enumerate(queries):
@@ -134,7 +135,7 @@ def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None
     found: list[Predicted | None] = [None] * len(queries)
     for key, numbers in wanted.items():
         predictions = given.get(key, [])
-        # A sentence that is annotated twice may be predicted twice: in the same order.
+        # A sentence that is annotated twice may be predicted twice, in the same order.
         if len(predictions) != len(numbers) and predictions:
             repeated.extend([key] * (len(predictions) > 1))
             predictions = predictions[-1:] * len(numbers)
@@ -147,9 +148,12 @@ def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None
 
 
 def predicted_windows(path: Path, predictions: list[Predicted | None]) -> list[np.ndarray]:
-    """float64 [K, 3] per query: start and end in seconds, score (NaN where a window has none), in given order.
+    """Returns windows, float64 [K, 3] per query: start and end in seconds, score (NaN if missing), in given order.
 
-    UserError where a window is no two or three finite numbers; warns of windows that overlap nothing.
+    Warns of windows that overlap nothing.
+
+    Raises:
+      UserError: a window is not two or three finite numbers.
     """
     problems = Problems(path, "predictions")
     every = []
@@ -183,7 +187,7 @@ _NONE = np.zeros((0, 3))
 
 
 def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple[np.ndarray, str]:
-    """The windows [n, width] of a row, and what is wrong with them, or ''."""
+    """Returns the windows, float64 [n, width], of a row, and a description of what is wrong with them, or ''."""
     windows = row.get(name)
     if not isinstance(windows, list):
         return _NONE, f'"{name}" must be a list of windows{what_it_is(row, name)}'
@@ -269,7 +273,7 @@ def _sentences(path: Path, problems: Problems, subset: str) -> Iterator[Query]:
 
 
 def _is_one_object_of_videos(path: Path) -> bool:
-    """Whether the file starts with {"…": {, unlike JSON lines with their fields."""
+    """Returns whether the file starts with {"…": {, unlike JSON lines with their fields."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         head = file.read(4096)
     start = head.lstrip()

@@ -31,19 +31,19 @@ def evaluate_moment_retrieval(
     nms: float | None = None,
     subset: str | None = None,
 ) -> dict[str, Any]:
-    """R@k at tIoU 0.3, 0.5, 0.7 for k = 1, 5, 10, and mIoU of the first windows, in percent.
+    """Returns R@k at tIoU 0.3, 0.5, 0.7 for k = 1, 5, 10, and mIoU of the first windows, in percent.
 
     Args:
       ground_truth: see `moment_files.read_queries`.
-      predictions: JSON lines of "pred_relevant_windows", best first; the order counts, not the scores.
+      predictions: JSON lines of "pred_relevant_windows", best first; their order counts, not the scores.
       variant: "unloc" (IoU ≥ threshold), "moment-detr" (the same, but the union is the hull, which differs in
-        the last bit) or "2d-tan" (the hull and IoU > threshold; wants `nms`).
-      strict: > instead of ≥ with any variant.
+        the last bit) or "2d-tan" (the hull and IoU > threshold; needs `nms`).
+      strict: compare with > instead of ≥ in any variant.
       subset: of a ground truth with several (YouCook2's own file), in any case.
-      nms: take out windows with tIoU above this with a better one first, as 2D-TAN (0.4 to 0.5).
+      nms: tIoU; remove windows that overlap a better one by more first, as in 2D-TAN (0.4 to 0.5).
 
-    A query with several windows is found by a hit of any of them. DiDeMo's are its annotators' answers; besides,
-    its own numbers are given: "Rank@1", "Rank@5" and "DiDeMo mIoU", of windows rounded to 5-second chunks and
+    A query with several windows is found by a hit of any of them. DiDeMo's windows are its annotators' answers; its own
+    metrics are added: "Rank@1", "Rank@5" and "DiDeMo mIoU", of windows rounded to 5-second chunks and
     of the three annotators who agree best (Hendricks et al. 2017).
     """
     if variant not in ("unloc", "moment-detr", "2d-tan"):
@@ -77,7 +77,7 @@ def evaluate_moment_retrieval(
 
 
 def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.ndarray:
-    """Greedy non-maximum suppression of [N, K, 2], best first → the first [N, keep, 2] that are left."""
+    """Applies greedy non-maximum suppression to float [N, K, 2], best first; returns the first [N, keep, 2] left."""
     query = np.arange(len(windows_s))
     left = windows_s[..., 0] < windows_s[..., 1]
     kept = np.zeros((len(windows_s), keep, 2))
@@ -90,7 +90,7 @@ def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.
 
 
 def _didemo(queries: list[Query], every: list[np.ndarray]) -> dict[str, float]:
-    """Rank@1, Rank@5 and mIoU of LocalizingMoments' `eval.py`: mean rank and IoU of the best three annotators."""
+    """Returns Rank@1, Rank@5 and mIoU of LocalizingMoments' `eval.py`: mean over the best three annotators."""
     ranks, ious = [], []
     for query, windows in zip(queries, every):
         answers = list(map(tuple, query.windows_s / CHUNK_S))

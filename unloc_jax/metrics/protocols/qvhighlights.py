@@ -28,12 +28,12 @@ from unloc_jax.metrics.qvhighlights import (
 
 
 def evaluate_qvhighlights(ground_truth: Path | Annotated, predictions: Path) -> dict[str, Any]:
-    """The official evaluator's dict, in percent with its two decimals; NaN for a bucket without queries.
+    """Returns the official evaluator's dict, in percent with its two decimals; NaN for a bucket without queries.
 
     Args:
       ground_truth: the dataset's JSON lines, or `Annotated` queries.
       predictions: JSON lines of "qid" with "pred_relevant_windows" [[start_s, end_s, score], …],
-        "pred_saliency_scores" (one per 2-second clip), or both; what is evaluated is what is there.
+        "pred_saliency_scores" (one per 2-second clip), or both; what is present is evaluated.
 
     Returns:
       {"brief": {"MR-full-R1@0.5": …, …}, "full" | "long" | "middle" | "short": {"MR-mAP": {"0.5": …, …,
@@ -98,6 +98,7 @@ def _moments(
 
 
 def _lasts(windows_s: np.ndarray, shortest: float, longest: float) -> np.ndarray:
+    """Returns whether windows, float [W, 2] in s, are longer than `shortest` and at most `longest` (s): bool [W]."""
     length = windows_s[:, 1] - windows_s[:, 0]
     return (length > shortest) & (length <= longest)
 
@@ -105,6 +106,7 @@ def _lasts(windows_s: np.ndarray, shortest: float, longest: float) -> np.ndarray
 def _highlights(
     path: Path, saliency: list[np.ndarray], found: list[Predicted | None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the metrics of highlights; saliency: per query float64 [clips, A]."""
     predicted = predicted_scores(path, found)
     warn_of_lengths(found, predicted, saliency, "score 0")
     is_predicted = np.array([prediction is not None for prediction in found])
@@ -124,7 +126,11 @@ def _highlights(
 
 
 def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarray]:
-    """float64 [n] of each prediction's "pred_saliency_scores"; empty for None. UserError if they are no numbers."""
+    """Returns "pred_saliency_scores" of each prediction, float64 [n]; empty for None.
+
+    Raises:
+      UserError: they are not numbers.
+    """
     problems, every = Problems(path, "predictions"), []
     for prediction in found:
         if prediction is None:
@@ -146,7 +152,7 @@ def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarr
 def warn_of_lengths(
     found: list[Predicted | None], scores: list[np.ndarray], clips: list[np.ndarray], effect: str
 ) -> None:
-    """Where predictions have more or fewer scores than their video has clips; effect: what missing ones do."""
+    """Warns of scores [n] that are more or fewer than the video's clips [clips, A]; effect: of missing ones."""
     where = [prediction.where if prediction else "" for prediction in found]
     surplus = [w for w, s, c in zip(where, scores, clips) if len(s) > len(c)]
     lacking = [w for w, s, c in zip(where, scores, clips) if w and len(s) < len(c)]
@@ -159,7 +165,7 @@ def warn_of_lengths(
 
 
 def _saliency(path: Path, queries: list[Query]) -> list[np.ndarray]:
-    """float64 [clips, A] of each query: only relevant clips have scores in the file, the others are 0."""
+    """Returns float64 [clips, A] for each query: the file has scores only for relevant clips, the others are 0."""
     problems, every = Problems(path, "queries"), []
     annotators = set()
     for query in queries:

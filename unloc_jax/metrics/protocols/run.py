@@ -1,4 +1,4 @@
-"""What `unloc metrics` does: one protocol on two files, its numbers as tables and as JSON."""
+"""`unloc metrics`: runs one protocol on two files and shows its numbers as tables and as JSON."""
 
 import importlib
 import inspect
@@ -17,7 +17,7 @@ from unloc_jax.metrics.protocols.annotated import Annotated
 
 _AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
-# What is no number is said below the numbers.
+# Values that are not numbers stand below the numbers.
 _SETTINGS = {"background": "the label that is no action (--background)"}
 
 
@@ -26,8 +26,15 @@ def run_protocol(
 ) -> dict[str, Any]:
     """Prints the metrics of a protocol and writes them to `out`; warnings go to stderr, one line each.
 
-    options: of the protocol's function; those that are None or False are left out. UserError where it has
-    no such option.
+    Args:
+      protocol: name of the protocol.
+      ground_truth: file, or annotated videos.
+      predictions: file.
+      out: JSON file to write.
+      **options: of the protocol's function; those that are None or False are left out.
+
+    Raises:
+      UserError: the protocol has no such option, or refuses a file.
     """
     module, name = PROTOCOLS[protocol]
     function = getattr(importlib.import_module(f"unloc_jax.metrics.protocols.{module}"), name)
@@ -52,9 +59,9 @@ def run_protocol(
 
 
 def tables(metrics: dict[str, Any]) -> list[str]:
-    """Lines of text: single values, then a row for each group of values at thresholds.
+    """Formats metrics as lines of text: single values, then a row for each group of values at thresholds.
 
-    What is listed per class is for the JSON file.
+    Values per class appear only in the JSON file.
     """
     single: list[tuple[str, Any]] = []
     settings = []
@@ -102,7 +109,7 @@ def _flag(option: str) -> str:
 
 
 def _json(value: Any) -> Any:
-    """With null for NaN, which JSON does not have."""
+    """Replaces NaN, which JSON does not have, by null."""
     if isinstance(value, dict):
         return {name: _json(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Action segmentation: 50Salads, GTEA, Breakfast, JIGSAWS as MS-TCN or TCN, and COIN's frame accuracy."""
+"""Action segmentation: 50Salads, GTEA, Breakfast, JIGSAWS as in MS-TCN or TCN, and COIN's frame accuracy."""
 
 import functools
 from pathlib import Path
@@ -23,21 +23,21 @@ BACKGROUND = ("0", "background")
 def evaluate_segmentation(
     ground_truth: Path, predictions: Path, *, variant: str = "ms-tcn", background: str | None = None
 ) -> dict[str, Any]:
-    """Frame accuracy, edit score, F1@{10, 25, 50} and, where there are scores, mAP over classes; in percent.
+    """Returns frame accuracy, edit score, F1@{10, 25, 50} and, if there are scores, mAP over classes; in percent.
 
     Args:
       ground_truth, predictions: see `frame_files`; the ground truth may also be COIN's own file.
-      variant: "ms-tcn", everything but the edit score is counted over all videos together; or "tcn", the mean of
+      variant: "ms-tcn": all scores except the edit score are counted over all videos together; "tcn": the mean of
         each video's score.
-      background: the label that is no action, or "none"; by default 0 or "background".
+      background: the label that is not an action, or "none"; by default 0 or "background".
 
-    Where a prediction has scores but no labels, a frame's label is 1 + the column of its highest score if that is
-    above 0, otherwise background, 0: as UnLoc predicts COIN. Columns are the labels 1 … C.
+    If a prediction has scores but no labels, a frame's label is 1 + the column of its highest score if that is
+    above 0, otherwise background, 0, as UnLoc predicts COIN. Columns are the labels 1 … C.
 
     Returns:
-      see `segmentation_scores`; "mAP" and "per_class_AP" if all predictions have scores; "videos", "frames".
+      As `segmentation_scores`; "mAP" and "per_class_AP" if all predictions have scores; "videos", "frames".
 
-    A video without a prediction, and one that the ground truth does not have, are left out and warned of.
+    Videos without a prediction, and predicted videos without ground truth, are left out, with a warning.
     """
     if variant not in ("ms-tcn", "tcn"):
         raise UserError(f"segmentation has the variants ms-tcn and tcn, not {variant!r}")
@@ -109,6 +109,7 @@ def _labels(video: FrameLabels) -> list[int] | list[str]:
 
 
 def _class_scores(labels: list[list[int] | list[str]], scores: list[np.ndarray | None]) -> dict[str, Any]:
+    """Returns mAP over classes from scores float64 [T, C] per video; {} if one has none."""
     given = [of_video for of_video in scores if of_video is not None]
     if len(given) < len(scores):
         return {}

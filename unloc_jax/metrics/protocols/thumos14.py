@@ -1,4 +1,4 @@
-"""Temporal action localisation on THUMOS14: its own devkit, or counted as on ActivityNet."""
+"""Temporal action localisation on THUMOS14: by its own devkit's rules, or by ActivityNet's."""
 
 import collections
 from collections.abc import Iterator
@@ -62,14 +62,14 @@ def evaluate_thumos14(
     subset: str = "test",
     blocked_videos: Path | None = None,
 ) -> dict[str, Any]:
-    """Detections of THUMOS14, in percent.
+    """Evaluates detections on THUMOS14, in percent.
 
     Args:
       ground_truth: JSON like ActivityNet's, whose ambiguous regions are segments with the label "Ambiguous" or
         a member {"ambiguous": {VIDEO: [[start_s, end_s], …]}}; or the devkit's folder of CLASS_SUBSET.txt; or
         `Annotated` classes.
       predictions: JSON like ActivityNet's; or the devkit's text file (.txt): video, start, end, class id, score.
-      variant: "activitynet", tIoU 0.3:0.1:0.7; "opentad" or "actionformer", as they count it; or "devkit", tIoU
+      variant: "activitynet", tIoU 0.3:0.1:0.7; "opentad" or "actionformer", by their rules; or "devkit", tIoU
         0.1:0.1:0.7 with ambiguous regions (`devkit_map`), whose "average_mAP_0.3_0.7" is over the upper five.
       subset: of the ground truth, in any case.
       blocked_videos: JSON list of video ids to leave out everywhere.
@@ -102,7 +102,7 @@ def evaluate_thumos14(
 def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
     names = list(annotations.videos)
     num_videos = 1 + int(max(len(names) - 1, found.video_index.max(initial=0)))
-    # Equal scores fall in the order of the videos' names; unknown videos are false positives wherever they are.
+    # Equal scores rank in the order of the videos' names; unknown videos are false positives wherever they are.
     by_name = np.arange(num_videos)
     by_name[np.array(sorted(range(len(names)), key=names.__getitem__))] = np.arange(len(names))
     renumbered = lambda rows: rows._replace(video_index=by_name[rows.video_index])
@@ -134,14 +134,14 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
 
 
 def annotation_members(ground_truth: Path | Annotated) -> Members:
-    """The ground truth as `action_files.database_members` gives it, the devkit's folder too."""
+    """Yields the ground truth like `action_files.database_members`, also from the devkit's folder."""
     if isinstance(ground_truth, Path) and ground_truth.is_dir():
         return devkit_annotations(ground_truth)
     return database_members(ground_truth)
 
 
 def detection_members(predictions: Path) -> Members:
-    """The predictions as `json_files.read_members(path, "results")` gives them, the devkit's text too."""
+    """Yields the predictions like `json_files.read_members(path, "results")`, also from the devkit's text."""
     return (
         devkit_detections(predictions)
         if predictions.suffix == ".txt"
@@ -150,7 +150,7 @@ def detection_members(predictions: Path) -> Members:
 
 
 def devkit_annotations(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """CLASS_SUBSET.txt files of lines "video start end", as members of a database."""
+    """Reads CLASS_SUBSET.txt files of lines "video start end" (s), as members of a database."""
     videos: dict[tuple[str, str], list[dict[str, Any]]] = collections.defaultdict(list)
     names = [*CLASS_IDS.values(), AMBIGUOUS]
     for name in names:
@@ -166,7 +166,7 @@ def devkit_annotations(folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]
 
 
 def devkit_detections(path: Path) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
-    """Lines "video start end class-id score", as members of results."""
+    """Reads lines "video start end class-id score" (s), as members of results."""
     videos: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     for video, start, end, number, score in _columns(path, (str, float, float, int, float)):
         label = CLASS_IDS.get(number, f"class id {number}")
