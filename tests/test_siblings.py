@@ -61,7 +61,7 @@ def test_commands_and_their_children_find_ours(hostile):
     python(hostile, *unloc, "data", "check", *captions).ok()
     built = ("--out=data", "--fps=5", "--short-side=16", "--workers=2")
     python(hostile, *unloc, "data", "build", *captions, *built).ok()
-    # -P: the folder's own `launch` would be found by Python itself. What it starts has no -P.
+    # -P: Python itself would find the folder's own `launch`. What it starts has no -P.
     local = ("-P", "-m", "launch.local", "--processes=1", "--", "unloc")
     python(hostile, *local, "train", *TRAIN).ok()
     assert "mIoU" in python(hostile, *local, "evaluate", "--checkpoint=run", "--split=test").ok().out

@@ -318,7 +318,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import multiprocessing, sys, time\n"
-        "from data_pipelines import synthesize as module\n"
+        "from data_pipelines.synthetic import synthesize as module\n"
         "if __name__ == '__main__':\n"
         "    jobs = [module._Job(module.Path(sys.argv[1]) / f'{i}.mp4', 'val', i, 0, 64, 8) for i in range(16)]\n"
         "    scenes = module._run(jobs, 2)\n"
