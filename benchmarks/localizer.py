@@ -51,7 +51,7 @@ def main() -> None:
     print(f"{arguments.video.name}, {fresh.duration_s:.0f} s; {settings}; {jax.devices()[0].device_kind}")
     print(f"  embedded: {embedded.nbytes / 1e6:.2f} MB; same segments and scores: {same}")
     print(f"  first call, with compiling              {first_s:8.2f} s")
-    print(f"  {arguments.texts:2d} texts, decoding and embedding anew  {uncached_s:8.2f} s")
+    print(f"  {arguments.texts:2d} texts, decoding and embedding again {uncached_s:8.2f} s")
     print(f"  {arguments.texts:2d} texts, the video embedded already   {again_s:8.2f} s")
     print(f"  speedup                                 {uncached_s / again_s:8.1f} ×")
 

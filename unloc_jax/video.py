@@ -315,8 +315,8 @@ class _TimedFrames:
             raise VideoError(
                 "truncated",
                 f"{path}: the header says {header_s:.1f} s, only {length_s:.1f} s could be decoded: the "
-                "file is cut short or damaged (or its header is wrong). Get it again, or write its header "
-                "anew: `ffmpeg -i IN -c copy OUT`.",
+                "file is cut short or damaged (or its header is wrong). Get it again, or rewrite its "
+                "header: `ffmpeg -i IN -c copy OUT`.",
             )
 
 

@@ -90,5 +90,5 @@ def read_shard_list(out: Path) -> list[ListedShard]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file}: missing or damaged; without it no shard can be made again alone. Delete {out} and build again."
+            f"{file}: missing or damaged; without it a single shard cannot be rebuilt. Delete {out} and build again."
         ) from error

@@ -224,6 +224,6 @@ def _check_mirrored(classes: list[str]) -> None:
     lost = [name for name in classes if mirror_text(name) not in classes]
     if lost:
         raise UserError(
-            f"config.data.mirror = True turns the class {lost[0]!r} into {mirror_text(lost[0])!r}, which is no class "
-            f"of this dataset ({len(lost)} such classes). Set config.data.mirror = False."
+            f"config.data.mirror = True turns the class {lost[0]!r} into {mirror_text(lost[0])!r}, which is not a "
+            f"class of this dataset ({len(lost)} such classes). Set config.data.mirror = False."
         )

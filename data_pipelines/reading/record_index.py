@@ -100,7 +100,7 @@ class RecordIndex:
     def _remedy(cls, file: Path) -> str:
         """Returns the last sentence of messages about a damaged shard: what the user can do."""
         return (
-            "If the dataset was copied here, copy this file again. Otherwise make it anew: "
+            "If the dataset was copied here, copy this file again. Otherwise rebuild it: "
             f"`unloc data rebuild-shard {shlex.quote(str(file))}`."
         )
 
