@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.model.unloc import UnLoc
-from unloc_jax.tasks.base import Output, Task, dropout_rng, mean_over_crops, mean_over_prompts
+from unloc_jax.tasks.base import Output, Task, dropout_rng
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +35,7 @@ class Share(Task):
         return {"segments": ((batch.segment_text >= 0) & batch.example_mask[:, None]).sum()}
 
     def detect_in(self, params, video, frame_mask, span_s, texts):
-        score = lambda prompt: self.apply(
-            params, UnLoc.score_videos, video, frame_mask, self.encode_texts(params, prompt)
-        )
-        scores = mean_over_crops(mean_over_prompts(score, texts), self.config.evaluation.crops)
+        scores = self.mean_answer(params, UnLoc.score_videos, video, frame_mask, texts)
         return Output(video_scores=jax.nn.sigmoid(scores))
 
     def zeroshot(self, video):

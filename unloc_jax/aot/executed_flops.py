@@ -1,6 +1,6 @@
 """Counts the FLOPs that a program executes, including recomputation, unlike those that the mathematics needs."""
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 from jax.extend.core import jaxprs_in_params
@@ -14,20 +14,13 @@ def product_flops(jaxpr: Any) -> float:
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
             left = equation.invars[0].aval.shape
-            inner = _size([left[axis] for axis in contracted])
-            total += 2.0 * _size(equation.outvars[0].aval.shape) * inner
+            inner = math.prod([left[axis] for axis in contracted])
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * inner
         elif name == "conv_general_dilated":
             kernel, numbers = equation.invars[1].aval.shape, params["dimension_numbers"]
-            taps = _size(kernel) / kernel[numbers.rhs_spec[0]]
-            total += 2.0 * _size(equation.outvars[0].aval.shape) * taps
+            taps = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
+            total += 2.0 * math.prod(equation.outvars[0].aval.shape) * taps
         iterations = params["length"] if name == "scan" else 1
         for called in jaxprs_in_params(params):
             total += iterations * product_flops(called)
     return total
-
-
-def _size(shape: Sequence[int]) -> float:
-    size = 1.0
-    for length in shape:
-        size *= length
-    return size

@@ -217,8 +217,11 @@ class Task(Description, abc.ABC):
         """
         found = find(self.evaluation_texts(records))
         scores = self.score(records, found) if self.can_score(records) else {}
-        rows = [f"  {name:<42}{value:>8.1f}" for name, value in scores.items()]
-        return Evaluation(found, {"metrics": scores}, "\n".join([f"{self.name} (%)", *rows, ""]))
+        return Evaluation(found, {self.metrics_key: scores}, "\n".join(self.table(scores)))
+
+    def table(self, scores: dict[str, float]) -> list[str]:
+        """Lines of `Evaluation.table`; scores is {} where nothing is known to compare with."""
+        return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in scores.items()), ""]
 
     @abc.abstractmethod
     def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
@@ -239,6 +242,15 @@ class Task(Description, abc.ABC):
     def apply(self, params: Params, method: Any, *args: Any, rng: jax.Array | None = None) -> Any:
         rngs = {"dropout": rng} if rng is not None and self._has_dropout else None
         return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
+
+    def mean_answer(
+        self, params: Params, method: Any, video: jax.Array, frame_mask: jax.Array, texts: Texts
+    ) -> Any:
+        """What a method of the model says of each (video, text), averaged over prompts and crops; see `detect_in`."""
+        of_prompt = lambda prompt: self.apply(
+            params, method, video, frame_mask, self.encode_texts(params, prompt)
+        )
+        return mean_over_crops(mean_over_prompts(of_prompt, texts), self.config.evaluation.crops)
 
     @property
     def _has_dropout(self) -> bool:
@@ -397,14 +409,9 @@ class LocalizationTask(Task):
     def detect_in(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        localization = mean_over_prompts(
-            lambda prompt: self.apply(
-                params, UnLoc.localize, video, frame_mask, self.encode_texts(params, prompt)
-            ),
-            texts,
-        )
+        localization = self.mean_answer(params, UnLoc.localize, video, frame_mask, texts)
         crops = self.config.evaluation.crops
-        return self.output(mean_over_crops(localization, crops), frame_mask[::crops], span_s[::crops])
+        return self.output(localization, frame_mask[::crops], span_s[::crops])
 
     def output(self, localization: Localization, frame_mask: jax.Array, span_s: jax.Array) -> Output:
         """Detections [B, N, K], and for every frame the highest probability of a point that covers it."""

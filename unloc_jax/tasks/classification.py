@@ -22,18 +22,7 @@ from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import (
-    Found,
-    Metrics,
-    Output,
-    Params,
-    Task,
-    Texts,
-    Whole,
-    dropout_rng,
-    mean_over_crops,
-    mean_over_prompts,
-)
+from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, Texts, Whole, dropout_rng
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 
@@ -67,11 +56,7 @@ class Classification(Task):
     def detect_in(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        score = lambda prompt: self.apply(
-            params, UnLoc.score_videos, video, frame_mask, self.encode_texts(params, prompt)
-        )
-        scores = mean_over_prompts(score, texts)
-        return Output(video_scores=mean_over_crops(scores, self.config.evaluation.crops))
+        return Output(video_scores=self.mean_answer(params, UnLoc.score_videos, video, frame_mask, texts))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The whole video, with the text's share of the probability."""

@@ -25,6 +25,8 @@ class Description:
     """Whether scoring needs `Found.curves`, which are large."""
     annotation_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of the datasets that are made for it."""
+    metrics_key: ClassVar[str] = "metrics"
+    """What its scores are called in metrics.json."""
     predictions_file: ClassVar[str] = "predictions.jsonl"
     """The file of `unloc evaluate` that `Task.prediction_lines` fill."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from unloc_jax.metrics.detection import (
 )
 from unloc_jax.queries import as_annotated, file_id, not_shown
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, Find, Found, LocalizationTask
+from unloc_jax.tasks.base import Found, LocalizationTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class TemporalActionLocalization(LocalizationTask):
 
     name = "temporal_action_localization"
     with_vocabulary = True
+    metrics_key = "mAP"
     predictions_file = "predictions.json"
 
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
@@ -57,18 +58,14 @@ class TemporalActionLocalization(LocalizationTask):
             metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
         return metrics
 
-    def evaluate(
-        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
-    ) -> Evaluation:
-        found = find(self.evaluation_texts(records))
-        scores = self.score(records, found) if self.can_score(records) else {}
+    def table(self, scores: dict[str, float]) -> list[str]:
         table = [f"{len(self.evaluation_classes)} classes"]
         for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if scores else ():
             average = scores[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
             values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
             table.append("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
             table.append(f"  mAP (%){values}{average:>10.1f}\n")
-        return Evaluation(found, {"mAP": scores}, "\n".join(table))
+        return table
 
     def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
         """ActivityNet's submission format: every detection that has a score, best first within its video."""
