@@ -1,12 +1,11 @@
 """Highlight detection: one query per video, any number of segments, and a relevance for every moment."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from unloc_jax.config import Config
 from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictions, detection_map
 from unloc_jax.metrics.highlights import (
     highlight_scores,
@@ -22,7 +21,7 @@ from unloc_jax.metrics.qvhighlights import (
 )
 from unloc_jax.queries import Query, pieces_of_query
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, Find, Found, Task
+from unloc_jax.tasks.base import Found, Task
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval, highlight_clips, scored_windows
 
 
@@ -38,10 +37,6 @@ class HighlightDetection(MomentRetrieval):
     keeps_curves = True
     equal_texts_are_one = True
     annotation_formats = ("qvhighlights", "tvsum", "youtube_highlights")
-
-    @classmethod
-    def notes(cls, config: Config, records: Sequence[VideoRecord]) -> list[str]:
-        return []  # one query per video is how its datasets are
 
     def can_score(self, records: Sequence[VideoRecord]) -> bool:
         return super().can_score(records) or any(record.saliency for record in records)
@@ -76,10 +71,7 @@ class HighlightDetection(MomentRetrieval):
             | _annotated_highlights([labels[i] for i in known], [clips[i] for i in known])
         )
 
-    def evaluate(
-        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
-    ) -> Evaluation:
-        return Task.evaluate(self, records, find, train)
+    evaluate = Task.evaluate  # the controls are of recall
 
 
 def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:

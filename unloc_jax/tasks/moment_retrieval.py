@@ -48,7 +48,8 @@ class MomentRetrieval(LocalizationTask):
     @classmethod
     def notes(cls, config: Config, records: Sequence[VideoRecord]) -> list[str]:
         one_each = len(records) > 1 and all(len(set(record.texts)) <= 1 for record in records)
-        if not one_each or config.loss.negatives != "own":
+        # Highlights have one query per video on purpose.
+        if not one_each or config.loss.negatives != "own" or cls.equal_texts_are_one:
             return []
         return [
             "every training video has one text, which is never compared with another: config.loss.negatives = "
