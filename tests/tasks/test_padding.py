@@ -275,7 +275,9 @@ def test_padding_changes_nothing(name, case):
             found = [found_in(task, output, batch, video, 3) for video in range(len(REAL_FRAMES))]
             results[size, seed] = loss, gradients, found
     alone = results[ALONE, 3]
-    assert np.isfinite(alone[0]) and max(np.abs(x).max() for x in jax.tree.leaves(alone[1])) > 1e-4
+    assert np.isfinite(alone[0])
+    if case.get("model.text.pooling") != "first":  # of all texts the same token, which sees none after it
+        assert max(np.abs(x).max() for x in jax.tree.leaves(alone[1])) > 1e-4
     for seed in (1, 2):
         loss, gradients, found = results[PADDED, seed]
         assert_close(loss, alone[0], "loss")
