@@ -4,15 +4,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Localization, decode
 from unloc_jax.localization.geometry import pyramid_geometry
 from unloc_jax.localization.losses import boundary_loss, contrastive_loss, matching_loss
-from unloc_jax.localization.nms import NMS, suppress
+from unloc_jax.localization.nms import suppress
 from unloc_jax.localization.targets import assign_targets
 
 B, N, T, M = 2, 3, 8, 4
 GEOMETRY = pyramid_geometry(T, 2, 2)
 P = GEOMETRY.num_points
+SETTINGS = EvaluationConfig(max_detections=5).suppression(P)
 
 
 def f32(*shape: int) -> jax.ShapeDtypeStruct:
@@ -28,7 +30,7 @@ def int32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 def decoded(relevance, offsets, frame_mask, span_s):
-    return decode(Localization(relevance, offsets), frame_mask, span_s, GEOMETRY, NMS(5))
+    return decode(Localization(relevance, offsets), frame_mask, span_s, GEOMETRY, SETTINGS)
 
 
 # Function, arguments as documented, and what to put in the place of one of them.
@@ -49,7 +51,7 @@ CASES = {
         {0: f32(B, 4, 2), 1: f32(B, 5)},
     ),
     "suppress": (
-        lambda segments, scores: suppress(segments, scores, NMS(5)),
+        lambda segments, scores: suppress(segments, scores, SETTINGS),
         (f32(B, N, P, 2), f32(B, N, P)),
         {0: f32(B, 1, P, 2), 1: f32(B, N, 1)},
     ),

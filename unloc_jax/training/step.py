@@ -102,7 +102,7 @@ def _accumulated(
     Therefore every microbatch gets the normalizers of the complete batch.
 
     Args:
-      loss_fn: See `make_loss`.
+      loss_fn: See `Loss`.
       wholes: By task, the complete batch that the microbatches belong to.
       params: Tree of float32 arrays.
       batches: By task, arrays [B, ...].
