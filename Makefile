@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Reasons for which `make test-extras` may skip tests; it fails if others are skipped.
 MAY_SKIP ?= shared|not here|torch|Chromium
 
-.PHONY: quickstart quickstart-tal check test test-extras test-all lint install clean
+.PHONY: quickstart quickstart-tal check test test-extras test-pages test-all lint install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/unloc quickstart
@@ -22,19 +22,23 @@ test: lint
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-# What `make test` leaves out: the commands of all pages, and tests whose packages its environment lacks. Their files have
-# other tests as well, which run once more.
+# Tests that `make test` skips because their packages are not in its environment. Their files have other tests as well,
+# which run once more.
 test-extras:
 	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot
-	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/pages tests/aot tests/launch \
+	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/aot tests/launch \
 		tests/training/test_metric_writers.py tests/inference/test_report.py tests/metrics/diagnosis \
 		tests/data_pipelines/test_build_features.py
 	$(MAKE) install VENV=.venv-beam EXTRAS=data,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
 		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py
 
+# Runs the commands of all pages at a tiny size. `make test` only parses them.
+test-pages: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/pages
+
 # Everything: also what is compared with PyTorch's implementations of CLIP (3 GB more).
-test-all: test test-extras
+test-all: test test-extras test-pages
 	$(MAKE) install VENV=.venv-torch EXTRAS=data,test,features,oracle
 	.venv-torch/bin/python -m pytest --may-skip='shared|real' \
 		tests/pretrained/test_clip_originals.py tests/data_pipelines/test_build_features.py

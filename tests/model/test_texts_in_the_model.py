@@ -47,7 +47,7 @@ KINDS = {
     "shared_offsets": (
         {"head": {"offsets_per_text": False, "num_conv_layers": 1}},
         UnLoc.localize,
-        (features(), np.array([[True] * 5, [True, True, False, True, False]])),
+        (features(),),
     ),
     "late": ({"fusion": {"type": "late"}}, UnLoc.localize, (features(),)),
     "score_videos": ({"fusion": {"all_text_tokens": True}}, UnLoc.score_videos, (features(),)),
