@@ -91,6 +91,9 @@ class InTheCloud(PurePosixPath):
     def is_file(self):
         return Path(str(self)).is_file()
 
+    def iterdir(self):
+        return (self / entry.name for entry in Path(str(self)).iterdir())
+
     def open(self, mode):
         return Path(str(self)).open(mode)
 
