@@ -16,5 +16,4 @@ def add(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-
     run_quickstart(arguments.workdir, arguments.task, arguments.main)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +96,29 @@ class Problems:
             raise UserError(
                 f"{self.path}: {self.count} of {self.seen} {self.rows} are wrong; the first is {self.first}"
             )
+
+
+def videos_of_both(
+    truth: Collection[str], found: Collection[str], ground_truth: Path, predictions: Path, without: str
+) -> list[str]:
+    """Returns the annotated videos that have predictions; warns of all others.
+
+    Args:
+      truth, found: ids of the annotated and of the predicted videos.
+      ground_truth, predictions: their files, for messages.
+      without: what becomes of videos without prediction, for the warning.
+
+    Raises:
+      UserError: no predicted video is in the ground truth.
+    """
+    both = [video for video in truth if video in found]
+    if not both:
+        raise UserError(
+            f"{predictions}: none of its {len(found)} videos is in {ground_truth}: for example"
+            f" {next(iter(found))!r} is not, but {next(iter(truth))!r} is"
+        )
+    warn_of(
+        [v for v in found if v not in truth], len(found), "predicted videos have no ground truth: left out"
+    )
+    warn_of([v for v in truth if v not in found], len(truth), f"videos have no prediction: {without}")
+    return both

@@ -5,7 +5,7 @@ from typing import Any
 
 from unloc_jax import siblings
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import Problems, warn, warn_of
+from unloc_jax.metrics.checks import Problems, videos_of_both, warn
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_rows, what_it_is
 from unloc_jax.names import as_text, normal_id, normal_text
 
@@ -29,16 +29,7 @@ def evaluate_classification(ground_truth: Path, predictions: Path) -> dict[str, 
     """
     truth = _kinetics(ground_truth) if ground_truth.suffix.lower() == ".csv" else _labels(ground_truth)
     found = _ranked_labels(predictions)
-    both = [video for video in truth if video in found]
-    if not both:
-        raise UserError(
-            f"{predictions}: none of its {len(found)} videos is in {ground_truth}: for example"
-            f" {next(iter(found))!r} is not, but {next(iter(truth))!r} is"
-        )
-    warn_of(
-        [v for v in found if v not in truth], len(found), "predicted videos have no ground truth: left out"
-    )
-    warn_of([v for v in truth if v not in found], len(truth), "videos have no prediction: they are wrong")
+    both = videos_of_both(truth, found, ground_truth, predictions, "they are wrong")
     hits = {k: sum(truth[video] in found[video][:k] for video in both) for k in KS}
     return {**{f"top{k}": 100 * hits[k] / len(truth) for k in KS}, "videos": len(truth)}
 

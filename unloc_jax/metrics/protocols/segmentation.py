@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.metrics.checks import warn_of
+from unloc_jax.metrics.checks import videos_of_both, warn_of
 from unloc_jax.metrics.protocols.coin_files import is_database, read_steps
 from unloc_jax.metrics.protocols.frame_files import FrameLabels, read_frame_labels
 from unloc_jax.metrics.segmentation import (
@@ -47,16 +47,7 @@ def evaluate_segmentation(
         if is_database(ground_truth)
         else read_frame_labels(ground_truth, predictions=False)
     )
-    both = [video for video in truth if video in found]
-    if not both:
-        raise UserError(
-            f"{predictions}: none of its {len(found)} videos is in {ground_truth}: for example"
-            f" {next(iter(found))!r} is not, but {next(iter(truth))!r} is"
-        )
-    warn_of(
-        [v for v in found if v not in truth], len(found), "predicted videos have no ground truth: left out"
-    )
-    warn_of([v for v in truth if v not in found], len(truth), "videos have no prediction: left out")
+    both = videos_of_both(truth, found, ground_truth, predictions, "left out")
 
     numbers: dict[str, int] = {}
     name_of = functools.cache(lambda label: normal_text(str(label)))
