@@ -133,9 +133,9 @@ def test_given_embeddings_stand_for_texts():
     ("task", "pretrain", "wanted"),
     [
         ("moment_retrieval", 0, {"head"}),
-        ("moment_retrieval", 3, {"head", "moment_projection", "temperature"}),
+        ("moment_retrieval", 3, {"head", "contrastive_projection", "logit_scale"}),
         ("classification", 0, {"video_head"}),
-        ("classification", 3, {"video_head", "moment_projection", "temperature"}),
+        ("classification", 3, {"video_head", "contrastive_projection", "logit_scale"}),
     ],
 )
 def test_a_model_has_the_parts_that_its_tasks_and_stages_need(task, pretrain, wanted):

@@ -147,7 +147,7 @@ def test_starting_from_another_run(trained, config_file, activities_dataset, unl
     ).ok().err  # fmt: skip
     assert re.search(r"init_from: .*/checkpoints/10\n", told)
     assert re.search(r"\n +head +0 +0 +\d+ +[\d,]{3,}\n", told)  # a linear head here, another there
-    assert re.search(r"\n +temperature +0 +0 +0 +1\n", told)
+    assert re.search(r"\n +logit_scale +0 +0 +0 +1\n", told)
     before, after = (stored_shapes(find_checkpoint(path)) for path in (trained, tmp_path))
     assert before["fusion/encoder/pyramid/conv_0/kernel"] == after["fusion/encoder/pyramid/conv_0/kernel"]
     config, facts = load_checkpoint(find_checkpoint(tmp_path))

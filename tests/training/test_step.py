@@ -12,7 +12,7 @@ import pytest
 from tests.tiny import random_batch, tiny_config, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import LARGEST_TEMPERATURE
+from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.sharding import make_mesh, replicated
 from unloc_jax.training.state import TrainState, abstract_state, init_params
@@ -119,16 +119,16 @@ def test_a_step_follows_the_gradient():
     np.testing.assert_allclose(metrics["gradient_norm"], 36, rtol=1e-6)
 
 
-def test_a_temperature_at_its_cap_can_come_down():
+def test_a_logit_scale_at_its_cap_can_come_down():
     """Updates end at the cap, and the gradient there is that of the loss."""
 
     class Contrast(Square):
         def loss(self, params, batch, rng, whole=None):
-            value = (jnp.exp(params["temperature"]) * batch).sum()
+            value = (jnp.exp(params["logit_scale"]) * batch).sum()
             return value, {"loss": value}
 
     mesh, optimizer = make_mesh(MeshConfig(), jax.device_count()), optax.sgd(1e-3)
-    params = {"temperature": jnp.float32(LARGEST_TEMPERATURE - 0.01)}
+    params = {"logit_scale": jnp.float32(LARGEST_LOGIT_SCALE - 0.01)}
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     step = make_train_step(
         Loss({"a": Contrast(1.0)}, {"a": 1.0}, "train"),
@@ -138,7 +138,7 @@ def test_a_temperature_at_its_cap_can_come_down():
     for sign in (-1, -1, 1):
         batch = jax.device_put(np.full(jax.device_count(), sign / jax.device_count(), np.float32))
         state, _ = step(state, {"a": batch}, {})
-        found.append(float(state.params["temperature"]))
+        found.append(float(state.params["logit_scale"]))
     np.testing.assert_allclose(found, [np.log(100)] * 2 + [np.log(100) - 0.1], rtol=1e-5)
 
 

@@ -21,10 +21,10 @@ from unloc_jax.model.transformer import ComputeOptions
 Inputs = Mapping[str, jax.Array]
 
 # What a model can have on top of towers and fusion; each task lists what it needs.
-PARTS = ("localization", "video_score", "moments")
+PARTS = ("localization", "video_score", "contrastive")
 
-LARGEST_TEMPERATURE = math.log(100.0)
-"""Of the parameter `temperature`, CLIP's cap: a step cuts it off there (see `unloc_jax.training.optimizer`)."""
+LARGEST_LOGIT_SCALE = math.log(100.0)
+"""CLIP's cap of the parameter `logit_scale`: a step cuts it off there (see `unloc_jax.training.optimizer`)."""
 
 
 class UnLoc(nn.Module):
@@ -72,9 +72,10 @@ class UnLoc(nn.Module):
             self.head = LocalizationHead(self.geometry, config.head, dtype=self.dtype, layout=self.layout)
         if "video_score" in self.parts:
             self.video_head = VideoHead()
-        if "moments" in self.parts:
-            self.moment_projection = nn.Dense(width, dtype=self.dtype)
-            self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
+        if "contrastive" in self.parts:
+            self.contrastive_projection = nn.Dense(width, dtype=self.dtype)
+            # As in CLIP, the logarithm of the factor of the cosines; it begins at log(1 / 0.07).
+            self.logit_scale = self.param("logit_scale", nn.initializers.constant(2.659), ())
 
     def encode_video(self, inputs: Inputs, frame_mask: jax.Array | None = None) -> jax.Array:
         """Encodes all modalities and concatenates their frame tokens.
@@ -246,7 +247,7 @@ class UnLoc(nn.Module):
         """Localises texts in videos; for arguments and result see `encode_video`, `encode_text` and `localize`."""
         video, text = self.encode_video(inputs, frame_mask), self.encode_text(texts)
         if self.is_initializing():
-            if "moments" in self.parts:
+            if "contrastive" in self.parts:
                 self.contrast(inputs, frame_mask, frame_mask[:, None], texts)
             if "video_score" in self.parts:
                 scores = self.score_videos(video, frame_mask, text)
@@ -268,7 +269,8 @@ class UnLoc(nn.Module):
           texts: See `encode_text`.
 
         Returns:
-          (segments float32 [B, S, D], texts float32 [B or 1, N, D], float32 scalar that multiplies cosines).
+          (segments float32 [B, S, D], texts float32 [B or 1, N, D], float32 scalar by which cosines are
+          multiplied, the exponential of the parameter `logit_scale`).
           Embeddings are not normalised.
         """
         video = self.encode_video(inputs, frame_mask)
@@ -281,6 +283,6 @@ class UnLoc(nn.Module):
             segment_mask * jnp.stack([jnp.ones_like(centred), 4.0 * centred / count]) / count
         )  # [2, B, S, T]
         mean, slope = jnp.einsum("kbst,btd->kbsd", weights.astype(video.dtype), video)
-        segments = self.moment_projection(jnp.concatenate([mean, slope], axis=-1))
+        segments = self.contrastive_projection(jnp.concatenate([mean, slope], axis=-1))
         sentence = self.encode_text(texts).sentence
-        return segments.astype(jnp.float32), sentence.astype(jnp.float32), jnp.exp(self.temperature)
+        return segments.astype(jnp.float32), sentence.astype(jnp.float32), jnp.exp(self.logit_scale)

@@ -16,7 +16,8 @@ import optax
 
 from unloc_jax.config import Config, StageConfig
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import LARGEST_TEMPERATURE
+from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
+from unloc_jax.old_names import renamed_array
 
 _SHOWN_NAMES = 12
 
@@ -140,14 +141,14 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, optimizer.update)
 
 
-def with_capped_temperature(params: Any) -> Any:
-    """Cuts the contrastive stage's `temperature` off at CLIP's cap, after an update as CLIP does.
+def with_capped_logit_scale(params: Any) -> Any:
+    """Cuts the contrastive stage's `logit_scale` off at CLIP's cap, after an update as CLIP does.
 
-    A cap inside of the loss would take its gradient away: a temperature that once were above it would stay there.
+    A cap inside of the loss would take its gradient away: a scale that was once above it would stay there.
     """
-    if "temperature" not in params:
+    if "logit_scale" not in params:
         return params
-    return {**params, "temperature": jnp.minimum(params["temperature"], LARGEST_TEMPERATURE)}
+    return {**params, "logit_scale": jnp.minimum(params["logit_scale"], LARGEST_LOGIT_SCALE)}
 
 
 def frozen_parameters(config: Config, params: Any) -> Any:
@@ -232,8 +233,10 @@ def _check_prefixes(config: Config, params: Any) -> None:
             known = sorted({"/".join(name.split("/")[:depth]) for name in names})
             known = difflib.get_close_matches(prefix, known, _SHOWN_NAMES) or known
             shown = ", ".join(known[:_SHOWN_NAMES]) + (", …" if len(known) > _SHOWN_NAMES else "")
+            now = renamed_array(prefix)
+            hint = f"There are: {shown}." if now == prefix else f"Its name is {now!r} now."
             raise UserError(
-                f"config.{stage}.learning_rates: no parameter's name begins with {prefix!r}. There are: {shown}."
+                f"config.{stage}.learning_rates: no parameter's name begins with {prefix!r}. {hint}"
             )
 
 

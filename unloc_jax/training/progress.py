@@ -13,7 +13,7 @@ from unloc_jax.training.flops import peak_flops, train_step_flops
 from unloc_jax.training.task_mixing import tasks_of_steps
 
 _GIB = 2**30
-_NOT_SHOWN = ("gradient_norm", "temperature")
+_NOT_SHOWN = ("gradient_norm", "similarity_scale")
 _PAUSES = ("compile", "checkpoint", "evaluation")  # not training: excluded from speed
 
 

@@ -21,7 +21,7 @@ from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.training.ema import update_average
 from unloc_jax.training.frozen_vocabulary import Vocabularies
 from unloc_jax.training.non_finite import skip_if_not_finite
-from unloc_jax.training.optimizer import with_capped_temperature
+from unloc_jax.training.optimizer import with_capped_logit_scale
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 
@@ -72,7 +72,7 @@ def make_train_step(
             )
         chex.assert_shape([loss, *metrics.values()], ())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = with_capped_temperature(optax.apply_updates(state.params, updates))
+        params = with_capped_logit_scale(optax.apply_updates(state.params, updates))
         chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}

@@ -14,6 +14,7 @@ from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
+from unloc_jax.old_names import as_stored, renamed_arrays, renamed_metadata
 from unloc_jax.training.checkpoints.best import best_step
 from unloc_jax.training.checkpoints.fingerprint import different
 
@@ -88,7 +89,7 @@ def read_metadata(step_dir: Path) -> dict[str, Any]:
     """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            metadata = checkpointer.restore(step_dir / "metadata")
+            metadata = renamed_metadata(checkpointer.restore(step_dir / "metadata"))
         if not metadata["facts"]:
             raise TypeError("it holds no facts")
         for of_task in metadata["facts"].values():
@@ -112,13 +113,15 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
         stored = checkpointer.metadata(step_dir / "state").item_metadata
+        old_params = stored["params"]
+        stored = renamed_arrays(stored)
         _check_shapes(stored["params"], abstract)
         averaged = (stored.get("ema_params") or {}).keys() & abstract.keys()
         item = {
             "params": {name: part for name, part in abstract.items() if name not in averaged},
             "ema_params": {name: abstract[name] for name in averaged},
         }
-        item = {name: parts for name, parts in item.items() if parts}
+        item = as_stored({name: parts for name, parts in item.items() if parts}, old_params)
         restored = checkpointer.restore(
             step_dir / "state",
             args=ocp.args.PyTreeRestore(
@@ -127,6 +130,7 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
                 partial_restore=True,
             ),
         )
+        restored = renamed_arrays(restored)
         compare(step_dir, restored)
     return {**restored.get("params", {}), **restored.get("ema_params", {})}
 
@@ -138,11 +142,16 @@ def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
       UserError: The checkpoint is damaged.
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
+        stored = stored_params(checkpointer, step_dir)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(renamed_arrays(stored))
     }
+
+
+def stored_params(checkpointer: ocp.PyTreeCheckpointer, step_dir: Path) -> dict[str, Any]:
+    """Returns the descriptions of the stored parameters (shapes and dtypes), a tree under their stored names."""
+    return checkpointer.metadata(step_dir / "state").item_metadata["params"]
 
 
 def _check_shapes(stored: Any, wanted: Any) -> None:

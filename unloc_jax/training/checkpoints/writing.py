@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.errors import TryAgain, UserError
+from unloc_jax.old_names import as_stored, renamed_arrays
 from unloc_jax.training.checkpoints.best import KeepBest
 from unloc_jax.training.checkpoints.fingerprint import fingerprints, not_finite
 from unloc_jax.training.checkpoints.reading import (
@@ -21,6 +22,7 @@ from unloc_jax.training.checkpoints.reading import (
     naming_damage,
     no_late_reports,
     read_metadata,
+    stored_params,
 )
 from unloc_jax.training.process_failures import lost_a_process
 from unloc_jax.training.state import TrainState
@@ -183,11 +185,14 @@ class Checkpoints:
         """
         step_dir = self._directory / str(self.latest_step)
         with naming_damage(step_dir):
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                abstract = as_stored(abstract_state, stored_params(checkpointer, step_dir))
             restored = self._manager.restore(
-                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
-            compare(step_dir, restored.state)
-        return restored.state
+            state = renamed_arrays(restored.state)
+            compare(step_dir, state)
+        return state
 
     def close(self) -> None:
         """Waits for the last write to finish; raises UserError as `save` does."""
