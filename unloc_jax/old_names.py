@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-SETTINGS: dict[str, str] = {}
+SETTINGS = {"pretrain": "contrastive"}
 """Keys at the top of a config."""
 PARAMETERS = {"temperature": "logit_scale", "moment_projection": "contrastive_projection"}
 """Keys at the top of a tree of parameters; the optimizer's state and the moving average hold trees like it."""
@@ -30,7 +30,7 @@ def renamed_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
 def renamed_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a stored config, as nested mappings, under the names of now."""
     config = {SETTINGS.get(key, key): value for key, value in values.items()}
-    for stage in ("pretrain", "train"):
+    for stage in ("contrastive", "train"):
         group = config.get(stage)
         if isinstance(group, Mapping) and isinstance(group.get("learning_rates"), Mapping):
             rates = {renamed_array(prefix): rate for prefix, rate in group["learning_rates"].items()}

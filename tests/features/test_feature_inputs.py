@@ -32,7 +32,7 @@ def train(unloc, config_file, workdir, shards, *settings):
     unloc(
         "train", f"--config={config_file}", f"--workdir={workdir}", f"--config.data.dir={shards}",
         "--config.data.mirror=False", "--config.model.modalities={'clip': {'encoder': 'features', 'feature_dim': 20}}",
-        "--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", "--config.train.steps=3",
+        "--config.contrastive.steps=0", "--config.contrastive.warmup_steps=0", "--config.train.steps=3",
         *(f"--config.{setting}" for setting in settings),
     ).ok()  # fmt: skip
 

@@ -130,7 +130,7 @@ def test_given_embeddings_stand_for_texts():
 
 
 @pytest.mark.parametrize(
-    ("task", "pretrain", "wanted"),
+    ("task", "contrastive", "wanted"),
     [
         ("moment_retrieval", 0, {"head"}),
         ("moment_retrieval", 3, {"head", "contrastive_projection", "logit_scale"}),
@@ -138,8 +138,8 @@ def test_given_embeddings_stand_for_texts():
         ("classification", 3, {"video_head", "contrastive_projection", "logit_scale"}),
     ],
 )
-def test_a_model_has_the_parts_that_its_tasks_and_stages_need(task, pretrain, wanted):
-    shapes = abstract_params(tiny_task(task, pretrain={"steps": pretrain}))
+def test_a_model_has_the_parts_that_its_tasks_and_stages_need(task, contrastive, wanted):
+    shapes = abstract_params(tiny_task(task, contrastive={"steps": contrastive}))
     common = {"towers_rgb", "video_projection", "text_tower", "text_projection", "fusion"}
     assert set(shapes) == common | wanted
 

@@ -10,7 +10,7 @@ from unloc_jax.tasks.contrastive import segment_text_loss
 @pytest.fixture(scope="module")
 def loss():
     """Batch → loss and metrics; keyword arguments replace parameters."""
-    task = tiny_task(pretrain={"steps": 1})
+    task = tiny_task(contrastive={"steps": 1})
     params = random_params(task)
     compiled = jax.jit(lambda params, batch: segment_text_loss(task, params, batch, jax.random.key(0)))
     return lambda batch, **change: jax.device_get(compiled(params | change, batch))

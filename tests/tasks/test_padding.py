@@ -293,12 +293,12 @@ def test_padding_changes_nothing(name, case):
 
 @pytest.mark.parametrize("temporal_kernel", [1, 3])
 @pytest.mark.parametrize("name", ["moment_retrieval", "temporal_action_localization"])
-def test_padding_changes_nothing_in_contrastive_pretraining(name, temporal_kernel):
+def test_padding_changes_nothing_in_the_contrastive_stage(name, temporal_kernel):
     settings = {"model.image.temporal_kernel": temporal_kernel, "model.text.pooling": "mean"}
     losses: dict[Size, Any] = {}
     params: Any = None
     for size in (PADDED, ALONE):
-        config = dataclasses.replace(config_of(name, settings, size), pretrain=schema.StageConfig(steps=1))
+        config = dataclasses.replace(config_of(name, settings, size), contrastive=schema.StageConfig(steps=1))
         task = make_task(config, tiny_facts())
         params = random_params(task) if size == PADDED else cut(params, random_params(task))
         run = jax.jit(

@@ -79,8 +79,8 @@ def test_of_training_against_xla(task, changes):
 
 
 @pytest.mark.slow
-def test_of_pretraining_against_xla():
-    xla, ours = counted_by_xla("pretrain", "moment_retrieval", model=WIDE, pretrain={"steps": 1})
+def test_of_the_contrastive_stage_against_xla():
+    xla, ours = counted_by_xla("contrastive", "moment_retrieval", model=WIDE, contrastive={"steps": 1})
     np.testing.assert_allclose(ours, xla, rtol=0.04)
 
 

@@ -20,10 +20,10 @@ def _task(name: str, tmp_path, encoder: str, stage: str = "train"):
     file = tmp_path / "texts.npz"
     np.savez(file, texts=CLASSES, embeddings=np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
     text = {"freeze": True} if encoder == "clip" else {"encoder": "embeddings", "embeddings_file": str(file)}
-    pretrain = {"steps": 1} if stage == "pretrain" else {}
+    contrastive = {"steps": 1} if stage == "contrastive" else {}
     model = {"text": text, "fusion": {"all_text_tokens": encoder == "clip"}}
     return make_task(
-        tiny_config(name, data={"prompts": PROMPTS}, model=model, pretrain=pretrain), tiny_facts()
+        tiny_config(name, data={"prompts": PROMPTS}, model=model, contrastive=contrastive), tiny_facts()
     )
 
 

@@ -40,7 +40,7 @@ CLASSES = Videos(["a", "b"], ["b"], classes=["a", "b"])
         ({"task": "temporal_action_localization"}, CLASSES, None),
         ({}, Videos(["a"], ["b", "b"]), "every training video has one text, which is never compared"),
         ({"loss": {"negatives": "batch"}}, Videos(["a"], ["b"]), None),
-        ({"pretrain": {"steps": 3}, "loss": {"negatives": "batch"}}, Videos(["a"], ["a"]), "one text only in training"),
+        ({"contrastive": {"steps": 3}, "loss": {"negatives": "batch"}}, Videos(["a"], ["a"]), "one text only in"),
         ({"task": "classification"}, Videos(["a"], ["a"], classes=["a"]), "there is nothing to tell it from"),
         ({}, Videos(["a", "b"], ["c"], length_s=10), "every training segment is its whole video"),
         ({"task": "classification"}, Videos(["a"], ["b"], length_s=10, classes=["a", "b"]), None),

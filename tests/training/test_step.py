@@ -51,10 +51,10 @@ def test_metrics_of_a_single_task_have_no_prefix():
     assert value == metrics["loss"] == 180
 
 
-def test_pretraining_is_contrastive_whatever_the_task():
-    task = tiny_task(pretrain={"steps": 1})
+def test_the_contrastive_stage_is_the_same_whatever_the_task():
+    task = tiny_task(contrastive={"steps": 1})
     params, batch = jax.jit(lambda: init_params(task, 0))(), random_batch(task.config)
-    found = jax.jit(Loss({"a": task}, {"a": 3.0}, "pretrain"))(params, {"a": batch}, KEY)
+    found = jax.jit(Loss({"a": task}, {"a": 3.0}, "contrastive"))(params, {"a": batch}, KEY)
     expected, parts = jax.jit(lambda: segment_text_loss(task, params, batch, KEY))()
     np.testing.assert_allclose(found[0], 3 * expected, rtol=1e-5)
     assert set(found[1]) == set(parts)

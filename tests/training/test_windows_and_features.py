@@ -35,7 +35,7 @@ def test_windows_from_shards_and_from_a_file(
 ):
     """A video's windows, merged, say the same whether they come from its shard or from its mp4."""
     dataset_dir = captions_dataset if task == "highlight_detection" else activities_dataset
-    stages = ("train.steps=2", "pretrain.steps=0", "pretrain.warmup_steps=0", "train.warmup_steps=1")
+    stages = ("train.steps=2", "contrastive.steps=0", "contrastive.warmup_steps=0", "train.warmup_steps=1")
     colors = "data.augmentation={'color': 0.5, 'rand_augment_layers': 1, 'scale_jitter': (0.9, 1.2)}"
     _train(unloc, config_file, tmp_path / "run", dataset_dir, f"task='{task}'", *WINDOWS, *stages, colors)
     report = unloc("evaluate", f"--checkpoint={tmp_path / 'run'}").ok().out

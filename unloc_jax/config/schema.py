@@ -343,8 +343,9 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = LossConfig()
-    pretrain: StageConfig = dataclasses.field(default_factory=StageConfig)
-    """Contrastive stage of both towers on segments and their texts; 0 steps = none."""
+    contrastive: StageConfig = dataclasses.field(default_factory=StageConfig)
+    """First stage, for towers without weights of a CLIP: segments against their texts; 0 steps = none. (Pretraining
+    on trimmed videos is a task, see docs/pretraining.md.)"""
     train: StageConfig = dataclasses.field(default_factory=lambda: StageConfig(steps=10_000))
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -360,7 +361,7 @@ class Config:
 
     @property
     def total_steps(self) -> int:
-        return self.pretrain.steps + self.train.steps
+        return self.contrastive.steps + self.train.steps
 
     @property
     def with_vocabulary(self) -> bool:

@@ -71,5 +71,5 @@ def make_model(config: Config, num_frames: int) -> UnLoc:
 
 def _parts(config: Config) -> tuple[str, ...]:
     wanted: Iterable[str] = (part for view in config.task_configs.values() for part in TASKS[view.task].parts)
-    needed = {*wanted, *(("contrastive",) if config.pretrain.steps else ())}
+    needed = {*wanted, *(("contrastive",) if config.contrastive.steps else ())}
     return tuple(part for part in PARTS if part in needed)

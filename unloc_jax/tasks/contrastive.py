@@ -1,4 +1,4 @@
-"""Contrastive pretraining of both towers: every segment's frames against the segments' texts.
+"""The contrastive stage (config.contrastive): every segment's frames against the segments' texts.
 
 It stands in for CLIP's pretraining where a model is trained from scratch, and is CLIP's loss on moments.
 """

@@ -87,7 +87,7 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
     Args:
       config: One task's view (`Config.task_configs`), with batch_size videos.
       num_classes: Number of classes that every video is searched for; None where videos have their own queries.
-      stage: "pretrain" (contrastive, towers only) or "train".
+      stage: "contrastive" (towers only) or "train".
 
     Returns:
       {"image tower": …, "text tower": …, "projections": …, "fusion": …, "pyramid": …, "head": …}.
@@ -99,14 +99,14 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
         raise UserError(f"config.task = {config.task!r}: the FLOPs depend on the number of classes.")
     videos = config.batch_size
     encoded, paired = TASKS[config.task].num_texts(config, num_classes)
-    if stage == "pretrain" and not config.with_vocabulary:
+    if stage == "contrastive" and not config.with_vocabulary:
         encoded = videos * config.data.max_queries
     parts = {
         "image tower": _image_tower(config),
         "text tower": _text_tower(config, encoded),
         "projections": _projections(config, encoded),
     }
-    if stage == "pretrain":
+    if stage == "contrastive":
         width, pairs = config.model.fusion.width, videos * config.data.max_segments
         embedding = _product(pairs, 2 * config.model.fusion.width, width)
         return parts | {"contrast": embedding + _product(pairs, width, pairs)}

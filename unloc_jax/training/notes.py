@@ -28,7 +28,7 @@ def notes_on(config: Config, dataset: Dataset) -> list[str]:
     notes += kind.notes(config, records)
     if len(texts) == 1:
         what = f"there is one text only in training, {min(texts)!r}"
-        if config.pretrain.steps or kind.compares_videos:
+        if config.contrastive.steps or kind.compares_videos:
             notes.append(f"{what}: a contrastive loss has nothing to compare it with")
         elif not localizes:
             notes.append(f"{what}: there is nothing to tell it from")

@@ -47,7 +47,7 @@ class Due:
     @classmethod
     def after(cls, config: Config, done: int) -> Self:
         """Returns what is due after `done` steps; validations are counted from the start of their stage."""
-        last, since = done == config.total_steps, done - config.pretrain.steps
+        last, since = done == config.total_steps, done - config.contrastive.steps
         return cls(
             log=done % config.log_every_steps == 0 or last,
             validation=since > 0 and (since % config.evaluation.every_steps == 0 or last),
@@ -222,7 +222,7 @@ class TrainingRun:
         self._is_best = False
 
     def _stage(self, step: int) -> str:
-        return "pretrain" if step < self._config.pretrain.steps else "train"
+        return "contrastive" if step < self._config.contrastive.steps else "train"
 
     def _last_saved(self) -> TrainState:
         """Returns the state of the latest checkpoint, or the initial state if there is none."""

@@ -18,7 +18,7 @@ from unloc_jax.training.state import TrainState, abstract_state, init_state
 from unloc_jax.training.step import Loss, make_train_step
 from unloc_jax.training.task_mixing import loss_weights
 
-STAGES = ("pretrain", "train")
+STAGES = ("contrastive", "train")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,7 +145,7 @@ class Loss:
     Attributes:
       tasks: By name.
       weights: Of the tasks' losses.
-      stage: "pretrain" (segments against texts) or "train" (the task's own loss).
+      stage: "contrastive" (segments against texts) or "train" (the task's own loss).
     """
 
     tasks: Mapping[str, Task]
@@ -186,7 +186,7 @@ class Loss:
             task_rng = jax.random.fold_in(rng, number)
             colors = task.config.data.augmentation
             batch = _augmented(batch, colors, key_of(task_rng, Use.COLORS), whole)
-            if self.stage == "pretrain":
+            if self.stage == "contrastive":
                 loss, terms = segment_text_loss(task, params, batch, task_rng)
             else:
                 loss, terms = task.loss(params, batch, task_rng, whole)

@@ -21,7 +21,10 @@ from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import TrainState, abstract_state
 
 CHANGES = {
-    "pretrain": {"steps": 1, "learning_rates": {"logit_scale": 0.5, "contrastive_projection/kernel": 0.25}},
+    "contrastive": {
+        "steps": 1,
+        "learning_rates": {"logit_scale": 0.5, "contrastive_projection/kernel": 0.25},
+    },
     "optimizer": {"ema_decay": 0.9},
 }
 
