@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from unloc_jax.config.bounds import Bounds, Fraction, OpenEnd, Positive, Share, Signed
 from unloc_jax.config.data import DataConfig
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
-from unloc_jax.localization.nms import NMS
+from unloc_jax.localization.nms import NMSConfig
 
 Activation = Literal["quick_gelu", "gelu", "gelu_exact"]
 
@@ -242,7 +242,7 @@ class EvaluationConfig:
     crops: Annotated[int, Bounds(at_least=1, at_most=3)] = 1
     """1: the middle of the frames. 2: both ends of their longer side. 3: all; the model's outputs are averaged."""
     nms: Literal["gaussian", "linear", "hard"] = "gaussian"
-    """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMS`."""
+    """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMSConfig`."""
     soft_nms_sigma: float = 0.3
     nms_iou_threshold: Share = 0.5
     score_threshold: float = 0.001
@@ -252,9 +252,9 @@ class EvaluationConfig:
     voting_by_overlap: bool = False
     """Weighted by score · IoU (ActionFormer) instead of score (OpenTAD)."""
 
-    def suppression(self, num_candidates: int) -> NMS:
+    def suppression(self, num_candidates: int) -> NMSConfig:
         """The NMS of num_candidates candidates."""
-        return NMS(
+        return NMSConfig(
             min(self.max_detections, num_candidates),
             self.nms,
             self.soft_nms_sigma,
