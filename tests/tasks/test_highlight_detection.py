@@ -5,7 +5,7 @@ import pytest
 
 from tests.tiny import random_batch, tiny_task
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 
 TASK = tiny_task("highlight_detection", data={"max_queries": 1})
 
@@ -30,9 +30,9 @@ def test_all_segments_of_a_query_are_targets():
     np.testing.assert_array_equal(level_0, [[[1, 1, 0, 0, 0, 1, 1, 1]], [[0] * 8]])
 
 
-def found(segments, scores, curves) -> Found:
+def found(segments, scores, curves) -> SplitPredictions:
     of_video = lambda rows: [np.array(row, float)[None] for row in rows]
-    return Found(
+    return SplitPredictions(
         [["x"], ["y"]],
         spans_s=[np.array([0.0, 8.0])] * 2,
         segments_s=of_video(segments),
@@ -84,7 +84,7 @@ def test_datasets_without_segments_are_scored_by_their_annotators():
     rising = np.arange(10)[:, None] / 2.0
     saliency = {"dogs": np.concatenate([rising, rising[::-1]], axis=1)}
     record = VideoRecord("a", 20.0, "test", np.zeros((0, 2), np.float32), ["dogs"], [{}], saliency=saliency)
-    found = Found(
+    found = SplitPredictions(
         [["dogs"]],
         spans_s=[np.array([0, 20], np.float32)],
         segments_s=[np.zeros((1, 2, 2), np.float32)],
@@ -100,7 +100,7 @@ def test_hidden_ground_truth_is_no_ground_truth():
     hidden = VideoRecord("c", 8.0, "test", np.zeros((0, 2), np.float32), ["z"], [{}])
     assert not TASK.can_score([hidden]) and TASK.can_score([*RECORDS, hidden])
     wrong = found([[[0, 8]]], [[1.0]], [np.ones(9)])
-    with_hidden = Found(
+    with_hidden = SplitPredictions(
         [*GOOD.texts, ["z"]],
         spans_s=[*GOOD.spans_s, wrong.spans_s[0]],
         segments_s=[*GOOD.segments_s, wrong.segments_s[0]],

@@ -45,14 +45,14 @@ class Share(Task):
     def evaluation_texts(self, records):
         return [record.texts for record in records]
 
-    def score(self, records, found):
+    def score(self, records, predictions):
         errors = [
             abs(share - segment.mean() / record.duration_s)
-            for record, shares in zip(records, found.video_scores)
+            for record, shares in zip(records, predictions.video_scores)
             for share, segment in zip(shares, record.segments_s)
         ]
         return {"mean_error": 100 * float(np.mean(errors))}
 
-    def prediction_lines(self, records, found):
-        for record, texts, shares in zip(records, found.texts, found.video_scores):
+    def prediction_lines(self, records, predictions):
+        for record, texts, shares in zip(records, predictions.texts, predictions.video_scores):
             yield json.dumps({"vid": record.video_id, "shares": dict(zip(texts, shares.tolist()))}) + "\n"

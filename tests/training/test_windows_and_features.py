@@ -14,7 +14,7 @@ from tests.tiny import random_params
 from tests.tiny_runs import FPS, metric_lines
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def test_windows_from_shards_and_from_a_file(
     monkeypatch.setattr(type(model.task), "keeps_curves", True)
     detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
     batches = dataset.evaluation_batches("test")
-    found = find(model.task, detect, model.params, batches, texts, sharding, num_windows=windows)
+    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=windows)
     for row, (record, count) in enumerate(zip(records, frames)):
         prediction = Localizer(model)(tiny_videos / "videos" / f"{record.video_id}.mp4", texts[0])
         curve = np.stack([text.relevance for text in prediction.texts])

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` measures: anything that finds the texts of a split in its videos. Checkpoints are such."""
+"""What `unloc evaluate` measures: a predictor of the texts of a split in its videos, such as a checkpoint."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,8 +15,8 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, Task
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks import SplitPredictions, Task
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 
 
@@ -33,11 +33,11 @@ class Annotations(Protocol):
     def records(self, split: str) -> list[VideoRecord]: ...
 
 
-class Finder(Protocol):
-    """Finds texts in the videos of a dataset.
+class Predictor(Protocol):
+    """Predicts where texts happen in the videos of a dataset.
 
     Attributes:
-      task: says which texts, and what the findings are worth.
+      task: says which texts, and what the predictions are worth.
       task_name: of several tasks of a checkpoint, which one it is.
       dataset: where the videos are.
       facts: what metrics.json says about it.
@@ -50,12 +50,12 @@ class Finder(Protocol):
     @property
     def dataset(self) -> Annotations: ...
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         """Searches every video of a split for its texts, one list per record."""
 
 
-class CheckpointFinder:
-    """A trained model; see `Finder`.
+class CheckpointPredictor:
+    """A trained model as a `Predictor`.
 
     Args:
       model: a loaded checkpoint.
@@ -95,7 +95,7 @@ class CheckpointFinder:
                     "Make them as those of training: `unloc features`."
                 )
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         model, dataset = self._model, self.dataset
         batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
         bar = lambda batches: tqdm(
@@ -112,4 +112,6 @@ class CheckpointFinder:
         features = TextEncoder(model)(texts[0]) if once else None
         detect = jax.jit(model.task.detect)
         batches, sharding = dataset.evaluation_batches(split), batch_sharding(model.mesh)
-        return find(model.task, detect, model.params, batches, texts, sharding, bar, windows, features)
+        return predict_split(
+            model.task, detect, model.params, batches, texts, sharding, bar, windows, features
+        )

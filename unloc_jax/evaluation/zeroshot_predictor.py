@@ -18,8 +18,8 @@ from unloc_jax.features.clip_encoder import ClipEncoder, unit
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.zeroshot import check_settings
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import TASKS, Found, make_task, task_for
-from unloc_jax.tasks.predict_split import keep
+from unloc_jax.tasks import TASKS, SplitPredictions, make_task, task_for
+from unloc_jax.tasks.predict_split import append_video
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 _CLASS_PROMPT = "a video of {}."
@@ -27,8 +27,8 @@ _VIDEOS_AT_ONCE = 16  # whose embeddings share batches
 _TEXTS_AT_ONCE = 256
 
 
-class ClipFinder:
-    """CLIP, nothing trained; see `unloc_jax.evaluation.predictor.Finder`.
+class ClipPredictor:
+    """CLIP, nothing trained; see `unloc_jax.evaluation.predictor.Predictor`.
 
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
@@ -80,17 +80,17 @@ class ClipFinder:
             "zeroshot": {"fps": fps, "smoothing_s": smoothing_s, "prompts": list(prompts)},
         }
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         embeddings = self._embed_texts(list(dict.fromkeys(text for of_video in texts for text in of_video)))
-        found = Found([list(of_video) for of_video in texts])
+        predictions = SplitPredictions([list(of_video) for of_video in texts])
         scale = np.exp(np.asarray(self._encoder.clip.params["logit_scale"]))
         for record, of_frames, of_video in zip(self.dataset.records(split), self._embed_videos(split), texts):
             of_texts = np.array([embeddings[text] for text in of_video]).reshape(-1, of_frames.shape[1])
             cosines = of_texts @ of_frames.T
             video = Similarities(cosines, cosines * scale, self._fps, self._smoothing_s, record.duration_s)
             span_s = np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32)
-            keep(found, self.task.zeroshot(video), span_s, curves=True)
-        return found
+            append_video(predictions, self.task.zeroshot(video), span_s, curves=True)
+        return predictions
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Of length 1, the mean over the prompts."""

@@ -10,14 +10,23 @@ from unloc_jax.dataset import DatasetFacts
 from unloc_jax.errors import UserError
 from unloc_jax.model.unloc import PARTS, UnLoc
 from unloc_jax.tasks.action_segmentation import ActionSegmentation
-from unloc_jax.tasks.base import Found, LocalizationTask, Output, Task
+from unloc_jax.tasks.base import LocalizationTask, Output, SplitPredictions, Task
 from unloc_jax.tasks.classification import Classification, VideoTextContrastive
 from unloc_jax.tasks.highlight_detection import HighlightDetection
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval
 from unloc_jax.tasks.temporal_action_localization import TemporalActionLocalization
 from unloc_jax.tasks.texts import text_encoding
 
-__all__ = ["TASKS", "Found", "LocalizationTask", "Output", "Task", "make_model", "make_task", "task_for"]
+__all__ = [
+    "TASKS",
+    "LocalizationTask",
+    "Output",
+    "SplitPredictions",
+    "Task",
+    "make_model",
+    "make_task",
+    "task_for",
+]
 
 TASKS: dict[str, type[Task]] = {
     task.name: task

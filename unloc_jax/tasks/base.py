@@ -1,4 +1,4 @@
-"""A task: where its texts come from, what is minimised, how its findings are decoded and scored."""
+"""A task: where its texts come from, what is minimised, how its predictions are decoded and scored."""
 
 import abc
 import dataclasses
@@ -33,7 +33,7 @@ from unloc_jax.tasks.zeroshot_scores import Similarities, localize
 Params = Any
 Texts = jax.Array | TextFeatures
 Metrics = dict[str, jax.Array]
-Find = Callable[[Sequence[Sequence[str]]], "Found"]  # texts of every video → what is found of them
+Predict = Callable[[Sequence[Sequence[str]]], "SplitPredictions"]  # texts of every video → predictions
 
 
 @flax.struct.dataclass
@@ -67,8 +67,8 @@ class Whole:
 
 
 @dataclasses.dataclass
-class Found:
-    """`Output` on the host: one entry per video, rows aligned with its evaluation texts.
+class SplitPredictions:
+    """`Output` of a split, on the host: one entry per video, rows aligned with its evaluation texts.
 
     spans_s: float32 [2] each, the times of the first and the last frame that was looked at;
     segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; points: int [n, K] each, the pyramid
@@ -91,12 +91,12 @@ class Evaluation:
     """What `unloc evaluate` says of a split.
 
     Attributes:
-      found: of the texts that the task asks for.
+      predictions: of the texts that the task asks for.
       metrics: what metrics.json holds besides the facts of the evaluation.
       table: what is printed behind "DATASET, SPLIT: N videos, ".
     """
 
-    found: Found
+    predictions: SplitPredictions
     metrics: dict[str, Any]
     table: str
 
@@ -199,32 +199,34 @@ class Task(Description, abc.ABC):
         return any(len(record.segments_s) for record in records)
 
     @abc.abstractmethod
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
-        """Metrics of findings against ground truth, in percent. Host side.
+    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+        """Metrics of predictions against ground truth, in percent. Host side.
 
         They are of the numbers that `unloc evaluate` writes, so that the official metrics of its file are the same.
         """
 
     def evaluate(
-        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+        self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
         """Evaluates a split: `score`, where something is known to compare with, and what says how much it is worth.
 
         Args:
           records: of the split.
-          find: searches the split's videos for texts, one list per record.
+          predict: searches the split's videos for texts, one list per record.
           train: returns the training records, for controls that need no video.
         """
-        found = find(self.evaluation_texts(records))
-        scores = self.score(records, found) if self.can_score(records) else {}
-        return Evaluation(found, {self.metrics_key: scores}, "\n".join(self.table(scores)))
+        predictions = predict(self.evaluation_texts(records))
+        scores = self.score(records, predictions) if self.can_score(records) else {}
+        return Evaluation(predictions, {self.metrics_key: scores}, "\n".join(self.table(scores)))
 
     def table(self, scores: dict[str, float]) -> list[str]:
         """Lines of `Evaluation.table`; scores is {} where nothing is known to compare with."""
         return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in scores.items()), ""]
 
     @abc.abstractmethod
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """The parts of the predictions' file, with nothing left out that is scored.
 
         Numbers have all digits of float32, and ids are as the dataset's file has them, so that `unloc metrics` on the
@@ -298,7 +300,7 @@ class Task(Description, abc.ABC):
 
 
 class LocalizationTask(Task):
-    """A task whose findings are segments: relevance and boundaries of pyramid points.
+    """A task whose predictions are segments: relevance and boundaries of pyramid points.
 
     The texts are the classes of the vocabulary; a task with queries overrides where they come from.
     """
@@ -444,11 +446,11 @@ class LocalizationTask(Task):
         curve: Any = curves[None]
         return Output(Detections(padded[..., :2], padded[..., 2], None), curve)
 
-    def levels(self, found: Found) -> Sequence[np.ndarray | None]:
+    def levels(self, predictions: SplitPredictions) -> Sequence[np.ndarray | None]:
         """Per video int [n, K]: the pyramid level of every segment; None where nothing came from a pyramid."""
-        if found.points:
-            return [self.geometry.levels[points] for points in found.points]
-        return [None] * len(found.scores)
+        if predictions.points:
+            return [self.geometry.levels[points] for points in predictions.points]
+        return [None] * len(predictions.scores)
 
 
 def dropout_rng(rng: jax.Array, whole: Whole | None) -> jax.Array:

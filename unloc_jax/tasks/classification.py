@@ -22,7 +22,7 @@ from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, Texts, Whole, dropout_rng
+from unloc_jax.tasks.base import Metrics, Output, Params, SplitPredictions, Task, Texts, Whole, dropout_rng
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 
@@ -72,15 +72,17 @@ class Classification(Task):
     def can_score(self, records: Sequence[VideoRecord]) -> bool:
         return any(record.texts for record in records)
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
         """Share of videos whose own text is the best, or among the best 5."""
         known = [v for v, record in enumerate(records) if record.texts]
-        labels = np.array([found.texts[v].index(records[v].texts[0]) for v in known])
-        return accuracy_at_k(np.stack([found.video_scores[v] for v in known]), labels)
+        labels = np.array([predictions.texts[v].index(records[v].texts[0]) for v in known])
+        return accuracy_at_k(np.stack([predictions.video_scores[v] for v in known]), labels)
 
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """A line per video: its five best texts with their scores, "best", and its own, "label", where it is known."""
-        for record, texts, scores in zip(records, found.texts, found.video_scores):
+        for record, texts, scores in zip(records, predictions.texts, predictions.video_scores):
             best = np.argsort(-scores, kind="stable")[:5]
             values = shortest(scores)
             line = {"video_id": file_id(record), "best": [[texts[i], float(values[i])] for i in best]}

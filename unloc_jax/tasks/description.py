@@ -22,7 +22,7 @@ class Description:
     parts: ClassVar[tuple[str, ...]] = ("localization",)
     """What the model needs besides towers and fusion (see `unloc_jax.model.unloc.PARTS`)."""
     keeps_curves: ClassVar[bool] = False
-    """Whether scoring needs `Found.curves`, which are large."""
+    """Whether scoring needs `SplitPredictions.curves`, which are large."""
     annotation_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of the datasets that are made for it."""
     metrics_key: ClassVar[str] = "metrics"

@@ -20,7 +20,7 @@ from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import Query, file_id, pieces_of_query, queries_of
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, Find, Found, LocalizationTask, Params, Whole
+from unloc_jax.tasks.base import Evaluation, LocalizationTask, Params, Predict, SplitPredictions, Whole
 from unloc_jax.tasks.recall import ranked_segments, recall_beside_controls
 
 
@@ -99,24 +99,26 @@ class MomentRetrieval(LocalizationTask):
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
         return [[query.text for query in of_video] for of_video in self.queries(records)]
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
         """R@k at IoU thresholds and mean IoU over all queries of all videos whose answers are known; any is a hit."""
         windows_s = [query.windows_s for of_video in self.queries(records) for query in of_video]
         known = [i for i, windows in enumerate(windows_s) if len(windows)]
-        ranked = ranked_segments(found)
+        ranked = ranked_segments(predictions)
         return recall_at_k([windows_s[i] for i in known], [ranked[i] for i in known])
 
     def evaluate(
-        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+        self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
-        return recall_beside_controls(self.queries(records), records, find, train)
+        return recall_beside_controls(self.queries(records), records, predict, train)
 
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """moment_detr's format, one line per query, with the ground truth's windows beside where they are known.
 
         Highlights ("pred_saliency_scores") are there where curves are: per 2-second clip, or per labelled piece.
         """
-        windows, levels = iter(scored_windows(found)), self.levels(found)
+        windows, levels = iter(scored_windows(predictions)), self.levels(predictions)
         for v, (record, of_video) in enumerate(zip(records, self.queries(records))):
             for i, query in enumerate(of_video):
                 line: dict[str, Any] = {} if query.qid is None else {"qid": query.qid}
@@ -129,9 +131,9 @@ class MomentRetrieval(LocalizationTask):
                 line["pred_relevant_windows"] = next(windows).tolist()
                 of_pyramid = levels[v]
                 if of_pyramid is not None:
-                    line["pred_levels"] = of_pyramid[i][found.scores[v][i] > 0].tolist()
+                    line["pred_levels"] = of_pyramid[i][predictions.scores[v][i] > 0].tolist()
                 if self.keeps_curves:
-                    clips = highlight_clips(record, query, found.curves[v][i], found.spans_s[v])
+                    clips = highlight_clips(record, query, predictions.curves[v][i], predictions.spans_s[v])
                     line["pred_saliency_scores"] = clips.tolist()
                 yield json.dumps(line) + "\n"
 
@@ -155,10 +157,10 @@ def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s
     return shortest(clip_scores(curve, span_s, record.duration_s, bounds_s))
 
 
-def scored_windows(found: Found) -> list[np.ndarray]:
+def scored_windows(predictions: SplitPredictions) -> list[np.ndarray]:
     """One float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
     return [
         np.concatenate([shortest(segments[scores > 0]), shortest(scores[scores > 0])[:, None]], axis=1)
-        for of_video in zip(found.segments_s, found.scores)
+        for of_video in zip(predictions.segments_s, predictions.scores)
         for segments, scores in zip(*of_video)
     ]

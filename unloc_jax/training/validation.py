@@ -8,7 +8,7 @@ import jax
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.preemption import Reached
 from unloc_jax.training.sharding import batch_sharding
 from unloc_jax.training.terminal import log
@@ -63,7 +63,7 @@ class Validation:
                 )
                 continue
             try:
-                found = find(
+                predictions = predict_split(
                     task,
                     self._detect[name],
                     params,
@@ -75,7 +75,7 @@ class Validation:
                 )
             except Reached:
                 return None
-            metrics = task.score(records, found)
+            metrics = task.score(records, predictions)
             scores |= {f"{prefix}{key}": value for key, value in metrics.items()}
             shown = list(metrics.items())[:_SHOWN_METRICS]
             log(f"validation{where} at step {step}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
