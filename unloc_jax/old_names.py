@@ -13,7 +13,7 @@ SETTINGS = {"pretrain": "contrastive"}
 """Keys at the top of a config."""
 PARAMETERS = {"temperature": "logit_scale", "moment_projection": "contrastive_projection"}
 """Keys at the top of a tree of parameters; the optimizer's state and the moving average hold trees like it."""
-METADATA: dict[str, str] = {}
+METADATA = {"facts": "dataset_metadata"}
 """Keys of the JSON beside a checkpoint's arrays."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.annotations import parse
 from unloc_jax import config as config_lib
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.queries import as_annotated, not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions, make_task
@@ -416,11 +416,11 @@ class KnowingPredictor:
         classes: Sequence[str] | None,
         rng: np.random.Generator | None = None,
     ):
-        facts = DatasetFacts(name, 5.0, 16, list(classes or []), [], "x")
+        metadata = DatasetMetadata(name, 5.0, 16, list(classes or []), [], "x")
         settings = {"task": task, "data": {"dir": name}}
-        self.dataset = SimpleNamespace(facts=facts, splits=(split,), records=lambda _: records)
-        self.task = make_task(config_lib.from_mapping(settings), facts)
-        self.task_name, self.facts, self._records, self._rng = task, {}, records, rng
+        self.dataset = SimpleNamespace(metadata=metadata, splits=(split,), records=lambda _: records)
+        self.task = make_task(config_lib.from_mapping(settings), metadata)
+        self.task_name, self.metadata, self._records, self._rng = task, {}, records, rng
 
     def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         found = SplitPredictions([list(of_video) for of_video in texts])

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.timed_video import regular_times_ms, write_video
-from tests.tiny import random_params, tiny_facts, tiny_task
+from tests.tiny import random_params, tiny_metadata, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.inference import localizer as localizer_module
@@ -30,7 +30,12 @@ TEXTS = ["a man runs", "the dog jumps over it", "someone waves"]
 def untrained(task: str, **changes: Any) -> LoadedModel:
     made = tiny_task(task, **changes)
     return LoadedModel(
-        Path("run/checkpoints/1"), made, random_params(made), tiny_facts(), make_mesh(MeshConfig(), 2), task
+        Path("run/checkpoints/1"),
+        made,
+        random_params(made),
+        tiny_metadata(),
+        make_mesh(MeshConfig(), 2),
+        task,
     )
 
 

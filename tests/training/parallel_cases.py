@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 
-from tests.tiny import random_batch, random_params, tiny_facts, tiny_task
+from tests.tiny import random_batch, random_params, tiny_metadata, tiny_task
 from unloc_jax.config import Config, MeshConfig, from_mapping, to_json
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.predict_split import to_device
@@ -90,7 +90,7 @@ def tasks_of(kind: str, strategy: str, videos: int, accumulate: int) -> dict[str
             },
         }
     )
-    return {name: make_task(view, tiny_facts(), whole) for name, view in whole.task_configs.items()}
+    return {name: make_task(view, tiny_metadata(), whole) for name, view in whole.task_configs.items()}
 
 
 def _nested(config: Config) -> dict[str, Any]:

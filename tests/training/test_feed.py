@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.tiny import tiny_config, tiny_facts
+from tests.tiny import tiny_config, tiny_metadata
 from unloc_jax.training import feed as feed_module
 from unloc_jax.training.feed import Feed
 
@@ -14,7 +14,7 @@ from unloc_jax.training.feed import Feed
 class Slow:
     """Batches are numbers; before some of them it waits for an event."""
 
-    facts = tiny_facts()
+    metadata = tiny_metadata()
 
     def __init__(self, waits_at: int | None = None, fails_at: int | None = None):
         self.waits_at, self.fails_at, self.go_on = waits_at, fails_at, threading.Event()

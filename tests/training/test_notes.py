@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_config, tiny_facts
+from tests.tiny import tiny_config, tiny_metadata
 from unloc_jax.records import VideoRecord
 from unloc_jax.training.notes import notes_on
 
@@ -14,7 +14,7 @@ class Videos:
     """Training videos of 10 s by their texts; each text has a segment of `length_s`."""
 
     def __init__(self, *texts: list[str], length_s: float = 2.0, classes: list[str] | None = None):
-        self.facts = dataclasses.replace(tiny_facts(), classes=classes or [])
+        self.metadata = dataclasses.replace(tiny_metadata(), classes=classes or [])
         self._texts, self._length_s = texts, length_s
 
     def records(self, split):

@@ -150,8 +150,8 @@ def test_starting_from_another_run(trained, config_file, activities_dataset, unl
     assert re.search(r"\n +logit_scale +0 +0 +0 +1\n", told)
     before, after = (stored_shapes(find_checkpoint(path)) for path in (trained, tmp_path))
     assert before["fusion/encoder/pyramid/conv_0/kernel"] == after["fusion/encoder/pyramid/conv_0/kernel"]
-    config, facts = load_checkpoint(find_checkpoint(tmp_path))
-    assert config.init_from == str(trained) and facts["action_segmentation"].classes
+    config, metadata = load_checkpoint(find_checkpoint(tmp_path))
+    assert config.init_from == str(trained) and metadata["action_segmentation"].classes
 
     error = unloc(
         "train", f"--config={config_file}", f"--workdir={tmp_path / 'other'}", "--config.init_from=nowhere",

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.tiny import random_batch, tiny_config, tiny_facts
+from tests.tiny import random_batch, tiny_config, tiny_metadata
 from unloc_jax.tasks.base import Task
 
 STEP_S = 0.01
@@ -60,7 +60,7 @@ class ToyDataset:
     splits = ("train",)
 
     def __init__(self, config):
-        self._config, self.facts = config, tiny_facts()
+        self._config, self.metadata = config, tiny_metadata()
 
     def records(self, split):
         return []

@@ -129,7 +129,7 @@ def _evaluate_task(
         task = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
         model = dataclasses.replace(model, task=task)
     dataset = ShardedDataset(config)
-    trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint
+    trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
     name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
     name = f"{name}_{arguments.vocabulary.stem}" if vocabulary else name
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name

@@ -60,9 +60,9 @@ def evaluate(
     print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
     scored = task.can_score(records)
     metrics = {
-        **predictor.facts,
+        **predictor.metadata,
         "data": directory,
-        "annotation_format": dataset.facts.name,
+        "annotation_format": dataset.metadata.name,
         "task": predictor.task_name,
         "split": split,
         "videos": len(records),

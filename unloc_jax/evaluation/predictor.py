@@ -24,7 +24,7 @@ class Annotations(Protocol):
     """What of a dataset the metrics need; see `unloc_jax.dataset.Dataset`."""
 
     @property
-    def facts(self) -> Any:
+    def metadata(self) -> Any:
         """With the `name` of the annotation format."""
 
     @property
@@ -40,12 +40,12 @@ class Predictor(Protocol):
       task: says which texts, and what the predictions are worth.
       task_name: of several tasks of a checkpoint, which one it is.
       dataset: where the videos are.
-      facts: what metrics.json says about it.
+      metadata: what metrics.json says about it.
     """
 
     task: Task
     task_name: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def dataset(self) -> Annotations: ...
@@ -74,22 +74,22 @@ class CheckpointPredictor:
     ):
         self._model, self.dataset, self._watched = model, dataset, watched
         self.task, self.task_name = model.task, model.task_name
-        self.facts: dict[str, Any] = {"checkpoint": str(model.step_dir)}
+        self.metadata: dict[str, Any] = {"checkpoint": str(model.step_dir)}
         self._check_fit()
 
     def _check_fit(self) -> None:
         """Refuses a dataset whose frames or features are not made as those of training."""
-        model, facts = self._model, self.dataset.facts
-        trained_on, found = model.facts.short_side, facts.short_side
+        model, metadata = self._model, self.dataset.metadata
+        trained_on, found = model.metadata.short_side, metadata.short_side
         if trained_on != found:
             raise UserError(
                 f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have "
                 f"{found}. Build it with `unloc data build --short-side {trained_on} …`."
             )
-        for name, settings in model.facts.feature_settings.items():
+        for name, settings in model.metadata.feature_settings.items():
             # Versions differ in which of two neighbouring frames a row shows: too little to refuse.
             ignored = (*NOT_COMPARED, "version")
-            if changed := changes(settings, facts.feature_settings.get(name, settings), ignored):
+            if changed := changes(settings, metadata.feature_settings.get(name, settings), ignored):
                 raise UserError(
                     f"the model was trained on other features {name!r} than this dataset's ({', '.join(changed)}). "
                     "Make them as those of training: `unloc features`."

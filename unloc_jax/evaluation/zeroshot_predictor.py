@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from unloc_jax import config as config_lib
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.predictor import Annotations
 from unloc_jax.features.clip_encoder import ClipEncoder, unit
@@ -60,22 +60,24 @@ class ClipPredictor:
         smoothing_s: float = 1.0,
     ):
         check_settings(fps, smoothing_s)
-        facts = dataset.facts
-        if not facts.short_side:
+        metadata = dataset.metadata
+        if not metadata.short_side:
             raise UserError(f"{directory} holds no frames, which CLIP looks at: build it with --videos=DIR.")
         for prompt in prompts:
             if prompt.count("{}") != 1:
                 raise UserError(f"--prompt={prompt!r}: write {{}} once, where the text belongs.")
-        classes = list(vocabulary or facts.classes)
-        kind = TASKS[task] if task else task_for(facts.name, bool(classes))
+        classes = list(vocabulary or metadata.classes)
+        kind = TASKS[task] if task else task_for(metadata.name, bool(classes))
         prompts = prompts or ((_CLASS_PROMPT,) if kind.with_vocabulary else ("{}",))
         settings = {"task": kind.name, "data": {"dir": directory, "prompts": tuple(prompts)}}
-        known = DatasetFacts(facts.name, facts.fps, facts.short_side, classes, [], facts.fingerprint)
+        known = DatasetMetadata(
+            metadata.name, metadata.fps, metadata.short_side, classes, [], metadata.fingerprint
+        )
         self.dataset, self.task_name = dataset, kind.name
         self.task = make_task(config_lib.from_mapping(settings), known)
         self._encoder, self._with_frames = encoder, with_frames
         self._fps, self._smoothing_s = fps, smoothing_s
-        self.facts: dict[str, Any] = {
+        self.metadata: dict[str, Any] = {
             "clip": encoder.clip.source,
             "zeroshot": {"fps": fps, "smoothing_s": smoothing_s, "prompts": list(prompts)},
         }

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.model.unloc import PARTS, UnLoc
 from unloc_jax.tasks.action_segmentation import ActionSegmentation
@@ -48,24 +48,24 @@ def task_for(annotation_format: str, has_classes: bool) -> type[Task]:
     return [*made_for_it, *others][0]
 
 
-def make_task(config: Config, facts: DatasetFacts, shared: Config | None = None) -> Task:
+def make_task(config: Config, metadata: DatasetMetadata, shared: Config | None = None) -> Task:
     """The task of a config, with its model.
 
     Args:
       config: the experiment, seen from this task (see `Config.task_configs`).
-      facts: of its dataset.
+      metadata: of its dataset.
       shared: the whole experiment, if it has several tasks: its model has the parts of all of them.
 
     Raises:
       UserError: the dataset does not have what the task needs.
     """
     kind = TASKS[config.task]
-    if config.with_vocabulary and not facts.classes:
+    if config.with_vocabulary and not metadata.classes:
         raise UserError(
             f"config.task = {config.task!r} needs a dataset with classes; {config.data.dir} has queries."
         )
-    classes = tuple(facts.classes) if config.with_vocabulary else ()
-    unseen = tuple(facts.unseen_classes) if config.with_vocabulary else ()
+    classes = tuple(metadata.classes) if config.with_vocabulary else ()
+    unseen = tuple(metadata.unseen_classes) if config.with_vocabulary else ()
     model = make_model(shared or config, config.data.num_frames)
     return kind(config, model, text_encoding(config), classes, unseen or classes)
 

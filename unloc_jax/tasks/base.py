@@ -92,7 +92,7 @@ class Evaluation:
 
     Attributes:
       predictions: of the texts that the task asks for.
-      metrics: what metrics.json holds besides the facts of the evaluation.
+      metrics: what metrics.json holds besides what is evaluated.
       table: what is printed behind "DATASET, SPLIT: N videos, ".
     """
 

@@ -37,7 +37,7 @@ class Feed:
     ):
         self._stall_s = config.data.stall_s
         self._names = {
-            name: f"{datasets[name].facts.name} ({view.data.dir})"
+            name: f"{datasets[name].metadata.name} ({view.data.dir})"
             for name, view in config.task_configs.items()
         }
         self._reading = next(iter(self._names))

@@ -19,9 +19,9 @@ def notes_on(config: Config, dataset: Dataset) -> list[str]:
             f"config.batch_size = {config.batch_size} is more than the {len(records)} training videos: every step "
             "sees some of them several times"
         )
-    if dataset.facts.classes and localizes and not kind.with_vocabulary:
+    if dataset.metadata.classes and localizes and not kind.with_vocabulary:
         notes.append(
-            f"the texts of this dataset are {len(dataset.facts.classes)} classes, and config.task = {config.task!r} "
+            f"the texts of this dataset are {len(dataset.metadata.classes)} classes, and config.task = {config.task!r} "
             f"asks each video for its own ones only; config.task = {task_for('', True).name!r} searches all videos "
             "for all classes"
         )

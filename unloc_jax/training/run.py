@@ -79,8 +79,8 @@ class TrainingRun:
     def __init__(self, setup: Setup, datasets: Mapping[str, Dataset], workdir: Path, preemption: Preemption):
         self._setup, self._datasets, self._workdir, self._preemption = setup, datasets, workdir, preemption
         self._config = setup.config
-        facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
-        self._checkpoints = Checkpoints(workdir, self._config, facts, log)
+        dataset_metadata = {name: dataset.metadata.to_dict() for name, dataset in datasets.items()}
+        self._checkpoints = Checkpoints(workdir, self._config, dataset_metadata, log)
         history = self._checkpoints.history
         self.first_step = self._checkpoints.latest_step or 0
         self.validation_due = history.get("validation_due", False) and not validated(workdir, self.first_step)

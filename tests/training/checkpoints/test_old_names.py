@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from tests.tiny import tiny_config, tiny_facts, tiny_task
+from tests.tiny import tiny_config, tiny_metadata, tiny_task
 from unloc_jax.config import Config
 from unloc_jax.old_names import METADATA, PARAMETERS, SETTINGS, as_stored
 from unloc_jax.training.checkpoints.reading import load_checkpoint, load_params, stored_shapes
@@ -64,7 +64,7 @@ def run(tmp_path_factory) -> tuple[Path, Config, TrainState]:
     workdir, config = tmp_path_factory.mktemp("old") / "run", tiny_config(**CHANGES)
     shapes = _abstract(config)
     state = jax.tree.map(jax.numpy.asarray, _random(shapes))
-    with Checkpoints(workdir, config, {"moment_retrieval": tiny_facts().to_dict()}) as checkpoints:
+    with Checkpoints(workdir, config, {"moment_retrieval": tiny_metadata().to_dict()}) as checkpoints:
         checkpoints.save(state, 3)
     step_dir = workdir / "checkpoints" / "3"
     _rewrite(step_dir)
@@ -83,8 +83,8 @@ def _abstract(config: Config) -> TrainState:
 def test_resumed(run):
     """Parameters, optimizer state and average; the config is that of today, and not another experiment's."""
     step_dir, config, state = run
-    facts = {"moment_retrieval": tiny_facts().to_dict()}
-    with Checkpoints(step_dir.parents[1], config, facts) as checkpoints:
+    dataset_metadata = {"moment_retrieval": tiny_metadata().to_dict()}
+    with Checkpoints(step_dir.parents[1], config, dataset_metadata) as checkpoints:
         restored = checkpoints.restore(_abstract(config))
     jax.tree.map(np.testing.assert_array_equal, restored, state)
     assert set(PARAMETERS.values()) <= restored.params.keys() and restored.ema_params.keys() >= {
@@ -94,7 +94,7 @@ def test_resumed(run):
 
 def test_read(run):
     step_dir, config, state = run
-    assert load_checkpoint(step_dir) == (config, {"moment_retrieval": tiny_facts()})
+    assert load_checkpoint(step_dir) == (config, {"moment_retrieval": tiny_metadata()})
     params = load_params(step_dir, _abstract(config).params)
     jax.tree.map(np.testing.assert_array_equal, params, state.best_params)
     assert stored_shapes(step_dir)["logit_scale"] == () and not stored_shapes(step_dir).keys() & PARAMETERS

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.old_names import as_stored, renamed_arrays, renamed_metadata
 from unloc_jax.training.checkpoints.best import best_step
@@ -67,7 +67,7 @@ def workdir_of(step_dir: Path) -> Path:
     return step_dir.parents[1] if step_dir.parent.name == "checkpoints" else step_dir
 
 
-def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
+def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetMetadata]]:
     """Loads a step's (config, dataset metadata by task).
 
     Raises:
@@ -75,14 +75,16 @@ def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
     """
     metadata = read_metadata(step_dir)
     try:
-        facts = {name: DatasetFacts(**of_task) for name, of_task in metadata["facts"].items()}
-        return config_lib.from_mapping(metadata["config"]), facts
+        dataset_metadata = {
+            name: DatasetMetadata(**of_task) for name, of_task in metadata["dataset_metadata"].items()
+        }
+        return config_lib.from_mapping(metadata["config"]), dataset_metadata
     except UserError as error:
         raise UserError(f"{step_dir} was written by another version: {error}") from error
 
 
 def read_metadata(step_dir: Path) -> dict[str, Any]:
-    """Reads {"config": …, "facts": {task: …}, …} as saved, and checks that the dataset metadata ("facts") is complete.
+    """Reads {"config": …, "dataset_metadata": {task: …}, …} as saved, and checks that it is complete.
 
     Raises:
       UserError: The metadata is damaged.
@@ -90,10 +92,10 @@ def read_metadata(step_dir: Path) -> dict[str, Any]:
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             metadata = renamed_metadata(checkpointer.restore(step_dir / "metadata"))
-        if not metadata["facts"]:
-            raise TypeError("it holds no facts")
-        for of_task in metadata["facts"].values():
-            DatasetFacts(**of_task)
+        if not metadata["dataset_metadata"]:
+            raise TypeError("it holds no dataset metadata")
+        for of_task in metadata["dataset_metadata"].values():
+            DatasetMetadata(**of_task)
         if not isinstance(metadata["config"], dict):
             raise TypeError("it holds no config")
     except (OSError, ValueError, KeyError, TypeError) as error:

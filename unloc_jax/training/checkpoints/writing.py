@@ -50,7 +50,7 @@ class Checkpoints:
     Args:
       workdir: Of the run.
       config: The experiment's config; a directory with checkpoints of another experiment is refused.
-      facts: By task, the metadata of its dataset that prediction needs besides the config (see `DatasetFacts`).
+      dataset_metadata: By task, what prediction needs besides the config (see `DatasetMetadata`).
       log: Called with messages about checkpoints that could not be written.
 
     Raises:
@@ -61,7 +61,7 @@ class Checkpoints:
         self,
         workdir: Path,
         config: Config,
-        facts: dict[str, dict[str, Any]],
+        dataset_metadata: dict[str, dict[str, Any]],
         log: Callable[[str], None] = lambda text: None,
     ):
         directory = workdir.resolve() / "checkpoints"
@@ -74,7 +74,10 @@ class Checkpoints:
             raise UserError(
                 f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
             ) from error
-        self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
+        self._metadata = {
+            "config": json.loads(config_lib.to_json(config)),
+            "dataset_metadata": dataset_metadata,
+        }
         self._config, self._directory, self._log = config.checkpoint, directory, log
         self._writing: int | None = None
         self._deferred_error: UserError | None = None
@@ -221,7 +224,8 @@ class _Manager(ocp.CheckpointManager):
 def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
     """Compares configs and dataset metadata, instead of data.dir, because a dataset may be moved."""
     stored_flat, current_flat = (
-        _flat(side["config"]) | _flat(_only(side["facts"]), "dataset ") for side in (stored, current)
+        _flat(side["config"]) | _flat(_only(side["dataset_metadata"]), "dataset ")
+        for side in (stored, current)
     )
     different = [
         f"{key}: {_shown(stored_flat.get(key))} there, {_shown(current_flat.get(key))} now"
@@ -236,9 +240,9 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
         )
 
 
-def _only(facts: dict) -> dict:
+def _only(dataset_metadata: dict) -> dict:
     """Returns the metadata of the only task, or of all tasks by name."""
-    return next(iter(facts.values())) if len(facts) == 1 else facts
+    return next(iter(dataset_metadata.values())) if len(dataset_metadata) == 1 else dataset_metadata
 
 
 def _is_free(key: str) -> bool:
