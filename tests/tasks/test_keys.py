@@ -57,10 +57,10 @@ def test_each_use_has_its_own_key(keys):
     @jax.jit
     def part(params, batches, step, row):
         rng = jax.random.fold_in(jax.random.key(0), step)
-        wholes = loss.wholes(batches)
-        wholes = {name: dataclasses.replace(whole, rows=row[None]) for name, whole in wholes.items()}
+        global_batches = loss.global_batches(batches)
+        global_batches = {name: dataclasses.replace(x, rows=row[None]) for name, x in global_batches.items()}
         rows = jax.tree.map(lambda x: x[row][None], batches)
-        return loss(params, rows, rng, wholes)
+        return loss(params, rows, rng, global_batches)
 
     for step in range(2):
         for row in range(2):

@@ -18,16 +18,20 @@ class Share(Task):
     name = "share"
     parts = ("video_score",)
 
-    def loss(self, params, batch, rng, whole=None):
+    def loss(self, params, batch, rng, global_batch=None):
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask)
         text = self.apply(params, UnLoc.encode_text, batch.text_tokens)
         logits = self.apply(
-            params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout_rng(rng, whole)
+            params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout_rng(rng, global_batch)
         )
         middle = batch.segments.mean(-1) / (batch.frame_mask.shape[1] - 1)  # [B, S]
         found = jnp.take_along_axis(logits, jnp.maximum(batch.segment_text, 0), axis=1)
         weights = (batch.segment_text >= 0) & batch.example_mask[:, None]
-        count = self.normalizers(batch)["segments"] if whole is None else whole.normalizers["segments"]
+        count = (
+            self.normalizers(batch)["segments"]
+            if global_batch is None
+            else global_batch.normalizers["segments"]
+        )
         loss = (jnp.square(jax.nn.sigmoid(found) - middle) * weights).sum() / (count + 1e-8)
         return loss, {"loss": loss}
 

@@ -27,7 +27,7 @@ class Square:
     def __init__(self, factor: float):
         self.factor = factor
 
-    def loss(self, params: Any, batch: jax.Array, rng: jax.Array, whole: None = None):
+    def loss(self, params: Any, batch: jax.Array, rng: jax.Array, global_batch: None = None):
         value = (self.factor * params["x"] ** 2 * batch).sum()
         return value, {"loss": value, "batch": batch.sum()}
 
@@ -66,7 +66,7 @@ def test_colors_are_changed_before_a_task_sees_them():
     class Seen(Square):
         config = tiny_config(data={"augmentation": {"color": 1.0}})
 
-        def loss(self, params, batch, rng, whole=None):
+        def loss(self, params, batch, rng, global_batch=None):
             return params["x"], {"frames": batch.frames}
 
     task, plain = Seen(1.0), Square(1.0)
@@ -87,7 +87,7 @@ def test_what_is_random_is_a_function_of_seed_and_step(step):
     mesh = make_mesh(MeshConfig(), jax.device_count())
 
     class Drawing(Square):
-        def loss(self, params, batch, rng, whole=None):
+        def loss(self, params, batch, rng, global_batch=None):
             return params["x"] * 0, {"drawn": jax.random.uniform(rng)}
 
     def run(seed: int, step: int) -> float:
@@ -123,7 +123,7 @@ def test_a_logit_scale_at_its_cap_can_come_down():
     """Updates end at the cap, and the gradient there is that of the loss."""
 
     class Contrast(Square):
-        def loss(self, params, batch, rng, whole=None):
+        def loss(self, params, batch, rng, global_batch=None):
             value = (jnp.exp(params["logit_scale"]) * batch).sum()
             return value, {"loss": value}
 

@@ -45,7 +45,7 @@ class _Model(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class _Task(Task):
-    def loss(self, params, batch, rng, whole):
+    def loss(self, params, batch, rng, global_batch):
         found = self.model.apply({"params": params}, batch.inputs, batch.frame_mask, None)
         noise = jax.random.uniform(rng, found.shape)
         loss = jnp.mean((found + noise - batch.segments[:, 0, :1]) ** 2)

@@ -53,7 +53,7 @@ class Output:
 
 
 @flax.struct.dataclass
-class Whole:
+class GlobalBatch:
     """The global batch that the rows of a loss belong to. Sums over its parts are the loss of all of it.
 
     batch: all rows, without frames and features.
@@ -121,7 +121,7 @@ class Task(Description, abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
         """Loss of one global batch and its parts.
 
@@ -129,7 +129,7 @@ class Task(Description, abc.ABC):
           params: the model's parameters.
           batch: the rows to look at.
           rng: of the task in this step; every draw has a key of its own from it (see `keys.Use`).
-          whole: the batch that the rows are a part of; None = they are all of it.
+          global_batch: the batch that the rows are a part of; None = they are all of it.
         """
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
@@ -139,10 +139,10 @@ class Task(Description, abc.ABC):
         """
         raise NotImplementedError(f"the loss of {self.config.task} is of a whole batch only")
 
-    def whole(self, batch: Batch) -> Whole:
-        """A batch as a whole, all rows of it."""
+    def global_batch(self, batch: Batch) -> GlobalBatch:
+        """Returns a batch of which all rows are looked at."""
         rest = dataclasses.replace(batch, frames=None, features={})
-        return Whole(rest, jnp.arange(len(batch.frame_mask)), self.normalizers(batch))
+        return GlobalBatch(rest, jnp.arange(len(batch.frame_mask)), self.normalizers(batch))
 
     def detect(self, params: Params, batch: Batch, texts: Texts) -> Output:
         """What the model says about the given texts in the batch's videos (jittable).
@@ -308,12 +308,12 @@ class LocalizationTask(Task):
     has_boundaries = True
 
     def text_features(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> TextFeatures:
         """Features of the texts that this batch's videos are searched for: leading shape [B, N] or [1, N]."""
         return self.vocabulary_features(params, batch, rng)
 
-    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+    def text_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
         """float32 [B, N], 1 where the (video, text) pair counts."""
         return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)
 
@@ -326,32 +326,32 @@ class LocalizationTask(Task):
         """Centre-sampling radius in strides; None = every point of a segment is positive."""
         return self.config.loss.radius
 
-    def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
+    def targets(self, batch: Batch, global_batch: GlobalBatch | None = None) -> Targets:
         """[B, N, P], see `assign_targets`."""
         num_texts = len(self.classes) if self.config.with_vocabulary else batch.text_mask.shape[1]
         return assign_targets(batch.segments, batch.segment_text, num_texts, self.geometry, self.radius)
 
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
         """relevance_weight · relevance loss + boundary loss (paper section 3.4)."""
-        dropout = dropout_rng(rng, whole)
+        dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
-        text = self.text_features(params, batch, rng, whole)
+        text = self.text_features(params, batch, rng, global_batch)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
-        return self.localization_loss(localization, batch, whole)
+        return self.localization_loss(localization, batch, global_batch)
 
     def localization_loss(
-        self, localization: Localization, batch: Batch, whole: Whole | None = None
+        self, localization: Localization, batch: Batch, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        normalizers = None if whole is None else whole.normalizers
-        targets, weights = self.targets(batch, whole), self.point_weights(batch, whole)
+        normalizers = None if global_batch is None else global_batch.normalizers
+        targets, weights = self.targets(batch, global_batch), self.point_weights(batch, global_batch)
         return self.losses(localization, targets, weights, normalizers)
 
-    def point_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+    def point_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
         """float32 [B, N, P], 1 where the point of the (video, text) pair counts."""
         points = self.geometry.point_mask(batch.frame_mask) & batch.example_mask[:, None]
-        return self.text_weights(batch, whole)[:, :, None] * points[:, None]
+        return self.text_weights(batch, global_batch)[:, :, None] * points[:, None]
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
         return self._normalizers(self.targets(batch), self.point_weights(batch))
@@ -453,9 +453,9 @@ class LocalizationTask(Task):
         return [None] * len(predictions.scores)
 
 
-def dropout_rng(rng: jax.Array, whole: Whole | None) -> jax.Array:
+def dropout_rng(rng: jax.Array, global_batch: GlobalBatch | None) -> jax.Array:
     """Another key for each part of a batch, where a loss is taken part by part."""
-    return key_of(rng, Use.DROPOUT, first_row=None if whole is None else whole.rows[0])
+    return key_of(rng, Use.DROPOUT, first_row=None if global_batch is None else global_batch.rows[0])
 
 
 def mean_over_crops(outputs: Any, crops: int) -> Any:

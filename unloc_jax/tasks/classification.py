@@ -22,7 +22,16 @@ from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Metrics, Output, Params, SplitPredictions, Task, Texts, Whole, dropout_rng
+from unloc_jax.tasks.base import (
+    GlobalBatch,
+    Metrics,
+    Output,
+    Params,
+    SplitPredictions,
+    Task,
+    Texts,
+    dropout_rng,
+)
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 
@@ -36,14 +45,14 @@ class Classification(Task):
     annotation_formats: ClassVar[tuple[str, ...]] = ("kinetics",)
 
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        dropout = dropout_rng(rng, whole)
+        dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, C]
         label, mask = batch.segment_text[:, 0], _labelled(batch).astype(jnp.float32)
-        total = None if whole is None else whole.normalizers["videos"]
+        total = None if global_batch is None else global_batch.normalizers["videos"]
         one_hot = jax.nn.one_hot(label, logits.shape[1])
         targets = optax.smooth_labels(one_hot, self.config.loss.label_smoothing)
         loss = masked_mean(optax.softmax_cross_entropy(logits, targets), mask, total)
@@ -110,10 +119,10 @@ class VideoTextContrastive(Classification):
     normalizers = Task.normalizers  # none: a text's loss is over all videos
 
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        assert whole is None, "a text's loss is over all videos"
-        dropout = dropout_rng(rng, whole)
+        assert global_batch is None, "a text's loss is over all videos"
+        dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         which = jnp.maximum(batch.segment_text[:, 0], 0)
         tokens = jnp.take_along_axis(batch.text_tokens, which[:, None, None], axis=1)[:, 0]  # [B, L]

@@ -20,7 +20,7 @@ from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import Query, file_id, pieces_of_query, queries_of
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, LocalizationTask, Params, Predict, SplitPredictions, Whole
+from unloc_jax.tasks.base import Evaluation, GlobalBatch, LocalizationTask, Params, Predict, SplitPredictions
 from unloc_jax.tasks.recall import ranked_segments, recall_beside_controls
 
 
@@ -61,19 +61,19 @@ class MomentRetrieval(LocalizationTask):
         return self.config.loss.negatives == "batch"
 
     def text_features(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> TextFeatures:
         tokens = batch.text_tokens
         if self._batch_negatives:
-            tokens = _all_rows(batch, whole)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
+            tokens = _all_rows(batch, global_batch)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
         return self.apply(params, UnLoc.encode_text, tokens)
 
-    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+    def text_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
         """A query of another video that reads like one of this video's own is no negative."""
         own = batch.text_mask.astype(jnp.float32)  # [B, Q]
         if not self._batch_negatives:
             return own
-        everything, rows = _all_rows(batch, whole)
+        everything, rows = _all_rows(batch, global_batch)
         words = everything.text_tokens.reshape(-1, batch.text_tokens.shape[-1])
         same = (batch.text_tokens[:, :, None] == words).all(-1)  # [b, Q, B·Q]
         reads_like_own = (same & batch.text_mask[:, :, None]).any(1)  # [b, B·Q]
@@ -82,11 +82,11 @@ class MomentRetrieval(LocalizationTask):
         real = (everything.text_mask & everything.example_mask[:, None]).reshape(-1)
         return (real & (is_own | ~reads_like_own)).astype(jnp.float32)
 
-    def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
+    def targets(self, batch: Batch, global_batch: GlobalBatch | None = None) -> Targets:
         own = super().targets(batch)
         if not self._batch_negatives:
             return own
-        everything, rows = _all_rows(batch, whole)
+        everything, rows = _all_rows(batch, global_batch)
         return jax.tree.map(lambda x: among_all_queries(x, rows, len(everything.text_mask)), own)
 
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
@@ -138,9 +138,13 @@ class MomentRetrieval(LocalizationTask):
                 yield json.dumps(line) + "\n"
 
 
-def _all_rows(batch: Batch, whole: Whole | None) -> tuple[Batch, jax.Array]:
+def _all_rows(batch: Batch, global_batch: GlobalBatch | None) -> tuple[Batch, jax.Array]:
     """The global batch, and where these rows are in it."""
-    return (batch, jnp.arange(len(batch.text_mask))) if whole is None else (whole.batch, whole.rows)
+    return (
+        (batch, jnp.arange(len(batch.text_mask)))
+        if global_batch is None
+        else (global_batch.batch, global_batch.rows)
+    )
 
 
 def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.Array:
