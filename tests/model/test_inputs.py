@@ -138,7 +138,7 @@ def test_given_embeddings_stand_for_texts():
         ("classification", 3, {"video_head", "contrastive_projection", "logit_scale"}),
     ],
 )
-def test_a_model_has_the_parts_that_its_tasks_and_stages_need(task, contrastive, wanted):
+def test_a_model_has_the_heads_that_its_tasks_and_stages_need(task, contrastive, wanted):
     shapes = abstract_params(tiny_task(task, contrastive={"steps": contrastive}))
     common = {"towers_rgb", "video_projection", "text_tower", "text_projection", "fusion"}
     assert set(shapes) == common | wanted
@@ -146,7 +146,7 @@ def test_a_model_has_the_parts_that_its_tasks_and_stages_need(task, contrastive,
 
 def test_several_tasks_have_the_parts_of_all():
     config = tiny_config(tasks={"a": {}, "b": {"task": "classification"}})
-    assert make_model(config, 8).parts == ("localization", "video_score")
+    assert make_model(config, 8).heads == ("localization", "video_score")
 
 
 def test_dtype(monkeypatch):

@@ -16,7 +16,7 @@ class Share(Task):
     """The model's score of a (video, text) pair, as a share of the video's length."""
 
     name = "share"
-    parts = ("video_score",)
+    heads = ("video_score",)
 
     def loss(self, params, batch, rng, global_batch=None):
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask)

@@ -20,8 +20,8 @@ from unloc_jax.model.transformer import ComputeOptions
 
 Inputs = Mapping[str, jax.Array]
 
-# What a model can have on top of towers and fusion; each task lists what it needs.
-PARTS = ("localization", "video_score", "contrastive")
+# The heads that a model can have on top of towers and fusion; each task lists those it needs.
+HEADS = ("localization", "video_score", "contrastive")
 
 LARGEST_LOGIT_SCALE = math.log(100.0)
 """CLIP's cap of the parameter `logit_scale`: a step cuts it off there (see `unloc_jax.training.optimizer`)."""
@@ -33,14 +33,14 @@ class UnLoc(nn.Module):
     Attributes:
       config: Architecture and sizes.
       num_frames: T.
-      parts: A subset of `PARTS`; only these have parameters.
+      heads: A subset of `HEADS`; only these have parameters.
       dtype: Of the computation; parameters and outputs are float32.
       layout: How activations are sharded.
     """
 
     config: ModelConfig
     num_frames: int
-    parts: tuple[str, ...] = ("localization",)
+    heads: tuple[str, ...] = ("localization",)
     dtype: DTypeLike = jnp.float32
     layout: Layout = UNSHARDED
 
@@ -68,11 +68,11 @@ class UnLoc(nn.Module):
         if config.text.projection:
             self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
         self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, compute)
-        if "localization" in self.parts:
+        if "localization" in self.heads:
             self.head = LocalizationHead(self.geometry, config.head, dtype=self.dtype, layout=self.layout)
-        if "video_score" in self.parts:
+        if "video_score" in self.heads:
             self.video_head = VideoHead()
-        if "contrastive" in self.parts:
+        if "contrastive" in self.heads:
             self.contrastive_projection = nn.Dense(width, dtype=self.dtype)
             # As in CLIP, the logarithm of the factor of the cosines; it begins at log(1 / 0.07).
             self.logit_scale = self.param("logit_scale", nn.initializers.constant(2.659), ())
@@ -247,11 +247,11 @@ class UnLoc(nn.Module):
         """Localises texts in videos; for arguments and result see `encode_video`, `encode_text` and `localize`."""
         video, text = self.encode_video(inputs, frame_mask), self.encode_text(texts)
         if self.is_initializing():
-            if "contrastive" in self.parts:
+            if "contrastive" in self.heads:
                 self.contrast(inputs, frame_mask, frame_mask[:, None], texts)
-            if "video_score" in self.parts:
+            if "video_score" in self.heads:
                 scores = self.score_videos(video, frame_mask, text)
-                if "localization" not in self.parts:
+                if "localization" not in self.heads:
                     return scores
         return self.localize(video, frame_mask, text)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import PARTS, UnLoc
+from unloc_jax.model.unloc import HEADS, UnLoc
 from unloc_jax.tasks.action_segmentation import ActionSegmentation
 from unloc_jax.tasks.base import LocalizationTask, Output, SplitPredictions, Task
 from unloc_jax.tasks.classification import Classification, VideoTextContrastive
@@ -54,7 +54,7 @@ def make_task(config: Config, metadata: DatasetMetadata, shared: Config | None =
     Args:
       config: the experiment, seen from this task (see `Config.task_configs`).
       metadata: of its dataset.
-      shared: the whole experiment, if it has several tasks: its model has the parts of all of them.
+      shared: the whole experiment, if it has several tasks: its model has the heads of all of them.
 
     Raises:
       UserError: the dataset does not have what the task needs.
@@ -71,14 +71,14 @@ def make_task(config: Config, metadata: DatasetMetadata, shared: Config | None =
 
 
 def make_model(config: Config, num_frames: int) -> UnLoc:
-    """The model of a whole experiment over T frames, with the parts that its tasks and stages need."""
+    """The model of a whole experiment over T frames, with the heads that its tasks and stages need."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}.get(config.model.dtype)
     if dtype is None:  # "auto"
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return UnLoc(config.model, num_frames, _parts(config), dtype)
+    return UnLoc(config.model, num_frames, _heads(config), dtype)
 
 
-def _parts(config: Config) -> tuple[str, ...]:
-    wanted: Iterable[str] = (part for view in config.task_configs.values() for part in TASKS[view.task].parts)
+def _heads(config: Config) -> tuple[str, ...]:
+    wanted: Iterable[str] = (head for view in config.task_configs.values() for head in TASKS[view.task].heads)
     needed = {*wanted, *(("contrastive",) if config.contrastive.steps else ())}
-    return tuple(part for part in PARTS if part in needed)
+    return tuple(head for head in HEADS if head in needed)

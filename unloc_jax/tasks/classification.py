@@ -41,7 +41,7 @@ class Classification(Task):
 
     name = "classification"
     with_vocabulary = True
-    parts = ("video_score",)
+    heads = ("video_score",)
     annotation_formats: ClassVar[tuple[str, ...]] = ("kinetics",)
 
     def loss(

@@ -179,7 +179,7 @@ def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part
     else:
         encoder = _times(fusion.num_layers, layer(frames))
     parts = {"fusion": encoder}
-    if "video_score" in TASKS[config.task].parts:
+    if "video_score" in TASKS[config.task].heads:
         return parts | {"head": _product(pairs, fusion.width, 1)}
     if model.pyramid.type != "none":  # a depthwise convolution of three taps per level
         pyramid += _product(pairs * geometry.num_points, 3, fusion.width)

@@ -12,7 +12,7 @@ _WHOLE_VIDEO = 0.95  # fraction of a video from which on there is nothing to loc
 def notes_on(config: Config, dataset: Dataset) -> list[str]:
     """Returns one sentence for each setting of a task that its training videos make meaningless."""
     records, kind, notes = dataset.records("train"), TASKS[config.task], list[str]()
-    localizes = "localization" in kind.parts
+    localizes = "localization" in kind.heads
     texts = {text for record in records for text in record.texts}
     if config.batch_size > len(records):
         notes.append(
