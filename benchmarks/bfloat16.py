@@ -41,7 +41,7 @@ def main() -> None:
             texts,
             batch_sharding(model.mesh),
         )
-        scores = task.score(records, found[name])
+        scores = task.compute_metrics(records, found[name])
         print(f"  {name:<9}" + "".join(f"  {key} {value:5.2f}" for key, value in scores.items()))
 
     high, low = (ranked_segments(found[name]) for name in ("float32", "bfloat16"))

@@ -155,7 +155,7 @@ def test_score():
     right = [1, 1, 1, 1, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1, 1, 0]
     with_action = [0, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]
     right, with_action = np.array(right), np.array(with_action, bool)
-    result = TASK.score(records, found)
+    result = TASK.compute_metrics(records, found)
     assert result["frame_accuracy"] == pytest.approx(100 * right.mean())
     assert result["frame_accuracy_without_background"] == pytest.approx(100 * right[with_action].mean())
 
@@ -165,7 +165,7 @@ def test_videos_without_any_action_are_scored():
     found = SplitPredictions(
         [list(CLASSES)], spans_s=[np.array([0.0, 7.0])], frame_classes=[np.array([-1] * 6 + [0, 1])]
     )
-    result = TASK.score([record], found)
+    result = TASK.compute_metrics([record], found)
     assert result["frame_accuracy"] == pytest.approx(75)
     assert result["frame_accuracy_without_background"] == 0  # there are no such frames
 

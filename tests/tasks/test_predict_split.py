@@ -162,7 +162,7 @@ def test_moment_retrieval_scores():
     scores = [np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([[0.0, 0.0]])]
     found = SplitPredictions(texts, segments_s=segments, scores=scores)
     assert [len(x) for x in ranked_segments(found)] == [2, 2, 0]
-    result = TASK.score(RECORDS, found)
+    result = TASK.compute_metrics(RECORDS, found)
     assert result["R1@0.5"] == pytest.approx(100 / 3) and result["R5@0.5"] == pytest.approx(200 / 3)
     assert result["R5@0.7"] == pytest.approx(100 / 3)
 
@@ -180,15 +180,15 @@ def class_detections(rows, num_videos=2):
 def test_action_localization_scores(action_localization):
     task = action_localization[0]
     right = [(0, 0, 0, 4, 0.9), (0, 2, 10, 14, 0.8), (1, 1, 5, 9, 0.7)]
-    result = task.score(RECORDS, class_detections(right))
+    result = task.compute_metrics(RECORDS, class_detections(right))
     assert result["mAP@0.30:0.70"] == pytest.approx(100) and result["mAP@0.50"] == pytest.approx(100)
     # The right times of a wrong class, or in a wrong video, are worth nothing; nor is finding nothing.
     wrong = [(0, 1, 0, 4, 0.9), (0, 0, 10, 14, 0.8), (0, 1, 5, 9, 0.7)]
-    assert task.score(RECORDS, class_detections(wrong))["mAP@0.50"] == 0
-    assert task.score(RECORDS, class_detections([]))["mAP@0.50"] == 0
+    assert task.compute_metrics(RECORDS, class_detections(wrong))["mAP@0.50"] == 0
+    assert task.compute_metrics(RECORDS, class_detections([]))["mAP@0.50"] == 0
     # One of three classes is found, after a false positive of a higher score.
     half = [(1, 0, 0, 4, 0.95), (0, 0, 0, 4, 0.9)]
-    assert task.score(RECORDS, class_detections(half))["mAP@0.50"] == pytest.approx(100 / 6)
+    assert task.compute_metrics(RECORDS, class_detections(half))["mAP@0.50"] == pytest.approx(100 / 6)
 
 
 def test_batches_and_their_order_change_nothing(sharding, moment_retrieval):

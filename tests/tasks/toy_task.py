@@ -49,7 +49,7 @@ class Share(Task):
     def evaluation_texts(self, records):
         return [record.texts for record in records]
 
-    def score(self, records, predictions):
+    def compute_metrics(self, records, predictions):
         errors = [
             abs(share - segment.mean() / record.duration_s)
             for record, shares in zip(records, predictions.video_scores)

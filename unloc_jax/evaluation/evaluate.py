@@ -58,7 +58,7 @@ def evaluate(
         records, predict, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
     print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
-    scored = task.can_score(records)
+    scored = task.has_ground_truth(records)
     metrics = {
         **predictor.metadata,
         "data": directory,

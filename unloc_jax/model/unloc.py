@@ -162,17 +162,17 @@ class UnLoc(nn.Module):
                 if late
                 else fusion.encode_pairs(encoded, frame_mask, text).points
             )  # [B, n, P, D]
-            outputs = {"relevance": model.head.score(points, real_point)}
+            outputs = {"relevance": model.head.predict_relevance(points, real_point)}
             if shared_offsets:
                 return outputs, {"points": (points * is_text[:, :, None, None]).sum(1)}
             if self.config.head.type == "conv":
-                outputs["offsets"] = model.head.distances(points, real_point)
+                outputs["offsets"] = model.head.predict_offsets(points, real_point)
             return outputs, {}
 
         outputs, sums = self._over_texts(localize_chunk, text, jnp.ones((1, num_texts), bool))
         if shared_offsets:
             mean = sums["points"] / jnp.asarray(num_texts, self.dtype)
-            outputs["offsets"] = self.head.distances(mean[:, None], real_point)
+            outputs["offsets"] = self.head.predict_offsets(mean[:, None], real_point)
         return Localization(outputs["relevance"], outputs.get("offsets"))
 
     def _check_pairs(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> None:
@@ -201,9 +201,9 @@ class UnLoc(nn.Module):
             # With all text tokens, the last real one is the end token, which represents the text.
             last = text.mask.sum(-1) - 1 if self.config.fusion.all_text_tokens else jnp.zeros((1, 1), int)
             last = jnp.broadcast_to(jnp.maximum(last, 0), fused.shape[:2])[..., None, None]
-            return {"score": model.video_head(jnp.take_along_axis(fused, last, axis=2)[:, :, 0])}, {}
+            return {"video_score": model.video_head(jnp.take_along_axis(fused, last, axis=2)[:, :, 0])}, {}
 
-        return self._over_texts(score_chunk, text)[0]["score"]
+        return self._over_texts(score_chunk, text)[0]["video_score"]
 
     def _over_texts(
         self, process_chunk: Callable, text: TextFeatures, *others: jax.Array

@@ -91,7 +91,9 @@ class ActionSegmentation(LocalizationTask):
             found.append((np.clip(segments, *span_s)[order], scores[order]))
         return found
 
-    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Accuracy over all sampled frames of all videos, and over those that show a class."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         shown = np.concatenate(predictions.frame_classes)
@@ -120,7 +122,7 @@ class ActionSegmentation(LocalizationTask):
         """
         names = np.array([*self.evaluation_classes, BACKGROUND], object)  # -1 is the background
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
-        known = self.can_score(records)
+        known = self.has_ground_truth(records)
         for record, span_s, shown in zip(records, predictions.spans_s, predictions.frame_classes):
             times_s = frame_times_s(span_s, len(shown)).tolist()
             line = {"video_id": file_id(record), "times_s": times_s, "pred": names[shown].tolist()}

@@ -194,12 +194,14 @@ class Task(Description, abc.ABC):
         """The texts that each video is searched for in evaluation: all classes, of a task with a vocabulary."""
         return [list(self.evaluation_classes)] * len(records)
 
-    def can_score(self, records: Sequence[VideoRecord]) -> bool:
-        """Whether any record has what `score` compares with; those of hidden test splits do not."""
+    def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
+        """Whether any record has what `compute_metrics` compares with; those of hidden test splits do not."""
         return any(len(record.segments_s) for record in records)
 
     @abc.abstractmethod
-    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Metrics of predictions against ground truth, in percent. Host side.
 
         They are of the numbers that `unloc evaluate` writes, so that the official metrics of its file are the same.
@@ -208,7 +210,7 @@ class Task(Description, abc.ABC):
     def evaluate(
         self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
-        """Evaluates a split: `score`, where something is known to compare with, and what says how much it is worth.
+        """Evaluates a split: `compute_metrics`, where there is ground truth, and controls that say what they are worth.
 
         Args:
           records: of the split.
@@ -216,12 +218,12 @@ class Task(Description, abc.ABC):
           train: returns the training records, for controls that need no video.
         """
         predictions = predict(self.evaluation_texts(records))
-        scores = self.score(records, predictions) if self.can_score(records) else {}
-        return Evaluation(predictions, {self.metrics_key: scores}, "\n".join(self.table(scores)))
+        metrics = self.compute_metrics(records, predictions) if self.has_ground_truth(records) else {}
+        return Evaluation(predictions, {self.metrics_key: metrics}, "\n".join(self.table(metrics)))
 
-    def table(self, scores: dict[str, float]) -> list[str]:
-        """Lines of `Evaluation.table`; scores is {} where nothing is known to compare with."""
-        return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in scores.items()), ""]
+    def table(self, metrics: dict[str, float]) -> list[str]:
+        """Lines of `Evaluation.table`; metrics is {} where nothing is known to compare with."""
+        return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in metrics.items()), ""]
 
     @abc.abstractmethod
     def prediction_lines(

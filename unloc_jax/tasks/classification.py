@@ -78,10 +78,12 @@ class Classification(Task):
         scores: Any = video.logits.mean(1)[None]
         return Output(video_scores=scores)
 
-    def can_score(self, records: Sequence[VideoRecord]) -> bool:
+    def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
         return any(record.texts for record in records)
 
-    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Share of videos whose own text is the best, or among the best 5."""
         known = [v for v, record in enumerate(records) if record.texts]
         labels = np.array([predictions.texts[v].index(records[v].texts[0]) for v in known])

@@ -26,7 +26,7 @@ class Description:
     annotation_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of the datasets that are made for it."""
     metrics_key: ClassVar[str] = "metrics"
-    """What its scores are called in metrics.json."""
+    """What its metrics are called in metrics.json."""
     predictions_file: ClassVar[str] = "predictions.jsonl"
     """The file of `unloc evaluate` that `Task.prediction_lines` fill."""
 

@@ -38,10 +38,12 @@ class HighlightDetection(MomentRetrieval):
     equal_texts_are_one = True
     annotation_formats = ("qvhighlights", "tvsum", "youtube_highlights")
 
-    def can_score(self, records: Sequence[VideoRecord]) -> bool:
-        return super().can_score(records) or any(record.saliency for record in records)
+    def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
+        return super().has_ground_truth(records) or any(record.saliency for record in records)
 
-    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Metrics of segments and of moments, over the queries whose ground truth is known.
 
         With segments: their mAP over all queries (each is searched in its own video), QVHighlights' means over queries

@@ -99,7 +99,9 @@ class MomentRetrieval(LocalizationTask):
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
         return [[query.text for query in of_video] for of_video in self.queries(records)]
 
-    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """R@k at IoU thresholds and mean IoU over all queries of all videos whose answers are known; any is a hit."""
         windows_s = [query.windows_s for of_video in self.queries(records) for query in of_video]
         known = [i for i, windows in enumerate(windows_s) if len(windows)]

@@ -28,7 +28,9 @@ class TemporalActionLocalization(LocalizationTask):
     metrics_key = "mAP"
     predictions_file = "predictions.json"
 
-    def score(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
@@ -58,11 +60,11 @@ class TemporalActionLocalization(LocalizationTask):
             metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
         return metrics
 
-    def table(self, scores: dict[str, float]) -> list[str]:
+    def table(self, metrics: dict[str, float]) -> list[str]:
         table = [f"{len(self.evaluation_classes)} classes"]
-        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if scores else ():
-            average = scores[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
-            values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
+        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if metrics else ():
+            average = metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
+            values = "".join(f"{metrics[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
             table.append("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
             table.append(f"  mAP (%){values}{average:>10.1f}\n")
         return table

@@ -91,4 +91,4 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
                 run.save(done)
             if stopping and (run.validation_due or not due.last):
                 raise run.stopped(done)
-    return run.scores
+    return run.validation_metrics

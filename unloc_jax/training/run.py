@@ -73,7 +73,7 @@ class TrainingRun:
     Attributes:
       first_step: Number of steps that were done before.
       validation_due: The last validation was cut short by a stop.
-      scores: Metrics of the latest validation.
+      validation_metrics: Metrics of the latest validation.
     """
 
     def __init__(self, setup: Setup, datasets: Mapping[str, Dataset], workdir: Path, preemption: Preemption):
@@ -84,7 +84,7 @@ class TrainingRun:
         history = self._checkpoints.history
         self.first_step = self._checkpoints.latest_step or 0
         self.validation_due = history.get("validation_due", False) and not validated(workdir, self.first_step)
-        self.scores: dict[str, float] = {}
+        self.validation_metrics: dict[str, float] = {}
         self._is_best = False
 
     @property
@@ -200,7 +200,7 @@ class TrainingRun:
             found = self._validation(self._state.best_params, done, self._preemption.watched)
             if found is None:
                 return False
-            self.validation_due, self.scores = False, found
+            self.validation_due, self.validation_metrics = False, found
             self._writer.write(done, {f"validation/{name}": value for name, value in found.items()})
             self._is_best = self._checkpoints.is_best(done, found)
         return True

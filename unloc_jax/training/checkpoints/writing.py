@@ -104,14 +104,14 @@ class Checkpoints:
         """Step of the latest checkpoint, None if there is none."""
         return self._manager.latest_step()
 
-    def is_best(self, step: int, scores: dict[str, float]) -> bool:
+    def is_best(self, step: int, metrics: dict[str, float]) -> bool:
         """Records the metrics of a step and returns whether config.checkpoint.keep_best keeps its checkpoint.
 
         If config.checkpoint.best_metric is not among them, it returns True and the next `save` raises UserError after
         writing, so that no work is lost.
         """
         try:
-            return self._best.add(step, scores)
+            return self._best.add(step, metrics)
         except UserError as error:
             self._deferred_error = error
             return True
