@@ -87,7 +87,7 @@ def recall_beside_controls(
         results[CONSTANT] = recall_at_k(windows_s, always)
 
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
-    right = right_event_rates(top1, windows_s, video, [queries[i].says for i in known], texts)
+    right = right_event_rates(top1, windows_s, video, [queries[i].description for i in known], texts)
     table = _table(len(known), results, right)
     if len(known) < len(queries):
         table.append(

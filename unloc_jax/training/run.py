@@ -17,12 +17,12 @@ from unloc_jax.processes import is_main
 from unloc_jax.tasks.predict_split import to_device
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.clock import Clock, first_start
-from unloc_jax.training.feed import Feed
 from unloc_jax.training.frozen_vocabulary import constant_vocabularies
 from unloc_jax.training.metric_writers import MetricWriter, start_wandb, validated
 from unloc_jax.training.non_finite import NonFiniteSteps, at_step
 from unloc_jax.training.optimizer import learning_rates
 from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.prefetch import Prefetcher
 from unloc_jax.training.profiling import Trace
 from unloc_jax.training.progress import Progress
 from unloc_jax.training.run_setup import Setup
@@ -129,10 +129,10 @@ class TrainingRun:
             self._trace.close()
         self._checkpoints.__exit__(kind, error, trace)
 
-    def next_batches(self, feed: Feed, step: int) -> dict[str, Batch] | None:
+    def next_batches(self, prefetcher: Prefetcher, step: int) -> dict[str, Batch] | None:
         """Returns the batches of a step (from 0) on the devices, by task, or None if it is time to stop before it."""
         with self._clock.measure("input"):
-            batches = feed.take(step)
+            batches = prefetcher.take(step)
             if batches is None:
                 return None
             sharding = batch_sharding(self._setup.mesh)

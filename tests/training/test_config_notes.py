@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny import tiny_config, tiny_metadata
 from unloc_jax.records import VideoRecord
-from unloc_jax.training.notes import notes_on
+from unloc_jax.training.config_notes import notes_on
 
 
 class Videos:
