@@ -17,7 +17,7 @@ from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.inference import localizer as localizer_module
 from unloc_jax.inference.embedded_video import EmbeddedVideo
-from unloc_jax.inference.frames import ArrayFrames, look_at
+from unloc_jax.inference.frames import ArrayFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.localizer import Localizer, _batch_of
 from unloc_jax.training.sharding import make_mesh
@@ -67,7 +67,7 @@ def test_apart_and_in_chunks_as_all_at_once(task, model, monkeypatch):
     localizer = Localizer(loaded)
     found = localizer(FRAMES, TEXTS, fps=5)
     frames = ArrayFrames(FRAMES, frames_fps=5, fps=5, short_side=16)
-    (seen,) = look_at(frames, "", fps=5, data=loaded.task.config.data)
+    (seen,) = sample_frames(frames, "", fps=5, data=loaded.task.config.data)
     encoded = loaded.task.encoding(TEXTS)[None]
     output = jax.device_get(jax.jit(loaded.task.detect)(loaded.params, _batch_of(seen), encoded))
     if output.curve is not None:

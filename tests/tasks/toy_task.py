@@ -38,8 +38,8 @@ class Share(Task):
     def normalizers(self, batch):
         return {"segments": ((batch.segment_text >= 0) & batch.example_mask[:, None]).sum()}
 
-    def detect_in(self, params, video, frame_mask, span_s, texts):
-        scores = self.mean_answer(params, UnLoc.score_videos, video, frame_mask, texts)
+    def detect_encoded(self, params, video, frame_mask, span_s, texts):
+        scores = self.mean_prediction(params, UnLoc.score_videos, video, frame_mask, texts)
         return Output(video_scores=jax.nn.sigmoid(scores))
 
     def zeroshot(self, video):

@@ -70,7 +70,7 @@ class ClipFeatures:
             return OpenVideo(lambda: embed_frames(self._encoder, video, fps, self._fps))
         return OpenVideo(lambda: self._of_file(video))
 
-    def look_at(self, video: "OpenVideo") -> Iterator[SampledFrames]:
+    def sample(self, video: "OpenVideo") -> Iterator[SampledFrames]:
         """Yields the whole video once, or all its windows: as training reads a record of this length."""
         found = video.read()
         features = found.features.astype(self._stored_as)

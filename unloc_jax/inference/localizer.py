@@ -16,7 +16,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo
 from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
-from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
+from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
@@ -72,7 +72,7 @@ class Localizer(VideoSearch):
         self._model = dataclasses.replace(model, task=task)
         self._encode_texts = TextEncoder(self._model)
         self._encode_videos = jax.jit(task.encode_videos)
-        self._detect = jax.jit(task.detect_in)
+        self._detect = jax.jit(task.detect_encoded)
 
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
@@ -126,10 +126,10 @@ class Localizer(VideoSearch):
     def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
         if isinstance(frames, OpenVideo):
             assert self._features is not None
-            all_seen = self._features.look_at(frames)
+            all_seen = self._features.sample(frames)
         else:
             data = self._model.task.config.data
-            all_seen = look_at(frames, Path(name).name, fps=self._model.metadata.fps, data=data)
+            all_seen = sample_frames(frames, Path(name).name, fps=self._model.metadata.fps, data=data)
         windows = []
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))

@@ -155,7 +155,7 @@ class Task(Description, abc.ABC):
 
         With config.evaluation.crops, as many rows in a row are crops of one video, whose outputs are averaged.
         """
-        return self.detect_in(
+        return self.detect_encoded(
             params, self.encode_videos(params, batch), batch.frame_mask, batch.span_s, texts
         )
 
@@ -173,7 +173,7 @@ class Task(Description, abc.ABC):
         return self._read_by_fusion(self.apply(params, UnLoc.encode_text, texts))
 
     @abc.abstractmethod
-    def detect_in(
+    def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
         """As `detect`, in videos that are encoded already.
@@ -247,10 +247,10 @@ class Task(Description, abc.ABC):
         rngs = {"dropout": rng} if rng is not None and self._has_dropout else None
         return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
 
-    def mean_answer(
+    def mean_prediction(
         self, params: Params, method: Any, video: jax.Array, frame_mask: jax.Array, texts: Texts
     ) -> Any:
-        """What a method of the model says of each (video, text), averaged over prompts and crops; see `detect_in`."""
+        """Averages a method of the model for each (video, text) over prompts and crops; see `detect_encoded`."""
         of_prompt = lambda prompt: self.apply(
             params, method, video, frame_mask, self.encode_texts(params, prompt)
         )
@@ -410,10 +410,10 @@ class LocalizationTask(Task):
         )
         return (elementwise * weights).sum() / (normalizers["relevance"] + 1e-8)
 
-    def detect_in(
+    def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        localization = self.mean_answer(params, UnLoc.localize, video, frame_mask, texts)
+        localization = self.mean_prediction(params, UnLoc.localize, video, frame_mask, texts)
         crops = self.config.evaluation.crops
         return self.output(localization, frame_mask[::crops], span_s[::crops])
 

@@ -62,10 +62,10 @@ class Classification(Task):
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
         return {"videos": _labelled(batch).astype(jnp.float32).sum()}
 
-    def detect_in(
+    def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        return Output(video_scores=self.mean_answer(params, UnLoc.score_videos, video, frame_mask, texts))
+        return Output(video_scores=self.mean_prediction(params, UnLoc.score_videos, video, frame_mask, texts))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The whole video, with the text's share of the probability."""

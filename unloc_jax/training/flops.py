@@ -77,11 +77,13 @@ class Part:
 
 
 def train_step_flops(config: Config, num_classes: int | None, stage: str = "train") -> float:
-    """Returns the FLOPs of one training step over all devices; see `train_step_parts`."""
-    return sum(part.step for part in train_step_parts(config, num_classes, stage).values())
+    """Returns the FLOPs of one training step over all devices; see `train_step_flops_by_module`."""
+    return sum(part.step for part in train_step_flops_by_module(config, num_classes, stage).values())
 
 
-def train_step_parts(config: Config, num_classes: int | None, stage: str = "train") -> dict[str, Part]:
+def train_step_flops_by_module(
+    config: Config, num_classes: int | None, stage: str = "train"
+) -> dict[str, Part]:
     """Returns the FLOPs of one training step of one task, over all devices, by part of the model.
 
     Args:
