@@ -17,18 +17,26 @@ METADATA = {"facts": "dataset_metadata"}
 """Keys of the JSON beside a checkpoint's arrays."""
 
 
-def renamed_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the JSON beside a checkpoint's arrays under the names of now."""
+def renamed_metadata(values: Any) -> dict[str, Any]:
+    """Returns the JSON beside a checkpoint's arrays under the names of now.
+
+    Raises:
+      TypeError: It is not an object.
+    """
+    if not isinstance(values, dict):
+        raise TypeError("it is not a JSON object")
     metadata = {METADATA.get(key, key): value for key, value in values.items()}
-    if isinstance(metadata.get("config"), dict):
+    if "config" in metadata:
         metadata["config"] = renamed_config(metadata["config"])
     if isinstance(metadata.get("fingerprints"), dict):
         metadata["fingerprints"] = {renamed_array(k): value for k, value in metadata["fingerprints"].items()}
     return metadata
 
 
-def renamed_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a stored config, as nested mappings, under the names of now."""
+def renamed_config(values: Any) -> Any:
+    """Returns a stored config, as nested mappings, under the names of now; anything else unchanged."""
+    if not isinstance(values, Mapping):
+        return values
     config = {SETTINGS.get(key, key): value for key, value in values.items()}
     for stage in ("contrastive", "train"):
         group = config.get(stage)
