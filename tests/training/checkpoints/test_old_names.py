@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests.tiny import tiny_config, tiny_metadata, tiny_task
+from tests.tiny_runs import metric_lines, without_clock
 from unloc_jax.config import Config
 from unloc_jax.old_names import METADATA, PARAMETERS, SETTINGS, as_stored
 from unloc_jax.training.checkpoints.reading import load_checkpoint, load_params, stored_shapes
@@ -106,6 +107,26 @@ def test_started_from(run):
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _abstract(config))
     started = initialize(ours, jax.tree.map(jax.numpy.asarray, zeros), lines.append)
     jax.tree.map(np.testing.assert_array_equal, started.params, state.best_params)
+
+
+@pytest.mark.slow
+def test_a_run_that_an_older_version_began(trained, config_file, captions_dataset, tmp_path, unloc):
+    """It continues and is evaluated as one of today, number by number."""
+    found = []
+    for name in ("today", "before"):
+        workdir = shutil.copytree(trained, tmp_path / name)
+        shutil.rmtree(workdir / "checkpoints" / "10")
+        if name == "before":
+            _rewrite(workdir / "checkpoints" / "5")
+        words = (f"--workdir={workdir}", f"--config.data.dir={captions_dataset}")
+        assert "continuing from step 5 of 10" in unloc("train", f"--config={config_file}", *words).ok().err
+        data = f"--config.data.dir={captions_dataset}"
+        unloc(
+            "evaluate", f"--checkpoint={workdir / 'checkpoints' / '5'}", data, f"--out={tmp_path / 'out'}"
+        ).ok()
+        predictions = (tmp_path / "out" / "predictions.jsonl").read_text()
+        found.append(([without_clock(line) for line in metric_lines(workdir)], predictions))
+    assert found[0] == found[1]
 
 
 def test_damage_is_noticed(run, tmp_path):
