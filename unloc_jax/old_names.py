@@ -25,7 +25,7 @@ def renamed_metadata(values: Any) -> dict[str, Any]:
     """
     if not isinstance(values, dict):
         raise TypeError("it is not a JSON object")
-    metadata = {METADATA.get(key, key): value for key, value in values.items()}
+    metadata: dict[str, Any] = {METADATA.get(key, key): value for key, value in values.items()}
     if "config" in metadata:
         metadata["config"] = renamed_config(metadata["config"])
     if isinstance(metadata.get("fingerprints"), dict):
