@@ -17,15 +17,15 @@ METADATA = {"facts": "dataset_metadata"}
 """Keys of the JSON beside a checkpoint's arrays."""
 
 
-def renamed_metadata(values: Any) -> dict[str, Any]:
+def renamed_metadata(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the JSON beside a checkpoint's arrays under the names of now.
 
     Raises:
       TypeError: It is not an object.
     """
-    if not isinstance(values, dict):
+    if not isinstance(values, Mapping):
         raise TypeError("it is not a JSON object")
-    metadata: dict[str, Any] = {METADATA.get(key, key): value for key, value in values.items()}
+    metadata = {METADATA.get(key, key): value for key, value in values.items()}
     if "config" in metadata:
         metadata["config"] = renamed_config(metadata["config"])
     if isinstance(metadata.get("fingerprints"), dict):
