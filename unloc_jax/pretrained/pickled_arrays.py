@@ -6,9 +6,10 @@ parser, and only what `np.save` writes for a dictionary of arrays has a meaning.
 """
 
 import math
+import mmap
 import pickletools
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class _Pending:
         self.value: Any = None  # the array, or the list of an array of objects
 
 
-def read_pickled_arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
+def read_pickled_arrays(stream: BinaryIO | mmap.mmap) -> dict[str, np.ndarray]:
     """Reads one pickle that holds a dictionary of arrays, alone or as the only item of an array of objects.
 
     Args:
@@ -63,7 +64,7 @@ def read_pickled_arrays(stream: BinaryIO) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _interpret(stream: BinaryIO) -> Any:
+def _interpret(stream: BinaryIO | mmap.mmap) -> Any:
     """Returns what lies on the stack at the end of the program."""
     stack: list[Any] = []
     marks: list[int] = []  # heights of the stack
@@ -144,7 +145,8 @@ def _interpret(stream: BinaryIO) -> Any:
         "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
     }  # fmt: skip
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        argument: Any
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(BinaryIO, stream))):
             name = opcode.name
             if count >= _MOST_OPCODES:
                 raise ValueError(f"it has more than {_MOST_OPCODES:,} opcodes")
