@@ -27,7 +27,7 @@ _TINY = [
     "model.unroll=1",
     *(f"model.image.{one}" for one in ("width=16", "num_layers=2", "num_heads=2", "patch_size=8")),
     *(f"model.text.{one}" for one in ("width=24", "num_layers=2", "num_heads=3", "max_tokens=12")),
-    *(f"model.fusion.{one}" for one in ("width=32", "num_layers=2", "num_heads=2", "mlp_dim=64")),
+    *(f"model.fusion.{one}" for one in ("width=32", "num_layers=3", "num_heads=2", "mlp_dim=64")),
     "model.head.num_conv_layers=1",
 ]  # fmt: skip
 _OF_DATA = ("crop_size=16", "num_frames=32")
@@ -188,8 +188,6 @@ def _settings(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
     a.overrides = [re.sub(r"('feature_dim': )\d+", rf"\g<1>{CLIP_WIDTH}", one) for one in a.overrides]
     a.overrides += _TINY
     config = config_lib.load(a.config, a.overrides)
-    if config.model.pyramid.type != "none":
-        a.overrides.append("model.pyramid.num_levels=2")
     for name, view in config.task_configs.items():
         key = f"tasks.{name}.data" if config.tasks else "data"
         shards = inputs.activities if view.with_vocabulary else inputs.captions
