@@ -20,11 +20,10 @@ from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_scored
 from unloc_jax import config as config_lib
 from unloc_jax.cli import _parser
 
-# Towers of the golden CLIP's size, so that one can be started from it. Layers that are not unrolled compile once.
+# Towers of the golden CLIP's size, so that one can be started from it.
 _TINY = [
     "batch_size=2", "log_every_steps=1", "accumulate=1", "pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=1",
     "train.warmup_steps=0", "evaluation.every_steps=1", "evaluation.batch_size=2", "checkpoint.every_steps=1",
-    "model.unroll=1",
     *(f"model.image.{one}" for one in ("width=16", "num_layers=2", "num_heads=2", "patch_size=8")),
     *(f"model.text.{one}" for one in ("width=24", "num_layers=2", "num_heads=3", "max_tokens=12")),
     *(f"model.fusion.{one}" for one in ("width=32", "num_layers=3", "num_heads=2", "mlp_dim=64")),
