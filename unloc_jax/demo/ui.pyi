@@ -1,0 +1,148 @@
+"""The demo's page and its API: Gradio's form around the report page."""
+
+import html
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from unloc_jax.demo.limits import Limits
+from unloc_jax.demo.routes import Gone, page_url
+from unloc_jax.demo.service import MOST_SEGMENTS, Result, Service
+from unloc_jax.errors import UserError
+
+_UPLOADS_CHECKED_S, _UPLOADS_KEPT_S = 300, 3600
+
+CSS = """
+.unloc-report { display: block; width: 100%; height: min(92vh, 60rem); border: 0; border-radius: 0.5rem; }
+.unloc-result { overflow: visible !important; }
+@media (max-width: 48rem) { .unloc-report { height: 92vh; } }
+"""
+
+# Tells the report page in its frame which segments to show; nothing is computed and the video keeps playing.
+_FILTER = """(most, least) => {
+  for (const frame of document.querySelectorAll("iframe.unloc-report"))
+    frame.contentWindow.postMessage({most, least}, "*");
+}"""
+
+
+def build(service: Service, model: str) -> Any:
+    """Returns the `gradio.Blocks` of a service; `model`: what to call the model."""
+    import gradio as gr
+from gradio.events import Dependency
+
+    class Video(gr.Video):
+        """A video from the visitor's own machine: links go through `unloc_jax.demo.links`, which has limits."""
+
+        def get_block_name(self) -> str:
+            return "video"
+
+        async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
+            if str(url_or_file_path).lower().startswith(("http:", "https:")):
+                raise gr.Error("Give an address in the field “link”.", print_exception=False)
+            return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+    gone = Gone()
+
+    def find(
+        video: str | None,
+        link: str,
+        sentences: str,
+        top_k: float,
+        threshold: float,
+        request: gr.Request,
+        progress: Any = gr.Progress(),  # noqa: B008  how Gradio hands it over
+    ) -> tuple[str, dict[str, Any], str]:
+        session = request.session_hash
+        try:
+            most, least = _checked(top_k, threshold)
+            result = service.find(
+                Path(video) if video else None,
+                link or "",
+                sentences or "",
+                lambda fraction, text: progress(fraction, desc=text),
+                lambda: session in gone,
+            )
+        except UserError as error:
+            raise gr.Error(
+                html.escape(str(error), quote=False), duration=None, print_exception=False
+            ) from error
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            message = "Something went wrong in the demo itself; its operator finds more in its log."
+            raise gr.Error(message, duration=None, print_exception=False) from error
+        return _frame(result, most, least), result.values(most, least), result.token
+
+    def narrow(token: str, top_k: float, threshold: float) -> Any:
+        result = service.result(token)
+        return gr.skip() if result is None else result.values(*_checked(top_k, threshold))
+
+    limits: Limits = service.limits
+    texts_info = "One a line." + (" None: the classes of the model." if service.vocabulary else "")
+    with gr.Blocks(
+        title="Find moments in a video",
+        analytics_enabled=False,
+        delete_cache=(_UPLOADS_CHECKED_S, _UPLOADS_KEPT_S),
+    ) as page:
+        gr.Markdown(f"# Find moments in a video\nModel: {_plain(model)}. Videos {limits}.")
+        with gr.Row():
+            with gr.Column(min_width=300):
+                video = Video(label="Video", sources=["upload", "webcam"], include_audio=True, height=260)
+                link = gr.Textbox(
+                    label="link", info="Instead of a video: the address of a file.", max_lines=1
+                )
+            with gr.Column(min_width=300):
+                sentences = gr.Textbox(label="sentences", info=texts_info, lines=5, max_lines=12)
+                top_k = gr.Slider(1, MOST_SEGMENTS, 5, step=1, label="top_k", info="Segments per sentence.")
+                threshold = gr.Slider(
+                    0, 1, 0, step=0.01, label="threshold", info="Lowest score of a segment."
+                )
+                button = gr.Button("Find", variant="primary")
+        frame = gr.HTML(elem_classes="unloc-result", min_height=120)
+        with gr.Accordion("Result as JSON", open=False):
+            values = gr.JSON(label="result", show_label=False)
+        token = gr.State("")
+        button.click(
+            find,
+            [video, link, sentences, top_k, threshold],
+            [frame, values, token],
+            api_name="find",
+            show_progress_on=frame,
+        )
+        for slider in (top_k, threshold):
+            slider.change(None, [top_k, threshold], None, js=_FILTER)
+            slider.release(
+                narrow, [token, top_k, threshold], values, api_name=False, show_progress="hidden", queue=False
+            )
+
+        def closed(request: gr.Request) -> None:
+            gone.add(request.session_hash)
+
+        page.unload(closed)
+    return page
+
+
+def _checked(top_k: float, threshold: float) -> tuple[int, float]:
+    """Returns both as numbers in their ranges; the API lets any value through."""
+    try:
+        most, least = int(top_k), float(threshold)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError("top_k and threshold must be numbers.") from None
+    if not 1 <= most <= MOST_SEGMENTS:
+        raise UserError(f"top_k must be from 1 to {MOST_SEGMENTS}, got {most}.")
+    if not 0 <= least <= 1:
+        raise UserError(f"threshold must be from 0 to 1, got {least:g}.")
+    return most, least
+
+
+def _frame(result: Result, most: int, least: float) -> str:
+    name = html.escape(result.prediction.video)
+    address = html.escape(page_url(result.token, most, least))
+    return (
+        f'<iframe class="unloc-report" title="Moments in {name}" src="{address}" allow="fullscreen"></iframe>'
+    )
+
+
+def _plain(text: str) -> str:
+    """Escapes what Markdown would interpret."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]<>#|" else c for c in text)
