@@ -69,14 +69,14 @@ def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.inference.load import load
 
     if arguments.checkpoint:
-        source = arguments.checkpoint
-        localizer = load(source, arguments.task, clip=arguments.clip)
+        localizer = load(arguments.checkpoint, arguments.task, clip=arguments.clip)
+        model = Path(arguments.checkpoint).name
     else:
-        source = arguments.clip
-        localizer = load(source)
+        localizer = load(arguments.clip)
+        model = f"{Path(arguments.clip).name} alone, not trained to localise"
     serve(
         localizer,
-        Path(source).name,
+        model,
         limits=Limits(max_bytes=arguments.max_mb * 10**6, max_s=60 * arguments.max_minutes),
         host=arguments.host,
         port=arguments.port,

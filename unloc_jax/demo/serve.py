@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,10 @@ def serve(
     Raises:
       UserError: Gradio is missing, or the port is taken.
     """
+    # Containers are ended so; what visitors left is deleted then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="unloc_demo_") as folder:
-        start(
+        page = start(
             localizer,
             model,
             Path(folder),
@@ -53,7 +57,11 @@ def serve(
             port=port,
             share=share,
             allow_private_links=allow_private_links,
-        ).block_thread()
+        )
+        print(f"serving at {page.local_url}; Ctrl+C ends it", flush=True)
+        if share and page.share_url:
+            print(f"for everybody, for up to 72 hours: {page.share_url}", flush=True)
+        page.block_thread()
 
 
 def start(
@@ -66,7 +74,6 @@ def start(
     port: int | None = None,
     share: bool = False,
     allow_private_links: bool = False,
-    quiet: bool = False,
 ) -> Any:
     """Starts the server in a thread and returns its `gradio.Blocks`; `folder`: for what visitors send. See `serve`."""
     # Everything that visitors send lies below an own folder, which no other program's Gradio serves. Gradio reads this
@@ -94,11 +101,13 @@ def start(
         "enable_monitoring": False,
         "run_history": False,
         "prevent_thread_lock": True,
-        "quiet": quiet,
+        "show_error": True,  # Gradio's own refusals; errors of ours are told in ui.py
+        "quiet": True,
     }
     known = inspect.signature(gradio.Blocks.launch).parameters  # older releases lack some
     try:
         page.launch(**{name: value for name, value in options.items() if name in known})
     except OSError as error:
-        raise UserError(f"--port={port}: {error}") from error
+        where = "the ports from 7860 on are" if port is None else f"--port={port} is"
+        raise UserError(f"{where} taken, or cannot be used here: choose another one.") from error
     return page

@@ -130,6 +130,10 @@ class Service:
                 video = video.rename(video.with_name(f"download{Path(name).suffix[:9]}"))
             else:
                 name = video.name
+                if not video.exists():
+                    raise UserError(
+                        f"{name} is no longer here: uploads are kept for an hour. Upload it again."
+                    )
             with _names(video, name):
                 length_s = self.limits.check_video(video, name)
                 held = self._videos.hold(video)

@@ -14,10 +14,15 @@ from unloc_jax.errors import UserError
 _UPLOADS_CHECKED_S, _UPLOADS_KEPT_S = 300, 3600
 
 CSS = """
-.unloc-report { display: block; width: 100%; height: min(92vh, 60rem); border: 0; border-radius: 0.5rem; }
-.unloc-result { overflow: visible !important; }
-@media (max-width: 48rem) { .unloc-report { height: 92vh; } }
+.unloc-report { display: block; width: 100%; height: min(94vh, 60rem); border: 0; border-radius: 0.5rem; }
+.unloc-nothing { display: grid; place-items: center; min-height: 10rem; text-align: center; opacity: 0.6; }
+.unloc-video video { max-height: 16rem; }
 """
+
+# Models see a few hundred pixels; of the 1920 × 1440 that Gradio asks for, slow browsers record nothing.
+_CAMERA = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}}}
+
+_NOTHING = '<p class="unloc-nothing">The video and its timeline appear here.</p>'
 
 # Tells the report page in its frame which segments to show; nothing is computed and the video keeps playing.
 _FILTER = """(most, least) => {
@@ -86,18 +91,23 @@ def build(service: Service, model: str) -> Any:
         gr.Markdown(f"# Find moments in a video\nModel: {_plain(model)}. Videos {limits}.")
         with gr.Row():
             with gr.Column(min_width=300):
-                video = Video(label="Video", sources=["upload", "webcam"], include_audio=True, height=260)
-                link = gr.Textbox(
-                    label="link", info="Instead of a video: the address of a file.", max_lines=1
+                video = Video(
+                    label="Video",
+                    sources=["upload", "webcam"],
+                    webcam_options=gr.WebcamOptions(mirror=False, constraints=_CAMERA),
+                    include_audio=True,
+                    elem_classes="unloc-video",
                 )
+                link = gr.Textbox(label="… or a link", info="The address of a video file.", max_lines=1)
             with gr.Column(min_width=300):
-                sentences = gr.Textbox(label="sentences", info=texts_info, lines=5, max_lines=12)
-                top_k = gr.Slider(1, MOST_SEGMENTS, 5, step=1, label="top_k", info="Segments per sentence.")
-                threshold = gr.Slider(
-                    0, 1, 0, step=0.01, label="threshold", info="Lowest score of a segment."
-                )
+                sentences = gr.Textbox(label="Sentences", info=texts_info, lines=5, max_lines=12)
+                with gr.Row():
+                    top_k = gr.Slider(
+                        1, MOST_SEGMENTS, 5, step=1, label="Segments per sentence", min_width=140
+                    )
+                    threshold = gr.Slider(0, 1, 0, step=0.01, label="Score at least", min_width=140)
                 button = gr.Button("Find", variant="primary")
-        frame = gr.HTML(elem_classes="unloc-result", min_height=120)
+        frame = gr.HTML(_NOTHING)
         with gr.Accordion("Result as JSON", open=False):
             values = gr.JSON(label="result", show_label=False)
         token = gr.State("")
