@@ -35,8 +35,7 @@ def localizer() -> Counting:
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory) -> Path:
-    """`short.mp4` (4 s), `other.mp4` (3 s), `long.mp4` (12 s), `old.mkv` (3 s, for which browsers need a copy), and files
-    that are no videos."""
+    """`short.mp4` (4 s), `other.mp4` (3 s), `long.mp4` (12 s), `old.mkv` (3 s; browsers need a copy); and no videos."""
     folder = tmp_path_factory.mktemp("films")
     write_video(folder / "short.mp4", regular_times_ms(4.0))
     write_video(folder / "other.mp4", regular_times_ms(3.0))

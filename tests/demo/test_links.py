@@ -57,8 +57,9 @@ def test_only_http(link, tmp_path):
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "2130706433",
-     "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[fe80::1]", "[fd00::1]", "visitor@127.0.0.1"],
+    ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1",
+     "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[fe80::1]", "[fd00::1]",
+     "visitor@127.0.0.1"],
 )  # fmt: skip
 def test_private_addresses_in_every_spelling_are_refused(host, tmp_path, monkeypatch):
     monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("it connected"))
@@ -102,8 +103,8 @@ def test_one_private_address_among_several_is_enough_to_refuse(tmp_path, monkeyp
     assert "not on the public internet" in error_of("http://name.example/a.mp4", tmp_path)
 
 
-PRIVATE = ["10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "0.0.0.0/8",
-           "224.0.0.0/4", "240.0.0.0/4", "192.0.2.0/24", "198.18.0.0/15"]  # fmt: skip
+PRIVATE = ["10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
+           "0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "192.0.2.0/24", "198.18.0.0/15"]  # fmt: skip
 PRIVATE_6 = ["::/127", "fc00::/7", "fe80::/10", "ff00::/8", "2001:db8::/32"]
 
 

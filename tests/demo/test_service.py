@@ -48,7 +48,7 @@ def test_a_result_has_the_segments_that_were_asked_for(service, films):
     scores = [segment["score"] for segment in every["texts"][0]["segments"]]
     assert len(scores) > 1 and every["duration_s"] == pytest.approx(4.0, abs=0.1)
     some = result.values(20, scores[0])
-    assert [len(text["segments"]) for text in some["texts"]][0] == 1
+    assert len(some["texts"][0]["segments"]) == 1
     assert len(result.values(1, 0.0)["texts"][0]["segments"]) == 1
 
 

@@ -101,7 +101,6 @@ def start(
         "enable_monitoring": False,
         "run_history": False,
         "prevent_thread_lock": True,
-        "show_error": True,  # Gradio's own refusals; errors of ours are told in ui.py
         "quiet": True,
     }
     known = inspect.signature(gradio.Blocks.launch).parameters  # older releases lack some

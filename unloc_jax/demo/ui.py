@@ -35,17 +35,6 @@ def build(service: Service, model: str) -> Any:
     """Returns the `gradio.Blocks` of a service; `model`: what to call the model."""
     import gradio as gr
 
-    class Video(gr.Video):
-        """A video from the visitor's own machine: links go through `unloc_jax.demo.links`, which has limits."""
-
-        def get_block_name(self) -> str:
-            return "video"
-
-        async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-            if str(url_or_file_path).lower().startswith(("http:", "https:")):
-                raise gr.Error("Give an address in the field “link”.", print_exception=False)
-            return await super().async_move_resource_to_block_cache(url_or_file_path)
-
     gone = Gone()
 
     def find(
@@ -91,13 +80,14 @@ def build(service: Service, model: str) -> Any:
         gr.Markdown(f"# Find moments in a video\nModel: {_plain(model)}. Videos {limits}.")
         with gr.Row():
             with gr.Column(min_width=300):
-                video = Video(
+                video = gr.Video(
                     label="Video",
                     sources=["upload", "webcam"],
                     webcam_options=gr.WebcamOptions(mirror=False, constraints=_CAMERA),
                     include_audio=True,
                     elem_classes="unloc-video",
                 )
+                _refuse_links(video)
                 link = gr.Textbox(label="… or a link", info="The address of a video file.", max_lines=1)
             with gr.Column(min_width=300):
                 sentences = gr.Textbox(label="Sentences", info=texts_info, lines=5, max_lines=12)
@@ -107,7 +97,7 @@ def build(service: Service, model: str) -> Any:
                     )
                     threshold = gr.Slider(0, 1, 0, step=0.01, label="Score at least", min_width=140)
                 button = gr.Button("Find", variant="primary")
-        frame = gr.HTML(_NOTHING)
+        frame = gr.HTML(_NOTHING, label="page")
         with gr.Accordion("Result as JSON", open=False):
             values = gr.JSON(label="result", show_label=False)
         token = gr.State("")
@@ -129,6 +119,24 @@ def build(service: Service, model: str) -> Any:
 
         page.unload(closed)
     return page
+
+
+def _refuse_links(video: Any) -> None:
+    """Makes a component refuse addresses in the place of an uploaded file, which a program may send.
+
+    Gradio would download them itself, whatever their size; `unloc_jax.demo.links` has limits. Not a class of its own:
+    Gradio writes a .pyi file beside the module of every class of components.
+    """
+    import gradio as gr
+
+    move = video.async_move_resource_to_block_cache
+
+    async def move_file(url_or_file_path: Any) -> str | None:
+        if str(url_or_file_path).lower().startswith(("http:", "https:")):
+            raise gr.Error("Give an address as “link”, not as “video”.", print_exception=False)
+        return await move(url_or_file_path)
+
+    video.async_move_resource_to_block_cache = move_file
 
 
 def _checked(top_k: float, threshold: float) -> tuple[int, float]:
