@@ -40,6 +40,7 @@ def films(tmp_path_factory) -> Path:
     write_video(folder / "short.mp4", regular_times_ms(4.0))
     write_video(folder / "other.mp4", regular_times_ms(3.0))
     write_video(folder / "long.mp4", regular_times_ms(12.0))
+    write_video(folder / "closed.mp4", regular_times_ms(7.0))
     write_video(folder / "old.mkv", regular_times_ms(3.0), codec="mpeg4")
     (folder / "words.mp4").write_text("not a film\n" * 100)
     (folder / "large.mp4").write_bytes(bytes(LIMITS.max_bytes + 1))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -313,7 +314,7 @@ def test_wrong_files_are_told_in_one_line(visitor, localizer, films):
     guest.press()
     guest.error("long.mp4 is 00:12.0 long or longer; this demo takes videos of up to")
     guest.give(films / "large.mp4")
-    guest.error("(?i)exceeds the maximum|too large|larger")
+    guest.error("exceed the maximum allowed size")
     assert localizer.embedded == before
 
 
@@ -369,11 +370,37 @@ def test_a_camera(visitor):
     assert 0.2 < guest.video("duration") < 8
 
 
-def test_a_page_in_a_space_starts(tmp_path):
+def test_a_closed_page_ends_its_work(visitor, films, monkeypatch):
+    from unloc_jax.demo import service
+
+    ended, original = [], service._Watch.__call__
+
+    def slow(self, fraction, text):
+        time.sleep(1)
+        try:
+            original(self, fraction, text)
+        except Exception as error:
+            ended.append(error)
+            raise
+
+    monkeypatch.setattr(service._Watch, "__call__", slow)
+    guest = visitor()
+    guest.give(films / "closed.mp4")
+    guest.uploaded()
+    guest.press()
+    guest.tab.get_by_text("Read 00:0").first.wait_for()
+    guest.tab.close()
+    for _ in range(60):
+        if ended:
+            break
+        time.sleep(0.5)
+    assert "the page was closed" in str(ended[0])
+
+
+def test_a_space_has_what_it_needs():
     """spaces/app.py is what Hugging Face runs; its requirements and header say what it needs."""
     header = (REPOSITORY / "spaces" / "README.md").read_text("utf-8").split("---\n")[1]
     settings = dict(line.split(": ", 1) for line in header.strip().splitlines())
     assert settings["sdk"] == "gradio" and settings["app_file"] == "app.py"
     assert (REPOSITORY / "spaces" / settings["app_file"]).is_file()
     assert "unloc_jax[demo]" in (REPOSITORY / "spaces" / "requirements.txt").read_text("utf-8")
-    json.dumps(settings)

@@ -141,8 +141,9 @@ class Service:
             return self._find(held, name, texts, length_s, watch)
 
     def _find(self, held: HeldVideo, name: str, texts: list[str], length_s: float, watch: "_Watch") -> Result:
-        watch(0.0, "Waiting for another video")
-        with self._computing:
+        while not self._computing.acquire(timeout=_REPORT_EVERY_S):
+            watch(0.0, "Waiting for another video")
+        try:
 
             def on_frame(time_s: float) -> None:
                 self.limits.check_length(time_s / _LENGTH_TOLERANCE, name)
@@ -157,11 +158,13 @@ class Service:
             prediction = dataclasses.replace(self._localizer(embedded, texts), video=name)
             watch(0.95, "Preparing the video for the browser")
             playable, mime = held.playable()
-        result = Result(secrets.token_urlsafe(32), prediction, playable, mime)
-        self._results[result.token] = result
-        while len(self._results) > _MOST_RESULTS:
-            self._results.popitem(last=False)
-        return result
+            result = Result(secrets.token_urlsafe(32), prediction, playable, mime)
+            self._results[result.token] = result
+            while len(self._results) > _MOST_RESULTS:
+                self._results.popitem(last=False)
+            return result
+        finally:
+            self._computing.release()
 
     def result(self, token: str) -> Result | None:
         """Returns the result with this token, if it is still there."""
