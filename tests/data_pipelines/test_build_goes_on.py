@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 
 import data_pipelines.build
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders import local
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.source import BuildSource
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import RecordIndex
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import iterate_records
 from tests.timed_video import regular_times_ms, write_video
 from tests.tiny_runs import COUNTS, FPS, SIZE, metric_lines, run_child

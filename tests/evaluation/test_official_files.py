@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained.clip_tools import clip_with_all_words
 from tests.tiny_runs import FPS, SIZE

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.build import find_dataset
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained.clip_originals import GOLDENS
 from tests.timed_video import read_time_s, regular_times_ms, write_video

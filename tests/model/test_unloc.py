@@ -6,8 +6,8 @@ import pytest
 from tests.tiny import random_batch, tiny_config, tiny_task
 from unloc_jax.config import ModelConfig
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.text import END_TOKEN, tokenize
-from unloc_jax.training.state import abstract_params
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo
+from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, look_at
 from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
-from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts

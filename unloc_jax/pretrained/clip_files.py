@@ -9,6 +9,7 @@ import json
 import math
 import mmap
 import pickle
+import pickletools
 import re
 import time
 import warnings
@@ -234,6 +235,7 @@ def read_npy(file: Path) -> dict[str, np.ndarray]:
                 raise UserError(
                     f"{file} holds an array {shape} of {dtype} instead of a dictionary of arrays."
                 )
+            _check_memo(stream)
             stored: Any = _ArrayUnpickler(stream).load()
         if isinstance(stored, np.ndarray):
             stored = stored.item()
@@ -252,13 +254,23 @@ def read_npy(file: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
-    """Unpickles arrays and dictionaries only, because a foreign pickle could run any code.
+def _check_memo(stream: mmap.mmap) -> None:
+    """Reads a pickle's instructions without following them, and returns to where the stream was.
 
-    It derives from the Python implementation: the C one allocates tables as large as a damaged file asks for, which
-      may be
-    any number of gigabytes.
+    The unpickler allocates what an instruction asks for before it reads on: any number of gigabytes in a damaged file.
+
+    Raises:
+      ValueError: an instruction is unknown, is longer than the file, or numbers an object beyond those before it.
     """
+    start = stream.tell()
+    for count, (instruction, number, _) in enumerate(pickletools.genops(stream)):
+        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(number or 0) > count:
+            raise ValueError(f"object {number} after {count} instructions")
+    stream.seek(start)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles arrays and dictionaries only, because a foreign pickle could run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

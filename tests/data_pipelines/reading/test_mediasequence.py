@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines.build import find_dataset, read_build_info
 from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.dataset import ShardedDataset
 from data_pipelines.reading.mediasequence import MediaSequenceShards, parse_sequence_example
 from data_pipelines.reading.record_index import iterate_records
