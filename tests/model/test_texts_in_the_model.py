@@ -1,5 +1,6 @@
 """How texts are fused: chunk by chunk, early or late, with boundaries of their own or shared."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_neither_results_nor_gradients_depend_on_the_chunk(chunked, chunk):
     assert shapes == ([(B, N)] if kind == "score_videos" else [(B, N, 12), offsets])
     assert all(abs(x).max() > 1e-3 for x in jax.tree.leaves(expected[1][1]))
     found = run(chunk)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4), found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_a_chunk_is_all_that_is_fused_at_a_time():

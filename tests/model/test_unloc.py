@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,7 @@ def runner(model, params):
 
 
 def assert_equal(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a, b)
+    chex.assert_trees_all_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_shapes(model):

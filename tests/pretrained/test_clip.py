@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_import_writes_a_folder_that_holds_the_same_clip(unloc, tmp_path):
     assert "gelu_exact" in told
     clip, again = read_clip("hf-clip", str(SHARDED)), load_clip(out)
     assert again.config == clip.config
-    jax.tree.map(np.testing.assert_array_equal, again.params, clip.params)
+    chex.assert_trees_all_equal(again.params, clip.params)
     assert read_any_clip(str(out)).config == clip.config == read_any_clip(f"hf-clip:{SHARDED}").config
 
     assert "already holds a CLIP" in unloc("import", "--from=hf-clip", SHARDED, f"--out={out}").error()
@@ -441,7 +442,7 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     shutil.copytree(SHARDED, snapshot)
     clip = read_any_clip("hf-clip:someone/tiny-clip")
     assert fingerprint(read_any_clip("someone/tiny-clip")) == fingerprint(clip)
-    jax.tree.map(np.testing.assert_array_equal, clip.params, read_clip("hf-clip", str(SHARDED)).params)
+    chex.assert_trees_all_equal(clip.params, read_clip("hf-clip", str(SHARDED)).params)
     for shard in snapshot.glob("model*"):
         shard.unlink()
     assert "(offline, the cache may lack what the hub has)" in error_of(Path("someone/tiny-clip"))
@@ -472,13 +473,13 @@ def test_a_training_starts_from_a_clip(tmp_path):
     clip = read_clip("hf-clip", str(SHARDED))
     save_clip(clip, tmp_path / "clip")
     own, params, told = started(str(tmp_path / "clip"))
-    jax.tree.map(np.testing.assert_array_equal, params["towers_rgb"], clip.params["image"])
+    chex.assert_trees_all_equal(params["towers_rgb"], clip.params["image"])
     positions = params["text_tower"].pop("position_embedding")
     np.testing.assert_array_equal(positions, clip.params["text"]["position_embedding"][:8])
     of_text = {k: v for k, v in clip.params["text"].items() if k != "position_embedding"}
-    jax.tree.map(np.testing.assert_array_equal, params["text_tower"], of_text)
+    chex.assert_trees_all_equal(params["text_tower"], of_text)
     for part in set(own) - {"towers_rgb", "text_tower"}:
-        jax.tree.map(np.testing.assert_array_equal, params[part], own[part])
+        chex.assert_trees_all_equal(params[part], own[part])
     assert told[0].startswith("init_from: hf-clip ")
     table = {line.split()[0]: line.split()[1:] for line in told[2:-1]}
     size = sum(x.size for x in jax.tree.leaves(clip.params["image"]))
@@ -487,7 +488,7 @@ def test_a_training_starts_from_a_clip(tmp_path):
     assert told[-1] == "  adapted: text_tower/position_embedding (12, 24) → (8, 24)"
 
     again = started(f"hf-clip:{SHARDED}")[1]
-    jax.tree.map(np.testing.assert_array_equal, again["towers_rgb"], params["towers_rgb"])
+    chex.assert_trees_all_equal(again["towers_rgb"], params["towers_rgb"])
 
 
 @pytest.mark.slow

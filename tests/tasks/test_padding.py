@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -204,9 +205,8 @@ def assert_close(found: Any, expected: Any, what: str) -> None:
     """Within 1e-5 of the largest number."""
     leaves = [np.abs(x).max() for x in jax.tree.leaves(expected) if x.size]
     largest = max(1.0, *leaves)
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected)):
-        name = f"{what} {jax.tree_util.keystr(path)}"
-        np.testing.assert_allclose(x, y, atol=TOLERANCE * largest, rtol=TOLERANCE, err_msg=name)
+    close = {"atol": TOLERANCE * largest, "rtol": TOLERANCE}
+    chex.assert_trees_all_close(found, expected, **close, custom_message=what)
 
 
 def found_in(task: Task, output: Any, batch: Batch, video: int, texts: int) -> list[Any]:

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_what_was_saved_comes_back(workdir):
     assert checkpoints.latest_step == 6
     restored = checkpoints.restore(_abstract(_state(0)))
     checkpoints.close()
-    jax.tree.map(np.testing.assert_array_equal, restored, _state(6))
+    chex.assert_trees_all_equal(restored, _state(6))
     assert load_checkpoint(find_checkpoint(workdir)) == (tiny_config(), {"moment_retrieval": FACTS})
 
 
@@ -290,4 +291,4 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
         expected = np.random.default_rng(i).normal(10, 3, wanted.shape).astype(wanted.dtype)
         np.testing.assert_array_equal(np.asarray(x), expected)
     params = load_params(find_checkpoint(tmp_path / "run"), abstract.params)
-    jax.tree.map(np.testing.assert_array_equal, params, restored.params)
+    chex.assert_trees_all_equal(params, restored.params)
