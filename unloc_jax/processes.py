@@ -86,7 +86,7 @@ def join(
     # JAX has replaced our signal handler with one that informs the other processes.
     if count == 1:
         sigterm.listen_again()
-    elif sigterm.came():
+    elif sigterm.arrived():
         signal.raise_signal(signal.SIGTERM)
     if not is_main():
         # Only process 0 prints regular output; any process prints its errors.
@@ -262,7 +262,7 @@ def _within(timeout_s: float, found_by: str, work: Callable[[], T]) -> T:
     try:
         while not outcome.done() and time.monotonic() < deadline:
             concurrent.futures.wait([outcome], timeout=0.1)
-            if sigterm.came() and not stopping:
+            if sigterm.arrived() and not stopping:
                 deadline, stopping = min(deadline, time.monotonic() + _TIME_TO_TELL_S), True
     except KeyboardInterrupt:
         print("\nunloc: interrupted while waiting for the other processes", file=sys.stderr, flush=True)

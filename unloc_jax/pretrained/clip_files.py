@@ -263,7 +263,7 @@ def _check_memo(stream: mmap.mmap) -> None:
       ValueError: an instruction is unknown, is longer than the file, or numbers an object beyond those before it.
     """
     start = stream.tell()
-    for count, (instruction, number, _) in enumerate(pickletools.genops(stream)):
+    for count, (instruction, number, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]  # has what it reads with
         if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(number or 0) > count:
             raise ValueError(f"object {number} after {count} instructions")
     stream.seek(start)
