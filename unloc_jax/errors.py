@@ -41,5 +41,5 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in _DATA_MODULES:
             return EXIT_USER_ERROR, f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'"
         case KeyboardInterrupt():
-            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command goes on where it can"
+            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command continues where it can"
     return None

@@ -48,7 +48,7 @@ def reporting_full_disk(out: Path) -> Iterator[None]:
         if not any(text in str(error) for text in full):
             raise
         raise UserError(
-            f"{out}: the disk is full. Free some space; then the same command goes on where this one stopped."
+            f"{out}: the disk is full. Free some space; then the same command continues where this one stopped."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A build that is stopped, in whatever way, goes on and gives what it would have given."""
+"""A build that is stopped, in whatever way, continues and gives what it would have given."""
 
 import contextlib
 import errno
@@ -152,7 +152,7 @@ def test_ctrl_c(inputs, uninterrupted, tmp_path):
     child = _Child(inputs, out)
     _, errors = child.kill_when(lambda: len(child.encoded()) >= 1, signal.SIGINT)
     assert child.process.returncode == 130
-    assert "Traceback" not in errors and "the same command goes on where it can" in errors
+    assert "Traceback" not in errors and "the same command continues where it can" in errors
     build("activitynet_captions", *inputs, out, **_OPTIONS, workers=1)
     _assert_same(uninterrupted, out)
 
@@ -252,7 +252,7 @@ def test_a_full_disk_while_decoding(inputs, uninterrupted, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(data_pipelines.build, "EncodedVideos", FullDisk)
         with pytest.raises(
-            UserError, match=r"the disk is full\. Free some space; then the same command goes on"
+            UserError, match=r"the disk is full\. Free some space; then the same command continues"
         ):
             build("activitynet_captions", *inputs, out, **_OPTIONS, workers=1)
     capsys.readouterr()
@@ -314,7 +314,7 @@ def test_a_video_folder_that_goes_away(tmp_path, monkeypatch):
 
     build = _local(tmp_path, _IDS, monkeypatch, unmounted_at_3)
     with pytest.raises(
-        UserError, match=r"cannot be read any more .*v3.mp4.*still mounted\?.*goes on"
+        UserError, match=r"cannot be read any more .*v3.mp4.*still mounted\?.*continues"
     ) as caught:
         build.start()
     assert str(tmp_path / "videos") in str(caught.value)

@@ -21,7 +21,7 @@ RECALLS = {f"R{k}@{iou}" for k in (1, 5) for iou in (0.3, 0.5, 0.7)} | {"mIoU"}
 
 def _strict_json(path):
     def refuse(name):
-        raise AssertionError(f"{path} holds {name}, which is no JSON")
+        raise AssertionError(f"{path} holds {name}, which is not JSON")
 
     return json.loads(path.read_text(), parse_constant=refuse)
 

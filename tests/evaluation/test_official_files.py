@@ -129,7 +129,7 @@ def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unlo
 
 
 def test_what_evaluation_may_change(trained, captions_dataset, tmp_path, unloc):
-    """Crops of square frames are all the same; another NMS finds other segments; another model is none of it."""
+    """Crops of square frames are all the same; another NMS finds other segments; another model is neither."""
     words = ("evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}")
     files = {}
     for name, setting in (

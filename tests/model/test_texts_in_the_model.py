@@ -148,7 +148,7 @@ def test_late_fusion_encodes_the_frames_once(chunk):
     for name in ("relevance", "offsets"):
         changed = abs(getattr(after, name) - getattr(before, name)).reshape(B, N, -1).max(-1) > 1e-4
         np.testing.assert_array_equal(changed, [[False, False, False, True, False], [False] * N])
-    # Tokens are not looked at.
+    # Tokens are ignored.
     other = localize(model, params, VIDEO, MASK, text.replace(tokens=-text.tokens))
     np.testing.assert_array_equal(other.relevance, before.relevance)
 

@@ -199,7 +199,8 @@ def test_tensors_are_listed_that_are_missing_unexpected_or_of_another_shape(hf):
     safetensors.numpy.save_file({k: v for k, v in tensors.items() if k.startswith("vision")}, file)
     told = error_of(hf)
     assert (
-        "is no whole CLIP. missing: visual_projection.weight, text_model.embeddings.token_embedding" in told
+        "is not a whole CLIP. missing: visual_projection.weight, text_model.embeddings.token_embedding"
+        in told
     )
 
 
@@ -386,7 +387,7 @@ def test_any_folder_is_told_by_its_files(tmp_path):
             == read_clip(STORED[golden][0], str(GOLDENS / golden)).config
         )
     for empty in (tmp_path, GOLDENS / "scenic_float16.npy", tmp_path / "nothing"):
-        with pytest.raises(UserError, match="is no CLIP: give a folder"):
+        with pytest.raises(UserError, match="is not a CLIP: give a folder"):
             read_any_clip(str(empty))
     shutil.copytree(GOLDENS / "open_clip_gelu", tmp_path / "timm")
     (tmp_path / "timm" / "config.json").write_text('{"architecture": "vit_base_patch16_clip_224"}')
@@ -403,8 +404,8 @@ def test_the_wrong_kind_is_named(hf):
     weights = GOLDENS / "open_clip_gelu" / "open_clip_model.safetensors"
     told = error_of(Path(shutil.copy(weights, Path(config).parent / "m.safetensors")))
     assert "has OpenAI's names of tensors: try --from open-clip or --from openai-clip" in told
-    assert "is no file, no folder and no id" in error_of(Path("no/such/model"))
-    assert "is no file. Give a .pt file" in error_of(Path("ViT-B-32.pt"), "openai-clip")
+    assert "is neither a file nor a folder nor an id" in error_of(Path("no/such/model"))
+    assert "is not a file. Give a .pt file" in error_of(Path("ViT-B-32.pt"), "openai-clip")
 
 
 def test_without_torch_its_files_are_told_what_to_install(monkeypatch, tmp_path):

@@ -55,7 +55,7 @@ ALONE = Size(frames=6, queries=3, asked=3, segments=3, tokens=10, videos=2)
 PADDED = Size(frames=11, queries=5, asked=4, segments=5, tokens=12, videos=3)
 REAL_FRAMES = (6, 5)  # of the two videos
 
-# What is no computation on a batch, or needs files.
+# What is not a computation on a batch, or needs files.
 _LEFT_OUT = {
     "model.text.encoder",
     "model.pyramid.ranges_from_data",
@@ -146,7 +146,7 @@ def config_of(task: str, settings: dict[str, Any], size: Size) -> Config:
         for parent in parents:
             group = group.setdefault(parent, {})
         group[last] = {**group.get(last, {}), **value} if isinstance(value, dict) else value
-    # The text's place is behind the model's T frames, not behind a video's: its position is no padding.
+    # The text's place is behind the model's T frames, not behind a video's: its position is not padding.
     config["model"]["fusion"]["positions_max_length"] = ALONE.frames
     return tiny_config(task, **config)
 

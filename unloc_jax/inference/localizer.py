@@ -64,7 +64,7 @@ class Localizer(VideoSearch):
         ):
             self._features = ClipFeatures(model.task.config, model.metadata, clip)
         elif clip is not None:
-            raise UserError(f"--clip={clip}: this model looks at frames itself, not at features of a CLIP.")
+            raise UserError(f"--clip={clip}: this model reads frames itself, not features of a CLIP.")
         # A file is embedded once: only the middle crop.
         config = model.task.config
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))

@@ -34,7 +34,7 @@ def init_params(task: Task, seed: int) -> Any:
 
 
 class _OldProjection(nn.Module):
-    """The contrastive projection under its old name: flax draws by name, and a seed shall give the model of before."""
+    """Draws the contrastive projection under its old name, as flax draws by name: a seed keeps giving one model."""
 
     width: int
 

@@ -162,7 +162,7 @@ def test_classes_by_number(tmp_path):
     assert padded.texts == ["jump, high"] and padded.segments_s.shape == (1, 2)
     with pytest.raises(ValueError, match=r"index is 2, but .*labels.csv names the classes 0 to 1"):
         _parse(_video(segment__label__index=[1, 2]), config=config)
-    with pytest.raises(ValueError, match="'jump' is no class of"):
+    with pytest.raises(ValueError, match="'jump' is not a class of"):
         _parse(_video(segment__label__index=None), config=config)
     with pytest.raises(ValueError, match=rf"class numbers .* set {_OPTION}.classes_file"):
         _parse(_video(segment__label__string=None))

@@ -140,7 +140,9 @@ def test_or_training_goes_on(tmp_path, trouble):
             with full_disk():
                 checkpoints.save(_state(2), 2)
                 checkpoints.wait()
-            assert len(said) == 1 and "step 2 cannot be written" in said[0] and "Training goes on" in said[0]
+            assert (
+                len(said) == 1 and "step 2 cannot be written" in said[0] and "Training continues" in said[0]
+            )
         else:
             shutil.rmtree(tmp_path / "checkpoints")
         checkpoints.save(_state(3), 3)
@@ -157,7 +159,7 @@ def test_the_best_stay(tmp_path):
         print(json.dumps({"step": step, "validation/mIoU": score}), file=log, flush=True)
         assert checkpoints.is_best(step, {"R1": 0.0, "mIoU": score}) == (step < 5)
         checkpoints.save(_state(step), step)
-        if step == 3:  # a run that goes on knows what was best
+        if step == 3:  # a run that continues knows what was best
             checkpoints.close()
             assert _steps(tmp_path) == [2, 3]
             checkpoints = _open(tmp_path, **settings)
@@ -170,7 +172,7 @@ def test_the_best_stay(tmp_path):
 def test_a_best_metric_that_is_none_costs_no_step(tmp_path):
     checkpoints = _open(tmp_path, keep_best=1, best_metric="mAP")
     assert checkpoints.is_best(4, {"mIoU": 1.0})
-    with pytest.raises(UserError, match=r"'mAP' is no metric .* there are: mIoU\."):
+    with pytest.raises(UserError, match=r"'mAP' is not a metric .* there are: mIoU\."):
         checkpoints.save(_state(4), 4)
     checkpoints.close()
     assert _steps(tmp_path) == [4]
