@@ -306,5 +306,5 @@ def _text(environment: Mapping[str, str], name: str) -> str:
 def _number(environment: Mapping[str, str], name: str) -> int:
     text = _text(environment, name)
     if not text.isdecimal():
-        raise UserError(f"the environment variable {name}={text} is no whole number.")
+        raise UserError(f"the environment variable {name}={text} is not a whole number.")
     return int(text)

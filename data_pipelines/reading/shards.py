@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data_pipelines.annotations.split_names import SPLITS
-from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord

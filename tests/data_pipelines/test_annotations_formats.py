@@ -359,7 +359,7 @@ def test_tacos(tmp_path):
         "duplicate segment": 1,
         "not a number": 1,
     }
-    with pytest.raises(UserError, match=r'TACoS looks like .*"fps" of the entry "a" is no frame rate'):
+    with pytest.raises(UserError, match=r'TACoS looks like .*"fps" of the entry "a" is not a frame rate'):
         parse("tacos", [write(tmp_path, "val.json", {"a": {**video, "fps": 0}})])
 
 
@@ -450,7 +450,7 @@ def test_tvsum(tmp_path):
     np.testing.assert_array_equal(second.saliency["A title"], [[2], [3]])
     assert dict(parsed.problems.counts) == {"duration counts clips": 1}
     assert (parsed.num_videos, parsed.num_segments) == (2, 0)
-    # UMT's layout, and labels that are no 2-second clips: 10 s in 10 labels with a length in frames.
+    # UMT's layout, and labels that are not 2-second clips: 10 s in 10 labels with a length in frames.
     anno = {"c": {"anno": [[n] for n in range(20)], "title": "T", "frames": 300, "fps": 30, "domain": "VT"}}
     (record,) = parse("tvsum", [write(tmp_path, "tvsum_train.json", anno)]).records
     assert record.duration_s == 10.0

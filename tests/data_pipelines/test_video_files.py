@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from data_pipelines.annotations import PARSERS, parse
-from data_pipelines.build import build, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders.feature_files import FeatureError, FeatureSource, read_features
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.check import check
 from data_pipelines.extract_features import other_entries, videos_in, videos_of
+from data_pipelines.reading.built import read_build_info
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
 from unloc_jax.video import FrameStream, probe

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained.clip_tools import clip_with_all_words
 from tests.tiny_runs import FPS, SIZE
@@ -128,7 +129,7 @@ def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unlo
 
 
 def test_what_evaluation_may_change(trained, captions_dataset, tmp_path, unloc):
-    """Crops of square frames are all the same; another NMS finds other segments; another model is none of it."""
+    """Crops of square frames are all the same; another NMS finds other segments; another model is neither."""
     words = ("evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}")
     files = {}
     for name, setting in (

@@ -17,6 +17,7 @@ from tests.tiny import tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import (
     MESH_AXES,
@@ -27,7 +28,7 @@ from unloc_jax.training.sharding import (
     make_mesh,
     tree_shardings,
 )
-from unloc_jax.training.state import TrainState, abstract_params
+from unloc_jax.training.state import TrainState
 
 REPOSITORY = Path(__file__).parents[2]
 

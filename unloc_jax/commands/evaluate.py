@@ -145,7 +145,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         raise UserError("--zeroshot-clip runs in one process.")
     if arguments.data_dir is None:
         raise UserError("--dataset is needed: a folder that `unloc data build` wrote.")
-    from data_pipelines.build import find_dataset
+    from data_pipelines.reading.built import find_dataset
     from data_pipelines.reading.record_index import iterate_records
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate

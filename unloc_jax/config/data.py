@@ -105,7 +105,7 @@ class DataConfig:
     class_split_seed: int = 0
     """Which classes are seen."""
     max_unreadable: Share = 0.01
-    """Training goes on without records that cannot be read, up to this share of the split; evaluation never does."""
+    """Training continues without records that cannot be read, up to this share of the split; evaluation never does."""
     mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
     num_workers: Positive = 2
     """Threads that decode frames."""

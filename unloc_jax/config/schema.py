@@ -353,7 +353,7 @@ class Config:
     mesh: MeshConfig = MeshConfig()
     log_every_steps: Positive = 50
     non_finite: Literal["stop", "skip", "rollback"] = "stop"
-    """A step whose loss or gradient is NaN or infinite changes nothing; then "stop"; or "skip": go on with the next
+    """A step whose loss or gradient is NaN or infinite changes nothing; then "stop"; or "skip": continue with the next
     batch; or "rollback": go back to the last checkpoint's parameters first."""
     wandb: WandbConfig = WandbConfig()
     profile: tuple[int, ...] = ()

@@ -12,7 +12,7 @@ from unloc_jax.evaluation.predictor import Predictor
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.base import Predict
+from unloc_jax.tasks.outputs import Predict
 
 
 def evaluate(
@@ -109,7 +109,7 @@ def _check_classes(task: Task, records: Sequence[VideoRecord]) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: rates over nothing become null."""
+    """Replaces NaN, a rate over nothing, by null: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and value != value else value

@@ -21,11 +21,11 @@ from unloc_jax.training.sharding import batch_sharding
 
 
 class Annotations(Protocol):
-    """What of a dataset the metrics need; see `unloc_jax.dataset.Dataset`."""
+    """Defines what the metrics need of a dataset; see `unloc_jax.dataset.Dataset`."""
 
     @property
     def metadata(self) -> Any:
-        """With the `name` of the annotation format."""
+        """Returns the metadata, with the `name` of the annotation format."""
 
     @property
     def splits(self) -> tuple[str, ...]: ...
@@ -55,7 +55,7 @@ class Predictor(Protocol):
 
 
 class CheckpointPredictor:
-    """A trained model as a `Predictor`.
+    """Predicts by a trained model.
 
     Args:
       model: a loaded checkpoint.
@@ -78,7 +78,7 @@ class CheckpointPredictor:
         self._check_fit()
 
     def _check_fit(self) -> None:
-        """Refuses a dataset whose frames or features are not made as those of training."""
+        """Refuses a dataset whose frames or features were made otherwise than those of training."""
         model, metadata = self._model, self.dataset.metadata
         trained_on, found = model.metadata.short_side, metadata.short_side
         if trained_on != found:

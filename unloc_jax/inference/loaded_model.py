@@ -12,10 +12,10 @@ from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task, make_task
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, load_params
 from unloc_jax.training.cpu_collectives import connect
 from unloc_jax.training.sharding import make_mesh, tree_shardings
-from unloc_jax.training.state import abstract_params
 
 
 @dataclasses.dataclass

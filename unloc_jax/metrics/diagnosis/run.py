@@ -49,7 +49,7 @@ def run_diagnosis(
     is_actions = protocol in ("activitynet", "thumos14")
     for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
         if value is not None and not is_actions:
-            raise UserError(f"{name} is no option of the protocol {protocol}")
+            raise UserError(f"{name} is not an option of the protocol {protocol}")
     if task is not None and checkpoint is None:
         raise UserError("--task says which of a checkpoint's tasks: give --checkpoint=DIR too")
     if not 0 < tiou <= 1:

@@ -18,7 +18,7 @@ from unloc_jax.metrics.protocols.annotated import Annotated
 _AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
 # Values that are not numbers stand below the numbers.
-_SETTINGS = {"background": "the label that is no action (--background)"}
+_SETTINGS = {"background": "the label that is not an action (--background)"}
 
 
 def run_protocol(
@@ -43,7 +43,9 @@ def run_protocol(
     for option in given:
         if option not in known:
             its = ", ".join(_flag(name) for name in known) or "none"
-            raise UserError(f"{_flag(option)} is no option of the protocol {protocol}; its options: {its}")
+            raise UserError(
+                f"{_flag(option)} is not an option of the protocol {protocol}; its options: {its}"
+            )
     if out and (out.is_dir() or not out.parent.is_dir()):
         raise UserError(f"--out={out}: name a file in a folder that exists")
     with warnings.catch_warnings(record=True) as caught:
