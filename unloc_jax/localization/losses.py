@@ -1,9 +1,10 @@
 """Losses on relevance logits and boundary offsets (paper section 3.4), for inputs of any leading shape."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
+
+from unloc_jax import shapes
 
 
 def relevance_loss(
@@ -116,8 +117,7 @@ def boundary_loss(expression: str, offsets: jax.Array, target_offsets: jax.Array
     Returns:
       float32 [...].
     """
-    chex.assert_axis_dimension(offsets, -1, 2)
-    chex.assert_axis_dimension(target_offsets, -1, 2)
+    shapes.assert_shape([offsets, target_offsets], (..., 2))
     terms = [
         factor * _BOUNDARY_TERMS[name](offsets, target_offsets)
         for factor, name in parse_boundary_loss(expression)
@@ -151,8 +151,8 @@ def contrastive_loss(
     Returns:
       (loss, accuracy of video → text), float32 scalars.
     """
-    chex.assert_rank([video, text], 2)
-    chex.assert_equal_shape([video, text])
+    shapes.assert_rank(video, 2)
+    shapes.assert_shape(text, video.shape)
     return matching_loss(temperature * video @ text.T, mask, same_text)
 
 
@@ -167,8 +167,8 @@ def matching_loss(logits: jax.Array, mask: jax.Array, same_text: jax.Array) -> t
     Returns:
       (loss, accuracy of video → text), float32 scalars.
     """
-    chex.assert_type([mask, same_text], bool)
-    chex.assert_shape([logits, same_text], (len(mask), len(mask)))
+    shapes.assert_type([mask, same_text], bool)
+    shapes.assert_shape([logits, same_text], (len(mask), len(mask)))
     diagonal = jnp.eye(len(mask), dtype=bool)
     excluded = ~mask[None] | ~mask[:, None] | (same_text & ~diagonal)
     logits = jnp.where(excluded & ~diagonal, -1e9, logits)

@@ -5,12 +5,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from unloc_jax import shapes
 from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
 from unloc_jax.config import AugmentationConfig
@@ -70,10 +70,10 @@ def make_train_step(
             (loss, metrics), gradients = _accumulated(
                 microbatch_loss, loss_fn.wholes(batches), state.params, batches, rng, split, shardings.params
             )
-        chex.assert_shape([loss, *metrics.values()], ())
+        shapes.assert_shape([loss, *metrics.values()], ())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = with_capped_temperature(optax.apply_updates(state.params, updates))
-        chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
+        shapes.assert_same_layout(params, state.params)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
         new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)
