@@ -60,7 +60,7 @@ def task(job: Job) -> dict[str, Any]:
     install = [
         "curl -LsSf https://astral.sh/uv/install.sh | sh",
         "~/.local/bin/uv venv --clear --python 3.12 ~/unloc-venv",
-        f"~/.local/bin/uv pip install --python ~/unloc-venv/bin/python -e '.[data,{extra}]'",
+        f"~/.local/bin/uv pip install --python ~/unloc-venv/bin/python -e '.[data,tensorflow,{extra}]'",
     ]
     return made | {
         "envs": job.env | {"PYTHONUNBUFFERED": "1"},

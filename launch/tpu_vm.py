@@ -120,7 +120,7 @@ if [ ! -e /opt/unloc/installed ]; then
   tar -xzf "$here/code.tar.gz" -C /opt/unloc/code
   curl -LsSf https://astral.sh/uv/install.sh | env UV_INSTALL_DIR=/usr/local/bin sh
   uv venv --clear --python 3.12 /opt/unloc/venv
-  uv pip install --python /opt/unloc/venv/bin/python -e '/opt/unloc/code[data,tpu]'
+  uv pip install --python /opt/unloc/venv/bin/python -e '/opt/unloc/code[data,tensorflow,tpu]'
   touch /opt/unloc/installed
 fi
 

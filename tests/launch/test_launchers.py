@@ -408,7 +408,10 @@ def test_skypilot_installs_and_runs(job, tmp_path):
     task = skypilot.task(job(TPU))
     for key in ("setup", "run"):
         assert_clean_shell(f"#!/bin/bash\n{task[key]}", tmp_path / key)
-    assert "[data,tpu]" in task["setup"] and "[data,cuda12]" in skypilot.task(job(GPU))["setup"]
+    assert (
+        "[data,tensorflow,tpu]" in task["setup"]
+        and "[data,tensorflow,cuda12]" in skypilot.task(job(GPU))["setup"]
+    )
     assert task["file_mounts"] == {"/mnt/bucket": {"source": "gs://a-bucket", "mode": "MOUNT"}}
     with pytest.raises(UserError, match="one TPU slice"):
         skypilot.task(job(TPU, ("\nbucket", "\nslices = 2\nbucket")))
