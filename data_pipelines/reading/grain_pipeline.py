@@ -4,6 +4,7 @@ The batches are those of `input_pipeline.py`, also where a run is resumed: to th
 are scaled may differ by a level. An element is one example with its decoded frames.
 """
 
+import contextlib
 import io
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -93,15 +94,20 @@ class _DecodedRows:
 def _batches(rows: Rows, planner: Planner) -> Iterator[Batch]:
     workers = planner.spec.config.num_workers
     ahead = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * rows.per_batch, workers))
+    dataset = grain.MapDataset.source(_DecodedRows(rows, planner)).to_iter_dataset(ahead)
     batch: list[_Row] = []
-    for row in grain.MapDataset.source(_DecodedRows(rows, planner)).to_iter_dataset(ahead):
-        batch.append(row)
-        if len(batch) == rows.per_batch:
+    # Closing ends what is still being decoded, for a consumer that stops early.
+    with contextlib.closing(iter(dataset)) as decoded:
+        for row in decoded:
+            batch.append(row)
+            if len(batch) < rows.per_batch:
+                continue
             if planner.failure is not None:
                 raise planner.failure
             examples, real, frames = zip(*batch)
             batch = []
-            yield assemble(list(examples), list(real), np.stack(frames) if planner.spec.with_frames else None)
+            with_frames = planner.spec.with_frames
+            yield assemble(list(examples), list(real), np.stack(frames) if with_frames else None)
 
 
 def _decode(example: Example, size: int) -> np.ndarray:
