@@ -1,7 +1,6 @@
 """`unloc features`."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
@@ -111,5 +110,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "--shards needs the features of all videos: leave it out, and when all processes have finished run "
             f"`unloc data build --no-frames --features {_MODALITY}={arguments.out}`."
         )
-    if arguments.shards and importlib.util.find_spec("tensorflow_datasets") is None:
-        raise UserError("--shards needs TensorFlow Datasets: pip install 'unloc_jax[data]'.")
+    if arguments.shards:
+        from data_pipelines.quiet_tensorflow import import_tfds
+
+        import_tfds()  # reports a missing installation before hours of embedding

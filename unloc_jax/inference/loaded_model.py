@@ -40,7 +40,7 @@ class LoadedModel:
 
 
 # Settings that evaluation may change: they change what a model is asked for, not the model.
-_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.num_workers")
+_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.reader", "data.num_workers")
 
 
 def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequence[str] = ()) -> LoadedModel:
