@@ -152,7 +152,8 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
       "arguments": of the build; "annotation_files": their paths; "dataset": the annotation parser; "has_frames":
       whether it holds frames; "fps" and "short_side" of these, 0 without; "features": width D of precomputed features
       by modality; "feature_settings": settings of `unloc features` by modality; "classes": a list or None; "splits":
-      numbers of videos, segments, texts, frames and megabytes by split; "problems": counts by kind, in "annotations"
+      numbers of videos, segments, texts, frames and megabytes by split; "left_out": numbers of videos of the
+      annotations that could not be used, and of their segments, by split; "problems": counts by kind, in "annotations"
       and in "videos".
 
     Raises:
@@ -161,7 +162,7 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
     folder = find_dataset(out).resolve().parents[2]
     try:
         # Datasets built before these keys existed hold frames and no features.
-        missing = {"has_frames": True, "features": {}, "feature_settings": {}}
+        missing = {"has_frames": True, "features": {}, "feature_settings": {}, "left_out": {}}
         return missing | json.loads((folder / BUILD_FILE).read_text("utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
@@ -230,7 +231,7 @@ def _build(
     beam_options: "Sequence[str] | PipelineOptions | None",
 ) -> Path:
     began = time.monotonic()
-    if not parsed.records:
+    if not any(record.texts for record in parsed.records):
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     source.check_names(record.video_id for record in parsed.records)
@@ -261,6 +262,7 @@ def _build(
         "feature_settings": settings_of(source.features),
         "classes": parsed.classes,
         "splits": report.splits(),
+        "left_out": report.left_out(),
         "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},
     }
     if not is_remote(out):

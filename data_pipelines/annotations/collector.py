@@ -8,6 +8,7 @@ from typing import TypeVar
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
 from unloc_jax.names import normal_id
+from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.video_names import leaves_folder
 
@@ -61,7 +62,9 @@ class VideoCollector:
 
     def with_classes(self) -> ParsedAnnotations:
         """Returns the annotations with all texts as class names."""
-        self.parsed.classes = sorted({text for record in self.parsed.records for text in record.texts})
+        records = self.parsed.records
+        shown = {text for record in records for text in record.texts}
+        self.parsed.classes = sorted(shown | {of.text for record in records for of in not_shown(record)})
         return self.parsed
 
 

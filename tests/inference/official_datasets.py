@@ -14,7 +14,7 @@ import numpy as np
 from data_pipelines.annotations import parse
 from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetFacts
-from unloc_jax.queries import as_annotated, not_shown
+from unloc_jax.queries import as_annotated, not_shown_classes
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found, make_task
 from unloc_jax.tasks.action_segmentation import frame_labels
@@ -418,7 +418,7 @@ class KnowingFinder:
     ):
         facts = DatasetFacts(name, 5.0, 16, list(classes or []), [], "x")
         settings = {"task": task, "data": {"dir": name}}
-        self.dataset = SimpleNamespace(facts=facts, splits=(split,), records=lambda _: records)
+        self.dataset = SimpleNamespace(facts=facts, splits=(split,), left_out={}, records=lambda _: records)
         self.task = make_task(config_lib.from_mapping(settings), facts)
         self.task_name, self.facts, self._records, self._rng = task, {}, records, rng
 
@@ -468,7 +468,7 @@ class KnowingFinder:
             own = [query.windows_s.tolist() for query in self.task.queries([record])[0]]
             return own + [[]] * (len(texts) - len(own))
         every = [*zip(record.texts, as_annotated(record).tolist())]
-        every += [(text, [start, end]) for text, start, end in not_shown(record)]
+        every += [(text, [start, end]) for text, start, end in not_shown_classes(record)]
         return [[segment for name, segment in every if name == text] for text in texts]
 
     def _add_curve(self, found: Found, record: VideoRecord, span_s: np.ndarray, count: int) -> None:
@@ -493,5 +493,5 @@ def records_of(name: str, files: list[Path], split: str) -> tuple[list[VideoReco
     parsed = parse(name, files)
     records = [record for record in parsed.records if record.split == split]
     for record in records:
-        record.duration_s = record.duration_s or float(record.segments_s.max())
+        record.duration_s = record.duration_s or float(record.segments_s.max(initial=1.0))
     return records, parsed.classes

@@ -56,6 +56,13 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
         records, find, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
     print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
+    left_out = dataset.left_out.get(split, {"videos": 0, "segments": 0})
+    if left_out["videos"]:
+        print(
+            f"{left_out['videos']} more videos of the annotations, with {left_out['segments']} segments, could not be "
+            f"used when {directory} was built (unusable_videos.jsonl): they are not in these numbers. `unloc metrics` "
+            "on the official file counts them as missed."
+        )
     scored = task.can_score(records)
     metrics = {
         **finder.facts,
@@ -64,6 +71,7 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
         "task": finder.task_name,
         "split": split,
         "videos": len(records),
+        "left_out": left_out,
         "scored": scored,
     } | evaluated.metrics
     if is_main():

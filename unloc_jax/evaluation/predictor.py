@@ -30,6 +30,10 @@ class Annotations(Protocol):
     @property
     def splits(self) -> tuple[str, ...]: ...
 
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Of each split, {"videos", "segments"} of the annotations that could not be used at the build."""
+
     def records(self, split: str) -> list[VideoRecord]: ...
 
 

@@ -24,6 +24,7 @@ from unloc_jax.localization.losses import (
 from unloc_jax.localization.targets import Targets, assign_targets
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.description import Description
 from unloc_jax.tasks.keys import Use, key_of
@@ -196,7 +197,7 @@ class Task(Description, abc.ABC):
 
     def can_score(self, records: Sequence[VideoRecord]) -> bool:
         """Whether any record has what `score` compares with; those of hidden test splits do not."""
-        return any(len(record.segments_s) for record in records)
+        return any(len(record.segments_s) or not_shown(record) for record in records)
 
     @abc.abstractmethod
     def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
