@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.annotations.problems import Problems, shown
-from unloc_jax.names import as_text, id_to_text, normal_text
+from unloc_jax.names import as_text, id_of_record, id_to_text, normal_text
 from unloc_jax.records import VideoRecord
-from unloc_jax.video_names import without_ending
 
 # Annotators and tools round; an end this little past the video's end is not reported.
 PAST_END_TOLERANCE_S = 0.05
@@ -62,7 +61,7 @@ class RecordMaker:
         elif duration_s > LONGEST_S:
             problems.add("implausible duration", where, f"{duration_s:g} s; seconds were expected")
             duration_s = 0.0
-        name = without_ending(str(video_id))
+        name = id_of_record(video_id)
         self._record = VideoRecord(name, duration_s, split, np.zeros((0, 2), np.float32), [], [])
         self._always = {"vid": id_to_text(video_id)} if video_id != name else {}
         self._segments: list[tuple[float, float]] = []
