@@ -11,7 +11,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import NOT_COMPARED, changes
-from unloc_jax.inference.loaded_model import LoadedModel
+from unloc_jax.inference.loaded_model import LoadedModel, loaded
 from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
@@ -62,7 +62,7 @@ class CheckpointFinder:
     """A trained model; see `Finder`.
 
     Args:
-      model: a loaded checkpoint.
+      model: a checkpoint; parameters that are not loaded are read when they are needed.
       dataset: opened with the model's config.
       watched: wraps the batches; it may raise to stop (see `Preemption.watched`).
 
@@ -100,7 +100,7 @@ class CheckpointFinder:
                 )
 
     def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
-        model, dataset = self._model, self.dataset
+        model, dataset = loaded(self._model), self.dataset
         batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
         bar = lambda batches: tqdm(
             self._watched(batches),
