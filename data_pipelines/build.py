@@ -179,7 +179,7 @@ def _build(
     beam_options: "Sequence[str] | PipelineOptions | None",
 ) -> Path:
     began = time.monotonic()
-    if not parsed.records:
+    if not any(record.texts for record in parsed.records):
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     source.check_names(record.video_id for record in parsed.records)
@@ -210,6 +210,7 @@ def _build(
         "feature_settings": settings_of(source.features),
         "classes": parsed.classes,
         "splits": report.splits(),
+        "left_out": report.left_out(),
         "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},
     }
     if not is_remote(out):
