@@ -8,7 +8,6 @@ import json
 import pickle
 import shutil
 import sys
-import tracemalloc
 from pathlib import Path
 
 import chex
@@ -26,6 +25,7 @@ from unloc_jax import config as config_lib
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint, preprocess, unit
 from unloc_jax.model.clip import ImageTower
+from unloc_jax.pretrained.clip_files import is_hub_id
 from unloc_jax.pretrained.clip_model import Clip, load_clip, save_clip
 from unloc_jax.pretrained.clip_names import OPENAI, Unseen, recognize
 from unloc_jax.pretrained.clip_source import Options, read_any_clip, read_clip
@@ -250,23 +250,8 @@ def test_a_pickle_that_would_run_a_program_is_not_opened(tmp_path):
     file = tmp_path / "clip.npy"
     np.save(file, np.array({"visual.proj": Trap()}, object), allow_pickle=True)
     assert pickle.PROTO[:1] in file.read_bytes()
-    assert "which no dictionary of arrays needs: not opened" in error_of(file, "scenic-clip")
+    assert "which no dictionary of arrays needs" in error_of(file, "scenic-clip")
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_pickle_that_numbers_an_object_far_away_takes_no_memory(tmp_path):
-    file = tmp_path / "clip.npy"
-    np.save(file, np.array({}, object), allow_pickle=True)
-    header = file.read_bytes().partition(pickle.PROTO)[0]
-    file.write_bytes(
-        header + pickle.PROTO + b"\2" + pickle.EMPTY_DICT + pickle.LONG_BINPUT + b"\0\0\0\1" + pickle.STOP
-    )
-    tracemalloc.start()
-    try:
-        assert "object 16777216 after 2 instructions" in error_of(file, "scenic-clip")
-        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20  # the unpickler's table would take 256 MiB
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -422,6 +407,19 @@ def test_resnets_are_not_for_us(tmp_path):
     )
     with pytest.raises(UserError, match="a CLIP with a ResNet"):
         read_clip("open-clip", str(tmp_path / "m.safetensors"), Options(activation="gelu"))
+
+
+@pytest.mark.parametrize(
+    ("source", "is_id"),
+    [("a/b", True), ("a/b@main", True), ("a/b@refs/pr/1", True), ("a/b@v1.0", True), ("a/b@0a1b", True)]
+    + [
+        (f"a/b@{revision}", False)
+        for revision in ("..", "../../x", "x/../y", "/etc", "a//b", "", "-x", "x\n")
+    ]
+    + [("../b", False), ("a", False), ("a/b/c", False)],
+)
+def test_ids_of_the_hub(source, is_id):
+    assert is_hub_id(source) == is_id
 
 
 # --- the hub ------------------------------------------------------------------------------------------------------

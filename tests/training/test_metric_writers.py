@@ -139,7 +139,7 @@ def test_speed_counts_training_only(clock, capsys):
     assert "mfu" not in numbers  # of a CPU nobody knows the peak
     line = capsys.readouterr().err
     shown = (
-        "train    step   40/1000  loss 0.123  iou 0.500    32.0 videos/s  input 25 %  8:00 left of train\n"
+        "train       step   40/1000  loss 0.123  iou 0.500    32.0 videos/s  input 25 %  8:00 left of train\n"
     )
     assert line == shown
 
