@@ -27,7 +27,7 @@ from data_pipelines.builders.storage import (
     reporting_full_disk,
     write_atomically,
 )
-from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.quiet_tensorflow import import_tfds
 from data_pipelines.reading.built import BUILD_FILE, find_dataset, read_build_info, tfds_directory
 from data_pipelines.remote_paths import is_remote, storage_path
 from unloc_jax.errors import UserError
@@ -114,6 +114,7 @@ def build(
             _remove_unfinished(out)  # the build may have been stopped just before its last line
             print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
             return find_dataset(out)
+        import_tfds()  # reports a missing installation before hours of decoding
         return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
 
 
@@ -178,7 +179,7 @@ def _build(
     beam_options: "Sequence[str] | PipelineOptions | None",
 ) -> Path:
     began = time.monotonic()
-    if not parsed.records:
+    if not any(record.texts for record in parsed.records):
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     source.check_names(record.video_id for record in parsed.records)
@@ -209,6 +210,7 @@ def _build(
         "feature_settings": settings_of(source.features),
         "classes": parsed.classes,
         "splits": report.splits(),
+        "left_out": report.left_out(),
         "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},
     }
     if not is_remote(out):
@@ -230,8 +232,7 @@ def _import_beam() -> ModuleType:
 
 def _prepare(work: "LocalBuild | BeamBuild", config_name: str, out: Path) -> Path:
     splits = work.start()
-    import_tensorflow()  # after the hours of decoding, which then run without its memory
-    import tensorflow_datasets as tfds
+    tfds = import_tfds()
 
     from data_pipelines.builders.shard_builder import ShardBuilder
 

@@ -386,7 +386,12 @@ def test_didemo(tmp_path):
         ("456", "validation", 0.0, 5.0, "text 13"),
     ]
     assert parsed.records[0].attributes == [
-        {"qid": "11", "annotators": "3", "vid": "123@N01_6060_dc.mov"},
+        {
+            "qid": "11",
+            "annotators": "3",
+            "vid": "123@N01_6060_dc.mov",
+            "not_shown": '[[15.0, 10.0, "text 12", {"qid": "12"}]]',
+        },
         {"qid": "11", "annotators": "1", "vid": "123@N01_6060_dc.mov"},
         {"qid": "12", "annotators": "1", "vid": "123@N01_6060_dc.mov"},
     ]

@@ -24,6 +24,7 @@ from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.source import BuildSource
+from data_pipelines.quiet_tensorflow import import_tfds
 from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import RecordIndex
 from tests.timed_video import regular_times_ms, write_video
@@ -166,7 +167,7 @@ def unfinished(inputs, tmp_path, monkeypatch) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(data_pipelines.build, "import_tensorflow", stopped)
+        patch.setattr(LocalBuild, "prepare", stopped)
         with pytest.raises(KeyboardInterrupt):
             build("activitynet_captions", *inputs, out, **_OPTIONS, workers=2)
     return out
@@ -264,12 +265,10 @@ def test_a_full_disk_while_decoding(inputs, uninterrupted, tmp_path, monkeypatch
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "finalize"])
 def test_a_full_disk_while_tfds_writes(inputs, uninterrupted, unfinished, monkeypatch, method):
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    tfds = import_tfds()
 
     def full(*args, **kwargs):
-        message = f"{unfinished}; {os.strerror(errno.ENOSPC)}"
-        raise tf.errors.ResourceExhaustedError(None, None, message)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(unfinished))
 
     with monkeypatch.context() as patch:
         patch.setattr(tfds.core.writer.Writer, method, full)

@@ -107,6 +107,8 @@ class DataConfig:
     max_unreadable: Share = 0.01
     """Training continues without records that cannot be read, up to this share of the split; evaluation never does."""
     mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
+    reader: Literal["auto", "tf.data", "grain"] = "auto"
+    """What makes batches: "auto" = tf.data where TensorFlow is installed, otherwise Grain. Both make the same ones."""
     num_workers: Positive = 2
     """Threads that decode frames."""
     stall_s: Annotated[float, Bounds(at_least=1)] = 60.0

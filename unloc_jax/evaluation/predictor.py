@@ -11,7 +11,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import NOT_COMPARED, changes
-from unloc_jax.inference.loaded_model import LoadedModel
+from unloc_jax.inference.loaded_model import LoadedModel, loaded
 from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
@@ -29,6 +29,10 @@ class Annotations(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]: ...
+
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Of each split, {"videos", "segments"} of the annotations that could not be used at the build."""
 
     def records(self, split: str) -> list[VideoRecord]: ...
 
@@ -58,7 +62,7 @@ class CheckpointPredictor:
     """Predicts by a trained model.
 
     Args:
-      model: a loaded checkpoint.
+      model: a checkpoint; parameters that are not loaded are read when they are needed.
       dataset: opened with the model's config.
       watched: wraps the batches; it may raise to stop (see `Preemption.watched`).
 
@@ -96,7 +100,7 @@ class CheckpointPredictor:
                 )
 
     def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
-        model, dataset = self._model, self.dataset
+        model, dataset = loaded(self._model), self.dataset
         batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
         bar = lambda batches: tqdm(
             self._watched(batches),

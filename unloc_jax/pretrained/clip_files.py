@@ -56,7 +56,7 @@ class Files:
             self._folder, self._weights = path.parent, path
         elif not _HUB_ID.fullmatch(source.removeprefix("hf-hub:")):
             raise UserError(
-                f"--from {kind}: {source} is neither a file nor a folder nor an id of the Hugging Face hub."
+                f"--from {kind}: {source} is no file, no folder and no id of the Hugging Face hub."
             )
         self._repository, _, self._revision = source.removeprefix("hf-hub:").partition("@")
 
@@ -75,7 +75,7 @@ class Files:
         """Returns all tensors by name, from a safetensors file, its shards or a PyTorch file, whichever is found first.
 
         Raises:
-          UserError: None of them is there, or it is damaged.
+          UserError: There is none of them, or it is damaged.
         """
         names = dict.fromkeys((safetensors, "model.safetensors"))
         file = self._weights or next((found for name in names if (found := self.find(name))), None)
@@ -198,7 +198,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not JSON ({_reason(error)}). Get it again.") from error
+        raise UserError(f"{file} is no JSON ({_reason(error)}). Get it again.") from error
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings. Get it again.")
     return settings

@@ -14,6 +14,7 @@ from unloc_jax.config import Config
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.averaging import Texts, mean_over_crops, mean_over_prompts
 from unloc_jax.tasks.description import Description
@@ -122,7 +123,7 @@ class Task(Description, abc.ABC):
 
     def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
         """Returns whether any record has what `compute_metrics` compares with; those of hidden test splits do not."""
-        return any(len(record.segments_s) for record in records)
+        return any(len(record.segments_s) or not_shown(record) for record in records)
 
     @abc.abstractmethod
     def compute_metrics(

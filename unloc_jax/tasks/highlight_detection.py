@@ -98,7 +98,8 @@ def _segment_scores(windows_s: Sequence[np.ndarray], found: Sequence[np.ndarray]
     query_of = lambda rows: np.repeat(np.arange(len(rows)), [len(of_query) for of_query in rows])
     truth, predicted = np.concatenate(windows_s), np.concatenate(found)
     result = detection_map(
-        GroundTruth(query_of(windows_s), np.zeros(len(truth), int), truth),
+        # Reversed windows as empty ones: both are never found.
+        GroundTruth(query_of(windows_s), np.zeros(len(truth), int), np.maximum(truth, truth[:, :1])),
         Predictions(query_of(found), np.zeros(len(predicted), int), predicted[:, :2], predicted[:, 2]),
         ACTIVITYNET_TIOU,
     )

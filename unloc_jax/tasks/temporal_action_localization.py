@@ -14,7 +14,7 @@ from unloc_jax.metrics.detection import (
     Predictions,
     detection_map,
 )
-from unloc_jax.queries import as_annotated, file_id, not_shown
+from unloc_jax.queries import as_annotated, file_id, not_shown_classes
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.localization_task import LocalizationTask
 from unloc_jax.tasks.outputs import SplitPredictions
@@ -39,7 +39,7 @@ class TemporalActionLocalization(LocalizationTask):
             for v, record in enumerate(records)
             for text, start_s, end_s in (
                 *((text, *segment) for text, segment in zip(record.texts, as_annotated(record))),
-                *not_shown(record),
+                *not_shown_classes(record),
             )
             if text in number
         ]

@@ -20,8 +20,8 @@ from unloc_jax.config import MediaSequenceConfig, from_mapping
 from unloc_jax.errors import UserError
 from unloc_jax.sampling import seconds_to_grid, span_of
 
-import_tensorflow()
-import tensorflow as tf  # noqa: E402  only after it has been made quiet
+pytest.importorskip("tensorflow")
+tf = import_tensorflow()
 
 _OPTION = "config.data.mediasequence"
 

@@ -30,6 +30,7 @@ from unloc_jax.training.state import TrainState
 # Settings that may change when a run is continued: they affect how it runs, not what it computes.
 _FREE_SETTINGS = (
     "data.dir",
+    "data.reader",
     "data.num_workers",
     "data.stall_s",
     "evaluation",
