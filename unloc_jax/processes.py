@@ -181,7 +181,7 @@ def _slurm(environment: Mapping[str, str]) -> Rendezvous | None:
 
 
 def _first_node(nodes: str) -> str | None:
-    """Returns the first line of `scontrol show hostnames NODES`; None if NODES is no list of SLURM's.
+    """Returns the first line of `scontrol show hostnames NODES`; None if NODES is not a list of SLURM's.
 
     Such as node7,node9 | node[001-004,007] | node[1-2]-ib | rack[0-1]node[0-3] | bgl[000x133].
     """

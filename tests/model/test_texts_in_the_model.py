@@ -171,7 +171,9 @@ def test_shared_boundaries_are_those_of_the_mean_over_texts(shared_offsets):
     mean = points.mean(1, keepdims=True)
     head = LocalizationHead(model.config.geometry(T), model.config.head)
     real = model.config.geometry(T).point_mask(MASK)
-    expected = head.apply({"params": params["params"]["head"]}, mean, real, method=LocalizationHead.distances)
+    expected = head.apply(
+        {"params": params["params"]["head"]}, mean, real, method=LocalizationHead.predict_offsets
+    )
     found = run(text)
     assert found.offsets.shape == (B, 1, 12, 2) and found.relevance.shape == (B, N, 12)
     np.testing.assert_allclose(found.offsets, expected, rtol=1e-3, atol=1e-4)

@@ -330,7 +330,7 @@ def test_python_config_in_a_checkout(tmp_path, argument):
         (
             "a.py",
             "def get_config():\n  x = 1\n    y = 2\n",
-            ", line 3: unexpected indent. Mend it, or give the resolved",
+            ", line 3: unexpected indent. Fix it, or give the resolved",
         ),
         (
             "a.py",

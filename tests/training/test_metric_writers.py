@@ -203,7 +203,7 @@ def test_a_full_disk(tmp_path, on_error):
             writer.write(1, numbers)
             if on_error == "stop":
                 with pytest.raises(
-                    UserError, match=rf"cannot be written to {tmp_path}: File too large\. Mend"
+                    UserError, match=rf"cannot be written to {tmp_path}: File too large\. Fix"
                 ):
                     for step in range(2, 100):
                         writer.write(step, numbers)

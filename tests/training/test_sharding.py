@@ -157,7 +157,7 @@ def test_every_parameter_has_a_rule(rare):
 
 
 def test_a_parameter_without_a_rule_is_an_error():
-    with pytest.raises(LookupError, match=r"fusion/other/kernel: no rule says .* PARAMETER_AXES"):
+    with pytest.raises(LookupError, match=r"fusion/other/kernel: there is no rule for .* PARAMETER_AXES"):
         axes_of_parameter("fusion/other/kernel")
     # The end of a name is a whole part of it.
     with pytest.raises(LookupError):

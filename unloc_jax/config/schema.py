@@ -311,7 +311,7 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-    """One of several tasks of a run; what it does not say is as at the top of the config."""
+    """One of several tasks of a run; what it lacks is as at the top of the config."""
 
     weight: float = 1.0
     """Its share of the steps ("alternate"), or the factor of its loss ("all")."""

@@ -41,10 +41,10 @@ class Predictor(Protocol):
     """Predicts where texts happen in the videos of a dataset.
 
     Attributes:
-      task: says which texts, and what the predictions are worth.
+      task: determines the texts and the metrics.
       task_name: of several tasks of a checkpoint, which one it is.
       dataset: where the videos are.
-      metadata: what metrics.json says about it.
+      metadata: what metrics.json holds about it.
     """
 
     task: Task

@@ -216,7 +216,7 @@ def _run_config(path: Path) -> Any:
         return _plain(module.get_config(*["" for p in parameters if p.default is p.empty]))
     except SyntaxError as error:
         raise UserError(
-            f"{error.filename}, line {error.lineno}: {error.msg}. Mend it, or {_JSON_ADVICE}"
+            f"{error.filename}, line {error.lineno}: {error.msg}. Fix it, or {_JSON_ADVICE}"
         ) from error
     except ImportError as error:
         raise UserError(
@@ -225,7 +225,7 @@ def _run_config(path: Path) -> Any:
         ) from error
     except Exception as error:
         raise UserError(
-            f"{path}: get_config() failed with {type(error).__name__}: {_reason(error)}. Mend it, or {_JSON_ADVICE}"
+            f"{path}: get_config() failed with {type(error).__name__}: {_reason(error)}. Fix it, or {_JSON_ADVICE}"
         ) from error
     finally:
         for checkout in checkouts:

@@ -17,7 +17,7 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     """Contrasts every segment of the global batch with every segment's sentence embedding.
 
     Args:
-      task: says where the texts come from.
+      task: determines where the texts come from.
       params: the model's parameters.
       batch: its segments [B, S] give M = B·S pairs.
       rng: of the task in this step, see `Task.loss`.

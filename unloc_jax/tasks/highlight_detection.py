@@ -78,7 +78,7 @@ class HighlightDetection(MomentRetrieval):
 
 
 def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:
-    """float [clips, A]: what A annotators say about the clips of `highlight_clips`; None if nobody does."""
+    """Returns float [clips, A], the scores of A annotators for the clips of `highlight_clips`; None without any."""
     pieces = pieces_of_query(query)
     return record.saliency.get(query.text) if pieces is None else pieces[:, 2:]
 
