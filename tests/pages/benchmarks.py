@@ -17,7 +17,10 @@ TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
     "benchmarks.augmentation": ({"RUNS": 1, "SHAPE": (1, 2, 224, 224, 3)}, []),
     "benchmarks.blocks": ({"RUNS": 1}, []),
     "benchmarks.build": ({"RUNS": 1, "FEW": 1, "MANY": 2}, []),
-    "benchmarks.input_pipeline": ({"EPOCHS": 1}, ["--videos=4"]),
+    "benchmarks.input_pipeline": (
+        {"STORED": 16, "CHOSEN": 8, "EPOCHS": 1, "ROUNDS": 1},
+        ["--videos=4"],
+    ),
     "benchmarks.nms": (
         {"ROUNDS": 1, "CLASSES": 3, "BATCH": 4, "SHAPES": {"together": (1, 3 * 195), "per class": (3, 195)}},
         ["--videos=4"],
