@@ -121,7 +121,9 @@ def test_distances_begin_alive():
     """With ReLU a bias of 0 would leave half of the points without a gradient, for good."""
     head = head_of()
     params = jax.jit(lambda: head.init(jax.random.key(0), X, method=both))()
-    gradient = jax.jit(jax.grad(lambda x: head.apply(params, x, method=LocalizationHead.predict_offsets).sum()))(X)
+    gradient = jax.jit(
+        jax.grad(lambda x: head.apply(params, x, method=LocalizationHead.predict_offsets).sum())
+    )(X)
     assert (np.asarray(gradient) != 0).mean() > 0.9
 
 
