@@ -149,14 +149,14 @@ def test_a_closed_vocabulary(shared, per_text):
 @pytest.mark.parametrize("num_classes", [1, 4])
 def test_a_linear_head_is_one_matrix(num_classes):
     head, x = head_of(num_classes, type="linear"), X if num_classes == 1 else X[:, :1]
-    params = params_of(head, x, LocalizationHead.score)
+    params = params_of(head, x, LocalizationHead.predict_relevance)
     assert set(params) == {"linear"}
-    found = run(head, params, x, LocalizationHead.score)
+    found = run(head, params, x, LocalizationHead.predict_relevance)
     expected = x.astype(np.float64) @ params["linear"]["kernel"] + params["linear"]["bias"]
     expected = expected[..., 0] if num_classes == 1 else np.moveaxis(expected[:, 0], -1, 1)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     fresh = head_of(num_classes, type="linear", relevance_bias=-3.5).init(
-        jax.random.key(0), x, method=LocalizationHead.score
+        jax.random.key(0), x, method=LocalizationHead.predict_relevance
     )
     np.testing.assert_array_equal(fresh["params"]["linear"]["bias"], [-3.5] * num_classes)
 
