@@ -211,9 +211,11 @@ class Visitor:
         self.tab.get_by_role("button", name="Find", exact=True).wait_for()
 
     def give(self, path: Path, sentences: str = SENTENCES) -> None:
-        if self.tab.get_by_label("Clear").count():
-            self.tab.get_by_label("Clear").first.click()
-        self.tab.set_input_files("input[type=file]", str(path))
+        field = self.tab.locator("input[type=file]")
+        if self.tab.locator(".unloc-video video").count():
+            self.tab.locator(".unloc-video").get_by_label("Clear").first.click()
+        field.first.wait_for(state="attached")
+        field.first.set_input_files(str(path))
         self.tab.get_by_label("Sentences").fill(sentences)
 
     def uploaded(self) -> None:
