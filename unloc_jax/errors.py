@@ -13,8 +13,12 @@ _DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importli
 class UserError(Exception):
     """Bad input. The message names the wrong file, row or field and the fix.
 
-    The command line prints it as one line, without a stack trace, and exits with EXIT_USER_ERROR.
+    The command line prints it as one line, without a stack trace, and exits with EXIT_USER_ERROR. So do notebooks.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Tells IPython what to show."""
+        return [f"unloc: error: {self}"]
 
 
 class TryAgain(Exception):

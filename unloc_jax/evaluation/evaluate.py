@@ -9,14 +9,17 @@ from typing import Any
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.classifier_scores import multiplied, read_classifier_scores
 from unloc_jax.evaluation.predictor import Finder
+from unloc_jax.evaluation.result import EvaluationResult
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.base import Find
 
 
-def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | None = None) -> dict[str, Any]:
-    """Evaluates a split, prints the tables and writes `metrics.json` and the predictions to `out`.
+def evaluate(
+    finder: Finder, split: str, out: Path, classifier_scores: Path | None = None
+) -> EvaluationResult:
+    """Evaluates a split and writes `metrics.json` and the predictions to `out`.
 
     Args:
       finder: what is measured, with its dataset.
@@ -27,7 +30,7 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
     A split without ground truth, such as a hidden test split, is predicted and not scored.
 
     Returns:
-      What metrics.json holds.
+      What metrics.json holds, with the tables to print.
 
     Raises:
       UserError: a split that is not there, a dataset that does not fit the model, or a folder that cannot be
@@ -35,8 +38,6 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
     """
     task, dataset = finder.task, finder.dataset
     records, name, directory = dataset.records(split), task.predictions_file, task.config.data.dir
-    if finder.task_name != task.name:
-        print(f"\n== {finder.task_name} ==")
     _check_classes(task, records)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,9 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
     evaluated = task.evaluate(
         records, find, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
-    print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
+    title = f"{directory}, {split}: {len(records)} videos"
+    text = [] if finder.task_name == task.name else [f"\n== {finder.task_name} =="]
+    text.append(f"\n{title}, {evaluated.table}")
     scored = task.can_score(records)
     metrics = {
         **finder.facts,
@@ -70,12 +73,12 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
         write_text(out / name, task.prediction_lines(records, evaluated.found))
         write_text(out / "metrics.json", [json.dumps(_without_nan(metrics), indent=2) + "\n"])
     if not scored:
-        print(
+        text.append(
             f"\nnothing was scored: the {split} split of {directory} has no ground truth for {task.name}. {name} holds "
             "the predictions, to be submitted where it is known."
         )
-    print(f"wrote {out / 'metrics.json'} and {out / name}")
-    return metrics
+    text.append(f"wrote {out / 'metrics.json'} and {out / name}")
+    return EvaluationResult(metrics, title, evaluated.metrics, "\n".join(text), out / name)
 
 
 def write_text(path: Path, parts: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction, clock, to_json
-from unloc_jax.inference.preview import preview_bytes
+from unloc_jax.inference.preview import MAX_PREVIEW_BYTES, preview_bytes
 
 # Up to this many texts, all segments are shown at first; beyond it, only the best of each.
 _TEXTS_WITH_ALL_SEGMENTS = 10
@@ -44,23 +44,46 @@ def write_report(
     Raises:
       UserError: the video cannot be used or the page cannot be written.
     """
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    video, mime = preview_bytes(video_path)
-    template = importlib.resources.files("unloc_jax").joinpath("assets/report.html").read_text("utf-8")
-    values = _values(prediction, mime, _script_hash(template), top_k)
+    parts = report_page(prediction, video_path, top_k)
     try:
         with open(out_path, "w", encoding="utf-8", newline="\n") as page:
-            # One pass over the template, so that inserted values are never substituted again.
-            for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
-                if i % 2 == 0:
-                    page.write(part)
-                elif part == "video":
-                    page.writelines(_base64(video))
-                else:
-                    page.write(values[part])
+            page.writelines(parts)
     except OSError as error:
         raise UserError(f"{out_path}: cannot write the report: {error.strerror}.") from error
+
+
+def report_page(
+    prediction: VideoPrediction,
+    video_path: str | Path,
+    top_k: int = 5,
+    max_video_bytes: int = MAX_PREVIEW_BYTES,
+) -> Iterator[str]:
+    """Returns the page in parts.
+
+    Args:
+      prediction, video_path, top_k: see `write_report`.
+      max_video_bytes: of the embedded video; a larger one is reduced.
+
+    Raises:
+      UserError: the video cannot be used.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    video, mime = preview_bytes(video_path, max_video_bytes)
+    template = importlib.resources.files("unloc_jax").joinpath("assets/report.html").read_text("utf-8")
+    values = _values(prediction, mime, _script_hash(template), top_k)
+    return _filled(template, values, video)
+
+
+def _filled(template: str, values: dict[str, str], video: bytes) -> Iterator[str]:
+    # One pass over the template, so that inserted values are never substituted again.
+    for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
+        if i % 2 == 0:
+            yield part
+        elif part == "video":
+            yield from _base64(video)
+        else:
+            yield values[part]
 
 
 def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int) -> dict[str, str]:
