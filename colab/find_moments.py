@@ -59,10 +59,10 @@ else:
 # %% [markdown]
 # ## The sentences
 #
-# One per line of the list, or several with a semicolon between them. Describe what is to be seen, as a caption would.
+# Several have semicolons between them. Describe what is to be seen, as a caption would.
 
 # %%
-TEXTS = "a red circle; a blue square"  # @param {type: "string"}
+TEXTS = "a red square; a blue circle; a red circle"  # @param {type: "string"}
 CLIP = "openai/clip-vit-base-patch32"  # @param ["openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16", "openai/clip-vit-large-patch14"] {allow-input: true}
 
 import unloc_jax

@@ -15,14 +15,15 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/unloc_jax/blob/main/colab/fine_tune.ipynb)
 #
 # Image and text tower start from CLIP and learn with the rest, frames in, moments out: the paper's recipe, at a size that
-# a free runtime holds. Choose a TPU or a GPU (*Runtime → Change runtime type*). It runs on a CPU too, for minutes per step.
+# a free runtime holds. Choose a TPU or a GPU (*Runtime → Change runtime type*). It runs on a CPU too, at minutes per step.
 #
-# | | what it takes |
+# | it needs | |
 # |---|---|
 # | weights | CLIP B/16 of the Hugging Face hub, 600 MB |
-# | memory | parameters, momentum and gradients of B: 2 GB; for every 128 frames of 224² another 2.3 GB in bfloat16 with `model.remat=full` (a TPU's compiler, docs/scaling.md): `BATCH_SIZE` 8 × `NUM_FRAMES` 32 needs about 7 GB |
-# | time | the cell *What a step costs* prints it for a TPU |
-# | disk | 20 kB per stored frame of 224 pixels |
+# | memory | 5.8 GB of a TPU v5e's 16.9 at the values below, by the TPU's compiler. The cell *What a step costs* prints it for yours |
+# | time | the same cell estimates it, on a TPU runtime |
+#
+# If memory is short: a smaller `BATCH_SIZE`, fewer `NUM_FRAMES`, or `accumulate=4` in `FURTHER`.
 
 # %%
 # @title Install { display-mode: "form" }

@@ -27,6 +27,10 @@ class TryAgain(Exception):
     The command line prints the message as one line and exits with EXIT_TRY_AGAIN.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Tells IPython what to show."""
+        return [f"unloc: {self}"]
+
 
 def exit_status(error: BaseException) -> tuple[int, str] | None:
     """Returns (exit status, the line to print) for an error that a user can fix; None for a bug."""

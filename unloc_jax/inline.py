@@ -3,6 +3,7 @@
 import html
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +20,20 @@ def framed(page: str, height_px: int) -> str:
       page: a complete HTML document.
       height_px: of the frame; longer pages scroll.
     """
+    # Without it, links within the page lead to the notebook's address.
+    page = page.replace("<head>", '<head><base href="about:srcdoc">', 1)
     source = page.replace("&", "&amp;").replace('"', "&quot;")
     return (
         f'<iframe sandbox="allow-scripts" srcdoc="{source}" '
         f'style="display:block;width:100%;height:{height_px}px;border:0"></iframe>'
     )
+
+
+def in_notebook() -> bool:
+    """Returns whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def metric_tables(title: str, metrics: Mapping[str, Any]) -> str:

@@ -56,9 +56,9 @@ def evaluate(
     evaluated = task.evaluate(
         records, find, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
-    title = f"{directory}, {split}: {len(records)} videos"
+    videos = f"{split}: {len(records)} videos"
     text = [] if finder.task_name == task.name else [f"\n== {finder.task_name} =="]
-    text.append(f"\n{title}, {evaluated.table}")
+    text.append(f"\n{directory}, {videos}, {evaluated.table}")
     scored = task.can_score(records)
     metrics = {
         **finder.facts,
@@ -78,6 +78,7 @@ def evaluate(
             "the predictions, to be submitted where it is known."
         )
     text.append(f"wrote {out / 'metrics.json'} and {out / name}")
+    title = f"{Path(directory).name}, {videos}"
     return EvaluationResult(metrics, title, evaluated.metrics, "\n".join(text), out / name)
 
 

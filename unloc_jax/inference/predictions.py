@@ -16,9 +16,11 @@ from unloc_jax.errors import UserError
 from unloc_jax.inline import framed
 from unloc_jax.video import VideoNote
 
+TOP_K = 5  # segments per text on the report
+
 _TEXT_COLUMNS = 44  # widest text column of the terminal table; longer texts wrap
-# Of the report inside a notebook: everything above the rows, a row, and the most that is shown without scrolling.
-_STAGE_PX, _ROW_PX, _MOST_PX = 560, 125, 1000
+# Of the report inside a notebook: everything but the rows, a row, a segment in it, and the most without scrolling.
+_STAGE_PX, _ROW_PX, _LANE_PX, _MOST_PX = 540, 64, 20, 1200
 # A notebook keeps its outputs, and Colab saves no notebook of more than 20 MB.
 _INLINE_BYTES = 6 << 20
 
@@ -139,9 +141,10 @@ class VideoPrediction:
         if not Path(self.video).is_file():
             return f"<pre>{html.escape(str(self))}</pre>"
         page = "".join(report_page(self, self.video, max_video_bytes=_INLINE_BYTES))
-        return framed(page, min(_STAGE_PX + _ROW_PX * len(self.texts), _MOST_PX))
+        lanes = sum(min(len(text.segments), TOP_K) for text in self.texts)
+        return framed(page, min(_STAGE_PX + _ROW_PX * len(self.texts) + _LANE_PX * lanes, _MOST_PX))
 
-    def save(self, path: str | Path, top_k: int = 5) -> None:
+    def save(self, path: str | Path, top_k: int = TOP_K) -> None:
         """Writes the report (`.html`, see `write_report`) or the numbers (`.json`, see `to_json`).
 
         Args:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction, clock, to_json
+from unloc_jax.inference.predictions import TOP_K, Segment, TextPrediction, VideoPrediction, clock, to_json
 from unloc_jax.inference.preview import MAX_PREVIEW_BYTES, preview_bytes
 
 # Up to this many texts, all segments are shown at first; beyond it, only the best of each.
@@ -31,7 +31,7 @@ _BASE64_CHUNK = 3 * 2**18  # bytes; a multiple of 3, so that chunks can be joine
 
 
 def write_report(
-    prediction: VideoPrediction, video_path: str | Path, out_path: str | Path, top_k: int = 5
+    prediction: VideoPrediction, video_path: str | Path, out_path: str | Path, top_k: int = TOP_K
 ) -> None:
     """Writes the report page.
 
@@ -55,7 +55,7 @@ def write_report(
 def report_page(
     prediction: VideoPrediction,
     video_path: str | Path,
-    top_k: int = 5,
+    top_k: int = TOP_K,
     max_video_bytes: int = MAX_PREVIEW_BYTES,
 ) -> Iterator[str]:
     """Returns the page in parts.

@@ -12,6 +12,7 @@ import numpy as np
 
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
+from unloc_jax.inline import in_notebook
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found
 from unloc_jax.training.watcher import Watcher
@@ -99,12 +100,11 @@ class LiveCharts(Watcher):
 
     def _draw(self, now: bool) -> None:
         """Shows the charts, if a notebook is there and the last drawing is not too recent."""
-        display = _display()
-        if display is None or not (self._lines or self._examples):
+        if not in_notebook() or not (self._lines or self._examples):
             return
         if not now and time.monotonic() - self._drawn_s < _REDRAWN_S:
             return
-        from IPython.display import Image
+        from IPython.display import Image, display
 
         png = io.BytesIO()
         self.figure().savefig(png, format="png", dpi=_DPI)
@@ -140,9 +140,7 @@ class LiveCharts(Watcher):
             axes.broken_barh([(0, example.duration_s)], (row - 0.4, 0.8), color="0.95")
             spans = lambda segments: [(start, end - start) for start, end in segments]
             axes.broken_barh(spans(example.truth_s), (row - 0.34, 0.3), color="#7d8597")
-            axes.broken_barh(
-                spans(example.found_s), (row + 0.04, 0.3), color="#1f5fd6", alpha=None, linewidth=0
-            )
+            axes.broken_barh(spans(example.found_s), (row + 0.04, 0.3), color="#1f5fd6")
             for (_, end), score in zip(example.found_s, example.scores):
                 axes.text(end, row + 0.19, f" {score:.2f}", va="center", fontsize=8, color="#1f5fd6")
         axes.set_yticks(range(len(self._examples)), [_shortened(example.text) for example in self._examples])
@@ -210,14 +208,3 @@ def _finish(axes: Any) -> None:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
-
-
-def _display() -> Any:
-    """Returns IPython's `display` if a notebook would show what it gets, otherwise None."""
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ModuleNotFoundError:
-        return None
-    shell = get_ipython()
-    return display if shell is not None and hasattr(shell, "kernel") else None
