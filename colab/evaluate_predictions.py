@@ -60,7 +60,7 @@ if not PREDICTIONS:
         ]
         found = []
         for action in truth:
-            start, end = np.array(action["segment"]) + rng.normal(0, 2.0, 2)
+            start, end = np.clip(action["segment"] + rng.normal(0, 2.0, 2), 0, duration).tolist()
             label = mistaken.get(action["label"], action["label"]) if rng.random() < 0.4 else action["label"]
             score = float(rng.uniform(0.4, 0.9))
             found.append({"segment": [min(start, end), max(start, end)], "label": label, "score": score})

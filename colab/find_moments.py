@@ -34,7 +34,7 @@ get_ipython().run_line_magic("load_ext", "unloc_jax.notebooks")
 # %% [markdown]
 # ## The video
 #
-# *example* makes a short one with moving shapes, *upload* asks for a file of yours, and *link* downloads one (or takes a
+# *example* makes a short one with moving shapes, *upload* (on Colab) asks for a file of yours, and *link* downloads one (or takes a
 # path, such as that of a file in your Google Drive).
 
 # %%

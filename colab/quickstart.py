@@ -14,7 +14,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/unloc_jax/blob/main/colab/quickstart.ipynb)
 #
 # Synthetic videos are made, a small UnLoc is trained on them from scratch while you watch, its numbers are measured next to
-# controls, and it is asked about a video that it has not seen. Two CPU cores take about ten minutes, a GPU less.
+# controls, and it is asked about a video that it has not seen. Training takes about five minutes on two CPU cores.
 #
 # The steps are those of `make quickstart`, whose numbers the README explains.
 

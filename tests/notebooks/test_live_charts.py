@@ -6,7 +6,7 @@ import pytest
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Found
 
-pytest.importorskip("matplotlib", reason="Matplotlib is not here")
+pytest.importorskip("matplotlib", reason="needs Matplotlib")
 from unloc_jax.notebooks import LiveCharts
 
 

@@ -13,8 +13,8 @@ from tests.notebooks.convert import PLACEHOLDER, REPOSITORY, notebook_of, source
 from tests.pages.inputs import write_clip
 from tests.tiny_runs import child_environment
 
-pytest.importorskip("jupytext", reason="jupytext is not here")
-pytest.importorskip("nbclient", reason="nbclient is not here")
+pytest.importorskip("jupytext", reason="needs jupytext")
+pytest.importorskip("nbclient", reason="needs nbclient")
 
 # Values of forms; CLIP is a folder with a tiny one of random weights, read by the code that reads the hub's.
 TINY = {

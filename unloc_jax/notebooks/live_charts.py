@@ -20,7 +20,6 @@ from unloc_jax.training.watcher import Watcher
 _REDRAWN_S = 2.0  # between two drawings; one takes a quarter of a second
 _LONGEST_TEXT = 48  # characters
 _DPI = 110
-_STAGES = ("pretrain", "train")
 # Of a validation, the first that is there; all in percent.
 _SCORES = ("R1@0.5", "mAP@0.5", "mAP", "HL-mAP", "frame_accuracy", "top1", "mIoU")
 
@@ -116,11 +115,9 @@ class LiveCharts(Watcher):
         self._drawn_s = time.monotonic()
 
     def _draw_losses(self, axes: Any) -> None:
-        names = {"pretrain": "contrastive stage", "train": "training"}
-        for stage in _STAGES:
-            points = self._series(f"{stage}/loss")
-            if len(points):
-                axes.plot(*points.T, label=names[stage], marker="." if len(points) < 30 else None)
+        for name in dict.fromkeys(name for line in self._lines for name in line if name.endswith("/loss")):
+            points = self._series(name)
+            axes.plot(*points.T, label=name.removesuffix("/loss"), marker="." if len(points) < 30 else None)
         axes.set(title="loss", xlabel="step", xlim=(0, self._total_steps or None))
         _finish(axes)
 
