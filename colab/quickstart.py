@@ -64,8 +64,8 @@ scores = unloc_jax.train(
     "run",
     {
         "data.dir": "shards",
-        "pretrain.steps": STEPS,
-        "pretrain.warmup_steps": STEPS // 12,
+        "contrastive.steps": STEPS,
+        "contrastive.warmup_steps": STEPS // 12,
         "train.steps": STEPS,
         "train.warmup_steps": STEPS // 12,
         "log_every_steps": max(STEPS // 20, 1),

@@ -83,7 +83,7 @@ def test_evaluation_is_that_of_the_command(unloc, trained, captions_dataset, tmp
     why.save(tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == (tmp_path / "page.html").read_text()
     why.save(tmp_path / "numbers.json")
-    assert json.loads((tmp_path / "numbers.json").read_text())["facts"]["protocol"] == "moment-retrieval"
+    assert json.loads((tmp_path / "numbers.json").read_text())["summary"]["protocol"] == "moment-retrieval"
     assert why._repr_html_().startswith("<iframe")
     with pytest.raises(UserError, match=r"page\.html or a numbers\.json"):
         why.save(tmp_path / "page.pdf")

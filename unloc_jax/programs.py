@@ -140,7 +140,7 @@ def evaluate(
       UserError: see `load_model` and `unloc_jax.evaluation.evaluate.evaluate`; or the dataset is not there.
     """
     from unloc_jax.evaluation.evaluate import evaluate as evaluate_predictor
-    from unloc_jax.evaluation.predictor import CheckpointFinder
+    from unloc_jax.evaluation.predictor import CheckpointPredictor
     from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, workdir_of
 
@@ -163,15 +163,15 @@ def evaluate(
         from data_pipelines.reading.dataset import ShardedDataset
 
         dataset = ShardedDataset(config)
-        trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint
+        trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
         name = split if trained_on_it else f"{split}_{Path(config.data.dir).resolve().name}"
         name = f"{name}_{vocabulary_name}" if vocabulary else name
         folder = Path(out) if out else workdir_of(model.step_dir) / "evaluation" / name
         folder = folder / model.task_name if whole.tasks else folder
         watched = {"watched": preemption.watched} if preemption else {}
-        finder = CheckpointFinder(model, dataset, **watched)
+        predictor = CheckpointPredictor(model, dataset, **watched)
         scores = None if classifier_scores is None else Path(classifier_scores)
-        return evaluate_predictor(finder, split, folder, scores)
+        return evaluate_predictor(predictor, split, folder, scores)
 
 
 def measure(

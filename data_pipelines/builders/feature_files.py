@@ -17,7 +17,9 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +38,9 @@ SETTINGS_FILE = "clip_features.json"
 _TIMES, _DURATION = "times_s", "duration_s"
 # The width is that of most of the first videos with features.
 _MOST_SHAPES = 32
+# A file of 2 MB can hold zeros for 2 GB.
+_MOST_COMPRESSION = 100
+_MOST_UNSUSPICIOUS = 64 * 2**20  # bytes of an array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +242,7 @@ def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
         where = f"{source.path}: {video_id}"
         with _readable(where):
             content = _in_common_file(_open_hdf5(source.path), source, video_id)
-            found = _choose(content, source.key, where)
+            found = _choose(content, source.key, where, _of_hdf5)
     else:
         path = _find(source, video_id)
         where = str(path)
@@ -331,13 +336,17 @@ def _read_npy(path: Path, key: str | None) -> _Found:
 
 
 def _read_npz(path: Path, key: str | None) -> _Found:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                _check_size(_size_in_header(stream), member.compress_size, f"{path}: {member.filename}")
     with np.load(path, allow_pickle=False) as arrays:
         return _choose(arrays, key, str(path))
 
 
 def _read_hdf5(path: Path, key: str | None) -> _Found:
     with _open(path) as file:
-        return _choose(file, key, str(path))
+        return _choose(file, key, str(path), _of_hdf5)
 
 
 def _read_torch(path: Path, key: str | None) -> _Found:
@@ -346,7 +355,13 @@ def _read_torch(path: Path, key: str | None) -> _Found:
     except ModuleNotFoundError as error:
         raise UserError(f"{path}: reading this file needs PyTorch: `pip install torch`.") from error
     content = torch.load(path, map_location="cpu", weights_only=True)
-    to_array = lambda value: value.float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+    def to_array(value: Any) -> np.ndarray:
+        if not isinstance(value, torch.Tensor):
+            return np.asarray(value)
+        _check_size(4 * value.numel(), path.stat().st_size, str(path))  # its strides may repeat one number
+        return value.float().numpy()
+
     return _choose(content, key, str(path), to_array)
 
 
@@ -356,6 +371,30 @@ _READERS: dict[str, Callable[[Path, str | None], _Found]] = {
     **dict.fromkeys(_HDF5, _read_hdf5),
     **dict.fromkeys((".pt", ".pth"), _read_torch),
 }
+
+
+def _size_in_header(stream: Any) -> int:
+    """Returns the bytes of the array of an .npy stream, of which only the header is read."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _check_size(size: int, stored: int, where: str) -> None:
+    """Raises FeatureError before an array is read that a small file would make large, in bytes."""
+    if size > max(_MOST_UNSUSPICIOUS, _MOST_COMPRESSION * stored):
+        raise FeatureError(
+            "too large",
+            f"{where}: {stored:,} bytes are stored, but the array would have {size:,}; features are not compressed "
+            f"more than {_MOST_COMPRESSION} times.",
+        )
+
+
+def _of_hdf5(dataset: Any) -> np.ndarray:
+    if hasattr(dataset, "nbytes"):
+        _check_size(dataset.nbytes, dataset.id.get_storage_size(), f"{dataset.file.filename}: {dataset.name}")
+    return np.asarray(dataset)
 
 
 def _choose(

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 
 pytest.importorskip("matplotlib", reason="needs Matplotlib")
 from unloc_jax.notebooks import LiveCharts
 
 
-def validation() -> tuple[list[VideoRecord], Found]:
+def validation() -> tuple[list[VideoRecord], SplitPredictions]:
     """Two videos; "jump" happens twice in the first."""
     times_s = np.array([[1.0, 2.0], [5.0, 8.0], [3.0, 4.0]], np.float32)
     records = [
@@ -20,7 +20,7 @@ def validation() -> tuple[list[VideoRecord], Found]:
     ]
     segments_s = np.array([[[1, 2], [6, 8], [0, 9]], [[2, 4], [0, 0], [0, 0]]], np.float32)
     scores = np.array([[0.9, 0.8, 0.1], [0.5, 0.0, 0.0]], np.float32)
-    return records, Found([["jump", "run"]] * 3, segments_s=[segments_s] * 3, scores=[scores] * 3)
+    return records, SplitPredictions([["jump", "run"]] * 3, segments_s=[segments_s] * 3, scores=[scores] * 3)
 
 
 def test_what_is_drawn(tmp_path):
@@ -48,5 +48,5 @@ def test_without_predictions_or_numbers():
     charts = LiveCharts()
     assert len(charts.figure().axes) == 2
     records, _ = validation()
-    charts.validated(1, "action_segmentation", records, Found([["jump"]] * 3))
+    charts.validated(1, "action_segmentation", records, SplitPredictions([["jump"]] * 3))
     assert len(charts.figure().axes) == 2

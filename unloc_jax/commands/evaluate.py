@@ -117,7 +117,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     from data_pipelines.reading.record_index import iterate_records
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate
-    from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
+    from unloc_jax.evaluation.zeroshot_predictor import ClipPredictor
     from unloc_jax.features.clip_encoder import ClipEncoder
     from unloc_jax.pretrained.clip_source import read_any_clip
     from unloc_jax.tasks import TASKS
@@ -128,7 +128,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     directory = arguments.data_dir
     preemption = Preemption()
     dataset = UnlocShards(str(directory))
-    finder = ClipFinder(
+    predictor = ClipPredictor(
         ClipEncoder(read_any_clip(arguments.zeroshot_clip)),
         dataset,
         str(directory),
@@ -142,4 +142,4 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         smoothing_s=1.0 if arguments.smoothing is None else arguments.smoothing,
     )
     out = arguments.out or Path("zeroshot") / directory.resolve().name / arguments.split
-    print(evaluate(finder, arguments.split, out, arguments.classifier_scores))
+    print(evaluate(predictor, arguments.split, out, arguments.classifier_scores))

@@ -16,7 +16,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo
 from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
-from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
+from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
@@ -62,7 +62,7 @@ class Localizer(VideoSearch):
         if any(
             name != "rgb" or m.encoder != "clip" for name, m in model.task.config.model.modalities.items()
         ):
-            self._features = ClipFeatures(model.task.config, model.facts, clip)
+            self._features = ClipFeatures(model.task.config, model.metadata, clip)
         elif clip is not None:
             raise UserError(f"--clip={clip}: this model looks at frames itself, not at features of a CLIP.")
         # A file is embedded once: only the middle crop.
@@ -72,7 +72,7 @@ class Localizer(VideoSearch):
         self._model = dataclasses.replace(model, task=task)
         self._encode_texts = TextEncoder(self._model)
         self._encode_videos = jax.jit(task.encode_videos)
-        self._detect = jax.jit(task.detect_in)
+        self._detect = jax.jit(task.detect_encoded)
 
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
@@ -87,7 +87,7 @@ class Localizer(VideoSearch):
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
-        task, facts, text = self._model.task, self._model.facts, self._model.task.config.model.text
+        task, metadata, text = self._model.task, self._model.metadata, self._model.task.config.model.text
         reads_tokens = text.encoder == "clip"
         texts = check_texts(texts or list(task.evaluation_classes), text.max_tokens if reads_tokens else None)
         features = self._encode_texts(texts)
@@ -96,7 +96,7 @@ class Localizer(VideoSearch):
         places = task.config.data.num_frames if output.curve is None else output.curve.shape[-1]
         times_s = np.linspace(span_s[0], span_s[1], places)
         flat = np.ones_like(times_s)  # for a task without a curve
-        known = set(facts.words)
+        known = set(metadata.words)
         in_video = lambda time_s: min(float(time_s), embedded.duration_s)  # times of frames are float32
         predictions = [
             TextPrediction(
@@ -116,20 +116,20 @@ class Localizer(VideoSearch):
         )
 
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames | OpenVideo:
-        facts = self._model.facts
+        metadata = self._model.metadata
         if self._features is not None:
             return self._features.open(video, fps)
         if isinstance(video, np.ndarray):
-            return ArrayFrames(video, frames_fps=fps, fps=facts.fps, short_side=facts.short_side)
-        return FrameStream(video, fps=facts.fps, short_side=facts.short_side)
+            return ArrayFrames(video, frames_fps=fps, fps=metadata.fps, short_side=metadata.short_side)
+        return FrameStream(video, fps=metadata.fps, short_side=metadata.short_side)
 
     def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
         if isinstance(frames, OpenVideo):
             assert self._features is not None
-            all_seen = self._features.look_at(frames)
+            all_seen = self._features.sample(frames)
         else:
             data = self._model.task.config.data
-            all_seen = look_at(frames, Path(name).name, fps=self._model.facts.fps, data=data)
+            all_seen = sample_frames(frames, Path(name).name, fps=self._model.metadata.fps, data=data)
         windows = []
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
@@ -172,17 +172,17 @@ class Localizer(VideoSearch):
         return output, found[0][1]
 
     def describe(self) -> dict[str, str]:
-        """Returns facts about the model to show with its predictions; names only, no folders."""
+        """Returns details of the model to show with its predictions; names only, no folders."""
         config = self._model.task.config
         step_dir = self._model.step_dir
-        facts = {
+        details = {
             "checkpoint": f"{workdir_of(step_dir).name}, step {step_dir.name}",
             "trained on": Path(config.data.dir).name,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         if self._features is not None:
-            facts["sees"] = f"{config.data.num_frames} rows of {self._features.description}"
-        return facts | _measured(self._model.step_dir)
+            details["sees"] = f"{config.data.num_frames} rows of {self._features.description}"
+        return details | _measured(self._model.step_dir)
 
 
 def _filled(x: np.ndarray, more: int) -> np.ndarray:
@@ -214,16 +214,16 @@ def _measured(step_dir: Path) -> dict[str, str]:
         return {}
     if metrics.get("checkpoint") != str(step_dir):
         return {}
-    facts = {}
+    details = {}
     if "recall" in metrics:
-        facts["best segment right (IoU ≥ 0.5)"] = (
+        details["best segment right (IoU ≥ 0.5)"] = (
             f"{metrics['recall']['model']['R1@0.5']:.0f} % of test queries"
         )
         for attribute, value in metrics["right_event"]["differs_only_in"].items():
             if value["count"]:
-                facts[f"only {attribute} differs"] = (
+                details[f"only {attribute} differs"] = (
                     f"{value['rate']:.0f} % right (chance {value['chance']:.0f} %)"
                 )
     if "mAP" in metrics:
-        facts |= {f"test {name}": f"{value:.1f} %" for name, value in metrics["mAP"].items() if ":" in name}
-    return facts
+        details |= {f"test {name}": f"{value:.1f} %" for name, value in metrics["mAP"].items() if ":" in name}
+    return details

@@ -14,7 +14,7 @@ from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 from unloc_jax.inline import in_notebook
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 from unloc_jax.training.watcher import Watcher
 
 _REDRAWN_S = 2.0  # between two drawings; one takes a quarter of a second
@@ -74,9 +74,11 @@ class LiveCharts(Watcher):
         self._lines.append({"step": step, **scalars})
         self._draw(now=step == self._total_steps or any(name.startswith("validation/") for name in scalars))
 
-    def validated(self, step: int, task: str, records: Sequence[VideoRecord], found: Found) -> None:
+    def validated(
+        self, step: int, task: str, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> None:
         self._validated_at = step
-        self._examples = _examples(records, found, self._most_examples)
+        self._examples = _examples(records, predictions, self._most_examples)
 
     def figure(self) -> Any:
         """Returns the charts as a Matplotlib figure."""
@@ -156,11 +158,11 @@ class LiveCharts(Watcher):
         return np.array(points, float).reshape(-1, 2)
 
 
-def _examples(records: Sequence[VideoRecord], found: Found, most: int) -> list[_Example]:
+def _examples(records: Sequence[VideoRecord], predictions: SplitPredictions, most: int) -> list[_Example]:
     """Returns texts that happen in their video, of different videos first."""
-    if not found.segments_s:
+    if not predictions.segments_s:
         return []
-    of_videos = [_examples_of(record, found, v) for v, record in enumerate(records)]
+    of_videos = [_examples_of(record, predictions, v) for v, record in enumerate(records)]
     by_turn = [
         of_video[turn]
         for turn in range(max(map(len, of_videos), default=0))
@@ -170,16 +172,18 @@ def _examples(records: Sequence[VideoRecord], found: Found, most: int) -> list[_
     return by_turn[:most]
 
 
-def _examples_of(record: VideoRecord, found: Found, v: int) -> list[_Example]:
+def _examples_of(record: VideoRecord, predictions: SplitPredictions, v: int) -> list[_Example]:
     made = []
     for text in dict.fromkeys(record.texts[: len(record.segments_s)]):
-        if text not in found.texts[v]:
+        if text not in predictions.texts[v]:
             continue
         truth_s = np.array([s for s, of in zip(record.segments_s, record.texts) if of == text])
-        n = found.texts[v].index(text)
-        scores = found.scores[v][n]
+        n = predictions.texts[v].index(text)
+        scores = predictions.scores[v][n]
         kept = np.flatnonzero(scores > 0)[: len(truth_s)]
-        made.append(_Example(text, record.duration_s, truth_s, found.segments_s[v][n][kept], scores[kept]))
+        made.append(
+            _Example(text, record.duration_s, truth_s, predictions.segments_s[v][n][kept], scores[kept])
+        )
     return made
 
 

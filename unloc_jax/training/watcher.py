@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unloc_jax.config import Config
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 
 
 class Watcher:
@@ -17,12 +17,14 @@ class Watcher:
     def logged(self, step: int, scalars: Mapping[str, float]) -> None:
         """Gets the numbers that are written after a number of steps, those of validations included."""
 
-    def validated(self, step: int, task: str, records: Sequence[VideoRecord], found: Found) -> None:
+    def validated(
+        self, step: int, task: str, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> None:
         """Gets the predictions of a validation.
 
         Args:
           step: number of steps done.
           task: its name in `config.task_configs`.
           records: videos with their ground truth.
-          found: what the model found in them, in the same order.
+          predictions: what the model found in them, in the same order.
         """

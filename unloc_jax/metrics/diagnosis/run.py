@@ -95,4 +95,4 @@ def diagnose(
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
     files = {"predictions file": predictions.name, "ground truth": path_of(ground_truth).name}
-    return dataclasses.replace(diagnosis, facts={**files, "protocol": protocol, **diagnosis.facts})
+    return dataclasses.replace(diagnosis, summary={**files, "protocol": protocol, **diagnosis.summary})

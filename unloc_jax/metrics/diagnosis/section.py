@@ -135,13 +135,13 @@ class Section:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """A whole diagnosis: heading, facts at the top, sections; definitions of its terms.
+    """A whole diagnosis: heading, summary at the top, sections; definitions of its terms.
 
     `print` shows it as text, and a notebook as a page.
     """
 
     title: str
-    facts: Mapping[str, Value]
+    summary: Mapping[str, Value]
     sections: Sequence[Section]
     terms: str = ""
 

@@ -6,9 +6,9 @@ from unloc_jax.metrics.diagnosis.section import Diagnosis
 
 
 def to_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Returns facts, and per section its tables as lists of objects, and its readings; null for NaN."""
+    """Returns the summary, and per section its tables as lists of objects, and its readings; null for NaN."""
     return {
-        "facts": {name: _json(value) for name, value in diagnosis.facts.items()},
+        "summary": {name: _json(value) for name, value in diagnosis.summary.items()},
         **{
             section.name: {
                 "title": section.title,
