@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -130,6 +131,10 @@ def test_what_is_collected(tmp_path):
         ["any", "thing"],
     ]
     assert [command.whole for command in found] == [False, True, True, True, True]
+    source = "x = 1\n%unloc x \\\n    --y 1 \\\n    --z 2\nif x:\n    !python b.py\n"
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": [source]}]}))
+    words = [command.words for command in commands_of(tmp_path, "a.ipynb")]
+    assert words == [["unloc", "x", "--y", "1", "--z", "2"], ["python", "b.py"]]
 
 
 @pytest.fixture(scope="module")
