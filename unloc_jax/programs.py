@@ -75,8 +75,8 @@ def clip_settings(source: str, *, features: bool = False) -> dict[str, Any]:
     """Returns settings of a model that starts from a CLIP, or reads its features, for `train`.
 
     >>> import unloc_jax
-    >>> unloc_jax.clip_settings("CLIP")["data.crop_size"]
-    16
+    >>> sorted(unloc_jax.clip_settings("CLIP"))[:3]
+    ['data.crop_size', 'init_from', 'model.image.activation']
 
     Args:
       source: a CLIP as `unloc_jax.load` takes it.
