@@ -4,7 +4,7 @@ The commands and notebooks call these: `unloc train` is `train`, and so on. What
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +115,6 @@ def evaluate(
     out: str | Path | None = None,
     classifier_scores: str | Path | None = None,
     settings: Settings = (),
-    preemption: "Preemption | None" = None,
 ) -> "EvaluationResult":
     """Evaluates a checkpoint on a split; `unloc evaluate --checkpoint`.
 
@@ -134,18 +133,58 @@ def evaluate(
       out: folder of metrics.json and the predictions; None = WORKDIR/evaluation/SPLIT.
       classifier_scores: see `unloc_jax.evaluation.classifier_scores`.
       settings: changes to `config.evaluation`, as in `train`.
-      preemption: stops the evaluation.
 
     Raises:
       UserError: see `load_model` and `unloc_jax.evaluation.evaluate.evaluate`; or the dataset is not there.
     """
-    from unloc_jax.evaluation.evaluate import evaluate as evaluate_predictor
+    from unloc_jax.evaluation.evaluate import output_folders
+
+    with siblings.ours("data_pipelines"):
+        folder, run = checked_evaluation(
+            checkpoint,
+            split,
+            task=task,
+            data_dir=data_dir,
+            vocabulary=vocabulary,
+            vocabulary_name=vocabulary_name,
+            out=out,
+            classifier_scores=classifier_scores,
+            settings=settings,
+        )
+        with output_folders([folder]):
+            return run()
+
+
+def checked_evaluation(
+    checkpoint: str | Path,
+    split: str = "test",
+    *,
+    task: str | None = None,
+    data_dir: str | Path | None = None,
+    vocabulary: Sequence[str] = (),
+    vocabulary_name: str = "vocabulary",
+    out: str | Path | None = None,
+    classifier_scores: str | Path | None = None,
+    settings: Settings = (),
+    preemption: "Preemption | None" = None,
+) -> "tuple[Path, Callable[[], EvaluationResult]]":
+    """Checks an evaluation as `evaluate` does it; returns the folder of its results, and the work.
+
+    Args:
+      checkpoint, split, task, data_dir, vocabulary, vocabulary_name, out, classifier_scores, settings: see `evaluate`.
+      preemption: stops the work.
+
+    Raises:
+      UserError: see `evaluate`.
+    """
+    from data_pipelines.reading.dataset import ShardedDataset
+    from unloc_jax.evaluation.evaluate import checked
     from unloc_jax.evaluation.predictor import CheckpointPredictor
     from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, workdir_of
 
     whole, _ = load_checkpoint(find_checkpoint(Path(checkpoint)))
-    model = load_model(Path(checkpoint), task, overrides_of(settings))
+    model = load_model(Path(checkpoint), task, overrides_of(settings), with_params=False)
     config = model.task.config
     if data_dir:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
@@ -156,22 +195,20 @@ def evaluate(
         if not config.with_vocabulary:
             raise UserError(
                 f"--vocabulary is for tasks with classes; the texts of {config.task} are per video."
+                + (" Choose the task with classes: --task=NAME." if whole.tasks else "")
             )
         changed = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
         model = dataclasses.replace(model, task=changed)
-    with siblings.ours("data_pipelines"):
-        from data_pipelines.reading.dataset import ShardedDataset
-
-        dataset = ShardedDataset(config)
-        trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
-        name = split if trained_on_it else f"{split}_{Path(config.data.dir).resolve().name}"
-        name = f"{name}_{vocabulary_name}" if vocabulary else name
-        folder = Path(out) if out else workdir_of(model.step_dir) / "evaluation" / name
-        folder = folder / model.task_name if whole.tasks else folder
-        watched = {"watched": preemption.watched} if preemption else {}
-        predictor = CheckpointPredictor(model, dataset, **watched)
-        scores = None if classifier_scores is None else Path(classifier_scores)
-        return evaluate_predictor(predictor, split, folder, scores)
+    dataset = ShardedDataset(config)
+    trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
+    name = split if trained_on_it else f"{split}_{Path(config.data.dir).resolve().name}"
+    name = f"{name}_{vocabulary_name}" if vocabulary else name
+    folder = Path(out) if out else workdir_of(model.step_dir) / "evaluation" / name
+    folder = folder / model.task_name if whole.tasks else folder
+    watched = {"watched": preemption.watched} if preemption else {}
+    predictor = CheckpointPredictor(model, dataset, **watched)
+    scores = None if classifier_scores is None else Path(classifier_scores)
+    return folder, checked(predictor, split, folder, scores)
 
 
 def measure(

@@ -84,14 +84,18 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
-    from unloc_jax.programs import evaluate
+    from unloc_jax.evaluation.evaluate import output_folders
+    from unloc_jax.programs import checked_evaluation
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
     from unloc_jax.training.preemption import Preemption
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
     with Preemption() as preemption:
-        for name in [arguments.task] if arguments.task else whole.task_configs:
-            result = evaluate(
+        work = {}
+        for name in (
+            [arguments.task] if arguments.task else whole.task_configs
+        ):  # all are checked before any works
+            out, run = checked_evaluation(
                 arguments.checkpoint,
                 arguments.split,
                 task=name,
@@ -103,7 +107,10 @@ def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -
                 settings=arguments.overrides,
                 preemption=preemption,
             )
-            print(result)
+            work[out] = run
+        with output_folders(list(work)):
+            for run in work.values():
+                print(run())
 
 
 def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
@@ -113,7 +120,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         raise UserError("--zeroshot-clip runs in one process.")
     if arguments.data_dir is None:
         raise UserError("--dataset is needed: a folder that `unloc data build` wrote.")
-    from data_pipelines.build import find_dataset
+    from data_pipelines.reading.built import find_dataset
     from data_pipelines.reading.record_index import iterate_records
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate

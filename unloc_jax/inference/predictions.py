@@ -136,11 +136,11 @@ class VideoPrediction:
 
     def _repr_html_(self) -> str:
         """Returns the report for a notebook; of frames without a file, the table."""
-        from unloc_jax.inference.report import report_page
+        from unloc_jax.inference.report import embedded_page
 
         if not Path(self.video).is_file():
             return f"<pre>{html.escape(str(self))}</pre>"
-        page = "".join(report_page(self, self.video, max_video_bytes=_INLINE_BYTES))
+        page = "".join(embedded_page(self, self.video, max_video_bytes=_INLINE_BYTES))
         lanes = sum(min(len(text.segments), TOP_K) for text in self.texts)
         return framed(page, min(_STAGE_PX + _ROW_PX * len(self.texts) + _LANE_PX * lanes, _MOST_PX))
 
