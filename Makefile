@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Reasons for which `make test-extras` may skip tests; it fails if others are skipped.
 MAY_SKIP ?= shared|not here|torch|Chromium
 
-.PHONY: quickstart quickstart-tal check test test-extras test-pages test-all lint install clean
+.PHONY: quickstart quickstart-tal check test test-extras test-pages test-notebooks test-all notebooks lint install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/unloc quickstart
@@ -25,13 +25,23 @@ check: lint
 # Tests that `make test` skips because their packages are not in its environment. Their files have other tests as well,
 # which run once more.
 test-extras:
-	$(MAKE) install VENV=.venv-extras EXTRAS=data,tensorflow,test,features,wandb,tpu,browser,skypilot,demo
+	$(MAKE) install VENV=.venv-extras EXTRAS=data,tensorflow,test,features,wandb,tpu,browser,skypilot,demo,notebooks
 	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/aot tests/launch \
 		tests/training/test_metric_writers.py tests/inference/test_report.py tests/metrics/diagnosis \
-		tests/demo tests/data_pipelines/test_build_features.py
+		tests/demo tests/notebooks tests/data_pipelines/test_build_features.py
 	$(MAKE) install VENV=.venv-beam EXTRAS=data,tensorflow,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
 		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py
+
+# Executes the notebooks of colab/ at a small size; `make test-extras` does it too.
+test-notebooks:
+	$(MAKE) install VENV=.venv-notebooks EXTRAS=data,test,notebooks
+	.venv-notebooks/bin/python -m pytest --may-skip='$(MAY_SKIP)' tests/notebooks
+
+# Makes colab/*.ipynb of colab/*.py.
+notebooks:
+	$(MAKE) install VENV=.venv-notebooks EXTRAS=data,test,notebooks
+	.venv-notebooks/bin/python -m tests.notebooks.convert
 
 # Runs the commands of all pages at a tiny size. `make test` only parses them.
 test-pages: $(VENV)/.installed
@@ -67,4 +77,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-extras .venv-beam .venv-torch quickstart build *.egg-info
+	rm -rf $(VENV) .venv-extras .venv-notebooks .venv-beam .venv-torch quickstart build *.egg-info

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from data_pipelines.annotations import parse
 from data_pipelines.annotations.parsed import ParsedAnnotations

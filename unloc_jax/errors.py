@@ -16,8 +16,12 @@ _EXTRAS = {"tensorflow": "tensorflow"} | dict.fromkeys(
 class UserError(Exception):
     """Bad input. The message names the wrong file, row or field and the fix.
 
-    The command line prints it as one line, without a stack trace, and exits with EXIT_USER_ERROR.
+    The command line prints it as one line, without a stack trace, and exits with EXIT_USER_ERROR. So do notebooks.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Tells IPython what to show."""
+        return [f"unloc: error: {self}"]
 
 
 class TryAgain(Exception):
@@ -25,6 +29,10 @@ class TryAgain(Exception):
 
     The command line prints the message as one line and exits with EXIT_TRY_AGAIN.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """Tells IPython what to show."""
+        return [f"unloc: {self}"]
 
 
 def exit_status(error: BaseException) -> tuple[int, str] | None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from unloc_jax.config import DataConfig
 from unloc_jax.errors import UserError

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from data_pipelines.annotations.split_names import SPLITS
 from data_pipelines.builders.encoded_videos import EncodedVideos

@@ -20,7 +20,7 @@ from typing import Any
 
 import av
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from data_pipelines.synthetic import language
 from data_pipelines.synthetic.render import render_frames

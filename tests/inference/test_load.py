@@ -23,14 +23,16 @@ WITH_EXAMPLES = (
     "unloc_jax.inference.load",
     "unloc_jax.inference.localizer",
     "unloc_jax.inference.zeroshot",
+    "unloc_jax.programs",
 )
 
 
 @pytest.fixture(scope="module")
-def folder(trained, tiny_videos, tmp_path_factory):
-    """What the examples speak of: RUN, CLIP and video.mp4."""
+def folder(trained, captions_dataset, tiny_videos, tmp_path_factory):
+    """What the examples speak of: RUN, SHARDS, CLIP and video.mp4."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(trained, folder / "RUN")
+    (folder / "SHARDS").symlink_to(captions_dataset)
     save_clip(clip_with_all_words(), folder / "CLIP")
     shutil.copy(tiny_videos / "videos" / "test_00000.mp4", folder / "video.mp4")
     return folder

@@ -127,5 +127,5 @@ def _of_notebook(text: str) -> Iterator[tuple[str, bool]]:
         elif source.startswith(("%%bash", "%%sh")):
             yield from _of_block(source.partition("\n")[2], everything=True)
         else:
-            shell = re.findall(r"^\s*[!%](.*(?:\\\n.*)*)", source, re.MULTILINE)
+            shell = re.findall(r"^\s*[!%]((?:.*\\\n)*.*)", source, re.MULTILINE)
             yield from _of_block("\n".join(shell), everything=False)

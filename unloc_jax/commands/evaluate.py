@@ -1,20 +1,13 @@
 """`unloc evaluate`."""
 
 import argparse
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unloc_jax import sigterm
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.process_flags import add_process_flags, joined_processes
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
-
-if TYPE_CHECKING:
-    from unloc_jax.inference.loaded_model import LoadedModel
-    from unloc_jax.training.preemption import Preemption
 
 _OF_ZEROSHOT = ("fps", "smoothing", "prompt")
 
@@ -92,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
     from unloc_jax.evaluation.evaluate import output_folders
-    from unloc_jax.inference.loaded_model import load_model
+    from unloc_jax.programs import checked_evaluation
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
     from unloc_jax.training.preemption import Preemption
 
@@ -102,51 +95,22 @@ def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -
         for name in (
             [arguments.task] if arguments.task else whole.task_configs
         ):  # all are checked before any works
-            model = load_model(arguments.checkpoint, name, arguments.overrides, with_params=False)
-            out, run = _checked_task(arguments, model, vocabulary, preemption, of_several=bool(whole.tasks))
+            out, run = checked_evaluation(
+                arguments.checkpoint,
+                arguments.split,
+                task=name,
+                data_dir=arguments.data_dir,
+                vocabulary=vocabulary,
+                vocabulary_name=arguments.vocabulary.stem if vocabulary else "",
+                out=arguments.out,
+                classifier_scores=arguments.classifier_scores,
+                settings=arguments.overrides,
+                preemption=preemption,
+            )
             work[out] = run
         with output_folders(list(work)):
             for run in work.values():
-                run()
-
-
-def _checked_task(
-    arguments: argparse.Namespace,
-    model: "LoadedModel",
-    vocabulary: list[str],
-    preemption: "Preemption",
-    of_several: bool,
-) -> tuple[Path, Callable[[], object]]:
-    """Returns the folder for the results of one task, and the work; see `evaluation.evaluate.checked`."""
-    from data_pipelines.reading.dataset import ShardedDataset
-    from unloc_jax.evaluation.evaluate import checked
-    from unloc_jax.evaluation.predictor import CheckpointPredictor
-    from unloc_jax.training.checkpoints.reading import workdir_of
-
-    config = model.task.config
-    if arguments.data_dir:
-        config = dataclasses.replace(
-            config, data=dataclasses.replace(config.data, dir=str(arguments.data_dir))
-        )
-        model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
-    if config.data.format == "unloc" and not (config.data.dir and Path(config.data.dir).is_dir()):
-        raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
-    if vocabulary:
-        if not config.with_vocabulary:
-            raise UserError(
-                f"--vocabulary is for tasks with classes; the texts of {config.task} are per video."
-                + (" Choose the task with classes: --task=NAME." if of_several else "")
-            )
-        task = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
-        model = dataclasses.replace(model, task=task)
-    dataset = ShardedDataset(config)
-    trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
-    name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
-    name = f"{name}_{arguments.vocabulary.stem}" if vocabulary else name
-    out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
-    out = out / model.task_name if of_several else out
-    predictor = CheckpointPredictor(model, dataset, preemption.watched)
-    return out, checked(predictor, arguments.split, out, arguments.classifier_scores)
+                print(run())
 
 
 def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
@@ -185,4 +149,4 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         smoothing_s=1.0 if arguments.smoothing is None else arguments.smoothing,
     )
     out = arguments.out or Path("zeroshot") / directory.resolve().name / arguments.split
-    evaluate(predictor, arguments.split, out, arguments.classifier_scores)
+    print(evaluate(predictor, arguments.split, out, arguments.classifier_scores))

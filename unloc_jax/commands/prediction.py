@@ -1,7 +1,6 @@
 """Flags and outputs of the commands that predict one video."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,13 +59,9 @@ def texts_of(arguments: argparse.Namespace) -> list[str]:
 
 def show(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:
     """Prints a table and writes the files of --out."""
-    from unloc_jax.inference.predictions import terminal_table, to_json
-    from unloc_jax.inference.report import write_report
+    from unloc_jax.inference.predictions import terminal_table
 
     print(terminal_table(prediction, min(arguments.top_k, 3)))
     for out in arguments.out:
-        if out.suffix == ".json":
-            out.write_text(json.dumps(to_json(prediction), indent=1, allow_nan=False) + "\n")
-        else:
-            write_report(prediction, arguments.video, out, arguments.top_k)
+        prediction.save(out, arguments.top_k)
         print(f"wrote {out}")

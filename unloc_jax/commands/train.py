@@ -25,9 +25,6 @@ def _run(arguments: argparse.Namespace) -> None:
     config = config_lib.load(arguments.config, arguments.overrides)
     quiet()
     with joined_processes(arguments):
-        from data_pipelines.reading.dataset import ShardedDataset
-        from unloc_jax.training.loop import train
+        from unloc_jax.programs import train
 
-        config = config_lib.with_absolute_paths(config)  # the checkpoint stores them
-        datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
-        train(config, arguments.workdir, datasets)
+        train(config, arguments.workdir)

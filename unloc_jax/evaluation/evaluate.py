@@ -12,6 +12,7 @@ from typing import Any
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.classifier_scores import multiplied, read_classifier_scores
 from unloc_jax.evaluation.predictor import Predictor
+from unloc_jax.evaluation.result import EvaluationResult
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
@@ -20,8 +21,8 @@ from unloc_jax.tasks.outputs import Predict
 
 def evaluate(
     predictor: Predictor, split: str, out: Path, classifier_scores: Path | None = None
-) -> dict[str, Any]:
-    """Evaluates a split, prints the tables and writes `metrics.json` and the predictions to `out`.
+) -> EvaluationResult:
+    """Evaluates a split and writes `metrics.json` and the predictions to `out`.
 
     Args:
       predictor: what is measured, with its dataset.
@@ -32,7 +33,7 @@ def evaluate(
     A split without ground truth, such as a hidden test split, is predicted and not scored.
 
     Returns:
-      What metrics.json holds.
+      What metrics.json holds, with the tables to print.
 
     Raises:
       UserError: see `checked`; the folder is then as it was.
@@ -73,7 +74,7 @@ def _unwritable(folder: Path, reason: str) -> UserError:
 
 def checked(
     predictor: Predictor, split: str, out: Path, classifier_scores: Path | None = None
-) -> Callable[[], dict[str, Any]]:
+) -> Callable[[], EvaluationResult]:
     """Does what `evaluate` does in two parts: checks everything, and returns what remains: the work.
 
     `out` must exist when the work begins (see `output_folders`).
@@ -102,18 +103,18 @@ def checked(
 
 def _evaluate(
     predictor: Predictor, split: str, out: Path, records: Sequence[VideoRecord], predict: Predict
-) -> dict[str, Any]:
+) -> EvaluationResult:
     task, dataset = predictor.task, predictor.dataset
     name, directory = task.predictions_file, task.config.data.dir
-    if predictor.task_name != task.name:
-        print(f"\n== {predictor.task_name} ==")
     evaluated = task.evaluate(
         records, predict, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
-    print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
+    videos = f"{split}: {len(records)} videos"
+    text = [] if predictor.task_name == task.name else [f"\n== {predictor.task_name} =="]
+    text.append(f"\n{directory}, {videos}, {evaluated.table}")
     left_out = dataset.left_out.get(split, {"videos": 0, "segments": 0})
     if left_out["videos"]:
-        print(
+        text.append(
             f"{left_out['videos']} more videos of the annotations, with {left_out['segments']} segments, could not be "
             f"used when {directory} was built (unusable_videos.jsonl): they are not in these numbers. `unloc metrics` "
             "on the official file counts them as missed."
@@ -133,12 +134,13 @@ def _evaluate(
         write_text(out / name, task.prediction_lines(records, evaluated.predictions))
         write_text(out / "metrics.json", [json.dumps(_without_nan(metrics), indent=2) + "\n"])
     if not scored:
-        print(
+        text.append(
             f"\nnothing was scored: the {split} split of {directory} has no ground truth for {task.name}. {name} holds "
             "the predictions, to be submitted where it is known."
         )
-    print(f"wrote {out / 'metrics.json'} and {out / name}")
-    return metrics
+    text.append(f"wrote {out / 'metrics.json'} and {out / name}")
+    title = f"{Path(directory).name}, {videos}"
+    return EvaluationResult(metrics, title, evaluated.metrics, "\n".join(text), out / name)
 
 
 def write_text(path: Path, parts: Iterable[str]) -> None:

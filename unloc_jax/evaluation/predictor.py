@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import jax
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset

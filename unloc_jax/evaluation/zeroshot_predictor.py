@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetMetadata

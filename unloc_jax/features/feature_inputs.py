@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from unloc_jax.config import Config, DataConfig
 from unloc_jax.dataset import DatasetMetadata

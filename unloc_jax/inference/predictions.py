@@ -1,17 +1,28 @@
 """Predictions for one video: the values that the report, the JSON file and the terminal show."""
 
 import dataclasses
+import html
 import itertools
+import json
 import math
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unloc_jax.errors import UserError
+from unloc_jax.inline import framed
 from unloc_jax.video import VideoNote
 
+TOP_K = 5  # segments per text on the report
+
 _TEXT_COLUMNS = 44  # widest text column of the terminal table; longer texts wrap
+# Of the report inside a notebook: everything but the rows, a row, a segment in it, and the most without scrolling.
+_STAGE_PX, _ROW_PX, _LANE_PX, _MOST_PX = 540, 64, 20, 1200
+# A notebook keeps its outputs, and Colab saves no notebook of more than 20 MB.
+_INLINE_BYTES = 6 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +133,43 @@ class VideoPrediction:
 
     def __str__(self) -> str:
         return terminal_table(self)
+
+    def _repr_html_(self) -> str:
+        """Returns the report for a notebook; of frames without a file, the table."""
+        from unloc_jax.inference.report import embedded_page
+
+        if not Path(self.video).is_file():
+            return f"<pre>{html.escape(str(self))}</pre>"
+        page = "".join(embedded_page(self, self.video, max_video_bytes=_INLINE_BYTES))
+        lanes = sum(min(len(text.segments), TOP_K) for text in self.texts)
+        return framed(page, min(_STAGE_PX + _ROW_PX * len(self.texts) + _LANE_PX * lanes, _MOST_PX))
+
+    def save(self, path: str | Path, top_k: int = TOP_K) -> None:
+        """Writes the report (`.html`, see `write_report`) or the numbers (`.json`, see `to_json`).
+
+        Args:
+          path: file to write.
+          top_k: most segments per text on the page; the numbers are all of them.
+
+        Raises:
+          UserError: another ending, a folder that cannot be written, or a report of a video that is not a file.
+        """
+        from unloc_jax.inference.report import write_report
+
+        path = Path(path)
+        if path.suffix == ".html":
+            if not Path(self.video).is_file():
+                raise UserError(
+                    f"{path}: the report shows the video, and {self.video!r} is not a file here; save a .json instead."
+                )
+            write_report(self, self.video, path, top_k)
+        elif path.suffix == ".json":
+            try:
+                path.write_text(json.dumps(to_json(self), indent=1, allow_nan=False) + "\n", "utf-8")
+            except OSError as error:
+                raise UserError(f"{path}: cannot write the numbers: {error.strerror}.") from error
+        else:
+            raise UserError(f"{path}: write a report.html or a result.json.")
 
 
 def to_json(prediction: VideoPrediction) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from unloc_jax.errors import UserError
 from unloc_jax.video import FrameStream, VideoInfo, length_of_packets_s, probe
 from unloc_jax.video_names import ffmpeg_file
 
+MAX_PREVIEW_BYTES = 24 << 20
+
 _BROWSER_CODECS = {"video/mp4": {"h264", "av1", "vp9"}, "video/webm": {"vp8", "vp9", "av1"}}
 _BROWSER_PIXELS = {"yuv420p", "yuvj420p"}
 # A file whose picture starts later than this is re-encoded: players do not agree on where its second 0 is.
@@ -29,7 +31,9 @@ _KEYFRAME_S = 2  # seeking decodes at most this much
 _HEADER_BYTES, _BYTES_PER_FRAME = 4096, 16
 
 
-def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int = 480) -> tuple[bytes, str]:
+def preview_bytes(
+    path: str | Path, max_bytes: int = MAX_PREVIEW_BYTES, max_height: int = 480
+) -> tuple[bytes, str]:
     """Returns bytes of a video for embedding in a page.
 
     Returns the file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction, clock, to_json
-from unloc_jax.inference.preview import preview_bytes
+from unloc_jax.inference.predictions import TOP_K, Segment, TextPrediction, VideoPrediction, clock, to_json
+from unloc_jax.inference.preview import MAX_PREVIEW_BYTES, preview_bytes
 
 # Up to this many texts, all segments are shown at first; beyond it, only the best of each.
 _TEXTS_WITH_ALL_SEGMENTS = 10
@@ -32,7 +32,7 @@ _BASE64_CHUNK = 3 * 2**18  # bytes; a multiple of 3, so that chunks can be joine
 
 
 def write_report(
-    prediction: VideoPrediction, video_path: str | Path, out_path: str | Path, top_k: int = 5
+    prediction: VideoPrediction, video_path: str | Path, out_path: str | Path, top_k: int = TOP_K
 ) -> None:
     """Writes the report page.
 
@@ -45,15 +45,34 @@ def write_report(
     Raises:
       UserError: the video cannot be used or the page cannot be written.
     """
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    video, mime = preview_bytes(video_path)
-    source = itertools.chain([f"data:{mime};base64,"], _base64(video))
+    parts = embedded_page(prediction, video_path, top_k)
     try:
         with open(out_path, "w", encoding="utf-8", newline="\n") as page:
-            page.writelines(_page(prediction, source, "data: blob:", top_k))
+            page.writelines(parts)
     except OSError as error:
         raise UserError(f"{out_path}: cannot write the report: {error.strerror}.") from error
+
+
+def embedded_page(
+    prediction: VideoPrediction,
+    video_path: str | Path,
+    top_k: int = TOP_K,
+    max_video_bytes: int = MAX_PREVIEW_BYTES,
+) -> Iterator[str]:
+    """Returns the parts of the page that `write_report` writes.
+
+    Args:
+      prediction, video_path, top_k: see `write_report`.
+      max_video_bytes: of the embedded video; a larger one is reduced.
+
+    Raises:
+      UserError: the video cannot be used.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    video, mime = preview_bytes(video_path, max_video_bytes)
+    source = itertools.chain([f"data:{mime};base64,"], _base64(video))
+    return _page(prediction, source, "data: blob:", top_k)
 
 
 def report_page(prediction: VideoPrediction, video_url: str, top_k: int) -> str:

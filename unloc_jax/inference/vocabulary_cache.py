@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.model.clip import TextFeatures

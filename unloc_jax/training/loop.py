@@ -24,15 +24,19 @@ from pathlib import Path
 
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
+from unloc_jax.processes import is_main
 from unloc_jax.training.cpu_collectives import connect
 from unloc_jax.training.preemption import Preemption
 from unloc_jax.training.prefetch import Prefetcher
 from unloc_jax.training.run import Due, TrainingRun
 from unloc_jax.training.run_setup import set_up
 from unloc_jax.training.terminal import log, log_summary
+from unloc_jax.training.watcher import Watcher
 
 
-def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dict[str, float]:
+def train(
+    config: Config, workdir: Path, datasets: Mapping[str, Dataset], watcher: Watcher | None = None
+) -> dict[str, float]:
     """Trains in `workdir`, or continues the run there, and returns the metrics of the last validation.
 
     A finished run is left unchanged; {} is returned.
@@ -41,6 +45,7 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
       config: The experiment.
       workdir: Where checkpoints and metrics are written.
       datasets: One per task, by the names in `config.task_configs`.
+      watcher: Is shown the run's numbers and the predictions of its validations.
 
     Raises:
       UserError: The config does not fit the devices, a dataset or the workdir; a loss is not finite; a checkpoint
@@ -51,13 +56,16 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     config = setup.config
     connect(setup.mesh)
     preemption = Preemption()
-    run = TrainingRun(setup, datasets, workdir, preemption)
+    watcher = watcher if watcher and is_main() else Watcher()
+    run = TrainingRun(setup, datasets, workdir, preemption, watcher)
     first_step, total = run.first_step, config.total_steps
     if run.is_finished:
         log(f"nothing to do: {workdir} is trained ({first_step} steps)")
+        watcher.started(config, workdir)
         run.close()
         return {}
     run.start()
+    watcher.started(config, workdir)
     if first_step:
         log(f"continuing from step {first_step} of {total} in {workdir}")
     log_summary(setup, datasets)

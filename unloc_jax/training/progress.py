@@ -1,16 +1,15 @@
 """Reports a stretch of steps: a line on the terminal, and scalars of speed, time and memory."""
 
-import sys
 from collections.abc import Mapping
 
 import jax
 
 from unloc_jax.config import Config
-from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
 from unloc_jax.training.clock import Clock
 from unloc_jax.training.flops import peak_flops, train_step_flops
 from unloc_jax.training.task_mixing import tasks_of_steps
+from unloc_jax.training.terminal import log
 
 _GIB = 2**30
 _NOT_SHOWN = ("gradient_norm", "similarity_scale")
@@ -66,14 +65,11 @@ class Progress:
         stage_end = config.contrastive.steps if stage == "contrastive" else config.total_steps
         left = _clock_face((stage_end - done) * busy_s / count)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items() if name not in _NOT_SHOWN)
-        if is_main():
-            print(
-                f"{stage:<11} step {done:>{len(str(config.total_steps))}}/{config.total_steps}  {shown}  "
-                f"{videos / busy_s:6.1f} videos/s  input {100 * scalars['input_fraction']:.0f} %  "
-                f"{left} left of {stage}",
-                file=sys.stderr,
-                flush=True,
-            )
+        log(
+            f"{stage:<11} step {done:>{len(str(config.total_steps))}}/{config.total_steps}  {shown}  "
+            f"{videos / busy_s:6.1f} videos/s  input {100 * scalars['input_fraction']:.0f} %  "
+            f"{left} left of {stage}"
+        )
         return scalars
 
     def _flops(self, steps: list[tuple[str, ...]], stage: str) -> float:

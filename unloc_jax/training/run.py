@@ -31,6 +31,7 @@ from unloc_jax.training.state import TrainState
 from unloc_jax.training.task_mixing import videos_of_step
 from unloc_jax.training.terminal import log
 from unloc_jax.training.validation import Validation
+from unloc_jax.training.watcher import Watcher
 
 Metrics = dict[str, jax.Array]
 
@@ -66,6 +67,7 @@ class TrainingRun:
       datasets: One per task.
       workdir: Where checkpoints and metrics are written; the latest checkpoint there determines the first step.
       preemption: Checked during validations and while waiting for a batch.
+      watcher: Is shown what is logged.
 
     Raises:
       UserError: The workdir cannot be written, or holds another experiment or a damaged checkpoint.
@@ -76,9 +78,16 @@ class TrainingRun:
       validation_metrics: Metrics of the latest validation.
     """
 
-    def __init__(self, setup: Setup, datasets: Mapping[str, Dataset], workdir: Path, preemption: Preemption):
+    def __init__(
+        self,
+        setup: Setup,
+        datasets: Mapping[str, Dataset],
+        workdir: Path,
+        preemption: Preemption,
+        watcher: Watcher,
+    ):
         self._setup, self._datasets, self._workdir, self._preemption = setup, datasets, workdir, preemption
-        self._config = setup.config
+        self._config, self._watcher = setup.config, watcher
         dataset_metadata = {name: dataset.metadata.to_dict() for name, dataset in datasets.items()}
         self._checkpoints = Checkpoints(workdir, self._config, dataset_metadata, log)
         history = self._checkpoints.history
@@ -185,7 +194,7 @@ class TrainingRun:
         """Writes the metrics of the last step, and speed and time since the last call."""
         stage = self._stage(done - 1)
         numbers = {name: float(value) for name, value in jax.device_get(metrics).items() if name != "finite"}
-        self._writer.write(
+        self._write(
             done,
             {f"{stage}/{name}": value for name, value in numbers.items()}
             | {"steps_left_out": self._non_finite.count}
@@ -193,15 +202,21 @@ class TrainingRun:
             | self._progress.report(stage, done, numbers),
         )
 
+    def _write(self, done: int, scalars: dict[str, float]) -> None:
+        self._writer.write(done, scalars)
+        self._watcher.logged(done, scalars)
+
     def validate(self, done: int) -> bool:
         """Validates the state and records whether it is among the best; returns False if it was stopped."""
         self.validation_due = True
         with self._clock.measure("evaluation"):
-            found = self._validation(self._state.best_params, done, self._preemption.watched)
+            found = self._validation(
+                self._state.best_params, done, self._preemption.watched, self._watcher.validated
+            )
             if found is None:
                 return False
             self.validation_due, self.validation_metrics = False, found
-            self._writer.write(done, {f"validation/{name}": value for name, value in found.items()})
+            self._write(done, {f"validation/{name}": value for name, value in found.items()})
             self._is_best = self._checkpoints.is_best(done, found)
         return True
 

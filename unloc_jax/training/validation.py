@@ -1,13 +1,14 @@
 """Validates a run on the validation split of every task, with the same code as `unloc evaluate`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset, validation_split
-from unloc_jax.tasks import Task
+from unloc_jax.records import VideoRecord
+from unloc_jax.tasks import SplitPredictions, Task
 from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.preemption import Reached
 from unloc_jax.training.sharding import batch_sharding
@@ -37,7 +38,11 @@ class Validation:
         self._detect = {name: jax.jit(task.detect) for name, task in tasks.items()}
 
     def __call__(
-        self, params: Any, step: int, watched: Callable[[Iterable[Batch]], Iterable[Batch]]
+        self,
+        params: Any,
+        step: int,
+        watched: Callable[[Iterable[Batch]], Iterable[Batch]],
+        validated: Callable[[int, str, Sequence[VideoRecord], SplitPredictions], None],
     ) -> dict[str, float] | None:
         """Validates the model, and logs and returns metrics by name ("TASK/METRIC" with several tasks).
 
@@ -45,6 +50,7 @@ class Validation:
           params: Tree of the model's parameters, float32.
           step: Number of steps done, for the log.
           watched: Wraps the batches; may raise Reached.
+          validated: Called with the predictions of each task, see `Watcher.validated`.
 
         Returns:
           The metrics; None if Reached was raised.
@@ -75,6 +81,7 @@ class Validation:
                 )
             except Reached:
                 return None
+            validated(step, name, records, predictions)
             metrics = task.compute_metrics(records, predictions)
             all_metrics |= {f"{prefix}{key}": value for key, value in metrics.items()}
             shown = list(metrics.items())[:_SHOWN_METRICS]

@@ -9,13 +9,14 @@ from typing import Any
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
+from unloc_jax.metrics.diagnosis import PROTOCOLS
 from unloc_jax.metrics.diagnosis.action_sections import diagnose_actions
 from unloc_jax.metrics.diagnosis.inputs import read_actions, read_moments
 from unloc_jax.metrics.diagnosis.levels import read_pyramid
 from unloc_jax.metrics.diagnosis.moment_sections import diagnose_moments
 from unloc_jax.metrics.diagnosis.page import to_page
 from unloc_jax.metrics.diagnosis.section import Diagnosis
-from unloc_jax.metrics.diagnosis.text import to_text
+from unloc_jax.metrics.diagnosis.values import to_json
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.paths import check_output_file
 
@@ -26,6 +27,33 @@ def run_diagnosis(
     predictions: Path,
     out: Path | None = None,
     json_out: Path | None = None,
+    **options: Any,
+) -> Diagnosis:
+    """Prints the tables; writes the page to `out` and the numbers to `json_out`.
+
+    Args:
+      protocol, ground_truth, predictions, **options: see `diagnose`.
+
+    Raises:
+      UserError: as `diagnose`, or there is no folder to write to.
+    """
+    check_output_file("--out", out)
+    check_output_file("--json", json_out)
+    diagnosis = diagnose(protocol, ground_truth, predictions, **options)
+    print(diagnosis)
+    if out:
+        out.write_text(to_page(diagnosis), "utf-8")
+        print(f"\nwrote {out}")
+    if json_out:
+        json_out.write_text(json.dumps(to_json(diagnosis), indent=1, allow_nan=False) + "\n", "utf-8")
+        print(f"wrote {json_out}")
+    return diagnosis
+
+
+def diagnose(
+    protocol: str,
+    ground_truth: Path | Annotated,
+    predictions: Path,
     *,
     tiou: float = 0.5,
     subset: str | None = None,
@@ -33,19 +61,21 @@ def run_diagnosis(
     checkpoint: Path | None = None,
     task: str | None = None,
 ) -> Diagnosis:
-    """Prints the tables; writes the page to `out` and the numbers to `json_out`; warnings go to stderr.
+    """Diagnoses a file of predictions; warnings go to stderr.
 
     Args:
       protocol: one of `PROTOCOLS`.
+      ground_truth: file, or annotated videos.
+      predictions: file.
       tiou: threshold of a hit.
       subset, blocked_videos: of ActivityNet-style ground truth, as in `unloc metrics`.
       checkpoint, task: of the model whose pyramid is compared with the ground truth.
 
     Raises:
-      UserError: as the protocol's readers; the protocol lacks an option, or there is no folder to write to.
+      UserError: as the protocol's readers; there is no such protocol, or it lacks an option.
     """
-    check_output_file("--out", out)
-    check_output_file("--json", json_out)
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--protocol={protocol}: there are diagnoses for {', '.join(PROTOCOLS)}")
     is_actions = protocol in ("activitynet", "thumos14")
     for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
         if value is not None and not is_actions:
@@ -65,34 +95,4 @@ def run_diagnosis(
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
     files = {"predictions file": predictions.name, "ground truth": path_of(ground_truth).name}
-    diagnosis = dataclasses.replace(diagnosis, summary={**files, "protocol": protocol, **diagnosis.summary})
-    print(to_text(diagnosis))
-    if out:
-        out.write_text(to_page(diagnosis), "utf-8")
-        print(f"\nwrote {out}")
-    if json_out:
-        json_out.write_text(json.dumps(to_json(diagnosis), indent=1, allow_nan=False) + "\n", "utf-8")
-        print(f"wrote {json_out}")
-    return diagnosis
-
-
-def to_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Returns the summary, and per section its tables as lists of objects, and its readings; null for NaN."""
-    return {
-        "summary": {name: _json(value) for name, value in diagnosis.summary.items()},
-        **{
-            section.name: {
-                "title": section.title,
-                "tables": [
-                    [dict(zip(table.columns, map(_json, row), strict=True)) for row in table.rows]
-                    for table in section.tables
-                ],
-                "readings": list(section.readings),
-            }
-            for section in diagnosis.sections
-        },
-    }
-
-
-def _json(value: Any) -> Any:
-    return None if value != value else value
+    return dataclasses.replace(diagnosis, summary={**files, "protocol": protocol, **diagnosis.summary})

@@ -1,8 +1,15 @@
 """The parts of a diagnosis, independent of their rendering: sections of tables, plots and readings."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from unloc_jax.errors import UserError
+from unloc_jax.inline import framed
+
+_INLINE_PX = 900
 
 Value = str | int | float | None
 
@@ -126,11 +133,48 @@ class Section:
     readings: Sequence[str] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """A whole diagnosis: heading, summary at the top, sections; definitions of its terms."""
+    """A whole diagnosis: heading, summary at the top, sections; definitions of its terms.
+
+    `print` shows it as text, and a notebook as a page.
+    """
 
     title: str
     summary: Mapping[str, Value]
     sections: Sequence[Section]
     terms: str = ""
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({self.title!r}, {len(self.sections)} sections)"
+
+    def __str__(self) -> str:
+        from unloc_jax.metrics.diagnosis.text import to_text
+
+        return to_text(self)
+
+    def _repr_html_(self) -> str:
+        from unloc_jax.metrics.diagnosis.page import to_page
+
+        return framed(to_page(self), _INLINE_PX)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the page (`.html`) or the numbers (`.json`).
+
+        Raises:
+          UserError: another ending, or a folder that cannot be written.
+        """
+        from unloc_jax.metrics.diagnosis.page import to_page
+        from unloc_jax.metrics.diagnosis.values import to_json
+
+        path = Path(path)
+        if path.suffix == ".html":
+            text = to_page(self)
+        elif path.suffix == ".json":
+            text = json.dumps(to_json(self), indent=1, allow_nan=False) + "\n"
+        else:
+            raise UserError(f"{path}: write a page.html or a numbers.json.")
+        try:
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}.") from error

@@ -25,18 +25,32 @@ _SETTINGS = {"background": "the label that is not an action (--background)"}
 def run_protocol(
     protocol: str, ground_truth: Path | Annotated, predictions: Path, out: Path | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Prints the metrics of a protocol and writes them to `out`; warnings go to stderr, one line each.
+    """Prints the metrics of a protocol and writes them to `out`; see `measure`."""
+    check_output_file("--out", out)
+    metrics = measure(protocol, ground_truth, predictions, **options)
+    print("\n".join(tables(metrics)))
+    if out:
+        out.write_text(json.dumps(_json(metrics), indent=1, allow_nan=False) + "\n", "utf-8")
+        print(f"wrote {out}")
+    return metrics
+
+
+def measure(
+    protocol: str, ground_truth: Path | Annotated, predictions: Path, **options: Any
+) -> dict[str, Any]:
+    """Returns the metrics of a protocol; warnings go to stderr, one line each.
 
     Args:
       protocol: name of the protocol.
       ground_truth: file, or annotated videos.
       predictions: file.
-      out: JSON file to write.
       **options: of the protocol's function; those that are None or False are left out.
 
     Raises:
-      UserError: the protocol has no such option, or refuses a file.
+      UserError: there is no such protocol, it has no such option, or it refuses a file.
     """
+    if protocol not in PROTOCOLS:
+        raise UserError(f"--protocol={protocol}: the protocols are {', '.join(PROTOCOLS)}")
     module, name = PROTOCOLS[protocol]
     function = getattr(importlib.import_module(f"unloc_jax.metrics.protocols.{module}"), name)
     given = {option: value for option, value in options.items() if value not in (None, False)}
@@ -47,16 +61,11 @@ def run_protocol(
             raise UserError(
                 f"{_flag(option)} is not an option of the protocol {protocol}; its options: {its}"
             )
-    check_output_file("--out", out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         metrics = function(ground_truth, predictions, **given)
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
-    print("\n".join(tables(metrics)))
-    if out:
-        out.write_text(json.dumps(_json(metrics), indent=1, allow_nan=False) + "\n", "utf-8")
-        print(f"wrote {out}")
     return metrics
 
 
