@@ -6,7 +6,6 @@ from typing import Any
 
 from data_pipelines.annotations import parse
 from data_pipelines.annotations.json_file import sha256
-from data_pipelines.build import read_build_info
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.examples import example_to_store
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
@@ -15,6 +14,7 @@ from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_s
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.storage import only_build_in, remove_tree, reporting_full_disk
 from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import read_build_info
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord

@@ -56,7 +56,7 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
                 f"unloc: error: JAX_PLATFORMS={platforms!r} does not start (unset it?): {reason}",
             )
         case KeyboardInterrupt():
-            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command goes on where it can"
+            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command continues where it can"
     return None
 
 

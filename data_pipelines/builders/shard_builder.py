@@ -14,8 +14,8 @@ from tensorflow_datasets.core.writer import ExampleWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.annotations import PARSERS
-from data_pipelines.builders.storage import storage_path
 from data_pipelines.reading.tfrecord import tfrecord
+from data_pipelines.remote_paths import storage_path
 
 
 class SameBytesWriter(ExampleWriter):

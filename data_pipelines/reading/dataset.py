@@ -74,6 +74,10 @@ class ShardedDataset:
     def splits(self) -> tuple[str, ...]:
         return self._shards.splits
 
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        return self._shards.metadata.left_out
+
     def records(self, split: str) -> list[VideoRecord]:
         return self._rows(split)[1]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders.feature_files import (
     FeatureError,
     FeatureSource,
@@ -21,6 +21,7 @@ from data_pipelines.builders.feature_files import (
 from data_pipelines.builders.frames import UnusableVideo
 from data_pipelines.check import check, to_text
 from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.example import ExampleSpec, make_example
 from data_pipelines.reading.record_index import iterate_records, parse_record, read_record
 from tests.timed_video import regular_times_ms, write_video

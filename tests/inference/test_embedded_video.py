@@ -15,9 +15,9 @@ from tests.timed_video import regular_times_ms, write_video
 from tests.tiny import random_params, tiny_metadata, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
+from unloc_jax.frame_inputs import ArrayFrames, sample_frames
 from unloc_jax.inference import localizer as localizer_module
 from unloc_jax.inference.embedded_video import EmbeddedVideo
-from unloc_jax.inference.frames import ArrayFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.localizer import Localizer, _batch_of
 from unloc_jax.training.sharding import make_mesh
@@ -181,3 +181,21 @@ def test_no_segment_ends_after_a_video_that_is_shorter_than_a_window(count):
     assert found.duration_s == count / 5 and len(segments) >= len(TEXTS)
     assert all(0 <= segment.start_s <= segment.end_s <= (count - 1) / 5 + 1e-6 for segment in segments)
     assert all(len(text.relevance) == count and (text.relevance > 0).all() for text in found)
+
+
+def test_a_watcher_is_told_the_seconds_and_can_stop(tmp_path):
+    video = write_video(tmp_path / "video.mp4", regular_times_ms(4.0))
+    localizer = Localizer(untrained("moment_retrieval"))
+    told = []
+
+    def stop(time_s):
+        raise UserError("enough")
+
+    with pytest.raises(UserError, match="enough"):
+        localizer.embed_video(video, watch=stop)
+    localizer.embed_video(video, watch=told.append)
+    np.testing.assert_allclose(told, np.arange(1, 21) / 5.0)
+    localizer.embed_video(video, watch=stop)  # from the cache
+    seconds = []
+    localizer.embed_video(FRAMES, fps=5.0, watch=seconds.append)
+    assert seconds[-1] == pytest.approx(10.0)

@@ -3,10 +3,10 @@
 It changes colours only: no pixel moves, so segments stay valid. Crop, flip and scale jitter happen during decoding.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from unloc_jax import shapes
 from unloc_jax.augmentation.color_jitter import jitter_colors
 from unloc_jax.augmentation.rand_augment import rand_augment
 from unloc_jax.config import AugmentationConfig
@@ -45,9 +45,9 @@ def augment(
             video = rand_augment(video, rand_augment_key, layers, magnitude, mask)
         return video
 
-    shapes.assert_shape(frames, (len(keys), None, None, None, 3))
+    chex.assert_shape(frames, (len(keys), None, None, None, 3))
     # Channels first: an innermost axis of 3 would leave most of an accelerator's lanes empty.
     mask = jnp.ones(frames.shape[:2], bool) if frame_mask is None else frame_mask
-    shapes.assert_shape(mask, frames.shape[:2])
+    chex.assert_shape(mask, frames.shape[:2])
     planes = jax.vmap(augment_video)(jnp.moveaxis(frames, -1, 2), keys, mask)
     return jnp.moveaxis(planes, 2, -1)

@@ -3,6 +3,7 @@
 Shards record which CLIP computed their features, how many per second and in which dtypes; a checkpoint keeps this.
 """
 
+import itertools
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_video
-from unloc_jax.inference.frames import SampledFrames
+from unloc_jax.frame_inputs import SampledFrames
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.pretrained.clip_source import read_any_clip
 from unloc_jax.sampling import all_starts, features_at, rows_timeline, whole_video, window_at
@@ -64,11 +65,13 @@ class ClipFeatures:
         self._encoder = ClipEncoder(_the_clip(settings, clip), jnp.dtype(settings["computed_in"]))
         self.description = f"{settings['clip']} features, {self._fps:g} per second"
 
-    def open(self, video: Path | np.ndarray, fps: float | None) -> "OpenVideo":
-        """Opens a file, or frames uint8 [F, H, W, 3] at `fps` per second."""
+    def open(
+        self, video: Path | np.ndarray, fps: float | None, watch: Callable[[float], object] | None = None
+    ) -> "OpenVideo":
+        """Opens a file, or frames uint8 [F, H, W, 3] at `fps` per second; `watch` as for `embed_video`."""
         if isinstance(video, np.ndarray):
             return OpenVideo(lambda: embed_frames(self._encoder, video, fps, self._fps))
-        return OpenVideo(lambda: self._of_file(video))
+        return OpenVideo(lambda: self._of_file(video, watch))
 
     def sample(self, video: "OpenVideo") -> Iterator[SampledFrames]:
         """Yields the whole video once, or all its windows: as training reads a record of this length."""
@@ -85,10 +88,17 @@ class ClipFeatures:
             rows = features_at(features, timeline, window.times_s)
             yield SampledFrames(None, window.mask, window.span_s, {self._name: rows})
 
-    def _of_file(self, video: Path) -> VideoFeatures:
+    def _of_file(self, video: Path, watch: Callable[[float], object] | None) -> VideoFeatures:
         title = f"embedding {video.name}"
         with tqdm(desc=title, unit="frame", delay=3, file=sys.stderr, leave=False) as bar:
-            return embed_video(self._encoder, video, self._fps, on_frame=bar.update)
+            numbers = itertools.count(1)
+
+            def on_frame() -> None:
+                bar.update()
+                if watch is not None:
+                    watch(next(numbers) / self._fps)
+
+            return embed_video(self._encoder, video, self._fps, on_frame=on_frame)
 
 
 class OpenVideo:

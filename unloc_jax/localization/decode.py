@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from unloc_jax import shapes
 from unloc_jax.localization.geometry import PyramidGeometry
 from unloc_jax.localization.nms import NMSConfig, suppress
 
@@ -78,11 +78,11 @@ def decode(
     """
     assert localization.offsets is not None, "a model without boundaries has no segments"
     batch, num_points = len(frame_mask), geometry.num_points
-    shapes.assert_type(frame_mask, bool)
-    shapes.assert_shape(frame_mask, (batch, geometry.num_frames))
-    shapes.assert_shape(localization.relevance, (batch, None, num_points))
-    shapes.assert_shape(localization.offsets, (batch, None, num_points, 2))
-    shapes.assert_shape(span_s, (batch, 2))
+    chex.assert_type(frame_mask, bool)
+    chex.assert_shape(frame_mask, (batch, geometry.num_frames))
+    chex.assert_shape(localization.relevance, (batch, None, num_points))
+    chex.assert_shape(localization.offsets, (batch, None, num_points, 2))
+    chex.assert_shape(span_s, (batch, 2))
     positions, strides = jnp.asarray(geometry.positions), jnp.asarray(geometry.strides)
     distances = localization.offsets * strides[:, None]
     segments = jnp.stack([positions - distances[..., 0], positions + distances[..., 1]], axis=-1)

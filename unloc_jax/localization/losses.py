@@ -1,10 +1,9 @@
 """Losses on relevance logits and boundary offsets (paper section 3.4), for inputs of any leading shape."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
-
-from unloc_jax import shapes
 
 
 def relevance_loss(
@@ -96,7 +95,7 @@ def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
     for term in expression.split("+"):
         factor, star, name = term.strip().rpartition("*")
         if name.strip() not in _BOUNDARY_TERMS:
-            raise ValueError(f"{name.strip()!r} is none of {', '.join(_BOUNDARY_TERMS)}")
+            raise ValueError(f"{name.strip()!r} is not one of {', '.join(_BOUNDARY_TERMS)}")
         try:
             value = float(factor) if star else 1.0
         except ValueError:
@@ -117,7 +116,8 @@ def boundary_loss(expression: str, offsets: jax.Array, target_offsets: jax.Array
     Returns:
       float32 [...].
     """
-    shapes.assert_shape([offsets, target_offsets], (..., 2))
+    chex.assert_axis_dimension(offsets, -1, 2)
+    chex.assert_axis_dimension(target_offsets, -1, 2)
     terms = [
         factor * _BOUNDARY_TERMS[name](offsets, target_offsets)
         for factor, name in parse_boundary_loss(expression)
@@ -151,8 +151,8 @@ def contrastive_loss(
     Returns:
       (loss, accuracy of video → text), float32 scalars.
     """
-    shapes.assert_rank(video, 2)
-    shapes.assert_shape(text, video.shape)
+    chex.assert_rank([video, text], 2)
+    chex.assert_equal_shape([video, text])
     return matching_loss(scale * video @ text.T, mask, same_text)
 
 
@@ -167,8 +167,8 @@ def matching_loss(logits: jax.Array, mask: jax.Array, same_text: jax.Array) -> t
     Returns:
       (loss, accuracy of video → text), float32 scalars.
     """
-    shapes.assert_type([mask, same_text], bool)
-    shapes.assert_shape([logits, same_text], (len(mask), len(mask)))
+    chex.assert_type([mask, same_text], bool)
+    chex.assert_shape([logits, same_text], (len(mask), len(mask)))
     diagonal = jnp.eye(len(mask), dtype=bool)
     excluded = ~mask[None] | ~mask[:, None] | (same_text & ~diagonal)
     logits = jnp.where(excluded & ~diagonal, -1e9, logits)

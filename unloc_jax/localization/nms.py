@@ -2,10 +2,9 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
-
-from unloc_jax import shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +49,7 @@ def suppress(
       (segments float32 [..., K, 2], scores float32 [..., K], index int32 [..., K] into P), best first. Padding rows
       have score 0, segment (0, 0) and index 0.
     """
-    shapes.assert_shape(segments, (*scores.shape, 2))
+    chex.assert_shape(segments, (*scores.shape, 2))
     start, end = segments[..., 0], segments[..., 1]
 
     def take_best(remaining, _):

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
-from unloc_jax import shapes
 from unloc_jax.localization.geometry import PyramidGeometry
 
 
@@ -47,9 +47,9 @@ def assign_targets(
     Returns:
       Targets for [B, N, P].
     """
-    shapes.assert_shape(segments, (*segment_text.shape, 2))
-    shapes.assert_rank(segment_text, 2)
-    shapes.assert_type(segment_text, int)
+    chex.assert_shape(segments, (*segment_text.shape, 2))
+    chex.assert_rank(segment_text, 2)
+    chex.assert_type(segment_text, int)
     positions, strides = jnp.asarray(geometry.positions), jnp.asarray(geometry.strides)
     low, high = jnp.asarray(geometry.ranges[:, 0]), jnp.asarray(geometry.ranges[:, 1])
     batch = segments.shape[0]

@@ -4,12 +4,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from unloc_jax import shapes
 from unloc_jax.config import ModelConfig
 from unloc_jax.localization.decode import Localization
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
@@ -91,10 +91,10 @@ class UnLoc(nn.Module):
         tokens = []
         for name, modality in sorted(self.config.modalities.items()):
             x = inputs[name]
-            shapes.assert_rank(x, 5 if modality.encoder == "clip" else 3)
+            chex.assert_rank(x, 5 if modality.encoder == "clip" else 3)
             if frame_mask is not None:
-                shapes.assert_type(frame_mask, bool)
-                shapes.assert_shape(frame_mask, x.shape[:2])
+                chex.assert_type(frame_mask, bool)
+                chex.assert_shape(frame_mask, x.shape[:2])
             if modality.encoder == "clip":
                 x = self.towers[name](x, frame_mask)
             x = x.astype(self.dtype)
@@ -177,10 +177,10 @@ class UnLoc(nn.Module):
 
     def _check_pairs(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> None:
         """Asserts video [B, T, D], frame_mask bool [B, T] and text features of leading shape [B or 1, N]."""
-        shapes.assert_rank([video, text.tokens], [3, 4])
-        shapes.assert_type(frame_mask, bool)
-        shapes.assert_shape(frame_mask, (len(video), self.num_frames))
-        shapes.assert_shape(text.sentence, ({1, len(video)}, None, None))
+        chex.assert_rank([video, text.tokens], [3, 4])
+        chex.assert_type(frame_mask, bool)
+        chex.assert_shape(frame_mask, (len(video), self.num_frames))
+        chex.assert_shape(text.sentence, ({1, len(video)}, None, None))
 
     def score_videos(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> jax.Array:
         """Scores how well each text describes the whole video, from its fused text token.
@@ -274,8 +274,8 @@ class UnLoc(nn.Module):
           Embeddings are not normalised.
         """
         video = self.encode_video(inputs, frame_mask)
-        shapes.assert_type(segment_mask, bool)
-        shapes.assert_shape(segment_mask, (len(video), None, video.shape[1]))
+        chex.assert_type(segment_mask, bool)
+        chex.assert_shape(segment_mask, (len(video), None, video.shape[1]))
         time = jnp.arange(video.shape[1], dtype=jnp.float32)
         count = jnp.maximum(segment_mask.sum(-1, keepdims=True), 1)
         centred = time - (segment_mask * time).sum(-1, keepdims=True) / count

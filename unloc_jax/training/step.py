@@ -5,18 +5,18 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from unloc_jax import shapes
 from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
 from unloc_jax.config import AugmentationConfig
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.base import GlobalBatch
 from unloc_jax.tasks.contrastive import segment_text_loss
+from unloc_jax.tasks.global_batch import GlobalBatch
 from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.training.ema import update_average
 from unloc_jax.training.frozen_vocabulary import Vocabularies
@@ -76,10 +76,10 @@ def make_train_step(
                 split,
                 shardings.params,
             )
-        shapes.assert_shape([loss, *metrics.values()], ())
+        chex.assert_shape([loss, *metrics.values()], ())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = with_capped_logit_scale(optax.apply_updates(state.params, updates))
-        shapes.assert_same_layout(params, state.params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
         new_state = TrainState(state.step + jnp.int32(1), params, opt_state, ema_params)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.example import ExampleSpec
 from data_pipelines.reading.flipped_texts import mirror_text
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
