@@ -9,7 +9,7 @@ EXIT_INTERRUPTED = 130
 
 # Extras by the modules that they bring. Training and evaluation need `data` to read shards; prediction needs none.
 _EXTRAS = {"tensorflow": "tensorflow"} | dict.fromkeys(
-    ("tensorflow_datasets", "grain", "google_crc32c", "importlib_resources", "PIL"), "data"
+    ("tensorflow_datasets", "grain", "simplejpeg", "google_crc32c", "importlib_resources", "PIL"), "data"
 )
 
 
