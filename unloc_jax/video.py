@@ -214,6 +214,15 @@ def probe(path: str | Path) -> VideoInfo:
     raise _no_frames(Path(path))
 
 
+def length_s(path: Path) -> float:
+    """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
+
+    Raises:
+      VideoError: the file is unusable; `kind` is the reason.
+    """
+    return probe(path).duration_s or length_of_packets_s(path)
+
+
 def length_of_packets_s(path: Path) -> float:
     """Returns the seconds from a player's second 0 to the end of the last picture, for headers without a length.
 

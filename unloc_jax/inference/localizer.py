@@ -1,9 +1,10 @@
 """Localizer: a checkpoint and a video → when each text happens. Needs neither the dataset nor TensorFlow."""
 
 import dataclasses
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tqdm import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
-from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo
+from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, look_at_rows
+from unloc_jax.features.given_features import Features, read_given
 from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
 from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
 from unloc_jax.inference.loaded_model import LoadedModel
@@ -50,20 +52,19 @@ class Localizer(VideoSearch):
       model: as `load_model` returns it.
       cache_bytes: see `VideoSearch`.
       clip: for a model trained on features of `unloc features`, location of the CLIP that computed them (a source that
-        `unloc features --clip` accepts); None = where it was then.
+        `unloc features --clip` accepts); None = where it was then. It is read for the first video.
 
     Raises:
-      UserError: the model reads features that cannot be computed here, or `clip` is another CLIP or not needed.
+      UserError: `clip` is given, but it is another CLIP or not needed.
     """
 
     def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES, clip: str | None = None):
         super().__init__(f"{model.step_dir} ({model.task_name})", cache_bytes)
-        self._features = None
-        if any(
-            name != "rgb" or m.encoder != "clip" for name, m in model.task.config.model.modalities.items()
-        ):
-            self._features = ClipFeatures(model.task.config, model.facts, clip)
-        elif clip is not None:
+        modalities = model.task.config.model.modalities
+        self._reads_frames_alone = all(
+            name == "rgb" and m.encoder == "clip" for name, m in modalities.items()
+        )
+        if clip is not None and self._reads_frames_alone:
             raise UserError(f"--clip={clip}: this model looks at frames itself, not at features of a CLIP.")
         # A file is embedded once: only the middle crop.
         config = model.task.config
@@ -73,6 +74,9 @@ class Localizer(VideoSearch):
         self._encode_texts = TextEncoder(self._model)
         self._encode_videos = jax.jit(task.encode_videos)
         self._detect = jax.jit(task.detect_in)
+        self._clip = clip
+        if clip is not None:
+            self._clip_features  # noqa: B018  another CLIP is refused now
 
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
@@ -115,26 +119,67 @@ class Localizer(VideoSearch):
             embedded.name, embedded.duration_s, predictions, self.describe(), embedded.notes
         )
 
+    def embed_features(
+        self, features: Mapping[str, Features], *, duration_s: float | None = None, name: str = ""
+    ) -> EmbeddedVideo:
+        """Embeds precomputed features of a video; pass the result to the call in place of a file.
+
+        For models that read features alone, such as those of other programs: what `unloc data build --features` reads
+        of one video. Rows without times are those of equal parts of the video, as in a build.
+
+        Args:
+          features: by the name of their modality: a file (.npy, .npz, .h5, .pt; "FILE:KEY" names one of several
+            arrays), an array [F, D], or `StoredFeatures` with times.
+          duration_s: length of the video in seconds; None = as the features say.
+          name: of the video; "" = that of the first file.
+
+        Raises:
+          UserError: the model reads other features, these cannot be used, or nothing says how long the video is.
+        """
+        config = self._model.task.config
+        given = read_given(features, config, self._model.facts, duration_s)
+        # Rows of MediaSequence are in step with its frames.
+        phase = 0.0 if self._model.facts.name == "mediasequence" else 0.5
+        seen = look_at_rows(given.rows, given.duration_s, config.data, phase)
+        files = [str(one) for one in features.values() if isinstance(one, str | Path)]
+        name = name or (files or ["features"])[0]
+        return EmbeddedVideo(name, given.duration_s, self._embed_windows(seen), self._model_name, given.notes)
+
+    @functools.cached_property
+    def _clip_features(self) -> ClipFeatures | None:
+        """Computes the features that a model of CLIP features reads; None for a model of frames.
+
+        Raises:
+          UserError: the model reads features that cannot be computed here, or its CLIP is gone.
+        """
+        if self._reads_frames_alone:
+            return None
+        return ClipFeatures(self._model.task.config, self._model.facts, self._clip)
+
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames | OpenVideo:
         facts = self._model.facts
-        if self._features is not None:
-            return self._features.open(video, fps)
+        if self._clip_features is not None:
+            return self._clip_features.open(video, fps)
         if isinstance(video, np.ndarray):
             return ArrayFrames(video, frames_fps=fps, fps=facts.fps, short_side=facts.short_side)
         return FrameStream(video, fps=facts.fps, short_side=facts.short_side)
 
     def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
         if isinstance(frames, OpenVideo):
-            assert self._features is not None
-            all_seen = self._features.look_at(frames)
+            assert self._clip_features is not None
+            all_seen = self._clip_features.look_at(frames)
         else:
             data = self._model.task.config.data
             all_seen = look_at(frames, Path(name).name, fps=self._model.facts.fps, data=data)
+        windows = self._embed_windows(all_seen)  # the length is known only then
+        return EmbeddedVideo(name, frames.duration_s, windows, self._model_name, frames.notes)
+
+    def _embed_windows(self, all_seen: Iterable[SampledFrames]) -> tuple[EmbeddedWindow, ...]:
         windows = []
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
             windows.append(EmbeddedWindow(tokens[0], seen.mask, seen.span_s))
-        return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name, frames.notes)
+        return tuple(windows)
 
     def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
         """Returns an `Output` of NumPy arrays [1, N, …], and the times (s) of its curve's first and last point."""
@@ -180,8 +225,9 @@ class Localizer(VideoSearch):
             "trained on": Path(config.data.dir).name,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
-        if self._features is not None:
-            facts["sees"] = f"{config.data.num_frames} rows of {self._features.description}"
+        if not self._reads_frames_alone:
+            rows = description(config.model.modalities, self._model.facts.feature_settings)
+            facts["sees"] = f"{config.data.num_frames} rows of {rows}"
         return facts | _measured(self._model.step_dir)
 
 
