@@ -211,8 +211,10 @@ def choose(
         raise FeatureError(
             "no such array", f"{where}: no array {key!r} (there are: {there}); say NAME=DIR:KEY."
         )
-    of_times = (to_array(content[name]) if name in content else None for name in (_TIMES, _DURATION))
-    return Found(to_array(content[key]), *of_times)
+    times_s, duration_s = (
+        to_array(content[name]) if name in content else None for name in (_TIMES, _DURATION)
+    )
+    return Found(to_array(content[key]), times_s, duration_s)
 
 
 def open_hdf5(path: Path) -> Any:
