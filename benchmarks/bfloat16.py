@@ -14,9 +14,9 @@ from data_pipelines.reading.dataset import ShardedDataset
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.metrics.tiou import segment_iou
 from unloc_jax.paths import ArgumentParser
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 from unloc_jax.tasks.moment_retrieval import ranked_segments
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 
 
@@ -29,11 +29,11 @@ def main() -> None:
     dataset = ShardedDataset(model.task.config)
     records = dataset.records("test")
     texts = model.task.evaluation_texts(records)
-    found: dict[str, Found] = {}
+    found: dict[str, SplitPredictions] = {}
     print(f"{arguments.checkpoint}, test: {len(records)} videos, {sum(map(len, texts))} queries")
     for name, dtype in (("float32", jnp.float32), ("bfloat16", jnp.bfloat16)):
         task = dataclasses.replace(model.task, model=model.task.model.clone(dtype=dtype))
-        found[name] = find(
+        found[name] = predict_split(
             task,
             jax.jit(task.detect),
             model.params,
@@ -41,7 +41,7 @@ def main() -> None:
             texts,
             batch_sharding(model.mesh),
         )
-        scores = task.score(records, found[name])
+        scores = task.compute_metrics(records, found[name])
         print(f"  {name:<9}" + "".join(f"  {key} {value:5.2f}" for key, value in scores.items()))
 
     high, low = (ranked_segments(found[name]) for name in ("float32", "bfloat16"))

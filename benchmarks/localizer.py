@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from unloc_jax import config as config_lib
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.predictions import VideoPrediction
@@ -29,11 +29,11 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     arguments, overrides = parser.parse_known_args()
     config = config_lib.load(arguments.config, [item.removeprefix("--config.") for item in overrides])
-    facts = DatasetFacts("none", 10.0, 256, [], [], "none")
-    task = make_task(config, facts)
+    metadata = DatasetMetadata("none", 10.0, 256, [], [], "none")
+    task = make_task(config, metadata)
     params = jax.jit(lambda: init_params(task, 0))()  # untrained: as quick as a trained one
     mesh = make_mesh(config.mesh, config.evaluation.batch_size)
-    localizer = Localizer(LoadedModel(Path("untrained/1"), task, params, facts, mesh, config.task))
+    localizer = Localizer(LoadedModel(Path("untrained/1"), task, params, metadata, mesh, config.task))
     texts = lambda turn: [f"a person does thing number {turn}.{i}" for i in range(arguments.texts)]
     ask = lambda video, turn: localizer(video, texts(turn))
 

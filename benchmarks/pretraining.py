@@ -41,8 +41,8 @@ def main() -> None:
             run = workdir / f"{arm.replace(' ', '_')}_{name}{arguments.steps}_steps_{seed}"
             _unloc(
                 "train", "--config=configs/quickstart.py", f"--workdir={run}", f"--config.seed={seed}",
-                f"--config.data.dir={workdir / 'activitynet_captions'}", "--config.pretrain.steps=0",
-                "--config.pretrain.warmup_steps=0", f"--config.train.steps={arguments.steps}", *start,
+                f"--config.data.dir={workdir / 'activitynet_captions'}", "--config.contrastive.steps=0",
+                "--config.contrastive.warmup_steps=0", f"--config.train.steps={arguments.steps}", *start,
             )  # fmt: skip
             _unloc("evaluate", f"--checkpoint={run}", "--split=test")
             results[arm, seed] = _numbers(run)

@@ -52,7 +52,7 @@ def main() -> None:
     if arguments.reference:
         children["reference"] = _Child({**base, "settings": settings, "reference": str(arguments.reference)})
     for child in children.values():
-        assert child.facts
+        assert child.summary
     rounds = [
         {name: child.run(arguments.steps) for name, child in children.items()}
         for _ in range(arguments.rounds)
@@ -72,7 +72,7 @@ class _Child:
         )
 
     @functools.cached_property
-    def facts(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Returns what the process reports once it has compiled."""
         return self._answer()
 
@@ -97,8 +97,8 @@ class _Child:
 
 
 def _print(children: dict[str, _Child], rounds: list[dict[str, dict[str, float]]]) -> None:
-    facts = children[""].facts
-    print(f"\n{facts['device']} × {facts['num_devices']}, jax {facts['jax']}, {os.cpu_count()} CPUs, "
+    summary = children[""].summary
+    print(f"\n{summary['device']} × {summary['num_devices']}, jax {summary['jax']}, {os.cpu_count()} CPUs, "
           f"{len(rounds)} rounds in turns\n")  # fmt: skip
     columns = (
         "s/step",
@@ -124,18 +124,18 @@ def _print(children: dict[str, _Child], rounds: list[dict[str, dict[str, float]]
             statistics.median(turn[base][key] / turn[name][key] for turn in rounds)
             for key in ("seconds", "cpu_seconds")
         )
-        peak, flops = child.facts["peak_flops"], child.facts["flops"]
+        peak, flops = child.summary["peak_flops"], child.summary["flops"]
         cells = [
             f"{median:.3f}",
             f"{cpu:.3f}",
-            f"{child.facts['videos'] / median:.2f}",
+            f"{child.summary['videos'] / median:.2f}",
             f"{speed:.2f}×",
             f"{cpu_speed:.2f}×",
             f"{memory['process'] / 2**30:.2f}",
             f"{memory['steps'] / 2**30:.2f}",
             f"{memory['device'] / 2**30:.2f}" if memory["device"] else "–",
             f"{100 * flops / median / peak:.1f}" if peak and flops else "–",
-            f"{child.facts['first_step_s']:.0f}",
+            f"{child.summary['first_step_s']:.0f}",
         ]
         print(f"{_shown(name):<{width}}" + "".join(f"{cell:>13}" for cell in cells))
     print(
@@ -227,7 +227,7 @@ class OurStep:
     def __init__(self, config: Any, classes: int):
         import jax
 
-        from unloc_jax.dataset import DatasetFacts
+        from unloc_jax.dataset import DatasetMetadata
         from unloc_jax.tasks import make_task
         from unloc_jax.training.flops import train_step_flops
         from unloc_jax.training.frozen_vocabulary import constant_vocabularies
@@ -238,8 +238,8 @@ class OurStep:
 
         names = [f"kind of action number {i}" for i in range(classes)]
         mesh = make_mesh(config.mesh, config.batch_size, "batch_size")
-        facts = DatasetFacts("random", 5.0, 0, names, [], "")
-        tasks = {"task": lay_out(make_task(config, facts, config), mesh)}
+        metadata = DatasetMetadata("random", 5.0, 0, names, [], "")
+        tasks = {"task": lay_out(make_task(config, metadata, config), mesh)}
         optimizer = make_optimizer(config)
         shardings = jax.tree.map(lambda x: x.sharding, abstract_state(tasks, optimizer, mesh))
         loss = Loss(tasks, {"task": 1.0}, "train")

@@ -27,7 +27,7 @@ from data_pipelines.builders.storage import (
     remove_tree,
     reporting_full_disk,
     storage_path,
-    write_whole,
+    write_atomically,
 )
 from data_pipelines.quiet_tensorflow import import_tensorflow
 from unloc_jax.errors import UserError
@@ -239,7 +239,7 @@ def _build(
     # Shards of a stopped build may be incomplete, and with the encoded frames at hand they are soon written again.
     (out / BUILD_FILE).unlink(missing_ok=True)
     remove_tree(out / "unloc_data" / arguments["config_name"])
-    write_whole(out / ARGUMENTS_FILE, _json(arguments))
+    write_atomically(out / ARGUMENTS_FILE, _json(arguments))
     report = BuildReport(out / REPORT_FILE)
     if beam_options is None:
         encoded = EncodedVideos(out / ENCODED_DIR)
@@ -266,7 +266,7 @@ def _build(
     if not is_remote(out):
         write_shard_list(out, list_shards(directory, list(info["splits"])))
     os.sync()  # the shards must survive a power failure before the encoded frames are deleted
-    write_whole(out / BUILD_FILE, _json(info))
+    write_atomically(out / BUILD_FILE, _json(info))
     _remove_unfinished(out)
     _print_summary(info, parsed, report, directory, time.monotonic() - began)
     return directory

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.feature_files import SETTINGS_FILE
-from data_pipelines.builders.storage import reporting_full_disk, write_whole
+from data_pipelines.builders.storage import reporting_full_disk, write_atomically
 from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
@@ -297,7 +297,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
             raise UserError(
                 f"{out} holds .npz files, but no {SETTINGS_FILE} that says what they are. Choose another --out."
             ) from None
-        write_whole(file, json.dumps(settings, indent=1) + "\n")
+        write_atomically(file, json.dumps(settings, indent=1) + "\n")
         return
     except (ValueError, AttributeError) as error:
         raise UserError(f"{file} is damaged. Delete {out} or choose another --out.") from error

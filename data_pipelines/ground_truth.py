@@ -102,7 +102,7 @@ def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:
 
     shards = UnlocShards(str(folder))
     records = [record for split in shards.splits for record in shards.records(split)]
-    return records, bool(shards.facts.classes)
+    return records, bool(shards.metadata.classes)
 
 
 def _chosen(

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from launch.job import Job, load
+from launch.secrets import without_secrets
 from unloc_jax.errors import UserError
 from unloc_jax.paths import ArgumentParser
 
@@ -39,6 +40,8 @@ def main(
     arguments = parser_of(module, [*actions, *loops]).parse_args(argv)
     try:
         job = load(arguments.job)
+        if arguments.dry_run:  # its output is read by others, and kept in logs
+            job = without_secrets(job)
         if arguments.action in loops:
             return loops[arguments.action](job, arguments.dry_run)
         steps = actions[arguments.action](job)
@@ -81,7 +84,12 @@ def to_yaml(document: dict[str, Any]) -> str:
 
 def describe(files: Mapping[Path, str], command: Sequence[str]) -> str:
     """Formats writing the files and running the command as shell."""
-    written = [f"cat > {path} <<'END_OF_FILE'\n{text}END_OF_FILE" for path, text in files.items()]
+    written = []
+    for path, text in files.items():
+        end = "END_OF_FILE"
+        while end in text.splitlines():
+            end += "_"
+        written.append(f"cat > {shlex.quote(str(path))} <<'{end}'\n{text}{end}")
     return "\n".join([*written, shlex.join(command)])
 
 

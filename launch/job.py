@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.accelerators import Accelerator, accelerator
+from launch.constraints import constraints
 from unloc_jax.errors import UserError
 from unloc_jax.paths import VARIABLE, path_of
 
@@ -15,6 +16,9 @@ BUCKET_DIR = "/mnt/bucket"  # where machines mount the job's bucket
 _ENV_DIR = Path(__file__).with_name("env")
 # A home folder as a shell recognises it: at the start, or after "--workdir=" and in "PATH=a:b".
 _HOME = re.compile(r"(?:^|[=:])(~[\w.-]*)(?:/|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SEVERAL_LINES = ("slurm.setup",)  # lines of shell, by purpose
 _PLATFORMS = ("tpu_vm", "gke", "slurm", "skypilot")
 
 
@@ -33,6 +37,7 @@ class Job:
       image: container image; None if none is used.
       env: environment variables: those of the accelerator's file in launch/env/, and the job's own.
       max_restarts: after failures; preemptions do not count.
+      constraints: versions that every machine installs, as a constraints file of pip.
       platform: the tables [tpu_vm], [gke], [slurm] and [skypilot].
     """
 
@@ -45,6 +50,7 @@ class Job:
     image: str | None
     env: dict[str, str]
     max_restarts: int
+    constraints: str
     platform: dict[str, dict[str, Any]]
 
     @property
@@ -73,6 +79,8 @@ class Job:
             kind = type(optional.get(key, ""))
             if type(table[key]) is not kind:
                 raise UserError(f"[{platform}] of job {self.name}: {key} must be a {kind.__name__}.")
+            if kind is list and not all(isinstance(item, str) for item in table[key]):
+                raise UserError(f"[{platform}] of job {self.name}: {key} must be a list of texts.")
         return optional | table
 
 
@@ -96,10 +104,12 @@ def load(path: Path) -> Job:
         "env_file": "",
         "env": {},
         "max_restarts": 3,
+        "constraints": "",
     } | {name: {} for name in _PLATFORMS}
     required = ("name", "command", "accelerator")
     _check_keys(path, table, required, defaults)
     values = defaults | table
+    _check_one_line(path, "", {name: value for name, value in values.items() if name != "command"})
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,30}[a-z0-9])?", values["name"]):
         raise UserError(
             f"{path}: name = {values['name']!r}: use at most 32 of a-z, 0-9 and -, a letter first."
@@ -107,9 +117,13 @@ def load(path: Path) -> Job:
     bucket = values["bucket"].removeprefix("gs://").rstrip("/")
     if bucket and not re.fullmatch(r"[a-z0-9][-_.a-z0-9]+", bucket):
         raise UserError(f"{path}: bucket = {values['bucket']!r}: the name of a bucket, without folders.")
-    command = tuple(shlex.split(values["command"]))
+    try:
+        command = tuple(shlex.split(values["command"]))
+    except ValueError as error:
+        raise UserError(f"{path}: command: {str(error).lower()}.") from None
     if not command:
         raise UserError(f"{path}: command is empty.")
+    _check_one_line(path, "command", list(command))
     if not bucket and any(BUCKET_DIR in word for word in command):
         raise UserError(f"{path}: the command names {BUCKET_DIR}, but there is no bucket.")
     if any("gs://" in word for word in command):
@@ -126,7 +140,7 @@ def load(path: Path) -> Job:
         if values["env_file"]
         else _ENV_DIR / f"{chips.env_file}.env"
     )
-    env = read_env(env_file) | {name: str(value) for name, value in values["env"].items()}
+    env = read_env(env_file) | {name: _variable(path, name, value) for name, value in values["env"].items()}
     for name, value in env.items():
         _check_no_expansion(f"{path}: env: {name} = {value}", value)
     return Job(
@@ -139,6 +153,7 @@ def load(path: Path) -> Job:
         image=values["image"] or None,
         env=env,
         max_restarts=values["max_restarts"],
+        constraints=_constraints(path, values["constraints"]),
         platform={name: values[name] for name in _PLATFORMS},
     )
 
@@ -156,10 +171,45 @@ def read_env(path: Path) -> dict[str, str]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = line.strip().partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        if not equals or not _VARIABLE_NAME.fullmatch(name):
             raise UserError(f"{path}, line {number}: expected NAME=VALUE, got {line!r}.")
         variables[name] = f"{variables[name]} {value}" if name in variables else value
     return variables
+
+
+def _constraints(path: Path, file: str) -> str:
+    """Returns the text of the job's constraints file; without one, the versions of this environment."""
+    if not file:
+        return constraints()
+    try:
+        return (path.parent / path_of(file)).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: constraints = {file}: {error}.") from None
+
+
+def _variable(path: Path, name: str, value: Any) -> str:
+    """Returns a value of [env] as text; raises UserError for names that a shell would not take as one."""
+    if not _VARIABLE_NAME.fullmatch(name):
+        raise UserError(f"{path}: [env] {name!r}: names have A-Z, a-z, 0-9 and _, and begin with no digit.")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{path}: [env] {name} = {value!r}: write a text or a number.")
+    return str(value)
+
+
+def _check_one_line(path: Path, key: str, value: Any) -> None:
+    """Raises UserError for texts with line breaks or other control characters, at any depth.
+
+    Values become lines of scripts and units of systemd, where a line break would begin something else.
+    """
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_one_line(path, f"{key}.{name}" if key else name, name)
+            _check_one_line(path, f"{key}.{name}" if key else name, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_one_line(path, key, inner)
+    elif isinstance(value, str) and key not in _SEVERAL_LINES and _CONTROL.search(value):
+        raise UserError(f"{path}: {key} = {value!r}: one line without control characters is needed here.")
 
 
 def _check_no_expansion(where: str, text: str) -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from launch.commands import Step, main, to_yaml
+from launch.constraints import PYTHON
 from launch.job import BUCKET_DIR, Job
 from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
+
+_CONSTRAINTS = "~/unloc-constraints.txt"  # on the machines
 
 
 def submit(job: Job) -> list[Step]:
     """Submits a managed job, which restarts elsewhere when its machines are taken away."""
-    file = Path("build/launch") / job.name / "sky.yaml"
+    file = _local(job) / "sky.yaml"
     command = ["sky", "jobs", "launch", f"--name={job.name}", "--yes", "--detach-run", str(file)]
-    return [({file: to_yaml(task(job))}, command)]
+    return [({file: to_yaml(task(job)), _local(job) / "constraints.txt": job.constraints}, command)]
 
 
 def status(job: Job) -> list[Step]:
@@ -55,18 +58,27 @@ def task(job: Job) -> dict[str, Any]:
         resources["accelerator_args"] = {"runtime_version": chips.runtime, "tpu_vm": True}
     extra = "tpu" if chips.is_tpu else "cuda12"
     made: dict[str, Any] = {"name": job.name, "resources": resources, "num_nodes": job.slices, "workdir": "."}
+    # The working folder travels without what git ignores, so the versions travel by themselves.
+    made["file_mounts"] = {_CONSTRAINTS: str(_local(job) / "constraints.txt")}
     if job.bucket:
-        made["file_mounts"] = {BUCKET_DIR: {"source": f"gs://{job.bucket}", "mode": "MOUNT"}}
+        made["file_mounts"][BUCKET_DIR] = {"source": f"gs://{job.bucket}", "mode": "MOUNT"}
     install = [
-        "curl -LsSf https://astral.sh/uv/install.sh | sh",
-        "~/.local/bin/uv venv --clear --python 3.12 ~/unloc-venv",
-        f"~/.local/bin/uv pip install --python ~/unloc-venv/bin/python -e '.[data,{extra}]'",
+        "set -e",
+        "curl -LsSf --retry 5 https://astral.sh/uv/install.sh -o ~/install-uv.sh",
+        "sh ~/install-uv.sh",
+        f"~/.local/bin/uv venv --clear --python {PYTHON} ~/unloc-venv",
+        f"~/.local/bin/uv pip install --python ~/unloc-venv/bin/python --constraints {_CONSTRAINTS} "
+        f"-e '.[data,{extra}]'",
     ]
     return made | {
         "envs": job.env | {"PYTHONUNBUFFERED": "1"},
         "setup": "\n".join(install) + "\n",
         "run": f'export PATH="$HOME/unloc-venv/bin:$PATH"\n{job.shell_command}\n',
     }
+
+
+def _local(job: Job) -> Path:
+    return Path("build/launch") / job.name
 
 
 _ACTIONS = {"submit": submit, "status": status, "logs": logs, "stop": stop, "resume": submit}

@@ -1,12 +1,13 @@
 """Launches jobs on SLURM: `python -m launch.slurm ACTION JOB.toml`, in the clone and environment of the job."""
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from launch.commands import Step, main
-from launch.job import Job
+from launch.job import BUCKET_DIR, Job
 from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
 
 _SAVE_S = 120  # before the time limit, to save a checkpoint
@@ -34,15 +35,20 @@ def sbatch_script(job: Job) -> str:
     """Returns the batch script: one task per machine, with all of its GPUs.
 
     Raises:
-      UserError: the job needs TPUs or a bucket, or a setting is missing.
+      UserError: the job needs TPUs, or a bucket that no folder stands for, or a setting is missing.
     """
     settings: dict[str, Any] = job.settings(
-        "slurm", (), partition="", account="", time="24:00:00", setup="", options=[]
+        "slurm", (), partition="", account="", time="24:00:00", setup="", options=[], bucket_dir=""
     )
-    if job.accelerator.is_tpu or job.bucket:
+    if job.accelerator.is_tpu:
+        raise UserError(f"job {job.name} wants {job.accelerator.name}: SLURM here has GPUs, no TPUs.")
+    if job.bucket and not settings["bucket_dir"].startswith("/"):
         raise UserError(
-            f"job {job.name}: SLURM has GPUs and a shared file system here, no TPUs and no bucket."
+            f"job {job.name}: SLURM mounts no bucket. [slurm] bucket_dir says which folder of the cluster's shared "
+            f'file system takes the place of {BUCKET_DIR} (bucket_dir = "/shared").'
         )
+    if job.bucket:
+        job = _with_paths_below(settings["bucket_dir"].rstrip("/"), job)
     options = [
         f"--job-name={job.name}",
         f"--nodes={job.slices}",
@@ -92,6 +98,15 @@ if [ "$status" -eq {EXIT_TRY_AGAIN} ] && [ "$cancelled" -eq 0 ]; then
 fi
 exit "$status"
 """
+
+
+def _with_paths_below(folder: str, job: Job) -> Job:
+    """Returns the job with `folder` in place of the bucket's folder, in its command and its variables."""
+    return dataclasses.replace(
+        job,
+        command=tuple(word.replace(BUCKET_DIR, folder) for word in job.command),
+        env={name: value.replace(BUCKET_DIR, folder) for name, value in job.env.items()},
+    )
 
 
 _ACTIONS = {"submit": submit, "status": status, "logs": logs, "stop": stop, "resume": submit}

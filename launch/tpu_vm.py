@@ -1,8 +1,7 @@
 """Launches jobs on TPU VMs as queued resources: `python -m launch.tpu_vm ACTION JOB.toml`.
 
-The startup script holds everything that a worker needs, so nobody has to wait until the TPU becomes available: the
-script mounts the bucket, installs the code that `submit` put there, and starts a systemd service that restarts after
-failures. `watch` requests a spot TPU again after it was taken away.
+The startup script (tpu_vm_startup.py) holds everything that a worker needs, so nobody has to wait until the TPU becomes
+available. `watch` requests a spot TPU again after it was taken away, and releases it however the run ends.
 """
 
 import shlex
@@ -15,22 +14,26 @@ from typing import Any
 
 from launch.commands import Step, describe, main, run
 from launch.job import BUCKET_DIR, Job
-from unloc_jax.errors import EXIT_USER_ERROR, UserError
+from launch.tpu_vm_startup import FAILURES, startup_script
+from unloc_jax.errors import UserError
 
 _POLL_S = 60.0
-_STOP_S = 300  # time to save a checkpoint
 _GONE = ("SUSPENDING", "SUSPENDED", "FAILED")  # final states of a queued resource
+_MOST_UNANSWERED = 60  # polls
+_MOST_REFUSED = 20  # a spot slice may be taken away before it was seen ACTIVE
 
 
 def submit(job: Job) -> list[Step]:
-    """Copies the committed code to the bucket, and queues a resource that runs it once TPUs are available."""
-    if not job.accelerator.is_tpu:
-        raise UserError(f"job {job.name} wants {job.accelerator.name}: launch.tpu_vm is for TPUs.")
-    code = _local(job) / "code.tar.gz"
-    state = _local(job) / "state"
+    """Copies the committed code and the versions to the bucket, and queues a resource that runs it."""
+    _settings(job)  # refuses GPUs before anything else is missed
+    code, state, versions = (_local(job) / name for name in ("code.tar.gz", "state", "constraints.txt"))
+    upload = ["gcloud", "storage", "cp", str(code), str(state), str(versions), _in_bucket(job, "")]
     return [
-        ({state: "submitted\n"}, ["git", "archive", "--format=tar.gz", f"--output={code}", "HEAD"]),
-        ({}, ["gcloud", "storage", "cp", str(code), str(state), _in_bucket(job, "")]),
+        (
+            {state: "submitted\n", versions: job.constraints},
+            ["git", "archive", "--format=tar.gz", f"--output={code}", "HEAD"],
+        ),
+        ({}, upload),
         _create(job),
     ]
 
@@ -51,7 +54,10 @@ def stop(job: Job) -> list[Step]:
 
 
 def resume(job: Job) -> list[Step]:
-    again = "sudo systemctl reset-failed unloc; sudo systemctl start unloc"
+    again = (
+        f"sudo rm -f {FAILURES}; echo submitted | sudo tee {BUCKET_DIR}/jobs/{job.name}/state; "
+        "sudo systemctl reset-failed unloc; sudo systemctl start unloc"
+    )
     return [({}, _ssh(job, node, "all", again)) for node in _nodes(job)]
 
 
@@ -61,10 +67,11 @@ def delete(job: Job) -> list[Step]:
 
 
 def watch(job: Job, dry_run: bool) -> int:
-    """Watches a run until it ends: requests a lost TPU again, and releases it at the end.
+    """Watches a run until it ends: requests a lost TPU again, and releases it at the end, however the run ends.
 
     Returns:
-      0 if the run has finished, 1 if it has failed.
+      0 if the run has finished, 1 if it has failed, has been silent or has cost more hours than allowed, or if the
+      cloud does not answer.
     """
     if dry_run:
         print(f"# every {_POLL_S:.0f} s:")
@@ -73,96 +80,109 @@ def watch(job: Job, dry_run: bool) -> int:
         print(f"# when the first says {' or '.join(_GONE)}:")
         for files, command in [*delete(job), _create(job)]:
             print(describe(files, command))
-        print("# when the second says finished or failed:")
+        print("# when the second says finished or failed, when the run is silent or too long:")
         print(describe(*delete(job)[0]))
         return 0
-    while True:
+    return _Watch(job).until_done()
+
+
+class _Watch:
+    """What is known of a run that is watched."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        settings = _settings(job)
+        self._max_hours, self._silent_hours = settings["max_hours"], settings["silent_hours"]
+        self._active_s = 0.0
+        self._active_since: float | None = None  # of this slice; time.time()
+        self._seen: float | None = None  # the last time that it was ACTIVE
+        self._heard: float | None = None  # time.time() of the run's last sign of life
+        self._unanswered = 0  # polls in a row
+        self._refused = 0  # requests in a row that ended before they were ACTIVE
+
+    def until_done(self) -> int:
+        while True:
+            status = self._look()
+            if status is not None:
+                return status
+            time.sleep(_POLL_S)
+
+    def _look(self) -> int | None:
+        """Asks once, and acts; returns the exit status at the end."""
+        job = self._job
         resource = _output(_state_of_resource(job))
-        ended = _output(_state_of_run(job)) if resource == "ACTIVE" else None
+        state = alive = None
+        if resource == "ACTIVE":
+            state = _output(_state_of_run(job))
+            alive = _output(_in_bucket_cat(job, "alive"))
+        self._note(resource, alive)
+        heard = "" if self._heard is None else f", heard {_age(time.time() - self._heard)} ago"
         print(
-            f"{time.strftime('%H:%M:%S')} {job.name}: {resource or 'no answer'}, {ended or '-'}", flush=True
+            f"{time.strftime('%H:%M:%S')} {job.name}: {resource or 'no answer'}, {state or '-'}{heard}",
+            flush=True,
         )
+        if resource is None:
+            self._unanswered += 1
+            if self._unanswered >= _MOST_UNANSWERED:
+                return self._give_up("gcloud has not answered; the slice may still cost: see `delete`", False)
+            return None
+        self._unanswered = 0
         if resource in _GONE:
+            self._refused += 1
+            if self._refused > _MOST_REFUSED:
+                return self._give_up(f"{self._refused} requests in a row ended as {resource}")
             for files, command in [*delete(job), _create(job)]:
                 if run(files, command):
-                    return 1
-        elif ended in ("finished", "failed"):
-            for files, command in delete(job):
+                    return self._give_up("the slice could not be requested again")
+            return None
+        if state and state.startswith(("finished", "failed")):
+            self._release()
+            return int(state.startswith("failed"))
+        if self._max_hours and self._active_s > 3600 * self._max_hours:
+            return self._give_up(f"it has run for max_hours = {self._max_hours}", stop_first=True)
+        if self._silent_hours and self._heard and time.time() - self._heard > 3600 * self._silent_hours:
+            return self._give_up(f"nothing was heard of it for silent_hours = {self._silent_hours}")
+        return None
+
+    def _note(self, resource: str | None, alive: str | None) -> None:
+        """Keeps the time for which the slice has cost, and when the run was last heard of."""
+        now = time.time()
+        if resource != "ACTIVE":
+            self._active_since, self._seen, self._heard = None, None, None
+            return
+        if self._active_since is None or self._seen is None:
+            self._active_since = self._seen = now
+        self._active_s += now - self._seen
+        self._seen = now
+        self._refused = 0
+        # Before its first sign of life a slice is silent since it became ACTIVE: a worker may never boot.
+        told = float(alive) if alive and alive.isdecimal() else 0.0
+        self._heard = max(told, self._active_since)
+
+    def _give_up(self, why: str, release: bool = True, stop_first: bool = False) -> int:
+        print(f"launch.tpu_vm: {self._job.name}: {why}", file=sys.stderr, flush=True)
+        if stop_first:
+            for files, command in stop(self._job):
                 run(files, command)
-            return int(ended == "failed")
-        time.sleep(_POLL_S)
+        if release:
+            self._release()
+        return 1
+
+    def _release(self) -> None:
+        """Deletes the slice; tries for an hour, because it costs."""
+        [(files, command)] = delete(self._job)
+        for _ in range(_MOST_UNANSWERED):
+            if not run(files, command):
+                return
+            time.sleep(_POLL_S)
+        print(
+            f"launch.tpu_vm: {self._job.name} could not be deleted and still costs: {shlex.join(command)}",
+            file=sys.stderr,
+        )
 
 
-def startup_script(job: Job) -> str:
-    """Returns the script that every worker runs as root whenever it boots."""
-    if job.bucket is None:
-        raise UserError(f"job {job.name} needs a bucket: for its code, data and checkpoints.")
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in job.env.items())
-    return f"""\
-#!/bin/bash
-set -euo pipefail
-export HOME=/root DEBIAN_FRONTEND=noninteractive
-here={BUCKET_DIR}/jobs/{job.name}
-
-# The bucket, as a folder.
-if ! command -v gcsfuse >/dev/null; then
-  curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg -o /usr/share/keyrings/cloud.google.asc
-  echo "deb [signed-by=/usr/share/keyrings/cloud.google.asc] https://packages.cloud.google.com/apt" \\
-    "gcsfuse-$(lsb_release -cs) main" >/etc/apt/sources.list.d/gcsfuse.list
-  apt-get -o DPkg::Lock::Timeout=600 update
-  apt-get -o DPkg::Lock::Timeout=600 install -y gcsfuse
-fi
-mkdir -p {BUCKET_DIR} /opt/unloc/code
-mountpoint -q {BUCKET_DIR} || gcsfuse --implicit-dirs {job.bucket} {BUCKET_DIR}
-
-# The code, and a Python that is new enough for it.
-if [ ! -e /opt/unloc/installed ]; then
-  tar -xzf "$here/code.tar.gz" -C /opt/unloc/code
-  curl -LsSf https://astral.sh/uv/install.sh | env UV_INSTALL_DIR=/usr/local/bin sh
-  uv venv --clear --python 3.12 /opt/unloc/venv
-  uv pip install --python /opt/unloc/venv/bin/python -e '/opt/unloc/code[data,tpu]'
-  touch /opt/unloc/installed
-fi
-
-cat >/opt/unloc/run.sh <<'END_OF_RUN'
-#!/bin/bash
-{exports}export PATH="/opt/unloc/venv/bin:$PATH" PYTHONUNBUFFERED=1
-exec {job.shell_command}
-END_OF_RUN
-
-# systemd tells how the run ended in EXIT_STATUS.
-cat >/opt/unloc/ended.sh <<END_OF_ENDED
-#!/bin/bash
-journalctl --unit=unloc --boot --output=cat >"$here/log-\\$(hostname).txt"
-case "\\$EXIT_STATUS" in
-  0) echo finished >"$here/state" ;;
-  {EXIT_USER_ERROR}) echo failed >"$here/state" ;;
-esac
-END_OF_ENDED
-chmod +x /opt/unloc/run.sh /opt/unloc/ended.sh
-
-cat >/etc/systemd/system/unloc.service <<'END_OF_UNIT'
-[Unit]
-Description=unloc: {job.name}
-StartLimitIntervalSec=6h
-StartLimitBurst={job.max_restarts + 1}
-# At a shutdown the checkpoint is saved before the bucket and the network go.
-RequiresMountsFor={BUCKET_DIR}
-After=network-online.target
-
-[Service]
-WorkingDirectory=/opt/unloc/code
-ExecStart=/opt/unloc/run.sh
-ExecStopPost=/opt/unloc/ended.sh
-KillMode=mixed
-TimeoutStopSec={_STOP_S}
-Restart=on-failure
-RestartSec=20
-RestartPreventExitStatus={EXIT_USER_ERROR}
-END_OF_UNIT
-systemctl daemon-reload
-systemctl start unloc
-"""
+def _age(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _create(job: Job) -> Step:
@@ -188,7 +208,16 @@ def _create(job: Job) -> Step:
 
 
 def _settings(job: Job) -> dict[str, Any]:
-    return job.settings("tpu_vm", ("project", "zone"), runtime_version="", service_account="")
+    if not job.accelerator.is_tpu:
+        raise UserError(f"job {job.name} wants {job.accelerator.name}: launch.tpu_vm is for TPUs.")
+    return job.settings(
+        "tpu_vm",
+        ("project", "zone"),
+        runtime_version="",
+        service_account="",
+        max_hours=168,
+        silent_hours=6,
+    )
 
 
 def _resources(job: Job, verb: str) -> list[str]:
@@ -202,7 +231,11 @@ def _state_of_resource(job: Job) -> list[str]:
 
 
 def _state_of_run(job: Job) -> list[str]:
-    return ["gcloud", "storage", "cat", _in_bucket(job, "state")]
+    return _in_bucket_cat(job, "state")
+
+
+def _in_bucket_cat(job: Job, file: str) -> list[str]:
+    return ["gcloud", "storage", "cat", _in_bucket(job, file)]
 
 
 def _ssh(job: Job, node: str, worker: str, command: str) -> list[str]:

@@ -87,7 +87,7 @@ def test_an_interrupted_training(config_file, captions_dataset, tmp_path):
     said = []
     for line in child.stderr:
         said.append(line)
-        if re.match(r"pretrain step +1/", line):
+        if re.match(r"contrastive step +1/", line):
             child.send_signal(signal.SIGINT)
             break
     said += child.stderr.readlines()

@@ -205,11 +205,23 @@ def test_a_single_process_waits_for_nobody():
         ("node[001-004,007]", "node001"),
         ("node[12,14],other3", "node12"),
         ("node[1-2]-ib", "node1-ib"),
+        ("rack[0-1]node[03-12]", "rack0node03"),
+        ("rack[0,2]-[1-2],other", "rack0-1"),
+        ("a-b.c[7]", "a-b.c7"),
+        ("tux[2-10:2]", "tux2"),
+        ("bgl[000x133]", "bgl000"),
+        ("[01-02]x", "01x"),
     ],
 )
 def test_the_first_node_of_slurm_coordinates(nodes, first):
     place = scheduled(slurm(1) | {"SLURM_STEP_NODELIST": nodes})
     assert re.fullmatch(rf"{first}:6\d{{4}}", place.coordinator)
+
+
+@pytest.mark.parametrize("nodes", ["", ",", "node[", "node[1-2", "node]", "[]"])
+def test_what_is_no_list_of_nodes_is_said(nodes):
+    with pytest.raises(UserError, match="names no node"):
+        scheduled(slurm(1) | {"SLURM_STEP_NODELIST": nodes})
 
 
 def test_gpus_are_shared_out_only_between_tasks_of_one_machine():

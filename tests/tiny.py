@@ -8,7 +8,7 @@ import numpy as np
 
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config, from_mapping
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.text import tokenize
 from unloc_jax.training.state import abstract_params
@@ -37,11 +37,11 @@ def tiny_config(task: str = "moment_retrieval", **changes: Any) -> Config:
 
 
 def tiny_task(task: str = "moment_retrieval", **changes: Any) -> Task:
-    return make_task(tiny_config(task, **changes), tiny_facts())
+    return make_task(tiny_config(task, **changes), tiny_metadata())
 
 
-def tiny_facts() -> DatasetFacts:
-    return DatasetFacts("tiny", 5.0, 16, list(CLASSES), [], "tiny")
+def tiny_metadata() -> DatasetMetadata:
+    return DatasetMetadata("tiny", 5.0, 16, list(CLASSES), [], "tiny")
 
 
 def random_params(task: Task, seed: int = 0) -> Any:

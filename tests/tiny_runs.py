@@ -37,7 +37,7 @@ _SETTINGS: dict[str, Any] = {
         "head": {"num_conv_layers": 1},
         "dtype": "float32",
     },
-    "pretrain": {"steps": 4, "learning_rate": 1e-3, "warmup_steps": 1},
+    "contrastive": {"steps": 4, "learning_rate": 1e-3, "warmup_steps": 1},
     "train": {"steps": 6, "learning_rate": 1e-3, "warmup_steps": 2},
     "evaluation": {"every_steps": 3, "batch_size": 4, "max_detections": 10},
     "checkpoint": {"every_steps": 5},
@@ -191,6 +191,6 @@ def trained_on_classes(config_file, activities_dataset) -> Path:
     workdir = config_file.parent / "trained_on_classes"
     words = ["train", f"--config={config_file}", f"--workdir={workdir}"]
     words += [f"--config.data.dir={activities_dataset}", "--config.task=temporal_action_localization"]
-    words += ["--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", "--config.train.steps=3"]
+    words += ["--config.contrastive.steps=0", "--config.contrastive.warmup_steps=0", "--config.train.steps=3"]
     assert main(words) == 0
     return workdir

@@ -12,7 +12,7 @@ from unloc_jax.records import VideoRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetFacts:
+class DatasetMetadata:
     """Metadata that is stored with a checkpoint, so that it can be used without its dataset.
 
     Attributes:
@@ -42,7 +42,7 @@ class DatasetFacts:
 class Dataset(Protocol):
     """Batches for the device and records for the host; `split` is "train", "validation" or "test"."""
 
-    facts: DatasetFacts
+    metadata: DatasetMetadata
 
     @property
     def splits(self) -> tuple[str, ...]:

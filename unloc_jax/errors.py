@@ -1,6 +1,7 @@
 """Errors that end a command, and the exit statuses of `unloc` (docs/failures.md)."""
 
 import errno
+import os
 
 EXIT_USER_ERROR = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
@@ -40,6 +41,31 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
             )
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in _DATA_MODULES:
             return EXIT_USER_ERROR, f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'"
+        case RuntimeError() | AssertionError() if _is_of_jax_backends(error):
+            platforms = os.environ.get("JAX_PLATFORMS", "")
+            reason = (
+                str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "JAX has no such backend here"
+            )
+            return (
+                EXIT_USER_ERROR,
+                f"unloc: error: JAX_PLATFORMS={platforms!r} does not start (unset it?): {reason}",
+            )
         case KeyboardInterrupt():
             return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command goes on where it can"
     return None
+
+
+def _is_of_jax_backends(error: BaseException) -> bool:
+    """Returns whether JAX raised this because a platform does not start here."""
+    if str(error).startswith("Unable to initialize backend"):
+        return True
+    if str(error) or not os.environ.get("JAX_PLATFORMS"):
+        return False
+    # For CUDA it is an assertion without a word, in frames that JAX hides. Then the devices still cannot be had.
+    import jax  # late: most errors need none
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        return True
+    return False

@@ -86,7 +86,7 @@ def join(
     # JAX has replaced our signal handler with one that informs the other processes.
     if count == 1:
         sigterm.listen_again()
-    elif sigterm.came():
+    elif sigterm.arrived():
         signal.raise_signal(signal.SIGTERM)
     if not is_main():
         # Only process 0 prints regular output; any process prints its errors.
@@ -165,20 +165,31 @@ def _slurm(environment: Mapping[str, str]) -> Rendezvous | None:
         return None
     tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
     nodes = _number(environment, "SLURM_STEP_NUM_NODES")
-    # node7,node9 | node[001-004,007] | node[1-2]-ib
-    first = re.match(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,\[]*))?", environment["SLURM_STEP_NODELIST"])
-    if first is None:
+    node = _first_node(environment["SLURM_STEP_NODELIST"])
+    if node is None:
         raise UserError(f"SLURM_STEP_NODELIST={environment['SLURM_STEP_NODELIST']} names no node.")
     port = 61_440 + _number(environment, "SLURM_JOB_ID") % 4096  # two jobs may share a node
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     one_gpu_each = tasks > nodes and len([gpu for gpu in visible if gpu]) != 1  # else SLURM has bound them
     return Rendezvous(
         "SLURM",
-        f"{''.join(part or '' for part in first.groups())}:{port}",
+        f"{node}:{port}",
         tasks,
         _number(environment, "SLURM_PROCID"),
         (_number(environment, "SLURM_LOCALID"),) if one_gpu_each else None,
     )
+
+
+def _first_node(nodes: str) -> str | None:
+    """Returns the first line of `scontrol show hostnames NODES`; None if NODES is no list of SLURM's.
+
+    Such as node7,node9 | node[001-004,007] | node[1-2]-ib | rack[0-1]node[0-3] | bgl[000x133].
+    """
+    whole = re.match(r"(?:[^,\[\]\s]|\[[\w,-]+(?::\d+)?\])+(?=,|$)", nodes.strip())
+    if whole is None:
+        return None
+    # The first of each pair of brackets; of a grid (000x133) its first corner.
+    return re.sub(r"\[([0-9A-Za-z]+?)(?:x[0-9A-Za-z]+)?(?:[-,:][^\]]*)?\]", r"\1", whole[0])
 
 
 def _skypilot(environment: Mapping[str, str]) -> Rendezvous | None:
@@ -262,7 +273,7 @@ def _within(timeout_s: float, found_by: str, work: Callable[[], T]) -> T:
     try:
         while not outcome.done() and time.monotonic() < deadline:
             concurrent.futures.wait([outcome], timeout=0.1)
-            if sigterm.came() and not stopping:
+            if sigterm.arrived() and not stopping:
                 deadline, stopping = min(deadline, time.monotonic() + _TIME_TO_TELL_S), True
     except KeyboardInterrupt:
         print("\nunloc: interrupted while waiting for the other processes", file=sys.stderr, flush=True)

@@ -38,7 +38,7 @@ class Query:
         return id_from_text(self.attributes["qid"]) if "qid" in self.attributes else None
 
     @property
-    def says(self) -> dict[str, str]:
+    def description(self) -> dict[str, str]:
         """Returns the attributes that describe the text, such as {"object": "red circle"}."""
         return {name: value for name, value in self.attributes.items() if name not in _BOOKKEEPING}
 

@@ -34,7 +34,7 @@ def listen_again() -> None:
         signal.signal(signal.SIGTERM, _notice)
 
 
-def came() -> bool:
+def arrived() -> bool:
     """Returns whether SIGTERM has come; in joined processes JAX receives it instead, see `Preemption`."""
     return _came
 

@@ -27,6 +27,7 @@ from unloc_jax.features.stored_features import (
     StoredFeatures,
     checked,
     choose,
+    of_hdf5,
     open_hdf5,
     read_feature_file,
     readable,
@@ -207,7 +208,7 @@ def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
         where = f"{source.path}: {video_id}"
         with readable(where):
             content = _in_common_file(_open_hdf5(source.path), source, video_id)
-            found = choose(content, source.key, where)
+            found = choose(content, source.key, where, of_hdf5)
         return checked(found, source.time_axis, where)
     return read_feature_file(_find(source, video_id), source.key, source.time_axis)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_pipelines.builders.storage import write_whole
+from data_pipelines.builders.storage import write_atomically
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from data_pipelines.reading.tfrecord import FOOTER_BYTES
 from unloc_jax.errors import UserError
@@ -72,7 +72,7 @@ def write_shard_list(out: Path, shards: list[ListedShard]) -> None:
         records = [dataclasses.astuple(record) for record in shard.records]
         line = {"file": shard.file, "split": shard.split, "records": records}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    write_whole(out / SHARDS_FILE, "".join(lines))
+    write_atomically(out / SHARDS_FILE, "".join(lines))
 
 
 def read_shard_list(out: Path) -> list[ListedShard]:

@@ -64,7 +64,7 @@ def reporting_full_disk(out: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Writes a file so that it exists only once it is complete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, "utf-8")

@@ -8,11 +8,11 @@ import numpy as np
 
 from data_pipelines.reading.example import ExampleSpec, main_timeline
 from data_pipelines.reading.flipped_texts import mirror_text
-from data_pipelines.reading.shards import ShardFacts, Shards, UnlocShards
+from data_pipelines.reading.shards import ShardMetadata, Shards, UnlocShards
 from data_pipelines.reading.zero_shot_splits import only_classes, split_classes
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
 from unloc_jax.records import VideoRecord
@@ -37,7 +37,7 @@ class ShardedDataset:
     def __init__(self, config: Config):
         self._config = config
         self._shards = _open(config)
-        facts = self._shards.facts
+        metadata = self._shards.metadata
         modalities = config.model.modalities
         self._with_frames = any(modality.encoder == "clip" for modality in modalities.values())
         self._features = {
@@ -45,24 +45,26 @@ class ShardedDataset:
             for name, modality in modalities.items()
             if modality.encoder == "features"
         }
-        _check_modalities(config, facts)
+        _check_modalities(config, metadata)
         self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
         self._starts: dict[str, list[np.ndarray]] = {}
-        classes, unseen = split_classes(facts.classes, config.data.class_split, config.data.class_split_seed)
+        classes, unseen = split_classes(
+            metadata.classes, config.data.class_split, config.data.class_split_seed
+        )
         self._classes_of = {"train": classes, "validation": unseen or classes, "test": unseen or classes}
         if config.data.mirror:
             _check_mirrored(classes)
         training_records = self.records("train") if "train" in self.splits else []
         texts = (text for record in training_records for text in record.texts)
-        self.facts = DatasetFacts(
-            name=facts.name,
-            fps=facts.fps,
-            short_side=facts.short_side,
+        self.metadata = DatasetMetadata(
+            name=metadata.name,
+            fps=metadata.fps,
+            short_side=metadata.short_side,
             classes=classes,
             unseen_classes=unseen,
-            fingerprint=facts.fingerprint,
+            fingerprint=metadata.fingerprint,
             feature_settings={
-                name: of for name, of in facts.feature_settings.items() if name in self._features
+                name: of for name, of in metadata.feature_settings.items() if name in self._features
             },
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
@@ -159,7 +161,7 @@ class ShardedDataset:
             self._with_frames,
             self._features,
             self._config.data.mediasequence.short_side if self._config.data.format == "mediasequence" else 0,
-            self._shards.facts.row_phase,
+            self._shards.metadata.row_phase,
         )
 
     def _source(self, split: str, windows: list[np.ndarray] | None = None) -> "Source":
@@ -177,9 +179,9 @@ def _open(config: Config) -> Shards:
     return MediaSequenceShards(config.data.dir, config.data.mediasequence, features)
 
 
-def _check_modalities(config: Config, facts: ShardFacts) -> None:
+def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
     """Raises UserError if the shards do not hold what the model reads."""
-    directory, size, short_side = config.data.dir, config.data.crop_size, facts.short_side
+    directory, size, short_side = config.data.dir, config.data.crop_size, metadata.short_side
     built_here = config.data.format == "unloc"
     for name, modality in config.model.modalities.items():
         where = f"config.model.modalities.{name}"
@@ -187,15 +189,15 @@ def _check_modalities(config: Config, facts: ShardFacts) -> None:
             raise UserError(f"{where}: the frames are called rgb; other names are precomputed features.")
         if modality.encoder != "features":
             continue
-        if name not in facts.features:
+        if name not in metadata.features:
             raise UserError(
                 f"{where} reads features, but {directory} holds none of that name (there: "
-                f"{', '.join(facts.features) or 'none'}). Build with `unloc data build --features {name}=DIR …`."
+                f"{', '.join(metadata.features) or 'none'}). Build with `unloc data build --features {name}=DIR …`."
             )
-        if facts.features[name] != modality.feature_dim:
+        if metadata.features[name] != modality.feature_dim:
             raise UserError(
                 f"{where}.feature_dim = {modality.feature_dim}, but the features of {directory} are "
-                f"{facts.features[name]} wide."
+                f"{metadata.features[name]} wide."
             )
     if not any(modality.encoder == "clip" for modality in config.model.modalities.values()):
         return

@@ -50,7 +50,7 @@ class ExampleSpec:
       with_frames: whether the model reads frames.
       features: D of the modalities that the model reads as features, by name.
       short_side: pixels to which frames are scaled before cropping; 0 = they are stored at the right size.
-      row_phase: see `data_pipelines.reading.shards.ShardFacts`.
+      row_phase: see `data_pipelines.reading.shards.ShardMetadata`.
     """
 
     config: DataConfig

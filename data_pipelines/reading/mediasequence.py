@@ -27,7 +27,7 @@ from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.split_names import SPLITS
 from data_pipelines.reading.record_index import RecordIndex
 from data_pipelines.reading.shard_files import find_shards
-from data_pipelines.reading.shards import ShardFacts
+from data_pipelines.reading.shards import ShardMetadata
 from data_pipelines.reading.tf_example import Buffer, SequenceExample, Values
 from unloc_jax.config import MediaSequenceConfig
 from unloc_jax.errors import UserError
@@ -420,7 +420,7 @@ class MediaSequenceShards:
         record = index.record(0)
         short_side = self._short_side(record, index.files[index.shards[0]])
         classes = list(read_classes(config.classes_file)) if config.classes_file else self._named_classes()
-        self.facts = ShardFacts(
+        self.metadata = ShardMetadata(
             name="mediasequence",
             fps=config.fps or float(np.median([record.fps for record in self.records(first)])),
             short_side=config.short_side or short_side,

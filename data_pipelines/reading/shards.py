@@ -15,8 +15,8 @@ from unloc_jax.records import VideoRecord
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardFacts:
-    """Metadata of a dataset as stored; see `unloc_jax.dataset.DatasetFacts` for their meaning.
+class ShardMetadata:
+    """Metadata of a dataset as stored; see `unloc_jax.dataset.DatasetMetadata` for their meaning.
 
     Attributes:
       name: the annotation format it was built from, or "mediasequence".
@@ -25,7 +25,7 @@ class ShardFacts:
       classes: the vocabulary, [] for datasets of queries.
       fingerprint: identifies the build, independent of the shards' location.
       features: width D of precomputed features, by modality.
-      feature_settings: see `DatasetFacts`.
+      feature_settings: see `DatasetMetadata`.
       row_phase: row i of F rows of features is at the time (i + row_phase) · duration / F.
     """
 
@@ -42,7 +42,7 @@ class ShardFacts:
 class Shards(Protocol):
     """TFRecord shards of all splits; `split` is "train", "validation" or "test"."""
 
-    facts: ShardFacts
+    metadata: ShardMetadata
     splits: tuple[str, ...]
     """The splits that have videos."""
 
@@ -77,7 +77,7 @@ class UnlocShards:
         self._directory = find_dataset(directory)
         info = read_build_info(self._directory)
         self.splits = tuple(name for name in SPLITS if info["splits"].get(name, {}).get("videos"))
-        self.facts = ShardFacts(
+        self.metadata = ShardMetadata(
             name=info["dataset"],
             fps=float(info["fps"]),
             short_side=int(info["short_side"]),

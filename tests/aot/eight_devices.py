@@ -29,9 +29,9 @@ def of_a_step(devices) -> dict:
     config = tiny_config("temporal_action_localization", **CHANGES)
     compiled = compile_step(config, (config.task,), devices, {config.task: 3})
     found = cost(compiled, train_step_flops(config, 3), None)
-    from tests.tiny import tiny_facts
+    from tests.tiny import tiny_metadata
 
-    tasks = {config.task: make_task(config, tiny_facts())}
+    tasks = {config.task: make_task(config, tiny_metadata())}
     one = jax.make_mesh((1, 1, 1), ("data", "context", "model"), devices=devices[:1])
     state = abstract_state(tasks, make_optimizer(config), one)
     assert found.memory is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.choices import CHOICES
-from unloc_jax.config import Config, from_json, from_mapping, load, to_json
+from unloc_jax.config import Config, StageConfig, from_json, from_mapping, load, to_json
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import TASKS
 
@@ -21,7 +21,7 @@ def test_given_values_replace_defaults():
     config = from_mapping({"seed": 3, "model": {"fusion": {"width": 256}}, "loss": {"radius": None}})
     assert (config.seed, config.model.fusion.width, config.loss.radius) == (3, 256, None)
     assert config.model.fusion.num_layers == Config().model.fusion.num_layers
-    assert config.total_steps == config.pretrain.steps + config.train.steps
+    assert config.total_steps == config.contrastive.steps + config.train.steps
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,32 @@ def test_checkpoints_from_before_remat_had_names(stored, remat):
     assert from_json(json.dumps(values)).model.remat == remat
 
 
+def test_a_key_of_an_older_version(tmp_path):
+    """What is stored is read; what a user writes, in a file, on one of ours or as a flag, is told the new name."""
+    config = Config(contrastive=StageConfig(steps=3, warmup_steps=1, learning_rates={"logit_scale": 0.5}))
+    stored = json.loads(to_json(config))
+    stored["pretrain"] = stored.pop("contrastive")
+    stored["pretrain"]["learning_rates"] = {"temperature": 0.5}
+    assert from_json(json.dumps(stored)) == config
+    message = "config.pretrain is called config.contrastive now: rename it"
+    with pytest.raises(UserError, match=message):
+        from_mapping({"pretrain": {"steps": 3}})
+    with pytest.raises(UserError, match=message):
+        load("configs/quickstart.py", ["pretrain.steps=3"])
+    (tmp_path / "mine.py").write_text(
+        "from configs import quickstart\n\n\ndef get_config():\n    config = quickstart.get_config()\n"
+        "    config.pretrain.steps = 3\n    return config\n"
+    )
+    with pytest.raises(UserError, match=message):
+        load(str(tmp_path / "mine.py"))
+
+
 def test_a_group_that_is_given_in_part_keeps_its_defaults():
     """Both stages are of one kind; only the second one has steps by default."""
     given = {"learning_rate": 0.5}
-    config = from_mapping({"pretrain": given, "train": given})
-    assert (config.pretrain.steps, config.train.steps) == (0, Config().train.steps)
-    assert config.pretrain.learning_rate == config.train.learning_rate == 0.5
+    config = from_mapping({"contrastive": given, "train": given})
+    assert (config.contrastive.steps, config.train.steps) == (0, Config().train.steps)
+    assert config.contrastive.learning_rate == config.train.learning_rate == 0.5
 
 
 def test_a_whole_number_is_a_float():
@@ -161,8 +181,8 @@ def test_a_whole_number_is_a_float():
             r"max_grad_norm = 0 would stop every update; None does not clip",
         ),
         (
-            {"accumulate": 2, "pretrain": {"steps": 5}},
-            r"config\.accumulate = 2: the contrastive loss .* accumulate = 1 or pretrain\.steps = 0",
+            {"accumulate": 2, "contrastive": {"steps": 5}},
+            r"config\.accumulate = 2: the loss of config\.contrastive .* accumulate = 1 or contrastive\.steps = 0",
         ),
         (
             {"accumulate": 2, "task": "video_text_contrastive"},

@@ -9,7 +9,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
-from tests.tiny import tiny_facts
+from tests.tiny import tiny_metadata
 from tests.tiny_runs import metric_lines
 from unloc_jax.config import Config, load
 from unloc_jax.tasks import make_task
@@ -34,7 +34,9 @@ TINY = [path for path in ALL if ":tiny" in path]
 
 def shapes(config: Config) -> list[Any]:
     """Parameters of the model as each task sees it."""
-    return [abstract_params(make_task(view, tiny_facts(), config)) for view in config.task_configs.values()]
+    return [
+        abstract_params(make_task(view, tiny_metadata(), config)) for view in config.task_configs.values()
+    ]
 
 
 def millions(config: Config) -> list[float]:

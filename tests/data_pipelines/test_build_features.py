@@ -1,6 +1,8 @@
 """Precomputed features: every layout that people have, everything that can be wrong, and datasets with them."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,36 @@ def test_damaged_files(tmp_path, suffix, contents):
     with pytest.raises(FeatureError) as caught:
         read_features(FeatureSource("x", tmp_path), "a")
     assert caught.value.kind == "cannot be read"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".pt"])
+def test_small_files_of_large_arrays_are_refused(tmp_path, suffix):
+    """Before memory is taken: nothing of 8 GB fits here."""
+    file = tmp_path / f"a{suffix}"
+    shape = (2**21, 1024)
+    match suffix:
+        case ".npz":
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(
+                header, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            )
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr("features.npy", header.getvalue() + bytes(2**20))
+        case ".h5":
+            h5py = pytest.importorskip("h5py")
+            with h5py.File(file, "w") as opened:
+                opened.create_dataset("features", shape, "f4", chunks=(1024, 1024))
+        case ".pt":
+            torch = pytest.importorskip("torch")
+            torch.save(torch.zeros(1).expand(shape), file)
+    with pytest.raises(FeatureError, match="the array would have 8,589,934,592") as raised:
+        read_features(FeatureSource("clip", tmp_path), "a")
+    assert raised.value.kind == "too large"
+
+
+def test_compressed_features_are_read(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", np.zeros((3000, 1024), np.float32))
+    assert read_features(FeatureSource("clip", tmp_path), "a").shape == (3000, 1024)
 
 
 def test_pickles_are_not_read(tmp_path):

@@ -85,8 +85,8 @@ def test_classes_of_ones_own_data(files, unloc):
             numbers.append(json.loads(out.read_text()))
             done = unloc("diagnose", "--protocol=activitynet", *words, f"--json={out}")
             assert done.status == 0, done.err
-            facts = json.loads(out.read_text())["facts"]
-            assert (facts["videos"], facts["ground-truth segments"], facts["classes"]) == (2, 3, 2)
+            summary = json.loads(out.read_text())["summary"]
+            assert (summary["videos"], summary["ground-truth segments"], summary["classes"]) == (2, 3, 2)
     assert numbers[0]["average_mAP"] == pytest.approx(100)
     assert numbers[0]["per_class_AP"].keys() == {"run", "3", "jump"} - {"jump"}
     assert numbers[1]["average_mAP"] < 100

@@ -9,7 +9,7 @@ from tests.tiny_runs import COUNTS
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.classifier_scores import multiplied, read_classifier_scores
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 
 CLASSES = ["run", "jump", "throw"]
 RECORDS = [VideoRecord(name, 9.0, "test", np.zeros((0, 2)), [], []) for name in ("v_a", "b", "c")]
@@ -32,7 +32,7 @@ def test_both_forms(form, tmp_path, capsys):
     notes = capsys.readouterr().err
     assert "no scores for 1 of 3 videos, such as c" in notes
     assert "1 classes of scores.json, such as 'swim', are none of the model's" in notes
-    found = Found([CLASSES] * 3, scores=[np.full((3, 4), 0.5, np.float32)] * 3)
+    found = SplitPredictions([CLASSES] * 3, scores=[np.full((3, 4), 0.5, np.float32)] * 3)
     np.testing.assert_array_equal(multiplied(found, scores).scores[0][:, 0], [0.125, 0.25, 0])
 
 

@@ -47,7 +47,7 @@ def qvhighlights(tiny_videos, captions_dataset, tmp_path_factory):
 
 def test_highlights(qvhighlights, config_file, tmp_path, unloc):
     dataset, truth = qvhighlights
-    stages = ("pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
+    stages = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
     settings = ("task='highlight_detection'", "data.mirror=False", "data.max_queries=1", *stages)
     words = ("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
     unloc(*words, f"--config.data.dir={dataset}", *(f"--config.{setting}" for setting in settings)).ok()
@@ -120,7 +120,7 @@ def test_a_hidden_test_split(hidden, trained, tmp_path, unloc, monkeypatch):
 
 def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unloc):
     """There is no validation split, and the test split that would stand in for it cannot be scored."""
-    stages = ("pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
+    stages = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
     settings = ("task='highlight_detection'", "data.mirror=False", "data.max_queries=1", *stages)
     words = ("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
     ran = unloc(*words, f"--config.data.dir={hidden}", *(f"--config.{setting}" for setting in settings)).ok()

@@ -12,7 +12,7 @@ from tests.pretrained.clip_tools import clip_with_all_words
 from tests.tasks.toy_task import Share
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.evaluate import evaluate
-from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
+from unloc_jax.evaluation.zeroshot_predictor import ClipPredictor
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer
 from unloc_jax.pretrained.clip_model import save_clip
 from unloc_jax.records import VideoRecord
@@ -68,15 +68,17 @@ def records(with_frames: bool) -> list[VideoRecord]:
     return made
 
 
-def finder(classes=(), name="activitynet", encoder=None, **settings) -> ClipFinder:
-    facts = SimpleNamespace(name=name, fps=FPS, short_side=16, classes=list(classes), fingerprint="")
-    dataset = SimpleNamespace(facts=facts, splits=("test",), records=lambda split: records(False))
+def predictor(classes=(), name="activitynet", encoder=None, **settings) -> ClipPredictor:
+    metadata = SimpleNamespace(name=name, fps=FPS, short_side=16, classes=list(classes), fingerprint="")
+    dataset = SimpleNamespace(metadata=metadata, splits=("test",), records=lambda split: records(False))
     settings = {"smoothing_s": 0.25} | settings
-    return ClipFinder(encoder or FakeEncoder(), dataset, "DIR", lambda split: iter(records(True)), **settings)
+    return ClipPredictor(
+        encoder or FakeEncoder(), dataset, "DIR", lambda split: iter(records(True)), **settings
+    )
 
 
 def test_moments(tmp_path, capsys):
-    metrics = evaluate(finder(), "test", tmp_path)
+    metrics = evaluate(predictor(), "test", tmp_path)
     assert metrics["recall"]["model"]["R1@0.7"] == 100
     assert metrics["recall"]["another query of the same video"]["R1@0.3"] == 0
     assert metrics["clip"] == "colours" and metrics["zeroshot"]["fps"] == 2
@@ -92,7 +94,7 @@ def test_moments(tmp_path, capsys):
 @pytest.mark.parametrize("task", ["moment_retrieval", "highlight_detection"])
 def test_evaluate_finds_what_zeroshot_shows(task):
     """Of sentences, to the last bit; the pictures are those of the shards."""
-    found = finder(task=task).find("test", [["red", "blue"], ["green"], ["blue", "green", "red"]])
+    found = predictor(task=task).predict("test", [["red", "blue"], ["green"], ["blue", "green", "red"]])
     localizer = ZeroShotLocalizer(FakeEncoder(), smoothing_s=0.25)
     for v, record in enumerate(records(True)):
         pictures = np.stack([np.asarray(Image.open(io.BytesIO(jpeg))) for jpeg in record.frames])
@@ -108,7 +110,7 @@ def test_evaluate_finds_what_zeroshot_shows(task):
 
 def test_actions_are_found_where_they_are_likely(tmp_path):
     encoder = FakeEncoder()
-    metrics = evaluate(finder(COLORS, encoder=encoder), "test", tmp_path)
+    metrics = evaluate(predictor(COLORS, encoder=encoder), "test", tmp_path)
     assert metrics["mAP"]["mAP@0.70"] == 100
     assert encoder.texts == [f"a video of {color}." for color in COLORS]
     results = json.loads((tmp_path / "predictions.json").read_text())["results"]
@@ -118,18 +120,18 @@ def test_actions_are_found_where_they_are_likely(tmp_path):
 
 
 def test_other_tasks(tmp_path):
-    scores = evaluate(finder(COLORS, "coin"), "test", tmp_path / "s")["metrics"]
+    scores = evaluate(predictor(COLORS, "coin"), "test", tmp_path / "s")["metrics"]
     assert scores["frame_accuracy_without_background"] == 100 and 40 < scores["frame_accuracy"] < 60
-    scores = evaluate(finder(name="qvhighlights"), "test", tmp_path / "h")["metrics"]
+    scores = evaluate(predictor(name="qvhighlights"), "test", tmp_path / "h")["metrics"]
     assert scores["mAP@0.50"] == 100 and scores["HIT@1"] == 100
-    scores = evaluate(finder(COLORS, task="classification"), "test", tmp_path / "c")["metrics"]
+    scores = evaluate(predictor(COLORS, task="classification"), "test", tmp_path / "c")["metrics"]
     assert scores["top1"] == pytest.approx(200 / 3)  # in c the first label is not the longest one
 
 
 def test_a_task_that_the_project_does_not_know(tmp_path, monkeypatch):
     """Its own rule says where in the video a text happens; the file has its own lines."""
     monkeypatch.setitem(TASKS, Share.name, Share)
-    metrics = evaluate(finder(task="share"), "test", tmp_path)
+    metrics = evaluate(predictor(task="share"), "test", tmp_path)
     assert metrics["metrics"]["mean_error"] < 100 * 3 / 15  # the best frame is one of the segment's
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert [list(row["shares"]) for row in rows] == [["red", "blue"], ["green"], ["blue", "green"]]
@@ -137,13 +139,13 @@ def test_a_task_that_the_project_does_not_know(tmp_path, monkeypatch):
 
 def test_what_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"3 classes of this dataset, such as 'blue', are none of the voc"):
-        evaluate(finder(COLORS, vocabulary=["pink", "grey"]), "test", tmp_path)
+        evaluate(predictor(COLORS, vocabulary=["pink", "grey"]), "test", tmp_path)
     with pytest.raises(UserError, match=r"write \{\} once"):
-        finder(prompts=["a video"])
+        predictor(prompts=["a video"])
     with pytest.raises(UserError, match="needs a dataset with classes"):
-        finder(task="temporal_action_localization")
+        predictor(task="temporal_action_localization")
     with pytest.raises(UserError, match="fps must be above 0"):
-        finder(fps=0.0)
+        predictor(fps=0.0)
 
 
 @pytest.mark.slow

@@ -207,7 +207,7 @@ def test_shards_of_features_train_a_model_and_hold_what_a_file_gives(
         f"--config.data.dir={shards}",
         "--config.data.mirror=False",
         "--config.model.modalities={'clip': {'encoder': 'features', 'feature_dim': 20}}",
-        "--config.pretrain.steps=0",
-        "--config.pretrain.warmup_steps=0",
+        "--config.contrastive.steps=0",
+        "--config.contrastive.warmup_steps=0",
         "--config.train.steps=3",
     ).ok()

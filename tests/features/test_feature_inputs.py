@@ -18,7 +18,7 @@ from unloc_jax.features.embed_videos import embed_frames, embed_video
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.pretrained.clip_source import read_clip
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 from unloc_jax.video import decode_frames
 
@@ -32,7 +32,7 @@ def train(unloc, config_file, workdir, shards, *settings):
     unloc(
         "train", f"--config={config_file}", f"--workdir={workdir}", f"--config.data.dir={shards}",
         "--config.data.mirror=False", "--config.model.modalities={'clip': {'encoder': 'features', 'feature_dim': 20}}",
-        "--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", "--config.train.steps=3",
+        "--config.contrastive.steps=0", "--config.contrastive.warmup_steps=0", "--config.train.steps=3",
         *(f"--config.{setting}" for setting in settings),
     ).ok()  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_a_file_gives_what_the_shards_give(
     monkeypatch.setattr(type(model.task), "keeps_curves", True)
     detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
     batches = dataset.evaluation_batches("test")
-    found = find(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
+    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
     localizer = Localizer(model)
     for row, record in enumerate(records):
         prediction = localizer(tiny_videos / "videos" / f"{record.video_id}.mp4", texts[0])

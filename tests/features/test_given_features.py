@@ -15,7 +15,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.features.stored_features import StoredFeatures
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 
 I3D, POSE = 6, 4  # numbers per row
@@ -67,7 +67,7 @@ def test_a_file_gives_what_the_shards_give(
     monkeypatch.setattr(type(model.task), "keeps_curves", True)
     detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
     batches = dataset.evaluation_batches("test")
-    found = find(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
+    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
     localizer = Localizer(model)
     for row, record in enumerate(records):
         files = {

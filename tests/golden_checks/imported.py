@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.config import Config, from_mapping
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.losses import boundary_loss, offsets_iou, parse_boundary_loss, relevance_loss
 from unloc_jax.localization.targets import Targets
@@ -76,7 +76,7 @@ class Golden:
 
     def _task(self) -> Task:
         classes = [str(i) for i in range(self.arrays["batch/label"].shape[-1])]
-        return make_task(self.config, DatasetFacts("golden", 1.0, 1, classes, [], "golden"))
+        return make_task(self.config, DatasetMetadata("golden", 1.0, 1, classes, [], "golden"))
 
     @property
     def is_moment_retrieval(self) -> bool:

@@ -123,7 +123,7 @@ def _localization_head(fields: dict[str, Any], arguments: Arguments, theirs: np.
 
     def both(head: LocalizationHead, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         of_offsets = x if config.offsets_per_text else x.mean(1, keepdims=True)
-        return head.score(x), head.distances(of_offsets)
+        return head.predict_relevance(x), head.predict_offsets(of_offsets)
 
     def run(params: Params, arguments: Arguments) -> jax.Array:
         relevance, offsets = head.apply({"params": params}, pairs, method=both)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from tests.golden_checks.case import Case, Checked, difference
-from unloc_jax.localization.nms import NMS, suppress
+from unloc_jax.localization.nms import NMSConfig, suppress
 
 jitted = jax.jit(suppress, static_argnums=2)
 
@@ -58,7 +58,7 @@ def suppressed(
     return _take(
         segments,
         scores,
-        NMS(
+        NMSConfig(
             settings["max_detections"],
             "gaussian" if sigma > 0 else "hard",
             sigma,
@@ -70,7 +70,7 @@ def suppressed(
     )
 
 
-def _take(segments: np.ndarray, scores: np.ndarray, settings: NMS) -> tuple[np.ndarray, np.ndarray]:
+def _take(segments: np.ndarray, scores: np.ndarray, settings: NMSConfig) -> tuple[np.ndarray, np.ndarray]:
     """One problem. All are filled up to a few sizes, so that they share compilations."""
     size = 64
     while size < len(scores):

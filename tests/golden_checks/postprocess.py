@@ -7,7 +7,7 @@ from tests.golden_checks.case import Case, Checked, difference
 from tests.golden_checks.labels import NO_WINDOWS
 from unloc_jax.localization.decode import Localization, decode, grid_to_seconds
 from unloc_jax.localization.geometry import PyramidGeometry, default_regression_ranges
-from unloc_jax.localization.nms import NMS
+from unloc_jax.localization.nms import NMSConfig
 
 jitted = jax.jit(decode, static_argnums=(3, 4))
 _ARGUMENTS = (
@@ -94,7 +94,7 @@ def decode_points(
             frame_mask[None],
             np.array(span_s, np.float32)[None],
             geometry,
-            NMS(geometry.num_points, "gaussian", KEEP_ALL, 0.0, 0.0, 0.0, False),
+            NMSConfig(geometry.num_points, "gaussian", KEEP_ALL, 0.0, 0.0, 0.0, False),
         )
     )
     segments, scores = np.zeros((*probability.shape, 2)), np.zeros(probability.shape)

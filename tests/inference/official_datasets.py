@@ -13,10 +13,10 @@ import numpy as np
 
 from data_pipelines.annotations import parse
 from unloc_jax import config as config_lib
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.queries import as_annotated, not_shown
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, make_task
+from unloc_jax.tasks import SplitPredictions, make_task
 from unloc_jax.tasks.action_segmentation import frame_labels
 from unloc_jax.tasks.highlight_detection import clip_labels
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval
@@ -404,7 +404,7 @@ OFFICIAL = {
 }
 
 
-class KnowingFinder:
+class KnowingPredictor:
     """Finds what the records say: all of it, or at random, as a model that has learnt nothing would."""
 
     def __init__(
@@ -416,19 +416,19 @@ class KnowingFinder:
         classes: Sequence[str] | None,
         rng: np.random.Generator | None = None,
     ):
-        facts = DatasetFacts(name, 5.0, 16, list(classes or []), [], "x")
+        metadata = DatasetMetadata(name, 5.0, 16, list(classes or []), [], "x")
         settings = {"task": task, "data": {"dir": name}}
-        self.dataset = SimpleNamespace(facts=facts, splits=(split,), records=lambda _: records)
-        self.task = make_task(config_lib.from_mapping(settings), facts)
-        self.task_name, self.facts, self._records, self._rng = task, {}, records, rng
+        self.dataset = SimpleNamespace(metadata=metadata, splits=(split,), records=lambda _: records)
+        self.task = make_task(config_lib.from_mapping(settings), metadata)
+        self.task_name, self.metadata, self._records, self._rng = task, {}, records, rng
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
-        found = Found([list(of_video) for of_video in texts])
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
+        found = SplitPredictions([list(of_video) for of_video in texts])
         for record, of_video in zip(self._records, texts):
             self._add(found, record, list(of_video))
         return found
 
-    def _add(self, found: Found, record: VideoRecord, texts: list[str]) -> None:
+    def _add(self, found: SplitPredictions, record: VideoRecord, texts: list[str]) -> None:
         rng, kind = self._rng, self.task.config.task
         span_s = np.array([0.0, record.duration_s], np.float32)
         if kind == "classification":
@@ -471,7 +471,9 @@ class KnowingFinder:
         every += [(text, [start, end]) for text, start, end in not_shown(record)]
         return [[segment for name, segment in every if name == text] for text in texts]
 
-    def _add_curve(self, found: Found, record: VideoRecord, span_s: np.ndarray, count: int) -> None:
+    def _add_curve(
+        self, found: SplitPredictions, record: VideoRecord, span_s: np.ndarray, count: int
+    ) -> None:
         if self._rng is not None:
             found.curves.append(self._rng.random((count, 40)).astype(np.float32))
             found.spans_s.append(span_s)

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from tests.timed_video import regular_times_ms, write_video
-from tests.tiny import random_params, tiny_facts, tiny_task
+from tests.tiny import random_params, tiny_metadata, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.inference import localizer as localizer_module
 from unloc_jax.inference.embedded_video import EmbeddedVideo
-from unloc_jax.inference.frames import ArrayFrames, look_at
+from unloc_jax.inference.frames import ArrayFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.localizer import Localizer, _batch_of
 from unloc_jax.training.sharding import make_mesh
@@ -30,7 +30,12 @@ TEXTS = ["a man runs", "the dog jumps over it", "someone waves"]
 def untrained(task: str, **changes: Any) -> LoadedModel:
     made = tiny_task(task, **changes)
     return LoadedModel(
-        Path("run/checkpoints/1"), made, random_params(made), tiny_facts(), make_mesh(MeshConfig(), 2), task
+        Path("run/checkpoints/1"),
+        made,
+        random_params(made),
+        tiny_metadata(),
+        make_mesh(MeshConfig(), 2),
+        task,
     )
 
 
@@ -62,7 +67,7 @@ def test_apart_and_in_chunks_as_all_at_once(task, model, monkeypatch):
     localizer = Localizer(loaded)
     found = localizer(FRAMES, TEXTS, fps=5)
     frames = ArrayFrames(FRAMES, frames_fps=5, fps=5, short_side=16)
-    (seen,) = look_at(frames, "", fps=5, data=loaded.task.config.data)
+    (seen,) = sample_frames(frames, "", fps=5, data=loaded.task.config.data)
     encoded = loaded.task.encoding(TEXTS)[None]
     output = jax.device_get(jax.jit(loaded.task.detect)(loaded.params, _batch_of(seen), encoded))
     if output.curve is not None:

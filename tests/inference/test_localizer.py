@@ -82,7 +82,7 @@ def test_frames_of_a_file_are_those_of_the_shard(model, tiny_videos, captions_da
 
 
 def test_what_a_prediction_holds(localizer, model, tiny_videos):
-    sentence = " ".join(model.facts.words[:3])
+    sentence = " ".join(model.metadata.words[:3])
     prediction = localizer(_video(tiny_videos), [sentence, "A dog barks, twice"])
     for text in prediction.texts:
         assert text.segments
@@ -151,8 +151,8 @@ def test_a_prediction_says_what_evaluation_measured(trained, captions_dataset, t
     assert not [key for key in Localizer(load_model(run)).describe() if "right" in key]
     unloc("evaluate", f"--checkpoint={run}", f"--data-dir={captions_dataset}").ok()
     metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
-    facts = Localizer(load_model(run)).describe()
+    details = Localizer(load_model(run)).describe()
     right = round(metrics["recall"]["model"]["R1@0.5"])
-    assert facts["best segment right (IoU ≥ 0.5)"] == f"{right} % of test queries"
+    assert details["best segment right (IoU ≥ 0.5)"] == f"{right} % of test queries"
     # Another checkpoint of the run was not measured.
     assert not [key for key in Localizer(load_model(run / "checkpoints" / "5")).describe() if "right" in key]

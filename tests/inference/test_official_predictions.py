@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.annotations import PARSERS
 from data_pipelines.ground_truth import read_ground_truth
-from tests.inference.official_datasets import OFFICIAL, KnowingFinder, Official, records_of
+from tests.inference.official_datasets import OFFICIAL, KnowingPredictor, Official, records_of
 from unloc_jax.evaluation.evaluate import evaluate
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols.run import run_protocol
@@ -27,8 +27,8 @@ def _numbers(
 ) -> tuple[dict, dict, Path]:
     """(what evaluate printed, what the protocol says of its file, the file)."""
     records, classes = records_of(name, files, official.split)
-    finder = KnowingFinder(name, official.task, records, official.split, classes, rng)
-    metrics = evaluate(finder, official.split, out)
+    predictor = KnowingPredictor(name, official.task, records, official.split, classes, rng)
+    metrics = evaluate(predictor, official.split, out)
     printed = metrics.get("metrics") or metrics.get("mAP") or metrics["recall"]["model"]
     (file,) = out.glob("predictions.json*")
     truth, _ = read_ground_truth(official.protocol, files[:1])
@@ -105,7 +105,7 @@ def test_several_answers_are_one_query(tmp_path, capsys):
     official = OFFICIAL["didemo"]
     records, _ = records_of("didemo", official.write(tmp_path), "test")
     metrics = evaluate(
-        KnowingFinder("didemo", official.task, records, "test", None), "test", tmp_path / "out"
+        KnowingPredictor("didemo", official.task, records, "test", None), "test", tmp_path / "out"
     )
     assert metrics["queries"] == 4
     assert metrics["recall"]["model"]["R1@0.7"] == 100
@@ -131,8 +131,8 @@ def test_a_hidden_split_is_predicted_and_not_scored(task, tmp_path, capsys):
     empty = np.zeros((0, 2), np.float32)
     attributes = [{"qid": str(number)} for number, _ in enumerate(texts)]
     records = [VideoRecord(name, 10.0, "test", empty, texts, attributes) for name in "ab"]
-    finder = KnowingFinder("x", task, records, "test", ["run", "jump"], np.random.default_rng(0))
-    metrics = evaluate(finder, "test", tmp_path)
+    predictor = KnowingPredictor("x", task, records, "test", ["run", "jump"], np.random.default_rng(0))
+    metrics = evaluate(predictor, "test", tmp_path)
     assert metrics["scored"] is False
     assert json.loads((tmp_path / "metrics.json").read_text())["scored"] is False
     assert "nothing was scored: the test split of x has no ground truth" in capsys.readouterr().out
@@ -153,7 +153,7 @@ def test_what_is_hidden_beside_what_is_known_is_not_scored(tmp_path, capsys):
     known = VideoRecord("a", 10.0, "test", np.array([[1, 4]], np.float32), ["a man"], [{"qid": "1"}])
     hidden = VideoRecord("b", 10.0, "test", np.zeros((0, 2), np.float32), ["a dog"], [{"qid": "2"}])
     metrics = evaluate(
-        KnowingFinder("x", "moment_retrieval", [hidden, known], "test", None), "test", tmp_path
+        KnowingPredictor("x", "moment_retrieval", [hidden, known], "test", None), "test", tmp_path
     )
     assert (metrics["queries"], metrics["queries_without_ground_truth"]) == (2, 1)
     assert metrics["recall"]["model"]["R1@0.7"] == 100

@@ -49,10 +49,10 @@ def write_video(
 
 
 def read(data: bytes):
-    """(stream facts, times in seconds, mean gray per frame) of video bytes."""
+    """(properties of the stream, times in seconds, mean gray per frame) of video bytes."""
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
-        facts = {
+        properties = {
             "codec": stream.codec_context.name,
             "pixels": stream.codec_context.pix_fmt,
             "size": (stream.width, stream.height),
@@ -62,7 +62,7 @@ def read(data: bytes):
         }
         frames = list(container.decode(video=0))
     return (
-        facts,
+        properties,
         np.array([f.time for f in frames]),
         np.array([f.to_ndarray(format="gray").mean() for f in frames]),
     )
@@ -97,11 +97,11 @@ def test_what_browsers_play_is_passed_on_unchanged(tmp_path, name, codec, mime):
 def test_everything_else_becomes_h264_in_mp4_with_the_index_in_front(tmp_path, name, codec, pix_fmt):
     path = write_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt, gray=lambda t: 20 + 100 * t)
     data, mime = preview_bytes(path)
-    facts, times_s, grays = read(data)
+    properties, times_s, grays = read(data)
     assert mime == "video/mp4" and data != path.read_bytes()
-    assert (facts["codec"], facts["pixels"], facts["size"]) == ("h264", "yuv420p", (64, 48))
+    assert (properties["codec"], properties["pixels"], properties["size"]) == ("h264", "yuv420p", (64, 48))
     assert 0 < data.index(b"moov") < data.index(b"mdat")
-    assert facts["duration_s"] == pytest.approx(2.0, abs=0.101)
+    assert properties["duration_s"] == pytest.approx(2.0, abs=0.101)
     assert times_s[0] == 0
     np.testing.assert_allclose(grays, 20 + 100 * times_s, atol=5)
 
@@ -132,10 +132,10 @@ def test_variable_frame_rate_keeps_its_times(tmp_path):
     path = write_video(tmp_path / "vfr.mov", fps=30, times_s=times_s, gray=lambda t: 20 + 35 * t)
     _, source_times_s, source_grays = read(path.read_bytes())
     np.testing.assert_allclose(source_times_s, times_s, atol=1e-3)
-    facts, copy_times_s, grays = read(preview_bytes(path)[0])
+    properties, copy_times_s, grays = read(preview_bytes(path)[0])
     shown = np.searchsorted(times_s, copy_times_s + 1e-3, side="right") - 1
     np.testing.assert_allclose(grays, source_grays[shown], atol=2.5)  # 2.5 levels: 0.07 s
-    assert facts["duration_s"] >= 6
+    assert properties["duration_s"] >= 6
 
 
 def test_copies_are_scaled_down_to_even_sizes_and_never_up(tmp_path):
@@ -161,9 +161,9 @@ def test_noise_is_squeezed_into_max_bytes(tmp_path, max_bytes):
     )
     assert path.stat().st_size > 1_000_000
     data, mime = preview_bytes(path, max_bytes=max_bytes)
-    facts, _, _ = read(data)
+    properties, _, _ = read(data)
     assert mime == "video/mp4" and len(data) <= max_bytes
-    assert facts["duration_s"] == pytest.approx(5.0, abs=1 / facts["fps"] + 0.01)
+    assert properties["duration_s"] == pytest.approx(5.0, abs=1 / properties["fps"] + 0.01)
 
 
 def test_a_size_that_cannot_be_met_is_an_error_with_the_way_out(tmp_path):

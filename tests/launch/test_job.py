@@ -1,5 +1,6 @@
 """Job files, accelerators and environment files."""
 
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -70,6 +71,17 @@ def test_names_of_the_clouds(name, chips, hosts, gcloud, gke):
         (('"v5e:4x4"', '"v5e:4x4"\nslices = "2"'), "slices must be a int"),
         (('"v5e:4x4"', '"v5e:4x4"\nenv_file = "none.env"'), "there is no"),
         (('"v5e:4x4"', "v5e"), "Invalid value"),
+        (('"v5e:4x4"', '"v5e:4x4"\nenv = {"A;touch x;B" = "1"}'), "'A;touch x;B': names have"),
+        (('"v5e:4x4"', '"v5e:4x4"\nenv = {"" = "1"}'), "names have"),
+        (('"v5e:4x4"', '"v5e:4x4"\nenv = {A = "1\\nEND_OF_RUN\\nid"}'), "env.A = .*one line"),
+        (('"v5e:4x4"', '"v5e:4x4"\nenv = {A = true}'), "write a text or a number"),
+        (('"v5e:4x4"', '"v5e:4x4"\nimage = "a\\u2028b"'), "image = .*one line"),
+        (('"v5e:4x4"', '"v5e:4x4"\nslurm = {partition = "a\\nid"}'), "slurm.partition = .*one line"),
+        (('"v5e:4x4"', '"v5e:4x4"\nslurm = {options = ["--a\\rid"]}'), "slurm.options = .*one line"),
+        (('"v5e:4x4"', '"v5e:4x4"\ntpu_vm = {zone = "a\\nid"}'), "tpu_vm.zone = .*one line"),
+        (("unloc train", "unloc train 'a\\nEND_OF_RUN\\nid'"), "command = .*one line"),
+        (("unloc train", "unloc train 'a"), "command: no closing quotation"),
+        (('"v5e:4x4"', '"v5e:4x4"\nconstraints = "none.txt"'), "constraints = none.txt: .*No such file"),
     ],
 )
 def test_mistakes_in_a_job_file_are_named(tmp_path, change, message):
@@ -84,6 +96,20 @@ def test_a_name_that_comes_again_adds_to_its_value(tmp_path):
     path.write_text("export A=1\n")
     with pytest.raises(UserError, match="line 1"):
         read_env(path)
+
+
+def test_setup_may_have_several_lines(tmp_path):
+    text = MINIMAL + '[slurm]\nsetup = """\nmodule load a\nsource b\n"""\n'
+    assert load(write_job(tmp_path, text)).platform["slurm"]["setup"] == "module load a\nsource b\n"
+
+
+def test_versions_are_those_of_this_environment_or_of_a_file(tmp_path):
+    pins = load(write_job(tmp_path, MINIMAL)).constraints.splitlines()
+    assert f"jax=={importlib.metadata.version('jax')}" in pins
+    assert not any(pin.startswith("unloc") or "+" in pin for pin in pins)
+    (tmp_path / "pins.txt").write_text("jax==0.10.0\n")
+    given = MINIMAL + 'constraints = "pins.txt"\n'
+    assert load(write_job(tmp_path, given)).constraints == "jax==0.10.0\n"
 
 
 def accepted(program: str, **variables: str) -> subprocess.CompletedProcess:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from launch import gke, local, skypilot, slurm, tpu_vm
-from launch.commands import main
+from launch.commands import describe, main
 from launch.job import Job, load
 from tests.launch.test_job import write_job
 from tests.tiny_runs import REPOSITORY
@@ -226,19 +226,29 @@ def test_a_worker_runs_the_command_as_it_was_written(job, tmp_path):
 def test_a_worker_leaves_word_of_how_the_run_ended(job, tmp_path):
     """The part of the startup script that writes ended.sh, run; then ended.sh as systemd would."""
     script = tpu_vm.startup_script(job(TPU)).replace("/mnt/bucket/jobs/night", str(tmp_path))
-    script = script.replace("/opt/unloc/ended.sh", str(tmp_path / "ended.sh"))
+    script = script.replace("/opt/unloc/", f"{tmp_path}/")
     part = re.search(r"^cat >\S*ended\.sh.*?^END_OF_ENDED$", script, re.S | re.M)[0]
     subprocess.run(["bash", "-c", f"here={tmp_path}\n{part}"], check=True)
     assert_clean_shell((tmp_path / "ended.sh").read_text(), tmp_path / "ended.sh")
+    (tmp_path / "systemctl").write_text(f'#!/bin/bash\necho "$*" >>{tmp_path}/calls\n')
+    (tmp_path / "systemctl").chmod(0o755)
     state = tmp_path / "state"
-    for status, expected in ((75, "submitted"), (1, "submitted"), (2, "failed"), (0, "finished")):
+
+    def ends(status: int | str) -> str:
         state.write_text("submitted")
         subprocess.run(
             ["bash", str(tmp_path / "ended.sh")],
-            env=os.environ | {"EXIT_STATUS": str(status)},
+            env=os.environ | {"EXIT_STATUS": str(status), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
             stderr=subprocess.DEVNULL,
         )
-        assert state.read_text().strip() == expected
+        return state.read_text().strip().partition(":")[0]
+
+    for status, expected in ((75, "submitted"), ("TERM", "submitted"), (2, "failed"), (0, "finished")):
+        assert ends(status) == expected
+    # max_restarts = 3; preemptions do not count.
+    told = [ends(status) for status in (1, 75, "KILL", 134, 75, 1)]
+    assert told == ["submitted"] * 5 + ["failed"]
+    assert (tmp_path / "calls").read_text() == "stop --no-block unloc\n"
 
 
 def test_spot_slices_are_requested_with_their_code(job):
@@ -280,17 +290,151 @@ def test_a_tpu_that_was_taken_away_is_requested_again(job, tmp_path, monkeypatch
         next(word for word in call.split() if word in ("describe", "create", "delete", "cat"))
         for call in (tmp_path / "calls").read_text().splitlines()
     ]
-    assert verbs == [
-        "describe",
-        "describe",
-        "cat",
-        "describe",
-        "delete",
-        "create",
-        "describe",
-        "cat",
-        "delete",
-    ]
+    once = ["describe", "cat", "cat"]  # state and sign of life
+    assert verbs == ["describe", *once, "describe", "delete", "create", *once, "delete"]
+
+
+def watched(tmp_path, monkeypatch, job, answers: str) -> int:
+    """Runs `watch` with a gcloud that runs `answers`, lines of shell that see its words in $*."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(tpu_vm, "_POLL_S", 0.01)
+    gcloud = tmp_path / "gcloud"
+    gcloud.write_text(f'#!/bin/bash\necho "$*" >>{tmp_path}/calls\n{answers}\n')
+    gcloud.chmod(0o755)
+    return tpu_vm.watch(job, dry_run=False)
+
+
+ACTIVE = 'case "$*" in *describe*) echo ACTIVE ;; *state) echo submitted ;; *alive) echo {alive} ;; esac'
+
+
+@pytest.mark.parametrize(
+    "answers, settings, message",
+    [
+        (ACTIVE.format(alive=1_000_000), "silent_hours = 0", "max_hours = 1"),
+        # This slice has been ACTIVE for less than an hour, whatever an earlier one has left in the bucket.
+        ("exit 1", "", "gcloud has not answered"),
+        ('case "$*" in *describe*) echo FAILED ;; esac', "", "requests in a row ended as FAILED"),
+    ],
+)
+def test_watch_ends(job, tmp_path, monkeypatch, capfd, answers, settings, message):
+    monkeypatch.setattr(tpu_vm, "_MOST_UNANSWERED", 3)
+    made = job(TPU, ('"us-west4-a"', f'"us-west4-a"\nmax_hours = 1\n{settings}'))
+    clock = iter(range(0, 10**9, 300))
+    monkeypatch.setattr(tpu_vm.time, "time", lambda: float(next(clock)))
+    assert watched(tmp_path, monkeypatch, made, answers) == 1
+    assert message in capfd.readouterr().err
+    calls = (tmp_path / "calls").read_text().splitlines()
+    released = [call for call in calls if " delete " in call]
+    assert bool(released) == ("exit 1" not in answers)
+    if "max_hours" in message:
+        stopped = next(i for i, call in enumerate(calls) if "systemctl stop unloc" in call)
+        assert stopped < calls.index(released[-1])
+
+
+def test_watch_says_when_it_last_heard_of_a_run_and_ends_a_silent_one(job, tmp_path, monkeypatch, capfd):
+    clock = iter(range(1_000_000, 10**9, 600))
+    monkeypatch.setattr(tpu_vm.time, "time", lambda: float(next(clock)))
+    assert watched(tmp_path, monkeypatch, job(TPU), ACTIVE.format(alive=1_001_000)) == 1
+    told = capfd.readouterr()
+    assert "silent_hours = 6" in told.err and "heard 5." in told.out and "min ago" in told.out
+
+
+# Stand-ins for the programs that the startup script calls. FAILS names one that never works, FLAKY one that works at
+# its second call.
+PROGRAM = """#!/bin/bash
+name=$(basename "$0")
+echo "$name $*" >>{calls}
+[ "$name" = "$FAILS" ] && exit 9
+if [ "$name" = "$FLAKY" ] && [ "$(grep -c "^$name" {calls})" -lt 2 ]; then exit 9; fi
+case "$name" in
+  gcsfuse) touch {root}/mounted ;;
+  mountpoint) [ -e {root}/mounted ] ;;
+  curl) while [ "$1" != -o ]; do shift; done; touch "$2" ;;
+  gcloud) cat >{root}/uploaded ;;
+  hostname) echo worker-0 ;;
+esac
+"""
+PROGRAMS = (
+    "gcsfuse",
+    "mountpoint",
+    "curl",
+    "gcloud",
+    "hostname",
+    "apt-get",
+    "lsb_release",
+    "uv",
+    "systemctl",
+)
+PROGRAMS += ("journalctl", "tar", "sleep", "sh")
+
+
+def run_startup(script: str, root: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the startup script with all of its absolute paths and programs below `root`."""
+    for folder in (
+        "mnt/bucket/jobs/night",
+        "opt/unloc",
+        "etc/systemd/system",
+        "etc/apt/sources.list.d",
+        "bin",
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    (root / "usr/share/keyrings").mkdir(parents=True, exist_ok=True)
+    for name in PROGRAMS:
+        (root / "bin" / name).write_text(PROGRAM.format(calls=root / "calls", root=root))
+        (root / "bin" / name).chmod(0o755)
+    for place in ("/mnt/bucket", "/opt/unloc", "/etc/", "/usr/share/"):
+        script = script.replace(place, f"{root}{place}")
+    script = script.replace("command -v gcsfuse", "false")
+    (root / "startup.sh").write_text(script)
+    return subprocess.run(
+        ["bash", str(root / "startup.sh")],
+        env={"PATH": f"{root}/bin:{os.environ['PATH']}", "FAILS": "", "FLAKY": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_startup_script_installs_and_starts(job, tmp_path):
+    done = run_startup(tpu_vm.startup_script(job(TPU)), tmp_path)
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text()
+    assert "--constraints" in calls and calls.endswith("systemctl start unloc\n")
+    assert not (tmp_path / "mnt/bucket/jobs/night/state").exists()
+    for name in ("run.sh", "ended.sh", "alive.sh"):
+        assert_clean_shell((tmp_path / "opt/unloc" / name).read_text(), tmp_path / "checked.sh")
+
+
+@pytest.mark.parametrize("flaky", ["curl", "apt-get", "gcsfuse", "tar", "uv", "sh"])
+def test_downloads_are_tried_again(job, tmp_path, flaky):
+    done = run_startup(tpu_vm.startup_script(job(TPU)), tmp_path, FLAKY=flaky)
+    assert done.returncode == 0, done.stderr
+    assert "again in 5 s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "fails, step",
+    [
+        ("curl", "installation of gcsfuse"),
+        ("apt-get", "installation of gcsfuse"),
+        ("lsb_release", None),
+        ("gcsfuse", "mounting the bucket"),
+        ("tar", "installation of unloc_jax"),
+        ("sh", "installation of unloc_jax"),
+        ("uv", "installation of unloc_jax"),
+        ("systemctl", "start of the services"),
+    ],
+)
+def test_a_set_up_that_fails_is_told(job, tmp_path, fails, step):
+    done = run_startup(tpu_vm.startup_script(job(TPU)), tmp_path, FAILS=fails)
+    if step is None:  # a name within a text
+        return
+    assert done.returncode == 9
+    is_mounted = (tmp_path / "mounted").exists()
+    state = tmp_path / ("mnt/bucket/jobs/night/state" if is_mounted else "uploaded")
+    assert state.read_text() == f"failed: {step} ended with status 9 on worker-0\n"
 
 
 # SLURM
@@ -409,6 +553,9 @@ def test_skypilot_installs_and_runs(job, tmp_path):
     for key in ("setup", "run"):
         assert_clean_shell(f"#!/bin/bash\n{task[key]}", tmp_path / key)
     assert "[data,tpu]" in task["setup"] and "[data,cuda12]" in skypilot.task(job(GPU))["setup"]
+    [(files, _)] = skypilot.submit(job(TPU))
+    versions = task["file_mounts"].pop("~/unloc-constraints.txt")
+    assert "jax==" in files[Path(versions)]
     assert task["file_mounts"] == {"/mnt/bucket": {"source": "gs://a-bucket", "mode": "MOUNT"}}
     with pytest.raises(UserError, match="one TPU slice"):
         skypilot.task(job(TPU, ("\nbucket", "\nslices = 2\nbucket")))
@@ -446,13 +593,48 @@ def test_a_dry_run_is_what_would_run(job, tmp_path, monkeypatch, capsys):
             GPU.replace("[slurm]", '[tpu_vm]\nproject = "p"\nzone = "z"\n[slurm]'),
             "is for TPUs",
         ),
-        (slurm.submit, TPU, "no TPUs and no bucket"),
+        (tpu_vm.status, GPU, "is for TPUs"),
+        (tpu_vm.stop, GPU, "is for TPUs"),
+        (tpu_vm.delete, GPU, "is for TPUs"),
+        (slurm.submit, TPU, "GPUs, no TPUs"),
+        (slurm.submit, GPU.replace("slices", 'bucket = "a-bucket"\nslices'), "bucket_dir says which folder"),
         (slurm.submit, GPU.replace('"gpu"', "3"), "partition must be a str"),
     ],
 )
 def test_what_a_platform_lacks_is_said(job, launcher, text, message):
     with pytest.raises(UserError, match=message):
         launcher(job(text))
+
+
+@pytest.mark.parametrize("launcher", [gke, slurm, skypilot])
+def test_one_file_serves_all_launchers_of_gpus(launcher):
+    [(files, _)] = launcher.submit(load(REPOSITORY / "launch/examples/charades_h100.toml"))
+    text = next(iter(files.values()))
+    there = "/shared" if launcher is slurm else "/mnt/bucket"
+    assert f"--workdir={there}/runs/charades-l" in text
+
+
+def test_a_dry_run_hides_secrets(job, tmp_path, capsys):
+    secrets = ("hf_abcdefghijkl", "1234-wandb", "AKIAABCDEFGHIJKL", "sk-abcdefgh1234")
+    text = GPU.replace(
+        'command = "unloc train"',
+        f'command = "unloc train --api-key {secrets[0]} --note={secrets[3]} --config.model.text.num_tokens=77"',
+    )
+    text += f'[env]\nWANDB_API_KEY = "{secrets[1]}"\nOTHER = "{secrets[2]}"\nPLAIN = "seen"\n'
+    path = write_job(tmp_path, text)
+    for name, launcher in (("gke", gke), ("slurm", slurm), ("skypilot", skypilot)):
+        assert main(name, {"submit": launcher.submit}, ["submit", str(path), "--dry-run"]) == 0
+        printed = capsys.readouterr().out
+        assert not any(secret in printed for secret in secrets) and "[hidden]" in printed
+        assert "seen" in printed and "num_tokens=77" in printed
+        files = launcher.submit(load(path))[0][0]  # what is written has them
+        assert all(secret in next(iter(files.values())) for secret in secrets)
+
+
+def test_no_text_ends_the_file_of_a_dry_run():
+    file = {Path("a b"): "x\nEND_OF_FILE\ny\n"}
+    text = describe(file, ["true"]).replace("cat > 'a b'", "cat")
+    assert subprocess.run(["bash", "-c", text], capture_output=True, text=True).stdout == file[Path("a b")]
 
 
 def assert_accepted(words: list[str]) -> None:

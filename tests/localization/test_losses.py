@@ -150,9 +150,9 @@ def unit(rng, *shape):
     return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def contrastive_by_hand(video, text, negatives, temperature):
+def contrastive_by_hand(video, text, negatives, scale):
     """Symmetric cross entropy of every pair, with only the allowed negatives [M, M] in its denominators."""
-    logits = temperature * video.astype(np.float64) @ text.T.astype(np.float64)
+    logits = scale * video.astype(np.float64) @ text.T.astype(np.float64)
     log_sum = lambda x, i, allowed: np.log(np.exp(x[allowed | (np.arange(len(x)) == i)]).sum())
     pairs = range(len(video))
     rows = [log_sum(logits[i], i, negatives[i]) - logits[i, i] for i in pairs]
@@ -180,8 +180,8 @@ def test_contrastive_loss_knows_duplicates_and_padding():
 def test_contrastive_accuracy_counts_real_pairs():
     pairs = np.eye(4, dtype=np.float32)
     found = pairs[[0, 2, 1, 3]]  # pairs 1 and 2 are mixed up
-    same, temperature = np.eye(4, dtype=bool), jnp.float32(10.0)
-    accuracy = lambda mask: contrastive(pairs, found, np.array(mask, bool), same, temperature)[1]
+    same, scale = np.eye(4, dtype=bool), jnp.float32(10.0)
+    accuracy = lambda mask: contrastive(pairs, found, np.array(mask, bool), same, scale)[1]
     np.testing.assert_allclose(accuracy([1, 1, 1, 1]), 0.5)
     np.testing.assert_allclose(accuracy([1, 1, 0, 1]), 2 / 3)
 

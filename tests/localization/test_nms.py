@@ -7,7 +7,7 @@ import pytest
 from tests.golden_checks.nms import jitted, suppressed
 from tests.localization.references import ORACLES, REPOSITORY, load_goldens, needs_oracles
 from unloc_jax.config import EvaluationConfig
-from unloc_jax.localization.nms import NMS, vote
+from unloc_jax.localization.nms import NMSConfig, vote
 
 GOLDENS = load_goldens("nms")
 SMALL = REPOSITORY / "tests/goldens/official/nms.json"  # of the cases beside the repository
@@ -31,7 +31,7 @@ def one_by_one(segments, scores, max_detections, sigma, score_threshold):
     return found
 
 
-def nms(max_detections: int, **settings) -> NMS:
+def nms(max_detections: int, **settings) -> NMSConfig:
     return EvaluationConfig(**settings).suppression(max_detections)
 
 
@@ -135,7 +135,7 @@ def test_equals_opentad_and_actionformer(every):
 def _compare_with_other_programs(case):
     config = case["cfg"]
     segments, scores, classes = (np.array(case[key], np.float32) for key in ("segs", "scores", "cls"))
-    settings = NMS(
+    settings = NMSConfig(
         config["max_seg_num"],
         KINDS[config.get("method", 2)] if config["use_soft_nms"] else "hard",
         config["sigma"] / 2,

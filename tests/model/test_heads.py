@@ -27,7 +27,7 @@ def head_of(num_classes: int = 1, **change) -> LocalizationHead:
 
 
 def both(head: LocalizationHead, x):
-    return head.score(x), head.distances(x)
+    return head.predict_relevance(x), head.predict_offsets(x)
 
 
 def params_of(head: LocalizationHead, x: np.ndarray, method=both):

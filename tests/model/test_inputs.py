@@ -130,23 +130,23 @@ def test_given_embeddings_stand_for_texts():
 
 
 @pytest.mark.parametrize(
-    ("task", "pretrain", "wanted"),
+    ("task", "contrastive", "wanted"),
     [
         ("moment_retrieval", 0, {"head"}),
-        ("moment_retrieval", 3, {"head", "moment_projection", "temperature"}),
+        ("moment_retrieval", 3, {"head", "contrastive_projection", "logit_scale"}),
         ("classification", 0, {"video_head"}),
-        ("classification", 3, {"video_head", "moment_projection", "temperature"}),
+        ("classification", 3, {"video_head", "contrastive_projection", "logit_scale"}),
     ],
 )
-def test_a_model_has_the_parts_that_its_tasks_and_stages_need(task, pretrain, wanted):
-    shapes = abstract_params(tiny_task(task, pretrain={"steps": pretrain}))
+def test_a_model_has_the_heads_that_its_tasks_and_stages_need(task, contrastive, wanted):
+    shapes = abstract_params(tiny_task(task, contrastive={"steps": contrastive}))
     common = {"towers_rgb", "video_projection", "text_tower", "text_projection", "fusion"}
     assert set(shapes) == common | wanted
 
 
 def test_several_tasks_have_the_parts_of_all():
     config = tiny_config(tasks={"a": {}, "b": {"task": "classification"}})
-    assert make_model(config, 8).parts == ("localization", "video_score")
+    assert make_model(config, 8).heads == ("localization", "video_score")
 
 
 def test_dtype(monkeypatch):

@@ -121,7 +121,7 @@ def pyramid_and_head():
         SimplePyramid(GEOMETRY),
         LocalizationHead(GEOMETRY, HeadConfig(num_conv_layers=1, relevance_bias=-3.0)),
     )
-    both = lambda head, x: Localization(head.score(x), head.distances(x))
+    both = lambda head, x: Localization(head.predict_relevance(x), head.predict_offsets(x))
 
     def init(x):
         points, pyramid_params = pyramid.init_with_output(jax.random.key(0), x)

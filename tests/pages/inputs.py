@@ -47,8 +47,8 @@ def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:
         videos = json.loads(file.read_text())
         moments = [
             (video, *span, text)
-            for video, facts in videos.items()
-            for span, text in zip(facts["timestamps"], facts["sentences"])
+            for video, annotation in videos.items()
+            for span, text in zip(annotation["timestamps"], annotation["sentences"])
         ]
         if dataset == "csv":
             lines = [f"{video},{start},{end},{text}\n" for video, start, end, text in moments]
@@ -56,7 +56,7 @@ def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:
         elif dataset == "charades_sta" and split != "val":
             lines = [f"{video} {start} {end}##{text}\n" for video, start, end, text in moments]
             files.append(_write(out / f"charades_sta_{split}.txt", lines))
-            lengths = [f"{video},{facts['duration']}\n" for video, facts in videos.items()]
+            lengths = [f"{video},{annotation['duration']}\n" for video, annotation in videos.items()]
             files.append(_write(out / f"Charades_v1_{split}.csv", ["id,length\n", *lengths]))
         elif dataset == "qvhighlights" and split != "test":
             rows = [

@@ -20,7 +20,8 @@ from unloc_jax.cli import _parser
 
 # Towers of the golden CLIP's size, so that one can be started from it.
 _TINY = [
-    "batch_size=2", "log_every_steps=1", "accumulate=1", "pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=1",
+    "batch_size=2", "log_every_steps=1", "accumulate=1", "contrastive.steps=0", "contrastive.warmup_steps=0",
+    "train.steps=1",
     "train.warmup_steps=0", "evaluation.every_steps=1", "evaluation.batch_size=2", "checkpoint.every_steps=1",
     *(f"model.image.{one}" for one in ("width=16", "num_layers=2", "num_heads=2", "patch_size=8")),
     *(f"model.text.{one}" for one in ("width=24", "num_layers=2", "num_heads=3", "max_tokens=12")),

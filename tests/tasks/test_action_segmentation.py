@@ -7,7 +7,7 @@ import pytest
 from tests.tiny import CLASSES, random_batch, random_params, tiny_task
 from unloc_jax.localization.decode import Localization
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, Output
+from unloc_jax.tasks import Output, SplitPredictions
 from unloc_jax.tasks.action_segmentation import frame_classes
 from unloc_jax.text import tokenize
 
@@ -151,21 +151,21 @@ def test_score():
     assert TASK.evaluation_texts(records) == [list(CLASSES)] * 2
     shown = [np.array([-1, 0, 0, 2, 2, 0, -1, 1]), np.array([1, 1, -1, 0, -1, -1, -1, 1])]
     spans = [np.array([0.0, 7.0]), np.array([2.0, 16.0])]
-    found = Found([list(CLASSES)] * 2, spans_s=spans, frame_classes=shown)
+    found = SplitPredictions([list(CLASSES)] * 2, spans_s=spans, frame_classes=shown)
     right = [1, 1, 1, 1, 1, 0, 1, 0], [1, 1, 0, 0, 1, 1, 1, 0]
     with_action = [0, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]
     right, with_action = np.array(right), np.array(with_action, bool)
-    result = TASK.score(records, found)
+    result = TASK.compute_metrics(records, found)
     assert result["frame_accuracy"] == pytest.approx(100 * right.mean())
     assert result["frame_accuracy_without_background"] == pytest.approx(100 * right[with_action].mean())
 
 
 def test_videos_without_any_action_are_scored():
     record = VideoRecord("v", 8.0, "test", np.zeros((0, 2)), [], [])
-    found = Found(
+    found = SplitPredictions(
         [list(CLASSES)], spans_s=[np.array([0.0, 7.0])], frame_classes=[np.array([-1] * 6 + [0, 1])]
     )
-    result = TASK.score([record], found)
+    result = TASK.compute_metrics([record], found)
     assert result["frame_accuracy"] == pytest.approx(75)
     assert result["frame_accuracy_without_background"] == 0  # there are no such frames
 

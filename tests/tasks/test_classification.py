@@ -6,7 +6,7 @@ import pytest
 
 from tests.tiny import CLASSES, random_batch, random_params, tiny_task
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, Output
+from unloc_jax.tasks import Output, SplitPredictions
 from unloc_jax.text import tokenize
 
 C = len(CLASSES)
@@ -76,7 +76,7 @@ def test_score_of_classification(classification):
     texts = task.evaluation_texts(records)
     assert texts == [list(CLASSES)] * 4
     scores = [np.array(x) for x in ([3, 1, 2], [2, 1, 3], [3, 1, 2], [0, 1, 2])]
-    result = task.score(records, Found(texts, video_scores=scores))
+    result = task.compute_metrics(records, SplitPredictions(texts, video_scores=scores))
     assert result == {"top1": pytest.approx(50)}  # of three classes there are no best five
 
 
@@ -131,6 +131,6 @@ def test_score_of_contrastive_pretraining():
     assert texts == [list("abcdef")] * 6
     best = np.array([0, 2, 0, 3, 4, 0])
     scores = [np.where(np.arange(6) == of_video, 1.0, 0.0) for of_video in best]
-    result = CONTRASTIVE.score(records, Found(texts, video_scores=scores))
+    result = CONTRASTIVE.compute_metrics(records, SplitPredictions(texts, video_scores=scores))
     # The second video's text b is behind c and a; f is behind a, b, c, d, e, of which the first has the same score.
     assert result == {"top1": pytest.approx(100 * 4 / 6), "top5": pytest.approx(100 * 5 / 6)}

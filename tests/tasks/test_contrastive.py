@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 
 from tests.tiny import random_batch, random_params, tiny_task
-from unloc_jax.model.unloc import LARGEST_TEMPERATURE
+from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.tasks.contrastive import segment_text_loss
 
 
 @pytest.fixture(scope="module")
 def loss():
     """Batch → loss and metrics; keyword arguments replace parameters."""
-    task = tiny_task(pretrain={"steps": 1})
+    task = tiny_task(contrastive={"steps": 1})
     params = random_params(task)
     compiled = jax.jit(lambda params, batch: segment_text_loss(task, params, batch, jax.random.key(0)))
     return lambda batch, **change: jax.device_get(compiled(params | change, batch))
@@ -67,11 +67,11 @@ def test_a_short_segment_has_a_frame(loss, batch):
     segments[0, 0] = [4.5, 4.5]
     frames[0, 4:6] = 255 - frames[0, 4:6]
     values = [loss(batch.replace(segments=segments, frames=x))[0] for x in (batch.frames, frames)]
-    assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-4
+    assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-5
 
 
-def test_the_temperature_is_the_exponential_of_its_parameter(loss, batch):
-    for parameter in (2, LARGEST_TEMPERATURE):
-        metrics = loss(batch, temperature=np.float32(parameter))[1]
-        np.testing.assert_allclose(metrics["temperature"], np.exp(parameter), rtol=1e-5)
-    np.testing.assert_allclose(metrics["temperature"], 100, rtol=1e-5)
+def test_the_scale_is_the_exponential_of_its_parameter(loss, batch):
+    for parameter in (2, LARGEST_LOGIT_SCALE):
+        metrics = loss(batch, logit_scale=np.float32(parameter))[1]
+        np.testing.assert_allclose(metrics["similarity_scale"], np.exp(parameter), rtol=1e-5)
+    np.testing.assert_allclose(metrics["similarity_scale"], 100, rtol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.tiny import random_batch, tiny_task
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 
 TASK = tiny_task("highlight_detection", data={"max_queries": 1})
 
@@ -30,9 +30,9 @@ def test_all_segments_of_a_query_are_targets():
     np.testing.assert_array_equal(level_0, [[[1, 1, 0, 0, 0, 1, 1, 1]], [[0] * 8]])
 
 
-def found(segments, scores, curves) -> Found:
+def found(segments, scores, curves) -> SplitPredictions:
     of_video = lambda rows: [np.array(row, float)[None] for row in rows]
-    return Found(
+    return SplitPredictions(
         [["x"], ["y"]],
         spans_s=[np.array([0.0, 8.0])] * 2,
         segments_s=of_video(segments),
@@ -49,7 +49,7 @@ GOOD = found(
 
 
 def test_what_is_right_scores_full():
-    assert TASK.score(RECORDS, GOOD) == {
+    assert TASK.compute_metrics(RECORDS, GOOD) == {
         "mAP": pytest.approx(100), "mAP@0.50": pytest.approx(100), "mAP@0.75": pytest.approx(100),
         "HL-mAP": pytest.approx(100), "HIT@1": pytest.approx(100), "MR-mAP": pytest.approx(100),
         "MR-mAP@0.5": pytest.approx(100), "MR-mAP@0.75": pytest.approx(100),
@@ -62,7 +62,7 @@ def test_a_query_is_searched_in_its_own_video():
     swapped = found(
         [[[2, 6]], [[0, 2]]], [[0.9], [0.8]], [[1, 0.9, 0, 0, 0, 0, 0, 0.8, 1], [1, 1, 0, 0, 0, 0, 0, 0, 0]]
     )
-    result = TASK.score(RECORDS, swapped)
+    result = TASK.compute_metrics(RECORDS, swapped)
     assert result["mAP@0.50"] == 0 and result["HIT@1"] == pytest.approx(50)
     # Clips of 2 s with their middles at 1, 3, 5 and 7 s: of "y" those at 3 and 5 s are positive, and tie with 7 s.
     assert result["HL-mAP"] == pytest.approx(100 * (1 + 0.5) / 2)
@@ -71,12 +71,12 @@ def test_a_query_is_searched_in_its_own_video():
 def test_segments_are_ranked_over_all_videos():
     """Scores 0.9 (right), 0.8 (wrong), 0.7 (right), and one of three is not found: 1/3 + 1/3 · 2/3."""
     some = found([[[0, 2], [3, 5]], [[2, 6], [0, 0]]], [[0.9, 0.8], [0.7, 0]], [np.zeros(9), np.zeros(9)])
-    assert TASK.score(RECORDS, some)["mAP@0.50"] == pytest.approx(100 * (1 / 3 + 2 / 9))
+    assert TASK.compute_metrics(RECORDS, some)["mAP@0.50"] == pytest.approx(100 * (1 / 3 + 2 / 9))
 
 
 def test_nothing_found():
     nothing = found([[[0, 0]], [[0, 0]]], [[0], [0]], [np.zeros(9), np.zeros(9)])
-    assert TASK.score(RECORDS, nothing)["mAP"] == 0
+    assert TASK.compute_metrics(RECORDS, nothing)["mAP"] == 0
 
 
 def test_datasets_without_segments_are_scored_by_their_annotators():
@@ -84,7 +84,7 @@ def test_datasets_without_segments_are_scored_by_their_annotators():
     rising = np.arange(10)[:, None] / 2.0
     saliency = {"dogs": np.concatenate([rising, rising[::-1]], axis=1)}
     record = VideoRecord("a", 20.0, "test", np.zeros((0, 2), np.float32), ["dogs"], [{}], saliency=saliency)
-    found = Found(
+    found = SplitPredictions(
         [["dogs"]],
         spans_s=[np.array([0, 20], np.float32)],
         segments_s=[np.zeros((1, 2, 2), np.float32)],
@@ -92,19 +92,22 @@ def test_datasets_without_segments_are_scored_by_their_annotators():
         curves=[np.linspace(0, 1, 8)[None]],
     )
     # Above the median are the last five clips for one, which are the best five: AP 1; for the other the first five.
-    assert TASK.score([record], found) == {"mAP": pytest.approx(50), "mAP_over_videos": pytest.approx(50)}
+    assert TASK.compute_metrics([record], found) == {
+        "mAP": pytest.approx(50),
+        "mAP_over_videos": pytest.approx(50),
+    }
 
 
 def test_hidden_ground_truth_is_no_ground_truth():
     """Queries without segments and scores cannot be scored; beside others they change nothing."""
     hidden = VideoRecord("c", 8.0, "test", np.zeros((0, 2), np.float32), ["z"], [{}])
-    assert not TASK.can_score([hidden]) and TASK.can_score([*RECORDS, hidden])
+    assert not TASK.has_ground_truth([hidden]) and TASK.has_ground_truth([*RECORDS, hidden])
     wrong = found([[[0, 8]]], [[1.0]], [np.ones(9)])
-    with_hidden = Found(
+    with_hidden = SplitPredictions(
         [*GOOD.texts, ["z"]],
         spans_s=[*GOOD.spans_s, wrong.spans_s[0]],
         segments_s=[*GOOD.segments_s, wrong.segments_s[0]],
         scores=[*GOOD.scores, wrong.scores[0]],
         curves=[*GOOD.curves, wrong.curves[0]],
     )
-    assert TASK.score([*RECORDS, hidden], with_hidden) == TASK.score(RECORDS, GOOD)
+    assert TASK.compute_metrics([*RECORDS, hidden], with_hidden) == TASK.compute_metrics(RECORDS, GOOD)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import random_batch, random_params, tiny_config, tiny_facts
+from tests.tiny import random_batch, random_params, tiny_config, tiny_metadata
 from unloc_jax.tasks import make_task
 from unloc_jax.training.step import Loss
 
@@ -48,7 +48,7 @@ def keys(monkeypatch) -> list[tuple[str, bytes]]:
 
 def test_each_use_has_its_own_key(keys):
     """Colours, prompts and dropout, of two tasks, in two parts of a batch, in two steps."""
-    tasks = {name: make_task(tiny_config(name, **SETTINGS), tiny_facts()) for name in TASKS}
+    tasks = {name: make_task(tiny_config(name, **SETTINGS), tiny_metadata()) for name in TASKS}
     params = random_params(tasks[TASKS[0]])
     batches = {name: random_batch(task.config) for name, task in tasks.items()}
     loss = Loss(tasks, dict.fromkeys(TASKS, 1.0), "train")
@@ -57,10 +57,10 @@ def test_each_use_has_its_own_key(keys):
     @jax.jit
     def part(params, batches, step, row):
         rng = jax.random.fold_in(jax.random.key(0), step)
-        wholes = loss.wholes(batches)
-        wholes = {name: dataclasses.replace(whole, rows=row[None]) for name, whole in wholes.items()}
+        global_batches = loss.global_batches(batches)
+        global_batches = {name: dataclasses.replace(x, rows=row[None]) for name, x in global_batches.items()}
         rows = jax.tree.map(lambda x: x[row][None], batches)
-        return loss(params, rows, rng, wholes)
+        return loss(params, rows, rng, global_batches)
 
     for step in range(2):
         for row in range(2):

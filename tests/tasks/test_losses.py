@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_facts, tiny_task
+from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_metadata, tiny_task
 from unloc_jax.errors import UserError
 from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry
@@ -154,7 +154,7 @@ def test_action_localization_takes_its_texts_from_the_vocabulary(action_localiza
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.with_vocabulary])
 def test_tasks_with_a_vocabulary_need_classes(name):
-    queries = dataclasses.replace(tiny_facts(), classes=[])
+    queries = dataclasses.replace(tiny_metadata(), classes=[])
     with pytest.raises(
         UserError, match=f"config.task = '{name}' needs a dataset with classes; somewhere has queries"
     ):
@@ -162,7 +162,7 @@ def test_tasks_with_a_vocabulary_need_classes(name):
 
 
 def test_tasks_with_queries_do_not_use_classes():
-    task = make_task(tiny_config(), tiny_facts())
+    task = make_task(tiny_config(), tiny_metadata())
     assert task.classes == task.evaluation_classes == ()
 
 

@@ -35,7 +35,7 @@ def test_it_trains_validates_evaluates_and_writes_predictions(
 ):
     words = [f"--config={config_file}", f"--workdir={tmp_path / 'run'}", "--config.task=share"]
     words += [f"--config.data.dir={captions_dataset}", "--config.accumulate=2"]
-    words += ["--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", "--config.train.steps=3"]
+    words += ["--config.contrastive.steps=0", "--config.contrastive.warmup_steps=0", "--config.train.steps=3"]
     unloc("train", *words).ok()
     lines = metric_lines(tmp_path / "run")
     losses = [line["train/loss"] for line in lines if "train/loss" in line]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.config.choices import CHOICES
-from tests.tiny import CLASSES, QUERIES, random_params, tiny_config, tiny_facts
+from tests.tiny import CLASSES, QUERIES, random_params, tiny_config, tiny_metadata
 from unloc_jax import config as schema
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
@@ -261,7 +261,7 @@ def test_padding_changes_nothing(name, case):
     results = {}
     params: Any = None
     for size, seeds in ((PADDED, (1, 2)), (ALONE, (3,))):
-        task = make_task(config_of(name, case, size), tiny_facts())
+        task = make_task(config_of(name, case, size), tiny_metadata())
         params = random_params(task) if params is None else cut(params, random_params(task))
 
         @jax.jit
@@ -293,13 +293,13 @@ def test_padding_changes_nothing(name, case):
 
 @pytest.mark.parametrize("temporal_kernel", [1, 3])
 @pytest.mark.parametrize("name", ["moment_retrieval", "temporal_action_localization"])
-def test_padding_changes_nothing_in_contrastive_pretraining(name, temporal_kernel):
+def test_padding_changes_nothing_in_the_contrastive_stage(name, temporal_kernel):
     settings = {"model.image.temporal_kernel": temporal_kernel, "model.text.pooling": "mean"}
     losses: dict[Size, Any] = {}
     params: Any = None
     for size in (PADDED, ALONE):
-        config = dataclasses.replace(config_of(name, settings, size), pretrain=schema.StageConfig(steps=1))
-        task = make_task(config, tiny_facts())
+        config = dataclasses.replace(config_of(name, settings, size), contrastive=schema.StageConfig(steps=1))
+        task = make_task(config, tiny_metadata())
         params = random_params(task) if size == PADDED else cut(params, random_params(task))
         run = jax.jit(
             jax.value_and_grad(
@@ -318,7 +318,7 @@ def test_padding_changes_nothing_in_a_mixture():
     found: dict[Size, Any] = {}
     params: Any = None
     for size in (PADDED, ALONE):
-        tasks = {name: make_task(config_of(name, augmentation, size), tiny_facts()) for name in names}
+        tasks = {name: make_task(config_of(name, augmentation, size), tiny_metadata()) for name in names}
         shapes = random_params(tasks[names[0]])
         params = shapes if size == PADDED else cut(params, shapes)
         batches = {name: batch_of(task.config, size, size.frames) for name, task in tasks.items()}

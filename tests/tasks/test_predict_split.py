@@ -11,9 +11,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from tests.tiny import CLASSES, QUERIES, random_batch, random_params, tiny_task
 from unloc_jax.localization.decode import Detections
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, Output
+from unloc_jax.tasks import Output, SplitPredictions
 from unloc_jax.tasks.moment_retrieval import ranked_segments
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.text import tokenize
 
 TASK = tiny_task("moment_retrieval")
@@ -94,7 +94,7 @@ def test_every_video_once_with_its_own_texts(sharding, num_videos):
     texts = [words[v : v + 1 + v % 3] for v in range(num_videos)]  # one to three each
     detect, seen = FakeDetect(), []
     progress = lambda batches: (seen.append(1) or batch for batch in batches)
-    found = find(TASK, detect, None, evaluation_batches(num_videos, 2), texts, sharding, progress)
+    found = predict_split(TASK, detect, None, evaluation_batches(num_videos, 2), texts, sharding, progress)
     assert found.texts == texts
     assert len(found.segments_s) == len(found.scores) == num_videos
     assert len(seen) == len(detect.shapes) == -(-num_videos // 2)
@@ -114,7 +114,7 @@ def test_a_vocabulary_is_given_once_per_batch(sharding, action_localization):
     texts = task.evaluation_texts(records)
     assert texts == [list(CLASSES)] * 3
     detect = FakeDetect()
-    found = find(task, detect, None, evaluation_batches(3, 2), texts, sharding)
+    found = predict_split(task, detect, None, evaluation_batches(3, 2), texts, sharding)
     assert detect.shapes == [(1, 3, 1, 8)] * 2
     for video in range(3):
         np.testing.assert_array_equal(found.segments_s[video], video)
@@ -123,7 +123,7 @@ def test_a_vocabulary_is_given_once_per_batch(sharding, action_localization):
 
 def test_curves_are_kept_where_scoring_needs_them(sharding):
     task = tiny_task("highlight_detection")
-    found = find(
+    found = predict_split(
         task, FakeDetect(), None, evaluation_batches(3, 2), [["cat"], ["dog", "fire"], ["tree"]], sharding
     )
     assert [curve.shape for curve in found.curves] == [(1, 8), (2, 8), (1, 8)]
@@ -135,7 +135,7 @@ def test_texts_come_in_every_prompt(sharding):
     asked = []
     detect = FakeDetect()
     keep = lambda params, batch, texts: asked.append(np.asarray(texts)) or detect(params, batch, texts)
-    find(task, keep, None, evaluation_batches(2, 2), [["cat"], ["dog", "fire"]], sharding)
+    predict_split(task, keep, None, evaluation_batches(2, 2), [["cat"], ["dog", "fire"]], sharding)
     (texts,) = asked
     assert texts.shape == (2, 2, 2, 8)
     np.testing.assert_array_equal(texts[1, 1], tokenize(["fire", "a video of fire"], 8))
@@ -160,35 +160,35 @@ def test_moment_retrieval_scores():
     # IoU 1; 0.6 with the second; nothing but what fills up.
     segments = [np.array([[[0, 4], [9, 9]], [[0, 2], [11, 15]]]), np.array([[[5, 9], [5, 9]]])]
     scores = [np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([[0.0, 0.0]])]
-    found = Found(texts, segments_s=segments, scores=scores)
+    found = SplitPredictions(texts, segments_s=segments, scores=scores)
     assert [len(x) for x in ranked_segments(found)] == [2, 2, 0]
-    result = TASK.score(RECORDS, found)
+    result = TASK.compute_metrics(RECORDS, found)
     assert result["R1@0.5"] == pytest.approx(100 / 3) and result["R5@0.5"] == pytest.approx(200 / 3)
     assert result["R5@0.7"] == pytest.approx(100 / 3)
 
 
 def class_detections(rows, num_videos=2):
-    """Rows (video, class, start, end, score) → Found with room for two segments per class."""
+    """Rows (video, class, start, end, score) → SplitPredictions with room for two segments per class."""
     segments = [np.zeros((3, 2, 2), np.float32) for _ in range(num_videos)]
     scores = [np.zeros((3, 2), np.float32) for _ in range(num_videos)]
     for video, label, start, end, score in rows:
         place = (scores[video][label] > 0).sum()
         segments[video][label, place], scores[video][label, place] = (start, end), score
-    return Found([list(CLASSES)] * num_videos, segments_s=segments, scores=scores)
+    return SplitPredictions([list(CLASSES)] * num_videos, segments_s=segments, scores=scores)
 
 
 def test_action_localization_scores(action_localization):
     task = action_localization[0]
     right = [(0, 0, 0, 4, 0.9), (0, 2, 10, 14, 0.8), (1, 1, 5, 9, 0.7)]
-    result = task.score(RECORDS, class_detections(right))
+    result = task.compute_metrics(RECORDS, class_detections(right))
     assert result["mAP@0.30:0.70"] == pytest.approx(100) and result["mAP@0.50"] == pytest.approx(100)
     # The right times of a wrong class, or in a wrong video, are worth nothing; nor is finding nothing.
     wrong = [(0, 1, 0, 4, 0.9), (0, 0, 10, 14, 0.8), (0, 1, 5, 9, 0.7)]
-    assert task.score(RECORDS, class_detections(wrong))["mAP@0.50"] == 0
-    assert task.score(RECORDS, class_detections([]))["mAP@0.50"] == 0
+    assert task.compute_metrics(RECORDS, class_detections(wrong))["mAP@0.50"] == 0
+    assert task.compute_metrics(RECORDS, class_detections([]))["mAP@0.50"] == 0
     # One of three classes is found, after a false positive of a higher score.
     half = [(1, 0, 0, 4, 0.95), (0, 0, 0, 4, 0.9)]
-    assert task.score(RECORDS, class_detections(half))["mAP@0.50"] == pytest.approx(100 / 6)
+    assert task.compute_metrics(RECORDS, class_detections(half))["mAP@0.50"] == pytest.approx(100 / 6)
 
 
 def test_batches_and_their_order_change_nothing(sharding, moment_retrieval):
@@ -200,7 +200,7 @@ def test_batches_and_their_order_change_nothing(sharding, moment_retrieval):
     def search(order, batch_size):
         rows = np.resize(order, -(-len(order) // batch_size) * batch_size).reshape(-1, batch_size)
         batches = (jax.tree.map(lambda x, row=row: x[row], videos) for row in rows)
-        found = find(task, detect, params, batches, [texts[v] for v in order], sharding)
+        found = predict_split(task, detect, params, batches, [texts[v] for v in order], sharding)
         back = np.argsort(order)
         return [(found.segments_s[i], found.scores[i]) for i in back]
 

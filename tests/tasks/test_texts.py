@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_facts, tiny_task
+from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_metadata, tiny_task
 from unloc_jax.errors import UserError
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.tasks import make_task
@@ -124,7 +124,7 @@ def test_evaluation_averages_what_is_said_about_each_prompt(name):
 
 
 def test_evaluation_classes_are_the_unseen_ones():
-    facts = dataclasses.replace(tiny_facts(), unseen_classes=["triple jump"])
-    task = make_task(tiny_config("temporal_action_localization"), facts)
+    metadata = dataclasses.replace(tiny_metadata(), unseen_classes=["triple jump"])
+    task = make_task(tiny_config("temporal_action_localization"), metadata)
     assert (task.classes, task.evaluation_classes) == (CLASSES, ("triple jump",))
     assert tiny_task("temporal_action_localization").evaluation_classes == CLASSES

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 
-from tests.tiny import random_batch, random_params, tiny_facts, tiny_task
+from tests.tiny import random_batch, random_params, tiny_metadata, tiny_task
 from unloc_jax.config import Config, MeshConfig, from_mapping, to_json
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.predict_split import to_device
@@ -58,7 +58,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "contrastive": ("video_text_contrastive", {}),
-    "pretraining": ("moment_retrieval", {"pretrain": {"steps": 10, "learning_rate": 0.1, "schedule": "constant"}}),
+    "contrastive_stage": (
+        "moment_retrieval", {"contrastive": {"steps": 10, "learning_rate": 0.1, "schedule": "constant"}}
+    ),
 }  # fmt: skip
 KINDS = (*VARIANTS, "multitask")
 
@@ -88,7 +90,7 @@ def tasks_of(kind: str, strategy: str, videos: int, accumulate: int) -> dict[str
             },
         }
     )
-    return {name: make_task(view, tiny_facts(), whole) for name, view in whole.task_configs.items()}
+    return {name: make_task(view, tiny_metadata(), whole) for name, view in whole.task_configs.items()}
 
 
 def _nested(config: Config) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def one_step(
     state = TrainState(np.zeros((), np.int32), params, optimizer.init(params))
     shardings = tree_shardings(state, mesh, strategy)
     state = jax.device_put(state, shardings)
-    stage = "pretrain" if kind == "pretraining" else "train"
+    stage = "contrastive" if kind == "contrastive_stage" else "train"
     weights = {name: 1.0 + i for i, name in enumerate(tasks)}
     loss = Loss(tasks, weights, stage)
     step = make_train_step(loss, optimizer, mesh, shardings, seed=0, accumulate=accumulate)
@@ -163,7 +165,7 @@ def all_cases() -> Iterator[tuple]:
         "fsdp_tp": [(4, 1, 2), (1, 4, 2), (2, 2, 2)],
     }
     for kind in KINDS:
-        if kind not in ("contrastive", "pretraining"):
+        if kind not in ("contrastive", "contrastive_stage"):
             yield kind, 4, 2, "dp", (1, 1, 1)
             yield kind, 4, 2, "fsdp_tp", (2, 2, 2)
         for strategy, of_strategy in meshes.items():

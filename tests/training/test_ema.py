@@ -24,7 +24,7 @@ def test_the_average_is_kept_evaluated_and_continued(unloc, config_file, caption
     workdir = tmp_path / "run"
     command = (
         "train", f"--config={config_file}", f"--workdir={workdir}", f"--config.data.dir={captions_dataset}",
-        "--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", f"--config.train.steps={STEPS}",
+        "--config.contrastive.steps=0", "--config.contrastive.warmup_steps=0", f"--config.train.steps={STEPS}",
         f"--config.optimizer.ema_decay={DECAY}", "--config.optimizer.momentum_dtype=bfloat16",
         "--config.model.text.freeze=True", "--config.checkpoint.every_steps=1", "--config.checkpoint.keep=99",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.config import from_mapping
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import TASKS
-from unloc_jax.training.flops import chip, peak_flops, train_step_flops, train_step_parts
+from unloc_jax.training.flops import chip, peak_flops, train_step_flops, train_step_flops_by_module
 from unloc_jax.training.state import abstract_params
 from unloc_jax.training.step import Loss
 
@@ -79,22 +79,22 @@ def test_of_training_against_xla(task, changes):
 
 
 @pytest.mark.slow
-def test_of_pretraining_against_xla():
-    xla, ours = counted_by_xla("pretrain", "moment_retrieval", model=WIDE, pretrain={"steps": 1})
+def test_of_the_contrastive_stage_against_xla():
+    xla, ours = counted_by_xla("contrastive", "moment_retrieval", model=WIDE, contrastive={"steps": 1})
     np.testing.assert_allclose(ours, xla, rtol=0.04)
 
 
 def test_of_a_frame_against_a_published_count():
     """torchvision gives 17.56 G multiply-adds for vit_b_16 at 224 pixels, 0.001 of them in its classifier."""
     config = from_mapping({"batch_size": 3, "data": {"num_frames": 5}})
-    tower = train_step_parts(config, None)["image tower"]
+    tower = train_step_flops_by_module(config, None)["image tower"]
     np.testing.assert_allclose(tower.forward / 15, 2 * 17.56e9, rtol=1e-3)
     # Three times as much with gradients, but none of the pixels: 0.1 G of the patches are only doubled.
     np.testing.assert_allclose(tower.step / 15, 2 * (3 * 17.56e9 - 196 * 768 * 768), rtol=1e-3)
 
 
 def test_the_vocabulary_of_a_frozen_tower_costs_a_step_nothing():
-    of = lambda **text: train_step_parts(
+    of = lambda **text: train_step_flops_by_module(
         from_mapping({"task": "temporal_action_localization", "model": {"text": text}}), 200
     )["text tower"]
     # 200 texts of 32 tokens through 12 layers of 12 · 512² numbers, 2 FLOPs each; attention is 4 % beside it.

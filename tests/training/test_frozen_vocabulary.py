@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_facts
+from tests.tiny import CLASSES, random_batch, random_params, tiny_config, tiny_metadata
 from unloc_jax.tasks import make_task
 from unloc_jax.training import frozen_vocabulary
 from unloc_jax.training.sharding import make_mesh
@@ -20,10 +20,10 @@ def _task(name: str, tmp_path, encoder: str, stage: str = "train"):
     file = tmp_path / "texts.npz"
     np.savez(file, texts=CLASSES, embeddings=np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
     text = {"freeze": True} if encoder == "clip" else {"encoder": "embeddings", "embeddings_file": str(file)}
-    pretrain = {"steps": 1} if stage == "pretrain" else {}
+    contrastive = {"steps": 1} if stage == "contrastive" else {}
     model = {"text": text, "fusion": {"all_text_tokens": encoder == "clip"}}
     return make_task(
-        tiny_config(name, data={"prompts": PROMPTS}, model=model, pretrain=pretrain), tiny_facts()
+        tiny_config(name, data={"prompts": PROMPTS}, model=model, contrastive=contrastive), tiny_metadata()
     )
 
 
@@ -66,7 +66,7 @@ def test_what_changes_while_training_is_not_kept(tmp_path):
     task = _task("temporal_action_localization", tmp_path, "clip")
     text = dataclasses.replace(task.config.model.text, freeze=False)
     config = dataclasses.replace(task.config, model=dataclasses.replace(task.config.model, text=text))
-    learning = make_task(config, tiny_facts())
-    queries = make_task(tiny_config(model={"text": {"freeze": True}}), tiny_facts())
+    learning = make_task(config, tiny_metadata())
+    queries = make_task(tiny_config(model={"text": {"freeze": True}}), tiny_metadata())
     mesh = make_mesh(config.mesh, jax.device_count())
     assert frozen_vocabulary.constant_vocabularies({"a": learning, "b": queries}, {}, mesh) == {}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import random_params, tiny_config, tiny_facts
+from tests.tiny import random_params, tiny_config, tiny_metadata
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import make_task
 from unloc_jax.training.checkpoints.reading import find_checkpoint
@@ -34,8 +34,8 @@ def state_of(params, step: int = 0) -> TrainState:
 
 def saved(workdir, config, seed: int = 1):
     """A workdir with a checkpoint of step 7; its parameters."""
-    params = random_params(make_task(config, tiny_facts()), seed)
-    checkpoints = Checkpoints(workdir, config, {"main": dataclasses.asdict(tiny_facts())})
+    params = random_params(make_task(config, tiny_metadata()), seed)
+    checkpoints = Checkpoints(workdir, config, {"main": dataclasses.asdict(tiny_metadata())})
     checkpoints.save(state_of(params, 7), 7)
     checkpoints.close()
     return params
@@ -46,7 +46,7 @@ def started(source, task: str = "moment_retrieval", data=None, **model):
     config = dataclasses.replace(source_config(task, **model), init_from=str(source))
     if data:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
-    own = random_params(make_task(config, tiny_facts()), 0)
+    own = random_params(make_task(config, tiny_metadata()), 0)
     state, said = state_of(own), []
     found = initialize(config, state, said.append)
     # It is a new run: its step and its optimizer begin anew, and everything lies where it lay.

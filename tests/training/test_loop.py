@@ -13,7 +13,7 @@ from tests.tiny_runs import COUNTS, metric_lines, run_child, without_clock
 
 pytestmark = pytest.mark.slow
 
-PRETRAIN, TRAIN, TOTAL = 4, 6, 10  # steps of the tiny config
+CONTRASTIVE, TRAIN, TOTAL = 4, 6, 10  # steps of the tiny config
 
 
 def _train(config_file, dataset, workdir, *settings):
@@ -28,12 +28,14 @@ def _train(config_file, dataset, workdir, *settings):
 
 def test_both_stages_are_logged_step_by_step(trained):
     lines = metric_lines(trained)
-    steps = [(line["step"], "pretrain") for line in lines if "pretrain/loss" in line]
+    steps = [(line["step"], "contrastive") for line in lines if "contrastive/loss" in line]
     steps += [(line["step"], "train") for line in lines if "train/loss" in line]
-    assert steps == [(step, "pretrain" if step <= PRETRAIN else "train") for step in range(1, TOTAL + 1)]
+    assert steps == [
+        (step, "contrastive" if step <= CONTRASTIVE else "train") for step in range(1, TOTAL + 1)
+    ]
     assert all(math.isfinite(value) for line in lines for value in line.values())
     for line in lines:
-        stage = "pretrain" if line["step"] <= PRETRAIN else "train"
+        stage = "contrastive" if line["step"] <= CONTRASTIVE else "train"
         assert all(key.startswith((stage, "validation")) for key in without_clock(line) if "/" in key)
     speeds = [line["videos_per_s"] / line["steps_per_s"] for line in lines if "steps_per_s" in line]
     assert speeds == pytest.approx([4] * TOTAL)  # the batch size
@@ -42,14 +44,14 @@ def test_both_stages_are_logged_step_by_step(trained):
 def test_learning_rate_warms_up_and_decays_in_both_stages(trained):
     rates = [line["learning_rate"] for line in metric_lines(trained) if "learning_rate" in line]
     cosine = lambda done, of: 1e-3 * (1 + math.cos(math.pi * done / of)) / 2
-    pretrain = [0.0, *(cosine(i, PRETRAIN - 1) for i in range(PRETRAIN - 1))]  # 1 step of warm-up
+    contrastive = [0.0, *(cosine(i, CONTRASTIVE - 1) for i in range(CONTRASTIVE - 1))]  # 1 step of warm-up
     train = [0.0, 0.5e-3, *(cosine(i, TRAIN - 2) for i in range(TRAIN - 2))]  # 2 steps of warm-up
-    assert rates == pytest.approx(pretrain + train, abs=1e-8)
+    assert rates == pytest.approx(contrastive + train, abs=1e-8)
 
 
 def test_validation_every_few_steps_of_the_second_stage_and_at_the_end(trained):
     found = [line for line in metric_lines(trained) if "validation/R1@0.5" in line]
-    assert [line["step"] for line in found] == [PRETRAIN + 3, PRETRAIN + 6]
+    assert [line["step"] for line in found] == [CONTRASTIVE + 3, CONTRASTIVE + 6]
     assert set(found[0]) == {
         "step",
         "validation/mIoU",
@@ -87,7 +89,7 @@ def test_eight_devices_go_on_like_one(trained, config_file, captions_dataset, tm
 def test_what_is_left_out_is_counted(config_file, captions_dataset, tmp_path, unloc):
     records = list(iterate_records(find_dataset(captions_dataset), "train", with_frames=False))
     assert len(records) == COUNTS["train"]
-    settings = ("pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=1", "train.warmup_steps=0")
+    settings = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=1", "train.warmup_steps=0")
     sizes = ("data.max_queries=2", "data.max_segments=3")
     ran = unloc(*_train(config_file, captions_dataset, tmp_path, *sizes, *settings)).ok()
     for what, size in (("queries", 2), ("segments", 3)):
@@ -103,8 +105,8 @@ def test_what_is_left_out_is_counted(config_file, captions_dataset, tmp_path, un
 def test_a_loss_that_is_not_finite(config_file, captions_dataset, tmp_path, unloc):
     settings = (
         "train.learning_rate=1e30",
-        "pretrain.steps=0",
-        "pretrain.warmup_steps=0",
+        "contrastive.steps=0",
+        "contrastive.warmup_steps=0",
         "train.warmup_steps=0",
     )
     ran = unloc(*_train(config_file, captions_dataset, tmp_path, *settings))
@@ -124,7 +126,7 @@ def test_datasets_without_a_validation_split(config_file, captions_dataset, tmp_
         del content["splits"][gone]
         info.write_text(json.dumps(content))
         workdir = tmp_path / f"without_{gone}"
-        ran = unloc(*_train(config_file, dataset, workdir, "pretrain.steps=2", "train.steps=3")).ok()
+        ran = unloc(*_train(config_file, dataset, workdir, "contrastive.steps=2", "train.steps=3")).ok()
         assert (
             "this dataset has no validation split; the run is validated on its test split" in ran.err
         ) == (validated_on == "test")

@@ -139,7 +139,7 @@ def test_speed_counts_training_only(clock, capsys):
     assert "mfu" not in numbers  # of a CPU nobody knows the peak
     line = capsys.readouterr().err
     shown = (
-        "train    step   40/1000  loss 0.123  iou 0.500    32.0 videos/s  input 25 %  8:00 left of train\n"
+        "train       step   40/1000  loss 0.123  iou 0.500    32.0 videos/s  input 25 %  8:00 left of train\n"
     )
     assert line == shown
 
@@ -181,7 +181,7 @@ def test_time_left(clock, capsys, left_s, shown):
 def test_rates_of_groups():
     """As the optimizer applies them: the longest prefix counts, and each stage has its own."""
     config = tiny_config(
-        pretrain={"steps": 10, "learning_rate": 0.5, "schedule": "constant"},
+        contrastive={"steps": 10, "learning_rate": 0.5, "schedule": "constant"},
         train={
             "steps": 20, "learning_rate": 0.1, "learning_rates": {"head": 1.0, "head/offsets": 2.0},
             "warmup_steps": 10, "schedule": "constant",

@@ -17,17 +17,17 @@ from unloc_jax.training.optimizer import (
 )
 
 STEPS = 6
-PRETRAIN = 2
+CONTRASTIVE = 2
 MODALITIES = {"rgb": {"freeze": True}, "flow": {"encoder": "features", "feature_dim": 3}}
 
 
 def config_of(optimizer: dict, **changes) -> Config:
     """Two stages with other rates, and other rates for the head; the image tower is frozen."""
-    train = {"steps": STEPS - PRETRAIN, "learning_rate": 0.02, "schedule": "constant"}
+    train = {"steps": STEPS - CONTRASTIVE, "learning_rate": 0.02, "schedule": "constant"}
     values = {
         "model": {"modalities": MODALITIES},
-        "pretrain": {
-            "steps": PRETRAIN,
+        "contrastive": {
+            "steps": CONTRASTIVE,
             "learning_rate": 0.1,
             "learning_rates": {"text_tower": 0.3},
             "schedule": "constant",
@@ -71,10 +71,10 @@ def optimized(config: Config) -> dict[str, np.ndarray]:
 
 def rates_by_hand(step: int) -> dict[str, float]:
     """The rate of every parameter that is not frozen, as `config_of` says."""
-    if step < PRETRAIN:
+    if step < CONTRASTIVE:
         return {name: 0.3 if name.startswith("text_tower") else 0.1
                 for name in NAMES.values() if not name.startswith("towers_rgb")}  # fmt: skip
-    warm = min(1.0, (step - PRETRAIN) / 2)
+    warm = min(1.0, (step - CONTRASTIVE) / 2)
     head = {"head/relevance/kernel": 0.25, "head/offsets/kernel": 0.5, "head/offsets/bias": 0.5}
     return {name: warm * rate for name, rate in (dict.fromkeys(rates_by_hand(0), 0.02) | head).items()}
 
@@ -129,7 +129,7 @@ def test_layers_near_the_pixels_learn_more_slowly():
     tower = {"position_embedding": jnp.ones(4), "norm_out": {"scale": jnp.ones(2)},
              "transformer": {"layers": {"mlp_in": {"kernel": jnp.ones((3, 2, 2))}}}}  # fmt: skip
     params = {"text_tower": {}, "towers_rgb": tower, "head": jnp.ones(1)}
-    optimizer = make_optimizer(dataclasses.replace(config, pretrain=StageConfig(2, 1.0, schedule="constant"),
+    optimizer = make_optimizer(dataclasses.replace(config, contrastive=StageConfig(2, 1.0, schedule="constant"),
                                                    train=StageConfig(2, 1.0)))  # fmt: skip
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     found = updates["towers_rgb"]

@@ -23,7 +23,7 @@ TIMEOUT_S = 600  # a loaded machine is slow to import and compile
 def _command(config_file: Path, dataset: Path, workdir: Path) -> list[str]:
     return command_of(
         "train", f"--config={config_file}", f"--workdir={workdir}", f"--config.data.dir={dataset}",
-        "--config.pretrain.steps=8", f"--config.train.steps={STEPS - 8}", "--config.evaluation.every_steps=10",
+        "--config.contrastive.steps=8", f"--config.train.steps={STEPS - 8}", "--config.evaluation.every_steps=10",
         f"--config.checkpoint.every_steps={EVERY}", "--config.checkpoint.keep=2",
     )  # fmt: skip
 
@@ -103,9 +103,9 @@ def test_what_a_user_reads(uninterrupted):
     allowed = (
         r"0\.\d\d M parameters, 1 × .*",
         r"moment_retrieval: 6 training videos, 2 validation videos",
-        rf"(pretrain|train) step compiled in {number} s",
-        rf"(pretrain|train   ) step +\d+/\d+  .*loss {number}.*  +{number} videos/s  input \d+ %  "
-        r"\d+:\d\d left of (pretrain|train)",
+        rf"(contrastive|train) step compiled in {number} s",
+        rf"(contrastive|train      ) step +\d+/\d+  .*loss {number}.*  +{number} videos/s  input \d+ %  "
+        r"\d+:\d\d left of (contrastive|train)",
         rf"validation at step (18|28|30): R1@0\.3 {number}  .*mIoU {number}",
     )
     lines = uninterrupted.with_name("said.txt").read_text().splitlines()

@@ -30,7 +30,7 @@ def two_tasks(config_file, captions_dataset, activities_dataset):
         f"--config.tasks.retrieval.data.dir={captions_dataset}",
         f"--config.tasks.segmentation.data.dir={activities_dataset}",
         "--config.tasks.segmentation.task=action_segmentation",
-        "--config.pretrain.steps=2",
+        "--config.contrastive.steps=2",
         "--config.train.steps=4",
         "--config.checkpoint.every_steps=3",
     )
@@ -67,7 +67,7 @@ def test_what_each_step_sees(run):
         assert "train step of retrieval, segmentation compiled" in run.said
     else:
         assert seen == [["retrieval"], ["segmentation"]] * 3
-        for stage, name in itertools.product(("pretrain", "train"), ("retrieval", "segmentation")):
+        for stage, name in itertools.product(("contrastive", "train"), ("retrieval", "segmentation")):
             assert f"{stage} step of {name} compiled" in run.said
     speeds = [
         line["videos_per_s"] / line["steps_per_s"]
@@ -140,18 +140,18 @@ def test_tasks_that_cannot_share_a_model_are_refused(two_tasks, unloc, tmp_path)
 def test_starting_from_another_run(trained, config_file, activities_dataset, unloc, tmp_path):
     told = unloc(
         "train", f"--config={config_file}", f"--workdir={tmp_path}", f"--config.data.dir={activities_dataset}",
-        f"--config.init_from={trained}", "--config.task=action_segmentation", "--config.pretrain.steps=0",
-        "--config.pretrain.warmup_steps=0", "--config.train.steps=1", "--config.train.warmup_steps=0",
+        f"--config.init_from={trained}", "--config.task=action_segmentation", "--config.contrastive.steps=0",
+        "--config.contrastive.warmup_steps=0", "--config.train.steps=1", "--config.train.warmup_steps=0",
         "--config.train.learning_rate=0.0", "--config.model.head.type=linear",
         "--config.loss.relevance_weight=1.0",
     ).ok().err  # fmt: skip
     assert re.search(r"init_from: .*/checkpoints/10\n", told)
     assert re.search(r"\n +head +0 +0 +\d+ +[\d,]{3,}\n", told)  # a linear head here, another there
-    assert re.search(r"\n +temperature +0 +0 +0 +1\n", told)
+    assert re.search(r"\n +logit_scale +0 +0 +0 +1\n", told)
     before, after = (stored_shapes(find_checkpoint(path)) for path in (trained, tmp_path))
     assert before["fusion/encoder/pyramid/conv_0/kernel"] == after["fusion/encoder/pyramid/conv_0/kernel"]
-    config, facts = load_checkpoint(find_checkpoint(tmp_path))
-    assert config.init_from == str(trained) and facts["action_segmentation"].classes
+    config, metadata = load_checkpoint(find_checkpoint(tmp_path))
+    assert config.init_from == str(trained) and metadata["action_segmentation"].classes
 
     error = unloc(
         "train", f"--config={config_file}", f"--workdir={tmp_path / 'other'}", "--config.init_from=nowhere",
@@ -167,7 +167,7 @@ def test_ranges_come_from_the_data(config_file, captions_dataset, unloc, tmp_pat
         f"--workdir={tmp_path}",
         f"--config.data.dir={captions_dataset}",
     )
-    steps = ("--config.pretrain.steps=0", "--config.pretrain.warmup_steps=0", "--config.train.steps=2")
+    steps = ("--config.contrastive.steps=0", "--config.contrastive.warmup_steps=0", "--config.train.steps=2")
     more = ("--config.train.warmup_steps=1", "--config.model.pyramid.ranges_from_data=True")
     unloc(*words, *steps, *more).ok()
     pyramid = load_checkpoint(find_checkpoint(tmp_path))[0].model.pyramid

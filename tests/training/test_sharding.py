@@ -160,7 +160,7 @@ def test_a_parameter_without_a_rule_is_an_error():
         axes_of_parameter("fusion/other/kernel")
     # The end of a name is a whole part of it.
     with pytest.raises(LookupError):
-        axes_of_parameter("fusion/my_temperature")
+        axes_of_parameter("fusion/my_logit_scale")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

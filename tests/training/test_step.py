@@ -12,7 +12,7 @@ import pytest
 from tests.tiny import random_batch, tiny_config, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import LARGEST_TEMPERATURE
+from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.training.sharding import make_mesh, replicated
 from unloc_jax.training.state import TrainState, abstract_state, init_params
@@ -27,7 +27,7 @@ class Square:
     def __init__(self, factor: float):
         self.factor = factor
 
-    def loss(self, params: Any, batch: jax.Array, rng: jax.Array, whole: None = None):
+    def loss(self, params: Any, batch: jax.Array, rng: jax.Array, global_batch: None = None):
         value = (self.factor * params["x"] ** 2 * batch).sum()
         return value, {"loss": value, "batch": batch.sum()}
 
@@ -51,10 +51,10 @@ def test_metrics_of_a_single_task_have_no_prefix():
     assert value == metrics["loss"] == 180
 
 
-def test_pretraining_is_contrastive_whatever_the_task():
-    task = tiny_task(pretrain={"steps": 1})
+def test_the_contrastive_stage_is_the_same_whatever_the_task():
+    task = tiny_task(contrastive={"steps": 1})
     params, batch = jax.jit(lambda: init_params(task, 0))(), random_batch(task.config)
-    found = jax.jit(Loss({"a": task}, {"a": 3.0}, "pretrain"))(params, {"a": batch}, KEY)
+    found = jax.jit(Loss({"a": task}, {"a": 3.0}, "contrastive"))(params, {"a": batch}, KEY)
     expected, parts = jax.jit(lambda: segment_text_loss(task, params, batch, KEY))()
     np.testing.assert_allclose(found[0], 3 * expected, rtol=1e-5)
     assert set(found[1]) == set(parts)
@@ -66,7 +66,7 @@ def test_colors_are_changed_before_a_task_sees_them():
     class Seen(Square):
         config = tiny_config(data={"augmentation": {"color": 1.0}})
 
-        def loss(self, params, batch, rng, whole=None):
+        def loss(self, params, batch, rng, global_batch=None):
             return params["x"], {"frames": batch.frames}
 
     task, plain = Seen(1.0), Square(1.0)
@@ -87,7 +87,7 @@ def test_what_is_random_is_a_function_of_seed_and_step(step):
     mesh = make_mesh(MeshConfig(), jax.device_count())
 
     class Drawing(Square):
-        def loss(self, params, batch, rng, whole=None):
+        def loss(self, params, batch, rng, global_batch=None):
             return params["x"] * 0, {"drawn": jax.random.uniform(rng)}
 
     def run(seed: int, step: int) -> float:
@@ -119,16 +119,16 @@ def test_a_step_follows_the_gradient():
     np.testing.assert_allclose(metrics["gradient_norm"], 36, rtol=1e-6)
 
 
-def test_a_temperature_at_its_cap_can_come_down():
+def test_a_logit_scale_at_its_cap_can_come_down():
     """Updates end at the cap, and the gradient there is that of the loss."""
 
     class Contrast(Square):
-        def loss(self, params, batch, rng, whole=None):
-            value = (jnp.exp(params["temperature"]) * batch).sum()
+        def loss(self, params, batch, rng, global_batch=None):
+            value = (jnp.exp(params["logit_scale"]) * batch).sum()
             return value, {"loss": value}
 
     mesh, optimizer = make_mesh(MeshConfig(), jax.device_count()), optax.sgd(1e-3)
-    params = {"temperature": jnp.float32(LARGEST_TEMPERATURE - 0.01)}
+    params = {"logit_scale": jnp.float32(LARGEST_LOGIT_SCALE - 0.01)}
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
     step = make_train_step(
         Loss({"a": Contrast(1.0)}, {"a": 1.0}, "train"),
@@ -138,7 +138,7 @@ def test_a_temperature_at_its_cap_can_come_down():
     for sign in (-1, -1, 1):
         batch = jax.device_put(np.full(jax.device_count(), sign / jax.device_count(), np.float32))
         state, _ = step(state, {"a": batch}, {})
-        found.append(float(state.params["temperature"]))
+        found.append(float(state.params["logit_scale"]))
     np.testing.assert_allclose(found, [np.log(100)] * 2 + [np.log(100) - 0.1], rtol=1e-5)
 
 

@@ -14,7 +14,7 @@ from tests.tiny import random_params
 from tests.tiny_runs import FPS, metric_lines
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def test_windows_from_shards_and_from_a_file(
 ):
     """A video's windows, merged, say the same whether they come from its shard or from its mp4."""
     dataset_dir = captions_dataset if task == "highlight_detection" else activities_dataset
-    stages = ("train.steps=2", "pretrain.steps=0", "pretrain.warmup_steps=0", "train.warmup_steps=1")
+    stages = ("train.steps=2", "contrastive.steps=0", "contrastive.warmup_steps=0", "train.warmup_steps=1")
     colors = "data.augmentation={'color': 0.5, 'rand_augment_layers': 1, 'scale_jitter': (0.9, 1.2)}"
     _train(unloc, config_file, tmp_path / "run", dataset_dir, f"task='{task}'", *WINDOWS, *stages, colors)
     report = unloc("evaluate", f"--checkpoint={tmp_path / 'run'}").ok().out
@@ -53,7 +53,7 @@ def test_windows_from_shards_and_from_a_file(
     monkeypatch.setattr(type(model.task), "keeps_curves", True)
     detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
     batches = dataset.evaluation_batches("test")
-    found = find(model.task, detect, model.params, batches, texts, sharding, num_windows=windows)
+    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=windows)
     for row, (record, count) in enumerate(zip(records, frames)):
         prediction = Localizer(model)(tiny_videos / "videos" / f"{record.video_id}.mp4", texts[0])
         curve = np.stack([text.relevance for text in prediction.texts])

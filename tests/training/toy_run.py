@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.tiny import random_batch, tiny_config, tiny_facts
+from tests.tiny import random_batch, tiny_config, tiny_metadata
 from unloc_jax.tasks.base import Task
 
 STEP_S = 0.01
@@ -45,13 +45,13 @@ class _Model(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class _Task(Task):
-    def loss(self, params, batch, rng, whole):
+    def loss(self, params, batch, rng, global_batch):
         found = self.model.apply({"params": params}, batch.inputs, batch.frame_mask, None)
         noise = jax.random.uniform(rng, found.shape)
         loss = jnp.mean((found + noise - batch.segments[:, 0, :1]) ** 2)
         return loss, {"loss": loss}
 
-    detect_in = zeroshot = score = prediction_lines = None  # nobody asks
+    detect_encoded = zeroshot = compute_metrics = prediction_lines = None  # nobody asks
 
 
 class ToyDataset:
@@ -60,7 +60,7 @@ class ToyDataset:
     splits = ("train",)
 
     def __init__(self, config):
-        self._config, self.facts = config, tiny_facts()
+        self._config, self.metadata = config, tiny_metadata()
 
     def records(self, split):
         return []

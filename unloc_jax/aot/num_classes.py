@@ -40,7 +40,7 @@ def num_classes(config: Config, given: int | None, known: int | None) -> int | N
         with siblings.ours("data_pipelines"):
             from data_pipelines.reading.dataset import ShardedDataset
 
-            return len(ShardedDataset(config).facts.classes)
+            return len(ShardedDataset(config).metadata.classes)
     if known is None:
         raise UserError(
             f"config.task = {config.task!r}: how many classes are there? Give --classes=N, or the dataset with "

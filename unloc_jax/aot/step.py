@@ -16,7 +16,7 @@ from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.aot.memory import Memory, memory_of_dump, memory_of_program
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, replicated
@@ -99,7 +99,7 @@ def compile_step(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
     views, mesh = config.task_configs, mesh_of(config, group, devices)
     tasks = {
-        name: lay_out(make_task(view, _placeholder_facts(classes[name] or 0), config), mesh)
+        name: lay_out(make_task(view, _placeholder_metadata(classes[name] or 0), config), mesh)
         for name, view in views.items()
     }
     optimizer = make_optimizer(config)
@@ -184,6 +184,6 @@ def abstract_batch(config: Config) -> Batch:
     )
 
 
-def _placeholder_facts(num_classes: int) -> DatasetFacts:
+def _placeholder_metadata(num_classes: int) -> DatasetMetadata:
     """Returns the metadata of a dataset that is not available."""
-    return DatasetFacts("", 1.0, 1, [f"class {i}" for i in range(num_classes)], [], "")
+    return DatasetMetadata("", 1.0, 1, [f"class {i}" for i in range(num_classes)], [], "")

@@ -110,7 +110,7 @@ def _evaluate_task(
 ) -> None:
     from data_pipelines.reading.dataset import ShardedDataset
     from unloc_jax.evaluation.evaluate import evaluate
-    from unloc_jax.evaluation.predictor import CheckpointFinder
+    from unloc_jax.evaluation.predictor import CheckpointPredictor
     from unloc_jax.training.checkpoints.reading import workdir_of
 
     config = model.task.config
@@ -129,13 +129,13 @@ def _evaluate_task(
         task = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
         model = dataclasses.replace(model, task=task)
     dataset = ShardedDataset(config)
-    trained_on_it = dataset.facts.fingerprint == model.facts.fingerprint
+    trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
     name = arguments.split if trained_on_it else f"{arguments.split}_{Path(config.data.dir).resolve().name}"
     name = f"{name}_{arguments.vocabulary.stem}" if vocabulary else name
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
-    finder = CheckpointFinder(model, dataset, preemption.watched)
-    evaluate(finder, arguments.split, out, arguments.classifier_scores)
+    predictor = CheckpointPredictor(model, dataset, preemption.watched)
+    evaluate(predictor, arguments.split, out, arguments.classifier_scores)
 
 
 def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
@@ -149,7 +149,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     from data_pipelines.reading.record_index import iterate_records
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate
-    from unloc_jax.evaluation.zeroshot_predictor import ClipFinder
+    from unloc_jax.evaluation.zeroshot_predictor import ClipPredictor
     from unloc_jax.features.clip_encoder import ClipEncoder
     from unloc_jax.pretrained.clip_source import read_any_clip
     from unloc_jax.tasks import TASKS
@@ -160,7 +160,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     directory = arguments.data_dir
     preemption = Preemption()
     dataset = UnlocShards(str(directory))
-    finder = ClipFinder(
+    predictor = ClipPredictor(
         ClipEncoder(read_any_clip(arguments.zeroshot_clip)),
         dataset,
         str(directory),
@@ -174,4 +174,4 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         smoothing_s=1.0 if arguments.smoothing is None else arguments.smoothing,
     )
     out = arguments.out or Path("zeroshot") / directory.resolve().name / arguments.split
-    evaluate(finder, arguments.split, out, arguments.classifier_scores)
+    evaluate(predictor, arguments.split, out, arguments.classifier_scores)

@@ -28,10 +28,10 @@ def check(config: Config) -> None:
         raise UserError(
             f"config.tasks: the weights of the tasks add up to {total_weight:g}; give some above 0."
         )
-    if config.accumulate > 1 and config.pretrain.steps:
+    if config.accumulate > 1 and config.contrastive.steps:
         raise UserError(
-            f"config.accumulate = {config.accumulate}: the contrastive loss of config.pretrain compares all segments "
-            "of a batch with each other, so it cannot be taken part by part. Set accumulate = 1 or pretrain.steps = 0."
+            f"config.accumulate = {config.accumulate}: the loss of config.contrastive compares all segments of a batch "
+            "with each other, so it cannot be taken part by part. Set accumulate = 1 or contrastive.steps = 0."
         )
     if config.optimizer.max_grad_norm == 0:
         raise UserError("config.optimizer.max_grad_norm = 0 would stop every update; None does not clip.")
@@ -48,7 +48,7 @@ def check(config: Config) -> None:
         raise UserError(f"config.profile must be () or (first step, last step), got {config.profile}.")
     if config.train.steps < 1:
         raise UserError(f"config.train.steps must be at least 1, got {config.train.steps}.")
-    for stage in ("pretrain", "train"):
+    for stage in ("contrastive", "train"):
         _check_stage(getattr(config, stage), f"config.{stage}")
 
 

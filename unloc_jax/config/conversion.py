@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unloc_jax.errors import UserError
+from unloc_jax.old_names import SETTINGS
 
 # The largest float32; integers beyond it are infinite.
 LARGEST_FLOAT = 3.4e38
@@ -22,6 +23,8 @@ def build(schema: type, values: Any, where: str, default: Any = None) -> Any:
     fields = {field.name: field for field in dataclasses.fields(schema)}
     for key in values:
         if key not in fields:
+            if where == "config" and key in SETTINGS:
+                raise UserError(renamed(key))
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"Did you mean {where}.{near[0]}?" if near else f"Known are: {', '.join(fields)}."
             raise UserError(f"{where}.{key} is not a setting. {hint}")
@@ -31,6 +34,11 @@ def build(schema: type, values: Any, where: str, default: Any = None) -> Any:
         for key, value in values.items()
     }
     return dataclasses.replace(default, **given)
+
+
+def renamed(key: str) -> str:
+    """Returns the message about a key of an older version's config."""
+    return f"config.{key} is called config.{SETTINGS[key]} now: rename it in the config file or flag."
 
 
 def _convert(hint: Any, value: Any, where: str, default: Any = None) -> Any:

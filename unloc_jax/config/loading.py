@@ -14,10 +14,11 @@ import ml_collections
 
 from unloc_jax import siblings
 from unloc_jax.config.checks import check
-from unloc_jax.config.conversion import build
+from unloc_jax.config.conversion import build, renamed
 from unloc_jax.config.paths import with_paths
 from unloc_jax.config.schema import Config, TaskConfig
 from unloc_jax.errors import UserError
+from unloc_jax.old_names import SETTINGS, renamed_config
 from unloc_jax.paths import path_of
 
 
@@ -51,7 +52,8 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}") from error
+        hint = "".join(f" {renamed(old)}" for old in SETTINGS if old in str(error))
+        raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}{hint}") from error
     return from_mapping(with_paths(_overridden(values, overrides), typed=True))
 
 
@@ -118,8 +120,8 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """Inverse of `to_json`."""
-    return from_mapping(json.loads(text))
+    """Inverse of `to_json`; also reads what older versions wrote (see `unloc_jax.old_names`)."""
+    return from_mapping(renamed_config(json.loads(text)))
 
 
 def _set(values: dict[str, Any], override: str) -> None:

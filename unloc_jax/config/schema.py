@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from unloc_jax.config.bounds import Bounds, Fraction, OpenEnd, Positive, Share, Signed
 from unloc_jax.config.data import DataConfig
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
-from unloc_jax.localization.nms import NMS
+from unloc_jax.localization.nms import NMSConfig
 
 Activation = Literal["quick_gelu", "gelu", "gelu_exact"]
 
@@ -242,7 +242,7 @@ class EvaluationConfig:
     crops: Annotated[int, Bounds(at_least=1, at_most=3)] = 1
     """1: the middle of the frames. 2: both ends of their longer side. 3: all; the model's outputs are averaged."""
     nms: Literal["gaussian", "linear", "hard"] = "gaussian"
-    """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMS`."""
+    """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMSConfig`."""
     soft_nms_sigma: float = 0.3
     nms_iou_threshold: Share = 0.5
     score_threshold: float = 0.001
@@ -252,9 +252,9 @@ class EvaluationConfig:
     voting_by_overlap: bool = False
     """Weighted by score · IoU (ActionFormer) instead of score (OpenTAD)."""
 
-    def suppression(self, num_candidates: int) -> NMS:
+    def suppression(self, num_candidates: int) -> NMSConfig:
         """The NMS of num_candidates candidates."""
-        return NMS(
+        return NMSConfig(
             min(self.max_detections, num_candidates),
             self.nms,
             self.soft_nms_sigma,
@@ -343,8 +343,9 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = LossConfig()
-    pretrain: StageConfig = dataclasses.field(default_factory=StageConfig)
-    """Contrastive stage of both towers on segments and their texts; 0 steps = none."""
+    contrastive: StageConfig = dataclasses.field(default_factory=StageConfig)
+    """First stage, for towers without weights of a CLIP: segments against their texts; 0 steps = none. (Pretraining
+    on trimmed videos is a task, see docs/pretraining.md.)"""
     train: StageConfig = dataclasses.field(default_factory=lambda: StageConfig(steps=10_000))
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -360,7 +361,7 @@ class Config:
 
     @property
     def total_steps(self) -> int:
-        return self.pretrain.steps + self.train.steps
+        return self.contrastive.steps + self.train.steps
 
     @property
     def with_vocabulary(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_id, normal_text
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found
+from unloc_jax.tasks import SplitPredictions
 
 
 def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: Sequence[str]) -> np.ndarray:
@@ -62,10 +62,10 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
     return scores
 
 
-def multiplied(found: Found, scores: np.ndarray) -> Found:
-    """`found` of a vocabulary task with the scores of each video's classes multiplied by scores [videos, classes]."""
-    found.scores = [of_video * row[:, None] for of_video, row in zip(found.scores, scores)]
-    return found
+def multiplied(predictions: SplitPredictions, scores: np.ndarray) -> SplitPredictions:
+    """Multiplies the scores of a vocabulary task, in place, by scores [videos, classes]; returns `predictions`."""
+    predictions.scores = [of_video * row[:, None] for of_video, row in zip(predictions.scores, scores)]
+    return predictions
 
 
 def _by_name(content: Any, path: Path) -> dict[str, dict[str, Any]]:

@@ -8,18 +8,20 @@ from typing import Any
 
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.classifier_scores import multiplied, read_classifier_scores
-from unloc_jax.evaluation.predictor import Finder
+from unloc_jax.evaluation.predictor import Predictor
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.base import Find
+from unloc_jax.tasks.base import Predict
 
 
-def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    predictor: Predictor, split: str, out: Path, classifier_scores: Path | None = None
+) -> dict[str, Any]:
     """Evaluates a split, prints the tables and writes `metrics.json` and the predictions to `out`.
 
     Args:
-      finder: what is measured, with its dataset.
+      predictor: what is measured, with its dataset.
       split: "train", "validation" or "test".
       out: folder, made if needed.
       classifier_scores: of action localisation, see `read_classifier_scores`.
@@ -33,16 +35,16 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
       UserError: a split that is not there, a dataset that does not fit the model, or a folder that cannot be
         written.
     """
-    task, dataset = finder.task, finder.dataset
+    task, dataset = predictor.task, predictor.dataset
     records, name, directory = dataset.records(split), task.predictions_file, task.config.data.dir
-    if finder.task_name != task.name:
-        print(f"\n== {finder.task_name} ==")
+    if predictor.task_name != task.name:
+        print(f"\n== {predictor.task_name} ==")
     _check_classes(task, records)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out={out} cannot be written: {error.strerror}. Choose another one.") from error
-    find: Find = functools.partial(finder.find, split)
+    predict: Predict = functools.partial(predictor.predict, split)
     if classifier_scores:
         if not (task.with_vocabulary and task.has_boundaries):
             raise UserError(
@@ -51,23 +53,23 @@ def evaluate(finder: Finder, split: str, out: Path, classifier_scores: Path | No
         scores = read_classifier_scores(
             classifier_scores, records, task.evaluation_classes
         )  # before the work
-        find = lambda texts: multiplied(finder.find(split, texts), scores)
+        predict = lambda texts: multiplied(predictor.predict(split, texts), scores)
     evaluated = task.evaluate(
-        records, find, lambda: dataset.records("train") if "train" in dataset.splits else []
+        records, predict, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
     print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
-    scored = task.can_score(records)
+    scored = task.has_ground_truth(records)
     metrics = {
-        **finder.facts,
+        **predictor.metadata,
         "data": directory,
-        "annotation_format": dataset.facts.name,
-        "task": finder.task_name,
+        "annotation_format": dataset.metadata.name,
+        "task": predictor.task_name,
         "split": split,
         "videos": len(records),
         "scored": scored,
     } | evaluated.metrics
     if is_main():
-        write_text(out / name, task.prediction_lines(records, evaluated.found))
+        write_text(out / name, task.prediction_lines(records, evaluated.predictions))
         write_text(out / "metrics.json", [json.dumps(_without_nan(metrics), indent=2) + "\n"])
     if not scored:
         print(

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` measures: anything that finds the texts of a split in its videos. Checkpoints are such."""
+"""What `unloc evaluate` measures: a predictor of the texts of a split in its videos, such as a checkpoint."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,8 +15,8 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import Found, Task
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks import SplitPredictions, Task
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.sharding import batch_sharding
 
 
@@ -24,7 +24,7 @@ class Annotations(Protocol):
     """What of a dataset the metrics need; see `unloc_jax.dataset.Dataset`."""
 
     @property
-    def facts(self) -> Any:
+    def metadata(self) -> Any:
         """With the `name` of the annotation format."""
 
     @property
@@ -33,29 +33,29 @@ class Annotations(Protocol):
     def records(self, split: str) -> list[VideoRecord]: ...
 
 
-class Finder(Protocol):
-    """Finds texts in the videos of a dataset.
+class Predictor(Protocol):
+    """Predicts where texts happen in the videos of a dataset.
 
     Attributes:
-      task: says which texts, and what the findings are worth.
+      task: says which texts, and what the predictions are worth.
       task_name: of several tasks of a checkpoint, which one it is.
       dataset: where the videos are.
-      facts: what metrics.json says about it.
+      metadata: what metrics.json says about it.
     """
 
     task: Task
     task_name: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def dataset(self) -> Annotations: ...
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         """Searches every video of a split for its texts, one list per record."""
 
 
-class CheckpointFinder:
-    """A trained model; see `Finder`.
+class CheckpointPredictor:
+    """A trained model as a `Predictor`.
 
     Args:
       model: a loaded checkpoint.
@@ -74,28 +74,28 @@ class CheckpointFinder:
     ):
         self._model, self.dataset, self._watched = model, dataset, watched
         self.task, self.task_name = model.task, model.task_name
-        self.facts: dict[str, Any] = {"checkpoint": str(model.step_dir)}
+        self.metadata: dict[str, Any] = {"checkpoint": str(model.step_dir)}
         self._check_fit()
 
     def _check_fit(self) -> None:
         """Refuses a dataset whose frames or features are not made as those of training."""
-        model, facts = self._model, self.dataset.facts
-        trained_on, found = model.facts.short_side, facts.short_side
+        model, metadata = self._model, self.dataset.metadata
+        trained_on, found = model.metadata.short_side, metadata.short_side
         if trained_on != found:
             raise UserError(
                 f"the model was trained on frames with a short side of {trained_on} pixels, this dataset's have "
                 f"{found}. Build it with `unloc data build --short-side {trained_on} …`."
             )
-        for name, settings in model.facts.feature_settings.items():
+        for name, settings in model.metadata.feature_settings.items():
             # Versions differ in which of two neighbouring frames a row shows: too little to refuse.
             ignored = (*NOT_COMPARED, "version")
-            if changed := changes(settings, facts.feature_settings.get(name, settings), ignored):
+            if changed := changes(settings, metadata.feature_settings.get(name, settings), ignored):
                 raise UserError(
                     f"the model was trained on other features {name!r} than this dataset's ({', '.join(changed)}). "
                     "Make them as those of training: `unloc features`."
                 )
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         model, dataset = self._model, self.dataset
         batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
         bar = lambda batches: tqdm(
@@ -112,4 +112,6 @@ class CheckpointFinder:
         features = TextEncoder(model)(texts[0]) if once else None
         detect = jax.jit(model.task.detect)
         batches, sharding = dataset.evaluation_batches(split), batch_sharding(model.mesh)
-        return find(model.task, detect, model.params, batches, texts, sharding, bar, windows, features)
+        return predict_split(
+            model.task, detect, model.params, batches, texts, sharding, bar, windows, features
+        )

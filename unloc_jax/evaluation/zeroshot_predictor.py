@@ -11,15 +11,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from unloc_jax import config as config_lib
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.predictor import Annotations
 from unloc_jax.features.clip_encoder import ClipEncoder, unit
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.zeroshot import check_settings
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks import TASKS, Found, make_task, task_for
-from unloc_jax.tasks.predict_split import keep
+from unloc_jax.tasks import TASKS, SplitPredictions, make_task, task_for
+from unloc_jax.tasks.predict_split import append_video
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 _CLASS_PROMPT = "a video of {}."
@@ -27,8 +27,8 @@ _VIDEOS_AT_ONCE = 16  # whose embeddings share batches
 _TEXTS_AT_ONCE = 256
 
 
-class ClipFinder:
-    """CLIP, nothing trained; see `unloc_jax.evaluation.predictor.Finder`.
+class ClipPredictor:
+    """CLIP, nothing trained; see `unloc_jax.evaluation.predictor.Predictor`.
 
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
@@ -60,37 +60,39 @@ class ClipFinder:
         smoothing_s: float = 1.0,
     ):
         check_settings(fps, smoothing_s)
-        facts = dataset.facts
-        if not facts.short_side:
+        metadata = dataset.metadata
+        if not metadata.short_side:
             raise UserError(f"{directory} holds no frames, which CLIP looks at: build it with --videos=DIR.")
         for prompt in prompts:
             if prompt.count("{}") != 1:
                 raise UserError(f"--prompt={prompt!r}: write {{}} once, where the text belongs.")
-        classes = list(vocabulary or facts.classes)
-        kind = TASKS[task] if task else task_for(facts.name, bool(classes))
+        classes = list(vocabulary or metadata.classes)
+        kind = TASKS[task] if task else task_for(metadata.name, bool(classes))
         prompts = prompts or ((_CLASS_PROMPT,) if kind.with_vocabulary else ("{}",))
         settings = {"task": kind.name, "data": {"dir": directory, "prompts": tuple(prompts)}}
-        known = DatasetFacts(facts.name, facts.fps, facts.short_side, classes, [], facts.fingerprint)
+        known = DatasetMetadata(
+            metadata.name, metadata.fps, metadata.short_side, classes, [], metadata.fingerprint
+        )
         self.dataset, self.task_name = dataset, kind.name
         self.task = make_task(config_lib.from_mapping(settings), known)
         self._encoder, self._with_frames = encoder, with_frames
         self._fps, self._smoothing_s = fps, smoothing_s
-        self.facts: dict[str, Any] = {
+        self.metadata: dict[str, Any] = {
             "clip": encoder.clip.source,
             "zeroshot": {"fps": fps, "smoothing_s": smoothing_s, "prompts": list(prompts)},
         }
 
-    def find(self, split: str, texts: Sequence[Sequence[str]]) -> Found:
+    def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         embeddings = self._embed_texts(list(dict.fromkeys(text for of_video in texts for text in of_video)))
-        found = Found([list(of_video) for of_video in texts])
+        predictions = SplitPredictions([list(of_video) for of_video in texts])
         scale = np.exp(np.asarray(self._encoder.clip.params["logit_scale"]))
         for record, of_frames, of_video in zip(self.dataset.records(split), self._embed_videos(split), texts):
             of_texts = np.array([embeddings[text] for text in of_video]).reshape(-1, of_frames.shape[1])
             cosines = of_texts @ of_frames.T
             video = Similarities(cosines, cosines * scale, self._fps, self._smoothing_s, record.duration_s)
             span_s = np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32)
-            keep(found, self.task.zeroshot(video), span_s, curves=True)
-        return found
+            append_video(predictions, self.task.zeroshot(video), span_s, curves=True)
+        return predictions
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Of length 1, the mean over the prompts."""

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from unloc_jax.config import Config, DataConfig
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_video
@@ -54,7 +54,7 @@ class ClipFeatures:
 
     Args:
       config: of the model.
-      facts: metadata of the dataset that it was trained on.
+      metadata: of the dataset that it was trained on.
       clip: location of that CLIP, see `read_any_clip`; None = where it was when the features were computed.
 
     Raises:
@@ -62,9 +62,9 @@ class ClipFeatures:
         modalities; or there is no CLIP at that place, or another one.
     """
 
-    def __init__(self, config: Config, facts: DatasetFacts, clip: str | None):
+    def __init__(self, config: Config, metadata: DatasetMetadata, clip: str | None):
         self._data: DataConfig = config.data
-        (self._name, *others), known = config.model.modalities, facts.feature_settings
+        (self._name, *others), known = config.model.modalities, metadata.feature_settings
         if others or self._name not in known:
             raise UserError(
                 f"this model reads {' and '.join(config.model.modalities)}; only a model of one kind of features, "
@@ -81,11 +81,11 @@ class ClipFeatures:
             return OpenVideo(lambda: embed_frames(self._encoder, video, fps, self._fps))
         return OpenVideo(lambda: self._of_file(video))
 
-    def look_at(self, video: "OpenVideo") -> Iterator[SampledFrames]:
+    def sample(self, video: "OpenVideo") -> Iterator[SampledFrames]:
         """Yields the whole video once, or all its windows: as training reads a record of this length."""
         found = video.read()
         rows = StoredFeatures(found.features.astype(self._stored_as), found.times_s)
-        yield from look_at_rows({self._name: rows}, video.duration_s, self._data)
+        yield from sample_rows({self._name: rows}, video.duration_s, self._data)
 
     def _of_file(self, video: Path) -> VideoFeatures:
         title = f"embedding {video.name}"
@@ -112,7 +112,7 @@ class OpenVideo:
         return found
 
 
-def look_at_rows(
+def sample_rows(
     rows: Mapping[str, StoredFeatures], duration_s: float, data: DataConfig, phase: float = 0.5
 ) -> Iterator[SampledFrames]:
     """Yields the whole video once, or all its windows, as training reads a record of this length.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import NOT_COMPARED, changes
 from unloc_jax.features.stored_features import (
@@ -43,7 +43,7 @@ class GivenFeatures:
 
 
 def read_given(
-    given: Mapping[str, Features], config: Config, facts: DatasetFacts, duration_s: float | None
+    given: Mapping[str, Features], config: Config, metadata: DatasetMetadata, duration_s: float | None
 ) -> GivenFeatures:
     """Reads features and checks them.
 
@@ -51,7 +51,7 @@ def read_given(
       given: by modality: a file, "FILE:KEY" for one array of several, an array [F, D], or features with their times. An
         array [D, F] is turned round where the model's D decides.
       config: of the model.
-      facts: metadata of the dataset that it was trained on.
+      metadata: metadata of the dataset that it was trained on.
       duration_s: length of the video in seconds; None = as the features say.
 
     Raises:
@@ -72,7 +72,7 @@ def read_given(
     rows = {}
     for name, modality in modalities.items():
         rows[name] = _read(name, given[name], modality.feature_dim)
-        settings, of_training = rows[name].settings, facts.feature_settings.get(name)
+        settings, of_training = rows[name].settings, metadata.feature_settings.get(name)
         if (
             settings
             and of_training

@@ -12,6 +12,8 @@ video; an .npz also `settings`, as `unloc features` stores all three.
 import contextlib
 import dataclasses
 import json
+import math
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,9 @@ from unloc_jax.errors import UserError
 HDF5 = (".h5", ".hdf5")
 EXTENSIONS = (".npy", ".npz", *HDF5, ".pt", ".pth")
 _TIMES, _DURATION, _SETTINGS = "times_s", "duration_s", "settings"
+# A file of 2 MB can hold zeros for 2 GB.
+_MOST_COMPRESSION = 100
+_MOST_UNSUSPICIOUS = 64 * 2**20  # bytes of an array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +165,10 @@ def _read_npy(path: Path, key: str | None) -> Found:
 
 
 def _read_npz(path: Path, key: str | None) -> Found:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                _check_size(_size_in_header(stream), member.compress_size, f"{path}: {member.filename}")
     with np.load(path, allow_pickle=False) as arrays:
         found = choose(arrays, key, str(path))
         return found._replace(settings=_settings(arrays))
@@ -176,7 +185,7 @@ def _settings(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
 
 def _read_hdf5(path: Path, key: str | None) -> Found:
     with open_hdf5(path) as file:
-        return choose(file, key, str(path))
+        return choose(file, key, str(path), of_hdf5)
 
 
 def _read_torch(path: Path, key: str | None) -> Found:
@@ -185,7 +194,13 @@ def _read_torch(path: Path, key: str | None) -> Found:
     except ModuleNotFoundError as error:
         raise UserError(f"{path}: reading this file needs PyTorch: `pip install torch`.") from error
     content = torch.load(path, map_location="cpu", weights_only=True)
-    to_array = lambda value: value.float().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+    def to_array(value: Any) -> np.ndarray:
+        if not isinstance(value, torch.Tensor):
+            return np.asarray(value)
+        _check_size(4 * value.numel(), path.stat().st_size, str(path))  # its strides may repeat one number
+        return value.float().numpy()
+
     return choose(content, key, str(path), to_array)
 
 
@@ -195,6 +210,30 @@ _READERS: dict[str, Callable[[Path, str | None], Found]] = {
     **dict.fromkeys(HDF5, _read_hdf5),
     **dict.fromkeys((".pt", ".pth"), _read_torch),
 }
+
+
+def _size_in_header(stream: Any) -> int:
+    """Returns the bytes of the array of an .npy stream, of which only the header is read."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _check_size(size: int, stored: int, where: str) -> None:
+    """Raises FeatureError before an array is read that a small file would make large, in bytes."""
+    if size > max(_MOST_UNSUSPICIOUS, _MOST_COMPRESSION * stored):
+        raise FeatureError(
+            "too large",
+            f"{where}: {stored:,} bytes are stored, but the array would have {size:,}; features are not compressed "
+            f"more than {_MOST_COMPRESSION} times.",
+        )
+
+
+def of_hdf5(dataset: Any) -> np.ndarray:
+    if hasattr(dataset, "nbytes"):
+        _check_size(dataset.nbytes, dataset.id.get_storage_size(), f"{dataset.file.filename}: {dataset.name}")
+    return np.asarray(dataset)
 
 
 def choose(

@@ -107,7 +107,7 @@ class SampledFrames:
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-def look_at(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
+def sample_frames(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Iterator[SampledFrames]:
     """Samples from the frames of a video the inputs of a model that was trained on `data`.
 
     Args:
@@ -125,7 +125,7 @@ def look_at(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Itera
     if data.windowed:
         yield from _windows(stream, name, fps, data)
         return
-    frames, span_s = sample_whole(stream, name, data.crop_size, data.num_frames, fps)
+    frames, span_s = sample_full_video(stream, name, data.crop_size, data.num_frames, fps)
     yield SampledFrames(frames, np.ones(len(frames), bool), span_s)
 
 
@@ -156,7 +156,7 @@ def _with_progress(stream: Frames, name: str) -> Iterator[np.ndarray]:
     return tqdm(stream, desc=f"decoding {name}", unit="frame", delay=3, file=sys.stderr, leave=False)
 
 
-def sample_whole(
+def sample_full_video(
     stream: Frames, name: str, crop_size: int, num_frames: int, fps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples frames evenly from a stream.

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from unloc_jax import config as config_lib
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, load_params
@@ -26,7 +26,7 @@ class LoadedModel:
       step_dir: the directory it came from.
       task: the task, which holds the model and the config.
       params: the model's parameters.
-      facts: metadata of the dataset that the task was trained on.
+      metadata: of the dataset that the task was trained on.
       task_name: name of this task among the checkpoint's tasks.
       mesh: over all devices.
     """
@@ -34,7 +34,7 @@ class LoadedModel:
     step_dir: Path
     task: Task
     params: Any
-    facts: DatasetFacts
+    metadata: DatasetMetadata
     mesh: jax.sharding.Mesh
     task_name: str
 
@@ -55,8 +55,8 @@ def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequen
       UserError: there is no checkpoint, it is damaged or has no such task; or an override of any other setting.
     """
     step_dir = find_checkpoint(checkpoint)
-    whole, facts = load_checkpoint(step_dir)
-    views = whole.task_configs
+    experiment, metadata = load_checkpoint(step_dir)
+    views = experiment.task_configs
     task_name = task_name or next(iter(views))
     if task_name not in views:
         raise UserError(f"--task={task_name}: the tasks of {step_dir} are {', '.join(views)}.")
@@ -78,10 +78,10 @@ def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequen
     )
     mesh = make_mesh(config.mesh, batch_size)
     connect(mesh)
-    task = make_task(config, facts[task_name], whole)
+    task = make_task(config, metadata[task_name], experiment)
     abstract = abstract_params(task)
     shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
     )
-    return LoadedModel(step_dir, task, load_params(step_dir, abstract), facts[task_name], mesh, task_name)
+    return LoadedModel(step_dir, task, load_params(step_dir, abstract), metadata[task_name], mesh, task_name)

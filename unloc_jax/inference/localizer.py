@@ -15,10 +15,10 @@ from tqdm import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
-from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, look_at_rows
+from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, sample_rows
 from unloc_jax.features.given_features import Features, read_given
 from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
-from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, look_at
+from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
@@ -73,7 +73,7 @@ class Localizer(VideoSearch):
         self._model = dataclasses.replace(model, task=task)
         self._encode_texts = TextEncoder(self._model)
         self._encode_videos = jax.jit(task.encode_videos)
-        self._detect = jax.jit(task.detect_in)
+        self._detect = jax.jit(task.detect_encoded)
         self._clip = clip
         if clip is not None:
             self._clip_features  # noqa: B018  another CLIP is refused now
@@ -91,7 +91,7 @@ class Localizer(VideoSearch):
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
-        task, facts, text = self._model.task, self._model.facts, self._model.task.config.model.text
+        task, metadata, text = self._model.task, self._model.metadata, self._model.task.config.model.text
         reads_tokens = text.encoder == "clip"
         texts = check_texts(texts or list(task.evaluation_classes), text.max_tokens if reads_tokens else None)
         features = self._encode_texts(texts)
@@ -100,7 +100,7 @@ class Localizer(VideoSearch):
         places = task.config.data.num_frames if output.curve is None else output.curve.shape[-1]
         times_s = np.linspace(span_s[0], span_s[1], places)
         flat = np.ones_like(times_s)  # for a task without a curve
-        known = set(facts.words)
+        known = set(metadata.words)
         in_video = lambda time_s: min(float(time_s), embedded.duration_s)  # times of frames are float32
         predictions = [
             TextPrediction(
@@ -137,10 +137,10 @@ class Localizer(VideoSearch):
           UserError: the model reads other features, these cannot be used, or nothing says how long the video is.
         """
         config = self._model.task.config
-        given = read_given(features, config, self._model.facts, duration_s)
+        given = read_given(features, config, self._model.metadata, duration_s)
         # Rows of MediaSequence are in step with its frames.
-        phase = 0.0 if self._model.facts.name == "mediasequence" else 0.5
-        seen = look_at_rows(given.rows, given.duration_s, config.data, phase)
+        phase = 0.0 if self._model.metadata.name == "mediasequence" else 0.5
+        seen = sample_rows(given.rows, given.duration_s, config.data, phase)
         files = [str(one) for one in features.values() if isinstance(one, str | Path)]
         name = name or (files or ["features"])[0]
         return EmbeddedVideo(name, given.duration_s, self._embed_windows(seen), self._model_name, given.notes)
@@ -154,23 +154,23 @@ class Localizer(VideoSearch):
         """
         if self._reads_frames_alone:
             return None
-        return ClipFeatures(self._model.task.config, self._model.facts, self._clip)
+        return ClipFeatures(self._model.task.config, self._model.metadata, self._clip)
 
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames | OpenVideo:
-        facts = self._model.facts
+        metadata = self._model.metadata
         if self._clip_features is not None:
             return self._clip_features.open(video, fps)
         if isinstance(video, np.ndarray):
-            return ArrayFrames(video, frames_fps=fps, fps=facts.fps, short_side=facts.short_side)
-        return FrameStream(video, fps=facts.fps, short_side=facts.short_side)
+            return ArrayFrames(video, frames_fps=fps, fps=metadata.fps, short_side=metadata.short_side)
+        return FrameStream(video, fps=metadata.fps, short_side=metadata.short_side)
 
     def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
         if isinstance(frames, OpenVideo):
             assert self._clip_features is not None
-            all_seen = self._clip_features.look_at(frames)
+            all_seen = self._clip_features.sample(frames)
         else:
             data = self._model.task.config.data
-            all_seen = look_at(frames, Path(name).name, fps=self._model.facts.fps, data=data)
+            all_seen = sample_frames(frames, Path(name).name, fps=self._model.metadata.fps, data=data)
         windows = self._embed_windows(all_seen)  # the length is known only then
         return EmbeddedVideo(name, frames.duration_s, windows, self._model_name, frames.notes)
 
@@ -217,18 +217,18 @@ class Localizer(VideoSearch):
         return output, found[0][1]
 
     def describe(self) -> dict[str, str]:
-        """Returns facts about the model to show with its predictions; names only, no folders."""
+        """Returns details of the model to show with its predictions; names only, no folders."""
         config = self._model.task.config
         step_dir = self._model.step_dir
-        facts = {
+        details = {
             "checkpoint": f"{workdir_of(step_dir).name}, step {step_dir.name}",
             "trained on": Path(config.data.dir).name,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
         if not self._reads_frames_alone:
-            rows = description(config.model.modalities, self._model.facts.feature_settings)
-            facts["sees"] = f"{config.data.num_frames} rows of {rows}"
-        return facts | _measured(self._model.step_dir)
+            rows = description(config.model.modalities, self._model.metadata.feature_settings)
+            details["sees"] = f"{config.data.num_frames} rows of {rows}"
+        return details | _measured(self._model.step_dir)
 
 
 def _filled(x: np.ndarray, more: int) -> np.ndarray:
@@ -260,16 +260,16 @@ def _measured(step_dir: Path) -> dict[str, str]:
         return {}
     if metrics.get("checkpoint") != str(step_dir):
         return {}
-    facts = {}
+    details = {}
     if "recall" in metrics:
-        facts["best segment right (IoU ≥ 0.5)"] = (
+        details["best segment right (IoU ≥ 0.5)"] = (
             f"{metrics['recall']['model']['R1@0.5']:.0f} % of test queries"
         )
         for attribute, value in metrics["right_event"]["differs_only_in"].items():
             if value["count"]:
-                facts[f"only {attribute} differs"] = (
+                details[f"only {attribute} differs"] = (
                     f"{value['rate']:.0f} % right (chance {value['chance']:.0f} %)"
                 )
     if "mAP" in metrics:
-        facts |= {f"test {name}": f"{value:.1f} %" for name, value in metrics["mAP"].items() if ":" in name}
-    return facts
+        details |= {f"test {name}": f"{value:.1f} %" for name, value in metrics["mAP"].items() if ":" in name}
+    return details

@@ -82,7 +82,7 @@ class VideoPrediction:
       video: path of the video file.
       duration_s: its length in seconds, > 0.
       texts: one entry per text, in the order of the request.
-      model: facts about the model to show, such as checkpoint, step, dataset, num_frames.
+      model: details of the model to show, such as checkpoint, step, dataset, num_frames.
       notes: messages about the video.
       stretched: whether every relevance curve spans 0 to 1 whatever the video shows, as those of CLIP alone do; those
         of a trained model may stay low.

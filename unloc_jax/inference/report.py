@@ -80,7 +80,7 @@ def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int
         "script_hash": script_hash,
         "title": html.escape(name),
         "summary": f"{clock(prediction.duration_s)} · {count} text{'s' if count != 1 else ''}",
-        "facts": "\n".join(_facts(prediction.model | dict(prediction.notes))),
+        "details": "\n".join(_details(prediction.model | dict(prediction.notes))),
         "duration_s": f"{prediction.duration_s:.3f}",
         "duration": clock(prediction.duration_s),
         "tick_fraction": f"{tick_s / prediction.duration_s:.6f}",
@@ -115,7 +115,7 @@ def _base64(data: bytes) -> Iterator[str]:
         yield base64.b64encode(data[start : start + _BASE64_CHUNK]).decode()
 
 
-def _facts(model: dict[str, str]) -> Iterator[str]:
+def _details(model: dict[str, str]) -> Iterator[str]:
     for key, value in model.items():
         name = html.escape(str(key).replace("_", " "))
         shown = html.escape(str(value)).replace("/", "/<wbr>")  # paths break at their slashes

@@ -66,7 +66,7 @@ class TextEncoder:
 
     def _of_vocabulary(self) -> TextFeatures:
         model = self._model
-        own = list(model.facts.unseen_classes or model.facts.classes)
+        own = list(model.metadata.unseen_classes or model.metadata.classes)
         given = model.task.config.model.text.encoder == "embeddings"
         if given or list(model.task.evaluation_classes) != own:
             return self._of_texts(model.task.evaluation_classes)

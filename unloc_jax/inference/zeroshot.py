@@ -88,12 +88,12 @@ class ZeroShotLocalizer(VideoSearch):
             segments = [Segment(*row) for row in rows.tolist()]
             found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))
         config = self._encoder.clip.config
-        facts = {
+        details = {
             "model": f"{config.name} (CLIP, not trained to localise)",
             "sees": f"{self._fps:g} frames per second of {config.image_size}² pixels",
         }
         return VideoPrediction(
-            embedded.name, embedded.duration_s, found, facts, embedded.notes, stretched=True
+            embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
         )
 
     def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:

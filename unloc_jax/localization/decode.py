@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from unloc_jax.localization.geometry import PyramidGeometry
-from unloc_jax.localization.nms import NMS, suppress
+from unloc_jax.localization.nms import NMSConfig, suppress
 
 
 @flax.struct.dataclass
@@ -60,7 +60,7 @@ def decode(
     frame_mask: jax.Array,
     span_s: jax.Array,
     geometry: PyramidGeometry,
-    settings: NMS,
+    settings: NMSConfig,
     nms: bool = True,
 ) -> Detections:
     """Decodes points into segments in seconds and applies NMS per (video, text).

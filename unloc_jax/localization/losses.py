@@ -137,7 +137,7 @@ def masked_mean(values: jax.Array, weights: jax.Array, normalizer: jax.Array | N
 
 
 def contrastive_loss(
-    video: jax.Array, text: jax.Array, mask: jax.Array, same_text: jax.Array, temperature: jax.Array
+    video: jax.Array, text: jax.Array, mask: jax.Array, same_text: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Computes CLIP's symmetric video–text cross entropy within the global batch; see `matching_loss`.
 
@@ -146,14 +146,14 @@ def contrastive_loss(
       text: float32 [M, D], the L2-normalised embedding of the segment's text.
       mask: bool [M], True = real pair.
       same_text: bool [M, M], True where two pairs have the same text: such pairs are not negatives.
-      temperature: float32 scalar that multiplies the cosine.
+      scale: float32 scalar that multiplies the cosine, the inverse of a temperature.
 
     Returns:
       (loss, accuracy of video → text), float32 scalars.
     """
     chex.assert_rank([video, text], 2)
     chex.assert_equal_shape([video, text])
-    return matching_loss(temperature * video @ text.T, mask, same_text)
+    return matching_loss(scale * video @ text.T, mask, same_text)
 
 
 def matching_loss(logits: jax.Array, mask: jax.Array, same_text: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class NMS:
+class NMSConfig:
     """Settings of non-maximum suppression.
 
     Attributes:
@@ -33,7 +33,9 @@ class NMS:
     voting_by_overlap: bool
 
 
-def suppress(segments: jax.Array, scores: jax.Array, settings: NMS) -> tuple[jax.Array, jax.Array, jax.Array]:
+def suppress(
+    segments: jax.Array, scores: jax.Array, settings: NMSConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Repeatedly selects the best candidate and lowers the scores of those that overlap it.
 
     The leading axes hold independent problems that run together: one step per detection, whatever the batch.

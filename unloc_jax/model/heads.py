@@ -127,7 +127,7 @@ class LocalizationHead(nn.Module):
             self.relevance_of = [head(self.num_classes, config.relevance_bias) for _ in levels]
             self.offsets_of = [head(boundaries, config.offsets_bias) for _ in levels]
 
-    def score(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def predict_relevance(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Computes relevance logits.
 
         Args:
@@ -147,7 +147,7 @@ class LocalizationHead(nn.Module):
             return logits[..., 0]
         return jnp.moveaxis(logits[:, 0], -1, 1)
 
-    def distances(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def predict_offsets(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Computes distances to a segment's start and end, in units of the point's stride.
 
         Args:

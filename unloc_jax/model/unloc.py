@@ -20,11 +20,11 @@ from unloc_jax.model.transformer import ComputeOptions
 
 Inputs = Mapping[str, jax.Array]
 
-# What a model can have on top of towers and fusion; each task lists what it needs.
-PARTS = ("localization", "video_score", "moments")
+# The heads that a model can have on top of towers and fusion; each task lists those it needs.
+HEADS = ("localization", "video_score", "contrastive")
 
-LARGEST_TEMPERATURE = math.log(100.0)
-"""Of the parameter `temperature`, CLIP's cap: a step cuts it off there (see `unloc_jax.training.optimizer`)."""
+LARGEST_LOGIT_SCALE = math.log(100.0)
+"""CLIP's cap of the parameter `logit_scale`: a step cuts it off there (see `unloc_jax.training.optimizer`)."""
 
 
 class UnLoc(nn.Module):
@@ -33,14 +33,14 @@ class UnLoc(nn.Module):
     Attributes:
       config: Architecture and sizes.
       num_frames: T.
-      parts: A subset of `PARTS`; only these have parameters.
+      heads: A subset of `HEADS`; only these have parameters.
       dtype: Of the computation; parameters and outputs are float32.
       layout: How activations are sharded.
     """
 
     config: ModelConfig
     num_frames: int
-    parts: tuple[str, ...] = ("localization",)
+    heads: tuple[str, ...] = ("localization",)
     dtype: DTypeLike = jnp.float32
     layout: Layout = UNSHARDED
 
@@ -68,13 +68,14 @@ class UnLoc(nn.Module):
         if config.text.projection:
             self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
         self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, compute)
-        if "localization" in self.parts:
+        if "localization" in self.heads:
             self.head = LocalizationHead(self.geometry, config.head, dtype=self.dtype, layout=self.layout)
-        if "video_score" in self.parts:
+        if "video_score" in self.heads:
             self.video_head = VideoHead()
-        if "moments" in self.parts:
-            self.moment_projection = nn.Dense(width, dtype=self.dtype)
-            self.temperature = self.param("temperature", nn.initializers.constant(2.659), ())  # log(1 / 0.07)
+        if "contrastive" in self.heads:
+            self.contrastive_projection = nn.Dense(width, dtype=self.dtype)
+            # As in CLIP, the logarithm of the factor of the cosines; it begins at log(1 / 0.07).
+            self.logit_scale = self.param("logit_scale", nn.initializers.constant(2.659), ())
 
     def encode_video(self, inputs: Inputs, frame_mask: jax.Array | None = None) -> jax.Array:
         """Encodes all modalities and concatenates their frame tokens.
@@ -161,17 +162,17 @@ class UnLoc(nn.Module):
                 if late
                 else fusion.encode_pairs(encoded, frame_mask, text).points
             )  # [B, n, P, D]
-            outputs = {"relevance": model.head.score(points, real_point)}
+            outputs = {"relevance": model.head.predict_relevance(points, real_point)}
             if shared_offsets:
                 return outputs, {"points": (points * is_text[:, :, None, None]).sum(1)}
             if self.config.head.type == "conv":
-                outputs["offsets"] = model.head.distances(points, real_point)
+                outputs["offsets"] = model.head.predict_offsets(points, real_point)
             return outputs, {}
 
         outputs, sums = self._over_texts(localize_chunk, text, jnp.ones((1, num_texts), bool))
         if shared_offsets:
             mean = sums["points"] / jnp.asarray(num_texts, self.dtype)
-            outputs["offsets"] = self.head.distances(mean[:, None], real_point)
+            outputs["offsets"] = self.head.predict_offsets(mean[:, None], real_point)
         return Localization(outputs["relevance"], outputs.get("offsets"))
 
     def _check_pairs(self, video: jax.Array, frame_mask: jax.Array, text: TextFeatures) -> None:
@@ -200,9 +201,9 @@ class UnLoc(nn.Module):
             # With all text tokens, the last real one is the end token, which represents the text.
             last = text.mask.sum(-1) - 1 if self.config.fusion.all_text_tokens else jnp.zeros((1, 1), int)
             last = jnp.broadcast_to(jnp.maximum(last, 0), fused.shape[:2])[..., None, None]
-            return {"score": model.video_head(jnp.take_along_axis(fused, last, axis=2)[:, :, 0])}, {}
+            return {"video_score": model.video_head(jnp.take_along_axis(fused, last, axis=2)[:, :, 0])}, {}
 
-        return self._over_texts(score_chunk, text)[0]["score"]
+        return self._over_texts(score_chunk, text)[0]["video_score"]
 
     def _over_texts(
         self, process_chunk: Callable, text: TextFeatures, *others: jax.Array
@@ -246,11 +247,11 @@ class UnLoc(nn.Module):
         """Localises texts in videos; for arguments and result see `encode_video`, `encode_text` and `localize`."""
         video, text = self.encode_video(inputs, frame_mask), self.encode_text(texts)
         if self.is_initializing():
-            if "moments" in self.parts:
+            if "contrastive" in self.heads:
                 self.contrast(inputs, frame_mask, frame_mask[:, None], texts)
-            if "video_score" in self.parts:
+            if "video_score" in self.heads:
                 scores = self.score_videos(video, frame_mask, text)
-                if "localization" not in self.parts:
+                if "localization" not in self.heads:
                     return scores
         return self.localize(video, frame_mask, text)
 
@@ -268,7 +269,8 @@ class UnLoc(nn.Module):
           texts: See `encode_text`.
 
         Returns:
-          (segments float32 [B, S, D], texts float32 [B or 1, N, D], float32 scalar that multiplies cosines).
+          (segments float32 [B, S, D], texts float32 [B or 1, N, D], float32 scalar by which cosines are
+          multiplied, the exponential of the parameter `logit_scale`).
           Embeddings are not normalised.
         """
         video = self.encode_video(inputs, frame_mask)
@@ -281,6 +283,6 @@ class UnLoc(nn.Module):
             segment_mask * jnp.stack([jnp.ones_like(centred), 4.0 * centred / count]) / count
         )  # [2, B, S, T]
         mean, slope = jnp.einsum("kbst,btd->kbsd", weights.astype(video.dtype), video)
-        segments = self.moment_projection(jnp.concatenate([mean, slope], axis=-1))
+        segments = self.contrastive_projection(jnp.concatenate([mean, slope], axis=-1))
         sentence = self.encode_text(texts).sentence
-        return segments.astype(jnp.float32), sentence.astype(jnp.float32), jnp.exp(self.temperature)
+        return segments.astype(jnp.float32), sentence.astype(jnp.float32), jnp.exp(self.logit_scale)

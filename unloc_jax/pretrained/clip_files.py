@@ -3,12 +3,9 @@
 torch is needed for PyTorch's files only.
 """
 
-import collections
-import importlib
 import json
 import math
 import mmap
-import pickle
 import re
 import time
 import warnings
@@ -20,21 +17,13 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained.clip_model import read_safetensors
+from unloc_jax.pretrained.pickled_arrays import read_pickled_arrays
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# A revision is a branch, tag, commit or refs/pr/N; it becomes part of a path in the cache, so no "..".
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w-]*([./][\w-]+)*)?")
 _HUB_ADVICE = "Download it where there is a network, or give a local folder that holds the model."
 _PATIENCE_S = 60.0
 _LONGEST_REASON = 200  # characters
-# A pickle may name any function; arrays need only these.
-_PICKLED = {
-    (f"numpy.{core}.{module}", name)
-    for core in ("core", "_core")
-    for module, name in (
-        ("multiarray", "_reconstruct"),
-        ("multiarray", "scalar"),
-        ("numeric", "_frombuffer"),
-    )
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("collections", "OrderedDict")}
 
 
 def is_hub_id(source: str) -> bool:
@@ -234,40 +223,13 @@ def read_npy(file: Path) -> dict[str, np.ndarray]:
                 raise UserError(
                     f"{file} holds an array {shape} of {dtype} instead of a dictionary of arrays."
                 )
-            stored: Any = _ArrayUnpickler(stream).load()
-        if isinstance(stored, np.ndarray):
-            stored = stored.item()
-        if not isinstance(stored, Mapping):
-            raise UserError(f"{file} holds a {type(stored).__name__} instead of a dictionary of arrays.")
-        tensors = {str(name): np.asarray(array) for name, array in stored.items()}
+            return read_pickled_arrays(stream)
     except UserError:
         raise
     except Exception as error:  # foreign bytes raise anything
         raise UserError(
             f"{file} is damaged or no .npy of Scenic's ({_reason(error)}). Get it again."
         ) from error
-    strange = [name for name, array in tensors.items() if array.dtype.kind not in "fiub"]
-    if strange:
-        raise UserError(f"{file}: {strange[0]} is not an array of numbers.")
-    return tensors
-
-
-class _ArrayUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
-    """Unpickles arrays and dictionaries only, because a foreign pickle could run any code.
-
-    It derives from the Python implementation: the C one allocates tables as large as a damaged file asks for, which
-      may be
-    any number of gigabytes.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) not in _PICKLED:
-            raise UserError(
-                f"the file asks for {module}.{name}, which no dictionary of arrays needs: not opened."
-            )
-        return getattr(importlib.import_module(module.replace("numpy.core", "numpy._core")), name)
 
 
 def _reason(error: Exception) -> str:

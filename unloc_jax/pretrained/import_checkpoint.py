@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained import scenic_config, scenic_source, scenic_unloc
 from unloc_jax.training.checkpoints.writing import Checkpoints
@@ -54,14 +54,14 @@ def import_scenic_unloc(
         log(f"  {line}")
 
     mesh = make_mesh(config.mesh, config.batch_size)
-    facts = DatasetFacts(
+    dataset_metadata = DatasetMetadata(
         name="scenic-unloc",
         **_stored_frames(settings, config),
         classes=_read_classes(classes, config),
         words=[],
         fingerprint="",
     )
-    checkpoints = Checkpoints(out, config, {name: facts.to_dict() for name in config.task_configs})
+    checkpoints = Checkpoints(out, config, {name: dataset_metadata.to_dict() for name in config.task_configs})
     if checkpoints.latest_step is not None:
         raise UserError(f"--out={out} already holds a checkpoint. Choose another folder, or delete it.")
     state = TrainState(

@@ -6,18 +6,27 @@ import jax
 import jax.numpy as jnp
 
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import PARTS, UnLoc
+from unloc_jax.model.unloc import HEADS, UnLoc
 from unloc_jax.tasks.action_segmentation import ActionSegmentation
-from unloc_jax.tasks.base import Found, LocalizationTask, Output, Task
+from unloc_jax.tasks.base import LocalizationTask, Output, SplitPredictions, Task
 from unloc_jax.tasks.classification import Classification, VideoTextContrastive
 from unloc_jax.tasks.highlight_detection import HighlightDetection
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval
 from unloc_jax.tasks.temporal_action_localization import TemporalActionLocalization
 from unloc_jax.tasks.texts import text_encoding
 
-__all__ = ["TASKS", "Found", "LocalizationTask", "Output", "Task", "make_model", "make_task", "task_for"]
+__all__ = [
+    "TASKS",
+    "LocalizationTask",
+    "Output",
+    "SplitPredictions",
+    "Task",
+    "make_model",
+    "make_task",
+    "task_for",
+]
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
@@ -39,37 +48,37 @@ def task_for(annotation_format: str, has_classes: bool) -> type[Task]:
     return [*made_for_it, *others][0]
 
 
-def make_task(config: Config, facts: DatasetFacts, shared: Config | None = None) -> Task:
+def make_task(config: Config, metadata: DatasetMetadata, shared: Config | None = None) -> Task:
     """The task of a config, with its model.
 
     Args:
       config: the experiment, seen from this task (see `Config.task_configs`).
-      facts: of its dataset.
-      shared: the whole experiment, if it has several tasks: its model has the parts of all of them.
+      metadata: of its dataset.
+      shared: the whole experiment, if it has several tasks: its model has the heads of all of them.
 
     Raises:
       UserError: the dataset does not have what the task needs.
     """
     kind = TASKS[config.task]
-    if config.with_vocabulary and not facts.classes:
+    if config.with_vocabulary and not metadata.classes:
         raise UserError(
             f"config.task = {config.task!r} needs a dataset with classes; {config.data.dir} has queries."
         )
-    classes = tuple(facts.classes) if config.with_vocabulary else ()
-    unseen = tuple(facts.unseen_classes) if config.with_vocabulary else ()
+    classes = tuple(metadata.classes) if config.with_vocabulary else ()
+    unseen = tuple(metadata.unseen_classes) if config.with_vocabulary else ()
     model = make_model(shared or config, config.data.num_frames)
     return kind(config, model, text_encoding(config), classes, unseen or classes)
 
 
 def make_model(config: Config, num_frames: int) -> UnLoc:
-    """The model of a whole experiment over T frames, with the parts that its tasks and stages need."""
+    """The model of a whole experiment over T frames, with the heads that its tasks and stages need."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}.get(config.model.dtype)
     if dtype is None:  # "auto"
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return UnLoc(config.model, num_frames, _parts(config), dtype)
+    return UnLoc(config.model, num_frames, _heads(config), dtype)
 
 
-def _parts(config: Config) -> tuple[str, ...]:
-    wanted: Iterable[str] = (part for view in config.task_configs.values() for part in TASKS[view.task].parts)
-    needed = {*wanted, *(("moments",) if config.pretrain.steps else ())}
-    return tuple(part for part in PARTS if part in needed)
+def _heads(config: Config) -> tuple[str, ...]:
+    wanted: Iterable[str] = (head for view in config.task_configs.values() for head in TASKS[view.task].heads)
+    needed = {*wanted, *(("contrastive",) if config.contrastive.steps else ())}
+    return tuple(head for head in HEADS if head in needed)

@@ -17,7 +17,7 @@ from unloc_jax.localization.targets import Targets
 from unloc_jax.metrics.segmentation import frame_accuracy, labels_at
 from unloc_jax.queries import as_annotated, file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, LocalizationTask, Metrics, Output
+from unloc_jax.tasks.base import LocalizationTask, Metrics, Output, SplitPredictions
 from unloc_jax.tasks.zeroshot_scores import Similarities, smooth
 
 BACKGROUND = "background"
@@ -91,14 +91,16 @@ class ActionSegmentation(LocalizationTask):
             found.append((np.clip(segments, *span_s)[order], scores[order]))
         return found
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Accuracy over all sampled frames of all videos, and over those that show a class."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
-        shown = np.concatenate(found.frame_classes)
+        shown = np.concatenate(predictions.frame_classes)
         labels = np.concatenate(
             [
                 frame_labels(record, span_s, len(classes), number)
-                for record, span_s, classes in zip(records, found.spans_s, found.frame_classes)
+                for record, span_s, classes in zip(records, predictions.spans_s, predictions.frame_classes)
             ]
         )
         # One score per frame and class, for the official formula: 1 for what is shown, 0 (background) else.
@@ -111,15 +113,17 @@ class ActionSegmentation(LocalizationTask):
             else 0.0,
         }
 
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """A line per video: the class of each frame that was looked at, "pred", and its own, "gt", where it is known.
 
         Of a frame with several classes "gt" is the predicted one if it is among them.
         """
         names = np.array([*self.evaluation_classes, BACKGROUND], object)  # -1 is the background
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
-        known = self.can_score(records)
-        for record, span_s, shown in zip(records, found.spans_s, found.frame_classes):
+        known = self.has_ground_truth(records)
+        for record, span_s, shown in zip(records, predictions.spans_s, predictions.frame_classes):
             times_s = frame_times_s(span_s, len(shown)).tolist()
             line = {"video_id": file_id(record), "times_s": times_s, "pred": names[shown].tolist()}
             if known:

@@ -1,4 +1,4 @@
-"""A task: where its texts come from, what is minimised, how its findings are decoded and scored."""
+"""A task: where its texts come from, what is minimised, how its predictions are decoded and scored."""
 
 import abc
 import dataclasses
@@ -33,7 +33,7 @@ from unloc_jax.tasks.zeroshot_scores import Similarities, localize
 Params = Any
 Texts = jax.Array | TextFeatures
 Metrics = dict[str, jax.Array]
-Find = Callable[[Sequence[Sequence[str]]], "Found"]  # texts of every video → what is found of them
+Predict = Callable[[Sequence[Sequence[str]]], "SplitPredictions"]  # texts of every video → predictions
 
 
 @flax.struct.dataclass
@@ -53,7 +53,7 @@ class Output:
 
 
 @flax.struct.dataclass
-class Whole:
+class GlobalBatch:
     """The global batch that the rows of a loss belong to. Sums over its parts are the loss of all of it.
 
     batch: all rows, without frames and features.
@@ -67,8 +67,8 @@ class Whole:
 
 
 @dataclasses.dataclass
-class Found:
-    """`Output` on the host: one entry per video, rows aligned with its evaluation texts.
+class SplitPredictions:
+    """`Output` of a split, on the host: one entry per video, rows aligned with its evaluation texts.
 
     spans_s: float32 [2] each, the times of the first and the last frame that was looked at;
     segments_s: float32 [n, K, 2] each; scores: float32 [n, K] each, 0 fills up; points: int [n, K] each, the pyramid
@@ -91,12 +91,12 @@ class Evaluation:
     """What `unloc evaluate` says of a split.
 
     Attributes:
-      found: of the texts that the task asks for.
-      metrics: what metrics.json holds besides the facts of the evaluation.
+      predictions: of the texts that the task asks for.
+      metrics: what metrics.json holds besides what is evaluated.
       table: what is printed behind "DATASET, SPLIT: N videos, ".
     """
 
-    found: Found
+    predictions: SplitPredictions
     metrics: dict[str, Any]
     table: str
 
@@ -121,7 +121,7 @@ class Task(Description, abc.ABC):
 
     @abc.abstractmethod
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
         """Loss of one global batch and its parts.
 
@@ -129,7 +129,7 @@ class Task(Description, abc.ABC):
           params: the model's parameters.
           batch: the rows to look at.
           rng: of the task in this step; every draw has a key of its own from it (see `keys.Use`).
-          whole: the batch that the rows are a part of; None = they are all of it.
+          global_batch: the batch that the rows are a part of; None = they are all of it.
         """
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
@@ -139,10 +139,10 @@ class Task(Description, abc.ABC):
         """
         raise NotImplementedError(f"the loss of {self.config.task} is of a whole batch only")
 
-    def whole(self, batch: Batch) -> Whole:
-        """A batch as a whole, all rows of it."""
+    def global_batch(self, batch: Batch) -> GlobalBatch:
+        """Returns a batch of which all rows are looked at."""
         rest = dataclasses.replace(batch, frames=None, features={})
-        return Whole(rest, jnp.arange(len(batch.frame_mask)), self.normalizers(batch))
+        return GlobalBatch(rest, jnp.arange(len(batch.frame_mask)), self.normalizers(batch))
 
     def detect(self, params: Params, batch: Batch, texts: Texts) -> Output:
         """What the model says about the given texts in the batch's videos (jittable).
@@ -155,7 +155,7 @@ class Task(Description, abc.ABC):
 
         With config.evaluation.crops, as many rows in a row are crops of one video, whose outputs are averaged.
         """
-        return self.detect_in(
+        return self.detect_encoded(
             params, self.encode_videos(params, batch), batch.frame_mask, batch.span_s, texts
         )
 
@@ -173,7 +173,7 @@ class Task(Description, abc.ABC):
         return self._read_by_fusion(self.apply(params, UnLoc.encode_text, texts))
 
     @abc.abstractmethod
-    def detect_in(
+    def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
         """As `detect`, in videos that are encoded already.
@@ -194,37 +194,41 @@ class Task(Description, abc.ABC):
         """The texts that each video is searched for in evaluation: all classes, of a task with a vocabulary."""
         return [list(self.evaluation_classes)] * len(records)
 
-    def can_score(self, records: Sequence[VideoRecord]) -> bool:
-        """Whether any record has what `score` compares with; those of hidden test splits do not."""
+    def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
+        """Whether any record has what `compute_metrics` compares with; those of hidden test splits do not."""
         return any(len(record.segments_s) for record in records)
 
     @abc.abstractmethod
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
-        """Metrics of findings against ground truth, in percent. Host side.
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
+        """Metrics of predictions against ground truth, in percent. Host side.
 
         They are of the numbers that `unloc evaluate` writes, so that the official metrics of its file are the same.
         """
 
     def evaluate(
-        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+        self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
-        """Evaluates a split: `score`, where something is known to compare with, and what says how much it is worth.
+        """Evaluates a split: `compute_metrics`, where there is ground truth, and controls that say what they are worth.
 
         Args:
           records: of the split.
-          find: searches the split's videos for texts, one list per record.
+          predict: searches the split's videos for texts, one list per record.
           train: returns the training records, for controls that need no video.
         """
-        found = find(self.evaluation_texts(records))
-        scores = self.score(records, found) if self.can_score(records) else {}
-        return Evaluation(found, {self.metrics_key: scores}, "\n".join(self.table(scores)))
+        predictions = predict(self.evaluation_texts(records))
+        metrics = self.compute_metrics(records, predictions) if self.has_ground_truth(records) else {}
+        return Evaluation(predictions, {self.metrics_key: metrics}, "\n".join(self.table(metrics)))
 
-    def table(self, scores: dict[str, float]) -> list[str]:
-        """Lines of `Evaluation.table`; scores is {} where nothing is known to compare with."""
-        return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in scores.items()), ""]
+    def table(self, metrics: dict[str, float]) -> list[str]:
+        """Lines of `Evaluation.table`; metrics is {} where nothing is known to compare with."""
+        return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in metrics.items()), ""]
 
     @abc.abstractmethod
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """The parts of the predictions' file, with nothing left out that is scored.
 
         Numbers have all digits of float32, and ids are as the dataset's file has them, so that `unloc metrics` on the
@@ -243,10 +247,10 @@ class Task(Description, abc.ABC):
         rngs = {"dropout": rng} if rng is not None and self._has_dropout else None
         return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
 
-    def mean_answer(
+    def mean_prediction(
         self, params: Params, method: Any, video: jax.Array, frame_mask: jax.Array, texts: Texts
     ) -> Any:
-        """What a method of the model says of each (video, text), averaged over prompts and crops; see `detect_in`."""
+        """Averages a method of the model for each (video, text) over prompts and crops; see `detect_encoded`."""
         of_prompt = lambda prompt: self.apply(
             params, method, video, frame_mask, self.encode_texts(params, prompt)
         )
@@ -298,7 +302,7 @@ class Task(Description, abc.ABC):
 
 
 class LocalizationTask(Task):
-    """A task whose findings are segments: relevance and boundaries of pyramid points.
+    """A task whose predictions are segments: relevance and boundaries of pyramid points.
 
     The texts are the classes of the vocabulary; a task with queries overrides where they come from.
     """
@@ -306,12 +310,12 @@ class LocalizationTask(Task):
     has_boundaries = True
 
     def text_features(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> TextFeatures:
         """Features of the texts that this batch's videos are searched for: leading shape [B, N] or [1, N]."""
         return self.vocabulary_features(params, batch, rng)
 
-    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+    def text_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
         """float32 [B, N], 1 where the (video, text) pair counts."""
         return jnp.ones((len(batch.frame_mask), len(self.classes)), jnp.float32)
 
@@ -324,32 +328,32 @@ class LocalizationTask(Task):
         """Centre-sampling radius in strides; None = every point of a segment is positive."""
         return self.config.loss.radius
 
-    def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
+    def targets(self, batch: Batch, global_batch: GlobalBatch | None = None) -> Targets:
         """[B, N, P], see `assign_targets`."""
         num_texts = len(self.classes) if self.config.with_vocabulary else batch.text_mask.shape[1]
         return assign_targets(batch.segments, batch.segment_text, num_texts, self.geometry, self.radius)
 
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
         """relevance_weight · relevance loss + boundary loss (paper section 3.4)."""
-        dropout = dropout_rng(rng, whole)
+        dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
-        text = self.text_features(params, batch, rng, whole)
+        text = self.text_features(params, batch, rng, global_batch)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
-        return self.localization_loss(localization, batch, whole)
+        return self.localization_loss(localization, batch, global_batch)
 
     def localization_loss(
-        self, localization: Localization, batch: Batch, whole: Whole | None = None
+        self, localization: Localization, batch: Batch, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        normalizers = None if whole is None else whole.normalizers
-        targets, weights = self.targets(batch, whole), self.point_weights(batch, whole)
+        normalizers = None if global_batch is None else global_batch.normalizers
+        targets, weights = self.targets(batch, global_batch), self.point_weights(batch, global_batch)
         return self.losses(localization, targets, weights, normalizers)
 
-    def point_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+    def point_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
         """float32 [B, N, P], 1 where the point of the (video, text) pair counts."""
         points = self.geometry.point_mask(batch.frame_mask) & batch.example_mask[:, None]
-        return self.text_weights(batch, whole)[:, :, None] * points[:, None]
+        return self.text_weights(batch, global_batch)[:, :, None] * points[:, None]
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
         return self._normalizers(self.targets(batch), self.point_weights(batch))
@@ -406,10 +410,10 @@ class LocalizationTask(Task):
         )
         return (elementwise * weights).sum() / (normalizers["relevance"] + 1e-8)
 
-    def detect_in(
+    def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        localization = self.mean_answer(params, UnLoc.localize, video, frame_mask, texts)
+        localization = self.mean_prediction(params, UnLoc.localize, video, frame_mask, texts)
         crops = self.config.evaluation.crops
         return self.output(localization, frame_mask[::crops], span_s[::crops])
 
@@ -444,16 +448,16 @@ class LocalizationTask(Task):
         curve: Any = curves[None]
         return Output(Detections(padded[..., :2], padded[..., 2], None), curve)
 
-    def levels(self, found: Found) -> Sequence[np.ndarray | None]:
+    def levels(self, predictions: SplitPredictions) -> Sequence[np.ndarray | None]:
         """Per video int [n, K]: the pyramid level of every segment; None where nothing came from a pyramid."""
-        if found.points:
-            return [self.geometry.levels[points] for points in found.points]
-        return [None] * len(found.scores)
+        if predictions.points:
+            return [self.geometry.levels[points] for points in predictions.points]
+        return [None] * len(predictions.scores)
 
 
-def dropout_rng(rng: jax.Array, whole: Whole | None) -> jax.Array:
+def dropout_rng(rng: jax.Array, global_batch: GlobalBatch | None) -> jax.Array:
     """Another key for each part of a batch, where a loss is taken part by part."""
-    return key_of(rng, Use.DROPOUT, first_row=None if whole is None else whole.rows[0])
+    return key_of(rng, Use.DROPOUT, first_row=None if global_batch is None else global_batch.rows[0])
 
 
 def mean_over_crops(outputs: Any, crops: int) -> Any:

@@ -22,7 +22,16 @@ from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, Metrics, Output, Params, Task, Texts, Whole, dropout_rng
+from unloc_jax.tasks.base import (
+    GlobalBatch,
+    Metrics,
+    Output,
+    Params,
+    SplitPredictions,
+    Task,
+    Texts,
+    dropout_rng,
+)
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 
@@ -32,18 +41,18 @@ class Classification(Task):
 
     name = "classification"
     with_vocabulary = True
-    parts = ("video_score",)
+    heads = ("video_score",)
     annotation_formats: ClassVar[tuple[str, ...]] = ("kinetics",)
 
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        dropout = dropout_rng(rng, whole)
+        dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, C]
         label, mask = batch.segment_text[:, 0], _labelled(batch).astype(jnp.float32)
-        total = None if whole is None else whole.normalizers["videos"]
+        total = None if global_batch is None else global_batch.normalizers["videos"]
         one_hot = jax.nn.one_hot(label, logits.shape[1])
         targets = optax.smooth_labels(one_hot, self.config.loss.label_smoothing)
         loss = masked_mean(optax.softmax_cross_entropy(logits, targets), mask, total)
@@ -53,10 +62,10 @@ class Classification(Task):
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
         return {"videos": _labelled(batch).astype(jnp.float32).sum()}
 
-    def detect_in(
+    def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
-        return Output(video_scores=self.mean_answer(params, UnLoc.score_videos, video, frame_mask, texts))
+        return Output(video_scores=self.mean_prediction(params, UnLoc.score_videos, video, frame_mask, texts))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The whole video, with the text's share of the probability."""
@@ -69,18 +78,22 @@ class Classification(Task):
         scores: Any = video.logits.mean(1)[None]
         return Output(video_scores=scores)
 
-    def can_score(self, records: Sequence[VideoRecord]) -> bool:
+    def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
         return any(record.texts for record in records)
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Share of videos whose own text is the best, or among the best 5."""
         known = [v for v, record in enumerate(records) if record.texts]
-        labels = np.array([found.texts[v].index(records[v].texts[0]) for v in known])
-        return accuracy_at_k(np.stack([found.video_scores[v] for v in known]), labels)
+        labels = np.array([predictions.texts[v].index(records[v].texts[0]) for v in known])
+        return accuracy_at_k(np.stack([predictions.video_scores[v] for v in known]), labels)
 
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """A line per video: its five best texts with their scores, "best", and its own, "label", where it is known."""
-        for record, texts, scores in zip(records, found.texts, found.video_scores):
+        for record, texts, scores in zip(records, predictions.texts, predictions.video_scores):
             best = np.argsort(-scores, kind="stable")[:5]
             values = shortest(scores)
             line = {"video_id": file_id(record), "best": [[texts[i], float(values[i])] for i in best]}
@@ -108,10 +121,10 @@ class VideoTextContrastive(Classification):
     normalizers = Task.normalizers  # none: a text's loss is over all videos
 
     def loss(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        assert whole is None, "a text's loss is over all videos"
-        dropout = dropout_rng(rng, whole)
+        assert global_batch is None, "a text's loss is over all videos"
+        dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         which = jnp.maximum(batch.segment_text[:, 0], 0)
         tokens = jnp.take_along_axis(batch.text_tokens, which[:, None, None], axis=1)[:, 0]  # [B, L]

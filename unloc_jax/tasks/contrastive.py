@@ -1,4 +1,4 @@
-"""Contrastive pretraining of both towers: every segment's frames against the segments' texts.
+"""The contrastive stage (config.contrastive): every segment's frames against the segments' texts.
 
 It stands in for CLIP's pretraining where a model is trained from scratch, and is CLIP's loss on moments.
 """
@@ -36,7 +36,7 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     texts = tokens if batch.vocabulary is None else jax.tree.map(lambda x: x[:, :, 0], batch.vocabulary)
     inputs = (batch.inputs, batch.frame_mask, inside, texts)
     dropout = dropout_rng(rng, None)
-    video, sentences, temperature = task.apply(params, UnLoc.contrast, *inputs, rng=dropout)
+    video, sentences, scale = task.apply(params, UnLoc.contrast, *inputs, rng=dropout)
 
     text_index = jnp.maximum(batch.segment_text, 0)
     own_sentences = jnp.broadcast_to(sentences, (len(video), *sentences.shape[1:]))
@@ -48,5 +48,5 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     same_text = (words[:, None] == words[None]).all(-1)
 
     unit = lambda x: x / jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
-    loss, accuracy = contrastive_loss(unit(video), unit(text), mask, same_text, temperature)
-    return loss, {"loss": loss, "contrastive_accuracy": accuracy, "temperature": temperature}
+    loss, accuracy = contrastive_loss(unit(video), unit(text), mask, same_text, scale)
+    return loss, {"loss": loss, "contrastive_accuracy": accuracy, "similarity_scale": scale}

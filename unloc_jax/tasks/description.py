@@ -19,14 +19,14 @@ class Description:
     """Whether it needs the head's boundaries."""
     compares_videos: ClassVar[bool] = False
     """Whether its loss compares the videos of a batch with each other, so that it cannot be taken part by part."""
-    parts: ClassVar[tuple[str, ...]] = ("localization",)
-    """What the model needs besides towers and fusion (see `unloc_jax.model.unloc.PARTS`)."""
+    heads: ClassVar[tuple[str, ...]] = ("localization",)
+    """The heads that it needs of the model (see `unloc_jax.model.unloc.HEADS`)."""
     keeps_curves: ClassVar[bool] = False
-    """Whether scoring needs `Found.curves`, which are large."""
+    """Whether scoring needs `SplitPredictions.curves`, which are large."""
     annotation_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of the datasets that are made for it."""
     metrics_key: ClassVar[str] = "metrics"
-    """What its scores are called in metrics.json."""
+    """What its metrics are called in metrics.json."""
     predictions_file: ClassVar[str] = "predictions.jsonl"
     """The file of `unloc evaluate` that `Task.prediction_lines` fill."""
 
@@ -42,7 +42,7 @@ class Description:
           UserError: with the settings and what they should be.
         """
         model, task = config.model, f"{where}.task = {cls.name!r}"
-        if "video_score" in cls.parts and model.fusion.type == "late":
+        if "video_score" in cls.heads and model.fusion.type == "late":
             raise UserError(f"{task} reads the fused text token; set config.model.fusion.type = 'early'.")
         if cls.compares_videos and config.accumulate > 1:
             raise UserError(

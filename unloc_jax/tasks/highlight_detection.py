@@ -21,7 +21,7 @@ from unloc_jax.metrics.qvhighlights import (
 )
 from unloc_jax.queries import Query, pieces_of_query
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, Task
+from unloc_jax.tasks.base import SplitPredictions, Task
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval, highlight_clips, scored_windows
 
 
@@ -38,10 +38,12 @@ class HighlightDetection(MomentRetrieval):
     equal_texts_are_one = True
     annotation_formats = ("qvhighlights", "tvsum", "youtube_highlights")
 
-    def can_score(self, records: Sequence[VideoRecord]) -> bool:
-        return super().can_score(records) or any(record.saliency for record in records)
+    def has_ground_truth(self, records: Sequence[VideoRecord]) -> bool:
+        return super().has_ground_truth(records) or any(record.saliency for record in records)
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """Metrics of segments and of moments, over the queries whose ground truth is known.
 
         With segments: their mAP over all queries (each is searched in its own video), QVHighlights' means over queries
@@ -49,9 +51,9 @@ class HighlightDetection(MomentRetrieval):
         annotators have scored the clips (HL-mAP-Fair, …). Without: TVSum's or YouTube Highlights' mAP over domains.
         """
         asked = [(v, query) for v, of_video in enumerate(self.queries(records)) for query in of_video]
-        curves = [curve for of_video in found.curves for curve in of_video]
+        curves = [curve for of_video in predictions.curves for curve in of_video]
         clips = [
-            highlight_clips(records[v], query, curves[i], found.spans_s[v])
+            highlight_clips(records[v], query, curves[i], predictions.spans_s[v])
             for i, (v, query) in enumerate(asked)
         ]
         labels = [clip_labels(records[v], query) for v, query in asked]
@@ -62,9 +64,9 @@ class HighlightDetection(MomentRetrieval):
             )
         known = [i for i, (_, query) in enumerate(asked) if len(query.windows_s)]
         windows_s = [asked[i][1].windows_s for i in known]
-        every = scored_windows(found)
+        every = scored_windows(predictions)
         of_known = [every[i] for i in known]
-        spans_s = [found.spans_s[asked[i][0]] for i in known]
+        spans_s = [predictions.spans_s[asked[i][0]] for i in known]
         return (
             _segment_scores(windows_s, of_known)
             | highlight_scores([curves[i] for i in known], windows_s, spans_s)

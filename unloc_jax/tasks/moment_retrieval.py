@@ -20,7 +20,7 @@ from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import Query, file_id, pieces_of_query, queries_of
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, Find, Found, LocalizationTask, Params, Whole
+from unloc_jax.tasks.base import Evaluation, GlobalBatch, LocalizationTask, Params, Predict, SplitPredictions
 from unloc_jax.tasks.recall import ranked_segments, recall_beside_controls
 
 
@@ -61,19 +61,19 @@ class MomentRetrieval(LocalizationTask):
         return self.config.loss.negatives == "batch"
 
     def text_features(
-        self, params: Params, batch: Batch, rng: jax.Array, whole: Whole | None = None
+        self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> TextFeatures:
         tokens = batch.text_tokens
         if self._batch_negatives:
-            tokens = _all_rows(batch, whole)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
+            tokens = _all_rows(batch, global_batch)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
         return self.apply(params, UnLoc.encode_text, tokens)
 
-    def text_weights(self, batch: Batch, whole: Whole | None = None) -> jax.Array:
+    def text_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
         """A query of another video that reads like one of this video's own is no negative."""
         own = batch.text_mask.astype(jnp.float32)  # [B, Q]
         if not self._batch_negatives:
             return own
-        everything, rows = _all_rows(batch, whole)
+        everything, rows = _all_rows(batch, global_batch)
         words = everything.text_tokens.reshape(-1, batch.text_tokens.shape[-1])
         same = (batch.text_tokens[:, :, None] == words).all(-1)  # [b, Q, B·Q]
         reads_like_own = (same & batch.text_mask[:, :, None]).any(1)  # [b, B·Q]
@@ -82,11 +82,11 @@ class MomentRetrieval(LocalizationTask):
         real = (everything.text_mask & everything.example_mask[:, None]).reshape(-1)
         return (real & (is_own | ~reads_like_own)).astype(jnp.float32)
 
-    def targets(self, batch: Batch, whole: Whole | None = None) -> Targets:
+    def targets(self, batch: Batch, global_batch: GlobalBatch | None = None) -> Targets:
         own = super().targets(batch)
         if not self._batch_negatives:
             return own
-        everything, rows = _all_rows(batch, whole)
+        everything, rows = _all_rows(batch, global_batch)
         return jax.tree.map(lambda x: among_all_queries(x, rows, len(everything.text_mask)), own)
 
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
@@ -99,24 +99,28 @@ class MomentRetrieval(LocalizationTask):
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
         return [[query.text for query in of_video] for of_video in self.queries(records)]
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """R@k at IoU thresholds and mean IoU over all queries of all videos whose answers are known; any is a hit."""
         windows_s = [query.windows_s for of_video in self.queries(records) for query in of_video]
         known = [i for i, windows in enumerate(windows_s) if len(windows)]
-        ranked = ranked_segments(found)
+        ranked = ranked_segments(predictions)
         return recall_at_k([windows_s[i] for i in known], [ranked[i] for i in known])
 
     def evaluate(
-        self, records: Sequence[VideoRecord], find: Find, train: Callable[[], Sequence[VideoRecord]]
+        self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
-        return recall_beside_controls(self.queries(records), records, find, train)
+        return recall_beside_controls(self.queries(records), records, predict, train)
 
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """moment_detr's format, one line per query, with the ground truth's windows beside where they are known.
 
         Highlights ("pred_saliency_scores") are there where curves are: per 2-second clip, or per labelled piece.
         """
-        windows, levels = iter(scored_windows(found)), self.levels(found)
+        windows, levels = iter(scored_windows(predictions)), self.levels(predictions)
         for v, (record, of_video) in enumerate(zip(records, self.queries(records))):
             for i, query in enumerate(of_video):
                 line: dict[str, Any] = {} if query.qid is None else {"qid": query.qid}
@@ -129,16 +133,20 @@ class MomentRetrieval(LocalizationTask):
                 line["pred_relevant_windows"] = next(windows).tolist()
                 of_pyramid = levels[v]
                 if of_pyramid is not None:
-                    line["pred_levels"] = of_pyramid[i][found.scores[v][i] > 0].tolist()
+                    line["pred_levels"] = of_pyramid[i][predictions.scores[v][i] > 0].tolist()
                 if self.keeps_curves:
-                    clips = highlight_clips(record, query, found.curves[v][i], found.spans_s[v])
+                    clips = highlight_clips(record, query, predictions.curves[v][i], predictions.spans_s[v])
                     line["pred_saliency_scores"] = clips.tolist()
                 yield json.dumps(line) + "\n"
 
 
-def _all_rows(batch: Batch, whole: Whole | None) -> tuple[Batch, jax.Array]:
+def _all_rows(batch: Batch, global_batch: GlobalBatch | None) -> tuple[Batch, jax.Array]:
     """The global batch, and where these rows are in it."""
-    return (batch, jnp.arange(len(batch.text_mask))) if whole is None else (whole.batch, whole.rows)
+    return (
+        (batch, jnp.arange(len(batch.text_mask)))
+        if global_batch is None
+        else (global_batch.batch, global_batch.rows)
+    )
 
 
 def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.Array:
@@ -155,10 +163,10 @@ def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s
     return shortest(clip_scores(curve, span_s, record.duration_s, bounds_s))
 
 
-def scored_windows(found: Found) -> list[np.ndarray]:
+def scored_windows(predictions: SplitPredictions) -> list[np.ndarray]:
     """One float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
     return [
         np.concatenate([shortest(segments[scores > 0]), shortest(scores[scores > 0])[:, None]], axis=1)
-        for of_video in zip(found.segments_s, found.scores)
+        for of_video in zip(predictions.segments_s, predictions.scores)
         for segments, scores in zip(*of_video)
     ]

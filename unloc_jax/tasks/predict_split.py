@@ -1,4 +1,4 @@
-"""One path for evaluation during training and from a checkpoint: device batches → Found."""
+"""One path for evaluation during training and from a checkpoint: device batches → SplitPredictions."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from unloc_jax.batch import Batch
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.processes import share_of_batch
-from unloc_jax.tasks.base import Found, Output, Params, Task
+from unloc_jax.tasks.base import Output, Params, SplitPredictions, Task
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
 DetectFn = Callable[[Params, Batch, Any], Output]
@@ -26,7 +26,7 @@ def to_device(batch: Batch, sharding: NamedSharding) -> Batch:
     )
 
 
-def find(
+def predict_split(
     task: Task,
     detect: DetectFn,
     params: Params,
@@ -36,7 +36,7 @@ def find(
     progress: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda x: x,
     num_windows: Sequence[int] | None = None,
     features: TextFeatures | None = None,
-) -> Found:
+) -> SplitPredictions:
     """Searches every video of a split for its texts.
 
     Args:
@@ -51,12 +51,12 @@ def find(
       features: of the texts [1, N, R, …], where all videos have the same and they are encoded already.
 
     Returns:
-      Found with the padding of videos and texts removed, of all records, on every host.
+      SplitPredictions with the padding of videos and texts removed, of all records, on every host.
     """
     shared = all(of_video is texts[0] for of_video in texts)
     encoded: Any = features if features is not None else _encoded(task, texts[:1] if shared else texts)
 
-    found = Found([list(of_video) for of_video in texts])
+    predictions = SplitPredictions([list(of_video) for of_video in texts])
     num_windows = num_windows if num_windows is not None else [1] * len(texts)
     record = np.repeat(np.arange(len(texts)), num_windows)
     windows: list[WindowOutput] = []
@@ -72,12 +72,14 @@ def find(
             windows.append(WindowOutput(_row(output, i, len(texts[record[row]])), span_s[i], mask[i]))
             if len(windows) == num_windows[record[row]]:
                 if task.config.data.windowed:
-                    keep(found, *merge_windows(windows, task.config.evaluation), task.keeps_curves)
+                    append_video(
+                        predictions, *merge_windows(windows, task.config.evaluation), task.keeps_curves
+                    )
                 else:
-                    keep(found, windows[0].output, windows[0].span_s, task.keeps_curves)
+                    append_video(predictions, windows[0].output, windows[0].span_s, task.keeps_curves)
                 windows = []
         first += len(span_s)
-    return found
+    return predictions
 
 
 def _encoded(task: Task, texts: Sequence[Sequence[str]]) -> np.ndarray:
@@ -103,17 +105,17 @@ def _row(output: Any, i: int, num_texts: int) -> Any:
     return dataclasses.replace(jax.tree.map(only_texts, by_text), frame_classes=of_frames)
 
 
-def keep(found: Found, output: Any, span_s: np.ndarray, curves: bool) -> None:
+def append_video(predictions: SplitPredictions, output: Any, span_s: np.ndarray, curves: bool) -> None:
     """Adds one video, the only row of its `Output`; its curves [1, N, T] only if `curves`."""
-    found.spans_s.append(span_s)
+    predictions.spans_s.append(span_s)
     if output.detections is not None:
-        found.segments_s.append(output.detections.segments_s[0])
-        found.scores.append(output.detections.scores[0])
+        predictions.segments_s.append(output.detections.segments_s[0])
+        predictions.scores.append(output.detections.scores[0])
         if output.detections.point is not None:
-            found.points.append(output.detections.point[0])
+            predictions.points.append(output.detections.point[0])
     if curves and output.curve is not None:
-        found.curves.append(output.curve[0])
+        predictions.curves.append(output.curve[0])
     if output.frame_classes is not None:
-        found.frame_classes.append(output.frame_classes[0])
+        predictions.frame_classes.append(output.frame_classes[0])
     if output.video_scores is not None:
-        found.video_scores.append(output.video_scores[0])
+        predictions.video_scores.append(output.video_scores[0])

@@ -16,17 +16,17 @@ from unloc_jax.metrics.moment_retrieval_controls import (
 )
 from unloc_jax.queries import Query
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, Find, Found
+from unloc_jax.tasks.base import Evaluation, Predict, SplitPredictions
 
 CONSTANT = "best constant segment"
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
 
 
-def ranked_segments(found: Found) -> list[np.ndarray]:
+def ranked_segments(predictions: SplitPredictions) -> list[np.ndarray]:
     """One float64 [k, 2] of segments in seconds per query, best first, as they are written."""
     return [
         shortest(segments[scores > 0])
-        for video_segments, video_scores in zip(found.segments_s, found.scores)
+        for video_segments, video_scores in zip(predictions.segments_s, predictions.scores)
         for segments, scores in zip(video_segments, video_scores)
     ]
 
@@ -34,14 +34,14 @@ def ranked_segments(found: Found) -> list[np.ndarray]:
 def recall_beside_controls(
     of_videos: Sequence[Sequence[Query]],
     records: Sequence[VideoRecord],
-    find: Find,
+    predict: Predict,
     train: Callable[[], Sequence[VideoRecord]],
 ) -> Evaluation:
     """Returns recall, three controls, and how often the right event of the video is hit.
 
     Args:
       of_videos: the queries of each record.
-      records, find, train: see `Task.evaluate`.
+      records, predict, train: see `Task.evaluate`.
     """
     queries = [query for of_video in of_videos for query in of_video]
     texts = [query.text for query in queries]
@@ -55,15 +55,15 @@ def recall_beside_controls(
         [*(query.text for query in of_video), *(texts[j] for j in foreign[video == v] if j >= 0)]
         for v, of_video in enumerate(of_videos)
     ]
-    both = find(swapped)
-    found = _columns(both, [slice(0, len(of_video)) for of_video in of_videos])
+    both = predict(swapped)
+    predictions = _columns(both, [slice(0, len(of_video)) for of_video in of_videos])
     metrics: dict[str, Any] = {"queries": len(queries)}
     if len(known) < len(queries):
         metrics["queries_without_ground_truth"] = len(queries) - len(known)
     if not len(known):
-        return Evaluation(found, metrics, f"{len(queries)} queries")
+        return Evaluation(predictions, metrics, f"{len(queries)} queries")
 
-    every = ranked_segments(found)
+    every = ranked_segments(predictions)
     ranked, video = [every[i] for i in known], video[known]
     windows_s, texts = [queries[i].windows_s for i in known], [texts[i] for i in known]
     results = {"model": recall_at_k(windows_s, ranked)}
@@ -87,14 +87,14 @@ def recall_beside_controls(
         results[CONSTANT] = recall_at_k(windows_s, always)
 
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
-    right = right_event_rates(top1, windows_s, video, [queries[i].says for i in known], texts)
+    right = right_event_rates(top1, windows_s, video, [queries[i].description for i in known], texts)
     table = _table(len(known), results, right)
     if len(known) < len(queries):
         table.append(
             f"  {len(queries) - len(known)} more queries have no ground truth: predicted, not scored\n"
         )
     return Evaluation(
-        found,
+        predictions,
         metrics
         | {
             "recall": results,
@@ -106,15 +106,15 @@ def recall_beside_controls(
     )
 
 
-def _columns(found: Found, of_video: list[slice]) -> Found:
+def _columns(predictions: SplitPredictions, of_video: list[slice]) -> SplitPredictions:
     """Some of the texts of every video."""
     pick = lambda rows: [row[part] for row, part in zip(rows, of_video)]
     return dataclasses.replace(
-        found,
-        texts=pick(found.texts),
-        segments_s=pick(found.segments_s),
-        scores=pick(found.scores),
-        points=pick(found.points) if found.points else [],
+        predictions,
+        texts=pick(predictions.texts),
+        segments_s=pick(predictions.segments_s),
+        scores=pick(predictions.scores),
+        points=pick(predictions.points) if predictions.points else [],
     )
 
 

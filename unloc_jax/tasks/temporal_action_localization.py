@@ -16,7 +16,7 @@ from unloc_jax.metrics.detection import (
 )
 from unloc_jax.queries import as_annotated, file_id, not_shown
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Found, LocalizationTask
+from unloc_jax.tasks.base import LocalizationTask, SplitPredictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,9 @@ class TemporalActionLocalization(LocalizationTask):
     metrics_key = "mAP"
     predictions_file = "predictions.json"
 
-    def score(self, records: Sequence[VideoRecord], found: Found) -> dict[str, float]:
+    def compute_metrics(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> dict[str, float]:
         """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
@@ -42,10 +44,10 @@ class TemporalActionLocalization(LocalizationTask):
         ]
         video, label, rank = (
             np.concatenate(columns)
-            for columns in zip(*(_positive(v, scores) for v, scores in enumerate(found.scores)))
+            for columns in zip(*(_positive(v, scores) for v, scores in enumerate(predictions.scores)))
         )
         segments = np.concatenate(
-            [shortest(s[scores > 0]) for s, scores in zip(found.segments_s, found.scores)]
+            [shortest(s[scores > 0]) for s, scores in zip(predictions.segments_s, predictions.scores)]
         )
         truth_array = np.array(truth, np.float64).reshape(-1, 4)
         ground_truth = GroundTruth(
@@ -58,19 +60,21 @@ class TemporalActionLocalization(LocalizationTask):
             metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
         return metrics
 
-    def table(self, scores: dict[str, float]) -> list[str]:
+    def table(self, metrics: dict[str, float]) -> list[str]:
         table = [f"{len(self.evaluation_classes)} classes"]
-        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if scores else ():
-            average = scores[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
-            values = "".join(f"{scores[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
+        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if metrics else ():
+            average = metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
+            values = "".join(f"{metrics[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
             table.append("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
             table.append(f"  mAP (%){values}{average:>10.1f}\n")
         return table
 
-    def prediction_lines(self, records: Sequence[VideoRecord], found: Found) -> Iterator[str]:
+    def prediction_lines(
+        self, records: Sequence[VideoRecord], predictions: SplitPredictions
+    ) -> Iterator[str]:
         """ActivityNet's submission format: every detection that has a score, best first within its video."""
         yield '{"version": "VERSION 1.3", "results": {'
-        of_videos = zip(records, found.segments_s, found.scores, self.levels(found))
+        of_videos = zip(records, predictions.segments_s, predictions.scores, self.levels(predictions))
         for number, (record, segments_s, scores, levels) in enumerate(of_videos):
             label, place = np.nonzero(scores > 0)
             segments, values = shortest(segments_s[label, place]), shortest(scores[label, place])

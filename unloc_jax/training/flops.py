@@ -77,17 +77,19 @@ class Part:
 
 
 def train_step_flops(config: Config, num_classes: int | None, stage: str = "train") -> float:
-    """Returns the FLOPs of one training step over all devices; see `train_step_parts`."""
-    return sum(part.step for part in train_step_parts(config, num_classes, stage).values())
+    """Returns the FLOPs of one training step over all devices; see `train_step_flops_by_module`."""
+    return sum(part.step for part in train_step_flops_by_module(config, num_classes, stage).values())
 
 
-def train_step_parts(config: Config, num_classes: int | None, stage: str = "train") -> dict[str, Part]:
+def train_step_flops_by_module(
+    config: Config, num_classes: int | None, stage: str = "train"
+) -> dict[str, Part]:
     """Returns the FLOPs of one training step of one task, over all devices, by part of the model.
 
     Args:
       config: One task's view (`Config.task_configs`), with batch_size videos.
       num_classes: Number of classes that every video is searched for; None where videos have their own queries.
-      stage: "pretrain" (contrastive, towers only) or "train".
+      stage: "contrastive" (towers only) or "train".
 
     Returns:
       {"image tower": …, "text tower": …, "projections": …, "fusion": …, "pyramid": …, "head": …}.
@@ -99,14 +101,14 @@ def train_step_parts(config: Config, num_classes: int | None, stage: str = "trai
         raise UserError(f"config.task = {config.task!r}: the FLOPs depend on the number of classes.")
     videos = config.batch_size
     encoded, paired = TASKS[config.task].num_texts(config, num_classes)
-    if stage == "pretrain" and not config.with_vocabulary:
+    if stage == "contrastive" and not config.with_vocabulary:
         encoded = videos * config.data.max_queries
     parts = {
         "image tower": _image_tower(config),
         "text tower": _text_tower(config, encoded),
         "projections": _projections(config, encoded),
     }
-    if stage == "pretrain":
+    if stage == "contrastive":
         width, pairs = config.model.fusion.width, videos * config.data.max_segments
         embedding = _product(pairs, 2 * config.model.fusion.width, width)
         return parts | {"contrast": embedding + _product(pairs, width, pairs)}
@@ -179,7 +181,7 @@ def _localization(config: Config, videos: int, num_texts: int) -> dict[str, Part
     else:
         encoder = _times(fusion.num_layers, layer(frames))
     parts = {"fusion": encoder}
-    if "video_score" in TASKS[config.task].parts:
+    if "video_score" in TASKS[config.task].heads:
         return parts | {"head": _product(pairs, fusion.width, 1)}
     if model.pyramid.type != "none":  # a depthwise convolution of three taps per level
         pyramid += _product(pairs * geometry.num_points, 3, fusion.width)

@@ -5,7 +5,7 @@ Order of operations:
      (run_setup.py). The processes of the run connect (cpu_collectives.py).
   2. Open the workdir: restore the latest checkpoint, or create a new state directly in its shards (with
      config.init_from, from another checkpoint's parameters). A validation that a stop has cut short comes first.
-  3. For every step: the batches of its tasks (feed.py) → device → the step of its stage (contrastive first, then the
+  3. For every step: the batches of its tasks (prefetch.py) → device → the step of its stage (contrastive, then the
      tasks).
   4. One step later: check that the loss was finite (non_finite.py).
   5. Every log_every_steps: write metrics and print a line (progress.py, metric_writers.py).
@@ -25,8 +25,8 @@ from pathlib import Path
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.training.cpu_collectives import connect
-from unloc_jax.training.feed import Feed
 from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.prefetch import Prefetcher
 from unloc_jax.training.run import Due, TrainingRun
 from unloc_jax.training.run_setup import set_up
 from unloc_jax.training.terminal import log, log_summary
@@ -65,12 +65,12 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
     with (
         preemption,  # until the last checkpoint is written
         run,
-        Feed(config, datasets, first_step, lambda: preemption.signalled) as feed,
+        Prefetcher(config, datasets, first_step, lambda: preemption.signalled) as prefetcher,
     ):
         if preemption.reached() or (run.validation_due and not run.validate(first_step)):
             raise run.stopped(first_step)
         for step in range(first_step, total):
-            batches = run.next_batches(feed, step)
+            batches = run.next_batches(prefetcher, step)
             if batches is None:
                 if step > first_step:
                     run.save(step)
@@ -91,4 +91,4 @@ def train(config: Config, workdir: Path, datasets: Mapping[str, Dataset]) -> dic
                 run.save(done)
             if stopping and (run.validation_due or not due.last):
                 raise run.stopped(done)
-    return run.scores
+    return run.validation_metrics

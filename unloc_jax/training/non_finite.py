@@ -116,7 +116,7 @@ class NonFiniteSteps:
         self._in_a_row += 1
         again = last_checkpoint == self._last_checkpoint
         self._rollbacks, self._last_checkpoint = self._rollbacks + 1 if again else 1, last_checkpoint
-        stage = "pretrain" if done <= self._config.pretrain.steps else "train"
+        stage = "contrastive" if done <= self._config.contrastive.steps else "train"
         numbers = {name: float(value) for name, value in jax.device_get(metrics).items() if name != "finite"}
         what = (
             f"step {done}: the loss or its gradient is not finite ("

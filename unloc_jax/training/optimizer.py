@@ -16,14 +16,15 @@ import optax
 
 from unloc_jax.config import Config, StageConfig
 from unloc_jax.errors import UserError
-from unloc_jax.model.unloc import LARGEST_TEMPERATURE
+from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
+from unloc_jax.old_names import renamed_array
 
 _SHOWN_NAMES = 12
 
 
 def learning_rate_schedule(config: Config) -> optax.Schedule:
     """Returns the learning rate as a function of the global step over both stages; `learning_rates` may override it."""
-    return _over_stages(config, config.pretrain.learning_rate, config.train.learning_rate)
+    return _over_stages(config, config.contrastive.learning_rate, config.train.learning_rate)
 
 
 def stage_schedule(stage: StageConfig, base_rate: float | None = None) -> optax.Schedule:
@@ -78,9 +79,9 @@ _DECAYS: dict[str, Callable[[StageConfig, jax.Array], jax.Array]] = {
 }
 
 
-def _over_stages(config: Config, pretrain_rate: float, train_rate: float) -> optax.Schedule:
-    stages = [stage_schedule(config.pretrain, pretrain_rate), stage_schedule(config.train, train_rate)]
-    return optax.join_schedules(stages, [config.pretrain.steps])
+def _over_stages(config: Config, contrastive_rate: float, train_rate: float) -> optax.Schedule:
+    stages = [stage_schedule(config.contrastive, contrastive_rate), stage_schedule(config.train, train_rate)]
+    return optax.join_schedules(stages, [config.contrastive.steps])
 
 
 def learning_rates(config: Config) -> Callable[[int], dict[str, float]]:
@@ -88,12 +89,12 @@ def learning_rates(config: Config) -> Callable[[int], dict[str, float]]:
 
     Its result holds "learning_rate", and "learning_rate/PREFIX" for every other rate.
     """
-    prefixes = sorted({*config.pretrain.learning_rates, *config.train.learning_rates})
+    prefixes = sorted({*config.contrastive.learning_rates, *config.train.learning_rates})
 
     def at(step: int) -> dict[str, float]:
-        in_pretraining = step < config.pretrain.steps
-        stage = config.pretrain if in_pretraining else config.train
-        since = step if in_pretraining else step - config.pretrain.steps
+        is_contrastive = step < config.contrastive.steps
+        stage = config.contrastive if is_contrastive else config.train
+        since = step if is_contrastive else step - config.contrastive.steps
         rates = {"learning_rate": stage.learning_rate}
         rates |= {f"learning_rate/{prefix}": _base_rate(stage, prefix) for prefix in prefixes}
         return {name: float(stage_schedule(stage, base)(since)) for name, base in rates.items()}
@@ -140,14 +141,14 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, optimizer.update)
 
 
-def with_capped_temperature(params: Any) -> Any:
-    """Cuts the contrastive stage's `temperature` off at CLIP's cap, after an update as CLIP does.
+def with_capped_logit_scale(params: Any) -> Any:
+    """Cuts the contrastive stage's `logit_scale` off at CLIP's cap, after an update as CLIP does.
 
-    A cap inside of the loss would take its gradient away: a temperature that once were above it would stay there.
+    A cap inside of the loss would take its gradient away: a scale that was once above it would stay there.
     """
-    if "temperature" not in params:
+    if "logit_scale" not in params:
         return params
-    return {**params, "temperature": jnp.minimum(params["temperature"], LARGEST_TEMPERATURE)}
+    return {**params, "logit_scale": jnp.minimum(params["logit_scale"], LARGEST_LOGIT_SCALE)}
 
 
 def frozen_parameters(config: Config, params: Any) -> Any:
@@ -189,12 +190,12 @@ def _scale_by_rates(config: Config) -> optax.GradientTransformation:
         del params
 
         @functools.cache
-        def rate(pretrain: float, train: float) -> jax.Array:
-            return _over_stages(config, pretrain, train)(state.count)
+        def rate(contrastive: float, train: float) -> jax.Array:
+            return _over_stages(config, contrastive, train)(state.count)
 
         def scaled(path: tuple, update: jax.Array) -> jax.Array:
             name = _name(path)
-            base = rate(_base_rate(config.pretrain, name), _base_rate(config.train, name))
+            base = rate(_base_rate(config.contrastive, name), _base_rate(config.train, name))
             return -base * _layer_factor(config, path, update) * update
 
         updates = jax.tree_util.tree_map_with_path(scaled, updates)
@@ -224,7 +225,7 @@ def _base_rate(stage: StageConfig, name: str) -> float:
 
 def _check_prefixes(config: Config, params: Any) -> None:
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for stage in ("pretrain", "train"):
+    for stage in ("contrastive", "train"):
         for prefix in getattr(config, stage).learning_rates:
             if any(name.startswith(prefix) for name in names):
                 continue
@@ -232,8 +233,10 @@ def _check_prefixes(config: Config, params: Any) -> None:
             known = sorted({"/".join(name.split("/")[:depth]) for name in names})
             known = difflib.get_close_matches(prefix, known, _SHOWN_NAMES) or known
             shown = ", ".join(known[:_SHOWN_NAMES]) + (", …" if len(known) > _SHOWN_NAMES else "")
+            now = renamed_array(prefix)
+            hint = f"There are: {shown}." if now == prefix else f"Its name is {now!r} now."
             raise UserError(
-                f"config.{stage}.learning_rates: no parameter's name begins with {prefix!r}. There are: {shown}."
+                f"config.{stage}.learning_rates: no parameter's name begins with {prefix!r}. {hint}"
             )
 
 

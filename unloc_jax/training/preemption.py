@@ -44,12 +44,12 @@ class Preemption:
     @property
     def signalled(self) -> bool:
         """Whether this run's only process got the signal; always False with several processes."""
-        return self._alone and sigterm.came()
+        return self._alone and sigterm.arrived()
 
     def reached(self) -> bool:
         """Returns whether to stop here; once True, it stays True."""
         if self._alone:
-            return sigterm.came()
+            return sigterm.arrived()
         self._calls += 1
         self._agreed = self._agreed or multihost_utils.reached_preemption_sync_point(self._calls)
         return self._agreed

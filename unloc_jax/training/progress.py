@@ -13,7 +13,7 @@ from unloc_jax.training.flops import peak_flops, train_step_flops
 from unloc_jax.training.task_mixing import tasks_of_steps
 
 _GIB = 2**30
-_NOT_SHOWN = ("gradient_norm", "temperature")
+_NOT_SHOWN = ("gradient_norm", "similarity_scale")
 _PAUSES = ("compile", "checkpoint", "evaluation")  # not training: excluded from speed
 
 
@@ -39,7 +39,7 @@ class Progress:
         """Prints the line and returns speed, MFU, the split of time and the memory, for the writers.
 
         Args:
-          stage: "pretrain" or "train".
+          stage: "contrastive" or "train".
           done: Number of steps done.
           numbers: Metrics of the last step; the parts of the loss among them are printed.
         """
@@ -63,12 +63,12 @@ class Progress:
         }
         if self._peak_flops:
             scalars["mfu"] = self._flops(steps, stage) / busy_s / self._peak_flops
-        stage_end = config.pretrain.steps if stage == "pretrain" else config.total_steps
+        stage_end = config.contrastive.steps if stage == "contrastive" else config.total_steps
         left = _clock_face((stage_end - done) * busy_s / count)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items() if name not in _NOT_SHOWN)
         if is_main():
             print(
-                f"{stage:<8} step {done:>{len(str(config.total_steps))}}/{config.total_steps}  {shown}  "
+                f"{stage:<11} step {done:>{len(str(config.total_steps))}}/{config.total_steps}  {shown}  "
                 f"{videos / busy_s:6.1f} videos/s  input {100 * scalars['input_fraction']:.0f} %  "
                 f"{left} left of {stage}",
                 file=sys.stderr,

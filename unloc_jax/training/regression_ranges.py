@@ -38,9 +38,9 @@ def _step_s(data: DataConfig, record: VideoRecord, dataset: Dataset) -> float:
     """Returns the time in seconds from one sampled frame to the next."""
     if not data.windowed:
         return record.duration_s / (data.num_frames - 1)
-    if not dataset.facts.fps:
+    if not dataset.metadata.fps:
         raise UserError(
             "config.model.pyramid.ranges_from_data needs to know how long a step of a window is, which precomputed "
             "features do not contain: give config.model.pyramid.regression_ranges, in rows."
         )
-    return data.window_stride / dataset.facts.fps
+    return data.window_stride / dataset.metadata.fps

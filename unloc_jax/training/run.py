@@ -17,12 +17,12 @@ from unloc_jax.processes import is_main
 from unloc_jax.tasks.predict_split import to_device
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.clock import Clock, first_start
-from unloc_jax.training.feed import Feed
 from unloc_jax.training.frozen_vocabulary import constant_vocabularies
 from unloc_jax.training.metric_writers import MetricWriter, start_wandb, validated
 from unloc_jax.training.non_finite import NonFiniteSteps, at_step
 from unloc_jax.training.optimizer import learning_rates
 from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.prefetch import Prefetcher
 from unloc_jax.training.profiling import Trace
 from unloc_jax.training.progress import Progress
 from unloc_jax.training.run_setup import Setup
@@ -47,7 +47,7 @@ class Due:
     @classmethod
     def after(cls, config: Config, done: int) -> Self:
         """Returns what is due after `done` steps; validations are counted from the start of their stage."""
-        last, since = done == config.total_steps, done - config.pretrain.steps
+        last, since = done == config.total_steps, done - config.contrastive.steps
         return cls(
             log=done % config.log_every_steps == 0 or last,
             validation=since > 0 and (since % config.evaluation.every_steps == 0 or last),
@@ -73,18 +73,18 @@ class TrainingRun:
     Attributes:
       first_step: Number of steps that were done before.
       validation_due: The last validation was cut short by a stop.
-      scores: Metrics of the latest validation.
+      validation_metrics: Metrics of the latest validation.
     """
 
     def __init__(self, setup: Setup, datasets: Mapping[str, Dataset], workdir: Path, preemption: Preemption):
         self._setup, self._datasets, self._workdir, self._preemption = setup, datasets, workdir, preemption
         self._config = setup.config
-        facts = {name: dataset.facts.to_dict() for name, dataset in datasets.items()}
-        self._checkpoints = Checkpoints(workdir, self._config, facts, log)
+        dataset_metadata = {name: dataset.metadata.to_dict() for name, dataset in datasets.items()}
+        self._checkpoints = Checkpoints(workdir, self._config, dataset_metadata, log)
         history = self._checkpoints.history
         self.first_step = self._checkpoints.latest_step or 0
         self.validation_due = history.get("validation_due", False) and not validated(workdir, self.first_step)
-        self.scores: dict[str, float] = {}
+        self.validation_metrics: dict[str, float] = {}
         self._is_best = False
 
     @property
@@ -129,10 +129,10 @@ class TrainingRun:
             self._trace.close()
         self._checkpoints.__exit__(kind, error, trace)
 
-    def next_batches(self, feed: Feed, step: int) -> dict[str, Batch] | None:
+    def next_batches(self, prefetcher: Prefetcher, step: int) -> dict[str, Batch] | None:
         """Returns the batches of a step (from 0) on the devices, by task, or None if it is time to stop before it."""
         with self._clock.measure("input"):
-            batches = feed.take(step)
+            batches = prefetcher.take(step)
             if batches is None:
                 return None
             sharding = batch_sharding(self._setup.mesh)
@@ -200,7 +200,7 @@ class TrainingRun:
             found = self._validation(self._state.best_params, done, self._preemption.watched)
             if found is None:
                 return False
-            self.validation_due, self.scores = False, found
+            self.validation_due, self.validation_metrics = False, found
             self._writer.write(done, {f"validation/{name}": value for name, value in found.items()})
             self._is_best = self._checkpoints.is_best(done, found)
         return True
@@ -222,7 +222,7 @@ class TrainingRun:
         self._is_best = False
 
     def _stage(self, step: int) -> str:
-        return "pretrain" if step < self._config.pretrain.steps else "train"
+        return "contrastive" if step < self._config.contrastive.steps else "train"
 
     def _last_saved(self) -> TrainState:
         """Returns the state of the latest checkpoint, or the initial state if there is none."""

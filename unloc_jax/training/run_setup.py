@@ -18,7 +18,7 @@ from unloc_jax.training.state import TrainState, abstract_state, init_state
 from unloc_jax.training.step import Loss, make_train_step
 from unloc_jax.training.task_mixing import loss_weights
 
-STAGES = ("pretrain", "train")
+STAGES = ("contrastive", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def set_up(config: Config, datasets: Mapping[str, Dataset]) -> Setup:
     # All meshes are equal; each call refuses a size that it cannot split.
     mesh, *_ = [make_mesh(config.mesh, size, key) for key, size in sizes.items()]
     tasks = {
-        name: lay_out(make_task(view, datasets[name].facts, config), mesh) for name, view in views.items()
+        name: lay_out(make_task(view, datasets[name].metadata, config), mesh) for name, view in views.items()
     }
     optimizer = make_optimizer(config)
     return Setup(config, mesh, tasks, optimizer, abstract_state(tasks, optimizer, mesh))

@@ -31,7 +31,7 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"mlp_out/kernel", ("mlp", "embed")),
     (r"token_embedding/embedding", ("vocabulary", "embed")),
     (r"patch_embedding/kernel", (None, "embed")),
-    (r"(video|text|moment)_projection/kernel", (None, "embed")),
+    (r"(video|text|contrastive)_projection/kernel", (None, "embed")),
     (r"projections_[^/]+/kernel", (None, "embed")),
     (r"(relevance|offsets)(_of_\d+)?/conv_\d+/kernel", (None, "embed", "channels")),
     (r"downsample_\d+/conv/kernel", (None, None, "embed")),
@@ -40,9 +40,12 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"(output|linear)/kernel", ()),
     (r"(class|position)_embedding", ()),
     (r"([^/]+_norm|norm_[^/]+|norms_[^/]+)/(scale|bias)", ()),
-    (r"(out|mlp_out|conv(_\d+)?|output|linear|(video|text|moment)_projection|projections_[^/]+)/bias", ()),
+    (
+        r"(out|mlp_out|conv(_\d+)?|output|linear|(video|text|contrastive)_projection|projections_[^/]+)/bias",
+        (),
+    ),
     (r"head/(scale|shift)_\d+", ()),
-    (r"temperature", ()),
+    (r"logit_scale", ()),
 ]
 
 _BATCH = ("data", "context")

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,23 @@ def init_params(task: Task, seed: int) -> Any:
     texts = jnp.zeros((1, 1, text.max_tokens), jnp.int32)
     if text.encoder == "embeddings":
         texts = jnp.zeros((1, 1, text.width), jnp.float32)
-    return task.model.init(jax.random.key(seed), inputs, jnp.ones(frames, bool), texts)["params"]
+    key = jax.random.key(seed)
+    params = task.model.init(key, inputs, jnp.ones(frames, bool), texts)["params"]
+    if "contrastive_projection" in params:
+        kernel = params["contrastive_projection"]["kernel"]
+        draw = _OldProjection(kernel.shape[1]).init(key, jnp.zeros((1, kernel.shape[0])))
+        params = {**params, "contrastive_projection": draw["params"]["moment_projection"]}
+    return params
+
+
+class _OldProjection(nn.Module):
+    """The contrastive projection under its old name: flax draws by name, and a seed shall give the model of before."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.Dense(self.width, name="moment_projection")(x)
 
 
 def abstract_params(task: Task) -> Any:

@@ -15,19 +15,19 @@ from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
 from unloc_jax.config import AugmentationConfig
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.base import Whole
+from unloc_jax.tasks.base import GlobalBatch
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.training.ema import update_average
 from unloc_jax.training.frozen_vocabulary import Vocabularies
 from unloc_jax.training.non_finite import skip_if_not_finite
-from unloc_jax.training.optimizer import with_capped_temperature
+from unloc_jax.training.optimizer import with_capped_logit_scale
 from unloc_jax.training.sharding import batch_sharding, replicated
 from unloc_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 Batches = dict[str, Batch]
-Wholes = dict[str, Whole]
+GlobalBatches = dict[str, GlobalBatch]
 StepFn = Callable[[TrainState, Batches, Vocabularies], tuple[TrainState, Metrics]]
 
 
@@ -68,11 +68,17 @@ def make_train_step(
             split = functools.partial(_split_videos, mesh=mesh, num_microbatches=accumulate)
             microbatch_loss = functools.partial(loss_fn, vocabularies=vocabularies)
             (loss, metrics), gradients = _accumulated(
-                microbatch_loss, loss_fn.wholes(batches), state.params, batches, rng, split, shardings.params
+                microbatch_loss,
+                loss_fn.global_batches(batches),
+                state.params,
+                batches,
+                rng,
+                split,
+                shardings.params,
             )
         chex.assert_shape([loss, *metrics.values()], ())
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = with_capped_temperature(optax.apply_updates(state.params, updates))
+        params = with_capped_logit_scale(optax.apply_updates(state.params, updates))
         chex.assert_trees_all_equal_shapes_and_dtypes(params, state.params)
         ema_params = update_average(state.ema_params, params, state.step, ema_decay)
         metrics = metrics | {"gradient_norm": optax.global_norm(gradients)}
@@ -89,7 +95,7 @@ def make_train_step(
 
 def _accumulated(
     loss_fn: Callable[..., tuple[jax.Array, Metrics]],
-    wholes: Wholes,
+    global_batches: GlobalBatches,
     params: Any,
     batches: Batches,
     rng: jax.Array,
@@ -103,7 +109,7 @@ def _accumulated(
 
     Args:
       loss_fn: See `Loss`.
-      wholes: By task, the complete batch that the microbatches belong to.
+      global_batches: By task, the batch that the microbatches belong to.
       params: Tree of float32 arrays.
       batches: By task, arrays [B, ...].
       rng: Typed random key of the step.
@@ -113,16 +119,18 @@ def _accumulated(
     Returns:
       ((loss float32 scalar, metrics float32 scalars), gradients: a tree of float32 arrays like `params`).
     """
-    microbatches = jax.tree.map(split, (batches, {name: whole.rows for name, whole in wholes.items()}))
+    microbatches = jax.tree.map(
+        split, (batches, {name: of_task.rows for name, of_task in global_batches.items()})
+    )
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
 
     def add(sums: Any, microbatch: tuple[Batches, dict[str, jax.Array]]) -> tuple[Any, None]:
         batches, rows = microbatch
-        with_rows = {name: dataclasses.replace(whole, rows=rows[name]) for name, whole in wholes.items()}
+        with_rows = {name: dataclasses.replace(x, rows=rows[name]) for name, x in global_batches.items()}
         values, gradients = jax.tree.map(jnp.add, sums, gradient_fn(params, batches, rng, with_rows))
         return (values, jax.lax.with_sharding_constraint(gradients, shardings)), None
 
-    shapes = jax.eval_shape(gradient_fn, params, batches, rng, wholes)
+    shapes = jax.eval_shape(gradient_fn, params, batches, rng, global_batches)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return jax.lax.scan(add, zeros, microbatches)[0]
 
@@ -145,32 +153,32 @@ class Loss:
     Attributes:
       tasks: By name.
       weights: Of the tasks' losses.
-      stage: "pretrain" (segments against texts) or "train" (the task's own loss).
+      stage: "contrastive" (segments against texts) or "train" (the task's own loss).
     """
 
     tasks: Mapping[str, Task]
     weights: Mapping[str, float]
     stage: str
 
-    def wholes(self, batches: Batches) -> Wholes:
-        """Returns, by task, what microbatches need to know about the complete batch."""
-        return {name: self.tasks[name].whole(batch) for name, batch in batches.items()}
+    def global_batches(self, batches: Batches) -> GlobalBatches:
+        """Returns, by task, what microbatches need to know about the global batch."""
+        return {name: self.tasks[name].global_batch(batch) for name, batch in batches.items()}
 
     def __call__(
         self,
         params: Any,
         batches: Batches,
         rng: jax.Array,
-        wholes: Wholes | None = None,
+        global_batches: GlobalBatches | None = None,
         vocabularies: Vocabularies | None = None,
     ) -> tuple[jax.Array, Metrics]:
         """Computes the loss.
 
         Args:
           params: Tree of float32 arrays.
-          batches: By task, complete batches or the rows of them that `wholes` lists.
+          batches: By task, global batches or the rows of them that `global_batches` lists.
           rng: Typed random key of the step.
-          wholes: By task, the complete batch that `batches` belongs to; None = `batches` is complete.
+          global_batches: By task, the batch that the rows of `batches` belong to; None = `batches` has all of them.
           vocabularies: By task, classes that are encoded already, as returned by `constant_vocabularies`.
 
         Returns:
@@ -180,26 +188,31 @@ class Loss:
         for number, name in enumerate(sorted(self.tasks)):
             if name not in batches:
                 continue
-            batch, task, whole = batches[name], self.tasks[name], wholes[name] if wholes else None
+            batch, task = batches[name], self.tasks[name]
+            global_batch = global_batches[name] if global_batches else None
             if vocabularies and name in vocabularies:
                 batch = dataclasses.replace(batch, vocabulary=vocabularies[name])
             task_rng = jax.random.fold_in(rng, number)
             colors = task.config.data.augmentation
-            batch = _augmented(batch, colors, key_of(task_rng, Use.COLORS), whole)
-            if self.stage == "pretrain":
+            batch = _augmented(batch, colors, key_of(task_rng, Use.COLORS), global_batch)
+            if self.stage == "contrastive":
                 loss, terms = segment_text_loss(task, params, batch, task_rng)
             else:
-                loss, terms = task.loss(params, batch, task_rng, whole)
+                loss, terms = task.loss(params, batch, task_rng, global_batch)
             total += self.weights[name] * loss
             several = len(self.tasks) > 1
             metrics |= {f"{name}/{key}": value for key, value in terms.items()} if several else terms
         return total, metrics
 
 
-def _augmented(batch: Batch, config: AugmentationConfig, rng: jax.Array, whole: Whole | None) -> Batch:
+def _augmented(
+    batch: Batch, config: AugmentationConfig, rng: jax.Array, global_batch: GlobalBatch | None
+) -> Batch:
     """Augments frames, uint8 [B, T, H, W, 3]; the draw of a video depends on its position in the complete batch."""
     if not config.changes_colors or batch.frames is None:
         return batch
-    keys = jax.random.split(rng, len(batch.frames) if whole is None else len(whole.batch.frame_mask))
-    keys = keys if whole is None else keys[whole.rows]
+    keys = jax.random.split(
+        rng, len(batch.frames) if global_batch is None else len(global_batch.batch.frame_mask)
+    )
+    keys = keys if global_batch is None else keys[global_batch.rows]
     return dataclasses.replace(batch, frames=augment(batch.frames, keys, config, batch.frame_mask))

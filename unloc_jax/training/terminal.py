@@ -9,7 +9,7 @@ from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
 from unloc_jax.text import num_tokens
-from unloc_jax.training.notes import notes_on
+from unloc_jax.training.config_notes import notes_on
 from unloc_jax.training.run_setup import Setup
 from unloc_jax.training.state import count_parameters
 

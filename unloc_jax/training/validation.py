@@ -8,7 +8,7 @@ import jax
 from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.predict_split import find
+from unloc_jax.tasks.predict_split import predict_split
 from unloc_jax.training.preemption import Reached
 from unloc_jax.training.sharding import batch_sharding
 from unloc_jax.training.terminal import log
@@ -49,7 +49,7 @@ class Validation:
         Returns:
           The metrics; None if Reached was raised.
         """
-        scores: dict[str, float] = {}
+        all_metrics: dict[str, float] = {}
         for name, task in self._tasks.items():
             dataset = self._datasets[name]
             split = validation_split(dataset)
@@ -57,13 +57,13 @@ class Validation:
                 continue
             records = dataset.records(split)
             where, prefix = (f" of {name}", f"{name}/") if self._several else ("", "")
-            if not task.can_score(records):
+            if not task.has_ground_truth(records):
                 log(
                     f"validation{where} at step {step}: nothing to score, the {split} split has no ground truth"
                 )
                 continue
             try:
-                found = find(
+                predictions = predict_split(
                     task,
                     self._detect[name],
                     params,
@@ -75,8 +75,8 @@ class Validation:
                 )
             except Reached:
                 return None
-            metrics = task.score(records, found)
-            scores |= {f"{prefix}{key}": value for key, value in metrics.items()}
+            metrics = task.compute_metrics(records, predictions)
+            all_metrics |= {f"{prefix}{key}": value for key, value in metrics.items()}
             shown = list(metrics.items())[:_SHOWN_METRICS]
             log(f"validation{where} at step {step}: " + "  ".join(f"{k} {v:.1f}" for k, v in shown))
-        return scores
+        return all_metrics

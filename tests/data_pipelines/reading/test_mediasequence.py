@@ -291,7 +291,7 @@ def test_features_beside_frames(tmp_path):
     _write(tmp_path / "test.tfrecord", [_example(context, lists)])
     config = MediaSequenceConfig(fps=1.0, labels="clip", features={"flow": "f"})
     shards = MediaSequenceShards(str(tmp_path), config, ["audio", "flow"])
-    assert shards.facts.features == {"audio": 3, "flow": 1}
+    assert shards.metadata.features == {"audio": 3, "flow": 1}
     record = shards.index("test").record(0, with_frames=False, with_features=True)
     assert record.frames == [] and record.features["audio"].shape == (5, 3)
     assert shards.index("test").record(0).features.keys() == {"audio", "flow"}
@@ -398,8 +398,8 @@ def test_shards(tmp_path, capsys):
     counted = index.findings.num_texts
     assert len(index.record(1).frames) == 11 and index.record(2).texts == ["run"]
     assert index.findings.num_texts == counted == 6  # reading again counts nothing twice
-    facts = shards.facts
-    assert (facts.name, facts.fps, facts.short_side, facts.classes) == (
+    metadata = shards.metadata
+    assert (metadata.name, metadata.fps, metadata.short_side, metadata.classes) == (
         "mediasequence",
         10.0,
         32,
@@ -414,12 +414,12 @@ def test_shards(tmp_path, capsys):
         for file in tmp_path.glob(f"*{split}*"):
             (elsewhere / split).mkdir(parents=True, exist_ok=True)
             (elsewhere / split / file.name).write_bytes(file.read_bytes())
-    assert MediaSequenceShards(str(elsewhere), _AT_10).facts.fingerprint == facts.fingerprint
+    assert MediaSequenceShards(str(elsewhere), _AT_10).metadata.fingerprint == metadata.fingerprint
     _write(elsewhere / "val" / "anet_val.tfrecord-00000-of-00001", [_video("other")])
-    assert MediaSequenceShards(str(elsewhere), _AT_10).facts.fingerprint != facts.fingerprint
-    assert facts.features == {}
+    assert MediaSequenceShards(str(elsewhere), _AT_10).metadata.fingerprint != metadata.fingerprint
+    assert metadata.features == {}
     resized = MediaSequenceConfig(fps=5.0, short_side=24)
-    assert MediaSequenceShards(str(tmp_path), resized).facts.short_side == 24
+    assert MediaSequenceShards(str(tmp_path), resized).metadata.short_side == 24
 
 
 @pytest.mark.slow  # the fixtures build datasets
@@ -451,8 +451,14 @@ def test_batches_are_those_of_our_own_shards(captions_dataset, activities_datase
             {"dir": str(tmp_path), "format": "mediasequence", "mediasequence": keys},
         )
     )
-    assert found.facts.classes == expected.facts.classes and found.facts.words == expected.facts.words
-    assert (found.facts.fps, found.facts.short_side) == (expected.facts.fps, expected.facts.short_side)
+    assert (
+        found.metadata.classes == expected.metadata.classes
+        and found.metadata.words == expected.metadata.words
+    )
+    assert (found.metadata.fps, found.metadata.short_side) == (
+        expected.metadata.fps,
+        expected.metadata.short_side,
+    )
     for batches in (lambda data: data.training_batches(0, 3), lambda data: data.evaluation_batches("test")):
         for a, b in zip(batches(expected), batches(found), strict=True):
             for name in ("frames", "frame_mask", "text_tokens", "text_mask", "segment_text", "span_s"):
@@ -462,11 +468,11 @@ def test_batches_are_those_of_our_own_shards(captions_dataset, activities_datase
 
 def test_queries_are_no_classes(tmp_path):
     _write(tmp_path / "train.tfrecord", [_video("a"), _video("b", segment__label__string=["leap", "run"])])
-    assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == []
+    assert MediaSequenceShards(str(tmp_path), _AT_10).metadata.classes == []
     _write(tmp_path / "train.tfrecord", [_video("a")])  # numbers that only count the queries
-    assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == []
+    assert MediaSequenceShards(str(tmp_path), _AT_10).metadata.classes == []
     _write(tmp_path / "train.tfrecord", [_video("a", segment__label__index=None), _video("b")])
-    assert MediaSequenceShards(str(tmp_path), _AT_10).facts.classes == ["run", "jump"]
+    assert MediaSequenceShards(str(tmp_path), _AT_10).metadata.classes == ["run", "jump"]
 
 
 def test_which_files_are_which_split(tmp_path):

@@ -15,8 +15,8 @@ from unloc_jax.errors import UserError
 def test_unloc_shards(activities_dataset):
     shards: Shards = UnlocShards(str(activities_dataset))
     info = read_build_info(activities_dataset)
-    assert shards.facts.classes == info["classes"] and shards.facts.name == info["dataset"]
-    assert (shards.facts.fps, shards.facts.short_side) == (info["fps"], info["short_side"])
+    assert shards.metadata.classes == info["classes"] and shards.metadata.name == info["dataset"]
+    assert (shards.metadata.fps, shards.metadata.short_side) == (info["fps"], info["short_side"])
     records = shards.records("train")
     index = shards.index("train")
     assert len(index) == len(records) > 1
@@ -38,8 +38,14 @@ def test_fingerprint_is_of_the_content(activities_dataset, tmp_path):
     from shutil import copytree
 
     copy = copytree(activities_dataset, tmp_path / "copy")
-    assert UnlocShards(str(copy)).facts.fingerprint == UnlocShards(str(activities_dataset)).facts.fingerprint
+    assert (
+        UnlocShards(str(copy)).metadata.fingerprint
+        == UnlocShards(str(activities_dataset)).metadata.fingerprint
+    )
     info = json.loads((copy / "build.json").read_text())
     info["arguments"]["annotations"][0][1] = "another file"
     (copy / "build.json").write_text(json.dumps(info))
-    assert UnlocShards(str(copy)).facts.fingerprint != UnlocShards(str(activities_dataset)).facts.fingerprint
+    assert (
+        UnlocShards(str(copy)).metadata.fingerprint
+        != UnlocShards(str(activities_dataset)).metadata.fingerprint
+    )

@@ -55,7 +55,7 @@ def test_batches_are_those_of_the_records_that_stay(activities_dataset, seed):
     """Labels index the classes of their split; the frames are the record's, whose number among all is another one."""
     dataset = zero_shot(activities_dataset, class_split_seed=seed)
     whole = zero_shot(activities_dataset, split="all")
-    for split, classes in (("train", dataset.facts.classes), ("test", dataset.facts.unseen_classes)):
+    for split, classes in (("train", dataset.metadata.classes), ("test", dataset.metadata.unseen_classes)):
         records = dataset.records(split)
         frames = np.concatenate([batch.frames for batch in whole.evaluation_batches(split)])
         number = {record.video_id: i for i, record in enumerate(whole.records(split))}
@@ -72,7 +72,7 @@ def test_batches_are_those_of_the_records_that_stay(activities_dataset, seed):
 def test_splits_that_leave_nothing(activities_dataset, captions_dataset, monkeypatch):
     with pytest.raises(UserError, match=r"class_split = '50/50': a dataset of 0 classes has no such split"):
         zero_shot(captions_dataset)
-    seen = zero_shot(activities_dataset).facts.classes
+    seen = zero_shot(activities_dataset).metadata.classes
     every = VideoRecord("v", 9.0, "train", np.array([[0.0, 3.0]]), [seen[0]], [{}])
     monkeypatch.setattr("data_pipelines.reading.shards.iterate_records", lambda *_, **__: [every])
     with pytest.raises(
@@ -84,7 +84,7 @@ def test_splits_that_leave_nothing(activities_dataset, captions_dataset, monkeyp
 @pytest.mark.slow
 def test_training_sees_none_of_the_classes_of_evaluation(config_file, activities_dataset, unloc, tmp_path):
     dataset = zero_shot(activities_dataset)
-    seen, unseen = set(dataset.facts.classes), set(dataset.facts.unseen_classes)
+    seen, unseen = set(dataset.metadata.classes), set(dataset.metadata.unseen_classes)
     assert len(seen) == len(unseen) == 3 and not seen & unseen
     texts = lambda split: {text for record in dataset.records(split) for text in record.texts}
     assert texts("train") <= seen and texts("validation") | texts("test") <= unseen

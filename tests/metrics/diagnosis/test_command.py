@@ -87,7 +87,7 @@ class Page(html.parser.HTMLParser):
 def test_small_files_say_little(protocol, tmp_path, capsys):
     """Every table is there, and no reading rests on three segments."""
     found = diagnose(tmp_path, protocol, *SMALL[protocol])
-    sections = {name: section for name, section in found.items() if name != "facts"}
+    sections = {name: section for name, section in found.items() if name != "summary"}
     assert {"curves", "calibration", "confusion", "videos"} <= sections.keys()
     for name, section in sections.items():
         if name != "videos":
@@ -123,17 +123,17 @@ ODD = {
 def test_counts_what_metrics_counts(protocol, tmp_path, capsys):
     """Segments without length, videos without segments, videos with ambiguous regions alone, unknown videos."""
     found = {video: [action(0, 10, "run", 0.9), action(3, 3, "run", 0.8)] for video in "abcde"}
-    facts = diagnose(tmp_path, protocol, ODD, {"results": found}, "--subset=test")["facts"]
+    summary = diagnose(tmp_path, protocol, ODD, {"results": found}, "--subset=test")["summary"]
     out = tmp_path / "metrics.json"
     files = [f"--ground-truth={tmp_path / 'truth.json'}", f"--predictions={tmp_path / 'found.json'}"]
     assert main(["metrics", f"--protocol={protocol}", *files, "--subset=test", f"--out={out}"]) == 0
     numbers = json.loads(out.read_text())
-    assert numbers["videos"] == facts["videos"] == 3
-    assert numbers["ground_truth_segments"] == facts["ground-truth segments"] == 3
-    assert numbers["predictions"] == facts["predictions"] == 10
-    assert len(numbers["per_class_AP"]) == facts["classes"] == 2
-    assert numbers["mAP@0.50"] == facts["mAP at tIoU 0.5"] > 0
-    assert facts["of these without length: diagnosed nowhere"] == 2
+    assert numbers["videos"] == summary["videos"] == 3
+    assert numbers["ground_truth_segments"] == summary["ground-truth segments"] == 3
+    assert numbers["predictions"] == summary["predictions"] == 10
+    assert len(numbers["per_class_AP"]) == summary["classes"] == 2
+    assert numbers["mAP@0.50"] == summary["mAP at tIoU 0.5"] > 0
+    assert summary["of these without length: diagnosed nowhere"] == 2
     assert "of these without length: diagnosed nowhere: 2" in capsys.readouterr().out
 
 
@@ -374,5 +374,5 @@ def test_files_of_the_thumos14_devkit(tmp_path):
     (tmp_path / "found.txt").write_text("a.mp4 0 9 26 0.9\nb 0 5 26 0.8\nb 0 5 40 0.7\n")
     files = [f"--ground-truth={tmp_path / 'truth'}", f"--predictions={tmp_path / 'found.txt'}"]
     assert main(["diagnose", "--protocol=thumos14", *files, f"--json={tmp_path / 'out.json'}"]) == 0
-    facts = json.loads((tmp_path / "out.json").read_text())["facts"]
-    assert (facts["ground-truth segments"], facts["mAP at tIoU 0.5"]) == (2, 50.0)
+    summary = json.loads((tmp_path / "out.json").read_text())["summary"]
+    assert (summary["ground-truth segments"], summary["mAP at tIoU 0.5"]) == (2, 50.0)

@@ -23,7 +23,7 @@ from unloc_jax.training.checkpoints.reading import find_checkpoint, load_params
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.state import TrainState
 
-FACTS = {
+METADATA = {
     "moment_retrieval": dict(name="videos", fps=10.0, short_side=16, classes=[], words=[], fingerprint="1")
 }
 
@@ -42,7 +42,7 @@ def _abstract(state):
 
 def _open(workdir, said=None, **settings):
     config = tiny_config(checkpoint=settings)
-    return Checkpoints(workdir, config, FACTS, (said if said is not None else []).append)
+    return Checkpoints(workdir, config, METADATA, (said if said is not None else []).append)
 
 
 def _steps(workdir):

@@ -17,7 +17,7 @@ import pytest
 from tests.tiny import tiny_config, tiny_task
 from tests.tiny_runs import child_environment
 from unloc_jax.config import MeshConfig
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, load_params
 from unloc_jax.training.checkpoints.writing import Checkpoints
@@ -25,8 +25,8 @@ from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh
 from unloc_jax.training.state import TrainState, abstract_state
 
-FACTS = DatasetFacts("videos", 10.0, 16, [], ["a", "circle", "moves"], "0123456789abcdef")
-BY_TASK = {"moment_retrieval": FACTS.to_dict()}
+METADATA = DatasetMetadata("videos", 10.0, 16, [], ["a", "circle", "moves"], "0123456789abcdef")
+BY_TASK = {"moment_retrieval": METADATA.to_dict()}
 
 
 def _state(step: int, width: int = 16) -> TrainState:
@@ -42,8 +42,8 @@ def _abstract(state: TrainState) -> TrainState:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
-def _saved(workdir: Path, steps=(3, 6), config=None, facts=None) -> Path:
-    checkpoints = Checkpoints(workdir, config or tiny_config(), BY_TASK if facts is None else facts)
+def _saved(workdir: Path, steps=(3, 6), config=None, by_task=None) -> Path:
+    checkpoints = Checkpoints(workdir, config or tiny_config(), BY_TASK if by_task is None else by_task)
     for step in steps:
         checkpoints.save(_state(step), step)
     checkpoints.close()
@@ -67,7 +67,7 @@ def test_what_was_saved_comes_back(workdir):
     restored = checkpoints.restore(_abstract(_state(0)))
     checkpoints.close()
     jax.tree.map(np.testing.assert_array_equal, restored, _state(6))
-    assert load_checkpoint(find_checkpoint(workdir)) == (tiny_config(), {"moment_retrieval": FACTS})
+    assert load_checkpoint(find_checkpoint(workdir)) == (tiny_config(), {"moment_retrieval": METADATA})
 
 
 def test_only_the_last_ones_are_kept(tmp_path):
@@ -100,7 +100,7 @@ def test_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "facts", "message"),
+    ("settings", "metadata", "message"),
     [
         ({"seed": 1}, {}, r"\(seed: 0 there, 1 now\)"),
         (
@@ -113,10 +113,12 @@ def test_no_checkpoint(tmp_path):
         ({}, {"short_side": 32, "fps": 5.0}, r"\(dataset fps: 10\.0 there, 5\.0 now; dataset short_side: 16"),
     ],
 )
-def test_another_experiments_workdir_is_refused(template, settings, facts, message):
+def test_another_experiments_workdir_is_refused(template, settings, metadata, message):
     with pytest.raises(UserError, match=r"holds checkpoints of another experiment " + message):
         Checkpoints(
-            template, tiny_config(**settings), {"moment_retrieval": BY_TASK["moment_retrieval"] | facts}
+            template,
+            tiny_config(**settings),
+            {"moment_retrieval": BY_TASK["moment_retrieval"] | metadata},
         )
 
 
@@ -167,7 +169,7 @@ METADATA_DAMAGES = {
     "no metadata file": lambda step: (step / "metadata" / "metadata").unlink(),
     "metadata not JSON": lambda step: (step / "metadata" / "metadata").write_text('{"config": '),
     "metadata of another kind": lambda step: (step / "metadata" / "metadata").write_text("[]"),
-    "no facts": _edit(facts={}),
+    "no dataset_metadata": _edit(dataset_metadata={}),
     "no config": _edit(config=None),
 }
 OLDER = r"An older one is .*/checkpoints/3; delete the damaged one to go on from there\.$"

@@ -41,7 +41,7 @@ def diagnose_actions(
     errors = find_errors(matches)
     map_n = 100 * float(np.nanmean(errors.ap_n))
     without_length = len(actions.scored.class_index) - len(actions.truth.class_index)
-    facts = {
+    summary = {
         "videos": actions.num_videos,
         "classes": int(np.count_nonzero(np.bincount(actions.scored.class_index))),
         "ground-truth segments": len(actions.scored.class_index),
@@ -64,7 +64,7 @@ def diagnose_actions(
         action_videos_section(actions, matches, errors),
     ]
     return Diagnosis(
-        "Diagnosis of detections", facts, [section for section in sections if section is not None], TERMS
+        "Diagnosis of detections", summary, [section for section in sections if section is not None], TERMS
     )
 
 

@@ -43,15 +43,15 @@ def read_pyramid(checkpoint: Path, task: str | None = None) -> Pyramid:
     """
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint  # imports JAX
 
-    whole, facts = load_checkpoint(find_checkpoint(checkpoint))
-    configs = whole.task_configs
+    experiment, metadata = load_checkpoint(find_checkpoint(checkpoint))
+    configs = experiment.task_configs
     name = task or next(iter(configs))
     if name not in configs:
         raise UserError(f"--task={name}: the checkpoint has {', '.join(configs)}")
     config = configs[name]
     if config.model.pyramid.type == "none":
         raise UserError(f"{checkpoint}: its model has no pyramid")
-    step_s = config.data.window_stride / facts[name].fps if config.data.windowed else None
+    step_s = config.data.window_stride / metadata[name].fps if config.data.windowed else None
     return Pyramid(config.model.geometry(config.data.num_frames), config.loss.radius, step_s)
 
 

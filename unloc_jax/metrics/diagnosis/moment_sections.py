@@ -52,7 +52,7 @@ def diagnose_moments(
     percent = lambda hits: 100 * float(hits.mean())
     score = np.array([windows[0, 2] for windows in moments.windows if len(windows)])
     predicted = np.array([len(windows) > 0 for windows in moments.windows])
-    facts = {
+    summary = {
         "queries": len(moments.texts),
         "videos": len(set(moments.videos)),
         **{f"R@{k} at tIoU {tiou:g}": percent(outcomes.recall(k)) for k in KS},
@@ -69,7 +69,7 @@ def diagnose_moments(
         moment_videos_section(moments, outcomes),
     ]
     return Diagnosis(
-        "Diagnosis of moments", facts, [section for section in sections if section is not None], TERMS
+        "Diagnosis of moments", summary, [section for section in sections if section is not None], TERMS
     )
 
 

@@ -31,7 +31,7 @@ _SHORT = 24  # most characters of a cell that stay on one line
 
 
 def to_page(diagnosis: Diagnosis) -> str:
-    """Returns the page: facts, all readings with links to their sections, then the sections."""
+    """Returns the page: the summary, all readings with links to their sections, then the sections."""
     template = importlib.resources.files("unloc_jax").joinpath("assets/diagnosis.html").read_text("utf-8")
     readings = [
         f'<li>{html.escape(reading)} <a href="#{section.name}">{html.escape(section.title)}</a></li>'
@@ -40,9 +40,9 @@ def to_page(diagnosis: Diagnosis) -> str:
     ]
     values = {
         "title": html.escape(diagnosis.title),
-        "facts": "".join(
+        "summary": "".join(
             f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(shown(value))}</dd></div>"
-            for name, value in diagnosis.facts.items()
+            for name, value in diagnosis.summary.items()
         ),
         "terms": html.escape(diagnosis.terms),
         "readings": "".join(readings) or f"<li>{NOTHING}</li>",

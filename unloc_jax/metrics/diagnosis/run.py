@@ -65,7 +65,7 @@ def run_diagnosis(
     for warning in caught:
         print(f"unloc: warning: {warning.message}", file=sys.stderr)
     files = {"predictions file": predictions.name, "ground truth": path_of(ground_truth).name}
-    diagnosis = dataclasses.replace(diagnosis, facts={**files, "protocol": protocol, **diagnosis.facts})
+    diagnosis = dataclasses.replace(diagnosis, summary={**files, "protocol": protocol, **diagnosis.summary})
     print(to_text(diagnosis))
     if out:
         out.write_text(to_page(diagnosis), "utf-8")
@@ -77,9 +77,9 @@ def run_diagnosis(
 
 
 def to_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Returns facts, and per section its tables as lists of objects, and its readings; null for NaN."""
+    """Returns the summary, and per section its tables as lists of objects, and its readings; null for NaN."""
     return {
-        "facts": {name: _json(value) for name, value in diagnosis.facts.items()},
+        "summary": {name: _json(value) for name, value in diagnosis.summary.items()},
         **{
             section.name: {
                 "title": section.title,

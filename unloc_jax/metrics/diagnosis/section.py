@@ -128,9 +128,9 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """A whole diagnosis: heading, facts at the top, sections; definitions of its terms."""
+    """A whole diagnosis: heading, summary at the top, sections; definitions of its terms."""
 
     title: str
-    facts: Mapping[str, Value]
+    summary: Mapping[str, Value]
     sections: Sequence[Section]
     terms: str = ""

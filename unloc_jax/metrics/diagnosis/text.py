@@ -9,8 +9,8 @@ _MOST_CELL = 44
 
 
 def to_text(diagnosis: Diagnosis) -> str:
-    """Returns heading, facts, terms, then each section: title, note, tables, readings (each after an arrow)."""
-    lines = [diagnosis.title, *(f"  {name}: {shown(value)}" for name, value in diagnosis.facts.items())]
+    """Returns heading, summary, terms, then each section: title, note, tables, readings (each after an arrow)."""
+    lines = [diagnosis.title, *(f"  {name}: {shown(value)}" for name, value in diagnosis.summary.items())]
     lines += ["", *textwrap.wrap(diagnosis.terms, _WIDTH)]
     for section in diagnosis.sections:
         lines += ["", *_section(section)]

@@ -22,7 +22,7 @@ from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segmen
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
-from unloc_jax.metrics.protocols.json_files import read_members, read_text, shown, what_it_is
+from unloc_jax.metrics.protocols.json_files import hint_of_format, read_members, read_text, shown
 from unloc_jax.names import as_text, normal_id, normal_text
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
@@ -74,7 +74,7 @@ def database_members(ground_truth: Path | Annotated) -> Members:
         has_videos |= member == "database"
         yield member, video, value
     if not has_videos and "database" not in names:
-        raise UserError(f'{ground_truth}: there is no "database"{what_it_is(names)}')
+        raise UserError(f'{ground_truth}: there is no "database"{hint_of_format(names)}')
 
 
 def read_annotations(

@@ -92,7 +92,7 @@ def detection_metrics(
     return {
         **metrics,
         "per_class_AP": by_label(annotations, result["per_class_AP"]),
-        **facts(thresholds),
+        **rounded_thresholds(thresholds),
         **counts(annotations, truth, found),
     }
 
@@ -115,7 +115,7 @@ def by_label(annotations: Annotations, per_class_ap: np.ndarray) -> dict[str, li
     return {label: per_class_ap[i].tolist() for label, i in annotations.classes.items()}
 
 
-def facts(thresholds: np.ndarray) -> dict[str, list[float]]:
+def rounded_thresholds(thresholds: np.ndarray) -> dict[str, list[float]]:
     """Rounds the thresholds, float [T]: 0.39999999999999997 stands for 0.4."""
     return {"tiou_thresholds": [round(float(t), 10) for t in thresholds]}
 

@@ -6,7 +6,7 @@ from typing import Any
 from unloc_jax import siblings
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, videos_of_both, warn
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_rows, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, hint_of_format, is_finite, read_rows
 from unloc_jax.names import as_text, normal_id, normal_text
 
 KS = (1, 5)
@@ -50,7 +50,7 @@ def _labels(path: Path) -> dict[str, str]:
         problems.seen += 1
         video, label = row.get("video_id"), row.get("label")
         if not as_text(video) or not as_text(label):
-            problems.add(where, f'"video_id" and "label" are needed{what_it_is(row, "best")}')
+            problems.add(where, f'"video_id" and "label" are needed{hint_of_format(row, "best")}')
             continue
         labels[normal_id(video)] = normal_text(label)
     problems.refuse()
@@ -78,7 +78,8 @@ def _ranked_labels(path: Path) -> dict[str, list[str]]:
         )
         if not isinstance(video, str | int) or not right:
             problems.add(
-                where, f'"video_id" and "best", a list of [label, score], are needed{what_it_is(row, "best")}'
+                where,
+                f'"video_id" and "best", a list of [label, score], are needed{hint_of_format(row, "best")}',
             )
             continue
         ranked = sorted(best, key=lambda one: -one[1])

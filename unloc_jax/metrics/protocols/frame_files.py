@@ -17,7 +17,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_rows, read_text, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, hint_of_format, is_finite, read_rows, read_text
 from unloc_jax.names import normal_id
 
 
@@ -47,9 +47,9 @@ def read_frame_labels(path: Path, *, predictions: bool) -> dict[str, FrameLabels
         labels = row.get(name, row.get("labels"))
         scores, wrong = _scores(row.get("scores")) if predictions else (None, "")
         if not isinstance(video, str | int):
-            wrong = wrong or f'"video_id" is missing{what_it_is(row, name, "labels")}'
+            wrong = wrong or f'"video_id" is missing{hint_of_format(row, name, "labels")}'
         if labels is None and scores is None:
-            wrong = wrong or f'"labels" are missing{what_it_is(row)}'
+            wrong = wrong or f'"labels" are missing{hint_of_format(row)}'
         wrong = wrong or _what_is_wrong(labels)
         times_s, wrong_times = _times_s(row.get("times_s"), labels)
         wrong = wrong or wrong_times

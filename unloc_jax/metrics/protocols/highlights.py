@@ -14,7 +14,7 @@ from unloc_jax.metrics.highlights import (
     pieces_of,
     read_at_pieces,
 )
-from unloc_jax.metrics.protocols.json_files import NUMBER, read_rows, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, hint_of_format, read_rows
 from unloc_jax.metrics.protocols.moment_files import Query, match_predictions
 from unloc_jax.metrics.protocols.qvhighlights import predicted_scores, warn_of_lengths
 
@@ -108,7 +108,7 @@ def _video(path: Path, where: str, row: dict[str, Any], several: bool) -> Query:
     key = row.get("qid", row.get("vid"))
     if not labels.size or not np.isfinite(labels).all() or not isinstance(key, str | int):
         raise UserError(
-            f'{path}: {where}: "qid" and "{name}", numbers for each clip, are needed{what_it_is(row, name)}'
+            f'{path}: {where}: "qid" and "{name}", numbers for each clip, are needed{hint_of_format(row, name)}'
         )
     if (labels.shape[1] > 1) != several:
         needed, other = ("several numbers", "youtube-highlights") if several else ("one number", "tvsum")

@@ -39,7 +39,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def what_it_is(keys: Any, *expected: str) -> str:
+def hint_of_format(keys: Any, *expected: str) -> str:
     """Returns '; it looks like …' for an object with these keys, or '' if one of the `expected` ones is among them."""
     if not isinstance(keys, dict) or any(key in keys for key in expected):
         return ""
@@ -74,7 +74,7 @@ def read_members(
         for inner in text.names():
             yield nested, inner, text.value()
     if nested is not None and needed and nested not in seen:
-        raise UserError(f'{path}: there is no "{nested}"{what_it_is(seen)}')
+        raise UserError(f'{path}: there is no "{nested}"{hint_of_format(seen)}')
     if text.peek():
         raise text.error("the JSON object ends here, but the file goes on")
 

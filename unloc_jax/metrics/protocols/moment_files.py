@@ -18,12 +18,12 @@ from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segmen
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.json_files import (
     NUMBER,
+    hint_of_format,
     is_finite,
     read_members,
     read_rows,
     shown,
     text_lines,
-    what_it_is,
 )
 from unloc_jax.names import as_text, normal_id, normal_text
 
@@ -115,7 +115,7 @@ def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None
         key = _key(row) if with_qid else _text_key(row)
         if key is None or isinstance(key, tuple) == with_qid:
             needed = '"qid"' if with_qid else '"vid" and "query"'
-            hint = what_it_is(row, "pred_relevant_windows", "pred_saliency_scores")
+            hint = hint_of_format(row, "pred_relevant_windows", "pred_saliency_scores")
             raise UserError(f"{path}: {where}: {needed} must tell the query, as in the ground truth{hint}")
         if key in wanted:
             given.setdefault(key, []).append(Predicted(where, row))
@@ -190,7 +190,7 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
     """Returns the windows, float64 [n, width], of a row, and a description of what is wrong with them, or ''."""
     windows = row.get(name)
     if not isinstance(windows, list):
-        return _NONE, f'"{name}" must be a list of windows{what_it_is(row, name)}'
+        return _NONE, f'"{name}" must be a list of windows{hint_of_format(row, name)}'
     if not windows:
         return _NONE[:, : widths[-1]], ""
     for window in windows:
@@ -288,7 +288,7 @@ def _captions(path: Path, problems: Problems) -> Iterator[Query]:
         times, texts = (value.get(name) for name in ("timestamps", "sentences"))
         if not isinstance(times, list) or not isinstance(texts, list) or len(times) != len(texts):
             raise UserError(
-                f'{path}: "{video}" has no "timestamps" and "sentences" of one length{what_it_is({video: value})}'
+                f'{path}: "{video}" has no "timestamps" and "sentences" of one length{hint_of_format({video: value})}'
             )
         per_second = value.get("fps", 1.0)
         if type(per_second) not in NUMBER or not per_second > 0:

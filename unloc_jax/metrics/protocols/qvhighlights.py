@@ -9,7 +9,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_no_hit
 from unloc_jax.metrics.highlights import CLIP_S
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, what_it_is
+from unloc_jax.metrics.protocols.json_files import NUMBER, hint_of_format, is_finite
 from unloc_jax.metrics.protocols.moment_files import (
     Predicted,
     Query,
@@ -139,7 +139,7 @@ def predicted_scores(path: Path, found: list[Predicted | None]) -> list[np.ndarr
         problems.seen += 1
         scores = prediction.row.get("pred_saliency_scores")
         if not isinstance(scores, list) or not set(map(type, scores)) <= NUMBER:
-            hint = what_it_is(prediction.row, "pred_saliency_scores")
+            hint = hint_of_format(prediction.row, "pred_saliency_scores")
             problems.add(prediction.where, f'"pred_saliency_scores" must be a list of numbers{hint}')
         elif not all(map(is_finite, scores)):
             problems.add(prediction.where, '"pred_saliency_scores" has a number that is not finite')

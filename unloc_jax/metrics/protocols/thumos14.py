@@ -23,7 +23,7 @@ from unloc_jax.metrics.protocols.activitynet import (
     by_label,
     counts,
     detection_metrics,
-    facts,
+    rounded_thresholds,
 )
 from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.metrics.protocols.json_files import read_members, shown, text_lines
@@ -127,7 +127,7 @@ def _devkit(annotations: Annotations, found: Predictions) -> dict[str, Any]:
         "average_mAP_0.3_0.7": float(np.mean(upper)),
         **metrics,
         "per_class_AP": by_label(annotations, result["per_class_AP"]),
-        **facts(np.array(DEVKIT_TIOU)),
+        **rounded_thresholds(np.array(DEVKIT_TIOU)),
         **counts(annotations, annotations.truth, found),
         "ambiguous_regions": len(annotations.ambiguous.class_index),
     }

@@ -25,20 +25,20 @@ class KeepBest:
         """Forgets scores of later steps, which will be repeated."""
         self._scores = {scored: score for scored, score in self._scores.items() if scored <= step}
 
-    def add(self, step: int, scores: dict[str, float]) -> bool:
-        """Records the scores of a validation and returns whether this step is one of the best so far.
+    def add(self, step: int, metrics: dict[str, float]) -> bool:
+        """Records the metrics of a validation and returns whether this step is one of the best so far.
 
         Raises:
-          UserError: The metric is not among the scores.
+          UserError: config.checkpoint.best_metric is not among them.
         """
         if not self._count:
             return False
-        if self._metric not in scores:
+        if self._metric not in metrics:
             raise UserError(
                 f"config.checkpoint.best_metric = {self._metric!r} is no metric of this run's validation; there are: "
-                f"{', '.join(scores) or 'none'}. Set it right and run the same command again."
+                f"{', '.join(metrics) or 'none'}. Set it right and run the same command again."
             )
-        self._scores[step] = scores[self._metric]
+        self._scores[step] = metrics[self._metric]
         return step in self._best(list(self._scores))
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:

@@ -12,8 +12,9 @@ import orbax.checkpoint as ocp
 
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
-from unloc_jax.dataset import DatasetFacts
+from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
+from unloc_jax.old_names import as_stored, renamed_arrays, renamed_metadata
 from unloc_jax.training.checkpoints.best import best_step
 from unloc_jax.training.checkpoints.fingerprint import different
 
@@ -66,7 +67,7 @@ def workdir_of(step_dir: Path) -> Path:
     return step_dir.parents[1] if step_dir.parent.name == "checkpoints" else step_dir
 
 
-def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
+def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetMetadata]]:
     """Loads a step's (config, dataset metadata by task).
 
     Raises:
@@ -74,25 +75,27 @@ def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetFacts]]:
     """
     metadata = read_metadata(step_dir)
     try:
-        facts = {name: DatasetFacts(**of_task) for name, of_task in metadata["facts"].items()}
-        return config_lib.from_mapping(metadata["config"]), facts
+        dataset_metadata = {
+            name: DatasetMetadata(**of_task) for name, of_task in metadata["dataset_metadata"].items()
+        }
+        return config_lib.from_mapping(metadata["config"]), dataset_metadata
     except UserError as error:
         raise UserError(f"{step_dir} was written by another version: {error}") from error
 
 
 def read_metadata(step_dir: Path) -> dict[str, Any]:
-    """Reads {"config": …, "facts": {task: …}, …} as saved, and checks that the dataset metadata ("facts") is complete.
+    """Reads {"config": …, "dataset_metadata": {task: …}, …} as saved, and checks that it is complete.
 
     Raises:
       UserError: The metadata is damaged.
     """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            metadata = checkpointer.restore(step_dir / "metadata")
-        if not metadata["facts"]:
-            raise TypeError("it holds no facts")
-        for of_task in metadata["facts"].values():
-            DatasetFacts(**of_task)
+            metadata = renamed_metadata(checkpointer.restore(step_dir / "metadata"))
+        if not metadata["dataset_metadata"]:
+            raise TypeError("it holds no dataset metadata")
+        for of_task in metadata["dataset_metadata"].values():
+            DatasetMetadata(**of_task)
         if not isinstance(metadata["config"], dict):
             raise TypeError("it holds no config")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -112,13 +115,15 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
         stored = checkpointer.metadata(step_dir / "state").item_metadata
+        old_params = stored["params"]
+        stored = renamed_arrays(stored)
         _check_shapes(stored["params"], abstract)
         averaged = (stored.get("ema_params") or {}).keys() & abstract.keys()
         item = {
             "params": {name: part for name, part in abstract.items() if name not in averaged},
             "ema_params": {name: abstract[name] for name in averaged},
         }
-        item = {name: parts for name, parts in item.items() if parts}
+        item = as_stored({name: parts for name, parts in item.items() if parts}, old_params)
         restored = checkpointer.restore(
             step_dir / "state",
             args=ocp.args.PyTreeRestore(
@@ -127,6 +132,7 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
                 partial_restore=True,
             ),
         )
+        restored = renamed_arrays(restored)
         compare(step_dir, restored)
     return {**restored.get("params", {}), **restored.get("ema_params", {})}
 
@@ -138,11 +144,16 @@ def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
       UserError: The checkpoint is damaged.
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(step_dir / "state").item_metadata["params"]
+        stored = stored_params(checkpointer, step_dir)
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(stored)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(renamed_arrays(stored))
     }
+
+
+def stored_params(checkpointer: ocp.PyTreeCheckpointer, step_dir: Path) -> dict[str, Any]:
+    """Returns the descriptions of the stored parameters (shapes and dtypes), a tree under their stored names."""
+    return checkpointer.metadata(step_dir / "state").item_metadata["params"]
 
 
 def _check_shapes(stored: Any, wanted: Any) -> None:

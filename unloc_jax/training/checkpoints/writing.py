@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.errors import TryAgain, UserError
+from unloc_jax.old_names import as_stored, renamed_arrays
 from unloc_jax.training.checkpoints.best import KeepBest
 from unloc_jax.training.checkpoints.fingerprint import fingerprints, not_finite
 from unloc_jax.training.checkpoints.reading import (
@@ -21,6 +22,7 @@ from unloc_jax.training.checkpoints.reading import (
     naming_damage,
     no_late_reports,
     read_metadata,
+    stored_params,
 )
 from unloc_jax.training.process_failures import lost_a_process
 from unloc_jax.training.state import TrainState
@@ -48,7 +50,7 @@ class Checkpoints:
     Args:
       workdir: Of the run.
       config: The experiment's config; a directory with checkpoints of another experiment is refused.
-      facts: By task, the metadata of its dataset that prediction needs besides the config (see `DatasetFacts`).
+      dataset_metadata: By task, what prediction needs besides the config (see `DatasetMetadata`).
       log: Called with messages about checkpoints that could not be written.
 
     Raises:
@@ -59,7 +61,7 @@ class Checkpoints:
         self,
         workdir: Path,
         config: Config,
-        facts: dict[str, dict[str, Any]],
+        dataset_metadata: dict[str, dict[str, Any]],
         log: Callable[[str], None] = lambda text: None,
     ):
         directory = workdir.resolve() / "checkpoints"
@@ -72,7 +74,10 @@ class Checkpoints:
             raise UserError(
                 f"--workdir={workdir} cannot be written: {error.strerror}. Choose another one."
             ) from error
-        self._metadata = {"config": json.loads(config_lib.to_json(config)), "facts": facts}
+        self._metadata = {
+            "config": json.loads(config_lib.to_json(config)),
+            "dataset_metadata": dataset_metadata,
+        }
         self._config, self._directory, self._log = config.checkpoint, directory, log
         self._writing: int | None = None
         self._deferred_error: UserError | None = None
@@ -99,14 +104,14 @@ class Checkpoints:
         """Step of the latest checkpoint, None if there is none."""
         return self._manager.latest_step()
 
-    def is_best(self, step: int, scores: dict[str, float]) -> bool:
+    def is_best(self, step: int, metrics: dict[str, float]) -> bool:
         """Records the metrics of a step and returns whether config.checkpoint.keep_best keeps its checkpoint.
 
         If config.checkpoint.best_metric is not among them, it returns True and the next `save` raises UserError after
         writing, so that no work is lost.
         """
         try:
-            return self._best.add(step, scores)
+            return self._best.add(step, metrics)
         except UserError as error:
             self._deferred_error = error
             return True
@@ -183,11 +188,14 @@ class Checkpoints:
         """
         step_dir = self._directory / str(self.latest_step)
         with naming_damage(step_dir):
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                abstract = as_stored(abstract_state, stored_params(checkpointer, step_dir))
             restored = self._manager.restore(
-                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
+                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
-            compare(step_dir, restored.state)
-        return restored.state
+            state = renamed_arrays(restored.state)
+            compare(step_dir, state)
+        return state
 
     def close(self) -> None:
         """Waits for the last write to finish; raises UserError as `save` does."""
@@ -216,7 +224,8 @@ class _Manager(ocp.CheckpointManager):
 def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
     """Compares configs and dataset metadata, instead of data.dir, because a dataset may be moved."""
     stored_flat, current_flat = (
-        _flat(side["config"]) | _flat(_only(side["facts"]), "dataset ") for side in (stored, current)
+        _flat(side["config"]) | _flat(_only(side["dataset_metadata"]), "dataset ")
+        for side in (stored, current)
     )
     different = [
         f"{key}: {_shown(stored_flat.get(key))} there, {_shown(current_flat.get(key))} now"
@@ -231,9 +240,9 @@ def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None
         )
 
 
-def _only(facts: dict) -> dict:
+def _only(dataset_metadata: dict) -> dict:
     """Returns the metadata of the only task, or of all tasks by name."""
-    return next(iter(facts.values())) if len(facts) == 1 else facts
+    return next(iter(dataset_metadata.values())) if len(dataset_metadata) == 1 else dataset_metadata
 
 
 def _is_free(key: str) -> bool:

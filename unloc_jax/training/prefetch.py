@@ -18,7 +18,7 @@ from unloc_jax.training.task_mixing import mixed_batches
 _POLL_S = 0.5  # how often to check whether to stop
 
 
-class Feed:
+class Prefetcher:
     """The batches of steps first_step … total_steps-1, by task.
 
     Args:
@@ -37,7 +37,7 @@ class Feed:
     ):
         self._stall_s = config.data.stall_s
         self._names = {
-            name: f"{datasets[name].facts.name} ({view.data.dir})"
+            name: f"{datasets[name].metadata.name} ({view.data.dir})"
             for name, view in config.task_configs.items()
         }
         self._reading = next(iter(self._names))
@@ -45,7 +45,7 @@ class Feed:
         self._batches: Iterator[dict[str, Batch]] = mixed_batches(config, datasets, first_step, self._reads)
         self._ready: queue.Queue[object] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._fetch, name="unloc-feed", daemon=True)
+        self._thread = threading.Thread(target=self._fetch, name="unloc-prefetch", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

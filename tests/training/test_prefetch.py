@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
-from tests.tiny import tiny_config, tiny_facts
-from unloc_jax.training import feed as feed_module
-from unloc_jax.training.feed import Feed
+from tests.tiny import tiny_config, tiny_metadata
+from unloc_jax.training import prefetch as prefetch_module
+from unloc_jax.training.prefetch import Prefetcher
 
 
 class Slow:
     """Batches are numbers; before some of them it waits for an event."""
 
-    facts = tiny_facts()
+    metadata = tiny_metadata()
 
     def __init__(self, waits_at: int | None = None, fails_at: int | None = None):
         self.waits_at, self.fails_at, self.go_on = waits_at, fails_at, threading.Event()
@@ -28,29 +28,31 @@ class Slow:
             yield step
 
 
-def _feed(dataset, **settings):
+def _arguments(dataset, **settings):
     config = tiny_config(train={"steps": 5}, data={"dir": "shards"})
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
     return config, {"moment_retrieval": dataset}
 
 
 def test_in_order_from_any_step():
-    with Feed(*_feed(Slow()), 2) as feed:
-        assert [feed.take(step) for step in (2, 3, 4)] == [{"moment_retrieval": step} for step in (2, 3, 4)]
+    with Prefetcher(*_arguments(Slow()), 2) as prefetcher:
+        assert [prefetcher.take(step) for step in (2, 3, 4)] == [
+            {"moment_retrieval": step} for step in (2, 3, 4)
+        ]
 
 
 def test_an_error_arrives_at_its_step():
-    with Feed(*_feed(Slow(fails_at=1)), 0) as feed:
-        assert feed.take(0) == {"moment_retrieval": 0}
+    with Prefetcher(*_arguments(Slow(fails_at=1)), 0) as prefetcher:
+        assert prefetcher.take(0) == {"moment_retrieval": 0}
         with pytest.raises(ValueError, match="damaged"):
-            feed.take(1)
+            prefetcher.take(1)
 
 
 def test_a_stall_is_named_while_it_lasts(capfd, monkeypatch):
     """By a clock that goes on by half a second whenever it looks, and stands still from 3 s on."""
     now = [0.0]
-    monkeypatch.setattr(feed_module, "_POLL_S", 0.01)
-    monkeypatch.setattr(feed_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(prefetch_module, "_POLL_S", 0.01)
+    monkeypatch.setattr(prefetch_module.time, "monotonic", lambda: now[0])
     dataset = Slow(waits_at=1)
 
     def looks() -> bool:
@@ -59,12 +61,12 @@ def test_a_stall_is_named_while_it_lasts(capfd, monkeypatch):
             dataset.go_on.set()
         return False
 
-    with Feed(*_feed(dataset, stall_s=1.0), 0, looks) as feed:
-        while feed._ready.empty():  # before it waits for the first batch
+    with Prefetcher(*_arguments(dataset, stall_s=1.0), 0, looks) as prefetcher:
+        while prefetcher._ready.empty():  # before it waits for the first batch
             threading.Event().wait(0.01)
-        feed.take(0)
-        assert feed.take(1) == {"moment_retrieval": 1}
-        assert feed.take(2) == {"moment_retrieval": 2}
+        prefetcher.take(0)
+        assert prefetcher.take(1) == {"moment_retrieval": 1}
+        assert prefetcher.take(2) == {"moment_retrieval": 2}
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 3  # after 1 s, after 2 s, and when it came
     clock = r"\d\d:\d\d:\d\d"
@@ -74,7 +76,7 @@ def test_a_stall_is_named_while_it_lasts(capfd, monkeypatch):
 
 def test_a_stop_ends_the_waiting():
     dataset, looks = Slow(waits_at=0), iter([False, True])
-    with Feed(*_feed(dataset), 0, stopping=lambda: next(looks)) as feed:
-        assert feed.take(0) is None
+    with Prefetcher(*_arguments(dataset), 0, stopping=lambda: next(looks)) as prefetcher:
+        assert prefetcher.take(0) is None
         assert not dataset.go_on.is_set()
         dataset.go_on.set()

@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_config, tiny_facts
+from tests.tiny import tiny_config, tiny_metadata
 from unloc_jax.records import VideoRecord
-from unloc_jax.training.notes import notes_on
+from unloc_jax.training.config_notes import notes_on
 
 
 class Videos:
     """Training videos of 10 s by their texts; each text has a segment of `length_s`."""
 
     def __init__(self, *texts: list[str], length_s: float = 2.0, classes: list[str] | None = None):
-        self.facts = dataclasses.replace(tiny_facts(), classes=classes or [])
+        self.metadata = dataclasses.replace(tiny_metadata(), classes=classes or [])
         self._texts, self._length_s = texts, length_s
 
     def records(self, split):
@@ -40,7 +40,7 @@ CLASSES = Videos(["a", "b"], ["b"], classes=["a", "b"])
         ({"task": "temporal_action_localization"}, CLASSES, None),
         ({}, Videos(["a"], ["b", "b"]), "every training video has one text, which is never compared"),
         ({"loss": {"negatives": "batch"}}, Videos(["a"], ["b"]), None),
-        ({"pretrain": {"steps": 3}, "loss": {"negatives": "batch"}}, Videos(["a"], ["a"]), "one text only in training"),
+        ({"contrastive": {"steps": 3}, "loss": {"negatives": "batch"}}, Videos(["a"], ["a"]), "one text only in"),
         ({"task": "classification"}, Videos(["a"], ["a"], classes=["a"]), "there is nothing to tell it from"),
         ({}, Videos(["a", "b"], ["c"], length_s=10), "every training segment is its whole video"),
         ({"task": "classification"}, Videos(["a"], ["b"], length_s=10, classes=["a", "b"]), None),

@@ -12,23 +12,23 @@ _WHOLE_VIDEO = 0.95  # fraction of a video from which on there is nothing to loc
 def notes_on(config: Config, dataset: Dataset) -> list[str]:
     """Returns one sentence for each setting of a task that its training videos make meaningless."""
     records, kind, notes = dataset.records("train"), TASKS[config.task], list[str]()
-    localizes = "localization" in kind.parts
+    localizes = "localization" in kind.heads
     texts = {text for record in records for text in record.texts}
     if config.batch_size > len(records):
         notes.append(
             f"config.batch_size = {config.batch_size} is more than the {len(records)} training videos: every step "
             "sees some of them several times"
         )
-    if dataset.facts.classes and localizes and not kind.with_vocabulary:
+    if dataset.metadata.classes and localizes and not kind.with_vocabulary:
         notes.append(
-            f"the texts of this dataset are {len(dataset.facts.classes)} classes, and config.task = {config.task!r} "
+            f"the texts of this dataset are {len(dataset.metadata.classes)} classes, and config.task = {config.task!r} "
             f"asks each video for its own ones only; config.task = {task_for('', True).name!r} searches all videos "
             "for all classes"
         )
     notes += kind.notes(config, records)
     if len(texts) == 1:
         what = f"there is one text only in training, {min(texts)!r}"
-        if config.pretrain.steps or kind.compares_videos:
+        if config.contrastive.steps or kind.compares_videos:
             notes.append(f"{what}: a contrastive loss has nothing to compare it with")
         elif not localizes:
             notes.append(f"{what}: there is nothing to tell it from")
