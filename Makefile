@@ -25,10 +25,10 @@ check: lint
 # Tests that `make test` skips because their packages are not in its environment. Their files have other tests as well,
 # which run once more.
 test-extras:
-	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot
+	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot,demo
 	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/aot tests/launch \
 		tests/training/test_metric_writers.py tests/inference/test_report.py tests/metrics/diagnosis \
-		tests/data_pipelines/test_build_features.py
+		tests/demo tests/data_pipelines/test_build_features.py
 	$(MAKE) install VENV=.venv-beam EXTRAS=data,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
 		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py

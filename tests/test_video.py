@@ -253,6 +253,24 @@ def test_missing_empty_and_foreign_files(tmp_path):
     assert _kind(tmp_path / "noise.mp4")[0] in ("not a video", "no frames")
 
 
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("list.mp4", "ffconcat version 1.0\nfile secret.mp4\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{folder}/secret.mp4\n#EXT-X-ENDLIST\n"),
+        (
+            "list.sdp",
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+        ),
+    ],
+)
+def test_a_list_of_other_files_is_no_video(tmp_path, name, text):
+    """FFmpeg would open what it names: another visitor's video, or an address in the network."""
+    write_video(tmp_path / "secret.mp4", regular_times_ms(2.0))
+    (tmp_path / name).write_text(text.format(folder=tmp_path))
+    assert _kind(tmp_path / name)[0] == "not a video"
+
+
 def test_audio_only(tmp_path):
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as container:

@@ -7,6 +7,7 @@ from unloc_jax import siblings
 from unloc_jax.commands import (
     compile,
     data,
+    demo,
     diagnose,
     evaluate,
     features,
@@ -32,6 +33,7 @@ _COMMANDS = (
     diagnose,
     predict,
     zeroshot,
+    demo,
     quickstart,
 )
 

@@ -1,5 +1,6 @@
 """Names of video files: the list of extensions, and names in the form that file systems and FFmpeg expect."""
 
+import functools
 import unicodedata
 from pathlib import Path, PurePosixPath
 
@@ -27,9 +28,34 @@ def leaves_folder(name: str) -> bool:
     return path.is_absolute() or ".." in path.parts or not path.name
 
 
+# FFmpeg's formats that only name other files or addresses, and devices: an "MP4" that someone sends may be such a list.
+_LISTS = {
+    "concat",
+    "dash",
+    "hls",
+    "imf",
+    "lavfi",
+    "rtp",
+    "rtsp",
+    "sap",
+    "sdp",
+    "vobsub",
+    "webm_dash_manifest",
+}
+
+
 def ffmpeg_file(path: str | Path) -> tuple[str, dict[str, str]]:
     """Returns the name and the options with which `av.open` reads this file and nothing else.
 
-    FFmpeg treats "concat:a|b.mp4" and "a:b.mp4" as protocols and "img%03d.jpg" as a series of pictures.
+    FFmpeg treats "concat:a|b.mp4" and "a:b.mp4" as protocols and "img%03d.jpg" as a series of pictures, and it opens
+    the files that a playlist names.
     """
-    return f"file:{path}", {"pattern_type": "none"}
+    return f"file:{path}", {"pattern_type": "none", "format_whitelist": _formats()}
+
+
+@functools.cache
+def _formats() -> str:
+    """Returns the names of all formats but lists; FFmpeg has no option that excludes single ones."""
+    import av  # not on top: names alone need no FFmpeg
+
+    return ",".join(sorted(av.formats_available - _LISTS))

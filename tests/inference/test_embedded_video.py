@@ -181,3 +181,21 @@ def test_no_segment_ends_after_a_video_that_is_shorter_than_a_window(count):
     assert found.duration_s == count / 5 and len(segments) >= len(TEXTS)
     assert all(0 <= segment.start_s <= segment.end_s <= (count - 1) / 5 + 1e-6 for segment in segments)
     assert all(len(text.relevance) == count and (text.relevance > 0).all() for text in found)
+
+
+def test_a_watcher_is_told_the_seconds_and_can_stop(tmp_path):
+    video = write_video(tmp_path / "video.mp4", regular_times_ms(4.0))
+    localizer = Localizer(untrained("moment_retrieval"))
+    told = []
+
+    def stop(time_s):
+        raise UserError("enough")
+
+    with pytest.raises(UserError, match="enough"):
+        localizer.embed_video(video, watch=stop)
+    localizer.embed_video(video, watch=told.append)
+    np.testing.assert_allclose(told, np.arange(1, 21) / 5.0)
+    localizer.embed_video(video, watch=stop)  # from the cache
+    seconds = []
+    localizer.embed_video(FRAMES, fps=5.0, watch=seconds.append)
+    assert seconds[-1] == pytest.approx(10.0)

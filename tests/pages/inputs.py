@@ -1,5 +1,6 @@
 """Tiny inputs for the commands of pages: annotation files and predictions in every format that they name, a CLIP."""
 
+import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,34 +69,70 @@ def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:
     return files
 
 
-def write_predictions(protocol: str, variant: str | None, out: Path) -> tuple[Path, Path]:
-    """A ground truth, and predictions that are right."""
-    out.mkdir(parents=True, exist_ok=True)
-    truth, found = out / "truth", out / "found"
-    if variant == "devkit":
-        truth.mkdir(exist_ok=True)
-        _write(truth / "LongJump_test.txt", ["a 0 10\n"])
-        return truth, _write(out / "found.txt", ["a.mp4 0 10 51 0.9\n"])
-    if protocol == "segmentation":
-        for folder, suffix, title in ((truth, ".txt", ""), (found, "", "### Frames: ###\n")):
-            folder.mkdir(exist_ok=True)
-            _write(folder / f"a{suffix}", [title, "run\njump\n" if suffix else "run jump"])
-        return truth, found
-    if protocol in ("activitynet", "thumos14"):
-        segment = {"segment": [0.0, 10.0], "label": "run"}
-        subsets = ("validation", "test", "testing")
-        videos = {name: {"subset": name, "duration": 30.0, "annotations": [segment]} for name in subsets}
-        results = {name: [segment | {"score": 0.9}] for name in subsets}
-        return (
-            _write(out / "truth.json", [json.dumps({"database": videos})]),
-            _write(out / "found.json", [json.dumps({"results": results})]),
-        )
-    row = _row(1, "a", "a dog jumps", 10.0, [[0, 4]])
-    found_row = {"qid": 1, "vid": "a", "query": "a dog jumps", "pred_relevant_windows": [[0, 4, 0.9]]}
-    return (
-        _write(out / "truth.jsonl", [_line(row)]),
-        _write(out / "found.jsonl", [_line(found_row | {"pred_saliency_scores": [0.9, 0.8, 0.1, 0.1, 0.1]})]),
-    )
+def write_scored(a: argparse.Namespace, raw: Path, shards: Path, out: Path) -> tuple[list[Path], Path]:
+    """Ground truth in the format that the names of its files say, and predictions that are right.
+
+    Args:
+      a: of `unloc metrics` or `unloc diagnose`; files with the names of its files are written.
+      raw: videos with their annotations.
+      shards: built from their activities, for a ground truth that is a folder.
+      out: folder to write to.
+    """
+    truth, found = ([out / f"truth_{file.name}" for file in a.ground_truth], out / a.predictions.name)
+    if a.protocol == "segmentation":
+        for folder, name, text in (
+            (truth[0], "a.txt", "run\njump\n"),
+            (found, "a", "### Frames: ###\nrun jump"),
+        ):
+            folder.mkdir()
+            _write(folder / name, [text])
+    elif getattr(a, "variant", None) == "devkit":
+        truth[0].mkdir()
+        _write(truth[0] / "LongJump_test.txt", ["a 0 10\n"])
+        _write(found, ["a.mp4 0 10 51 0.9\n"])
+    elif a.protocol in ("activitynet", "thumos14"):
+        database = _write_actions(truth, raw, shards)
+        results = {
+            video: [segment | {"score": 0.9} for segment in facts["annotations"]]
+            for video, facts in database.items()
+        }
+        _write(found, [json.dumps({"results": results})])
+    else:
+        query = {"qid": 1, "vid": "a", "query": "a dog jumps"}
+        detected = {"pred_relevant_windows": [[0, 4, 0.9]], "pred_saliency_scores": [0.9, 0.8, 0.1, 0.1, 0.1]}
+        official = _row(1, "a", "a dog jumps", 10.0, [[0, 4]])
+        own = {"video": "a", "start": 0, "end": 4, "text": "a dog jumps", "duration": 10.0}
+        if a.ground_truth == [a.predictions]:  # a file of `unloc evaluate` holds both
+            truth, official = [found], official | detected
+        else:
+            _write(found, [_line(query | detected)])
+        (kind,) = a.ground_truth
+        of_kind = {".txt": "a 0 4##a dog jumps\n", ".jsonl": _line(own if "my_" in kind.name else official)}
+        _write(truth[0], [of_kind.get(kind.suffix, _line(official))])
+    return truth, found
+
+
+def _write_actions(truth: list[Path], raw: Path, shards: Path) -> dict[str, Any]:
+    """Writes a ground truth of actions; returns its videos as ActivityNet's `database` has them."""
+    if truth[0].name.endswith("shards"):
+        truth[:] = [shards]
+        return json.loads((raw / "annotations" / "activities.json").read_text())["database"]
+    segment = {"segment": [0.0, 10.0], "label": "run"}
+    subsets = ("validation", "test", "testing")
+    database = {name: {"subset": name, "duration": 30.0, "annotations": [segment]} for name in subsets}
+    # BMN's and mmaction2's.
+    flat = {
+        f"v_{name}": {"duration_second": 30.0, "annotations": facts["annotations"]}
+        for name, facts in database.items()
+    }
+    if truth[0].suffix == ".csv":
+        _write(truth[0], ["video,start,end,label,split\n", *(f"{name},0,10,run,test\n" for name in subsets)])
+    else:
+        is_flat = "anet_anno" in truth[0].name
+        _write(truth[0], [json.dumps(flat if is_flat else {"database": database})])
+    for table in truth[1:]:
+        _write(table, ["video,numFrame,subset\n", *(f"v_{name},9,{name}\n" for name in subsets)])
+    return database
 
 
 def _row(qid: int, video: str, text: str, duration_s: float, windows: list[list[float]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ error.
 """
 
 NOT_RUN = {
+    "unloc demo": "serves until it is interrupted; tests/demo uses it, and its API as a program does",
     "gcloud ": "needs a Google Cloud project",
     "export PROJECT=": "names the reader's own project",
     "docker ": "needs Docker",

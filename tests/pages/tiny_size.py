@@ -6,15 +6,17 @@ one reads. Other paths of inputs become those of tiny ones.
 
 import argparse
 import dataclasses
+import functools
 import json
 import re
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
-from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_predictions
+from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_scored
 from unloc_jax import config as config_lib
 from unloc_jax.cli import _parser
 
@@ -33,14 +35,42 @@ _OF_DATA = ("crop_size=16", "num_frames=32")
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What there is: folders of videos with their annotations, of shards, of checkpoints, of a CLIP."""
+    """What there is; trained models are made when a page first needs one.
+
+    Attributes:
+      raw: videos with their annotations.
+      captions, activities: shards of them.
+      clip: a CLIP as Hugging Face's library saves one.
+      runs: of the quickstart's models, by the name of the config.
+    """
 
     raw: Path
     captions: Path
     activities: Path
-    trained: Path
-    trained_on_classes: Path
     clip: Path
+    runs: Path
+
+    @functools.cached_property
+    def trained(self) -> Path:
+        """The quickstart's run of moment retrieval, evaluated."""
+        return self._run("quickstart")
+
+    @functools.cached_property
+    def trained_on_classes(self) -> Path:
+        return self._run("quickstart_tal")
+
+    def _run(self, config: str) -> Path:
+        workdir = self.runs / config
+        run_tiny(["train", f"--config=configs/{config}.py", f"--workdir={workdir}"], self, self.runs)
+        run_tiny(["evaluate", f"--checkpoint={workdir}", "--split=test"], self, self.runs)
+        return workdir
+
+
+def run_tiny(words: Iterable[object], inputs: Inputs, scratch: Path) -> None:
+    """Runs `unloc …` in this process; a finished run continues, as it does for a user."""
+    arguments = parse([str(word) for word in words])
+    make_tiny(arguments, inputs, scratch)
+    arguments.run(arguments)
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -111,8 +141,6 @@ def make_tiny(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
         shutil.copytree(inputs.trained_on_classes if of_classes else inputs.trained, a.checkpoint)
     if name == "evaluate" and (foreign or a.data_dir) and not (a.data_dir and a.data_dir.exists()):
         a.data_dir = inputs.activities if of_classes else inputs.captions
-    if name == "train" and a.workdir.exists():
-        shutil.rmtree(a.workdir)
 
 
 def _classes(raw: Path) -> set[str]:
@@ -125,7 +153,7 @@ def _synthesize(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
 
 
 def _annotations(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
-    if a.videos and not Path(a.videos).exists():
+    if a.videos and not any(Path(a.videos).glob("*.mp4")):  # a page may call a checkpoint DIR as well
         a.videos = type(a.videos)(inputs.raw / "videos")
     if a.dataset and not all(file.exists() for file in a.annotations):
         a.annotations = write_annotations(a.dataset, inputs.raw, scratch / a.dataset)
@@ -181,9 +209,9 @@ def _source(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
 
 
 def _predictions(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
-    if not (a.ground_truth.exists() and a.predictions.exists()):
-        made = write_predictions(a.protocol, getattr(a, "variant", None), scratch / a.protocol)
-        a.ground_truth, a.predictions = made
+    if not all(file.exists() for file in (*a.ground_truth, a.predictions)):
+        out = Path(tempfile.mkdtemp(dir=scratch))
+        a.ground_truth, a.predictions = write_scored(a, inputs.raw, inputs.activities, out)
     if a.blocked_videos and not a.blocked_videos.exists():
         a.blocked_videos = scratch / "blocked.json"
         a.blocked_videos.write_text("[]")

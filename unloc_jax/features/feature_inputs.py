@@ -3,6 +3,7 @@
 Shards record which CLIP computed their features, how many per second and in which dtypes; a checkpoint keeps this.
 """
 
+import itertools
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -75,11 +76,13 @@ class ClipFeatures:
         self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
         self._encoder = ClipEncoder(_the_clip(settings, clip), jnp.dtype(settings["computed_in"]))
 
-    def open(self, video: Path | np.ndarray, fps: float | None) -> "OpenVideo":
-        """Opens a file, or frames uint8 [F, H, W, 3] at `fps` per second."""
+    def open(
+        self, video: Path | np.ndarray, fps: float | None, watch: Callable[[float], object] | None = None
+    ) -> "OpenVideo":
+        """Opens a file, or frames uint8 [F, H, W, 3] at `fps` per second; `watch` as for `embed_video`."""
         if isinstance(video, np.ndarray):
             return OpenVideo(lambda: embed_frames(self._encoder, video, fps, self._fps))
-        return OpenVideo(lambda: self._of_file(video))
+        return OpenVideo(lambda: self._of_file(video, watch))
 
     def sample(self, video: "OpenVideo") -> Iterator[SampledFrames]:
         """Yields the whole video once, or all its windows: as training reads a record of this length."""
@@ -87,10 +90,17 @@ class ClipFeatures:
         rows = StoredFeatures(found.features.astype(self._stored_as), found.times_s)
         yield from sample_rows({self._name: rows}, video.duration_s, self._data)
 
-    def _of_file(self, video: Path) -> VideoFeatures:
+    def _of_file(self, video: Path, watch: Callable[[float], object] | None) -> VideoFeatures:
         title = f"embedding {video.name}"
         with tqdm(desc=title, unit="frame", delay=3, file=sys.stderr, leave=False) as bar:
-            return embed_video(self._encoder, video, self._fps, on_frame=bar.update)
+            numbers = itertools.count(1)
+
+            def on_frame() -> None:
+                bar.update()
+                if watch is not None:
+                    watch(next(numbers) / self._fps)
+
+            return embed_video(self._encoder, video, self._fps, on_frame=on_frame)
 
 
 class OpenVideo:

@@ -60,6 +60,7 @@ class EmbeddedVideo:
 
 
 Video = str | Path | np.ndarray | EmbeddedVideo
+Watch = Callable[[float], object]
 
 
 class VideoSearch(abc.ABC):
@@ -81,14 +82,16 @@ class VideoSearch(abc.ABC):
         """Returns segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
 
     @abc.abstractmethod
-    def _open(self, video: Path | np.ndarray, fps: float | None) -> Any:
-        """Opens a video as the model's inputs; `fps` is that of an array."""
+    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Any:
+        """Opens a video as the model's inputs; `fps` is that of an array; `watch` as for `embed_video`."""
 
     @abc.abstractmethod
     def _embed(self, frames: Any, name: str) -> EmbeddedVideo:
         """Embeds everything that `_open` returned."""
 
-    def embed_video(self, video: Video, *, fps: float | None = None) -> EmbeddedVideo:
+    def embed_video(
+        self, video: Video, *, fps: float | None = None, watch: Watch | None = None
+    ) -> EmbeddedVideo:
         """Decodes a video and runs the image tower on it, once: pass the result to the call in place of the file.
 
         A file that was embedded before, and has not changed since, comes from the cache.
@@ -104,6 +107,8 @@ class VideoSearch(abc.ABC):
         Args:
           video: any file that PyAV decodes; or frames, uint8 [F, H, W, 3] in RGB, at regular times.
           fps: frames per second of an array.
+          watch: called with the seconds of the video that have been read, after every frame; what it raises ends the
+            embedding. Not called if nothing needs to be embedded.
 
         Raises:
           UserError: a video that cannot be used, or one that another model embedded.
@@ -113,11 +118,11 @@ class VideoSearch(abc.ABC):
                 raise UserError(f"{video.name} was embedded by {video.model}; this is {self._model_name}.")
             return video
         if isinstance(video, np.ndarray):
-            return self._embed(self._open(video, fps), "frames")
+            return self._embed(self._open(video, fps, watch), "frames")
         if fps is not None:
             raise UserError("fps is that of an array of frames; a file says its own.")
         path = Path(video)
-        return self._kept.get(path, lambda: self._embed(self._open(path, None), str(path)))
+        return self._kept.get(path, lambda: self._embed(self._open(path, None, watch), str(path)))
 
 
 class _Kept:

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import av
@@ -24,12 +24,40 @@ _FEWEST_KEPT = 512
 class Frames(Protocol):
     """Iterates over frames uint8 [H, W, 3] in RGB at the times k / fps, like `unloc_jax.video.FrameStream`."""
 
-    duration_s: float
-    """Of the whole video in seconds, known after the iteration has ended."""
-    notes: tuple[VideoNote, ...]
-    """Messages about the video, known at the same time."""
+    @property
+    def duration_s(self) -> float:
+        """Of the whole video in seconds, known after the iteration has ended."""
+
+    @property
+    def notes(self) -> tuple[VideoNote, ...]:
+        """Messages about the video, known at the same time."""
 
     def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class _WatchedFrames:
+    """Frames that report after each one how many seconds of the video have been read."""
+
+    def __init__(self, frames: Frames, fps: float, watch: Callable[[float], object]):
+        self._frames, self._fps, self._watch = frames, fps, watch
+
+    @property
+    def duration_s(self) -> float:
+        return self._frames.duration_s
+
+    @property
+    def notes(self) -> tuple[VideoNote, ...]:
+        return self._frames.notes
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for number, frame in enumerate(self._frames, 1):
+            yield frame
+            self._watch(number / self._fps)
+
+
+def watched(frames: Frames, fps: float, watch: Callable[[float], object] | None) -> Frames:
+    """Returns the same frames, of which `watch` (if any) is told; see `VideoSearch.embed_video`."""
+    return frames if watch is None else _WatchedFrames(frames, fps, watch)
 
 
 class ArrayFrames:

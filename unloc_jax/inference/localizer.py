@@ -17,8 +17,15 @@ from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, sample_rows
 from unloc_jax.features.given_features import Features, read_given
-from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
-from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, sample_frames
+from unloc_jax.inference.embedded_video import (
+    CACHE_BYTES,
+    EmbeddedVideo,
+    EmbeddedWindow,
+    Video,
+    VideoSearch,
+    Watch,
+)
+from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
@@ -93,7 +100,7 @@ class Localizer(VideoSearch):
         """
         task, metadata, text = self._model.task, self._model.metadata, self._model.task.config.model.text
         reads_tokens = text.encoder == "clip"
-        texts = check_texts(texts or list(task.evaluation_classes), text.max_tokens if reads_tokens else None)
+        texts = check_texts(texts or self.vocabulary, text.max_tokens if reads_tokens else None)
         features = self._encode_texts(texts)
         embedded = self.embed_video(video, fps=fps)
         output, span_s = self._search(embedded, features)
@@ -156,13 +163,17 @@ class Localizer(VideoSearch):
             return None
         return ClipFeatures(self._model.task.config, self._model.metadata, self._clip)
 
-    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames | OpenVideo:
+    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames | OpenVideo:
         metadata = self._model.metadata
         if self._clip_features is not None:
-            return self._clip_features.open(video, fps)
+            return self._clip_features.open(video, fps, watch)
         if isinstance(video, np.ndarray):
-            return ArrayFrames(video, frames_fps=fps, fps=metadata.fps, short_side=metadata.short_side)
-        return FrameStream(video, fps=metadata.fps, short_side=metadata.short_side)
+            frames: Frames = ArrayFrames(
+                video, frames_fps=fps, fps=metadata.fps, short_side=metadata.short_side
+            )
+        else:
+            frames = FrameStream(video, fps=metadata.fps, short_side=metadata.short_side)
+        return watched(frames, metadata.fps, watch)
 
     def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
         if isinstance(frames, OpenVideo):
@@ -215,6 +226,11 @@ class Localizer(VideoSearch):
         if shows_classes:
             output = dataclasses.replace(output, frame_classes=classes_of_curves(output.curve))
         return output, found[0][1]
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The texts that are searched for if none are given; () for a model without a vocabulary."""
+        return tuple(self._model.task.evaluation_classes)
 
     def describe(self) -> dict[str, str]:
         """Returns details of the model to show with its predictions; names only, no folders."""

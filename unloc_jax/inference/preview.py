@@ -51,7 +51,7 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     """
     path = Path(path)
     info = probe(path)
-    mime = None if info.mirrored else _playable_as(path)  # browsers rotate, but not all of them mirror
+    mime = playable_as(path)
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
 
@@ -69,8 +69,17 @@ def preview_bytes(path: str | Path, max_bytes: int = 24 * 2**20, max_height: int
     )
 
 
-def _playable_as(path: Path) -> str | None:
-    """Returns the MIME type under which browsers play a file as it is, or None."""
+def playable_as(path: Path) -> str | None:
+    """Returns the MIME type under which browsers play a video as it is, or None.
+
+    Raises:
+      VideoError: the file cannot be used.
+    """
+    return None if probe(path).mirrored else _type_of(path)  # browsers rotate, but not all of them mirror
+
+
+def _type_of(path: Path) -> str | None:
+    """Returns the MIME type of a file that browsers play, mirrored or not, or None."""
     with path.open("rb") as file:
         head = file.read(64)
     # FFmpeg's format names cover whole families (mp4 and QuickTime, WebM and Matroska): the first bytes decide.

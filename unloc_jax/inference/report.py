@@ -8,10 +8,11 @@ import base64
 import hashlib
 import html
 import importlib.resources
+import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,23 +48,43 @@ def write_report(
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     video, mime = preview_bytes(video_path)
-    template = importlib.resources.files("unloc_jax").joinpath("assets/report.html").read_text("utf-8")
-    values = _values(prediction, mime, _script_hash(template), top_k)
+    source = itertools.chain([f"data:{mime};base64,"], _base64(video))
     try:
         with open(out_path, "w", encoding="utf-8", newline="\n") as page:
-            # One pass over the template, so that inserted values are never substituted again.
-            for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
-                if i % 2 == 0:
-                    page.write(part)
-                elif part == "video":
-                    page.writelines(_base64(video))
-                else:
-                    page.write(values[part])
+            page.writelines(_page(prediction, source, "data: blob:", top_k))
     except OSError as error:
         raise UserError(f"{out_path}: cannot write the report: {error.strerror}.") from error
 
 
-def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int) -> dict[str, str]:
+def report_page(prediction: VideoPrediction, video_url: str, top_k: int) -> str:
+    """Returns the report page for a server that serves the video, too.
+
+    In a frame, a fragment such as "#most=3&least=0.5" takes the place of the page's own filters (most segments per
+    text, lowest score), and the page around it changes them by `postMessage({most, least})`.
+
+    Args:
+      prediction: the values to show.
+      video_url: a video that browsers play, on the page's own server; relative to the page.
+      top_k: most segments per text on the page.
+    """
+    return "".join(_page(prediction, [html.escape(video_url)], "'self'", top_k))
+
+
+def _page(prediction: VideoPrediction, video_source: Iterable[str], media: str, top_k: int) -> Iterator[str]:
+    """Yields the parts of the page; `media`: sources of media that its Content-Security-Policy allows."""
+    template = importlib.resources.files("unloc_jax").joinpath("assets/report.html").read_text("utf-8")
+    values = _values(prediction, _script_hash(template), top_k) | {"media": media}
+    # One pass over the template, so that inserted values are never substituted again.
+    for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
+        if i % 2 == 0:
+            yield part
+        elif part == "video":
+            yield from video_source
+        else:
+            yield values[part]
+
+
+def _values(prediction: VideoPrediction, script_hash: str, top_k: int) -> dict[str, str]:
     """Returns the values of the template's {{names}}: HTML, except `data`, which is JSON."""
     name = Path(prediction.video).name
     data = to_json(prediction)
@@ -76,7 +97,6 @@ def _values(prediction: VideoPrediction, mime: str, script_hash: str, top_k: int
     tick_s = _tick_step_s(prediction.duration_s)
     count = len(prediction.texts)
     return {
-        "mime": mime,
         "script_hash": script_hash,
         "title": html.escape(name),
         "summary": f"{clock(prediction.duration_s)} · {count} text{'s' if count != 1 else ''}",

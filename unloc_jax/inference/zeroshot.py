@@ -14,8 +14,15 @@ from tqdm import tqdm
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, unit, video_frames
-from unloc_jax.inference.embedded_video import CACHE_BYTES, EmbeddedVideo, EmbeddedWindow, Video, VideoSearch
-from unloc_jax.inference.frames import ArrayFrames, Frames
+from unloc_jax.inference.embedded_video import (
+    CACHE_BYTES,
+    EmbeddedVideo,
+    EmbeddedWindow,
+    Video,
+    VideoSearch,
+    Watch,
+)
+from unloc_jax.inference.frames import ArrayFrames, Frames, watched
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.tasks.zeroshot_scores import localize
@@ -96,10 +103,12 @@ class ZeroShotLocalizer(VideoSearch):
             embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
         )
 
-    def _open(self, video: Path | np.ndarray, fps: float | None) -> Frames:
+    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames:
         if isinstance(video, np.ndarray):
-            return ArrayFrames(video, frames_fps=fps, fps=self._fps, short_side=None)
-        return video_frames(video, self._fps)
+            frames: Frames = ArrayFrames(video, frames_fps=fps, fps=self._fps, short_side=None)
+        else:
+            frames = video_frames(video, self._fps)
+        return watched(frames, self._fps, watch)
 
     def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
         title = f"embedding {Path(name).name}"
