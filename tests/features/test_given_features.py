@@ -84,8 +84,9 @@ def test_a_file_gives_what_the_shards_give(
             theirs = np.column_stack([found.segments_s[row][number], found.scores[row][number]])[: len(ours)]
             np.testing.assert_allclose(np.reshape(ours, (-1, 3)), theirs, atol=1e-3)
     assert prediction.model["sees"] == "8 rows of i3d features and pose features"
-    with pytest.raises(UserError, match="--features NAME=FILE"):
-        localizer("video.mp4", "a square")
+    for look in (lambda: localizer("video.mp4", "a square"), localizer.check_videos):
+        with pytest.raises(UserError, match="--features NAME=FILE"):
+            look()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class Localizer(VideoSearch):
         self._detect = jax.jit(task.detect_encoded)
         self._clip = clip
         if clip is not None:
-            self._clip_features  # noqa: B018  another CLIP is refused now
+            self.check_videos()
 
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
@@ -125,6 +125,10 @@ class Localizer(VideoSearch):
         return VideoPrediction(
             embedded.name, embedded.duration_s, predictions, self.describe(), embedded.notes
         )
+
+    def check_videos(self) -> None:
+        """Raises UserError if the model cannot look at video files; reads the CLIP of a model of CLIP features."""
+        _ = self._clip_features
 
     def embed_features(
         self, features: Mapping[str, Features], *, duration_s: float | None = None, name: str = ""
