@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 # Reasons for which `make test-extras` may skip tests; it fails if others are skipped.
 MAY_SKIP ?= shared|not here|torch|Chromium
 
-.PHONY: quickstart quickstart-tal check test test-extras test-pages test-notebooks test-all notebooks lint install clean
+.PHONY: quickstart quickstart-tal check test test-extras test-pages test-notebooks test-all notebooks docs docs-links \
+	lint install clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/unloc quickstart
@@ -53,6 +54,17 @@ test-all: test test-extras test-pages
 	.venv-torch/bin/python -m pytest --may-skip='shared|real' \
 		tests/pretrained/test_clip_originals.py tests/data_pipelines/test_build_features.py
 
+# The site, in build/docs; any warning is an error, such as a link to a page or a heading that is not there.
+docs:
+	$(MAKE) install VENV=.venv-docs EXTRAS=docs
+	.venv-docs/bin/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "made build/docs/index.html"
+
+# Follows the links out of the site, which needs a network.
+docs-links:
+	$(MAKE) install VENV=.venv-docs EXTRAS=docs
+	.venv-docs/bin/python -m sphinx -q -b linkcheck docs build/docs-links
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -77,4 +89,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-extras .venv-notebooks .venv-beam .venv-torch quickstart build *.egg-info
+	rm -rf $(VENV) .venv-extras .venv-notebooks .venv-beam .venv-torch .venv-docs docs/generated quickstart build *.egg-info

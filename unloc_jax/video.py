@@ -242,6 +242,15 @@ def _picture_end_s(path: Path, header_s: float) -> float | None:
     return max(ends_s) - origin_s if ends_s else length_of_packets_s(path) or None
 
 
+def length_s(path: Path) -> float:
+    """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
+
+    Raises:
+      VideoError: the file is unusable; `kind` is the reason.
+    """
+    return probe(path).duration_s or length_of_packets_s(path)
+
+
 def length_of_packets_s(path: Path) -> float:
     """Returns the seconds from a player's second 0 to the end of the last picture, for headers without a length.
 

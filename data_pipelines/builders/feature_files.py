@@ -1,47 +1,44 @@
 """Reads precomputed features of any origin: one file per video, or one HDF5 file for all.
 
-DIR/<id>.npy                the array
-DIR/<id>.npz                the array KEY, else "features", else the only one
-DIR/<id>.h5 (.hdf5)         the dataset KEY, else "features", else the only one
-DIR/<id>.pt (.pth)          a tensor, or a dictionary with the tensor KEY, else "features", else the only one
-FILE.h5 (.hdf5)             a dataset per id, or a group per id that is read like a file of its own
+DIR/<id>.npy (.npz, .h5, .hdf5, .pt, .pth)   see `unloc_jax.features.stored_features`
+FILE.h5 (.hdf5)                              a dataset per id, or a group per id that is read like a file of its own
 
 An id may carry the extension of its video, in any case: DIR/<id>.avi.npy, or the dataset "<id>.MP4".
-
-Files that hold several arrays may also hold `times_s` [F], the times of the rows, and `duration_s`, the length of the
-video, as `unloc features` stores them.
 """
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import json
-import math
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.builders.frames import UnusableVideo
 from data_pipelines.builders.video_files import NamedFiles, names_of
 from unloc_jax.errors import UserError
+from unloc_jax.features.stored_features import (
+    EXTENSIONS,
+    HDF5,
+    FeatureError,
+    StoredFeatures,
+    checked,
+    choose,
+    of_hdf5,
+    open_hdf5,
+    read_feature_file,
+    readable,
+)
 from unloc_jax.names import normal_id
 from unloc_jax.video_names import composed
 
-_HDF5 = (".h5", ".hdf5")
-_EXTENSIONS = (".npy", ".npz", *_HDF5, ".pt", ".pth")
 # `unloc features` writes this file beside its features: the settings of all of them.
 SETTINGS_FILE = "clip_features.json"
-_TIMES, _DURATION = "times_s", "duration_s"
 # The width is that of most of the first videos with features.
 _MOST_SHAPES = 32
-# A file of 2 MB can hold zeros for 2 GB.
-_MOST_COMPRESSION = 100
-_MOST_UNSUSPICIOUS = 64 * 2**20  # bytes of an array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,30 +60,7 @@ class FeatureSource:
     @functools.cached_property
     def files(self) -> NamedFiles:
         """Returns the index of the files in `path`, if that is a folder."""
-        return NamedFiles(self.path, _EXTENSIONS, of_videos=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class StoredFeatures:
-    """The features of one video.
-
-    Attributes:
-      rows: float32 [F, D].
-      times_s: float64 [F], strictly rising, seconds of the rows; None if not stored.
-      duration_s: length in seconds of the video they were computed from; None if not stored.
-    """
-
-    rows: np.ndarray
-    times_s: np.ndarray | None = None
-    duration_s: float | None = None
-
-    @property
-    def end_s(self) -> float | None:
-        """Returns the end in seconds of the features' video, as far as stored; else None."""
-        if self.duration_s is not None or self.times_s is None:
-            return self.duration_s
-        steps_s = np.diff(self.times_s)
-        return float(self.times_s[-1] + (np.median(steps_s) / 2 if len(steps_s) else 0.0))
+        return NamedFiles(self.path, EXTENSIONS, of_videos=True)
 
 
 def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
@@ -104,14 +78,6 @@ def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
             except (ValueError, TypeError) as error:
                 raise UserError(f"{file} is damaged ({error}). Make the features again.") from error
     return found
-
-
-class FeatureError(Exception):
-    """Unusable features of one video; `kind` is short and countable."""
-
-    def __init__(self, kind: str, reason: str):
-        super().__init__(reason)
-        self.kind = kind
 
 
 def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[FeatureSource]:
@@ -143,7 +109,7 @@ def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[Feat
             path = Path(folder)
         if any(source.name == name for source in sources):
             raise UserError(f"--features {text}: there are already features named {name}.")
-        if not path.is_dir() and not (path.is_file() and path.suffix.lower() in _HDF5):
+        if not path.is_dir() and not (path.is_file() and path.suffix.lower() in HDF5):
             raise UserError(
                 f"--features {text}: {path} is neither a folder with one file per video nor an HDF5 file."
             )
@@ -241,18 +207,11 @@ def read_stored(source: FeatureSource, video_id: str) -> StoredFeatures:
     """
     if source.path.is_file():
         where = f"{source.path}: {video_id}"
-        with _readable(where):
+        with readable(where):
             content = _in_common_file(_open_hdf5(source.path), source, video_id)
-            found = _choose(content, source.key, where, _of_hdf5)
-    else:
-        path = _find(source, video_id)
-        where = str(path)
-        with _readable(where):
-            found = _READERS[path.suffix.lower()](path, source.key)
-    rows = _checked(found.array, source.time_axis, where)
-    return StoredFeatures(
-        rows, _checked_times(found.times_s, len(rows), where), _checked_duration(found.duration_s, where)
-    )
+            found = choose(content, source.key, where, of_hdf5)
+        return checked(found, source.time_axis, where)
+    return read_feature_file(_find(source, video_id), source.key, source.time_axis)
 
 
 def _find(source: FeatureSource, video_id: str) -> Path:
@@ -270,150 +229,6 @@ def _find(source: FeatureSource, video_id: str) -> Path:
     raise FeatureError(
         "missing", f"{source.path / video_id}.npy (or .npz, .h5, .hdf5, .pt, .pth): there is no such file."
     )
-
-
-def _checked(array: np.ndarray, time_axis: int, where: str) -> np.ndarray:
-    shape = " × ".join(map(str, array.shape)) or "a single number"
-    if array.dtype.kind not in "fiu":
-        raise FeatureError(
-            "not numbers", f"{where}: an array of {array.dtype}, not of floating point numbers."
-        )
-    if array.ndim != 2:
-        raise FeatureError("wrong rank", f"{where}: {shape}, where two axes (time and width) are needed.")
-    if array.size == 0:
-        raise FeatureError("empty", f"{where}: {shape}.")
-    with np.errstate(over="ignore"):  # becomes infinite, which is reported below
-        array = np.ascontiguousarray(array if time_axis == 0 else array.T, np.float32)
-    if not np.isfinite(array).all():
-        raise FeatureError(
-            "NaN or infinite", f"{where}: {(~np.isfinite(array)).sum()} of {array.size} values."
-        )
-    return array
-
-
-def _checked_times(times_s: np.ndarray | None, rows: int, where: str) -> np.ndarray | None:
-    if times_s is None:
-        return None
-    if times_s.shape != (rows,) or times_s.dtype.kind not in "fiu":
-        raise FeatureError(
-            "bad times_s", f"{where}: times_s is {times_s.dtype} {list(times_s.shape)}, not {rows} numbers."
-        )
-    times_s = times_s.astype(np.float64)
-    if not (np.isfinite(times_s).all() and (np.diff(times_s) > 0).all() and times_s[0] >= 0):
-        raise FeatureError("bad times_s", f"{where}: times_s must be rising seconds, from 0 on.")
-    return times_s
-
-
-def _checked_duration(duration_s: np.ndarray | None, where: str) -> float | None:
-    if duration_s is None:
-        return None
-    if duration_s.size != 1 or duration_s.dtype.kind not in "fiu" or not 0 < duration_s.item() < np.inf:
-        raise FeatureError("bad duration_s", f"{where}: duration_s must be one number of seconds above 0.")
-    return float(duration_s.item())
-
-
-@contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turns whatever exception a library raises for a damaged file into a FeatureError."""
-    try:
-        yield
-    except (FeatureError, UserError):
-        raise
-    except Exception as error:
-        raise FeatureError("cannot be read", f"{where}: {type(error).__name__}: {error}") from error
-
-
-class _Found(NamedTuple):
-    """Unchecked content of a file."""
-
-    array: np.ndarray
-    times_s: np.ndarray | None = None
-    duration_s: np.ndarray | None = None
-
-
-def _read_npy(path: Path, key: str | None) -> _Found:
-    del key  # there is one array
-    return _Found(np.load(path, allow_pickle=False))
-
-
-def _read_npz(path: Path, key: str | None) -> _Found:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            with archive.open(member) as stream:
-                _check_size(_size_in_header(stream), member.compress_size, f"{path}: {member.filename}")
-    with np.load(path, allow_pickle=False) as arrays:
-        return _choose(arrays, key, str(path))
-
-
-def _read_hdf5(path: Path, key: str | None) -> _Found:
-    with _open(path) as file:
-        return _choose(file, key, str(path), _of_hdf5)
-
-
-def _read_torch(path: Path, key: str | None) -> _Found:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path}: reading this file needs PyTorch: `pip install torch`.") from error
-    content = torch.load(path, map_location="cpu", weights_only=True)
-
-    def to_array(value: Any) -> np.ndarray:
-        if not isinstance(value, torch.Tensor):
-            return np.asarray(value)
-        _check_size(4 * value.numel(), path.stat().st_size, str(path))  # its strides may repeat one number
-        return value.float().numpy()
-
-    return _choose(content, key, str(path), to_array)
-
-
-_READERS: dict[str, Callable[[Path, str | None], _Found]] = {
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-    **dict.fromkeys(_HDF5, _read_hdf5),
-    **dict.fromkeys((".pt", ".pth"), _read_torch),
-}
-
-
-def _size_in_header(stream: Any) -> int:
-    """Returns the bytes of the array of an .npy stream, of which only the header is read."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    return math.prod(shape) * dtype.itemsize
-
-
-def _check_size(size: int, stored: int, where: str) -> None:
-    """Raises FeatureError before an array is read that a small file would make large, in bytes."""
-    if size > max(_MOST_UNSUSPICIOUS, _MOST_COMPRESSION * stored):
-        raise FeatureError(
-            "too large",
-            f"{where}: {stored:,} bytes are stored, but the array would have {size:,}; features are not compressed "
-            f"more than {_MOST_COMPRESSION} times.",
-        )
-
-
-def _of_hdf5(dataset: Any) -> np.ndarray:
-    if hasattr(dataset, "nbytes"):
-        _check_size(dataset.nbytes, dataset.id.get_storage_size(), f"{dataset.file.filename}: {dataset.name}")
-    return np.asarray(dataset)
-
-
-def _choose(
-    content: Any, key: str | None, where: str, to_array: Callable[[Any], np.ndarray] = np.asarray
-) -> _Found:
-    """Returns the array of a file that may hold several, with its stored times."""
-    if not isinstance(content, Mapping):
-        return _Found(to_array(content))
-    names = [name for name in content if name not in (_TIMES, _DURATION)]
-    if key is None:
-        key = "features" if "features" in names or len(names) != 1 else names[0]
-    if key not in content:  # HDF5 files also accept paths, such as "group/array"
-        there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        raise FeatureError(
-            "no such array", f"{where}: no array {key!r} (there are: {there}); say NAME=DIR:KEY."
-        )
-    of_times = (to_array(content[name]) if name in content else None for name in (_TIMES, _DURATION))
-    return _Found(to_array(content[key]), *of_times)
 
 
 def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
@@ -445,14 +260,4 @@ def _arrays_of(path: Path) -> Mapping[str, list[str]]:
 @functools.lru_cache(maxsize=8)
 def _open_hdf5(path: Path) -> Any:
     """Opens a file and keeps it open: one file serves all videos."""
-    return _open(path)
-
-
-def _open(path: Path) -> Any:
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{path}: reading this file needs h5py: `pip install 'unloc_jax[features]'`."
-        ) from error
-    return h5py.File(path, "r", locking="best-effort")  # there are mounts without locks
+    return open_hdf5(path)

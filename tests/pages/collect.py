@@ -49,7 +49,14 @@ class Command:
 
 def pages(repository: Path) -> list[str]:
     """All pages that may name commands, relative to the repository."""
-    patterns = ("*.md", "docs/*.md", "data_pipelines/*.md", "configs/*.py", "benchmarks/*.py", "**/*.ipynb")
+    patterns = (
+        "*.md",
+        "docs/*.md",
+        "data_pipelines/*.md",
+        "configs/*.py",
+        "benchmarks/*.py",
+        "colab/*.ipynb",
+    )
     files = {path.relative_to(repository) for pattern in patterns for path in repository.glob(pattern)}
     return sorted(str(path) for path in files if path.parts[0][0] != "." and path.name != "CHANGELOG.md")
 

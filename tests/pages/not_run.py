@@ -16,6 +16,8 @@ NOT_RUN = {
     "tfds build": "needs packages of its own; tests/data_pipelines/test_build_by_tfds.py runs the same",
     "--beam-pipeline-options": "Beam has an environment of its own; tests/data_pipelines/test_build_on_beam.py",
     "--config.data.format=mediasequence": "needs Scenic's shards; reading/test_mediasequence.py has some",
+    "--features i3d=video.npy": "needs a model of such features; tests/features/test_given_features.py",
+    "--features clip=clip/video.npz": "needs a model of such features; tests/features/test_given_features.py",
     "'slowfast': {'encoder'": "needs features of two kinds; tests/training/test_windows_and_features.py",
     "--topology=v": "minutes, and the TPU compiler; tests/aot/test_programs.py runs the smallest",
     "python benchmarks/compile_table.py": "as `unloc compile`, for every config",

@@ -70,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if arguments.checkpoint:
         localizer = load(arguments.checkpoint, arguments.task, clip=arguments.clip)
+        localizer.check_videos()
         model = Path(arguments.checkpoint).name
     else:
         localizer = load(arguments.clip)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
+from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
 
@@ -22,10 +23,25 @@ def add(commands: Commands) -> None:
         metavar="SRC",
         help="for a model trained on features: the CLIP of `unloc features` (default: its former location)",
     )
-    add_prediction_flags(parser)
+    parser.add_argument(
+        "--features",
+        type=path_of,
+        action="append",
+        default=[],
+        metavar="NAME=FILE[:KEY]",
+        help="for a model trained on features alone: those of the video (.npy, .npz, .h5, .pt); repeatable",
+    )
+    parser.add_argument(
+        "--duration",
+        type=float,
+        metavar="SECONDS",
+        help="length of the video of --features, if neither they nor --video say it",
+    )
+    add_prediction_flags(parser, video_required=False)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    features = _features(arguments)
     check_places(arguments)
     texts = texts_of(arguments)
     quiet()
@@ -33,4 +49,36 @@ def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.inference.localizer import Localizer
 
     localizer = Localizer(load_model(arguments.checkpoint, arguments.task), clip=arguments.clip)
-    show(localizer(arguments.video, texts), arguments)
+    if not features:
+        show(localizer(arguments.video, texts), arguments)
+        return
+    video, duration_s = arguments.video, arguments.duration
+    if video is not None and duration_s is None:
+        from unloc_jax.video import length_s
+
+        duration_s = length_s(video)
+    embedded = localizer.embed_features(features, duration_s=duration_s, name=str(video or ""))
+    show(localizer(embedded, texts), arguments)
+
+
+def _features(arguments: argparse.Namespace) -> dict[str, str]:
+    """Returns the files of --features by name.
+
+    Raises:
+      UserError: one has another form or occurs twice, or there is nothing to look at.
+    """
+    features: dict[str, str] = {}
+    for text in arguments.features:
+        name, separator, file = text.partition("=")
+        if not (name and separator and file):
+            raise UserError(f"--features {text}: write NAME=FILE, such as clip=features/video.npy.")
+        if name in features:
+            raise UserError(f"--features {text}: there are already features named {name}.")
+        features[name] = file
+    if not features and arguments.video is None:
+        raise UserError("nothing to look at: give --video FILE, or --features NAME=FILE.")
+    if not features and arguments.duration is not None:
+        raise UserError("--duration is that of --features; a video says its own.")
+    if features and arguments.clip is not None:
+        raise UserError("--clip computes features of --video; with --features leave it out.")
+    return features

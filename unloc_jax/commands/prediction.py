@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from unloc_jax.inference.predictions import VideoPrediction
 
 
-def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--video", type=Path, required=True, metavar="FILE")
+def add_prediction_flags(parser: argparse.ArgumentParser, video_required: bool = True) -> None:
+    parser.add_argument("--video", type=Path, required=video_required, metavar="FILE")
     parser.add_argument(
         "--text", action="append", default=[], metavar="SENTENCE", help="text to search for; repeatable"
     )
@@ -42,6 +42,8 @@ def check_places(arguments: argparse.Namespace) -> None:
     for out in arguments.out:
         if out.suffix not in (".html", ".json"):
             raise UserError(f"--out={out}: write a report.html or a result.json.")
+        if out.suffix == ".html" and arguments.video is None:
+            raise UserError(f"--out={out}: the page plays the video: add --video FILE, or write a .json.")
         if out.is_dir():
             raise UserError(f"--out={out} is a folder: name a file in it.")
         if not os.access(out.parent, os.W_OK):

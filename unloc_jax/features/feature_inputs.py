@@ -5,7 +5,7 @@ Shards record which CLIP computed their features, how many per second and in whi
 
 import itertools
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_video
+from unloc_jax.features.stored_features import StoredFeatures
 from unloc_jax.frame_inputs import SampledFrames
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.pretrained.clip_source import read_any_clip
@@ -39,6 +40,16 @@ def changes(
     ]
 
 
+def description(modalities: Iterable[str], settings: Mapping[str, dict[str, Any]]) -> str:
+    """Describes in words what a model reads: its modalities, and the settings of those that `unloc features` made."""
+    return " and ".join(
+        f"{settings[name]['clip']} features, {settings[name]['fps']:g} per second"
+        if name in settings
+        else f"{name} features"
+        for name in modalities
+    )
+
+
 class ClipFeatures:
     """Turns videos into the rows of CLIP features that a model reads.
 
@@ -58,12 +69,12 @@ class ClipFeatures:
         if others or self._name not in known:
             raise UserError(
                 f"this model reads {' and '.join(config.model.modalities)}; only a model of one kind of features, "
-                "made by `unloc features`, can look at a video file (docs/features.md)."
+                "made by `unloc features`, can look at a video file. Where it reads features alone, give it those of "
+                "the video: --features NAME=FILE (docs/features.md)."
             )
         settings = known[self._name]
         self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
         self._encoder = ClipEncoder(_the_clip(settings, clip), jnp.dtype(settings["computed_in"]))
-        self.description = f"{settings['clip']} features, {self._fps:g} per second"
 
     def open(
         self, video: Path | np.ndarray, fps: float | None, watch: Callable[[float], object] | None = None
@@ -76,17 +87,8 @@ class ClipFeatures:
     def sample(self, video: "OpenVideo") -> Iterator[SampledFrames]:
         """Yields the whole video once, or all its windows: as training reads a record of this length."""
         found = video.read()
-        features = found.features.astype(self._stored_as)
-        timeline = rows_timeline(len(features), video.duration_s, times_s=found.times_s)
-        num_frames, stride = self._data.num_frames, self._data.window_stride
-        if self._data.windowed:
-            starts = all_starts(timeline.count, num_frames, stride, self._data.window_hop).tolist()
-            windows = [window_at(timeline, num_frames, stride, start) for start in starts]
-        else:
-            windows = [whole_video(timeline, num_frames)]
-        for window in windows:
-            rows = features_at(features, timeline, window.times_s)
-            yield SampledFrames(None, window.mask, window.span_s, {self._name: rows})
+        rows = StoredFeatures(found.features.astype(self._stored_as), found.times_s)
+        yield from sample_rows({self._name: rows}, video.duration_s, self._data)
 
     def _of_file(self, video: Path, watch: Callable[[float], object] | None) -> VideoFeatures:
         title = f"embedding {video.name}"
@@ -118,6 +120,35 @@ class OpenVideo:
         found = self._extract()
         self.duration_s, self.notes = found.duration_s, found.notes
         return found
+
+
+def sample_rows(
+    rows: Mapping[str, StoredFeatures], duration_s: float, data: DataConfig, phase: float = 0.5
+) -> Iterator[SampledFrames]:
+    """Yields the whole video once, or all its windows, as training reads a record of this length.
+
+    Args:
+      rows: the features by modality; windows count the rows of the finest.
+      duration_s: length of the video in seconds.
+      data: sampling of the training.
+      phase: see `rows_timeline`.
+    """
+    timelines = {
+        name: rows_timeline(len(stored.rows), duration_s, phase, stored.times_s)
+        for name, stored in rows.items()
+    }
+    main = max(timelines.values(), key=lambda timeline: timeline.count)
+    num_frames, stride = data.num_frames, data.window_stride
+    if data.windowed:
+        starts = all_starts(main.count, num_frames, stride, data.window_hop).tolist()
+        windows = [window_at(main, num_frames, stride, start) for start in starts]
+    else:
+        windows = [whole_video(main, num_frames)]
+    for window in windows:
+        sampled = {
+            name: features_at(stored.rows, timelines[name], window.times_s) for name, stored in rows.items()
+        }
+        yield SampledFrames(None, window.mask, window.span_s, sampled)
 
 
 def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:

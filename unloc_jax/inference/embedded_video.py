@@ -81,6 +81,9 @@ class VideoSearch(abc.ABC):
     ) -> VideoPrediction:
         """Returns segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
 
+    def check_videos(self) -> None:  # noqa: B027  most models can
+        """Raises UserError if the model cannot look at video files, before one is there."""
+
     @abc.abstractmethod
     def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Any:
         """Opens a video as the model's inputs; `fps` is that of an array; `watch` as for `embed_video`."""

@@ -1,9 +1,10 @@
 """Localizer: a checkpoint and a video → when each text happens. Needs neither the dataset nor TensorFlow."""
 
 import dataclasses
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tqdm.auto import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
-from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo
+from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, sample_rows
+from unloc_jax.features.given_features import Features, read_given
 from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
@@ -57,20 +59,19 @@ class Localizer(VideoSearch):
       model: as `load_model` returns it.
       cache_bytes: see `VideoSearch`.
       clip: for a model trained on features of `unloc features`, location of the CLIP that computed them (a source that
-        `unloc features --clip` accepts); None = where it was then.
+        `unloc features --clip` accepts); None = where it was then. It is read for the first video.
 
     Raises:
-      UserError: the model reads features that cannot be computed here, or `clip` is another CLIP or not needed.
+      UserError: `clip` is given, but it is another CLIP or not needed.
     """
 
     def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES, clip: str | None = None):
         super().__init__(f"{model.step_dir} ({model.task_name})", cache_bytes)
-        self._features = None
-        if any(
-            name != "rgb" or m.encoder != "clip" for name, m in model.task.config.model.modalities.items()
-        ):
-            self._features = ClipFeatures(model.task.config, model.metadata, clip)
-        elif clip is not None:
+        modalities = model.task.config.model.modalities
+        self._reads_frames_alone = all(
+            name == "rgb" and m.encoder == "clip" for name, m in modalities.items()
+        )
+        if clip is not None and self._reads_frames_alone:
             raise UserError(f"--clip={clip}: this model reads frames itself, not features of a CLIP.")
         # A file is embedded once: only the middle crop.
         config = model.task.config
@@ -80,6 +81,9 @@ class Localizer(VideoSearch):
         self._encode_texts = TextEncoder(self._model)
         self._encode_videos = jax.jit(task.encode_videos)
         self._detect = jax.jit(task.detect_encoded)
+        self._clip = clip
+        if clip is not None:
+            self.check_videos()
 
     def __call__(
         self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
@@ -122,10 +126,51 @@ class Localizer(VideoSearch):
             embedded.name, embedded.duration_s, predictions, self.describe(), embedded.notes
         )
 
+    def check_videos(self) -> None:
+        """Raises UserError if the model cannot look at video files; reads the CLIP of a model of CLIP features."""
+        _ = self._clip_features
+
+    def embed_features(
+        self, features: Mapping[str, Features], *, duration_s: float | None = None, name: str = ""
+    ) -> EmbeddedVideo:
+        """Embeds precomputed features of a video; pass the result to the call in place of a file.
+
+        For models that read features alone, such as those of other programs: what `unloc data build --features` reads
+        of one video. Rows without times are those of equal parts of the video, as in a build.
+
+        Args:
+          features: by the name of their modality: a file (.npy, .npz, .h5, .pt; "FILE:KEY" names one of several
+            arrays), an array [F, D], or `StoredFeatures` with times.
+          duration_s: length of the video in seconds; None = as the features say.
+          name: of the video; "" = that of the first file.
+
+        Raises:
+          UserError: the model reads other features, these cannot be used, or nothing says how long the video is.
+        """
+        config = self._model.task.config
+        given = read_given(features, config, self._model.metadata, duration_s)
+        # Rows of MediaSequence are in step with its frames.
+        phase = 0.0 if self._model.metadata.name == "mediasequence" else 0.5
+        seen = sample_rows(given.rows, given.duration_s, config.data, phase)
+        files = [str(one) for one in features.values() if isinstance(one, str | Path)]
+        name = name or (files or ["features"])[0]
+        return EmbeddedVideo(name, given.duration_s, self._embed_windows(seen), self._model_name, given.notes)
+
+    @functools.cached_property
+    def _clip_features(self) -> ClipFeatures | None:
+        """Computes the features that a model of CLIP features reads; None for a model of frames.
+
+        Raises:
+          UserError: the model reads features that cannot be computed here, or its CLIP is gone.
+        """
+        if self._reads_frames_alone:
+            return None
+        return ClipFeatures(self._model.task.config, self._model.metadata, self._clip)
+
     def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames | OpenVideo:
         metadata = self._model.metadata
-        if self._features is not None:
-            return self._features.open(video, fps, watch)
+        if self._clip_features is not None:
+            return self._clip_features.open(video, fps, watch)
         if isinstance(video, np.ndarray):
             frames: Frames = ArrayFrames(
                 video, frames_fps=fps, fps=metadata.fps, short_side=metadata.short_side
@@ -136,16 +181,20 @@ class Localizer(VideoSearch):
 
     def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
         if isinstance(frames, OpenVideo):
-            assert self._features is not None
-            all_seen = self._features.sample(frames)
+            assert self._clip_features is not None
+            all_seen = self._clip_features.sample(frames)
         else:
             data = self._model.task.config.data
             all_seen = sample_frames(frames, Path(name).name, fps=self._model.metadata.fps, data=data)
+        windows = self._embed_windows(all_seen)  # the length is known only then
+        return EmbeddedVideo(name, frames.duration_s, windows, self._model_name, frames.notes)
+
+    def _embed_windows(self, all_seen: Iterable[SampledFrames]) -> tuple[EmbeddedWindow, ...]:
         windows = []
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
             windows.append(EmbeddedWindow(tokens[0], seen.mask, seen.span_s))
-        return EmbeddedVideo(name, frames.duration_s, tuple(windows), self._model_name, frames.notes)
+        return tuple(windows)
 
     def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
         """Returns an `Output` of NumPy arrays [1, N, …], and the times (s) of its curve's first and last point."""
@@ -196,8 +245,9 @@ class Localizer(VideoSearch):
             "trained on": Path(config.data.dir).name,
             "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
         }
-        if self._features is not None:
-            details["sees"] = f"{config.data.num_frames} rows of {self._features.description}"
+        if not self._reads_frames_alone:
+            rows = description(config.model.modalities, self._model.metadata.feature_settings)
+            details["sees"] = f"{config.data.num_frames} rows of {rows}"
         return details | _measured(self._model.step_dir)
 
 

@@ -175,7 +175,7 @@ class VideoPrediction:
 def to_json(prediction: VideoPrediction) -> dict[str, Any]:
     """Converts a prediction to plain values that `json.dumps(…, allow_nan=False)` accepts.
 
-    The layout is stable; a change of meaning increases `version`:
+    The layout is stable; a change of meaning increases `version`::
 
         {"version": 1,
          "video": str, "duration_s": float,

@@ -35,18 +35,18 @@ THUMOS14_TIOU = np.linspace(0.3, 0.7, 5)
 class GroundTruth(NamedTuple):
     """G annotated segments of all videos."""
 
-    video_index: np.ndarray  # int [G]
-    class_index: np.ndarray  # int [G], ≥ 0
-    segments_s: np.ndarray  # float [G, 2], start and end (s)
+    video_index: np.ndarray  #: int [G]
+    class_index: np.ndarray  #: int [G], ≥ 0
+    segments_s: np.ndarray  #: float [G, 2], start and end (s)
 
 
 class Predictions(NamedTuple):
     """M predicted segments of all videos, in any order."""
 
-    video_index: np.ndarray  # int [M], numbered as in the ground truth
-    class_index: np.ndarray  # int [M], ≥ 0, numbered as in the ground truth
-    segments_s: np.ndarray  # float [M, 2], start and end (s)
-    score: np.ndarray  # float [M], higher is better
+    video_index: np.ndarray  #: int [M], numbered as in the ground truth
+    class_index: np.ndarray  #: int [M], ≥ 0, numbered as in the ground truth
+    segments_s: np.ndarray  #: float [M, 2], start and end (s)
+    score: np.ndarray  #: float [M], higher is better
 
 
 def detection_map(
@@ -68,16 +68,17 @@ def detection_map(
       "empty_predictions"  int; predictions with end ≤ start; false positives, but see below
 
     Corner cases:
-      A class without predictions has AP 0. A class without ground truth does not count in any mean.
-      A prediction in a video without ground truth (or missing from it) is a false positive.
-      Equal scores rank as in the official evaluator, which uses NumPy's default argsort, reversed. That
-        sort is not stable and differs between CPUs (AVX-512, AVX2, neither), so with "tied_predictions" > 0
-        the official score differs too: S-CNN's THUMOS14 detections, 30 % of them tied, score 20.4 to 20.6.
-      Equal tIoU with two free ground-truth segments: the later one is taken.
-      An empty prediction (end ≤ start) overlaps nothing. Exception: with `empty_pairs_hit` one with start =
-        end hits a ground-truth segment with start = end of its video and class at every threshold, wherever
-        the two are, because the official evaluator's 0/0 is not < threshold. ActivityNet 1.3 has three such
-        ground-truth segments, and official numbers contain these hits. OpenTAD's do not.
+
+    - A class without predictions has AP 0. A class without ground truth does not count in any mean.
+    - A prediction in a video without ground truth (or missing from it) is a false positive.
+    - Equal scores rank as in the official evaluator, which uses NumPy's default argsort, reversed. That
+      sort is not stable and differs between CPUs (AVX-512, AVX2, neither), so with "tied_predictions" > 0
+      the official score differs too: S-CNN's THUMOS14 detections, 30 % of them tied, score 20.4 to 20.6.
+    - Equal tIoU with two free ground-truth segments: the later one is taken.
+    - An empty prediction (end ≤ start) overlaps nothing. Exception: with `empty_pairs_hit` one with start =
+      end hits a ground-truth segment with start = end of its video and class at every threshold, wherever
+      the two are, because the official evaluator's 0/0 is not < threshold. ActivityNet 1.3 has three such
+      ground-truth segments, and official numbers contain these hits. OpenTAD's do not.
 
     Raises:
       UserError: there is no ground truth, arrays disagree in length, a number is NaN or infinite, an index is negative,

@@ -137,6 +137,7 @@ def right_event_rates(
       "chance"  the same if one of the compared events is hit at random: mean of 1 / their number
       "hit_none"  percent of queries whose prediction has tIoU 0 with all compared events, and so is not right
       "count"  number of queries
+
     With count 0 the other three are NaN.
     """
     top1_s = np.asarray(top1_s, np.float64).reshape(-1, 2)

@@ -13,18 +13,18 @@ OVERLAPS = (0.1, 0.25, 0.5)
 class Frames(NamedTuple):
     """N frames of V videos, one video after the other."""
 
-    labels: np.ndarray  # int [N]
-    predicted: np.ndarray  # int [N]
-    lengths: np.ndarray  # int [V], frames of each video
+    labels: np.ndarray  #: int [N]
+    predicted: np.ndarray  #: int [N]
+    lengths: np.ndarray  #: int [V], frames of each video
 
 
 class Segments(NamedTuple):
     """Longest runs of one label within a video, in order."""
 
-    video: np.ndarray  # int [S]
-    start: np.ndarray  # int [S], frame index into all N
-    end: np.ndarray  # int [S], exclusive
-    label: np.ndarray  # int [S]
+    video: np.ndarray  #: int [S]
+    start: np.ndarray  #: int [S], frame index into all N
+    end: np.ndarray  #: int [S], exclusive
+    label: np.ndarray  #: int [S]
 
 
 def frame_accuracy(scores: np.ndarray, labels: np.ndarray, threshold: float = 0.0) -> float:

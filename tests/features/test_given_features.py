@@ -1,0 +1,171 @@
+"""A model that was trained on features of any program predicts from those of a new video."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import unloc_jax
+from data_pipelines.reading.dataset import ShardedDataset
+from tests.features.test_feature_inputs import WINDOWS, annotations_of, train
+from tests.tiny import random_params
+from unloc_jax.errors import UserError
+from unloc_jax.features.stored_features import StoredFeatures
+from unloc_jax.inference.loaded_model import load_model
+from unloc_jax.inference.localizer import Localizer
+from unloc_jax.tasks.predict_split import predict_split
+from unloc_jax.training.sharding import batch_sharding
+
+I3D, POSE = 6, 4  # numbers per row
+MODALITIES = (
+    "model.modalities={'i3d': {'encoder': 'features', 'feature_dim': 6}, "
+    "'pose': {'encoder': 'features', 'feature_dim': 4}}"
+)
+
+
+@pytest.fixture(scope="module")
+def places(tiny_videos, tmp_path_factory):
+    """Features of two programs: .npy without times, transposed .npz with times."""
+    folder = tmp_path_factory.mktemp("given")
+    (folder / "i3d").mkdir()
+    (folder / "pose").mkdir()
+    random = np.random.default_rng(0)
+    for video in sorted((tiny_videos / "videos").iterdir()):
+        count = int(random.integers(20, 40))
+        np.save(folder / "i3d" / f"{video.stem}.npy", random.normal(size=(count, I3D)).astype(np.float32))
+        rows = random.normal(size=(POSE, 13)).astype(np.float32)
+        np.savez(folder / "pose" / f"{video.stem}.npz", features=rows, times_s=0.2 + 0.7 * np.arange(13))
+    return folder
+
+
+@pytest.fixture
+def shards(unloc, tiny_videos, places):
+    words = ("data", "build", "--dataset=activitynet_captions", "--no-frames", f"--out={places / 'shards'}")
+    words += (
+        f"--features=i3d={places / 'i3d'}",
+        f"--features=pose={places / 'pose'}",
+        "--features-axis=pose=1",
+    )
+    unloc(*words, "--annotations", *annotations_of(tiny_videos)).ok()
+    return places / "shards"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [(), WINDOWS])
+def test_a_file_gives_what_the_shards_give(
+    windows, unloc, config_file, places, shards, monkeypatch, tmp_path
+):
+    train(unloc, config_file, tmp_path / "run", shards, MODALITIES, *windows)
+    model = load_model(tmp_path / "run")
+    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
+    dataset = ShardedDataset(model.task.config)
+    records, counts = dataset.records("test"), dataset.num_windows("test")
+    assert (max(counts) > 1) == bool(windows)
+    texts = [["a red circle", "a square"]] * len(records)
+    monkeypatch.setattr(type(model.task), "keeps_curves", True)
+    detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
+    batches = dataset.evaluation_batches("test")
+    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
+    localizer = Localizer(model)
+    for row, record in enumerate(records):
+        files = {
+            "i3d": places / "i3d" / f"{record.video_id}.npy",
+            "pose": places / "pose" / f"{record.video_id}.npz",
+        }
+        video = localizer.embed_features(files, duration_s=record.duration_s)
+        prediction = localizer(video, texts[0])
+        assert (prediction.video, prediction.duration_s) == (str(files["i3d"]), record.duration_s)
+        curve = np.stack([text.relevance for text in prediction.texts])
+        np.testing.assert_allclose(curve, found.curves[row], atol=1e-5)
+        for number, text in enumerate(prediction.texts):
+            ours = [[s.start_s, s.end_s, s.score] for s in text.segments[:3]]
+            theirs = np.column_stack([found.segments_s[row][number], found.scores[row][number]])[: len(ours)]
+            np.testing.assert_allclose(np.reshape(ours, (-1, 3)), theirs, atol=1e-3)
+    assert prediction.model["sees"] == "8 rows of i3d features and pose features"
+    for look in (lambda: localizer("video.mp4", "a square"), localizer.check_videos):
+        with pytest.raises(UserError, match="--features NAME=FILE"):
+            look()
+
+
+@pytest.fixture
+def run(unloc, config_file, shards, places):
+    """A model of both, trained once."""
+    if not (places / "run").exists():
+        train(unloc, config_file, places / "run", shards, MODALITIES)
+    return places / "run"
+
+
+@pytest.mark.slow
+def test_the_command(unloc, run, places, tiny_videos, tmp_path):
+    video = next((tiny_videos / "videos").glob("test_*.mp4"))
+    words = (
+        "predict",
+        f"--checkpoint={run}",
+        "--text=a square",
+        f"--features=i3d={places / 'i3d' / video.stem}.npy",
+    )
+    both = (*words, f"--features=pose={places / 'pose' / video.stem}.npz:features")
+    unloc(*both, "--duration=12", f"--out={tmp_path / 'a.json'}").ok()
+    made = json.loads((tmp_path / "a.json").read_text())
+    assert made["duration_s"] == 12 and made["video"].endswith(".npy")
+    assert made["notes"] == ["features pose of another length (until 8.95 s of 12.00 s)"]
+    # The video is measured, and the page plays it.
+    unloc(*both, f"--video={video}", f"--out={tmp_path / 'b.html'}", f"--out={tmp_path / 'b.json'}").ok()
+    made = json.loads((tmp_path / "b.json").read_text())
+    assert made["duration_s"] == pytest.approx(unloc_jax.video.length_s(video))
+    assert "<video" in (tmp_path / "b.html").read_text()
+    # Without a length, the times say it.
+    unloc(*both, f"--out={tmp_path / 'c.json'}").ok()
+    assert json.loads((tmp_path / "c.json").read_text())["duration_s"] == pytest.approx(8.95)
+
+    for more, told in (
+        ((), "reads i3d and pose: give pose too (pose=FILE)"),
+        (("--features=i3d=x",), "there are already features named i3d"),
+        (("--features=clip=x",), "features 'clip': this model reads i3d and pose"),
+        (("--features=pose",), "write NAME=FILE"),
+        (("--features=pose=nowhere.npy",), "features pose: nowhere.npy: there is no such file"),
+        ((f"--features=pose={tmp_path}",), "is a folder: name the file of one video"),
+        ((f"--features=pose={video}",), "no file of features; these end in .npy"),
+        ((f"--features=pose={places / 'i3d' / video.stem}.npy",), "this model reads rows of 4 numbers ([F, 4])"),
+        (("--features=pose=x.npz", "--clip=x"), "with --features leave it out"),
+        (("--features=pose=x.npz", f"--out={tmp_path / 'd.html'}"), "the page plays the video: add --video FILE"),
+        (("--features=pose=x.npz", "--duration=-1"), "nowhere"),
+    )[:-2]:  # fmt: skip
+        assert told in unloc(*words, *more).error()
+    assert "nothing to look at" in unloc("predict", f"--checkpoint={run}", "--text=a square").error()
+    assert "--duration is that of --features" in unloc(
+        "predict", f"--checkpoint={run}", "--text=a square", f"--video={video}", "--duration=3"
+    ).error()  # fmt: skip
+
+
+@pytest.mark.slow
+def test_arrays_in_python(run):
+    localizer = unloc_jax.load(run)
+    random = np.random.default_rng(1)
+    i3d, pose = random.normal(size=(30, I3D)), random.normal(size=(10, POSE))
+    with pytest.raises(UserError, match="say neither times nor length"):
+        localizer.embed_features({"i3d": i3d, "pose": pose})
+    of_equal_parts = localizer.embed_features({"i3d": i3d, "pose": pose}, duration_s=15.0)
+    with_times = localizer.embed_features(
+        {"i3d": StoredFeatures(i3d, (np.arange(30) + 0.5) / 2), "pose": StoredFeatures(pose.T)},
+        duration_s=15.0,
+    )
+    assert of_equal_parts.windows[0].span_s.tolist() == [0.25, 14.75]
+    np.testing.assert_allclose(of_equal_parts.windows[0].tokens, with_times.windows[0].tokens, atol=1e-5)
+    with pytest.raises(UserError, match="must be above 0 seconds"):
+        localizer.embed_features({"i3d": i3d, "pose": pose}, duration_s=-1.0)
+    i3d[3, 1] = np.nan
+    with pytest.raises(UserError, match="features i3d: an array: 1 of 180 values"):
+        localizer.embed_features({"i3d": i3d, "pose": pose}, duration_s=15.0)
+
+
+@pytest.mark.slow
+def test_a_model_of_frames_refuses_features(unloc, trained, tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 4)))
+    words = ("predict", f"--checkpoint={trained}", "--text=a square", f"--features=clip={tmp_path / 'a.npy'}")
+    assert (
+        "this model reads rgb, of which rgb are frames: give it a video"
+        in unloc(*words, "--duration=3").error()
+    )
