@@ -1,7 +1,7 @@
 # Two commands are all a newcomer needs: `make quickstart` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= data,test
+EXTRAS ?= data,tensorflow,test
 BIN := $(VENV)/bin
 # Reasons for which `make test-extras` may skip tests; it fails if others are skipped.
 MAY_SKIP ?= shared|not here|torch|Chromium
@@ -25,11 +25,11 @@ check: lint
 # Tests that `make test` skips because their packages are not in its environment. Their files have other tests as well,
 # which run once more.
 test-extras:
-	$(MAKE) install VENV=.venv-extras EXTRAS=data,test,features,wandb,tpu,browser,skypilot,demo
+	$(MAKE) install VENV=.venv-extras EXTRAS=data,tensorflow,test,features,wandb,tpu,browser,skypilot,demo
 	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/aot tests/launch \
 		tests/training/test_metric_writers.py tests/inference/test_report.py tests/metrics/diagnosis \
 		tests/demo tests/data_pipelines/test_build_features.py
-	$(MAKE) install VENV=.venv-beam EXTRAS=data,test,beam
+	$(MAKE) install VENV=.venv-beam EXTRAS=data,tensorflow,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
 		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py
 
@@ -39,7 +39,7 @@ test-pages: $(VENV)/.installed
 
 # Everything: also what is compared with PyTorch's implementations of CLIP (3 GB more).
 test-all: test test-extras test-pages
-	$(MAKE) install VENV=.venv-torch EXTRAS=data,test,features,oracle
+	$(MAKE) install VENV=.venv-torch EXTRAS=data,tensorflow,test,features,oracle
 	.venv-torch/bin/python -m pytest --may-skip='shared|real' \
 		tests/pretrained/test_clip_originals.py tests/data_pipelines/test_build_features.py
 

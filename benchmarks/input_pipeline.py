@@ -7,6 +7,7 @@ pictures from the same MediaSequence shards, in turns, on all cores of this mach
   reference    a DMVR-style pipeline (Scenic's UnLoc): parse the SequenceExample, gather the chosen frames, decode them
                whole, resize (here: nothing to do), crop, convert to float32, batch.
   this one     `data_pipelines.reading.input_pipeline`, through `data.format=mediasequence` and through `unloc` shards.
+  grain        `data_pipelines.reading.grain_pipeline`, the reader without TensorFlow, through `unloc` shards.
 """
 
 import argparse
@@ -24,10 +25,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from data_pipelines.reading import grain_pipeline, input_pipeline
 from data_pipelines.reading.example import ExampleSpec
-from data_pipelines.reading.input_pipeline import Source, training_batches
 from data_pipelines.reading.mediasequence import MediaSequenceIndex
 from data_pipelines.reading.record_index import RecordIndex
+from data_pipelines.reading.rows import Source
 from unloc_jax.config import DataConfig, MediaSequenceConfig
 from unloc_jax.paths import ArgumentParser
 from unloc_jax.sampling import linspace_indices
@@ -57,6 +59,7 @@ def main() -> None:
             "reference": lambda: drain(reference_pipeline(media, cores)),
             "this one, mediasequence": lambda: drain(our_pipeline(sequence, count, cores)),
             "this one": lambda: drain(our_pipeline(unloc, count, cores)),
+            "grain": lambda: drain(our_pipeline(unloc, count, cores, reader=grain_pipeline)),
         }
         for run in rows.values():
             run()  # warms up caches and programs
@@ -184,11 +187,11 @@ def reference_pipeline(file: Path, cores: int):
     )
 
 
-def our_pipeline(index: RecordIndex, count: int, cores: int, epochs: int = EPOCHS):
+def our_pipeline(index: RecordIndex, count: int, cores: int, epochs: int = EPOCHS, reader=input_pipeline):
     config = DataConfig(num_frames=CHOSEN, crop_size=SIZE, num_workers=cores)
     source = Source(index, ExampleSpec(config, 32, None))
     steps = epochs * count // BATCH
-    batches = training_batches(source, seed=0, batch_size=BATCH, start_step=0, num_steps=steps)
+    batches = reader.training_batches(source, seed=0, batch_size=BATCH, start_step=0, num_steps=steps)
     return (batch.frames for batch in batches)
 
 

@@ -17,8 +17,8 @@ from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.predictions import VideoPrediction
 from unloc_jax.paths import ArgumentParser
 from unloc_jax.tasks import make_task
+from unloc_jax.tasks.parameters import init_params
 from unloc_jax.training.sharding import make_mesh
-from unloc_jax.training.state import init_params
 
 
 def main() -> None:

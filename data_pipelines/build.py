@@ -22,14 +22,14 @@ from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.shard_list import list_shards, write_shard_list
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.storage import (
-    is_remote,
     only_build_in,
     remove_tree,
     reporting_full_disk,
-    storage_path,
     write_atomically,
 )
-from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import BUILD_FILE, find_dataset, read_build_info, tfds_directory
+from data_pipelines.remote_paths import is_remote, storage_path
 from unloc_jax.errors import UserError
 from unloc_jax.video import check_fps
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from data_pipelines.builders.beam import BeamBuild
 
-BUILD_FILE = "build.json"
 REPORT_FILE = "unusable_videos.jsonl"
 # Exist until build.json is written: the arguments of the build, and the videos that it has encoded.
 ARGUMENTS_FILE = "unfinished_build.json"
@@ -115,58 +114,8 @@ def build(
             _remove_unfinished(out)  # the build may have been stopped just before its last line
             print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
             return find_dataset(out)
+        import_tfds()  # reports a missing installation before hours of decoding
         return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
-
-
-def find_dataset(out: str | Path) -> Path:
-    """Returns the TFDS directory in the `out` of a build; also accepts that directory itself.
-
-    Raises:
-      UserError: `out` contains no finished dataset.
-    """
-    out = storage_path(out)
-    if (out / "dataset_info.json").is_file():
-        return out
-    if (out / BUILD_FILE).is_file():
-        found = _prepared(out)
-        if found is not None:
-            return found
-    raise UserError(
-        f"{out}: no finished dataset here. Build one: "
-        f"`unloc data build --dataset NAME --annotations FILE… --videos DIR --out {out}`."
-    )
-
-
-def _prepared(out: Path) -> Path | None:
-    found = sorted(out.glob("unloc_data/*/*/dataset_info.json"))
-    return found[0].parent if found else None
-
-
-def read_build_info(out: str | Path) -> dict[str, Any]:
-    """Reads the build.json of a dataset.
-
-    Args:
-      out: the `out` of a build, or the TFDS directory in it.
-
-    Returns:
-      "arguments": of the build; "annotation_files": their paths; "dataset": the annotation parser; "has_frames":
-      whether it holds frames; "fps" and "short_side" of these, 0 without; "features": width D of precomputed features
-      by modality; "feature_settings": settings of `unloc features` by modality; "classes": a list or None; "splits":
-      numbers of videos, segments, texts, frames and megabytes by split; "problems": counts by kind, in "annotations"
-      and in "videos".
-
-    Raises:
-      UserError: `out` contains no finished dataset.
-    """
-    folder = find_dataset(out).resolve().parents[2]
-    try:
-        # Datasets built before these keys existed hold frames and no features.
-        missing = {"has_frames": True, "features": {}, "feature_settings": {}}
-        return missing | json.loads((folder / BUILD_FILE).read_text("utf-8"))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{folder / BUILD_FILE}: missing or damaged. Delete {folder} and build again."
-        ) from error
 
 
 def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int | None) -> None:
@@ -195,7 +144,7 @@ def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
     Raises:
       UserError: the dataset in `out` is built from other arguments.
     """
-    finished = (out / BUILD_FILE).is_file() and _prepared(out) is not None
+    finished = (out / BUILD_FILE).is_file() and tfds_directory(out) is not None
     if finished:
         built = read_build_info(out)["arguments"]
     else:
@@ -230,7 +179,7 @@ def _build(
     beam_options: "Sequence[str] | PipelineOptions | None",
 ) -> Path:
     began = time.monotonic()
-    if not parsed.records:
+    if not any(record.texts for record in parsed.records):
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     source.check_names(record.video_id for record in parsed.records)
@@ -261,6 +210,7 @@ def _build(
         "feature_settings": settings_of(source.features),
         "classes": parsed.classes,
         "splits": report.splits(),
+        "left_out": report.left_out(),
         "problems": {"annotations": dict(parsed.problems.counts), "videos": dict(report.problems.counts)},
     }
     if not is_remote(out):
@@ -282,8 +232,7 @@ def _import_beam() -> ModuleType:
 
 def _prepare(work: "LocalBuild | BeamBuild", config_name: str, out: Path) -> Path:
     splits = work.start()
-    import_tensorflow()  # after the hours of decoding, which then run without its memory
-    import tensorflow_datasets as tfds
+    tfds = import_tfds()
 
     from data_pipelines.builders.shard_builder import ShardBuilder
 

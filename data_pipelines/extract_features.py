@@ -207,7 +207,7 @@ def extract_features(
         print(f"{unusable.problems.table()}\nall of them, with reasons: {unusable.file}")
     if others:
         shown = ", ".join(others[:_SHOWN_OTHERS]) + (", …" if len(others) > _SHOWN_OTHERS else "")
-        print(f"{'not looked at':<13}{len(others):>7} others in the folder: {shown}")
+        print(f"{'ignored':<13}{len(others):>7} others in the folder: {shown}")
     if not made + done:
         raise UserError(f"None of the {len(mine) + len(missing)} videos can be used; see {unusable.file}.")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from data_pipelines.annotations import parse
 from data_pipelines.annotations.json_file import sha256
-from data_pipelines.build import read_build_info
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.examples import example_to_store
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
@@ -14,7 +13,8 @@ from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.shard_list import ListedRecord, ListedShard, read_shard_list, write_shard_list
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.storage import only_build_in, remove_tree, reporting_full_disk
-from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import read_build_info
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
@@ -94,6 +94,7 @@ def _make_records(
     file: Path, video_ids: list[str], split: str, info: dict[str, Any], out: Path, workers: int
 ) -> dict[str, bytes]:
     """Returns the serialized examples by video id, as the build made them."""
+    tfds = import_tfds()  # reports a missing installation before anything is decoded
     source = BuildSource.from_arguments(info["arguments"], info["features"])
     records = _parse_again(file, video_ids, split, info)
     refused = [video_id for video_id in video_ids if video_id not in records]
@@ -120,9 +121,6 @@ def _make_records(
                 f"{findings.unusable.reason} Nothing was changed."
             )
         examples[video_id] = example
-    import_tensorflow()
-    import tensorflow_datasets as tfds
-
     from data_pipelines.builders.shard_builder import serialize
 
     specs = tfds.builder_from_directory(file.parent).info.features

@@ -68,7 +68,7 @@ def task(job: Job) -> dict[str, Any]:
         "sh ~/install-uv.sh",
         f"~/.local/bin/uv venv --clear --python {PYTHON} ~/unloc-venv",
         f"~/.local/bin/uv pip install --python ~/unloc-venv/bin/python --constraints {_CONSTRAINTS} "
-        f"-e '.[data,{extra}]'",
+        f"-e '.[data,tensorflow,{extra}]'",
     ]
     return made | {
         "envs": job.env | {"PYTHONUNBUFFERED": "1"},

@@ -79,7 +79,7 @@ if [ ! -e /opt/unloc/installed ]; then
   retry env UV_INSTALL_DIR=/usr/local/bin sh /opt/unloc/install-uv.sh
   retry uv venv --clear --python {PYTHON} /opt/unloc/venv
   retry uv pip install --python /opt/unloc/venv/bin/python --constraints "$here/constraints.txt" \\
-    -e '/opt/unloc/code[data,tpu]'
+    -e '/opt/unloc/code[data,tensorflow,tpu]'
   touch /opt/unloc/installed
 fi
 

@@ -14,11 +14,12 @@ from unloc_jax.cli import main
 
 def _groups() -> set[str]:
     """Of devices that gloo has connected, by their ids; none in a single process."""
-    from jax._src import distributed
+    from unloc_jax import coordination
 
-    if distributed.global_state.client is None:
+    client = coordination.client()
+    if client is None:
         return set()
-    keys = [key for key, _ in distributed.global_state.client.key_value_dir_get_bytes("cpu:gloo")]
+    keys = [key for key, _ in client.key_value_dir_get_bytes("cpu:gloo")]
     return {key.rpartition("/")[0] for key in keys}
 
 

@@ -1,6 +1,8 @@
-"""The map in docs/architecture.md names only files and folders that exist."""
+"""The map in docs/architecture.md names only files and folders that exist, and arrows that go one way."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 _REPOSITORY = Path(__file__).parents[1]
@@ -36,6 +38,59 @@ def test_rooms_hold_the_files_that_they_name():
             )
     assert count > 80
     assert missing == []
+
+
+_TOPS = ("unloc_jax", "data_pipelines", "configs", "launch")
+_UPWARDS = {("config/schema.py", "tasks/__init__.py")}  # see the page
+
+
+def _floors() -> dict[str, int]:
+    """Returns the line of every room or file of the picture, counted from the top."""
+    picture = "\n".join(re.findall(r"^    .*$", _section("The arrows"), re.MULTILINE))
+    lines = re.sub(r" ·\n *", " · ", picture).splitlines()
+    return {room: number for number, line in enumerate(lines) for room in line.strip().split(" · ")}
+
+
+def _imports(file: Path) -> Iterator[Path]:
+    """Yields the files of ours that a file imports, anywhere in it, relative to the repository."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] in _TOPS:  # the last part may be a name in a module
+                modules = [Path(*parts), Path(*parts[:-1])] if len(parts) > 1 else [Path(*parts)]
+                candidates = [at for m in modules for at in (m.with_suffix(".py"), m / "__init__.py")]
+                yield next(at for at in candidates if (_REPOSITORY / at).is_file())
+
+
+def _room(path: Path, floors: dict[str, int]) -> str:
+    path = path.relative_to("unloc_jax") if path.parts[0] == "unloc_jax" else path
+    (room, *_) = [str(at) for at in (path, *path.parents) if str(at) in floors] or [f"{path}: in no line"]
+    return room
+
+
+def test_arrows_go_one_way():
+    floors, wrong, count, upwards = _floors(), [], 0, set()
+    files = [file for top in _TOPS for file in sorted((_REPOSITORY / top).rglob("*.py"))]
+    for file in files:
+        importing = file.relative_to(_REPOSITORY)
+        room = _room(importing, floors)
+        for imported in set(_imports(file)):
+            other = _room(imported, floors)
+            arrow = str(importing).removeprefix("unloc_jax/"), str(imported).removeprefix("unloc_jax/")
+            count += room != other
+            if arrow in _UPWARDS:
+                upwards.add(arrow)
+            elif room != other and floors[room] >= floors[other]:
+                wrong.append(f"{importing} imports {imported}")
+    assert wrong == []
+    assert upwards == _UPWARDS
+    assert count > 500
 
 
 def test_every_question_has_one_file():

@@ -295,5 +295,5 @@ def test_eight_devices_augment_like_one(tmp_path):
     assert done.returncode == 0, done.stderr
     expected = np.asarray(augment(videos(num_videos=8), keys(8), ALL)).astype(int)
     difference = abs(np.load(out) - expected)
-    # Equal but for roundings that later operations can enlarge.
+    # Equal except for roundings that later operations can enlarge.
     assert (difference > 0).mean() < 0.01 and difference.max() <= 16

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from data_pipelines.build import find_dataset
+from data_pipelines.reading.built import find_dataset
 from tests.timed_video import regular_times_ms, write_video
 from tests.tiny_runs import run_child
 

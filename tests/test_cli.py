@@ -67,7 +67,7 @@ def test_an_interruption_is_no_crash(unloc, monkeypatch):
     monkeypatch.setattr(data_pipelines.build, "build", interrupted)
     ran = unloc(*BUILD)
     assert ran.status == 130
-    assert ran.err == "\nunloc: interrupted; the same command goes on where it can\n"
+    assert ran.err == "\nunloc: interrupted; the same command continues where it can\n"
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_an_interrupted_training(config_file, captions_dataset, tmp_path):
     said += child.stderr.readlines()
     assert child.wait(300) == 130
     assert "Traceback" not in "".join(said)
-    assert said[-1] == "unloc: interrupted; the same command goes on where it can\n"
+    assert said[-1] == "unloc: interrupted; the same command continues where it can\n"
 
 
 def _commands(workdir: Path, task: str, status_of=lambda words: 0) -> list[list[str]]:

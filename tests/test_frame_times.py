@@ -11,8 +11,8 @@ from data_pipelines.builders.frames import EncodeTask, encode_video
 from tests.timed_video import read_time_s, timed_picture, write_video
 from unloc_jax.features.clip_encoder import video_frames
 from unloc_jax.features.embed_videos import embed_frames, embed_videos
+from unloc_jax.frame_inputs import ArrayFrames
 from unloc_jax.frame_times import first_place, shown_frames
-from unloc_jax.inference.frames import ArrayFrames
 from unloc_jax.video import FrameStream, decode_frames
 
 

@@ -1,5 +1,6 @@
 """What the package says about itself: the same in every place, and true."""
 
+import fnmatch
 import re
 import tomllib
 from pathlib import Path
@@ -38,3 +39,14 @@ def test_extras_that_pages_and_messages_name_exist():
     }
     assert {"data", "features"} <= named
     assert named <= _project()["optional-dependencies"].keys()
+
+
+def test_every_data_file_of_the_packages_is_listed():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages, listed = tool["packages"]["find"]["include"], set()
+    for package, patterns in tool["package-data"].items():
+        assert any(fnmatch.fnmatch(package, pattern) for pattern in packages), package
+        listed |= {file for pattern in patterns for file in (ROOT / package.replace(".", "/")).glob(pattern)}
+    rooms = ("unloc_jax", "configs", "data_pipelines", "launch")
+    files = {file for room in rooms for file in (ROOT / room).rglob("*") if file.is_file()}
+    assert {file for file in files - listed if file.suffix not in (".py", ".pyc", ".md")} == set()

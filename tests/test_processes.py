@@ -190,7 +190,7 @@ def test_a_single_process_waits_for_nobody():
     assert scheduled({}) is None
     assert scheduled(slurm(0, count=1)) is None
     assert scheduled(slurm(1)) is not None
-    # The script of sbatch and a shell of salloc: many tasks are allocated, this is none of them.
+    # The script of sbatch and a shell of salloc: many tasks are allocated, this is not one of them.
     assert scheduled({"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}) is None
     assert scheduled(slurm(0, count=1) | {"SLURM_NTASKS": "8"}) is None
     sky = {"SKYPILOT_NODE_RANK": "0", "SKYPILOT_NODE_IPS": "10.0.0.1", "SKYPILOT_NUM_NODES": "1"}
@@ -262,7 +262,7 @@ def test_the_address_can_be_changed(variables, coordinator):
     "variables, message",
     [
         ({"JOBSET_NAME": "night", "REPLICATED_JOB_NAME": "workers"}, "NNODES is missing"),
-        ({**slurm(0), "SLURM_PROCID": "x"}, "SLURM_PROCID=x is no whole number"),
+        ({**slurm(0), "SLURM_PROCID": "x"}, "SLURM_PROCID=x is not a whole number"),
         ({**slurm(5)}, "process 5 of 2"),
     ],
 )

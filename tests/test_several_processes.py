@@ -111,7 +111,7 @@ def test_sigterm_stops_an_evaluation(trained, captions_dataset, tmp_path, count)
 
 @pytest.fixture(scope="module")
 def trained_by_one(config_file, captions_dataset, tmp_path_factory) -> tuple[list[str], Path]:
-    """(the command but for its workdir, the workdir)"""
+    """(the command except for its workdir, the workdir)"""
     workdir = tmp_path_factory.mktemp("trained") / "1"
     words = ["train", f"--config={config_file}", f"--config.data.dir={captions_dataset}"]
     assert main([*words, f"--workdir={workdir}"]) == 0
@@ -131,7 +131,7 @@ def test_training_of_several_is_that_of_one(trained_by_one, tmp_path, unloc, cou
     for a, b in zip(one, several):
         for key in without_clock(a):
             assert b[key] == pytest.approx(a[key], rel=2e-4, abs=1e-5), (key, a, b)
-    # And what several wrote, one goes on from.
+    # And one continues from what several wrote.
     shutil.rmtree(tmp_path / "checkpoints" / "10")
     unloc(*words, f"--workdir={tmp_path}").ok()
     again = metric_lines(tmp_path)

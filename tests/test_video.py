@@ -355,6 +355,61 @@ def test_cut_after_the_header(tmp_path, name, codec, fraction):
     assert "the header says 4.0 s, only" in message
 
 
+_LONG_LAST = [
+    ("a.mp4", "libx264", 14.0),
+    ("a.mp4", "libvpx-vp9", 14.0),
+    ("a.avi", "mpeg4", 14.0),
+    ("a.mkv", "libx264", 14.0),
+    ("a.webm", "libvpx-vp9", 14.0),
+    ("a.flv", "libx264", 4.0),  # nothing but its header says more
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "ends_s"), _LONG_LAST)
+def test_a_whole_file_whose_header_is_longer_than_its_pictures(tmp_path, name, codec, ends_s):
+    """The last picture stands still; a file that lacks its end is told from it."""
+    options = {"movflags": "faststart"} if name.endswith("mp4") else {}
+    base = Fraction(1, 25) if name.endswith("avi") else Fraction(1, 1000)
+    times_ms = regular_times_ms(4.0)
+    path = write_video(
+        tmp_path / name, times_ms, codec=codec, time_base=base, container_options=options, last_s=10.0
+    )
+    decoded = decode_frames(path, fps=5.0, short_side=64)
+    stream = FrameStream(path, fps=5.0, short_side=64)
+    assert len(list(stream)) == len(decoded.frames) == pytest.approx(5 * ends_s, abs=1)
+    assert decoded.duration_s == pytest.approx(ends_s, abs=0.1)
+    assert probe(path).duration_s == pytest.approx(decoded.duration_s, abs=0.1)
+    assert read_time_s(decoded.frames[-1]) == pytest.approx(times_ms[-1] / 1000, abs=0.2)
+    notes = [note.kind for note in stream.notes]
+    assert notes == [note.kind for note in probe(path).notes]
+    assert notes == (["picture ends before the header's length"] if ends_s == 4.0 else [])
+    data = path.read_bytes()
+    pictures_end = data.rindex(b"idx1") if name.endswith("avi") else len(data)
+    pictures_start = data.index(b"movi") if name.endswith("avi") else 0
+    for fraction in (0.55, 0.8):
+        at = round(pictures_start + fraction * (pictures_end - pictures_start))
+        path.write_bytes(data[:at])
+        assert _kind(path)[0] == "truncated"
+        path.write_bytes(data[:at] + bytes(len(data) - at))
+        assert _kind(path)[0] == "truncated"  # the rest was never downloaded
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.flv", "a.ts", "a.avi"])
+@pytest.mark.parametrize(("sound_s", "told"), [(4.1, False), (20.0, True)])
+def test_a_picture_that_ends_before_the_sound(tmp_path, name, sound_s, told):
+    """The header, of whatever it is, and the frames give one length and one note."""
+    base = Fraction(1, 25) if name.endswith("avi") else Fraction(1, 1000)
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = write_video(tmp_path / name, regular_times_ms(4.0), codec=codec, time_base=base, sound_s=sound_s)
+    stream = FrameStream(path, fps=5.0, short_side=64)
+    frames = list(stream)
+    info = probe(path)
+    assert len(frames) == pytest.approx(20, abs=1)
+    assert (info.duration_s, stream.duration_s) == pytest.approx((4.0, 4.0), abs=0.15)
+    for notes in (info.notes, stream.notes):
+        assert [note.kind for note in notes] == (["picture ends before the sound"] if told else [])
+
+
 @pytest.mark.parametrize("after_mdat", [100, -100])
 def test_cut_before_the_end_of_the_first_frame(tmp_path, after_mdat):
     path = write_video(tmp_path / "a.mp4", regular_times_ms(1.0), container_options={"movflags": "faststart"})

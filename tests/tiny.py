@@ -10,8 +10,8 @@ from unloc_jax.batch import Batch
 from unloc_jax.config import Config, from_mapping
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.tasks import Task, make_task
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.text import tokenize
-from unloc_jax.training.state import abstract_params
 
 CLASSES = ("pole vault", "long jump", "high jump")
 QUERIES = ("a man runs", "the dog jumps over it", "someone waves", "rain falls on a roof", "nothing moves")

@@ -48,6 +48,10 @@ class Dataset(Protocol):
     def splits(self) -> tuple[str, ...]:
         """Returns the splits that have videos."""
 
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Returns, by split, how many "videos" and "segments" of the annotations the build could not use."""
+
     def records(self, split: str) -> list[VideoRecord]:
         """Returns all records of a split without frames, in the order of `evaluation_batches`."""
 

@@ -7,8 +7,10 @@ EXIT_USER_ERROR = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130
 
-# Modules of the extra `data`, which training and evaluation need to read shards; prediction needs none of them.
-_DATA_MODULES = ("tensorflow", "tensorflow_datasets", "google_crc32c", "importlib_resources", "PIL")
+# Extras by the modules that they bring. Training and evaluation need `data` to read shards; prediction needs none.
+_EXTRAS = {"tensorflow": "tensorflow"} | dict.fromkeys(
+    ("tensorflow_datasets", "grain", "google_crc32c", "importlib_resources", "PIL"), "data"
+)
 
 
 class UserError(Exception):
@@ -39,8 +41,11 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
                 EXIT_USER_ERROR,
                 f"unloc: error: {error.strerror}; free some and run the same command again",
             )
-        case ModuleNotFoundError() if (error.name or "").split(".")[0] in _DATA_MODULES:
-            return EXIT_USER_ERROR, f"unloc: error: {error.name} is missing: pip install 'unloc_jax[data]'"
+        case ModuleNotFoundError() if (module := (error.name or "").split(".")[0]) in _EXTRAS:
+            return (
+                EXIT_USER_ERROR,
+                f"unloc: error: {error.name} is missing: pip install 'unloc_jax[{_EXTRAS[module]}]'",
+            )
         case RuntimeError() | AssertionError() if _is_of_jax_backends(error):
             platforms = os.environ.get("JAX_PLATFORMS", "")
             reason = (
@@ -51,7 +56,7 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
                 f"unloc: error: JAX_PLATFORMS={platforms!r} does not start (unset it?): {reason}",
             )
         case KeyboardInterrupt():
-            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command goes on where it can"
+            return EXIT_INTERRUPTED, "\nunloc: interrupted; the same command continues where it can"
     return None
 
 

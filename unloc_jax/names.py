@@ -27,9 +27,15 @@ def as_text(value: Any) -> str:
         return ""
 
 
+def id_of_record(video_id: Any) -> str:
+    """Returns the form in which records store a video id and files are found: text without a video's extension and
+    without surrounding blanks."""
+    return without_ending(as_text(video_id).strip())
+
+
 def normal_id(video_id: Any) -> str:
-    """Returns the form in which video ids are compared: text, composed Unicode (NFC), without a video's extension."""
-    return without_ending(composed(as_text(video_id).strip()))
+    """Returns the form in which video ids are compared: that of a record, in composed Unicode (NFC)."""
+    return composed(id_of_record(video_id))
 
 
 def normal_text(text: Any) -> str:

@@ -50,6 +50,20 @@ def with_home(text: str) -> str:
     return before + expanded
 
 
+def check_output_file(flag: str, path: Path | None) -> None:
+    """Checks before any work that a file can be written.
+
+    Raises:
+      UserError: it is a folder, its folder does not exist, or there is no permission.
+    """
+    if path is None:
+        return
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"{flag}={path}: name a file in a folder that exists")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"{flag}={path}: there is no permission to write it")
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """An argparse parser in which options with `type=Path` apply `path_of`; other path options use `type=path_of`."""
 

@@ -181,7 +181,7 @@ def _slurm(environment: Mapping[str, str]) -> Rendezvous | None:
 
 
 def _first_node(nodes: str) -> str | None:
-    """Returns the first line of `scontrol show hostnames NODES`; None if NODES is no list of SLURM's.
+    """Returns the first line of `scontrol show hostnames NODES`; None if NODES is not a list of SLURM's.
 
     Such as node7,node9 | node[001-004,007] | node[1-2]-ib | rack[0-1]node[0-3] | bgl[000x133].
     """
@@ -306,5 +306,5 @@ def _text(environment: Mapping[str, str], name: str) -> str:
 def _number(environment: Mapping[str, str], name: str) -> int:
     text = _text(environment, name)
     if not text.isdecimal():
-        raise UserError(f"the environment variable {name}={text} is no whole number.")
+        raise UserError(f"the environment variable {name}={text} is not a whole number.")
     return int(text)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,14 +23,13 @@ class Query:
 
     Attributes:
       text: the query.
-      windows_s: float64 [W, 2], its answers in seconds as annotated; hitting any of them counts. W = 0: unknown.
-      rows: indices of its texts in the record.
+      windows_s: float64 [W, 2], its answers in seconds as annotated; hitting any of them counts. W = 0: unknown. An
+        answer that the video does not show (see `not_shown`) is never hit.
       attributes: of its first text.
     """
 
     text: str
     windows_s: np.ndarray
-    rows: tuple[int, ...]
     attributes: Mapping[str, str]
 
     @property
@@ -44,22 +44,28 @@ class Query:
 
 
 def queries_of(record: VideoRecord, *, by_text: bool = False) -> list[Query]:
-    """Groups the texts of a record into queries, in the order of their first texts.
+    """Groups the texts of a record into queries, in the order of their first texts; then those that are not shown.
 
     Texts with the same "qid" (without qids, the same "query") form one query with several answers. Every other text is
     a separate query, as the official evaluations count; with `by_text`, equal ones form one query.
     """
+    known = len(record.segments_s) > 0
+    segments_s = as_annotated(record).tolist() if known else [None] * len(record.texts)
+    answers = [
+        *zip(record.texts, segments_s, record.attributes),
+        *((of.text, [of.start_s, of.end_s], of.attributes) for of in not_shown(record)),
+    ]
     groups: dict[tuple[str, str | int], list[int]] = {}
-    for row, (text, attributes) in enumerate(zip(record.texts, record.attributes, strict=True)):
+    for row, (text, _, attributes) in enumerate(answers):
         name = next((name for name in ("qid", "query") if name in attributes), "")
         key = (name, attributes[name]) if name else ("text", text) if by_text else ("row", row)
         groups.setdefault(key, []).append(row)
-    annotated_s = as_annotated(record)
-    windows_s = lambda rows: annotated_s[rows] if len(annotated_s) else annotated_s
-    return [
-        Query(record.texts[rows[0]], windows_s(rows), tuple(rows), record.attributes[rows[0]])
-        for rows in groups.values()
-    ]
+    queries = []
+    for rows in groups.values():
+        text, _, attributes = answers[rows[0]]
+        windows_s = [answers[row][1] for row in rows if answers[row][1] is not None]
+        queries.append(Query(text, np.array(windows_s, np.float64).reshape(-1, 2), attributes))
+    return queries
 
 
 def as_annotated(record: VideoRecord) -> np.ndarray:
@@ -71,11 +77,28 @@ def as_annotated(record: VideoRecord) -> np.ndarray:
     return segments_s
 
 
-def not_shown(record: VideoRecord) -> list[tuple[str, float, float]]:
-    """Returns (class, start, end), in seconds, of annotated segments that the video does not show: empty or past its
-    end."""
+class NotShown(NamedTuple):
+    """An annotated segment that nothing of the video shows: empty, reversed or past its end. It is always missed."""
+
+    text: str
+    start_s: float
+    end_s: float
+    attributes: Mapping[str, str]
+
+
+def not_shown(record: VideoRecord) -> list[NotShown]:
+    """Returns the annotated segments that the video does not show."""
     told = [json.loads(of_text["not_shown"]) for of_text in record.attributes if "not_shown" in of_text]
-    return [(text, start_s, end_s) for rows in told for start_s, end_s, text in rows]
+    return [
+        NotShown(text, start_s, end_s, dict(*attributes))
+        for rows in told
+        for start_s, end_s, text, *attributes in rows
+    ]
+
+
+def not_shown_classes(record: VideoRecord) -> list[tuple[str, float, float]]:
+    """Returns (class, start, end), in seconds, of `not_shown`; reversed segments become empty, missed alike."""
+    return [(of.text, of.start_s, max(of.start_s, of.end_s)) for of in not_shown(record)]
 
 
 def file_id(record: VideoRecord) -> str | int:

@@ -20,12 +20,17 @@ from unloc_jax.frame_times import first_place
 from unloc_jax.orientation import orientation_of
 from unloc_jax.video_clock import OtherStreams, VideoClock
 from unloc_jax.video_names import ffmpeg_file
+from unloc_jax.whole_file import is_cut_mp4, is_whole
 
 # A file counts as truncated if more than this much of the length in its header cannot be decoded.
 _TRUNCATED_FRACTION = 0.10
 _TRUNCATED_S = 0.5
 # A picture that starts later than the sound by more than this is reported.
 _LATE_PICTURE_S = 0.5
+# A picture that ends before the sound, or before the length in the header, by more than this is reported.
+_EARLY_PICTURE_S, _EARLY_PICTURE_FRACTION = 1.0, 0.05
+# The last packets are read from this long before the end in the header.
+_TAIL_S = 5.0
 # Formats whose length is that from clock time 0 to the end, whenever the first stream begins.
 _LENGTH_FROM_CLOCK_0 = ("matroska,webm",)
 # Transfer characteristics by ISO/IEC 23091-2: SMPTE ST 2084 and ARIB STD-B67.
@@ -111,7 +116,8 @@ class FrameStream:
 
     Attributes:
       duration_s: the measured length in seconds, available after the iteration.
-      notes: differences from what a user might expect to see, available with the first frame.
+      notes: differences from what a user might expect to see; available with the first frame, that of an early end
+        after the iteration.
     """
 
     def __init__(
@@ -160,13 +166,14 @@ class FrameStream:
                 previous, previous_s = frame, time_s
             if previous is None:
                 raise _no_frames(self.path)
-            reader.check_complete(self.path)
+            reader.finish(self.path)
             array = None
             # A video that ends before its first place still has one frame.
             for _ in range(place, max(1, self._first_place(reader.end_s, reader.end_s - previous_s))):
                 array = rgb(previous) if array is None else array
                 yield array
             self.duration_s = reader.end_s
+            self.notes += _early_end(reader.end_s, reader.sound_end_s, reader.header_end_s)
 
     def _first_place(self, shown_from_s: float, step_s: float) -> int:
         return first_place(shown_from_s, step_s, self._fps, self._offset)
@@ -202,25 +209,46 @@ def probe(path: str | Path) -> VideoInfo:
         reader = _TimedFrames(container, stream, Path(path))
         for time_s, frame in reader:
             width, height = _shown_size(frame, stream)
+            length_s, sound_s = _length_s(container, stream) or 0.0, _sound_end_s(container)
+            claimed_s = 0.0
+            if length_s and stream.duration is None and (sound_s or container.format.name == "flv"):
+                claimed_s, length_s = (
+                    length_s,
+                    min(_picture_end_s(Path(path), length_s) or length_s, length_s),
+                )
             return VideoInfo(
-                duration_s=_length_s(container, stream) or 0.0,
+                duration_s=length_s,
                 width=width,
                 height=height,
                 codec=stream.codec_context.name,
                 avg_fps=float(_average_rate(stream)),
-                notes=_notes(time_s, frame),
+                notes=_notes(time_s, frame) + _early_end(length_s, sound_s, claimed_s),
                 mirrored=orientation_of(frame).mirrored,
             )
     raise _no_frames(Path(path))
 
 
-def length_s(path: Path) -> float:
+def video_length_s(path: Path) -> float:
     """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
 
     Raises:
       VideoError: the file is unusable; `kind` is the reason.
     """
     return probe(path).duration_s or length_of_packets_s(path)
+
+
+def _picture_end_s(path: Path, header_s: float) -> float | None:
+    """Returns what `length_of_packets_s` does, from the packets near the end of the header's length; None = unknown."""
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        try:
+            start_s = (_origin_s(container) or 0.0) + max(0.0, header_s - _TAIL_S)
+            container.seek(int(start_s / float(stream.time_base or 1)), stream=stream)
+            ends_s = [end_s for _, end_s in _spans_s(container, stream)]
+        except av.error.FFmpegError:
+            ends_s = []
+        origin_s = _origin_s(container) or 0.0
+    return max(ends_s) - origin_s if ends_s else length_of_packets_s(path) or None
 
 
 def length_of_packets_s(path: Path) -> float:
@@ -233,15 +261,19 @@ def length_of_packets_s(path: Path) -> float:
     """
     with _open(path) as container:
         stream = _video_stream(container, path)
-        spans_s = [
-            (float(packet.pts * packet.time_base), float((packet.duration or 0) * packet.time_base))
-            for packet in _packets(container, stream)
-            if packet.pts is not None and packet.time_base is not None
-        ]
+        spans_s = list(_spans_s(container, stream))
         first_s = min((start_s for start_s, _ in spans_s), default=0.0)
         origin_s = _origin_s(container)
     begin_s = first_s if origin_s is None else min(origin_s, first_s)
-    return max((start_s + length_s for start_s, length_s in spans_s), default=begin_s) - begin_s
+    return max((end_s for _, end_s in spans_s), default=begin_s) - begin_s
+
+
+def _spans_s(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[float, float]]:
+    """Yields the start and the end of every packet of the video in seconds."""
+    for packet in _packets(container, stream):
+        if packet.pts is not None and packet.time_base is not None:
+            start_s = float(packet.pts * packet.time_base)
+            yield start_s, start_s + float((packet.duration or 0) * packet.time_base)
 
 
 class _TimedFrames:
@@ -252,6 +284,8 @@ class _TimedFrames:
     Attributes:
       first_s: time of the first frame, available with it; above 0 if the picture starts after the sound.
       end_s: end of the latest frame, in seconds.
+      sound_end_s: end of the latest packet of the sound, in seconds; 0.0 without sound.
+      header_end_s: end in the header, in seconds, of a file that is whole and yet ends before; else 0.0.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, path: Path):
@@ -260,8 +294,11 @@ class _TimedFrames:
         self._path = path
         self._file_end_s = 0.0  # clock time where the last frame, audio packet, … of the file ends
         self._last_packet_s = (0.0, 0.0)  # of the video: its clock time and how long it lasts
+        self._clock_start_s, self._one_clock = 0.0, True
         self.first_s = 0.0
         self.end_s = 0.0
+        self.sound_end_s = 0.0
+        self.header_end_s = 0.0
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
         # A Fraction would cost more than the rest of the loop.
@@ -284,6 +321,7 @@ class _TimedFrames:
                 continue
             if first:
                 self.first_s, first = time_s, False
+                self._clock_start_s = clock.start_s
             self.end_s = clock.end_s
             self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
             yield time_s, frame
@@ -293,6 +331,8 @@ class _TimedFrames:
         if self.end_s < packet_end_s <= self.end_s + lasts_s:
             self.end_s = packet_end_s
             self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
+        self._one_clock, self._clock_start_s = clock.start_s == self._clock_start_s, clock.start_s
+        self.sound_end_s = max(0.0, self.sound_end_s - clock.start_s)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         # All streams are read, decoding only the video: where the other streams end tells a video that is
@@ -303,6 +343,8 @@ class _TimedFrames:
                 if packet.pts is not None and packet.time_base is not None:
                     end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._file_end_s = max(self._file_end_s, end_s)
+                    if packet.stream.type == "audio":
+                        self.sound_end_s = max(self.sound_end_s, end_s)
                 continue
             if packet.pts is not None and packet.time_base is not None:
                 base_s = float(packet.time_base)
@@ -312,8 +354,15 @@ class _TimedFrames:
             except av.error.FFmpegError:
                 continue
 
-    def check_complete(self, path: Path) -> None:
-        """Raises VideoError "truncated" if much less was decoded than the header claims."""
+    def finish(self, path: Path) -> None:
+        """Checks after the last frame that nothing is missing.
+
+        If the header of a whole file claims much more than was decoded, its last picture stands still until then. In
+        FLV, whose length no time stamp confirms, it does not.
+
+        Raises:
+          VideoError: "truncated", if much less was decoded than the header claims, and the file is not whole.
+        """
         header_s = _header_duration_s(self._container, self._stream)
         if header_s is None or _is_estimated(self._container):
             return
@@ -321,6 +370,14 @@ class _TimedFrames:
         length_s = self.end_s - self.first_s
         missing_s = header_s - (self._file_end_s if self._stream.duration is None else length_s)
         if missing_s > _TRUNCATED_S and missing_s > _TRUNCATED_FRACTION * header_s:
+            every_packet = self._last_packet_s[0] - self._clock_start_s < self.end_s
+            if every_packet and self._one_clock and is_whole(path, self._container.format.name):
+                end_s = _length_s(self._container, self._stream) or self.end_s
+                if self._stream.duration is None:
+                    self.header_end_s = end_s
+                else:
+                    self.end_s = max(self.end_s, end_s)
+                return
             raise VideoError(
                 "truncated",
                 f"{path}: the header says {header_s:.1f} s, only {length_s:.1f} s could be decoded: the "
@@ -378,6 +435,31 @@ def _notes(first_s: float, frame: av.VideoFrame) -> tuple[VideoNote, ...]:
         detail = f"{_HDR[frame.color_trc]}: colours are flatter than a player shows them"
         notes.append(VideoNote("HDR is not tone-mapped", detail))
     return tuple(notes)
+
+
+def _early_end(picture_s: float, sound_s: float, header_s: float) -> tuple[VideoNote, ...]:
+    """Returns the note on a picture that ends before the sound, or the header's length (0.0 = unknown), in seconds."""
+    kinds = (
+        ("picture ends before the sound", sound_s),
+        ("picture ends before the header's length", header_s),
+    )
+    for kind, end_s in kinds:
+        if end_s - picture_s > max(_EARLY_PICTURE_S, _EARLY_PICTURE_FRACTION * end_s):
+            detail = f"at {picture_s:.2f} s of {end_s:.2f} s; the video lasts as long as the picture"
+            return (VideoNote(kind, detail),)
+    return ()
+
+
+def _sound_end_s(container: av.container.InputContainer) -> float:
+    """Returns the end of the sound by the header, in a player's seconds; 0.0 without sound or length."""
+    origin_s, ends_s = _origin_s(container) or 0.0, [0.0]
+    for stream in container.streams.audio:
+        if stream.duration is not None and stream.time_base is not None:
+            ends_s.append(float((stream.duration + (stream.start_time or 0)) * stream.time_base) - origin_s)
+        elif container.duration is not None and not _is_estimated(container):
+            end_s = container.duration / av.time_base
+            ends_s.append(end_s - (origin_s if container.format.name in _LENGTH_FROM_CLOCK_0 else 0.0))
+    return max(ends_s)
 
 
 def _shown_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
@@ -440,7 +522,7 @@ def _open(path: Path) -> av.container.InputContainer:
     except PermissionError as error:
         raise VideoError("missing", f"{path}: no permission to read this file.") from error
     except av.error.FFmpegError as error:
-        if _is_cut_mp4(path):
+        if is_cut_mp4(path):
             raise VideoError(
                 "truncated",
                 f"{path}: an MP4/MOV file without its index (moov atom not found): the download or recording "
@@ -474,7 +556,7 @@ def _no_frames(path: Path) -> VideoError:
             f"{path}: an animated WebP picture, which FFmpeg cannot decode. Convert it to MP4 or GIF by another "
             "program (such as ImageMagick: `magick IN.webp OUT.gif`).",
         )
-    if _is_cut_mp4(path):
+    if is_cut_mp4(path):
         return VideoError("truncated", f"{path}: the file ends before its first whole frame. Get it again.")
     return VideoError("no frames", f"{path}: no frame could be decoded; the file is damaged. Get it again.")
 
@@ -484,26 +566,3 @@ def _is_animated_webp(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
-
-
-def _is_cut_mp4(path: Path) -> bool:
-    """Returns whether a file starts like an MP4 and lacks some of its top-level boxes (ISO/IEC 14496-12, 4.2)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return False
-        position = 0
-        has_moov = False
-        while position + 8 <= size:
-            file.seek(position)
-            header = file.read(16)
-            length = int.from_bytes(header[:4], "big")
-            if length == 1:
-                length = int.from_bytes(header[8:16], "big")
-            elif length == 0:  # extends to the end of the file
-                length = size - position
-            if length < 8:
-                break
-            position += length
-            has_moov |= header[4:8] == b"moov" and position <= size
-        return position > size or not has_moov

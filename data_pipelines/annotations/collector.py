@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
-from unloc_jax.names import normal_id
+from unloc_jax.names import id_of_record, normal_id
+from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
 from unloc_jax.video_names import leaves_folder
 
@@ -39,7 +40,7 @@ class VideoCollector:
         """
         self.parsed.count(split, num_segments)
         where = f"{path.name}: {shown(video_id)}"
-        if not _can_be_a_name(str(video_id)):
+        if not _can_be_a_name(id_of_record(video_id)):
             self.problems.add(
                 "unusable video id", where, "the name of a file in the video folder was expected"
             )
@@ -61,7 +62,9 @@ class VideoCollector:
 
     def with_classes(self) -> ParsedAnnotations:
         """Returns the annotations with all texts as class names."""
-        self.parsed.classes = sorted({text for record in self.parsed.records for text in record.texts})
+        records = self.parsed.records
+        shown = {text for record in records for text in record.texts}
+        self.parsed.classes = sorted(shown | {of.text for record in records for of in not_shown(record)})
         return self.parsed
 
 
@@ -76,7 +79,7 @@ def by_video(rows: Iterable[tuple[str | int, Row]]) -> dict[str | int, list[Row]
 
 def _can_be_a_name(video_id: str) -> bool:
     return (
-        bool(video_id.strip())
+        bool(video_id)
         and not leaves_folder(video_id)
         and len(video_id.encode()) <= _LONGEST_ID_BYTES
         and not any(unicodedata.category(character) == "Cc" for character in video_id)

@@ -87,6 +87,10 @@ def _add_video(
             if first is None or last is None or first > last:
                 kind = "not a segment" if first is None or last is None else "start >= end"
                 collector.problems.add(kind, where, f"chunks {shown(chunks)}")
+                if first is not None and last is not None:
+                    reversed_s = first * CHUNK_S, (last + 1) * CHUNK_S
+                    told = query_attributes(entry.get("annotation_id"), number)
+                    maker.add_not_shown(*reversed_s, entry.get("description"), told)
                 continue
             answers[first * CHUNK_S, (last + 1) * CHUNK_S] += 1
         collector.parsed.num_merged += answers.total() - len(answers)

@@ -14,8 +14,7 @@ from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker, as_number
 from data_pipelines.annotations.split_names import split_in_name, split_of_file, split_of_subset
 from unloc_jax.errors import UserError
-from unloc_jax.names import as_text, normal_id
-from unloc_jax.video_names import without_ending
+from unloc_jax.names import as_text, id_of_record, normal_id
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +69,10 @@ def _by_video(path: Path, rows: list[Row]) -> dict[str | int, list[Row]]:
     named: dict[str, tuple[str, str]] = {}
     for row in rows:
         video: Any = row.values.get("video")
-        name = as_text(video)
+        name = as_text(video).strip()
         same = normal_id(name)
         videos.setdefault(spelled.setdefault(same, video if name else ""), []).append(row)
-        video_id = without_ending(name)
+        video_id = id_of_record(name)
         ending = name[len(video_id) :].lower()
         if ending.strip(".") and (other := named.setdefault(same, (ending, name))) and other[0] != ending:
             raise UserError(

@@ -2,19 +2,21 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.annotations.problems import Problems, shown
-from unloc_jax.names import as_text, id_to_text, normal_text
+from unloc_jax.names import as_text, id_of_record, id_to_text, normal_text
 from unloc_jax.records import VideoRecord
-from unloc_jax.video_names import without_ending
 
 # Annotators and tools round; an end this little past the video's end is not reported.
 PAST_END_TOLERANCE_S = 0.05
 # A week. Larger numbers are not seconds (but frames or milliseconds), or not lengths at all.
 LONGEST_S = 7 * 24 * 3600.0
+
+NotShown = tuple[float, float, str, dict[str, str]]  # start and end in seconds, text, its attributes
 
 
 class RecordMaker:
@@ -59,11 +61,11 @@ class RecordMaker:
         elif duration_s > LONGEST_S:
             problems.add("implausible duration", where, f"{duration_s:g} s; seconds were expected")
             duration_s = 0.0
-        name = without_ending(str(video_id))
+        name = id_of_record(video_id)
         self._record = VideoRecord(name, duration_s, split, np.zeros((0, 2), np.float32), [], [])
         self._always = {"vid": id_to_text(video_id)} if video_id != name else {}
         self._segments: list[tuple[float, float]] = []
-        self._not_shown: list[tuple[float, float, Any]] = []
+        self._not_shown: list[NotShown] = []
         self._seen: set[tuple[float, float, str, str | None, str | None]] = set()
         self._queries: list[tuple[str, dict[str, str], str]] = []
         self._seen_queries: set[tuple[str, str | None, str | None]] = set()
@@ -91,10 +93,11 @@ class RecordMaker:
         # As float32, because that is how they are stored.
         if np.float32(start_s) == np.float32(end_s):
             problems.add("zero length", where, f"segment {shown(segment)}")
-            self._not_shown.append((start_s, end_s, text))
+            self.add_not_shown(start_s, end_s, text, attributes)
             return
         if start_s > end_s:
             problems.add("start >= end", where, f"segment {shown(segment)}")
+            self.add_not_shown(start_s, end_s, text, attributes)
             return
         text = self._checked_text(text, f"segment {shown(segment)}", where)
         if text is None:
@@ -111,7 +114,7 @@ class RecordMaker:
                 )
             end_s = duration_s
         if np.float32(start_s) >= np.float32(end_s):  # no part lies inside the video
-            self._not_shown.append((*annotated, text))
+            self.add_not_shown(annotated[0], annotated[1], text, attributes)
             return
         attributes = self._checked_attributes(attributes, where)
         if [start_s, end_s] != annotated:
@@ -125,6 +128,15 @@ class RecordMaker:
         self._segments.append((start_s, end_s))
         self._record.texts.append(text)
         self._record.attributes.append(attributes)
+
+    def add_not_shown(self, start_s: float, end_s: float, text: Any, attributes: Any = None) -> None:
+        """Adds a segment that no model can find, because nothing of it is in the video: evaluations count it as missed.
+
+        The caller has reported it.
+        """
+        if name := normal_text(text):
+            told = attributes if isinstance(attributes, dict) else {}
+            self._not_shown.append((start_s, end_s, name, {key: as_text(of) for key, of in told.items()}))
 
     def add_query(self, text: Any, attributes: Any = None, where: str | None = None) -> None:
         """Adds a text that has no segment in the file; see `finish`."""
@@ -146,7 +158,10 @@ class RecordMaker:
             self._record.saliency.setdefault(normalized, scores)
 
     def finish(self, *, queries_only: bool = False) -> VideoRecord | None:
-        """Returns the record; None, and reports it, if nothing of it is usable.
+        """Returns the record; None if nothing of it is usable, which is reported.
+
+        A video of an evaluation split whose segments are all unfindable (see `add_not_shown`) is reported, too, but
+        returned, without segments and texts: official evaluators count it.
 
         Args:
           queries_only: the file contains no segments at all, for example because those of a test split are secret:
@@ -161,9 +176,14 @@ class RecordMaker:
         for text, _, where in self._queries:
             self._problems.add("query without segments", where, shown(text))
         if not self._segments:
-            self._problems.add("video without usable segments", self.where)
-            return None
-        record.segments_s = np.array(self._segments, np.float32)
+            counted = bool(self._not_shown) and record.split != "train"
+            detail = f"its {len(self._not_shown)} segments count as missed" if counted else ""
+            self._problems.add("video without usable segments", self.where, detail)
+            if not counted:
+                return None
+            record.attributes = [dict(self._always)]
+            record.saliency = {}
+        record.segments_s = np.array(self._segments, np.float32).reshape(-1, 2)
         record.attributes = with_not_shown(record.attributes, self._not_shown)
         record.saliency = {text: scores for text, scores in record.saliency.items() if text in record.texts}
         return record
@@ -191,15 +211,15 @@ class RecordMaker:
 
 
 def with_not_shown(
-    attributes: list[dict[str, str]], not_shown: list[tuple[float, float, Any]]
+    attributes: list[dict[str, str]], not_shown: Sequence[Sequence[Any]]
 ) -> list[dict[str, str]]:
-    """Returns attributes in which those of the first text list the segments that the video does not show.
+    """Returns attributes in which the first list the segments that the video does not show.
 
-    No model can detect these segments (start, end, text), but official evaluations count them.
+    No model can detect these segments (`NotShown`; attributes may be missing), but official evaluations count them.
     """
-    rows = [(start, end, normal_text(text)) for start, end, text in not_shown if as_text(text)]
-    if not rows:
+    if not not_shown:
         return attributes
+    rows = [row if row[3:] != ({},) else row[:3] for row in map(tuple, not_shown)]
     earlier = json.loads(attributes[0].get("not_shown", "[]"))
     told = {"not_shown": json.dumps([*earlier, *rows], ensure_ascii=False)}
     return [{**attributes[0], **told}, *attributes[1:]]

@@ -29,7 +29,7 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
       10 %, 10 to 20 %, … of their video (upper ends included); "suggested": see `suggest_pyramid`, None without
       segments of known relative length; "notes": see `notes_on`.
     """
-    records = parsed.records
+    records = [record for record in parsed.records if record.texts]
     segments_s = [np.diff(record.segments_s.astype(np.float64), axis=1)[:, 0] for record in records]
     relative = [
         np.minimum(lengths_s / record.duration_s, 1.0)

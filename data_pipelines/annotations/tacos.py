@@ -33,7 +33,7 @@ def parse_tacos(files: list[Path]) -> ParsedAnnotations:
         for video_id, video in read_captions(path, collector, _LAYOUT):
             fps = as_number(video.get("fps"))
             if fps is None or fps <= 0:
-                raise UserError(f'{path}: {_LAYOUT}; "fps" of the entry "{video_id}" is no frame rate.')
+                raise UserError(f'{path}: {_LAYOUT}; "fps" of the entry "{video_id}" is not a frame rate.')
             videos.append((video_id, _in_seconds(video, fps)))
         add_captions(collector, path, videos)
     return collector.parsed

@@ -10,6 +10,7 @@ from data_pipelines.annotations.problems import Problem
 from data_pipelines.builders.feature_files import StoredFeatures
 from data_pipelines.builders.fit_to_duration import fit_to_video, lengths_differ
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
+from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
 
 UNKNOWN_DURATION = "unknown duration"
@@ -25,7 +26,7 @@ class Findings:
       video_id, split: of the record.
       unusable: why it is left out; None if it is stored.
       problems: what was corrected.
-      segments: number of stored segments.
+      segments: number of stored segments; of a video that is left out, of its annotated ones.
       texts: the texts of the stored segments.
       frames: number of stored frames.
       bytes: of the stored frames.
@@ -74,7 +75,8 @@ def example_to_store(
     problems: list[Problem] = []
 
     def unusable(why: UnusableVideo) -> tuple[None, Findings]:
-        return None, Findings(record.video_id, record.split, why, problems)
+        segments = len(record.segments_s) + len(not_shown(record))
+        return None, Findings(record.video_id, record.split, why, problems, segments)
 
     for part in (video, features):
         if isinstance(part, UnusableVideo):

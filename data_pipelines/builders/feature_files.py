@@ -32,7 +32,8 @@ from unloc_jax.features.stored_features import (
     read_feature_file,
     readable,
 )
-from unloc_jax.video_names import composed, without_ending
+from unloc_jax.names import normal_id
+from unloc_jax.video_names import composed
 
 # `unloc features` writes this file beside its features: the settings of all of them.
 SETTINGS_FILE = "clip_features.json"
@@ -232,7 +233,7 @@ def _find(source: FeatureSource, video_id: str) -> Path:
 
 def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
     for name in names_of(video_id):
-        found = _arrays_of(source.path).get(composed(name)) or ([name] if name in file else [])
+        found = _arrays_of(source.path).get(composed(name).strip()) or ([name] if name in file else [])
         if len(found) > 1:
             names = " and ".join(map(ascii, found))
             raise FeatureError(
@@ -245,10 +246,13 @@ def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _arrays_of(path: Path) -> Mapping[str, list[str]]:
-    """The names in a common file by what videos may be called: composed Unicode, with and without an ending."""
+    """The names in a common file by what videos may be called: composed Unicode, with and without an ending.
+
+    Blanks around them do not count.
+    """
     found: dict[str, list[str]] = {}
     for name in _open_hdf5(path):
-        for known_as in {composed(name), without_ending(composed(name))}:
+        for known_as in {composed(name).strip(), normal_id(name)}:
             found.setdefault(known_as, []).append(name)
     return found
 

@@ -8,6 +8,7 @@ import numpy as np
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S, with_not_shown
 from unloc_jax.decimals import shortest
+from unloc_jax.queries import as_annotated
 from unloc_jax.records import VideoRecord
 
 # Durations in annotation files are often rounded, or belong to another encoding of the same video.
@@ -34,7 +35,8 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
       problems: receives the findings.
 
     Returns:
-      The record, or None if it has segments and none lies inside the video.
+      The record, or None if it is of the training split, has segments, and none lies inside the video. In the other
+      splits such a record stays, without segments and texts: official evaluators count its segments as missed.
     """
     where = f"{record.split}: {record.video_id}"
     duration_s = record.duration_s or measured_s
@@ -53,18 +55,21 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
     ]:
         detail = f"segment [{start_s:g}, {end_s:g}], measured {measured_s:.2f} s"
         problems.append(Problem("segment clipped to the video", where, detail))
-    if not inside.any():
+    if not inside.any() and record.split == "train":
         return None
     kept = np.flatnonzero(inside)
     segments_s = np.minimum(record.segments_s[kept], np.float32(duration_s))
-    attributes = [record.attributes[i] for i in kept]
+    attributes = [record.attributes[i] for i in kept] or [_of_video(record.attributes[0])]
     for row in np.flatnonzero((segments_s != record.segments_s[kept]).any(axis=1)):
         # The official metrics compare with these times.
-        annotated_s = shortest(record.segments_s[kept[row]]).tolist()
-        attributes[row] = {"annotated_s": json.dumps(annotated_s), **attributes[row]}
-    after = [(*shortest(record.segments_s[i]).tolist(), record.texts[i]) for i in np.flatnonzero(~inside)]
+        told_s = shortest(record.segments_s[kept[row]]).tolist()
+        attributes[row] = {"annotated_s": json.dumps(told_s), **attributes[row]}
+    annotated_s = as_annotated(record).tolist()
+    after = [
+        (*annotated_s[i], record.texts[i], _of_text(record.attributes[i])) for i in np.flatnonzero(~inside)
+    ]
     attributes = with_not_shown(attributes, after)
-    if kept[0] > 0 and "not_shown" in record.attributes[0]:
+    if not inside[0] and "not_shown" in record.attributes[0]:
         attributes = with_not_shown(attributes, json.loads(record.attributes[0]["not_shown"]))
     return dataclasses.replace(
         record,
@@ -73,3 +78,14 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
         texts=[record.texts[i] for i in kept],
         attributes=attributes,
     )
+
+
+def _of_video(attributes: dict[str, str]) -> dict[str, str]:
+    """Returns those attributes of a video's first text that describe the video."""
+    return {name: value for name, value in attributes.items() if name == "vid"}
+
+
+def _of_text(attributes: dict[str, str]) -> dict[str, str]:
+    """Returns those attributes of a text that describe the text alone."""
+    others = ("vid", "annotated_s", "not_shown")
+    return {name: value for name, value in attributes.items() if name not in others}

@@ -136,7 +136,7 @@ class LocalBuild:
             return
         raise UserError(
             f"{self.source.videos}: the videos cannot be read any more ({unusable.reason.rstrip('.')}). Is the "
-            "folder still mounted? When it is back, the same command goes on where this one stopped."
+            "folder still mounted? When it is back, the same command continues where this one stopped."
         )
 
     def _examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -48,7 +48,7 @@ def encode_videos(tasks: Iterable[EncodeTask], encoded: EncodedVideos, workers: 
             if crashes == _MAX_CRASHES_IN_A_ROW:
                 raise UserError(
                     f"{crashes} decoding processes in a row have died, the last at {task.path}. Is memory short? "
-                    "Fewer --workers need less. The same command goes on where this one stopped."
+                    "Fewer --workers need less. The same command continues where this one stopped."
                 )
             yield (
                 task,

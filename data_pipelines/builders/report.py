@@ -16,7 +16,10 @@ from unloc_jax.errors import UserError
 
 @dataclasses.dataclass
 class SplitCounts:
-    """Contents of one split of the built dataset; `bytes` are those of the JPEG frames."""
+    """Contents of one split of the built dataset; `bytes` are those of the JPEG frames.
+
+    `unusable` counts the videos that were left out by reason, `segments_left_out` their annotated segments.
+    """
 
     videos: int = 0
     segments: int = 0
@@ -24,6 +27,7 @@ class SplitCounts:
     frames: int = 0
     bytes: int = 0
     unusable: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    segments_left_out: int = 0
 
 
 class BuildReport:
@@ -52,6 +56,7 @@ class BuildReport:
         unusable = findings.unusable
         if unusable is not None:
             counts.unusable[unusable.kind] += 1
+            counts.segments_left_out += findings.segments
             where = f"{findings.split}: {findings.video_id}"
             self.problems.add(f"video skipped: {unusable.kind}", where, unusable.reason)
             self.list_unusable(findings.video_id, findings.split, unusable)
@@ -102,6 +107,14 @@ class BuildReport:
             f"None of the {counts.unusable.total()} videos of the split {split!r} can be used: {why}. "
             f"See {self.file}; are these the right folders for these annotations?"
         )
+
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Returns the numbers of videos that were left out, and of their segments, by split, as in build.json."""
+        return {
+            split: {"videos": counts.unusable.total(), "segments": counts.segments_left_out}
+            for split, counts in self.counts.items()
+            if counts.unusable
+        }
 
     def splits(self) -> dict[str, dict[str, Any]]:
         """Returns the counts in the form of build.json."""

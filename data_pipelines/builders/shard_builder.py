@@ -4,6 +4,7 @@ Each example is one video: its annotations, its JPEG frames at 0/fps, 1/fps, 2/f
 Once built, `tfds.load("unloc_data/<dataset>", data_dir=out)` reads it like any TFDS dataset.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,17 +14,21 @@ from tensorflow_datasets.core.writer import ExampleWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.annotations import PARSERS
+from data_pipelines.reading.tfrecord import tfrecord
+from data_pipelines.remote_paths import storage_path
 
 
 class SameBytesWriter(ExampleWriter):
-    """Writes equal examples as equal bytes.
+    """Writes equal examples as equal bytes, without TensorFlow.
 
     Protocol buffers order a map differently in every process, which would distinguish a continued build from one that
     was not stopped.
     """
 
-    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
-        return super().write(path, ((key, _in_order(example)) for key, example in examples))
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
+        with storage_path(os.fspath(path)).open("wb") as file:
+            for _, example in examples:
+                file.write(tfrecord(_in_order(example)))
 
 
 def serialize(features: tfds.features.FeaturesDict, example: Mapping[str, Any]) -> bytes:

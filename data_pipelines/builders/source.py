@@ -13,8 +13,8 @@ from data_pipelines.builders.feature_files import (
     read_all_features,
 )
 from data_pipelines.builders.frames import EncodeTask, UnusableVideo
-from data_pipelines.builders.storage import storage_path
 from data_pipelines.builders.video_files import NamedFiles, check_one_file_each, names_of, video_files
+from data_pipelines.remote_paths import storage_path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,20 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_pipelines.remote_paths import is_remote
 from unloc_jax.errors import UserError
-
-
-def storage_path(path: str | Path) -> Path:
-    """Returns a local path, or one with the same methods for "gs://…" and similar (etils.epath)."""
-    if "://" not in str(path):
-        return Path(path)
-    from etils import epath
-
-    return epath.Path(path)  # type: ignore[return-value]
-
-
-def is_remote(path: Path) -> bool:
-    return not isinstance(path, Path)
 
 
 @contextlib.contextmanager
@@ -60,7 +48,7 @@ def reporting_full_disk(out: Path) -> Iterator[None]:
         if not any(text in str(error) for text in full):
             raise
         raise UserError(
-            f"{out}: the disk is full. Free some space; then the same command goes on where this one stopped."
+            f"{out}: the disk is full. Free some space; then the same command continues where this one stopped."
         ) from error
 
 

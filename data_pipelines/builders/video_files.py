@@ -5,7 +5,8 @@ from pathlib import Path, PurePosixPath
 
 from data_pipelines.annotations.kinetics import source_of_clip
 from unloc_jax.errors import UserError
-from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder, without_ending
+from unloc_jax.names import normal_id
+from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder
 
 
 class SeveralFilesError(UserError):
@@ -30,8 +31,8 @@ class SeveralFilesError(UserError):
 class NamedFiles:
     """Index of the files of a folder with certain extensions, by their names without these.
 
-    Compares extensions without regard to case, and names in Unicode's composed form (NFC). A folder is listed on first
-    use: files that are added later are not found.
+    Compares extensions without regard to case, and names without surrounding blanks in Unicode's composed form (NFC). A
+    folder is listed on first use: files that are added later are not found.
     """
 
     def __init__(self, folder: Path, endings: Iterable[str], *, of_videos: bool = False):
@@ -55,7 +56,10 @@ class NamedFiles:
         parent = str(path.parent)
         if parent not in self._listed:
             self._listed[parent] = self._list(self.folder / parent)
-        return [self.folder / parent / found for found in self._listed[parent].get(composed(path.name), [])]
+        return [
+            self.folder / parent / found
+            for found in self._listed[parent].get(composed(path.name).strip(), [])
+        ]
 
     def find(self, names: Iterable[str]) -> Path | None:
         """Returns the file of the first name that has one; None if none has.
@@ -81,8 +85,8 @@ class NamedFiles:
             ending = next((e for e in self._endings if name.lower().endswith(e)), None)
             if ending is None:
                 continue
-            stem = composed(name[: -len(ending)])
-            for known_as in {stem, without_ending(stem)} if self._of_videos else {stem}:
+            stem = composed(name[: -len(ending)]).strip()
+            for known_as in {stem, normal_id(stem)} if self._of_videos else {stem}:
                 found.setdefault(known_as, []).append(name)
         return found
 

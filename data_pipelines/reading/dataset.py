@@ -1,14 +1,18 @@
 """ShardedDataset: the `unloc_jax.dataset.Dataset` of shards on disk."""
 
+import importlib
+import importlib.util
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import jax
 import numpy as np
 
 from data_pipelines.reading.example import ExampleSpec, main_timeline
 from data_pipelines.reading.flipped_texts import mirror_text
+from data_pipelines.reading.rows import Source
 from data_pipelines.reading.shards import ShardMetadata, Shards, UnlocShards
+from data_pipelines.reading.slots import training_records
 from data_pipelines.reading.zero_shot_splits import only_classes, split_classes
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
@@ -18,9 +22,6 @@ from unloc_jax.processes import share_of_batch
 from unloc_jax.records import VideoRecord
 from unloc_jax.sampling import all_starts, center_start
 from unloc_jax.text import words
-
-if TYPE_CHECKING:
-    from data_pipelines.reading.input_pipeline import Source
 
 
 class ShardedDataset:
@@ -73,6 +74,10 @@ class ShardedDataset:
     def splits(self) -> tuple[str, ...]:
         return self._shards.splits
 
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        return self._shards.metadata.left_out
+
     def records(self, split: str) -> list[VideoRecord]:
         return self._rows(split)[1]
 
@@ -80,9 +85,7 @@ class ShardedDataset:
         return [len(starts) for starts in self._windows(split)]
 
     def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
-        from data_pipelines.reading.input_pipeline import training_batches
-
-        return training_batches(
+        return self._reader.training_batches(
             self._source("train"),
             seed=self._config.seed,
             batch_size=self._config.batch_size,
@@ -93,22 +96,27 @@ class ShardedDataset:
         )
 
     def training_videos(self, step: int) -> list[str]:
-        from data_pipelines.reading.input_pipeline import training_records
-
         records = self.records("train")
         rows = training_records(len(records), self._config.seed, self._config.batch_size, step)
         return [records[row].video_id for row in rows]
 
     def evaluation_batches(self, split: str) -> Iterator[Batch]:
-        from data_pipelines.reading.input_pipeline import evaluation_batches
-
-        return evaluation_batches(
+        return self._reader.evaluation_batches(
             self._source(split, self._windows(split)),
             batch_size=self._config.evaluation.batch_size,
             crops=self._config.evaluation.crops,
             host=self._share[0],
             num_hosts=self._share[1],
         )
+
+    @property
+    def _reader(self) -> ModuleType:
+        """Imports the module that makes batches."""
+        name = self._config.data.reader
+        if name == "auto":
+            name = "tf.data" if importlib.util.find_spec("tensorflow") else "grain"
+        module = {"tf.data": "input_pipeline", "grain": "grain_pipeline"}[name]
+        return importlib.import_module(f"data_pipelines.reading.{module}")
 
     @property
     def _share(self) -> tuple[int, int]:
@@ -164,9 +172,7 @@ class ShardedDataset:
             self._shards.metadata.row_phase,
         )
 
-    def _source(self, split: str, windows: list[np.ndarray] | None = None) -> "Source":
-        from data_pipelines.reading.input_pipeline import Source
-
+    def _source(self, split: str, windows: list[np.ndarray] | None = None) -> Source:
         return Source(self._shards.index(split), self._spec(split), self._rows(split)[0], windows)
 
 

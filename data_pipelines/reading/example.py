@@ -228,7 +228,7 @@ def _region(encoded: list[bytes], spec: ExampleSpec, draws: Draws | None, along:
     for place, jpeg in enumerate(encoded):
         # The cheapest test for truncated pictures: a JPEG begins and ends with markers.
         if jpeg[:2] != b"\xff\xd8" or jpeg[-64:].rstrip(b"\0")[-2:] != b"\xff\xd9":
-            raise ValueError(f"the frame at place {place} of {len(encoded)} is no whole JPEG")
+            raise ValueError(f"the frame at place {place} of {len(encoded)} is not a whole JPEG")
     try:
         with Image.open(io.BytesIO(encoded[0])) as picture:
             width, height = picture.size

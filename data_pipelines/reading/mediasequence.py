@@ -207,7 +207,7 @@ def _texts(example: SequenceExample, config: MediaSequenceConfig) -> tuple[list[
         return ["" if n == -1 else classes[n - config.first_class] for n in numbers], numbers
     for text in texts:
         if text not in classes:
-            raise ValueError(f"its label {text!r} is no class of {config.classes_file}")
+            raise ValueError(f"its label {text!r} is not a class of {config.classes_file}")
     return texts, []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from data_pipelines.annotations.split_names import SPLITS
-from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
@@ -26,6 +26,7 @@ class ShardMetadata:
       fingerprint: identifies the build, independent of the shards' location.
       features: width D of precomputed features, by modality.
       feature_settings: see `DatasetMetadata`.
+      left_out: {"videos", "segments"} of the annotations that could not be used when the dataset was built, by split.
       row_phase: row i of F rows of features is at the time (i + row_phase) · duration / F.
     """
 
@@ -36,6 +37,7 @@ class ShardMetadata:
     fingerprint: str
     features: dict[str, int] = dataclasses.field(default_factory=dict)
     feature_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     row_phase: float = 0.5
 
 
@@ -85,7 +87,12 @@ class UnlocShards:
             fingerprint=_fingerprint(info),
             features=info["features"],
             feature_settings=info["feature_settings"],
+            left_out=info["left_out"],
         )
+
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        return self.metadata.left_out
 
     def records(self, split: str) -> list[VideoRecord]:
         return list(iterate_records(self._directory, split, with_frames=False))

@@ -78,7 +78,7 @@ def test_a_program_of_the_tpu_compiler():
         2304,
         1728,
     )
-    # 9 float32, around twice but for one of the 4 steps.
+    # 9 float32, around twice except for one of the 4 steps.
     assert (reduce.kind, reduce.count, reduce.array_bytes, reduce.sent_bytes) == ("all-reduce", 1, 36, 54)
 
 

@@ -169,7 +169,10 @@ def test_a_whole_number_is_a_float():
         ({"data": {"prompts": ()}}, r"config\.data\.prompts is empty; \(\"\{\}\",\) is the text alone"),
         ({"data": {"prompts": ("{}", "a video")}}, r"data\.prompts: 'a video' must contain \{\} once"),
         ({"data": {"prompts": ("{} and {}",)}}, r"data\.prompts: '\{\} and \{\}' must contain \{\} once"),
-        ({"loss": {"boundaries": "giou"}}, r"config\.loss\.boundaries = 'giou': 'giou' is none of iou, l1"),
+        (
+            {"loss": {"boundaries": "giou"}},
+            r"config\.loss\.boundaries = 'giou': 'giou' is not one of iou, l1",
+        ),
         ({"loss": {"boundaries": "x*iou"}}, r"config\.loss\.boundaries = 'x\*iou': 'x' is not a factor"),
         ({"loss": {"label_smoothing": 1.0}}, r"config\.loss\.label_smoothing must be below 1, got 1\.0"),
         ({"model": {"fusion": {"dropout": 1.0}}}, r"config\.model\.fusion\.dropout must be below 1"),
@@ -266,7 +269,7 @@ EMBEDDINGS = {"text": {"encoder": "embeddings", "embeddings_file": "x.npz"}}
         (
             {"pyramid": {"regression_ranges": ((4, 4),) * 4}},
             None,
-            r"\(4\.0, 4\.0\) is no range; give low < high",
+            r"\(4\.0, 4\.0\) is not a range; give low < high",
         ),
         (
             {"pyramid": {"type": "fpn", "layers": (0, 1, 5)}},

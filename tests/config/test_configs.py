@@ -13,8 +13,8 @@ from tests.tiny import tiny_metadata
 from tests.tiny_runs import metric_lines
 from unloc_jax.config import Config, load
 from unloc_jax.tasks import make_task
+from unloc_jax.tasks.parameters import abstract_params, count_parameters
 from unloc_jax.training.sharding import MESH_AXES, tree_shardings
-from unloc_jax.training.state import abstract_params, count_parameters
 
 # Argument → the config file's variants.
 VARIANTS = {

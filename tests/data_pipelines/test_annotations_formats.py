@@ -359,7 +359,7 @@ def test_tacos(tmp_path):
         "duplicate segment": 1,
         "not a number": 1,
     }
-    with pytest.raises(UserError, match=r'TACoS looks like .*"fps" of the entry "a" is no frame rate'):
+    with pytest.raises(UserError, match=r'TACoS looks like .*"fps" of the entry "a" is not a frame rate'):
         parse("tacos", [write(tmp_path, "val.json", {"a": {**video, "fps": 0}})])
 
 
@@ -386,7 +386,12 @@ def test_didemo(tmp_path):
         ("456", "validation", 0.0, 5.0, "text 13"),
     ]
     assert parsed.records[0].attributes == [
-        {"qid": "11", "annotators": "3", "vid": "123@N01_6060_dc.mov"},
+        {
+            "qid": "11",
+            "annotators": "3",
+            "vid": "123@N01_6060_dc.mov",
+            "not_shown": '[[15.0, 10.0, "text 12", {"qid": "12"}]]',
+        },
         {"qid": "11", "annotators": "1", "vid": "123@N01_6060_dc.mov"},
         {"qid": "12", "annotators": "1", "vid": "123@N01_6060_dc.mov"},
     ]
@@ -450,7 +455,7 @@ def test_tvsum(tmp_path):
     np.testing.assert_array_equal(second.saliency["A title"], [[2], [3]])
     assert dict(parsed.problems.counts) == {"duration counts clips": 1}
     assert (parsed.num_videos, parsed.num_segments) == (2, 0)
-    # UMT's layout, and labels that are no 2-second clips: 10 s in 10 labels with a length in frames.
+    # UMT's layout, and labels that are not 2-second clips: 10 s in 10 labels with a length in frames.
     anno = {"c": {"anno": [[n] for n in range(20)], "title": "T", "frames": 300, "fps": 30, "domain": "VT"}}
     (record,) = parse("tvsum", [write(tmp_path, "tvsum_train.json", anno)]).records
     assert record.duration_s == 10.0

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders.video_files import names_of, video_files
+from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import RecordIndex, iterate_records, read_record
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from unloc_jax.errors import UserError
@@ -163,7 +165,8 @@ def test_build_info_and_summary(built):
 
 @pytest.mark.slow
 def test_tfds_reads_it(built):
-    import tensorflow_datasets as tfds
+    pytest.importorskip("tensorflow")
+    tfds = import_tfds()
 
     directory = find_dataset(built[0])
     builder = tfds.builder_from_directory(directory)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from unloc_jax.errors import UserError
@@ -62,7 +63,7 @@ def built(folder, tmp_path_factory) -> Path:
 def test_tfds_reads_what_the_record_index_reads(built):
     import tensorflow_datasets as tfds
 
-    import data_pipelines.builders.unloc_data  # noqa: F401  registers the class
+    import data_pipelines.unloc_data  # noqa: F401  registers the class
 
     for split in ("train", "validation"):
         records = list(iterate_records(find_dataset(built), split, with_frames=True))
@@ -105,7 +106,7 @@ def test_the_command_tfds_build(folder, built, tmp_path):
             module, reason=f"without {module} the command `tfds` does not start (TFDS 4.9.10)"
         )
     command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", "unloc_data"]
-    command += ["--imports=data_pipelines.builders.unloc_data", f"--data_dir={tmp_path}"]
+    command += ["--imports=data_pipelines.unloc_data", f"--data_dir={tmp_path}"]
     config = {
         "name": "mine",
         "dataset": "qvhighlights",
@@ -133,7 +134,7 @@ def test_the_command_tfds_build(folder, built, tmp_path):
 def test_tfds_load_builds_from_a_manual_dir(folder, built, tmp_path):
     import tensorflow_datasets as tfds
 
-    import data_pipelines.builders.unloc_data  # noqa: F401  registers the class
+    import data_pipelines.unloc_data  # noqa: F401  registers the class
 
     download = {"download_config": tfds.download.DownloadConfig(manual_dir=folder)}
     name = "unloc_data/qvhighlights"
@@ -146,7 +147,7 @@ def test_tfds_load_builds_from_a_manual_dir(folder, built, tmp_path):
 def test_tfds_load_builds_a_config(folder, tmp_path, capsys):
     import tensorflow_datasets as tfds
 
-    from data_pipelines.builders.unloc_data import UnlocConfig
+    from data_pipelines.unloc_data import UnlocConfig
 
     config = UnlocConfig(
         name="features_only",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders.feature_files import (
     FeatureError,
     FeatureSource,
@@ -20,6 +20,8 @@ from data_pipelines.builders.feature_files import (
 )
 from data_pipelines.builders.frames import UnusableVideo
 from data_pipelines.check import check, to_text
+from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.example import ExampleSpec, make_example
 from data_pipelines.reading.record_index import iterate_records, parse_record, read_record
 from tests.timed_video import regular_times_ms, write_video
@@ -310,7 +312,8 @@ def _skipped(out: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_dataset_without_frames(inputs, tmp_path, capsys):
-    import tensorflow_datasets as tfds
+    pytest.importorskip("tensorflow")
+    tfds = import_tfds()
 
     files, sources, arrays = inputs
     out = tmp_path / "out"
@@ -402,6 +405,7 @@ def test_saliency_and_queries_without_segments(tmp_path, capsys):
 
 
 def _example(**features) -> bytes:
+    import_tfds()
     from tensorflow_datasets.proto import tf_example_pb2
 
     example = tf_example_pb2.Example()

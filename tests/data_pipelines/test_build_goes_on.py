@@ -1,4 +1,4 @@
-"""A build that is stopped, in whatever way, goes on and gives what it would have given."""
+"""A build that is stopped, in whatever way, continues and gives what it would have given."""
 
 import contextlib
 import errno
@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 
 import data_pipelines.build
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders import local
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.source import BuildSource
+from data_pipelines.quiet_tensorflow import import_tfds
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import RecordIndex
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
@@ -151,7 +153,7 @@ def test_ctrl_c(inputs, uninterrupted, tmp_path):
     child = _Child(inputs, out)
     _, errors = child.kill_when(lambda: len(child.encoded()) >= 1, signal.SIGINT)
     assert child.process.returncode == 130
-    assert "Traceback" not in errors and "the same command goes on where it can" in errors
+    assert "Traceback" not in errors and "the same command continues where it can" in errors
     build("activitynet_captions", *inputs, out, **_OPTIONS, workers=1)
     _assert_same(uninterrupted, out)
 
@@ -165,7 +167,7 @@ def unfinished(inputs, tmp_path, monkeypatch) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(data_pipelines.build, "import_tensorflow", stopped)
+        patch.setattr(LocalBuild, "prepare", stopped)
         with pytest.raises(KeyboardInterrupt):
             build("activitynet_captions", *inputs, out, **_OPTIONS, workers=2)
     return out
@@ -251,7 +253,7 @@ def test_a_full_disk_while_decoding(inputs, uninterrupted, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(data_pipelines.build, "EncodedVideos", FullDisk)
         with pytest.raises(
-            UserError, match=r"the disk is full\. Free some space; then the same command goes on"
+            UserError, match=r"the disk is full\. Free some space; then the same command continues"
         ):
             build("activitynet_captions", *inputs, out, **_OPTIONS, workers=1)
     capsys.readouterr()
@@ -263,12 +265,10 @@ def test_a_full_disk_while_decoding(inputs, uninterrupted, tmp_path, monkeypatch
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["write", "finalize"])
 def test_a_full_disk_while_tfds_writes(inputs, uninterrupted, unfinished, monkeypatch, method):
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    tfds = import_tfds()
 
     def full(*args, **kwargs):
-        message = f"{unfinished}; {os.strerror(errno.ENOSPC)}"
-        raise tf.errors.ResourceExhaustedError(None, None, message)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(unfinished))
 
     with monkeypatch.context() as patch:
         patch.setattr(tfds.core.writer.Writer, method, full)
@@ -313,7 +313,7 @@ def test_a_video_folder_that_goes_away(tmp_path, monkeypatch):
 
     build = _local(tmp_path, _IDS, monkeypatch, unmounted_at_3)
     with pytest.raises(
-        UserError, match=r"cannot be read any more .*v3.mp4.*still mounted\?.*goes on"
+        UserError, match=r"cannot be read any more .*v3.mp4.*still mounted\?.*continues"
     ) as caught:
         build.start()
     assert str(tmp_path / "videos") in str(caught.value)

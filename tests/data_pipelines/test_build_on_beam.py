@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import data_pipelines.build
-from data_pipelines.build import build, find_dataset
+from data_pipelines.build import build
 from data_pipelines.builders.feature_files import FeatureSource
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import RecordIndex
 from data_pipelines.rebuild_shard import rebuild_shard
 from tests.timed_video import regular_times_ms, write_video

@@ -12,6 +12,7 @@ import pytest
 from data_pipelines.build import build
 from data_pipelines.builders.feature_files import FeatureSource
 from data_pipelines.builders.shard_list import read_shard_list
+from data_pipelines.quiet_tensorflow import import_tfds
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc
 from data_pipelines.rebuild_shard import rebuild_shard
@@ -36,6 +37,7 @@ def pristine(tmp_path_factory) -> Path:
     }
     for split, ids in (("train", [*_IDS[:5], _IDS[6]]), ("val", _IDS[5:6])):
         (folder / f"{split}.json").write_text(json.dumps({i: captions[i] for i in ids}))
+    import_tfds()
     from tensorflow_datasets.core.utils import shard_utils
 
     with pytest.MonkeyPatch.context() as patch:

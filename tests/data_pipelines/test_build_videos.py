@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.examples import Findings, example_to_store
 from data_pipelines.builders.frames import EncodeTask, encode_video
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.dataset import ShardedDataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.timed_video import read_time_s, regular_times_ms, write_video

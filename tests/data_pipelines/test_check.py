@@ -223,13 +223,25 @@ def test_pictures_that_start_late_and_lengths_that_no_header_tells(tmp_path):
     times_ms = regular_times_ms(3.0)
     write_video(folder / "late.mp4", [t + 3000 for t in times_ms], sound_s=6.0)
     write_video(folder / "live.mkv", [*times_ms, 40_000], live=True)
-    path = _captions(tmp_path, late=(6.0, [[0, 1], [4, 6]]), live=(40.0, [[0, 1], [38, 40]]))
+    write_video(folder / "early.mkv", times_ms, sound_s=20.0)
+    path = _captions(
+        tmp_path,
+        late=(6.0, [[0, 1], [4, 6]]),
+        live=(40.0, [[0, 1], [38, 40]]),
+        early=(20.0, [[0, 1], [1, 5], [6, 7]]),
+    )
     result = check("activitynet_captions", [path], folder, workers=1)
-    assert result["problems"] == {"picture starts later than the sound": 1}
+    assert result["problems"] == {
+        "picture starts later than the sound": 1,
+        "picture ends before the sound": 1,
+        "duration differs from the video": 1,
+        "segment clipped to the video": 1,
+        "segment after the video's end": 1,
+    }
     (example,) = result["examples"]["picture starts later than the sound"]
     assert example["where"] == "train: late" and "by 3.00 s" in example["detail"]
     assert "picture starts later than the sound\n          - train: late: by 3.00 s" in to_text(result)
-    assert result["usable"] == {"videos": 2, "segments": 4}
+    assert result["usable"] == {"videos": 3, "segments": 6}
 
 
 @pytest.mark.slow

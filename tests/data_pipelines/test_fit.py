@@ -7,6 +7,7 @@ import pytest
 
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.builders.fit_to_duration import fit_to_video
+from unloc_jax.queries import queries_of
 from unloc_jax.records import VideoRecord
 
 
@@ -44,7 +45,7 @@ def test_a_shorter_video_clips():
     np.testing.assert_array_equal(fitted.segments_s, [[5, 10], [1, 2]])
     assert fitted.texts == ["text 1", "text 2"]
     # What the official metrics count is kept: the segment as annotated, and the one that cannot be found.
-    not_shown = '[[11.0, 12.0, "text 0"]]'
+    not_shown = '[[11.0, 12.0, "text 0", {"n": "text 0"}]]'
     assert fitted.attributes == [
         {"n": "text 1", "annotated_s": "[5.0, 20.0]", "not_shown": not_shown},
         {"n": "text 2"},
@@ -60,6 +61,27 @@ def test_a_segment_behind_a_slightly_shorter_video_shows_nothing():
     problems: list[Problem] = []
     assert fit_to_video(_record(20.0, [[19.6, 20]]), 19.5, problems) is None
     assert _counts(problems) == {"segment after the video's end": 1}
+
+
+def test_a_video_of_an_evaluation_split_stays_although_all_its_segments_lie_behind_it():
+    record = _record(20.0, [[19.6, 20], [19.7, 20]])
+    record.split = "test"
+    record.attributes = [
+        {"qid": "1", "vid": "v.mp4", "not_shown": '[[3, 3, "empty", {"qid": "0"}]]'},
+        {"qid": "2", "vid": "v.mp4", "annotated_s": "[19.7, 23.0]"},
+    ]
+    fitted = fit_to_video(record, 19.5, [])
+    assert (fitted.segments_s.shape, fitted.texts, list(fitted.attributes[0])) == (
+        (0, 2),
+        [],
+        ["vid", "not_shown"],
+    )
+    queries = queries_of(fitted)
+    assert [(query.text, query.qid, query.windows_s.tolist()) for query in queries] == [
+        ("text 0", 1, [[19.6, 20.0]]),
+        ("text 1", 2, [[19.7, 23.0]]),
+        ("empty", 0, [[3.0, 3.0]]),
+    ]
 
 
 def test_an_unknown_duration_is_measured():

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from data_pipelines.build import find_dataset
 from data_pipelines.ground_truth import read_ground_truth
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from unloc_jax.metrics.protocols.activitynet import evaluate_activitynet
 from unloc_jax.metrics.protocols.moment_retrieval import evaluate_moment_retrieval

@@ -166,7 +166,7 @@ def test_workers_end_when_their_parent_is_killed(video, tmp_path, encoded):
 def test_dying_processes_are_not_blamed_on_the_videos(encoded, monkeypatch):
     monkeypatch.setattr(pool, "_MAX_CRASHES_IN_A_ROW", 3)
     tasks = [_task(str(i), Deadly()) for i in range(50)]
-    with pytest.raises(UserError, match=r"3 decoding processes in a row have died.*goes on where"):
+    with pytest.raises(UserError, match=r"3 decoding processes in a row have died.*continues where"):
         _verdicts(tasks, encoded)
 
 

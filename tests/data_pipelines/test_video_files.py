@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 
 from data_pipelines.annotations import PARSERS, parse
-from data_pipelines.build import build, read_build_info
+from data_pipelines.build import build
 from data_pipelines.builders.feature_files import FeatureError, FeatureSource, read_features
 from data_pipelines.builders.source import BuildSource
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from data_pipelines.check import check
 from data_pipelines.extract_features import other_entries, videos_in, videos_of
+from data_pipelines.ground_truth import read_ground_truth
+from data_pipelines.reading.built import read_build_info
 from tests.timed_video import regular_times_ms, write_video
 from unloc_jax.errors import UserError
+from unloc_jax.metrics.protocols.moment_retrieval import evaluate_moment_retrieval
+from unloc_jax.queries import file_id
 from unloc_jax.video import FrameStream, probe
 from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
 
@@ -137,7 +141,39 @@ def test_one_id_in_two_forms_of_unicode_is_one_video(tmp_path):
     assert parse("activitynet_captions", [captions]).problems.counts == {"duplicate id": 1}
 
 
-OUTSIDE = ["../a", "../../a", "sub/../../a", "/tmp/a", "..", ".", "v_/tmp/a", "v_../a"]
+@pytest.mark.parametrize("written", [" a", "a ", "\u00a0a.mp4 "])
+def test_blanks_around_an_id_are_no_part_of_it(tmp_path, folder, video, written):
+    """In JSON; the cells of a CSV have none. Files, features and predictions are found all the same."""
+    (folder / "a.mp4").write_bytes(video)
+    row = {"video": written, "start": 0, "end": 0.5, "text": "text"}
+    truth = tmp_path / "test.jsonl"
+    truth.write_text(json.dumps(row) + "\n")
+    (record,) = parse("jsonl", [truth]).records
+    assert (record.video_id, file_id(record)) == ("a", written)
+    assert check("jsonl", [truth], folder, 1)["problems"] == {}
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float32))
+    assert read_features(FeatureSource("i3d", tmp_path), record.video_id).shape == (2, 3)
+    line = {
+        "vid": "a",
+        "query": "text",
+        "relevant_windows": [[0, 0.5]],
+        "pred_relevant_windows": [[0, 0.5, 1]],
+    }
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(line) + "\n")
+    ground_truth, _ = read_ground_truth("moment-retrieval", [truth])
+    assert evaluate_moment_retrieval(ground_truth, tmp_path / "predictions.jsonl")["R1@0.5"] == 100
+
+
+def test_blanks_around_the_name_of_a_file_are_no_part_of_it(tmp_path, folder):
+    h5py = pytest.importorskip("h5py")
+    (folder / " a .mp4").touch()
+    assert video_files(folder).find(names_of("a")) == folder / " a .mp4"
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file[" a.mp4 "] = np.zeros((2, 3), np.float32)
+    assert read_features(FeatureSource("i3d", tmp_path / "f.h5"), "a").shape == (2, 3)
+
+
+OUTSIDE = ["../a", "../../a", "sub/../../a", "/tmp/a", "..", ".", "v_/tmp/a", "v_../a", "\u2003/tmp/a"]
 
 
 @pytest.mark.parametrize("video_id", OUTSIDE)

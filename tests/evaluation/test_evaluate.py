@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import iterate_records
 from tests.timed_video import regular_times_ms, write_video
 from tests.tiny_runs import COUNTS, FPS, SIZE, metric_lines, run_child
@@ -20,7 +21,7 @@ RECALLS = {f"R{k}@{iou}" for k in (1, 5) for iou in (0.3, 0.5, 0.7)} | {"mIoU"}
 
 def _strict_json(path):
     def refuse(name):
-        raise AssertionError(f"{path} holds {name}, which is no JSON")
+        raise AssertionError(f"{path} holds {name}, which is not JSON")
 
     return json.loads(path.read_text(), parse_constant=refuse)
 

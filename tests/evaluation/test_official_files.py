@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines.build import build, find_dataset
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained.clip_tools import clip_with_all_words
 from tests.tiny_runs import FPS, SIZE
@@ -128,7 +129,7 @@ def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unlo
 
 
 def test_what_evaluation_may_change(trained, captions_dataset, tmp_path, unloc):
-    """Crops of square frames are all the same; another NMS finds other segments; another model is none of it."""
+    """Crops of square frames are all the same; another NMS finds other segments; another model is neither."""
     words = ("evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}")
     files = {}
     for name, setting in (
@@ -157,3 +158,67 @@ def test_detections(trained_on_classes, tiny_videos, tmp_path, unloc):
     official = json.loads((tmp_path / "official.json").read_text())
     assert official["average_mAP"] == pytest.approx(ours["mAP@0.50:0.95"], abs=1e-9)
     assert "evel" in unloc("diagnose", "--protocol=activitynet", *files).ok().out
+
+
+def _numbers(unloc, protocol, truth, out, name, *more):
+    files = (f"--ground-truth={truth}", f"--predictions={out / name}", f"--out={out / 'official.json'}")
+    ran = unloc("metrics", f"--protocol={protocol}", *files, *more).ok()
+    return json.loads((out / "official.json").read_text()), ran
+
+
+def test_a_video_whose_segments_nobody_can_find_counts(
+    trained_on_classes, activities_dataset, tiny_videos, tmp_path, unloc
+):
+    """It is built, searched and scored; one that could not be built is counted where the numbers are printed."""
+    content = json.loads((tiny_videos / "annotations" / "activities.json").read_text())
+    test = [video for video in content["database"].values() if video["subset"] == "testing"]
+    test[0]["annotations"] = [one | {"segment": [1, 1]} for one in test[0]["annotations"]]
+    for extra in ((), ("gone",)):
+        lost = {name: test[1] for name in extra}
+        truth = tmp_path / f"activity{len(extra)}.json"
+        truth.write_text(json.dumps({"database": content["database"] | lost}))
+        shards, out = tmp_path / f"shards{len(extra)}", tmp_path / f"out{len(extra)}"
+        build("activitynet", [truth], tiny_videos / "videos", shards, fps=FPS, short_side=SIZE, workers=1)
+        words = (f"--checkpoint={trained_on_classes}", f"--data-dir={shards}", f"--out={out}")
+        printed = unloc("evaluate", *words).ok().out
+        metrics = json.loads((out / "metrics.json").read_text())
+        assert (
+            metrics["videos"]
+            == len(test)
+            == len(json.loads((out / "predictions.json").read_text())["results"])
+        )
+        official, _ = _numbers(unloc, "activitynet", truth, out, "predictions.json", "--subset=testing")
+        ours = metrics["mAP"]["mAP@0.50"]
+        assert ("could not be used when" in printed) == bool(extra)
+        assert metrics["left_out"] == {
+            "videos": len(extra),
+            "segments": len(extra) * len(test[1]["annotations"]),
+        }
+        assert (official["mAP@0.50"] == pytest.approx(ours, abs=1e-9)) or extra
+        of_shards, _ = _numbers(unloc, "activitynet", shards, out, "predictions.json", "--subset=test")
+        assert of_shards["mAP@0.50"] == pytest.approx(ours, abs=1e-9)
+
+
+def test_queries_that_nobody_can_find_count(trained, tiny_videos, tmp_path, unloc):
+    files = [tiny_videos / "annotations" / f"captions_{split}.json" for split in ("train", "val")]
+    content = json.loads((tiny_videos / "annotations" / "captions_test.json").read_text())
+    first, second, *_ = content.values()
+    first["timestamps"] = [[end, start] for start, end in first["timestamps"]]
+    second["timestamps"][0] = [2, 2]
+    truth = tmp_path / "captions_test.json"
+    truth.write_text(json.dumps(content))
+    shards, out = tmp_path / "shards", tmp_path / "out"
+    videos = tiny_videos / "videos"
+    build("activitynet_captions", [*files, truth], videos, shards, fps=FPS, short_side=SIZE, workers=1)
+    unloc("evaluate", f"--checkpoint={trained}", f"--data-dir={shards}", f"--out={out}").ok()
+    metrics = json.loads((out / "metrics.json").read_text())
+    official, ran = _numbers(unloc, "moment-retrieval", truth, out, "predictions.jsonl")
+    assert metrics["queries"] == official["queries"] == official["predicted_queries"]
+    assert (
+        f"{len(first['timestamps']) + 1} of {official['queries']} queries have a ground-truth window"
+        in ran.err
+    )
+    for name, value in metrics["recall"]["model"].items():
+        assert official[name] == pytest.approx(value, abs=1e-9)
+    files = (f"--ground-truth={truth}", f"--predictions={out / 'predictions.jsonl'}")
+    unloc("diagnose", "--protocol=moment-retrieval", *files, f"--out={tmp_path / 'page.html'}").ok()

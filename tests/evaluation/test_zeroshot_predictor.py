@@ -70,7 +70,9 @@ def records(with_frames: bool) -> list[VideoRecord]:
 
 def predictor(classes=(), name="activitynet", encoder=None, **settings) -> ClipPredictor:
     metadata = SimpleNamespace(name=name, fps=FPS, short_side=16, classes=list(classes), fingerprint="")
-    dataset = SimpleNamespace(metadata=metadata, splits=("test",), records=lambda split: records(False))
+    dataset = SimpleNamespace(
+        metadata=metadata, splits=("test",), left_out={}, records=lambda split: records(False)
+    )
     settings = {"smoothing_s": 0.25} | settings
     return ClipPredictor(
         encoder or FakeEncoder(), dataset, "DIR", lambda split: iter(records(True)), **settings

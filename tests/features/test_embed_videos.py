@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.build import find_dataset
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained.clip_originals import GOLDENS
 from tests.timed_video import read_time_s, regular_times_ms, write_video
@@ -109,7 +109,7 @@ def test_the_command_goes_on_and_refuses(unloc, videos, encoder, tmp_path):
     (folder / "a.AVI").unlink()
     told = unloc(*words)
     assert _counts(told) == (5, 0, 2) and "not a video" in told.out and "cut short" in told.out
-    assert "not looked at      1 others in the folder: notes.txt" in told.out
+    assert "ignored            1 others in the folder: notes.txt" in told.out
     listed = [json.loads(line) for line in (out / "unusable_videos.jsonl").read_text().splitlines()]
     assert {row["video_id"]: row["kind"] for row in listed} == {"cut": "truncated", "text": "not a video"}
     for name in SECONDS:

@@ -129,7 +129,7 @@ def test_features_of_elsewhere_and_frames_are_told_apart(unloc, trained, tiny_vi
     told = unloc(
         "predict", f"--checkpoint={trained}", f"--video={video}", "--text=a square", f"--clip=hf-clip:{CLIP}"
     )
-    assert "this model looks at frames itself" in told.error()
+    assert "this model reads frames itself" in told.error()
 
 
 def test_frames_of_an_array_are_those_of_its_file(tiny_videos):

@@ -240,7 +240,7 @@ class Golden:
             if self.config.loss.label_smoothing:
                 classes = 1 if self.is_moment_retrieval else self.targets.relevance.shape[1]
                 smooth = lambda targets, amount: targets * (1.0 - amount) + amount / classes
-                stack.enter_context(mock.patch("unloc_jax.tasks.base.smooth_labels", smooth))
+                stack.enter_context(mock.patch("unloc_jax.tasks.localization_task.smooth_labels", smooth))
                 self.note(SMOOTHING_NOTE)
             model = self.config.model
             convolves = model.pyramid.type != "none" or model.head.type == "conv"
@@ -282,7 +282,7 @@ def _best_text_is_right(relevance: jax.Array, label: np.ndarray) -> jax.Array:
 
 
 def _among_all(own: np.ndarray) -> np.ndarray:
-    """[B, Q, …] → [B, B·Q, …]: zeros but for a video's own queries."""
+    """[B, Q, …] → [B, B·Q, …]: zeros except for a video's own queries."""
     videos = np.arange(len(own))
     everything = np.zeros((len(own), *own.shape), own.dtype)
     everything[videos, videos] = own

@@ -87,7 +87,7 @@ def decode_points(
     geometry: PyramidGeometry,
 ) -> tuple[np.ndarray, np.ndarray]:
     """decode() without suppression, put back into the order of points: seconds [N, P, 2] and scores [N, P]."""
-    probability = np.clip(probability, 1e-30, 1.0)  # 0 is no detection
+    probability = np.clip(probability, 1e-30, 1.0)  # 0 is not a detection
     found = jax.device_get(
         jitted(
             Localization(np.log(probability / (1 - probability))[None], offsets[None]),

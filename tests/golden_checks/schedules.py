@@ -42,7 +42,7 @@ def check(case: Case) -> Checked:
     if alpha:
         if stage.schedule == "cosine":
             raise ValueError("the check knows no warmup_alpha with a cosine, which begins after the warm-up")
-        notes.append("warmup_alpha is no setting of ours: composed of the rates with and without warm-up")
+        notes.append("warmup_alpha is not a setting of ours: composed of the rates with and without warm-up")
         whole = np.asarray(stage_schedule(dataclasses.replace(stage, warmup_steps=0.0))(steps))
         ours = alpha * whole + (1.0 - alpha) * ours
     theirs = case.outputs["lr"]

@@ -14,7 +14,7 @@ import numpy as np
 from data_pipelines.annotations import parse
 from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetMetadata
-from unloc_jax.queries import as_annotated, not_shown
+from unloc_jax.queries import as_annotated, not_shown_classes
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions, make_task
 from unloc_jax.tasks.action_segmentation import frame_labels
@@ -418,7 +418,9 @@ class KnowingPredictor:
     ):
         metadata = DatasetMetadata(name, 5.0, 16, list(classes or []), [], "x")
         settings = {"task": task, "data": {"dir": name}}
-        self.dataset = SimpleNamespace(metadata=metadata, splits=(split,), records=lambda _: records)
+        self.dataset = SimpleNamespace(
+            metadata=metadata, splits=(split,), left_out={}, records=lambda _: records
+        )
         self.task = make_task(config_lib.from_mapping(settings), metadata)
         self.task_name, self.metadata, self._records, self._rng = task, {}, records, rng
 
@@ -468,7 +470,7 @@ class KnowingPredictor:
             own = [query.windows_s.tolist() for query in self.task.queries([record])[0]]
             return own + [[]] * (len(texts) - len(own))
         every = [*zip(record.texts, as_annotated(record).tolist())]
-        every += [(text, [start, end]) for text, start, end in not_shown(record)]
+        every += [(text, [start, end]) for text, start, end in not_shown_classes(record)]
         return [[segment for name, segment in every if name == text] for text in texts]
 
     def _add_curve(
@@ -495,5 +497,5 @@ def records_of(name: str, files: list[Path], split: str) -> tuple[list[VideoReco
     parsed = parse(name, files)
     records = [record for record in parsed.records if record.split == split]
     for record in records:
-        record.duration_s = record.duration_s or float(record.segments_s.max())
+        record.duration_s = record.duration_s or float(record.segments_s.max(initial=1.0))
     return records, parsed.classes

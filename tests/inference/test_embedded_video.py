@@ -15,9 +15,9 @@ from tests.timed_video import regular_times_ms, write_video
 from tests.tiny import random_params, tiny_metadata, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
+from unloc_jax.frame_inputs import ArrayFrames, sample_frames
 from unloc_jax.inference import localizer as localizer_module
 from unloc_jax.inference.embedded_video import EmbeddedVideo
-from unloc_jax.inference.frames import ArrayFrames, sample_frames
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.localizer import Localizer, _batch_of
 from unloc_jax.training.sharding import make_mesh

@@ -59,7 +59,7 @@ def test_what_load_takes(folder, monkeypatch):
     for source, task, told in (
         ("RUN", "other", "--task=other: the tasks of"),
         ("CLIP", "other", "is a CLIP, which has no tasks"),
-        ("nowhere", None, "nowhere is no folder and no id"),
+        ("nowhere", None, "nowhere is neither a folder nor an id"),
         (".", None, "holds no checkpoint"),
     ):
         with pytest.raises(UserError, match=told):
@@ -72,7 +72,7 @@ def test_the_hub(folder, tmp_path, monkeypatch):
     """Its cache holds files as links to blobs; nothing here has a network."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"someone/run is no folder here, and .* not in the cache"):
+    with pytest.raises(UserError, match=r"someone/run is not a folder here, and .* not in the cache"):
         unloc_jax.load("someone/run")
     places = {"run": folder / "RUN", "clip": folder / "CLIP", "theirs": GOLDENS / "hf_gelu_sharded"}
     for name, place in places.items():

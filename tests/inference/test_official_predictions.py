@@ -1,5 +1,6 @@
 """What `unloc evaluate` writes is worth under `unloc metrics`, against the official file, what `evaluate` printed."""
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -77,6 +78,80 @@ def test_nothing_is_odd_about_the_file(name, tmp_path, capsys):
     if official.protocol == "moment-retrieval":
         found = run_protocol("moment-retrieval", file, file)
         assert found["R1@0.7"] == pytest.approx(100) and capsys.readouterr().err == ""
+
+
+def _captions(content: str) -> str:
+    videos = json.loads(content)
+    first = next(iter(videos.values()))
+    first["timestamps"] += [[9, 9], [9, 3], [5000, 5001]]
+    first["sentences"] += ["empty", "reversed", "later"]
+    return json.dumps(videos | {"none": first | {"timestamps": [[4, 4], [4, 2]], "sentences": ["a", "b"]}})
+
+
+def _database(content: str, text: str) -> str:
+    videos = json.loads(content)["database"]
+    first = next(iter(videos.values()))
+    empty = [{"segment": [4, 4], text: "fry"}, {"segment": [500, 501], text: "fry"}]
+    # Action localisation refuses reversed segments of its official files.
+    reversed_ = [{"segment": [9, 3], text: "fry"}] if text == "sentence" else []
+    first["annotations"] += empty + reversed_
+    return json.dumps({"database": videos | {"none": first | {"annotations": empty + reversed_}}})
+
+
+def _didemo(content: str) -> str:
+    rows = json.loads(content)
+    lost = [rows[0] | {"annotation_id": 50, "times": [[3, 1]] * 4}]
+    lost += [rows[0] | {"annotation_id": 51, "times": [[0, 0], [3, 1]]}, rows[0] | {"annotation_id": 52}]
+    lost += [rows[0] | {"video": "none.mov", "annotation_id": 53, "times": [[2, 1]] * 4}]
+    return json.dumps(rows + lost)
+
+
+def _qvhighlights(content: str) -> str:
+    row = json.loads(content.splitlines()[0])
+    lost = [row | {"qid": "e", "relevant_windows": [[4, 4], [9, 3], [2, 6]]}]
+    lost += [row | {"qid": "r", "relevant_windows": [[9, 3]]}]
+    return content + "".join(json.dumps(line) + "\n" for line in lost)
+
+
+# Official file → the same with segments that nothing of the video shows, some of them a video's only ones.
+_UNFINDABLE = {
+    "activitynet": lambda content: _database(content, "label"),
+    "activitynet_captions": _captions,
+    "charades_sta": lambda content: (
+        content
+        + "AAAAA 9 9##empty\nAAAAA 9 3##reversed\nAAAAA 90 95##later\nAAAAA 9 3##person sits.\nCCCCC 5 5##c\n"
+    ),
+    "csv": lambda content: (
+        content + "a.mp4,9,9,empty,20\na.mp4,9,3,reversed,20\na.mp4,30,31,later,20\nb.mp4,5,5,b,20\n"
+    ),
+    "didemo": _didemo,
+    "jsonl": lambda content: (
+        content + json.dumps({"video": "n", "duration": 9, "start": 4, "end": 2, "text": "lost"}) + "\n"
+    ),
+    "qvhighlights": _qvhighlights,
+    "tacos": _captions,
+    "thumos14": lambda content: _database(content, "label"),
+    "youcook2": lambda content: _database(content, "sentence"),
+}
+
+
+@pytest.mark.parametrize("name", _UNFINDABLE)
+def test_what_no_model_can_find_counts_as_in_the_official_file(name, tmp_path):
+    """Empty and reversed segments, and those behind the video's end: printed is what the metrics of the file are."""
+    official = OFFICIAL[name]
+    more = {file: content + "CCCCC,20\n" for file, content in official.more.items()}
+    worse = dataclasses.replace(official, content=_UNFINDABLE[name](official.content), more=more)
+    digits = {"qvhighlights": 0.006, "tacos": 1e-4}.get(name, 1e-9)
+    for rng in (None, np.random.default_rng(0)):
+        folder = tmp_path / str(rng is None)
+        folder.mkdir()
+        printed, found, file = _numbers(name, worse, worse.write(folder), folder / "out", rng)
+        assert {ours: found[theirs] for ours, theirs in official.same.items()} == pytest.approx(
+            {ours: printed[ours] for ours in official.same}, abs=digits
+        )
+        if official.protocol == "moment-retrieval":
+            # Both are less than what perfect predictions get; the file is its own ground truth, too.
+            assert max(printed["R1@0.5"], run_protocol(official.protocol, file, file)["R1@0.5"]) < 100
 
 
 def test_ids_stay_what_they_were(tmp_path):

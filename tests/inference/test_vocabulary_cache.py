@@ -119,7 +119,7 @@ def test_a_file_of_texts(tmp_path):
         "a\n\nb\n": "line 2 is empty",
         "a\nb\n...\n": r"line 3 has no words: '\.\.\.'",
         "a\nb\na \n": "line 3 repeats line 1: 'a'",
-        "\xff\xfe": "it is no UTF-8 text",
+        "\xff\xfe": "it is not UTF-8 text",
     }.items():
         file.write_bytes(content.encode("latin-1"))
         with pytest.raises(UserError, match=told):

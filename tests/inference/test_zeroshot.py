@@ -66,6 +66,6 @@ def test_the_command(unloc, with_all_words, tiny_videos, tmp_path):
     assert "--smoothing must be at least 0" in unloc(*words, "--text=a", "--smoothing=-1").error()
     assert "fps must be above 0" in unloc(*words, "--text=a", "--fps=0").error()
     assert (
-        "is no CLIP: give a folder"
+        "is not a CLIP: give a folder"
         in unloc("zeroshot", "--clip=nowhere", f"--video={video}", "--text=a").error()
     )

@@ -552,7 +552,8 @@ def test_skypilot_installs_and_runs(job, tmp_path):
     task = skypilot.task(job(TPU))
     for key in ("setup", "run"):
         assert_clean_shell(f"#!/bin/bash\n{task[key]}", tmp_path / key)
-    assert "[data,tpu]" in task["setup"] and "[data,cuda12]" in skypilot.task(job(GPU))["setup"]
+    assert "[data,tensorflow,tpu]" in task["setup"]
+    assert "[data,tensorflow,cuda12]" in skypilot.task(job(GPU))["setup"]
     [(files, _)] = skypilot.submit(job(TPU))
     versions = task["file_mounts"].pop("~/unloc-constraints.txt")
     assert "jax==" in files[Path(versions)]

@@ -113,9 +113,9 @@ def test_boundary_losses_are_those_of_the_segments(expression, factors):
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("giou", "'giou' is none of iou, l1, center"),
-        ("iou+", "'' is none of"),
-        ("2*", "'' is none of"),
+        ("giou", "'giou' is not one of iou, l1, center"),
+        ("iou+", "'' is not one of"),
+        ("2*", "'' is not one of"),
         ("two*iou", r"'two' is not a factor; write such as 0\.5\*l1\+1\.0\*iou"),
         ("*iou", "'' is not a factor"),
     ],

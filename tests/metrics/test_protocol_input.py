@@ -61,7 +61,7 @@ REFUSED = {
         '"score" is not finite: 1000',
     ),
     "a score in quotes": (("activitynet", DATABASE, actions(action(0, 1, "run", "0.9"))), "a number, not '0.9'"),
-    "true is no number": (("activitynet", DATABASE, actions(action(0, 1, "run", True))), "a number, not True"),
+    "true is not a number": (("activitynet", DATABASE, actions(action(0, 1, "run", True))), "a number, not True"),
     "three times": (
         ("activitynet", DATABASE, actions({"segment": [0, 1, 2], "score": 1, "label": "run"})),
         "must be two numbers, not [0, 1, 2]",
@@ -113,7 +113,7 @@ REFUSED = {
     "no text": (("activitynet", DATABASE, b"\xff\xfe\x00"), "not a text file (UTF-8)"),
     "an option of another protocol": (
         ("activitynet", DATABASE, RESULTS, "--strict"),
-        "--strict is no option of the protocol activitynet; its options: --variant, --subset",
+        "--strict is not an option of the protocol activitynet; its options: --variant, --subset",
     ),
     "no such variant": (("thumos14", TEST, TEST_RESULTS, "--variant", "x"), "not 'x'"),
     "nowhere to write": (("activitynet", DATABASE, RESULTS, "--out", "/no/such/m.json"), "a folder that exists"),

@@ -42,7 +42,7 @@ def test_symmetric_bounded_and_independent_of_the_origin(a, b, shift):
 
 def test_equals_the_reference():
     # The reference's segments are distances to the left and to the right of a point. Some are negative there:
-    # points outside of the segment, for which its loss defines an IoU below 0 that is no overlap of segments.
+    # points outside of the segment, for which its loss defines an IoU below 0 that is not an overlap of segments.
     pred, truth = GOLDENS["iou/pred"], GOLDENS["iou/gt"]
     inside = (pred > 0).all(axis=1) & (truth > 0).all(axis=1)
     assert inside.sum() == 34

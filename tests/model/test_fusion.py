@@ -122,7 +122,7 @@ def test_the_text_tokens_come_out_too(fusion):
 
 @pytest.fixture(scope="module")
 def with_positions():
-    """{kind: (params, video → points)}; the kinds have the same parameters but for the table of "learned"."""
+    """{kind: (params, video → points)}; the kinds have the same parameters except for the table of "learned"."""
     made = {}
     for kind in ("none", "learned", "sinusoid"):
         params, apply = initialised(fusion_of(positions=kind))

@@ -9,7 +9,7 @@ from tests.tiny import random_batch, random_params, tiny_config, tiny_task
 from unloc_jax.model.clip import ImageTower
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.tasks import make_model
-from unloc_jax.training.state import abstract_params
+from unloc_jax.tasks.parameters import abstract_params
 
 FEATURES = np.random.default_rng(7).normal(size=(2, 8, 6)).astype(np.float32)
 RGB_AND_FLOW = {

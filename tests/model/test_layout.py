@@ -36,7 +36,7 @@ def test_what_would_quietly_place_nothing_is_an_error():
     with pytest.raises(ValueError, match="has no axis expert"):
         Layout(MESH, (*RULES[1:], (RULES[0][0], ("expert",))))
     for place in (UNSHARDED, Layout(MESH, RULES)):
-        with pytest.raises(KeyError, match="'video' is no name of an axis; known are videos, frames"):
+        with pytest.raises(KeyError, match="'video' is not the name of an axis; known are videos, frames"):
             place.constrain(X, "video", None, None)
         with pytest.raises(ValueError, match="2 names"):
             place.constrain(X, "videos", None)

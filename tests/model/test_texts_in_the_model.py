@@ -1,5 +1,6 @@
 """How texts are fused: chunk by chunk, early or late, with boundaries of their own or shared."""
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_neither_results_nor_gradients_depend_on_the_chunk(chunked, chunk):
     assert shapes == ([(B, N)] if kind == "score_videos" else [(B, N, 12), offsets])
     assert all(abs(x).max() > 1e-3 for x in jax.tree.leaves(expected[1][1]))
     found = run(chunk)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-3, atol=2e-4), found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_a_chunk_is_all_that_is_fused_at_a_time():
@@ -147,7 +148,7 @@ def test_late_fusion_encodes_the_frames_once(chunk):
     for name in ("relevance", "offsets"):
         changed = abs(getattr(after, name) - getattr(before, name)).reshape(B, N, -1).max(-1) > 1e-4
         np.testing.assert_array_equal(changed, [[False, False, False, True, False], [False] * N])
-    # Tokens are not looked at.
+    # Tokens are ignored.
     other = localize(model, params, VIDEO, MASK, text.replace(tokens=-text.tokens))
     np.testing.assert_array_equal(other.relevance, before.relevance)
 
@@ -170,7 +171,9 @@ def test_shared_boundaries_are_those_of_the_mean_over_texts(shared_offsets):
     mean = points.mean(1, keepdims=True)
     head = LocalizationHead(model.config.geometry(T), model.config.head)
     real = model.config.geometry(T).point_mask(MASK)
-    expected = head.apply({"params": params["params"]["head"]}, mean, real, method=LocalizationHead.distances)
+    expected = head.apply(
+        {"params": params["params"]["head"]}, mean, real, method=LocalizationHead.predict_offsets
+    )
     found = run(text)
     assert found.offsets.shape == (B, 1, 12, 2) and found.relevance.shape == (B, N, 12)
     np.testing.assert_allclose(found.offsets, expected, rtol=1e-3, atol=1e-4)

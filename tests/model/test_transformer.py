@@ -1,3 +1,4 @@
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -170,7 +171,7 @@ def test_attention_of_jax_is_ours(monkeypatch, length):
     monkeypatch.setattr(jax.nn, "dot_product_attention", xla)
     found = jax.jit(jax.value_and_grad(_tower_loss(length, cudnn=True)[0], argnums=(0, 1)))(params, x)
     assert set(asked) == {"cudnn"}
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [17, 10])

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,8 +7,8 @@ import pytest
 from tests.tiny import random_batch, tiny_config, tiny_task
 from unloc_jax.config import ModelConfig
 from unloc_jax.model.unloc import UnLoc
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.text import END_TOKEN, tokenize
-from unloc_jax.training.state import abstract_params
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def runner(model, params):
 
 
 def assert_equal(a, b):
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a, b)
+    chex.assert_trees_all_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_shapes(model):

@@ -18,7 +18,10 @@ TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
     "benchmarks.blocks": ({"RUNS": 1}, []),
     "benchmarks.build": ({"RUNS": 1, "FEW": 1, "MANY": 2}, []),
     "benchmarks.input_pipeline": ({"EPOCHS": 1}, ["--videos=4"]),
-    "benchmarks.nms": ({"ROUNDS": 1, "CLASSES": 3, "BATCH": 4}, ["--videos=4"]),
+    "benchmarks.nms": (
+        {"ROUNDS": 1, "CLASSES": 3, "BATCH": 4, "SHAPES": {"together": (1, 3 * 195), "per class": (3, 195)}},
+        ["--videos=4"],
+    ),
     "benchmarks.gpu": ({}, ["--tiny", "--only=machine"]),  # tests/test_gpu_benchmark.py runs a step
     "benchmarks.pretraining": ({}, []),
     "benchmarks.quickstart_seeds": ({}, ["--seeds=0"]),  # its run is there

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_import_writes_a_folder_that_holds_the_same_clip(unloc, tmp_path):
     assert "gelu_exact" in told
     clip, again = read_clip("hf-clip", str(SHARDED)), load_clip(out)
     assert again.config == clip.config
-    jax.tree.map(np.testing.assert_array_equal, again.params, clip.params)
+    chex.assert_trees_all_equal(again.params, clip.params)
     assert read_any_clip(str(out)).config == clip.config == read_any_clip(f"hf-clip:{SHARDED}").config
 
     assert "already holds a CLIP" in unloc("import", "--from=hf-clip", SHARDED, f"--out={out}").error()
@@ -198,7 +199,8 @@ def test_tensors_are_listed_that_are_missing_unexpected_or_of_another_shape(hf):
     safetensors.numpy.save_file({k: v for k, v in tensors.items() if k.startswith("vision")}, file)
     told = error_of(hf)
     assert (
-        "is no whole CLIP. missing: visual_projection.weight, text_model.embeddings.token_embedding" in told
+        "is not a whole CLIP. missing: visual_projection.weight, text_model.embeddings.token_embedding"
+        in told
     )
 
 
@@ -370,7 +372,7 @@ def test_any_folder_is_told_by_its_files(tmp_path):
             == read_clip(STORED[golden][0], str(GOLDENS / golden)).config
         )
     for empty in (tmp_path, GOLDENS / "scenic_float16.npy", tmp_path / "nothing"):
-        with pytest.raises(UserError, match="is no CLIP: give a folder"):
+        with pytest.raises(UserError, match="is not a CLIP: give a folder"):
             read_any_clip(str(empty))
     shutil.copytree(GOLDENS / "open_clip_gelu", tmp_path / "timm")
     (tmp_path / "timm" / "config.json").write_text('{"architecture": "vit_base_patch16_clip_224"}')
@@ -387,8 +389,8 @@ def test_the_wrong_kind_is_named(hf):
     weights = GOLDENS / "open_clip_gelu" / "open_clip_model.safetensors"
     told = error_of(Path(shutil.copy(weights, Path(config).parent / "m.safetensors")))
     assert "has OpenAI's names of tensors: try --from open-clip or --from openai-clip" in told
-    assert "is no file, no folder and no id" in error_of(Path("no/such/model"))
-    assert "is no file. Give a .pt file" in error_of(Path("ViT-B-32.pt"), "openai-clip")
+    assert "is neither a file nor a folder nor an id" in error_of(Path("no/such/model"))
+    assert "is not a file. Give a .pt file" in error_of(Path("ViT-B-32.pt"), "openai-clip")
 
 
 def test_without_torch_its_files_are_told_what_to_install(monkeypatch, tmp_path):
@@ -439,7 +441,7 @@ def test_offline_the_cache_is_enough_and_else_the_reason_is_told(monkeypatch, tm
     shutil.copytree(SHARDED, snapshot)
     clip = read_any_clip("hf-clip:someone/tiny-clip")
     assert fingerprint(read_any_clip("someone/tiny-clip")) == fingerprint(clip)
-    jax.tree.map(np.testing.assert_array_equal, clip.params, read_clip("hf-clip", str(SHARDED)).params)
+    chex.assert_trees_all_equal(clip.params, read_clip("hf-clip", str(SHARDED)).params)
     for shard in snapshot.glob("model*"):
         shard.unlink()
     assert "(offline, the cache may lack what the hub has)" in error_of(Path("someone/tiny-clip"))
@@ -470,13 +472,13 @@ def test_a_training_starts_from_a_clip(tmp_path):
     clip = read_clip("hf-clip", str(SHARDED))
     save_clip(clip, tmp_path / "clip")
     own, params, told = started(str(tmp_path / "clip"))
-    jax.tree.map(np.testing.assert_array_equal, params["towers_rgb"], clip.params["image"])
+    chex.assert_trees_all_equal(params["towers_rgb"], clip.params["image"])
     positions = params["text_tower"].pop("position_embedding")
     np.testing.assert_array_equal(positions, clip.params["text"]["position_embedding"][:8])
     of_text = {k: v for k, v in clip.params["text"].items() if k != "position_embedding"}
-    jax.tree.map(np.testing.assert_array_equal, params["text_tower"], of_text)
+    chex.assert_trees_all_equal(params["text_tower"], of_text)
     for part in set(own) - {"towers_rgb", "text_tower"}:
-        jax.tree.map(np.testing.assert_array_equal, params[part], own[part])
+        chex.assert_trees_all_equal(params[part], own[part])
     assert told[0].startswith("init_from: hf-clip ")
     table = {line.split()[0]: line.split()[1:] for line in told[2:-1]}
     size = sum(x.size for x in jax.tree.leaves(clip.params["image"]))
@@ -485,7 +487,7 @@ def test_a_training_starts_from_a_clip(tmp_path):
     assert told[-1] == "  adapted: text_tower/position_embedding (12, 24) → (8, 24)"
 
     again = started(f"hf-clip:{SHARDED}")[1]
-    jax.tree.map(np.testing.assert_array_equal, again["towers_rgb"], params["towers_rgb"])
+    chex.assert_trees_all_equal(again["towers_rgb"], params["towers_rgb"])
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.build import build, find_dataset
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained import clip_originals as originals
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of

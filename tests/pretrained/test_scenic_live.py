@@ -1,5 +1,6 @@
 """Scenic's own UnLoc beside ours, on numbers that nobody has seen before: outputs, loss and gradients.
 
+pip install '.[data,test,scenic]'
 git clone https://github.com/google-research/scenic
 SCENIC=$PWD/scenic python -m pytest tests/pretrained/test_scenic_live.py
 """

@@ -254,7 +254,7 @@ def bad_source(folder: Path, kind: str) -> Path:
         ),
         ("no parameters in orbax", "holds global_step, opt_state but no parameters. Give a checkpoint that"),
         ("empty", "holds no parameters. Give a checkpoint that has `params`"),
-        ("arrays elsewhere", "kernel is no array but '//GDAPlaceholder:params/kernel'. Save"),
+        ("arrays elsewhere", "kernel is not an array but '//GDAPlaceholder:params/kernel'. Save"),
         ("damaged orbax", "is damaged or no checkpoint ("),
         ("no metadata", "is damaged or no checkpoint (it lacks 'tree_metadata'). Give"),
         ("several items", "holds several items: give the path of one of ema, model in it"),
@@ -330,7 +330,7 @@ def test_python_config_in_a_checkout(tmp_path, argument):
         (
             "a.py",
             "def get_config():\n  x = 1\n    y = 2\n",
-            ", line 3: unexpected indent. Mend it, or give the resolved",
+            ", line 3: unexpected indent. Fix it, or give the resolved",
         ),
         (
             "a.py",
@@ -344,9 +344,9 @@ def test_python_config_in_a_checkout(tmp_path, argument):
             "failed with AttributeError: module 'scenic_config_a' has no attribute 'get_config'",
         ),
         ("a.py", "def get_config():\n  pass\n", " holds a NoneType instead of a config; give"),
-        ("a.json", '{"model": }', " is no JSON (Expecting value: line 1 column 11"),
+        ("a.json", '{"model": }', " is not JSON (Expecting value: line 1 column 11"),
         ("a.json", "[1, 2]", " holds a list instead of a config; give"),
-        ("a.yaml", "model: {}", " is no JSON (Expecting value: line 1 column 1"),
+        ("a.yaml", "model: {}", " is not JSON (Expecting value: line 1 column 1"),
     ],
 )
 def test_bad_configs_give_one_line(tmp_path, name, text, message):
@@ -360,7 +360,7 @@ def test_bad_configs_give_one_line(tmp_path, name, text, message):
 
 
 def test_missing_config(tmp_path):
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         read_config(tmp_path / "config.json")
 
 

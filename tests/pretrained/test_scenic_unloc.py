@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_heads_with_a_dataset_in_their_name(reference):
         for name, x in params.items()
     }
     plain, _ = imported(reference)
-    jax.tree.map(np.testing.assert_array_equal, plain, imported((renamed, config))[0])
+    chex.assert_trees_all_equal(plain, imported((renamed, config))[0])
 
 
 def test_a_class_row_that_does_not_belong_is_an_error(reference):

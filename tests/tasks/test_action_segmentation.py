@@ -72,7 +72,7 @@ def test_the_loss_is_its_formula(kind, with_pyramid):
 
 
 def test_through_the_whole_model():
-    """The loss is that of the model's relevance; rows that fill up are not seen, nor are padded frames (but for the one
+    """The loss is that of the model's relevance; padding rows are not seen, nor are padded frames (except for the one
     next to a real one, by the head's convolution)."""
     params, rng = random_params(TASK), jax.random.key(0)
 

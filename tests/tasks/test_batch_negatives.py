@@ -35,7 +35,7 @@ def batch():
     )
 
 
-# Of video 0, "rain" of video 1 is no negative; of video 1, "rain" of video 0. Nobody's: padding, and video 2's.
+# Of video 0, "rain" of video 1 is not a negative; of video 1, "rain" of video 0. Nobody's: padding, and video 2's.
 WEIGHTS = [
     [1, 1, 1, 0, 1, 0, 0, 0, 0],
     [1, 0, 1, 1, 1, 0, 0, 0, 0],

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_action_localization_takes_its_texts_from_the_vocabulary(action_localiza
         lambda: [t.text_features(params, x, RNG) for t, x in ((task, batch), (moment_retrieval[0], asked))]
     )()
     assert found.sentence.shape == (1, 3, 16)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.with_vocabulary])

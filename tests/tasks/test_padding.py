@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ ALONE = Size(frames=6, queries=3, asked=3, segments=3, tokens=10, videos=2)
 PADDED = Size(frames=11, queries=5, asked=4, segments=5, tokens=12, videos=3)
 REAL_FRAMES = (6, 5)  # of the two videos
 
-# What is no computation on a batch, or needs files.
+# What is not a computation on a batch, or needs files.
 _LEFT_OUT = {
     "model.text.encoder",
     "model.pyramid.ranges_from_data",
@@ -145,7 +146,7 @@ def config_of(task: str, settings: dict[str, Any], size: Size) -> Config:
         for parent in parents:
             group = group.setdefault(parent, {})
         group[last] = {**group.get(last, {}), **value} if isinstance(value, dict) else value
-    # The text's place is behind the model's T frames, not behind a video's: its position is no padding.
+    # The text's place is behind the model's T frames, not behind a video's: its position is not padding.
     config["model"]["fusion"]["positions_max_length"] = ALONE.frames
     return tiny_config(task, **config)
 
@@ -204,9 +205,8 @@ def assert_close(found: Any, expected: Any, what: str) -> None:
     """Within 1e-5 of the largest number."""
     leaves = [np.abs(x).max() for x in jax.tree.leaves(expected) if x.size]
     largest = max(1.0, *leaves)
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected)):
-        name = f"{what} {jax.tree_util.keystr(path)}"
-        np.testing.assert_allclose(x, y, atol=TOLERANCE * largest, rtol=TOLERANCE, err_msg=name)
+    close = {"atol": TOLERANCE * largest, "rtol": TOLERANCE}
+    chex.assert_trees_all_close(found, expected, **close, custom_message=what)
 
 
 def found_in(task: Task, output: Any, batch: Batch, video: int, texts: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -207,7 +208,7 @@ def test_batches_and_their_order_change_nothing(sharding, moment_retrieval):
     one_by_one = search(np.arange(4), 1)
     for order, batch_size in (([0, 1, 2, 3], 3), ([3, 1, 0, 2], 1), ([2, 3, 1, 0], 3)):
         for found, expected in zip(search(np.array(order), batch_size), one_by_one, strict=True):
-            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5), found, expected)
+            chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["moment_retrieval", "action_segmentation", "classification"])

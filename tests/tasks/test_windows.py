@@ -9,7 +9,7 @@ import pytest
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
 from unloc_jax.localization.nms import suppress
-from unloc_jax.tasks.base import Output
+from unloc_jax.tasks.outputs import Output
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
 T = 5
@@ -70,7 +70,7 @@ def test_a_last_window_between_the_others_places_is_interpolated():
     output, span_s = merge_windows([_window(0, curve=line(0)), _window(3.4, curve=line(3.4))], CONFIG)
     np.testing.assert_allclose(span_s, [0, 7.4], rtol=1e-6)
     times_s = np.arange(8)
-    # Where only the last window sees a place, or both do, the line goes on.
+    # Where only the last window sees a place, or both do, the line continues.
     np.testing.assert_allclose(output.curve[0, 0], times_s, atol=0.21)
     np.testing.assert_allclose(output.curve[0, 0, 5:], times_s[5:], atol=1e-6)
 

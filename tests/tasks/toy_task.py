@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from unloc_jax.model.unloc import UnLoc
-from unloc_jax.tasks.base import Output, Task, dropout_rng
+from unloc_jax.tasks.base import Task
+from unloc_jax.tasks.global_batch import dropout_rng
+from unloc_jax.tasks.outputs import Output
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,8 @@ CLASSES = Videos(["a", "b"], ["b"], classes=["a", "b"])
         ({"task": "classification"}, Videos(["a"], ["a"], classes=["a"]), "there is nothing to tell it from"),
         ({}, Videos(["a", "b"], ["c"], length_s=10), "every training segment is its whole video"),
         ({"task": "classification"}, Videos(["a"], ["b"], length_s=10, classes=["a", "b"]), None),
+        ({"model": {"text": {"pooling": "first"}}}, TWO, "sees no word: all texts have the same embedding"),
+        ({"model": {"text": {"pooling": "mean"}}}, TWO, None),
         ({"batch_size": 1}, Videos([]), None),  # a split whose segments are secret
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import shutil
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,11 +48,11 @@ def test_the_average_is_kept_evaluated_and_continued(unloc, config_file, caption
 
     loaded = load_model(workdir).params
     last = states[STEPS]
-    jax.tree.map(np.testing.assert_array_equal, loaded, {**last["params"], **last["ema_params"]})
+    chex.assert_trees_all_equal(loaded, {**last["params"], **last["ema_params"]})
     kernel = "video_projection", "kernel"
     assert not np.array_equal(loaded[kernel[0]][kernel[1]], last["params"][kernel[0]][kernel[1]])
 
     for step in range(5, STEPS + 1):
         shutil.rmtree(workdir / "checkpoints" / str(step))
     assert "continuing from step 4" in unloc(*command).ok().err
-    jax.tree.map(np.testing.assert_array_equal, _stored(workdir, STEPS), last)
+    chex.assert_trees_all_equal(_stored(workdir, STEPS), last)

@@ -9,11 +9,11 @@ from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.config import from_mapping
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import TASKS
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.training.flops import chip, peak_flops, train_step_flops, train_step_flops_by_module
-from unloc_jax.training.state import abstract_params
 from unloc_jax.training.step import Loss
 
-# Wide enough that what is no product of matrices weighs little; XLA counts a loop's body once, so nothing loops.
+# Wide enough that what is not a product of matrices weighs little; XLA counts a loop's body once, so nothing loops.
 WIDE: dict[str, Any] = {
     "image": {"width": 256, "num_layers": 1},
     "text": {"width": 256, "num_layers": 1},

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,10 +67,10 @@ def test_towers_and_fusion_come_over_and_the_head_is_new(pretrained):
     workdir, stored = pretrained
     own, params, said = started(workdir)
     for part in ("towers_rgb", "text_tower", "video_projection", "text_projection"):
-        jax.tree.map(np.testing.assert_array_equal, params[part], stored[part])
+        chex.assert_trees_all_equal(params[part], stored[part])
     layers = lambda tree: tree["fusion"]["encoder"]["transformer"]
-    jax.tree.map(np.testing.assert_array_equal, layers(params), layers(stored))
-    jax.tree.map(np.testing.assert_array_equal, params["head"], own["head"])
+    chex.assert_trees_all_equal(layers(params), layers(stored))
+    chex.assert_trees_all_equal(params["head"], own["head"])
 
     count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
     assert said[0] == f"init_from: {find_checkpoint(workdir)}"
@@ -85,7 +86,7 @@ def test_towers_and_fusion_come_over_and_the_head_is_new(pretrained):
 def test_the_same_model_comes_over_whole(pretrained):
     workdir, stored = pretrained
     _, params, said = started(workdir / "checkpoints" / "7", "video_text_contrastive")
-    jax.tree.map(np.testing.assert_array_equal, params, stored)
+    chex.assert_trees_all_equal(params, stored)
     assert [line.split()[2:] for line in said if line.split()[0] == "all"] == [["0", "0", "0"]]
 
 
@@ -138,12 +139,10 @@ def test_a_pyramid_from_the_fusions_layers_finds_the_layers(pretrained):
         jax.tree.map(
             lambda a, b, at=at: np.testing.assert_array_equal(a, b[at]), encoder[name]["layers"], whole
         )
-    jax.tree.map(
-        np.testing.assert_array_equal, encoder["transformer_2"], own["fusion"]["encoder"]["transformer_2"]
-    )
+    chex.assert_trees_all_equal(encoder["transformer_2"], own["fusion"]["encoder"]["transformer_2"])
     _, params, _ = started(workdir, fusion={**FUSION, "num_layers": 2})
     of_two = params["fusion"]["encoder"]["transformer"]["layers"]
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:2]), of_two, whole)
+    chex.assert_trees_all_equal(of_two, jax.tree.map(lambda x: x[:2], whole))
 
 
 def test_a_tower_of_another_size_is_refused(pretrained):

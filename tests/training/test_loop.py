@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from data_pipelines.build import find_dataset
+from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.tiny_runs import COUNTS, metric_lines, run_child, without_clock
 

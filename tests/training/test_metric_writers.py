@@ -38,7 +38,7 @@ def test_both_files_get_the_numbers(tmp_path):
     writer = MetricWriter(tmp_path, 0)
     writer.write(10, {"train/loss": 0.5, "learning_rate": 1e-3})
     writer.write(20, {"train/loss": 0.25})
-    # Can be watched while training goes on.
+    # Can be watched while training continues.
     assert json_lines(tmp_path) == [
         {"step": 10, "train/loss": 0.5, "learning_rate": 1e-3},
         {"step": 20, "train/loss": 0.25},
@@ -83,7 +83,7 @@ def test_wandb_that_is_not_installed_is_said_before_any_work(tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_wandb_gets_the_same_numbers(tmp_path, monkeypatch):
-    """Offline, as on a cluster; a run that goes on is the same run to wandb."""
+    """Offline, as on a cluster; a run that continues is the same run to wandb."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -196,14 +196,14 @@ def test_rates_of_groups():
 
 @pytest.mark.parametrize("on_error", ["stop", "continue"])
 def test_a_full_disk(tmp_path, on_error):
-    """The run stops with a line that says why, or goes on; no line is cut, and nobody waits for ever."""
+    """The run stops with a line that says why, or continues; no line is cut, and nobody waits for ever."""
     said, numbers = [], {f"number_{i}": float(i) for i in range(20)}
     with MetricWriter(tmp_path, 0, None, on_error, said.append) as writer:
         with full_disk(2000):
             writer.write(1, numbers)
             if on_error == "stop":
                 with pytest.raises(
-                    UserError, match=rf"cannot be written to {tmp_path}: File too large\. Mend"
+                    UserError, match=rf"cannot be written to {tmp_path}: File too large\. Fix"
                 ):
                     for step in range(2, 100):
                         writer.write(step, numbers)
@@ -211,7 +211,7 @@ def test_a_full_disk(tmp_path, on_error):
                 for step in range(2, 100):
                     writer.write(step, numbers)
                 (line,) = said
-                assert "Training goes on" in line
+                assert "Training continues" in line
         written = [line["step"] for line in json_lines(tmp_path)]
         assert written == list(range(1, len(written) + 1)) and len(written) < 20
         writer.write(100, {"loss": 1.0})

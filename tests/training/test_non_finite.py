@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,10 +51,10 @@ def test_a_bad_step_changes_nothing_but_the_counters(bad):
     state, metrics = step(state, bad)
     assert not metrics["finite"] and state.step == 2
     for part in ("params", "ema_params"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(state, part), getattr(before, part))
+        chex.assert_trees_all_equal(getattr(state, part), getattr(before, part))
     for moment in ("mu", "nu"):
         of = lambda s, moment=moment: optax.tree_utils.tree_get(s.opt_state, moment)
-        jax.tree.map(np.testing.assert_array_equal, of(state), of(before))
+        chex.assert_trees_all_equal(of(state), of(before))
     # The next step has the learning rate of the third step, as if the second had been made.
     schedules = lambda s: [x.count for x in jax.tree.leaves(s, is_leaf=_is_count) if _is_count(x)]
     assert [int(count) for count in schedules(state)] == [2]
@@ -74,7 +75,7 @@ def test_a_good_step_is_the_optimizers():
     updates, _ = optimizer.update(gradient, optimizer.init(PARAMS), PARAMS)
     expected = optax.apply_updates(PARAMS, updates)
     state, _ = step(state, 1.0)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), state.params, expected)
+    chex.assert_trees_all_close(state.params, expected, rtol=1e-6)
 
 
 def _watch(policy: str) -> tuple[NonFiniteSteps, list[str]]:

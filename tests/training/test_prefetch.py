@@ -49,7 +49,7 @@ def test_an_error_arrives_at_its_step():
 
 
 def test_a_stall_is_named_while_it_lasts(capfd, monkeypatch):
-    """By a clock that goes on by half a second whenever it looks, and stands still from 3 s on."""
+    """By a clock that advances by half a second whenever it looks, and stands still from 3 s on."""
     now = [0.0]
     monkeypatch.setattr(prefetch_module, "_POLL_S", 0.01)
     monkeypatch.setattr(prefetch_module.time, "monotonic", lambda: now[0])

@@ -143,7 +143,7 @@ def test_when_one_is_killed_the_other_ends_soon(tmp_path, which):
     (line,) = [line for line in said.splitlines() if line.startswith("unloc: ")]
     assert re.fullmatch(
         rf"unloc: process {1 - which} of 2 stops, because another process of this run has ended or cannot be reached "
-        r"\(.*\)\. Start the same command in all processes again; training goes on from the last checkpoint\.",
+        r"\(.*\)\. Start the same command in all processes again; training continues from the last checkpoint\.",
         line,
     )
     # If a checkpoint was being written, orbax's own thread has logged a traceback of its own before that line.

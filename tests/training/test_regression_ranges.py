@@ -12,7 +12,7 @@ from unloc_jax.training.regression_ranges import with_ranges_from_data
 
 
 class Segments:
-    """A dataset of videos of 20 s with these segments (s); its other splits are not looked at."""
+    """A dataset of videos of 20 s with these segments (s); its other splits are ignored."""
 
     def __init__(self, *of_videos):
         self._videos = of_videos

@@ -9,7 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
-import jax
+import chex
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -121,7 +121,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(run, unloc, tmp_path)
     whole, found = (
         stored_state(workdir / "checkpoints" / "6" / "state") for workdir in (run.workdir, stopped)
     )
-    jax.tree.map(np.testing.assert_array_equal, found, whole)
+    chex.assert_trees_all_equal(found, whole)
 
 
 def stored_state(folder: Path):

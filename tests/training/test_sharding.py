@@ -17,6 +17,7 @@ from tests.tiny import tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import (
     MESH_AXES,
@@ -27,7 +28,7 @@ from unloc_jax.training.sharding import (
     make_mesh,
     tree_shardings,
 )
-from unloc_jax.training.state import TrainState, abstract_params
+from unloc_jax.training.state import TrainState
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -156,7 +157,7 @@ def test_every_parameter_has_a_rule(rare):
 
 
 def test_a_parameter_without_a_rule_is_an_error():
-    with pytest.raises(LookupError, match=r"fusion/other/kernel: no rule says .* PARAMETER_AXES"):
+    with pytest.raises(LookupError, match=r"fusion/other/kernel: there is no rule for .* PARAMETER_AXES"):
         axes_of_parameter("fusion/other/kernel")
     # The end of a name is a whole part of it.
     with pytest.raises(LookupError):

@@ -14,8 +14,9 @@ from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.tasks.contrastive import segment_text_loss
+from unloc_jax.tasks.parameters import init_params
 from unloc_jax.training.sharding import make_mesh, replicated
-from unloc_jax.training.state import TrainState, abstract_state, init_params
+from unloc_jax.training.state import TrainState, abstract_state
 from unloc_jax.training.step import Loss, make_train_step
 
 

@@ -1,9 +1,10 @@
 """Counts the FLOPs that a program executes, including recomputation, unlike those that the mathematics needs."""
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def product_flops(jaxpr: Any) -> float:
@@ -21,6 +22,16 @@ def product_flops(jaxpr: Any) -> float:
             taps = math.prod(kernel) / kernel[numbers.rhs_spec[0]]
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * taps
         iterations = params["length"] if name == "scan" else 1
-        for called in jaxprs_in_params(params):
+        for called in _jaxprs_in(params):
             total += iterations * product_flops(called)
     return total
+
+
+def _jaxprs_in(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
+    """Yields the programs that an equation calls: the bodies of loops, branches, functions."""
+    for value in params.values():
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, Jaxpr):
+                yield each

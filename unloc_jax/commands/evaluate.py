@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,26 +91,35 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
+    from unloc_jax.evaluation.evaluate import output_folders
     from unloc_jax.inference.loaded_model import load_model
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
     from unloc_jax.training.preemption import Preemption
 
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
     with Preemption() as preemption:
-        for name in [arguments.task] if arguments.task else whole.task_configs:
-            model = load_model(arguments.checkpoint, name, arguments.overrides)
-            _evaluate_task(arguments, model, vocabulary, preemption, of_several=bool(whole.tasks))
+        work = {}
+        for name in (
+            [arguments.task] if arguments.task else whole.task_configs
+        ):  # all are checked before any works
+            model = load_model(arguments.checkpoint, name, arguments.overrides, with_params=False)
+            out, run = _checked_task(arguments, model, vocabulary, preemption, of_several=bool(whole.tasks))
+            work[out] = run
+        with output_folders(list(work)):
+            for run in work.values():
+                run()
 
 
-def _evaluate_task(
+def _checked_task(
     arguments: argparse.Namespace,
     model: "LoadedModel",
     vocabulary: list[str],
     preemption: "Preemption",
     of_several: bool,
-) -> None:
+) -> tuple[Path, Callable[[], object]]:
+    """Returns the folder for the results of one task, and the work; see `evaluation.evaluate.checked`."""
     from data_pipelines.reading.dataset import ShardedDataset
-    from unloc_jax.evaluation.evaluate import evaluate
+    from unloc_jax.evaluation.evaluate import checked
     from unloc_jax.evaluation.predictor import CheckpointPredictor
     from unloc_jax.training.checkpoints.reading import workdir_of
 
@@ -125,6 +135,7 @@ def _evaluate_task(
         if not config.with_vocabulary:
             raise UserError(
                 f"--vocabulary is for tasks with classes; the texts of {config.task} are per video."
+                + (" Choose the task with classes: --task=NAME." if of_several else "")
             )
         task = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
         model = dataclasses.replace(model, task=task)
@@ -135,7 +146,7 @@ def _evaluate_task(
     out = arguments.out or workdir_of(model.step_dir) / "evaluation" / name
     out = out / model.task_name if of_several else out
     predictor = CheckpointPredictor(model, dataset, preemption.watched)
-    evaluate(predictor, arguments.split, out, arguments.classifier_scores)
+    return out, checked(predictor, arguments.split, out, arguments.classifier_scores)
 
 
 def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
@@ -145,7 +156,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         raise UserError("--zeroshot-clip runs in one process.")
     if arguments.data_dir is None:
         raise UserError("--dataset is needed: a folder that `unloc data build` wrote.")
-    from data_pipelines.build import find_dataset
+    from data_pipelines.reading.built import find_dataset
     from data_pipelines.reading.record_index import iterate_records
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate

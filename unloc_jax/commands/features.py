@@ -1,7 +1,7 @@
 """`unloc features`."""
 
 import argparse
-import importlib.util
+import os
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
@@ -98,6 +98,13 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Checks the flags before hours of work."""
+    from unloc_jax.video import check_fps
+
+    check_fps(arguments.fps)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"--out={arguments.out} is a file: name a folder for the features.")
+    if arguments.shards and os.path.exists(arguments.shards) and not os.path.isdir(arguments.shards):
+        raise UserError(f"--shards={arguments.shards} is a file: name a folder for the dataset.")
     given = [bool(arguments.dataset), bool(arguments.annotations), bool(arguments.shards)]
     if any(given) and not all(given):
         raise UserError("--dataset, --annotations and --shards belong together: give all three or none.")
@@ -111,5 +118,7 @@ def _check(arguments: argparse.Namespace) -> None:
             "--shards needs the features of all videos: leave it out, and when all processes have finished run "
             f"`unloc data build --no-frames --features {_MODALITY}={arguments.out}`."
         )
-    if arguments.shards and importlib.util.find_spec("tensorflow_datasets") is None:
-        raise UserError("--shards needs TensorFlow Datasets: pip install 'unloc_jax[data]'.")
+    if arguments.shards:
+        from data_pipelines.quiet_tensorflow import import_tfds
+
+        import_tfds()  # reports a missing installation before hours of embedding

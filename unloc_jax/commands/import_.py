@@ -66,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
         import_clip(arguments.format, arguments.source, arguments.out, Options(**of_clip))
         return
-    from unloc_jax.pretrained.import_checkpoint import import_scenic_unloc
+    from unloc_jax.training.import_checkpoint import import_scenic_unloc
 
     import_scenic_unloc(
         Path(arguments.source),

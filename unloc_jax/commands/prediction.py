@@ -37,7 +37,9 @@ def add_prediction_flags(parser: argparse.ArgumentParser, video_required: bool =
 
 
 def check_places(arguments: argparse.Namespace) -> None:
-    """Checks that every --out can be written, before anything is computed."""
+    """Checks that the video is there and every --out can be written, before anything is computed."""
+    if not arguments.video.is_file():
+        raise UserError(f"{arguments.video}: there is no such file.")
     for out in arguments.out:
         if out.suffix not in (".html", ".json"):
             raise UserError(f"--out={out}: write a report.html or a result.json.")

@@ -11,7 +11,7 @@ from unloc_jax.paths import path_of
 
 def add(commands: Commands) -> None:
     parser = add_command(
-        commands, "train", _run, "train, or go on training; change settings with --config.KEY=VALUE"
+        commands, "train", _run, "train, or continue training; change settings with --config.KEY=VALUE"
     )
     parser.add_argument("--config", type=path_of, required=True, metavar="FILE.py[:ARG]")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR")

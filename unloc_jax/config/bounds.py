@@ -1,4 +1,4 @@
-"""What a setting's type says beyond `int` and `float`; choices are `typing.Literal`."""
+"""Bounds in a setting's type, beyond `int` and `float`; choices are `typing.Literal`."""
 
 import dataclasses
 import math

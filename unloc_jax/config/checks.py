@@ -108,7 +108,7 @@ def _check_model(model: ModelConfig) -> None:
     for low, high in model.pyramid.regression_ranges:
         if not 0 <= low < high:
             raise UserError(
-                f"config.model.pyramid.regression_ranges: ({low}, {high}) is no range; give low < high."
+                f"config.model.pyramid.regression_ranges: ({low}, {high}) is not a range; give low < high."
             )
     if model.image.temporal_kernel % 2 == 0:
         raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")

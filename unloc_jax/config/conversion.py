@@ -1,4 +1,4 @@
-"""Nested mappings → dataclasses, whose types say what each value must be."""
+"""Converts nested mappings to dataclasses, whose types define what each value must be."""
 
 import dataclasses
 import difflib
@@ -16,7 +16,7 @@ LARGEST_FLOAT = 3.4e38
 
 
 def build(schema: type, values: Any, where: str, default: Any = None) -> Any:
-    """An instance of `schema`; what `values` does not say is as in `default`, or else as the schema says."""
+    """Returns an instance of `schema`; what `values` lacks is as in `default`, or else as in the schema."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where} is a group of settings, got {values!r}.")
     hints = typing.get_type_hints(schema)  # without bounds, which `checks` reads

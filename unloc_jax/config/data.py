@@ -105,8 +105,10 @@ class DataConfig:
     class_split_seed: int = 0
     """Which classes are seen."""
     max_unreadable: Share = 0.01
-    """Training goes on without records that cannot be read, up to this share of the split; evaluation never does."""
+    """Training continues without records that cannot be read, up to this share of the split; evaluation never does."""
     mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
+    reader: Literal["auto", "tf.data", "grain"] = "auto"
+    """What makes batches: "auto" = tf.data where TensorFlow is installed, otherwise Grain. Both make the same ones."""
     num_workers: Positive = 2
     """Threads that decode frames."""
     stall_s: Annotated[float, Bounds(at_least=1)] = 60.0

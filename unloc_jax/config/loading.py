@@ -91,7 +91,7 @@ def from_mapping(values: Mapping[str, Any]) -> Config:
 
 
 def _with_named_remat(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Checkpoints made before remat had names say True or False."""
+    """Converts True and False, which checkpoints hold from before remat had names."""
     model = values.get("model")
     if not isinstance(model, Mapping) or not isinstance(model.get("remat"), bool):
         return values
@@ -99,7 +99,7 @@ def _with_named_remat(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_inherited_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Gives every entry of `tasks` what it does not say itself from the top of the config."""
+    """Fills what an entry of `tasks` lacks from the top of the config."""
     tasks = values.get("tasks")
     if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
         return values

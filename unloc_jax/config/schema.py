@@ -311,7 +311,7 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-    """One of several tasks of a run; what it does not say is as at the top of the config."""
+    """One of several tasks of a run; what it lacks is as at the top of the config."""
 
     weight: float = 1.0
     """Its share of the steps ("alternate"), or the factor of its loss ("all")."""
@@ -353,7 +353,7 @@ class Config:
     mesh: MeshConfig = MeshConfig()
     log_every_steps: Positive = 50
     non_finite: Literal["stop", "skip", "rollback"] = "stop"
-    """A step whose loss or gradient is NaN or infinite changes nothing; then "stop"; or "skip": go on with the next
+    """A step whose loss or gradient is NaN or infinite changes nothing; then "stop"; or "skip": continue with the next
     batch; or "rollback": go back to the last checkpoint's parameters first."""
     wandb: WandbConfig = WandbConfig()
     profile: tuple[int, ...] = ()

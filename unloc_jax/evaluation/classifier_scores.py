@@ -27,7 +27,7 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
       classes: the model's; a class that the file does not name scores 0.
 
     Raises:
-      UserError: a file of another form, a score that is no number ≥ 0, or not one known video or class.
+      UserError: a file of another form, a score that is not a number ≥ 0, or no known video or class.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -96,6 +96,6 @@ def _by_name(content: Any, path: Path) -> dict[str, dict[str, Any]]:
 def _number(value: Any, path: Path, video: str, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise UserError(
-            f"--classifier-scores={path}: {video}, {name!r}: {value!r} is no score; give a number ≥ 0."
+            f"--classifier-scores={path}: {video}, {name!r}: {value!r} is not a score; give a number ≥ 0."
         )
     return float(value)

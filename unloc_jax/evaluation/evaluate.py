@@ -1,8 +1,11 @@
 """`unloc evaluate`: official metrics of a checkpoint, next to controls that say what they are worth."""
 
+import contextlib
+import errno
 import functools
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from unloc_jax.evaluation.predictor import Predictor
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.base import Predict
+from unloc_jax.tasks.outputs import Predict
 
 
 def evaluate(
@@ -32,18 +35,58 @@ def evaluate(
       What metrics.json holds.
 
     Raises:
-      UserError: a split that is not there, a dataset that does not fit the model, or a folder that cannot be
-        written.
+      UserError: see `checked`; the folder is then as it was.
+    """
+    run = checked(predictor, split, out, classifier_scores)
+    with output_folders([out]):
+        return run()
+
+
+@contextlib.contextmanager
+def output_folders(folders: Sequence[Path]) -> Iterator[None]:
+    """Makes folders before the work that fills them; if that fails, removes those that it made and left empty.
+
+    Raises:
+      UserError: a folder cannot be made or written.
+    """
+    new = {path for folder in folders for path in (folder, *folder.parents) if not path.exists()}
+    try:
+        for folder in folders:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                writable = os.access(folder, os.W_OK | os.X_OK)
+            except OSError as error:
+                raise _unwritable(folder, error.strerror or str(error)) from error
+            if not writable:
+                raise _unwritable(folder, os.strerror(errno.EACCES))
+        yield
+    except BaseException:
+        for path in sorted(new, key=lambda path: -len(path.parts)):
+            with contextlib.suppress(OSError):  # it holds something
+                path.rmdir()
+        raise
+
+
+def _unwritable(folder: Path, reason: str) -> UserError:
+    return UserError(f"--out={folder} cannot be written: {reason}. Choose another one.")
+
+
+def checked(
+    predictor: Predictor, split: str, out: Path, classifier_scores: Path | None = None
+) -> Callable[[], dict[str, Any]]:
+    """Does what `evaluate` does in two parts: checks everything, and returns what remains: the work.
+
+    `out` must exist when the work begins (see `output_folders`).
+
+    Raises:
+      UserError: a split that is not there, a dataset that does not fit the model, or classifier scores that do not
+        fit either.
     """
     task, dataset = predictor.task, predictor.dataset
-    records, name, directory = dataset.records(split), task.predictions_file, task.config.data.dir
-    if predictor.task_name != task.name:
-        print(f"\n== {predictor.task_name} ==")
+    records = dataset.records(split)
     _check_classes(task, records)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={out} cannot be written: {error.strerror}. Choose another one.") from error
+    if task.encoding.embeddings_file:  # it has all texts, or nothing can be done
+        task.encoding(sorted({text for of_video in task.evaluation_texts(records) for text in of_video}))
     predict: Predict = functools.partial(predictor.predict, split)
     if classifier_scores:
         if not (task.with_vocabulary and task.has_boundaries):
@@ -54,10 +97,27 @@ def evaluate(
             classifier_scores, records, task.evaluation_classes
         )  # before the work
         predict = lambda texts: multiplied(predictor.predict(split, texts), scores)
+    return lambda: _evaluate(predictor, split, out, records, predict)
+
+
+def _evaluate(
+    predictor: Predictor, split: str, out: Path, records: Sequence[VideoRecord], predict: Predict
+) -> dict[str, Any]:
+    task, dataset = predictor.task, predictor.dataset
+    name, directory = task.predictions_file, task.config.data.dir
+    if predictor.task_name != task.name:
+        print(f"\n== {predictor.task_name} ==")
     evaluated = task.evaluate(
         records, predict, lambda: dataset.records("train") if "train" in dataset.splits else []
     )
     print(f"\n{directory}, {split}: {len(records)} videos, {evaluated.table}")
+    left_out = dataset.left_out.get(split, {"videos": 0, "segments": 0})
+    if left_out["videos"]:
+        print(
+            f"{left_out['videos']} more videos of the annotations, with {left_out['segments']} segments, could not be "
+            f"used when {directory} was built (unusable_videos.jsonl): they are not in these numbers. `unloc metrics` "
+            "on the official file counts them as missed."
+        )
     scored = task.has_ground_truth(records)
     metrics = {
         **predictor.metadata,
@@ -66,6 +126,7 @@ def evaluate(
         "task": predictor.task_name,
         "split": split,
         "videos": len(records),
+        "left_out": left_out,
         "scored": scored,
     } | evaluated.metrics
     if is_main():
@@ -109,7 +170,7 @@ def _check_classes(task: Task, records: Sequence[VideoRecord]) -> None:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: rates over nothing become null."""
+    """Replaces NaN, a rate over nothing, by null: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and value != value else value

@@ -11,7 +11,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.dataset import Dataset
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import NOT_COMPARED, changes
-from unloc_jax.inference.loaded_model import LoadedModel
+from unloc_jax.inference.loaded_model import LoadedModel, loaded
 from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
@@ -21,14 +21,18 @@ from unloc_jax.training.sharding import batch_sharding
 
 
 class Annotations(Protocol):
-    """What of a dataset the metrics need; see `unloc_jax.dataset.Dataset`."""
+    """Defines what the metrics need of a dataset; see `unloc_jax.dataset.Dataset`."""
 
     @property
     def metadata(self) -> Any:
-        """With the `name` of the annotation format."""
+        """Returns the metadata, with the `name` of the annotation format."""
 
     @property
     def splits(self) -> tuple[str, ...]: ...
+
+    @property
+    def left_out(self) -> dict[str, dict[str, int]]:
+        """Of each split, {"videos", "segments"} of the annotations that could not be used at the build."""
 
     def records(self, split: str) -> list[VideoRecord]: ...
 
@@ -37,10 +41,10 @@ class Predictor(Protocol):
     """Predicts where texts happen in the videos of a dataset.
 
     Attributes:
-      task: says which texts, and what the predictions are worth.
+      task: determines the texts and the metrics.
       task_name: of several tasks of a checkpoint, which one it is.
       dataset: where the videos are.
-      metadata: what metrics.json says about it.
+      metadata: what metrics.json holds about it.
     """
 
     task: Task
@@ -55,10 +59,10 @@ class Predictor(Protocol):
 
 
 class CheckpointPredictor:
-    """A trained model as a `Predictor`.
+    """Predicts by a trained model.
 
     Args:
-      model: a loaded checkpoint.
+      model: a checkpoint; parameters that are not loaded are read when they are needed.
       dataset: opened with the model's config.
       watched: wraps the batches; it may raise to stop (see `Preemption.watched`).
 
@@ -78,7 +82,7 @@ class CheckpointPredictor:
         self._check_fit()
 
     def _check_fit(self) -> None:
-        """Refuses a dataset whose frames or features are not made as those of training."""
+        """Refuses a dataset whose frames or features were made otherwise than those of training."""
         model, metadata = self._model, self.dataset.metadata
         trained_on, found = model.metadata.short_side, metadata.short_side
         if trained_on != found:
@@ -96,7 +100,7 @@ class CheckpointPredictor:
                 )
 
     def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
-        model, dataset = self._model, self.dataset
+        model, dataset = loaded(self._model), self.dataset
         batch_size, windows = model.task.config.evaluation.batch_size, dataset.num_windows(split)
         bar = lambda batches: tqdm(
             self._watched(batches),

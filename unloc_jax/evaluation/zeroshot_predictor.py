@@ -28,7 +28,7 @@ _TEXTS_AT_ONCE = 256
 
 
 class ClipPredictor:
-    """CLIP, nothing trained; see `unloc_jax.evaluation.predictor.Predictor`.
+    """Predicts by CLIP without training; see `unloc_jax.evaluation.predictor.Predictor`.
 
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
@@ -95,7 +95,7 @@ class ClipPredictor:
         return predictions
 
     def _embed_texts(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Of length 1, the mean over the prompts."""
+        """Embeds each text, averaged over the prompts: float32 [D] of length 1."""
         prompts, made = self.task.encoding.prompts, []
         starts = range(0, len(texts), _TEXTS_AT_ONCE)
         bar = tqdm(
@@ -109,7 +109,7 @@ class ClipPredictor:
         return dict(zip(texts, np.concatenate(made)))
 
     def _embed_videos(self, split: str) -> Iterator[np.ndarray]:
-        """Per record float32 [F, D], of length 1: frames at 0 / fps, 1 / fps, …"""
+        """Embeds frames at 0 / fps, 1 / fps, …: float32 [F, D] of length 1 per record."""
         total = len(self.dataset.records(split))
         bar = tqdm(total=total, desc=f"evaluate {split}", unit="video", file=sys.stderr)
         records = self._with_frames(split)
@@ -123,7 +123,7 @@ class ClipPredictor:
 
 
 def _pictures(record: VideoRecord, numbers: np.ndarray) -> Iterator[np.ndarray]:
-    """Some of a record's frames, uint8 [H, W, 3], as they are stored."""
+    """Reads some of a record's frames, uint8 [H, W, 3], as they are stored."""
     last, picture = -1, np.zeros(0, np.uint8)
     for number in numbers.tolist():
         if number != last:

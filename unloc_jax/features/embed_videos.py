@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from unloc_jax.features.clip_encoder import ClipEncoder, video_frames
-from unloc_jax.inference.frames import ArrayFrames
+from unloc_jax.frame_inputs import ArrayFrames
 from unloc_jax.video import VideoError, VideoNote, check_fps
 
 # Frames are taken from the middle of each 1 / fps: where times are not stored, row i of features represents the middle

@@ -19,7 +19,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_video
 from unloc_jax.features.stored_features import StoredFeatures
-from unloc_jax.inference.frames import SampledFrames
+from unloc_jax.frame_inputs import SampledFrames
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.pretrained.clip_source import read_any_clip
 from unloc_jax.sampling import all_starts, features_at, rows_timeline, whole_video, window_at

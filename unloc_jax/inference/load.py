@@ -28,7 +28,7 @@ def load(
     ('a red circle moves to the left', True)
     >>> unloc_jax.load("nowhere")
     Traceback (most recent call last):
-    unloc_jax.errors.UserError: nowhere is no folder and no id of the Hugging Face hub.
+    unloc_jax.errors.UserError: nowhere is neither a folder nor an id of the Hugging Face hub.
 
     Args:
       source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
@@ -46,7 +46,7 @@ def load(
         return _zero_shot(read_any_clip(str(source)), task, clip)
     if not folder.exists():
         if not is_hub_id(str(source)):
-            raise UserError(f"{source} is no folder and no id of the Hugging Face hub.")
+            raise UserError(f"{source} is neither a folder nor an id of the Hugging Face hub.")
         folder = _from_hub(str(source))
     with _without_notices():
         return Localizer(load_model(folder, task), clip=clip)
@@ -88,6 +88,6 @@ def _from_hub(source: str) -> Path:
 
 def _unavailable(source: str, reason: str) -> UserError:
     return UserError(
-        f"{source} is no folder here, and from the Hugging Face hub it cannot be had: {reason}. Download it where "
+        f"{source} is not a folder here, and from the Hugging Face hub it cannot be had: {reason}. Download it where "
         "there is a network, or give a local folder."
     )

@@ -12,10 +12,10 @@ from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task, make_task
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, load_params
 from unloc_jax.training.cpu_collectives import connect
 from unloc_jax.training.sharding import make_mesh, tree_shardings
-from unloc_jax.training.state import abstract_params
 
 
 @dataclasses.dataclass
@@ -25,7 +25,7 @@ class LoadedModel:
     Attributes:
       step_dir: the directory it came from.
       task: the task, which holds the model and the config.
-      params: the model's parameters.
+      params: the model's parameters; None if they are not loaded (see `load_model`).
       metadata: of the dataset that the task was trained on.
       task_name: name of this task among the checkpoint's tasks.
       mesh: over all devices.
@@ -40,16 +40,23 @@ class LoadedModel:
 
 
 # Settings that evaluation may change: they change what a model is asked for, not the model.
-_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.num_workers")
+_FREE = ("evaluation.", "data.evaluation_windows", "data.window_overlap", "data.reader", "data.num_workers")
 
 
-def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequence[str] = ()) -> LoadedModel:
+def load_model(
+    checkpoint: Path,
+    task_name: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    with_params: bool = True,
+) -> LoadedModel:
     """Restores a checkpoint for evaluation or prediction; needs nothing but its directory.
 
     Args:
       checkpoint: a workdir, or one step's directory.
       task_name: which task of a checkpoint with several; None = the first.
       overrides: "KEY=VALUE" strings that change how it is evaluated.
+      with_params: False only checks and prepares; `loaded` then adds the parameters.
 
     Raises:
       UserError: there is no checkpoint, it is damaged or has no such task; or an override of any other setting.
@@ -79,9 +86,21 @@ def load_model(checkpoint: Path, task_name: str | None = None, overrides: Sequen
     mesh = make_mesh(config.mesh, batch_size)
     connect(mesh)
     task = make_task(config, metadata[task_name], experiment)
-    abstract = abstract_params(task)
-    shardings = tree_shardings(abstract, mesh, config.mesh.strategy)
+    model = LoadedModel(step_dir, task, None, metadata[task_name], mesh, task_name)
+    return loaded(model) if with_params else model
+
+
+def loaded(model: LoadedModel) -> LoadedModel:
+    """Returns a model with its parameters, which are read unless they are there.
+
+    Raises:
+      UserError: The checkpoint is damaged.
+    """
+    if model.params is not None:
+        return model
+    abstract = abstract_params(model.task)
+    shardings = tree_shardings(abstract, model.mesh, model.task.config.mesh.strategy)
     abstract = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings
     )
-    return LoadedModel(step_dir, task, load_params(step_dir, abstract), metadata[task_name], mesh, task_name)
+    return dataclasses.replace(model, params=load_params(model.step_dir, abstract))

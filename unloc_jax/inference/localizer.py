@@ -17,6 +17,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, sample_rows
 from unloc_jax.features.given_features import Features, read_given
+from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
     EmbeddedVideo,
@@ -25,7 +26,6 @@ from unloc_jax.inference.embedded_video import (
     VideoSearch,
     Watch,
 )
-from unloc_jax.inference.frames import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
@@ -72,7 +72,7 @@ class Localizer(VideoSearch):
             name == "rgb" and m.encoder == "clip" for name, m in modalities.items()
         )
         if clip is not None and self._reads_frames_alone:
-            raise UserError(f"--clip={clip}: this model looks at frames itself, not at features of a CLIP.")
+            raise UserError(f"--clip={clip}: this model reads frames itself, not features of a CLIP.")
         # A file is embedded once: only the middle crop.
         config = model.task.config
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))

@@ -47,7 +47,7 @@ def read_texts(file: Path) -> list[str]:
     try:
         lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(f"--vocabulary={file} cannot be read: {reason}.") from error
     if not lines:
         raise UserError(f"--vocabulary={file} is empty: write one text per line.")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, unit, video_frames
+from unloc_jax.frame_inputs import ArrayFrames, Frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
     EmbeddedVideo,
@@ -22,7 +23,6 @@ from unloc_jax.inference.embedded_video import (
     VideoSearch,
     Watch,
 )
-from unloc_jax.inference.frames import ArrayFrames, Frames, watched
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.tasks.zeroshot_scores import localize

@@ -95,7 +95,7 @@ def parse_boundary_loss(expression: str) -> list[tuple[float, str]]:
     for term in expression.split("+"):
         factor, star, name = term.strip().rpartition("*")
         if name.strip() not in _BOUNDARY_TERMS:
-            raise ValueError(f"{name.strip()!r} is none of {', '.join(_BOUNDARY_TERMS)}")
+            raise ValueError(f"{name.strip()!r} is not one of {', '.join(_BOUNDARY_TERMS)}")
         try:
             value = float(factor) if star else 1.0
         except ValueError:

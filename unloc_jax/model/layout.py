@@ -95,7 +95,7 @@ class Layout:
 
     def _axes(self, name: str) -> tuple[str, ...]:
         if name not in NAMES:
-            raise KeyError(f"{name!r} is no name of an axis; known are {', '.join(NAMES)}")
+            raise KeyError(f"{name!r} is not the name of an axis; known are {', '.join(NAMES)}")
         return dict(self.rules).get(name, ())
 
     def _split(self, name: AxisName, size: int) -> AxisName:

@@ -213,10 +213,10 @@ def recognize(
     missing = [name for name in ranks if name not in shapes]
     missing += [name.format(0) + ".*" for name, number in layers.items() if not number]
     if missing:
-        raise UserError(f"{source} is no whole CLIP. missing: {', '.join(missing)}.")
+        raise UserError(f"{source} is not a whole CLIP. missing: {', '.join(missing)}.")
     wrong = [f"{name} {tuple(shapes[name])}" for name, rank in ranks.items() if len(shapes[name]) != rank]
     if wrong:
-        raise UserError(f"{source} is no CLIP. of another shape: {', '.join(wrong)}.")
+        raise UserError(f"{source} is not a CLIP. of another shape: {', '.join(wrong)}.")
 
     width, channels, patch, _ = shapes[image.embeddings["patch_embedding"]]
     positions = shapes[image.embeddings["position_embedding"]][0]

@@ -116,7 +116,7 @@ def read_any_clip(source: str) -> Clip:
     if kind is not None:
         return read_clip(kind, source)
     raise UserError(
-        f"{source} is no CLIP: give a folder that `unloc import --from hf-clip` wrote, a folder or an id of the "
+        f"{source} is not a CLIP: give a folder that `unloc import --from hf-clip` wrote, a folder or an id of the "
         f"Hugging Face hub with a config.json, or KIND:SRC with KIND one of {', '.join(KINDS)}."
     )
 
@@ -283,7 +283,7 @@ _READERS: dict[str, Callable[[str], _Found]] = {
 
 def _need_file(file: Path, kind: str, what: str) -> None:
     if not file.is_file():
-        raise UserError(f"--from {kind}: {file} is no file. Give {what}.")
+        raise UserError(f"--from {kind}: {file} is not a file. Give {what}.")
 
 
 def _group(settings: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def to_config(reference: Mapping[str, Any], params: Mapping[str, np.ndarray]) ->
     data = root.group("dataset_configs")
     their_task = data.get("task") or str(root.get("model_name", "")).removeprefix("unloc_")
     if their_task not in _OUR_TASKS:
-        data.refuse("task", f"is none of {', '.join(_OUR_TASKS)}")
+        data.refuse("task", f"is not one of {', '.join(_OUR_TASKS)}")
     ours: dict[str, Any] = {
         "task": _OUR_TASKS[their_task],
         "model": model_settings(root.group("model"), data, their_task, params),

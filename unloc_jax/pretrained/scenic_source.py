@@ -79,7 +79,9 @@ def read_config(path: Path) -> dict[str, Any]:
         reason.
     """
     if not path.is_file():
-        raise UserError(f"{path} is no file. Give a config as JSON, or one of Scenic's config files (.py).")
+        raise UserError(
+            f"{path} is not a file. Give a config as JSON, or one of Scenic's config files (.py)."
+        )
     config = _run_config(path) if path.suffix == ".py" else _read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} holds a {type(config).__name__} instead of a config; {_JSON_ADVICE}")
@@ -184,8 +186,8 @@ def _array(leaf: Any, name: str, source: Path) -> np.ndarray:
         return array.view(jnp.bfloat16).astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise UserError(
-            f"{source}: the parameter {name} is no array but {str(leaf)[:40]!r}. Save the checkpoint from one process, "
-            "with whole arrays."
+            f"{source}: the parameter {name} is not an array but {str(leaf)[:40]!r}. Save the checkpoint from one "
+            "process, with whole arrays."
         )
     return array
 
@@ -195,7 +197,7 @@ def _read_json(path: Path) -> Any:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is no JSON ({_reason(error)}). Give a config as JSON, or a .py file."
+            f"{path} is not JSON ({_reason(error)}). Give a config as JSON, or a .py file."
         ) from error
     if isinstance(config, dict) and isinstance(config.get("config"), dict):
         return config["config"]
@@ -214,7 +216,7 @@ def _run_config(path: Path) -> Any:
         return _plain(module.get_config(*["" for p in parameters if p.default is p.empty]))
     except SyntaxError as error:
         raise UserError(
-            f"{error.filename}, line {error.lineno}: {error.msg}. Mend it, or {_JSON_ADVICE}"
+            f"{error.filename}, line {error.lineno}: {error.msg}. Fix it, or {_JSON_ADVICE}"
         ) from error
     except ImportError as error:
         raise UserError(
@@ -223,7 +225,7 @@ def _run_config(path: Path) -> Any:
         ) from error
     except Exception as error:
         raise UserError(
-            f"{path}: get_config() failed with {type(error).__name__}: {_reason(error)}. Mend it, or {_JSON_ADVICE}"
+            f"{path}: get_config() failed with {type(error).__name__}: {_reason(error)}. Fix it, or {_JSON_ADVICE}"
         ) from error
     finally:
         for checkout in checkouts:

@@ -20,8 +20,8 @@ from unloc_jax.pretrained.resize_parameters import (
     adapt_text_positions,
 )
 from unloc_jax.tasks import TASKS, make_model
+from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.tasks.texts import TextEncoding
-from unloc_jax.training.state import abstract_params
 
 Params = dict[str, Any]
 Path = tuple[str, ...]

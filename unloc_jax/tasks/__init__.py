@@ -10,10 +10,12 @@ from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.model.unloc import HEADS, UnLoc
 from unloc_jax.tasks.action_segmentation import ActionSegmentation
-from unloc_jax.tasks.base import LocalizationTask, Output, SplitPredictions, Task
+from unloc_jax.tasks.base import Task
 from unloc_jax.tasks.classification import Classification, VideoTextContrastive
 from unloc_jax.tasks.highlight_detection import HighlightDetection
+from unloc_jax.tasks.localization_task import LocalizationTask
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval
+from unloc_jax.tasks.outputs import Output, SplitPredictions
 from unloc_jax.tasks.temporal_action_localization import TemporalActionLocalization
 from unloc_jax.tasks.texts import text_encoding
 
@@ -49,7 +51,7 @@ def task_for(annotation_format: str, has_classes: bool) -> type[Task]:
 
 
 def make_task(config: Config, metadata: DatasetMetadata, shared: Config | None = None) -> Task:
-    """The task of a config, with its model.
+    """Returns the task of a config, with its model.
 
     Args:
       config: the experiment, seen from this task (see `Config.task_configs`).
@@ -71,7 +73,7 @@ def make_task(config: Config, metadata: DatasetMetadata, shared: Config | None =
 
 
 def make_model(config: Config, num_frames: int) -> UnLoc:
-    """The model of a whole experiment over T frames, with the heads that its tasks and stages need."""
+    """Returns the model of a whole experiment over T frames, with the heads that its tasks and stages need."""
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}.get(config.model.dtype)
     if dtype is None:  # "auto"
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16

@@ -17,7 +17,9 @@ from unloc_jax.localization.targets import Targets
 from unloc_jax.metrics.segmentation import frame_accuracy, labels_at
 from unloc_jax.queries import as_annotated, file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import LocalizationTask, Metrics, Output, SplitPredictions
+from unloc_jax.tasks.base import Metrics
+from unloc_jax.tasks.localization_task import LocalizationTask
+from unloc_jax.tasks.outputs import Output, SplitPredictions
 from unloc_jax.tasks.zeroshot_scores import Similarities, smooth
 
 BACKGROUND = "background"
@@ -25,7 +27,7 @@ BACKGROUND = "background"
 
 @dataclasses.dataclass(frozen=True)
 class ActionSegmentation(LocalizationTask):
-    """Relevance of the frames alone: a model without a pyramid, or the first level of one with.
+    """Classifies frames by relevance alone: a model without a pyramid, or the first level of one with.
 
     A frame shows a class when one of the class's segments covers it.
     """
@@ -38,7 +40,7 @@ class ActionSegmentation(LocalizationTask):
 
     @property
     def geometry(self) -> PyramidGeometry:
-        """The sampled frames as the points of a single level."""
+        """Returns the sampled frames as the points of a single level."""
         return pyramid_geometry(self.config.data.num_frames, 1, self.config.model.pyramid.stride)
 
     def losses(
@@ -61,19 +63,19 @@ class ActionSegmentation(LocalizationTask):
         return loss, {"loss": loss, "frame_accuracy": accuracy}
 
     def output(self, localization: Localization, frame_mask: jax.Array, span_s: jax.Array) -> Output:
-        """Probabilities of the classes in every frame, and the class that each frame shows."""
+        """Returns probabilities of the classes in every frame, and the class that each frame shows."""
         relevance = localization.relevance[:, :, : self.geometry.num_points]
         curve = jnp.where(frame_mask[:, None], jax.nn.sigmoid(relevance), 0.0)
         return Output(curve=curve, frame_classes=jnp.where(frame_mask, frame_classes(relevance), -1))
 
     def zeroshot(self, video: Similarities) -> Output:
-        """Every frame shows the class of the highest smoothed cosine."""
+        """Gives every frame the class of the highest smoothed cosine."""
         smoothed = np.array([smooth(row, video.smoothing_s * video.fps) for row in video.cosines])
         shown: Any = smoothed.argmax(0).astype(np.int32)[None]
         return Output(frame_classes=shown)
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Runs of frames that show a text; the score is the mean probability within."""
+        """Returns runs of frames that show a text; the score is the mean probability within."""
         assert output.frame_classes is not None and output.curve is not None
         shown, curve = np.asarray(output.frame_classes[row]), np.asarray(output.curve[row])
         times_s = np.linspace(span_s[0], span_s[1], len(shown))
@@ -94,7 +96,7 @@ class ActionSegmentation(LocalizationTask):
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """Accuracy over all sampled frames of all videos, and over those that show a class."""
+        """Computes the accuracy over all sampled frames of all videos, and over those that show a class."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         shown = np.concatenate(predictions.frame_classes)
         labels = np.concatenate(
@@ -116,7 +118,7 @@ class ActionSegmentation(LocalizationTask):
     def prediction_lines(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> Iterator[str]:
-        """A line per video: the class of each frame that was looked at, "pred", and its own, "gt", where it is known.
+        """Yields a line per video: "pred", the class of each sampled frame, and "gt", its own where that is known.
 
         Of a frame with several classes "gt" is the predicted one if it is among them.
         """
@@ -147,6 +149,6 @@ def frame_labels(
 
 
 def frame_classes(relevance: jax.Array) -> jax.Array:
-    """Logits [B, C, T] → int32 [B, T]: the best class of each frame, -1 where none is more likely than not."""
+    """Returns int32 [B, T] of logits float [B, C, T]: each frame's best class, -1 if none is more likely than not."""
     best = relevance.argmax(1).astype(jnp.int32)
     return jnp.where(relevance.max(1) > 0, best, -1)

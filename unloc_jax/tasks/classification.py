@@ -22,22 +22,16 @@ from unloc_jax.metrics.classification import accuracy_at_k
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import file_id
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import (
-    GlobalBatch,
-    Metrics,
-    Output,
-    Params,
-    SplitPredictions,
-    Task,
-    Texts,
-    dropout_rng,
-)
+from unloc_jax.tasks.averaging import Texts
+from unloc_jax.tasks.base import Metrics, Params, Task
+from unloc_jax.tasks.global_batch import GlobalBatch, dropout_rng
+from unloc_jax.tasks.outputs import Output, SplitPredictions
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """Softmax over the classes; the label of a video is that of its first segment."""
+    """Classifies videos by a softmax over the classes; a video's label is that of its first segment."""
 
     name = "classification"
     with_vocabulary = True
@@ -68,13 +62,13 @@ class Classification(Task):
         return Output(video_scores=self.mean_prediction(params, UnLoc.score_videos, video, frame_mask, texts))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The whole video, with the text's share of the probability."""
+        """Returns the whole video for each text, with the text's share of the probability."""
         assert output.video_scores is not None
         shares = np.asarray(jax.nn.softmax(output.video_scores[row]))
         return [(np.array([span_s]), np.array([share])) for share in shares]
 
     def zeroshot(self, video: Similarities) -> Output:
-        """The mean of the frames' logits."""
+        """Averages the frames' logits."""
         scores: Any = video.logits.mean(1)[None]
         return Output(video_scores=scores)
 
@@ -84,7 +78,7 @@ class Classification(Task):
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """Share of videos whose own text is the best, or among the best 5."""
+        """Computes the share of videos whose own text is the best, or among the best 5."""
         known = [v for v, record in enumerate(records) if record.texts]
         labels = np.array([predictions.texts[v].index(records[v].texts[0]) for v in known])
         return accuracy_at_k(np.stack([predictions.video_scores[v] for v in known]), labels)
@@ -92,7 +86,7 @@ class Classification(Task):
     def prediction_lines(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> Iterator[str]:
-        """A line per video: its five best texts with their scores, "best", and its own, "label", where it is known."""
+        """Yields a line per video: "best", its five best texts with scores, and "label", its own if known."""
         for record, texts, scores in zip(records, predictions.texts, predictions.video_scores):
             best = np.argsort(-scores, kind="stable")[:5]
             values = shortest(scores)
@@ -107,7 +101,7 @@ def _labelled(batch: Batch) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class VideoTextContrastive(Classification):
-    """Every video of the global batch against every video's text, both ways; equal texts are no negatives."""
+    """Contrasts every video of the global batch with every video's text, both ways; equal texts are not negatives."""
 
     name = "video_text_contrastive"
     with_vocabulary = False
@@ -136,6 +130,6 @@ class VideoTextContrastive(Classification):
         return loss, {"loss": loss, "accuracy": accuracy}
 
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
-        """All texts of the split, for every video."""
+        """Returns all texts of the split for every video."""
         texts = list(dict.fromkeys(text for record in records for text in record.texts))
         return [texts] * len(records)

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from unloc_jax.batch import Batch
 from unloc_jax.localization.losses import contrastive_loss
 from unloc_jax.model.unloc import UnLoc
-from unloc_jax.tasks.base import Metrics, Params, Task, dropout_rng
+from unloc_jax.tasks.base import Metrics, Params, Task
+from unloc_jax.tasks.global_batch import dropout_rng
 
 
 def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) -> tuple[jax.Array, Metrics]:
-    """Every segment of the global batch against every segment's sentence embedding.
+    """Contrasts every segment of the global batch with every segment's sentence embedding.
 
     Args:
-      task: says where the texts come from.
+      task: determines where the texts come from.
       params: the model's parameters.
       batch: its segments [B, S] give M = B·S pairs.
       rng: of the task in this step, see `Task.loss`.

@@ -1,4 +1,4 @@
-"""What a task's class says about it, before there is a model: all that the rest of the project asks of a task."""
+"""Describes a task before there is a model: all that the rest of the project asks of a task."""
 
 from collections.abc import Sequence
 from typing import ClassVar

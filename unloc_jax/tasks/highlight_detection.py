@@ -21,13 +21,14 @@ from unloc_jax.metrics.qvhighlights import (
 )
 from unloc_jax.queries import Query, pieces_of_query
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import SplitPredictions, Task
+from unloc_jax.tasks.base import Task
 from unloc_jax.tasks.moment_retrieval import MomentRetrieval, highlight_clips, scored_windows
+from unloc_jax.tasks.outputs import SplitPredictions
 
 
 @dataclasses.dataclass(frozen=True)
 class HighlightDetection(MomentRetrieval):
-    """Moment retrieval with several segments per query; evaluation also ranks the moments themselves.
+    """Retrieves several segments per query; evaluation also ranks the moments themselves.
 
     A query that describes several segments is one text. config.data.max_queries is 1 for datasets such as
     QVHighlights, whose videos have one query each.
@@ -44,7 +45,7 @@ class HighlightDetection(MomentRetrieval):
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """Metrics of segments and of moments, over the queries whose ground truth is known.
+        """Computes metrics of segments and of moments, over the queries whose ground truth is known.
 
         With segments: their mAP over all queries (each is searched in its own video), QVHighlights' means over queries
         (MR-…), mAP and HIT@1 of moments, which are highlights where a segment of the query covers them, and where
@@ -77,7 +78,7 @@ class HighlightDetection(MomentRetrieval):
 
 
 def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:
-    """float [clips, A]: what A annotators say about the clips of `highlight_clips`; None if nobody does."""
+    """Returns float [clips, A], the scores of A annotators for the clips of `highlight_clips`; None without any."""
     pieces = pieces_of_query(query)
     return record.saliency.get(query.text) if pieces is None else pieces[:, 2:]
 
@@ -85,7 +86,7 @@ def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:
 def _over_domains(
     queries: Sequence[Query], labels: Sequence[Any], clips: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """TVSum's and YouTube Highlights' metric."""
+    """Computes TVSum's and YouTube Highlights' metric."""
     of_videos = [piece_average_precision(of_query, scores) for of_query, scores in zip(labels, clips)]
     result = mean_over_domains([query.attributes.get("domain", "") for query in queries], of_videos)
     domains = result.pop("per_domain")
@@ -97,7 +98,8 @@ def _segment_scores(windows_s: Sequence[np.ndarray], found: Sequence[np.ndarray]
     query_of = lambda rows: np.repeat(np.arange(len(rows)), [len(of_query) for of_query in rows])
     truth, predicted = np.concatenate(windows_s), np.concatenate(found)
     result = detection_map(
-        GroundTruth(query_of(windows_s), np.zeros(len(truth), int), truth),
+        # Reversed windows as empty ones: both are never found.
+        GroundTruth(query_of(windows_s), np.zeros(len(truth), int), np.maximum(truth, truth[:, :1])),
         Predictions(query_of(found), np.zeros(len(predicted), int), predicted[:, :2], predicted[:, 2]),
         ACTIVITYNET_TIOU,
     )
@@ -115,7 +117,7 @@ def _segment_scores(windows_s: Sequence[np.ndarray], found: Sequence[np.ndarray]
 
 
 def _annotated_highlights(labels: Sequence[Any], clips: Sequence[np.ndarray]) -> dict[str, float]:
-    """HL-mAP and HIT@1 against annotators' scores, as QVHighlights' evaluator; {} for datasets without such."""
+    """Computes HL-mAP and HIT@1 as QVHighlights' evaluator does; {} for datasets without annotators' scores."""
     rated = [i for i, of_query in enumerate(labels) if of_query is not None]
     truth = [labels[i] for i in rated]
     if not rated or len({scores.shape[1] for scores in truth}) > 1:

@@ -10,7 +10,7 @@ import jax
 
 
 class Use(enum.IntEnum):
-    """What a task draws in a step; the number is folded into the task's key."""
+    """Names what a task draws in a step; the number is folded into the task's key."""
 
     COLORS = 0
     PROMPT = 1
@@ -18,7 +18,7 @@ class Use(enum.IntEnum):
 
 
 def key_of(rng: jax.Array, use: Use, *, first_row: jax.Array | None = None) -> jax.Array:
-    """The key of one use.
+    """Returns the key of one use.
 
     Args:
       rng: of the task in this step.

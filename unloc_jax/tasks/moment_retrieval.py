@@ -20,13 +20,16 @@ from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import Query, file_id, pieces_of_query, queries_of
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, GlobalBatch, LocalizationTask, Params, Predict, SplitPredictions
+from unloc_jax.tasks.base import Params
+from unloc_jax.tasks.global_batch import GlobalBatch
+from unloc_jax.tasks.localization_task import LocalizationTask
+from unloc_jax.tasks.outputs import Evaluation, Predict, SplitPredictions
 from unloc_jax.tasks.recall import ranked_segments, recall_beside_controls
 
 
 @dataclasses.dataclass(frozen=True)
 class MomentRetrieval(LocalizationTask):
-    """Negatives of a query are the other queries of its video, or (loss.negatives = "batch") of the global batch.
+    """Retrieves segments by queries. Negatives: other queries of the video, or (loss.negatives = "batch") of all.
 
     With the global batch's, N = B·Q texts are paired with every video: row b·Q + q is query q of video b.
     """
@@ -69,7 +72,7 @@ class MomentRetrieval(LocalizationTask):
         return self.apply(params, UnLoc.encode_text, tokens)
 
     def text_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
-        """A query of another video that reads like one of this video's own is no negative."""
+        """Leaves out a query of another video that reads like one of this video's own: it is not a negative."""
         own = batch.text_mask.astype(jnp.float32)  # [B, Q]
         if not self._batch_negatives:
             return own
@@ -93,7 +96,7 @@ class MomentRetrieval(LocalizationTask):
         return pair_weights.sum()
 
     def queries(self, records: Sequence[VideoRecord]) -> list[list[Query]]:
-        """What each video is searched for, and the answers."""
+        """Returns the queries of each video and their answers."""
         return [queries_of(record, by_text=self.equal_texts_are_one) for record in records]
 
     def evaluation_texts(self, records: Sequence[VideoRecord]) -> list[list[str]]:
@@ -102,7 +105,7 @@ class MomentRetrieval(LocalizationTask):
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """R@k at IoU thresholds and mean IoU over all queries of all videos whose answers are known; any is a hit."""
+        """Computes R@k at IoU thresholds and mean IoU over all queries whose answers are known; any answer is a hit."""
         windows_s = [query.windows_s for of_video in self.queries(records) for query in of_video]
         known = [i for i, windows in enumerate(windows_s) if len(windows)]
         ranked = ranked_segments(predictions)
@@ -141,7 +144,7 @@ class MomentRetrieval(LocalizationTask):
 
 
 def _all_rows(batch: Batch, global_batch: GlobalBatch | None) -> tuple[Batch, jax.Array]:
-    """The global batch, and where these rows are in it."""
+    """Returns the global batch, and int32 [b], where these rows are in it."""
     return (
         (batch, jnp.arange(len(batch.text_mask)))
         if global_batch is None
@@ -150,7 +153,7 @@ def _all_rows(batch: Batch, global_batch: GlobalBatch | None) -> tuple[Batch, ja
 
 
 def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.Array:
-    """[b, Q, …] → [b, B·Q, …]: own queries of the videos `rows` in their place among those of all B, else zeros."""
+    """Places the queries [b, Q, …] of the videos `rows` among those of all B videos, [b, B·Q, …], zeros elsewhere."""
     place = jax.nn.one_hot(rows, num_videos, dtype=own.dtype)
     place = place.reshape(len(own), num_videos, *[1] * (own.ndim - 1))
     return (place * own[:, None]).reshape(len(own), num_videos * own.shape[1], *own.shape[2:])
@@ -164,7 +167,7 @@ def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s
 
 
 def scored_windows(predictions: SplitPredictions) -> list[np.ndarray]:
-    """One float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
+    """Returns float64 [k, 3] per query: start, end (s) and score, best first, as they are written."""
     return [
         np.concatenate([shortest(segments[scores > 0]), shortest(scores[scores > 0])[:, None]], axis=1)
         for of_video in zip(predictions.segments_s, predictions.scores)

@@ -12,14 +12,15 @@ from jax.sharding import NamedSharding
 from unloc_jax.batch import Batch
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.processes import share_of_batch
-from unloc_jax.tasks.base import Output, Params, SplitPredictions, Task
+from unloc_jax.tasks.base import Params, Task
+from unloc_jax.tasks.outputs import Output, SplitPredictions
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
 DetectFn = Callable[[Params, Batch, Any], Output]
 
 
 def to_device(batch: Batch, sharding: NamedSharding) -> Batch:
-    """This process's share of the rows (see `share_of_batch`) → one global batch, split by video."""
+    """Joins the rows of all processes (see `share_of_batch`) into one global batch, split by video."""
     shares = share_of_batch(sharding.mesh.shape["data"])[1]
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x, (len(x) * shares, *x.shape[1:])), batch
@@ -83,7 +84,7 @@ def predict_split(
 
 
 def _encoded(task: Task, texts: Sequence[Sequence[str]]) -> np.ndarray:
-    """[len(texts), N, R, …] as `task.encoding` makes them, filled up to the most texts of a video."""
+    """Returns texts [len(texts), N, R, …] as `task.encoding` makes them, padded to the most texts of a video."""
     encoded = np.tile(task.encoding.padding(), (len(texts), max(map(len, texts)), 1, 1))
     for row, of_video in zip(encoded, texts):
         row[: len(of_video)] = task.encoding(of_video)
@@ -91,14 +92,14 @@ def _encoded(task: Task, texts: Sequence[Sequence[str]]) -> np.ndarray:
 
 
 def _on_host(arrays: Any) -> Any:
-    """Global arrays → NumPy, the whole of them on every host."""
+    """Copies global arrays to NumPy, whole on every host."""
     if jax.process_count() == 1:
         return jax.device_get(arrays)
     return multihost_utils.process_allgather(arrays, tiled=True)
 
 
 def _row(output: Any, i: int, num_texts: int) -> Any:
-    """One row with a batch axis of 1, without the texts that fill up."""
+    """Returns one row with a batch axis of 1, without padding texts."""
     only_texts = lambda x: x[i : i + 1, :num_texts]
     of_frames = None if output.frame_classes is None else output.frame_classes[i : i + 1]
     by_text = dataclasses.replace(output, frame_classes=None)

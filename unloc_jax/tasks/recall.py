@@ -16,14 +16,14 @@ from unloc_jax.metrics.moment_retrieval_controls import (
 )
 from unloc_jax.queries import Query
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import Evaluation, Predict, SplitPredictions
+from unloc_jax.tasks.outputs import Evaluation, Predict, SplitPredictions
 
 CONSTANT = "best constant segment"
 RECALLS = ("R1@0.3", "R1@0.5", "R1@0.7", "R5@0.3", "R5@0.5", "R5@0.7", "mIoU")
 
 
 def ranked_segments(predictions: SplitPredictions) -> list[np.ndarray]:
-    """One float64 [k, 2] of segments in seconds per query, best first, as they are written."""
+    """Returns float64 [k, 2] per query: segments in seconds, best first, as they are written."""
     return [
         shortest(segments[scores > 0])
         for video_segments, video_scores in zip(predictions.segments_s, predictions.scores)
@@ -107,7 +107,7 @@ def recall_beside_controls(
 
 
 def _columns(predictions: SplitPredictions, of_video: list[slice]) -> SplitPredictions:
-    """Some of the texts of every video."""
+    """Selects some of the texts of every video."""
     pick = lambda rows: [row[part] for row, part in zip(rows, of_video)]
     return dataclasses.replace(
         predictions,
@@ -119,7 +119,7 @@ def _columns(predictions: SplitPredictions, of_video: list[slice]) -> SplitPredi
 
 
 def _table(num_queries: int, results: dict[str, dict], right: dict[str, Any]) -> list[str]:
-    """Lines, of which the last is empty."""
+    """Returns lines, of which the last is empty."""
     lines = [f"{num_queries} queries; recall (%) at IoU, mean IoU (%)"]
     lines.append(f"  {'':<42}" + "".join(f"{key:>8}" for key in RECALLS))
     for row, values in results.items():

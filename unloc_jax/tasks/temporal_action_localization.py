@@ -14,14 +14,15 @@ from unloc_jax.metrics.detection import (
     Predictions,
     detection_map,
 )
-from unloc_jax.queries import as_annotated, file_id, not_shown
+from unloc_jax.queries import as_annotated, file_id, not_shown_classes
 from unloc_jax.records import VideoRecord
-from unloc_jax.tasks.base import LocalizationTask, SplitPredictions
+from unloc_jax.tasks.localization_task import LocalizationTask
+from unloc_jax.tasks.outputs import SplitPredictions
 
 
 @dataclasses.dataclass(frozen=True)
 class TemporalActionLocalization(LocalizationTask):
-    """The classes' names are the texts, the same for all videos."""
+    """Localises the classes: their names are the texts, the same for all videos."""
 
     name = "temporal_action_localization"
     with_vocabulary = True
@@ -38,7 +39,7 @@ class TemporalActionLocalization(LocalizationTask):
             for v, record in enumerate(records)
             for text, start_s, end_s in (
                 *((text, *segment) for text, segment in zip(record.texts, as_annotated(record))),
-                *not_shown(record),
+                *not_shown_classes(record),
             )
             if text in number
         ]
@@ -72,7 +73,7 @@ class TemporalActionLocalization(LocalizationTask):
     def prediction_lines(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> Iterator[str]:
-        """ActivityNet's submission format: every detection that has a score, best first within its video."""
+        """Yields ActivityNet's submission format: every detection that has a score, best first within its video."""
         yield '{"version": "VERSION 1.3", "results": {'
         of_videos = zip(records, predictions.segments_s, predictions.scores, self.levels(predictions))
         for number, (record, segments_s, scores, levels) in enumerate(of_videos):
@@ -92,6 +93,6 @@ class TemporalActionLocalization(LocalizationTask):
 
 
 def _positive(video: int, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(video index, class index, score) of every real detection; scores [C, K]."""
+    """Returns (video index, class index, score) of every real detection; scores are float32 [C, K]."""
     label, _ = np.nonzero(scores > 0)
     return np.full(len(label), video), label, shortest(scores[scores > 0])

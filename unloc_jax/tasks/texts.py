@@ -30,7 +30,7 @@ class TextEncoding:
     embedding_width: int = 0
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """N texts → int32 tokens [N, R, L], or float32 embeddings [N, 1, D].
+        """Encodes N texts to int32 tokens [N, R, L], or float32 embeddings [N, 1, D].
 
         Raises:
           UserError: a text that the embeddings file does not have.
@@ -41,7 +41,7 @@ class TextEncoding:
         return tokenize(filled, self.max_tokens).reshape(len(texts), len(self.prompts), self.max_tokens)
 
     def padding(self) -> np.ndarray:
-        """What fills up rows of texts: [R, L] or [1, D]."""
+        """Returns padding for rows of texts: [R, L] or [1, D]."""
         if self.embeddings_file:
             return np.zeros((1, self.embedding_width), np.float32)
         return np.zeros((len(self.prompts), self.max_tokens), np.int32)
@@ -77,7 +77,7 @@ def _embeddings(file: str) -> dict[str, np.ndarray]:
 
 
 def text_encoding(config: Config) -> TextEncoding:
-    """The encoding that a config asks for.
+    """Returns the encoding that a config asks for.
 
     Raises:
       UserError: given embeddings without a file.

@@ -1,4 +1,4 @@
-"""A long video is looked at in several windows; what was found in each becomes what was found in the video."""
+"""Merges the predictions of the windows of a long video into those of the video."""
 
 import dataclasses
 import math
@@ -11,14 +11,14 @@ import numpy as np
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
 from unloc_jax.localization.nms import suppress
-from unloc_jax.tasks.base import Output
+from unloc_jax.tasks.outputs import Output
 
 _ROUNDING = 0.01  # steps
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowOutput:
-    """What a model says about one window of a video, on the host.
+    """Holds what a model predicts for one window of a video, on the host.
 
     Attributes:
       output: `Output` of NumPy arrays with a batch axis of 1.
@@ -44,7 +44,7 @@ class WindowOutput:
 
 
 def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> tuple[Any, np.ndarray]:
-    """One video's windows → the video.
+    """Merges one video's windows.
 
     Candidate segments of all windows go through one soft-NMS; curves are averaged where windows overlap, and frames'
     classes are read from the averaged curves; scores of whole windows are averaged.
@@ -77,7 +77,7 @@ def merge_windows(windows: Sequence[WindowOutput], config: EvaluationConfig) -> 
 
 
 def classes_of_curves(curve: np.ndarray) -> np.ndarray:
-    """Probabilities [B, N, T] → int32 [B, T]: the best text of each place, -1 where none is more likely than not."""
+    """Returns int32 [B, T] of probabilities [B, N, T]: each place's best text, -1 if none is more likely than not."""
     return np.where(curve.max(1) > 0.5, curve.argmax(1), -1).astype(np.int32)
 
 

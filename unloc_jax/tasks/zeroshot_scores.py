@@ -20,7 +20,7 @@ _FLAT = 1e-4  # a cosine that varies by less over a video is uninformative
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Similarities:
-    """What CLIP says about N texts in the F frames of a video.
+    """Holds CLIP's similarities of N texts and the F frames of a video.
 
     Attributes:
       cosines: float [N, F], of every text and every frame.

@@ -25,6 +25,12 @@ def notes_on(config: Config, dataset: Dataset) -> list[str]:
             f"asks each video for its own ones only; config.task = {task_for('', True).name!r} searches all videos "
             "for all classes"
         )
+    text = config.model.text
+    if text.encoder == "clip" and text.pooling == "first":
+        notes.append(
+            "config.model.text.pooling = 'first' takes the start token, which in the causal text tower sees no word: "
+            "all texts have the same embedding. Take 'end' (CLIP's) or 'mean'"
+        )
     notes += kind.notes(config, records)
     if len(texts) == 1:
         what = f"there is one text only in training, {min(texts)!r}"

@@ -4,9 +4,10 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-from jax._src import distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
+
+from unloc_jax.coordination import wait_for_all
 
 LONGEST_WAIT_S = 1800  # how long XLA lets a collective wait once its group is connected
 
@@ -24,9 +25,7 @@ def connect(mesh: Mesh) -> None:
     """
     if jax.process_count() == 1 or mesh.devices.flat[0].platform != "cpu":
         return
-    client = distributed.global_state.client
-    assert client is not None
-    client.wait_at_barrier(f"unloc_connect_{next(_numbers)}", LONGEST_WAIT_S * 1000)
+    wait_for_all(f"unloc_connect_{next(_numbers)}", LONGEST_WAIT_S)
     axes = [axis for axis, size in mesh.shape.items() if size > 1]
     for count in range(1, len(axes) + 1):
         for along in itertools.combinations(axes, count):

@@ -95,8 +95,8 @@ class MetricWriter:
 
     def _not_written(self, error: OSError, on_error: str) -> str:
         then = {
-            "stop": "Mend that (is the disk full?) and run the same command again.",
-            "continue": "Training goes on, and the next ones are tried again.",
+            "stop": "Fix that (is the disk full?) and run the same command again.",
+            "continue": "Training continues, and the next ones are tried again.",
         }[on_error]
         return f"numbers for the log cannot be written to {self._workdir}: {error.strerror}. {then}"
 

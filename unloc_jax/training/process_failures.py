@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
-from jax._src import distributed
 
+from unloc_jax.coordination import wait_for_all
 from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, exit_status
 
 _WAIT_FOR_OTHERS_S = 5
@@ -37,11 +37,10 @@ def lost_a_process(error: BaseException) -> bool:
 def ending_together() -> Iterator[None]:
     """Surrounds the work of several processes; a single process is unaffected.
 
-    An error ends the process immediately: Python's normal exit would first wait, for minutes, for processes that wait
-      for
-    this one. When JAX notices that another process is gone it aborts; here that ends with a clear line and the exit
-    status for "try again" instead of a core dump. JAX notices immediately if the connections to the other process
-    break, and otherwise when its heartbeats have been missing for as long as `processes.join` sets.
+    An error ends the process immediately: Python's normal exit would first wait, for minutes, for processes that are
+    waiting for this one. When JAX notices that another process is gone it aborts; here that ends with a clear line and
+    the exit status for "try again" instead of a core dump. JAX notices immediately if the connections to the other
+    process break, and otherwise when its heartbeats have been missing for as long as `processes.join` sets.
     """
     if jax.process_count() == 1:
         yield
@@ -68,7 +67,7 @@ def _gone(reason: str) -> str:
     shown = reason if len(reason) <= 200 else reason[:200] + "…"
     return (
         f"unloc: process {jax.process_index()} of {jax.process_count()} stops, because another process of this run has "
-        f"ended or cannot be reached ({shown}). Start the same command in all processes again; training goes on from "
+        f"ended or cannot be reached ({shown}). Start the same command in all processes again; training continues from "
         "the last checkpoint."
     )
 
@@ -80,10 +79,8 @@ def _end(status: int, text: str) -> NoReturn:
 
 
 def _wait_for_others() -> None:
-    client = distributed.global_state.client
-    assert client is not None
     try:
-        client.wait_at_barrier("unloc_error", _WAIT_FOR_OTHERS_S * 1000)
+        wait_for_all("unloc_error", _WAIT_FOR_OTHERS_S)
     except jax.errors.JaxRuntimeError:
         return  # the error is this process's own: the others do not arrive
     if jax.process_index() == 0:

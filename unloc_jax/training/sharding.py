@@ -242,7 +242,7 @@ def axes_of_parameter(name: str) -> tuple[str | None, ...]:
         if re.search(rf"(^|/){pattern}$", name):
             return axes
     raise LookupError(
-        f"{name}: no rule says how this array is split; add one to PARAMETER_AXES in {__file__}"
+        f"{name}: there is no rule for how this array is split; add one to PARAMETER_AXES in {__file__}"
     )
 
 

@@ -4,16 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import Task
+from unloc_jax.tasks.parameters import abstract_params, init_params
 from unloc_jax.training.ema import start_average
 from unloc_jax.training.sharding import tree_shardings
 
@@ -39,44 +38,6 @@ class TrainState:
     def best_params(self) -> Any:
         """The parameters for evaluation: averages where there are any."""
         return {**self.params, **self.ema_params}
-
-
-def init_params(task: Task, seed: int) -> Any:
-    """Returns new parameters of a task's model, a tree of float32 arrays (traceable)."""
-    config = task.config
-    data, text = config.data, config.model.text
-    frames = (1, data.num_frames)
-    inputs = {
-        name: jnp.zeros((*frames, data.crop_size, data.crop_size, 3), jnp.uint8)
-        if modality.encoder == "clip"
-        else jnp.zeros((*frames, modality.feature_dim), jnp.float32)
-        for name, modality in config.model.modalities.items()
-    }
-    texts = jnp.zeros((1, 1, text.max_tokens), jnp.int32)
-    if text.encoder == "embeddings":
-        texts = jnp.zeros((1, 1, text.width), jnp.float32)
-    key = jax.random.key(seed)
-    params = task.model.init(key, inputs, jnp.ones(frames, bool), texts)["params"]
-    if "contrastive_projection" in params:
-        kernel = params["contrastive_projection"]["kernel"]
-        draw = _OldProjection(kernel.shape[1]).init(key, jnp.zeros((1, kernel.shape[0])))
-        params = {**params, "contrastive_projection": draw["params"]["moment_projection"]}
-    return params
-
-
-class _OldProjection(nn.Module):
-    """The contrastive projection under its old name: flax draws by name, and a seed shall give the model of before."""
-
-    width: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.Dense(self.width, name="moment_projection")(x)
-
-
-def abstract_params(task: Task) -> Any:
-    """Returns shapes and dtypes of the parameters."""
-    return jax.eval_shape(lambda: init_params(task, 0))
 
 
 def _create_state(task: Task, optimizer: optax.GradientTransformation) -> TrainState:
@@ -123,8 +84,3 @@ def _check_same_shapes(name: str, params: Any, other_name: str, other_params: An
                 f"the tasks {name} and {other_name} cannot share a model: {parameter} has the shape {leaf.shape} in "
                 f"one and {other.shape} in the other. Give them the same data.num_frames and data.crop_size."
             )
-
-
-def count_parameters(params: Any) -> int:
-    """Returns the number of elements of all arrays."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

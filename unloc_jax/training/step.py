@@ -15,8 +15,8 @@ from unloc_jax.augmentation import augment
 from unloc_jax.batch import Batch
 from unloc_jax.config import AugmentationConfig
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.base import GlobalBatch
 from unloc_jax.tasks.contrastive import segment_text_loss
+from unloc_jax.tasks.global_batch import GlobalBatch
 from unloc_jax.tasks.keys import Use, key_of
 from unloc_jax.training.ema import update_average
 from unloc_jax.training.frozen_vocabulary import Vocabularies

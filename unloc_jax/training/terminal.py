@@ -8,10 +8,10 @@ import jax
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
+from unloc_jax.tasks.parameters import count_parameters
 from unloc_jax.text import num_tokens
 from unloc_jax.training.config_notes import notes_on
 from unloc_jax.training.run_setup import Setup
-from unloc_jax.training.state import count_parameters
 
 
 def log(text: str) -> None:

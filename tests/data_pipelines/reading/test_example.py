@@ -143,8 +143,8 @@ def test_frames_of_another_size_are_scaled_to_the_short_side():
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda jpeg: jpeg[:-20], "place 2 of 6 is no whole JPEG"),
-        (lambda jpeg: b"\x00" + jpeg[1:], "place 2 of 6 is no whole JPEG"),
+        (lambda jpeg: jpeg[:-20], "place 2 of 6 is not a whole JPEG"),
+        (lambda jpeg: b"\x00" + jpeg[1:], "place 2 of 6 is not a whole JPEG"),
     ],
 )
 def test_damaged_pictures_are_seen_before_they_are_decoded(damage, told):

@@ -1,5 +1,6 @@
 """Shards → batches: what a batch holds, and that it is a function of (seed, step)."""
 
+import importlib
 import io
 import json
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.build import build, find_dataset, read_build_info
+from data_pipelines.build import build
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.example import ExampleSpec
 from data_pipelines.reading.flipped_texts import mirror_text
-from data_pipelines.reading.input_pipeline import Source, evaluation_batches, training_batches
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
+from data_pipelines.reading.rows import Source
 from tests.timed_video import read_time_s, regular_times_ms, write_video
 from tests.tiny_runs import COUNTS, FPS, SIZE
 from unloc_jax.batch import Batch
@@ -20,6 +22,16 @@ from unloc_jax.text import tokenize
 
 L = 16  # tokens per text
 FIELDS = [name for name in Batch.__dataclass_fields__ if name not in ("features", "vocabulary")]
+
+
+@pytest.fixture(autouse=True, params=["input_pipeline", "grain_pipeline"])
+def reader(request):
+    """Runs every test with both readers."""
+    global training_batches, evaluation_batches
+    pytest.importorskip({"input_pipeline": "tensorflow", "grain_pipeline": "grain"}[request.param])
+    module = importlib.import_module(f"data_pipelines.reading.{request.param}")
+    training_batches, evaluation_batches = module.training_batches, module.evaluation_batches
+    return module
 
 
 def _source(dataset, split="train", classes=None, **settings) -> Source:

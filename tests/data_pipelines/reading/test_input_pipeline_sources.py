@@ -1,5 +1,6 @@
 """The pipeline over records of all kinds: windows, features, pictures of other sizes, and records that are damaged."""
 
+import importlib
 import io
 
 import numpy as np
@@ -7,12 +8,22 @@ import pytest
 from PIL import Image
 
 from data_pipelines.reading.example import ExampleSpec
-from data_pipelines.reading.input_pipeline import Source, evaluation_batches, training_batches
+from data_pipelines.reading.rows import Source
 from unloc_jax.config import AugmentationConfig, DataConfig
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
 FPS, T, SIZE, L = 4.0, 4, 16, 8
+
+
+@pytest.fixture(autouse=True, params=["input_pipeline", "grain_pipeline"])
+def reader(request):
+    """Runs every test with both readers."""
+    global training_batches, evaluation_batches
+    pytest.importorskip({"input_pipeline": "tensorflow", "grain_pipeline": "grain"}[request.param])
+    module = importlib.import_module(f"data_pipelines.reading.{request.param}")
+    training_batches, evaluation_batches = module.training_batches, module.evaluation_batches
+    return module
 
 
 def _jpeg(value: int, height: int = SIZE, width: int = SIZE) -> bytes:
@@ -183,3 +194,10 @@ def test_training_stops_when_too_much_cannot_be_read():
         match=r"2 of 4 records cannot be read, more than config.data.max_unreadable allows: shard: .*",
     ):
         _train(_source(records, max_unreadable=0.25), 4)
+
+
+def test_a_later_picture_that_is_smaller():
+    record = _record(1)
+    record.frames = [*record.frames[:4], *(_jpeg(9, 8, 8) for _ in range(4))]
+    with pytest.raises(UserError, match="cannot be decoded"):
+        list(evaluation_batches(_source([record]), batch_size=1))

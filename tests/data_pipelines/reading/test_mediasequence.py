@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_pipelines.build import find_dataset, read_build_info
 from data_pipelines.quiet_tensorflow import import_tensorflow
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.dataset import ShardedDataset
 from data_pipelines.reading.mediasequence import MediaSequenceShards, parse_sequence_example
 from data_pipelines.reading.record_index import iterate_records
@@ -20,8 +20,8 @@ from unloc_jax.config import MediaSequenceConfig, from_mapping
 from unloc_jax.errors import UserError
 from unloc_jax.sampling import seconds_to_grid, span_of
 
-import_tensorflow()
-import tensorflow as tf  # noqa: E402  only after it has been made quiet
+pytest.importorskip("tensorflow")
+tf = import_tensorflow()
 
 _OPTION = "config.data.mediasequence"
 
@@ -162,7 +162,7 @@ def test_classes_by_number(tmp_path):
     assert padded.texts == ["jump, high"] and padded.segments_s.shape == (1, 2)
     with pytest.raises(ValueError, match=r"index is 2, but .*labels.csv names the classes 0 to 1"):
         _parse(_video(segment__label__index=[1, 2]), config=config)
-    with pytest.raises(ValueError, match="'jump' is no class of"):
+    with pytest.raises(ValueError, match="'jump' is not a class of"):
         _parse(_video(segment__label__index=None), config=config)
     with pytest.raises(ValueError, match=rf"class numbers .* set {_OPTION}.classes_file"):
         _parse(_video(segment__label__string=None))

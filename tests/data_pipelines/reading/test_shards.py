@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines.build import find_dataset, read_build_info
+from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.record_index import iterate_records
 from data_pipelines.reading.shards import Shards, UnlocShards
 from unloc_jax.errors import UserError

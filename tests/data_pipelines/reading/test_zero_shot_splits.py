@@ -9,6 +9,7 @@ from data_pipelines.reading.dataset import ShardedDataset
 from data_pipelines.reading.zero_shot_splits import only_classes, split_classes
 from tests.tiny import tiny_config
 from unloc_jax.errors import UserError
+from unloc_jax.queries import file_id, not_shown
 from unloc_jax.records import VideoRecord
 
 CLASSES = [f"class {i:02d}" for i in range(20)]
@@ -100,3 +101,18 @@ def test_training_sees_none_of_the_classes_of_evaluation(config_file, activities
     assert "3 classes" in told
     predictions = json.loads((tmp_path / "evaluation" / "test" / "predictions.json").read_text())["results"]
     assert {row["label"] for rows in predictions.values() for row in rows} <= unseen
+
+
+def test_segments_that_nobody_can_find_stay_with_their_classes():
+    told = json.dumps([[4, 4, "a"], [5, 2, "b"]])
+    shown = VideoRecord(
+        "v", 9.0, "test", np.array([[0, 1], [1, 2]], np.float32), ["b", "a"], [{"not_shown": told}, {}]
+    )
+    lost = VideoRecord(
+        "w", 9.0, "test", np.zeros((0, 2), np.float32), [], [{"vid": "w.mp4", "not_shown": told}]
+    )
+    rows, kept = only_classes([shown, lost], ["a"])
+    assert rows.tolist() == [0, 1] and [record.texts for record in kept] == [["a"], []]
+    assert [[(of.text, of.start_s) for of in not_shown(record)] for record in kept] == [[("a", 4)]] * 2
+    assert [file_id(record) for record in kept] == ["v", "w.mp4"]
+    assert only_classes([lost], ["c"])[1] == []

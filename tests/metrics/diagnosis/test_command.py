@@ -260,7 +260,7 @@ REFUSED = {
         ("activitynet", DATABASE, {"results": {"a": [action(0, 1, "x", 1)]}}),
         "none of its labels is a class",
     ),
-    "a score that is no number": (
+    "a score that is not a number": (
         ("activitynet", DATABASE, {"results": {"a": [action(0, 1, "run", "high")]}}),
         'results["a"][0]: "score" must be a number',
     ),
@@ -272,7 +272,7 @@ REFUSED = {
         ("activitynet", DATABASE, with_levels(0, None, 1)),
         '1 of 3 predictions have no "level", others have',
     ),
-    "a level that is no number": (
+    "a level that is not a number": (
         ("activitynet", DATABASE, with_levels(0, "fine")),
         "\"level\" must be a whole number from 0 on, not 'fine'",
     ),
@@ -281,14 +281,14 @@ REFUSED = {
         ("moment-retrieval", QUERIES, [row | {"pred_levels": [1]} for row in WINDOWS]),
         '"pred_levels" must be a list of 2 levels',
     ),
-    "a threshold that is no share": (("activitynet", DATABASE, RESULTS, "--tiou=50"), "tIoU threshold"),
-    "a threshold that is no share, of moments": (
+    "a threshold that is not a share": (("activitynet", DATABASE, RESULTS, "--tiou=50"), "tIoU threshold"),
+    "a threshold that is not a share, of moments": (
         ("moment-retrieval", QUERIES, WINDOWS, "--tiou=50"),
         "tIoU threshold",
     ),
     "an option of another protocol": (
         ("qvhighlights", QUERIES, WINDOWS, "--subset=val"),
-        "--subset is no option of the protocol qvhighlights",
+        "--subset is not an option of the protocol qvhighlights",
     ),
     "a task without a checkpoint": (("qvhighlights", QUERIES, WINDOWS, "--task=x"), "--task"),
     "no such folder": (

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_what_was_saved_comes_back(workdir):
     assert checkpoints.latest_step == 6
     restored = checkpoints.restore(_abstract(_state(0)))
     checkpoints.close()
-    jax.tree.map(np.testing.assert_array_equal, restored, _state(6))
+    chex.assert_trees_all_equal(restored, _state(6))
     assert load_checkpoint(find_checkpoint(workdir)) == (tiny_config(), {"moment_retrieval": METADATA})
 
 
@@ -83,7 +84,7 @@ def test_a_checkpoint_is_named_by_its_workdir_its_folder_or_itself(workdir):
     # Steps are numbers: 10 comes after 6, although "10" sorts before it.
     shutil.copytree(folder / "6", folder / "10")
     assert find_checkpoint(workdir) == folder / "10"
-    # What a killed process leaves is no checkpoint.
+    # What a killed process leaves is not a checkpoint.
     shutil.copytree(folder / "6", folder / "12.orbax-checkpoint-tmp")
     assert find_checkpoint(workdir) == folder / "10"
     # One step's directory may be taken elsewhere, under any name.
@@ -172,7 +173,7 @@ METADATA_DAMAGES = {
     "no dataset_metadata": _edit(dataset_metadata={}),
     "no config": _edit(config=None),
 }
-OLDER = r"An older one is .*/checkpoints/3; delete the damaged one to go on from there\.$"
+OLDER = r"An older one is .*/checkpoints/3; delete the damaged one to continue from there\.$"
 
 
 @pytest.mark.parametrize("damage", METADATA_DAMAGES)
@@ -206,7 +207,7 @@ def test_damaged_state(workdir, damage, capfd):
         load_params(step, abstract.params)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 900
     checkpoints = Checkpoints(workdir, tiny_config(), BY_TASK)
-    if checkpoints.latest_step == 6:  # else orbax has seen it, and goes on from the older one
+    if checkpoints.latest_step == 6:  # else orbax has seen it, and continues from the older one
         with pytest.raises(UserError, match=OLDER):
             checkpoints.restore(abstract)
     assert "Traceback" not in capfd.readouterr().err
@@ -292,4 +293,4 @@ def test_numbers_survive_another_mesh(tmp_path, mesh):
         expected = np.random.default_rng(i).normal(10, 3, wanted.shape).astype(wanted.dtype)
         np.testing.assert_array_equal(np.asarray(x), expected)
     params = load_params(find_checkpoint(tmp_path / "run"), abstract.params)
-    jax.tree.map(np.testing.assert_array_equal, params, restored.params)
+    chex.assert_trees_all_equal(params, restored.params)

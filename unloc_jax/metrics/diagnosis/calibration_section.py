@@ -28,7 +28,7 @@ def calibration_section(score: np.ndarray, hit: np.ndarray, which: str, tiou: fl
     found = reliability(score, hit)
     if found is None:
         note += (
-            f" Scores run from {score.min():.3g} to {score.max():.3g}: they are no probabilities, so that there is no"
+            f" Scores run from {score.min():.3g} to {score.max():.3g}: they are not probabilities, so that there is no"
             f" calibration error; by tenths of the ranking instead."
         )
         tenths = np.array_split(np.argsort(-score, kind="stable"), 10)

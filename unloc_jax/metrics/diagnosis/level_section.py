@@ -50,7 +50,7 @@ def level_section(segments: Segments, produced: Produced | None, pyramid: Pyrami
         return None
     tables, figures, notes, readings = [], [], [], []
     if produced is not None:
-        notes.append("The level that made each prediction, as the file says.")
+        notes.append("The level that made each prediction, as in the file.")
         tables.append(_produced_table(produced))
         figures.append(_produced_figure(produced))
     if pyramid is not None:

@@ -17,6 +17,7 @@ from unloc_jax.metrics.diagnosis.page import to_page
 from unloc_jax.metrics.diagnosis.section import Diagnosis
 from unloc_jax.metrics.diagnosis.text import to_text
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
+from unloc_jax.paths import check_output_file
 
 
 def run_diagnosis(
@@ -43,13 +44,12 @@ def run_diagnosis(
     Raises:
       UserError: as the protocol's readers; the protocol lacks an option, or there is no folder to write to.
     """
-    for name, path in (("--out", out), ("--json", json_out)):
-        if path and (path.is_dir() or not path.parent.is_dir()):
-            raise UserError(f"{name}={path}: name a file in a folder that exists")
+    check_output_file("--out", out)
+    check_output_file("--json", json_out)
     is_actions = protocol in ("activitynet", "thumos14")
     for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
         if value is not None and not is_actions:
-            raise UserError(f"{name} is no option of the protocol {protocol}")
+            raise UserError(f"{name} is not an option of the protocol {protocol}")
     if task is not None and checkpoint is None:
         raise UserError("--task says which of a checkpoint's tasks: give --checkpoint=DIR too")
     if not 0 < tiou <= 1:

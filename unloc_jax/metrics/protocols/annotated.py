@@ -14,7 +14,7 @@ import numpy as np
 from unloc_jax.decimals import shortest
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.highlights import CLIP_S
-from unloc_jax.queries import as_annotated, file_id, not_shown, queries_of
+from unloc_jax.queries import as_annotated, file_id, not_shown_classes, queries_of
 from unloc_jax.records import VideoRecord
 
 Row = dict[str, Any]
@@ -77,7 +77,7 @@ class Annotated:
 
 def _video(record: VideoRecord) -> Row:
     shown = zip(record.texts, as_annotated(record).tolist())
-    others = ((label, [start_s, end_s]) for label, start_s, end_s in not_shown(record))
+    others = ((label, [start_s, end_s]) for label, start_s, end_s in not_shown_classes(record))
     return _with_duration(record) | {
         "subset": record.split,
         "annotations": [{"segment": segment, "label": label} for label, segment in (*shown, *others)],

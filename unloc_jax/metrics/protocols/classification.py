@@ -41,7 +41,7 @@ def _kinetics(path: Path) -> dict[str, str]:
         parsed = parse("kinetics", [path])
     if not parsed.records:
         raise UserError(f"{path}: no clip has a label: there is nothing to compare with")
-    return {normal_id(record.video_id): record.texts[0] for record in parsed.records}
+    return {normal_id(record.video_id): record.texts[0] for record in parsed.records if record.texts}
 
 
 def _labels(path: Path) -> dict[str, str]:

@@ -76,7 +76,7 @@ def read_members(
     if nested is not None and needed and nested not in seen:
         raise UserError(f'{path}: there is no "{nested}"{hint_of_format(seen)}')
     if text.peek():
-        raise text.error("the JSON object ends here, but the file goes on")
+        raise text.error("the JSON object ends here, but the file continues")
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

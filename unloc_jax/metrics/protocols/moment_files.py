@@ -292,7 +292,9 @@ def _captions(path: Path, problems: Problems) -> Iterator[Query]:
             )
         per_second = value.get("fps", 1.0)
         if type(per_second) not in NUMBER or not per_second > 0:
-            raise UserError(f'{path}: "{video}" has an "fps" that is no positive number: {shown(per_second)}')
+            raise UserError(
+                f'{path}: "{video}" has an "fps" that is not a positive number: {shown(per_second)}'
+            )
         for time, text in zip(times, texts):
             problems.seen += 1
             windows, wrong = windows_of({"timestamps": [time]}, "timestamps", (2,))

@@ -14,11 +14,12 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols import PROTOCOLS
 from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.paths import check_output_file
 
 _AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
 # Values that are not numbers stand below the numbers.
-_SETTINGS = {"background": "the label that is no action (--background)"}
+_SETTINGS = {"background": "the label that is not an action (--background)"}
 
 
 def run_protocol(
@@ -43,9 +44,10 @@ def run_protocol(
     for option in given:
         if option not in known:
             its = ", ".join(_flag(name) for name in known) or "none"
-            raise UserError(f"{_flag(option)} is no option of the protocol {protocol}; its options: {its}")
-    if out and (out.is_dir() or not out.parent.is_dir()):
-        raise UserError(f"--out={out}: name a file in a folder that exists")
+            raise UserError(
+                f"{_flag(option)} is not an option of the protocol {protocol}; its options: {its}"
+            )
+    check_output_file("--out", out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InputWarning)
         metrics = function(ground_truth, predictions, **given)

@@ -35,8 +35,8 @@ class KeepBest:
             return False
         if self._metric not in metrics:
             raise UserError(
-                f"config.checkpoint.best_metric = {self._metric!r} is no metric of this run's validation; there are: "
-                f"{', '.join(metrics) or 'none'}. Set it right and run the same command again."
+                f"config.checkpoint.best_metric = {self._metric!r} is not a metric of this run's validation; there "
+                f"are: {', '.join(metrics) or 'none'}. Set it right and run the same command again."
             )
         self._scores[step] = metrics[self._metric]
         return step in self._best(list(self._scores))

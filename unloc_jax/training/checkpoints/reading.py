@@ -214,4 +214,4 @@ def _older(step_dir: Path) -> str:
     older = [step for step in steps if step_dir.name.isdigit() and step < int(step_dir.name)]
     if not older:
         return "There is no older one to go back to."
-    return f"An older one is {steps[max(older)]}; delete the damaged one to go on from there."
+    return f"An older one is {steps[max(older)]}; delete the damaged one to continue from there."

@@ -30,6 +30,7 @@ from unloc_jax.training.state import TrainState
 # Settings that may change when a run is continued: they affect how it runs, not what it computes.
 _FREE_SETTINGS = (
     "data.dir",
+    "data.reader",
     "data.num_workers",
     "data.stall_s",
     "evaluation",
@@ -175,10 +176,10 @@ class Checkpoints:
             )
             if self._config.on_error == "stop":
                 raise UserError(
-                    f"{what} Mend that (is the disk full?) and run the same command again; with "
+                    f"{what} Fix that (is the disk full?) and run the same command again; with "
                     "--config.checkpoint.on_error=continue training would continue."
                 ) from error
-            self._log(f"note: {what} Training goes on, and the next checkpoint is tried again.")
+            self._log(f"note: {what} Training continues, and the next checkpoint is tried again.")
 
     def restore(self, abstract_state: TrainState) -> TrainState:
         """Restores the latest state in the shardings of `abstract_state`, whatever mesh it was saved from.

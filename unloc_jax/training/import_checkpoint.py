@@ -12,11 +12,12 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.pretrained import scenic_config, scenic_source, scenic_unloc
+from unloc_jax.tasks.parameters import count_parameters
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.ema import start_average
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh, tree_shardings
-from unloc_jax.training.state import TrainState, count_parameters
+from unloc_jax.training.state import TrainState
 
 
 def import_scenic_unloc(
