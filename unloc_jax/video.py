@@ -228,6 +228,15 @@ def probe(path: str | Path) -> VideoInfo:
     raise _no_frames(Path(path))
 
 
+def video_length_s(path: Path) -> float:
+    """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
+
+    Raises:
+      VideoError: the file is unusable; `kind` is the reason.
+    """
+    return probe(path).duration_s or length_of_packets_s(path)
+
+
 def _picture_end_s(path: Path, header_s: float) -> float | None:
     """Returns what `length_of_packets_s` does, from the packets near the end of the header's length; None = unknown."""
     with _open(path) as container:
@@ -240,15 +249,6 @@ def _picture_end_s(path: Path, header_s: float) -> float | None:
             ends_s = []
         origin_s = _origin_s(container) or 0.0
     return max(ends_s) - origin_s if ends_s else length_of_packets_s(path) or None
-
-
-def length_s(path: Path) -> float:
-    """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
-
-    Raises:
-      VideoError: the file is unusable; `kind` is the reason.
-    """
-    return probe(path).duration_s or length_of_packets_s(path)
 
 
 def length_of_packets_s(path: Path) -> float:

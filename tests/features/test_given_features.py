@@ -114,7 +114,7 @@ def test_the_command(unloc, run, places, tiny_videos, tmp_path):
     # The video is measured, and the page plays it.
     unloc(*both, f"--video={video}", f"--out={tmp_path / 'b.html'}", f"--out={tmp_path / 'b.json'}").ok()
     made = json.loads((tmp_path / "b.json").read_text())
-    assert made["duration_s"] == pytest.approx(unloc_jax.video.length_s(video))
+    assert made["duration_s"] == pytest.approx(unloc_jax.video.video_length_s(video))
     assert "<video" in (tmp_path / "b.html").read_text()
     # Without a length, the times say it.
     unloc(*both, f"--out={tmp_path / 'c.json'}").ok()

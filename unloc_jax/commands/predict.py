@@ -54,9 +54,9 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     video, duration_s = arguments.video, arguments.duration
     if video is not None and duration_s is None:
-        from unloc_jax.video import length_s
+        from unloc_jax.video import video_length_s
 
-        duration_s = length_s(video)
+        duration_s = video_length_s(video)
     embedded = localizer.embed_features(features, duration_s=duration_s, name=str(video or ""))
     show(localizer(embedded, texts), arguments)
 
