@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,28 +106,47 @@ def kind_of(output: Any) -> str | None:
     return "table" if "<table" in html else None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(NAMES, key=lambda name: name == "evaluate_predictions"))
-def test_it_runs(name, folder, monkeypatch):
+@pytest.fixture(scope="module")
+def execute(folder) -> Callable[[str], Any]:
+    """Executes a notebook in a folder of its own, once."""
+    executed: dict[str, Any] = {}
+
+    def run(name: str) -> Any:
+        if name not in executed:
+            executed[name] = _executed(name, folder)
+        return executed[name]
+
+    return run
+
+
+def _executed(name: str, folder: Path) -> Any:
     import nbclient
 
     place = folder / name
     place.mkdir()
-    if name == "evaluate_predictions":  # after the one that trains its checkpoint
-        shutil.copytree(folder / "quickstart", place / "quickstart")
-    else:
-        (place / "clip").symlink_to(folder / "clip")
-    for variable, value in (child_environment() | {"HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}).items():
-        monkeypatch.setenv(variable, value)
+    (place / "clip").symlink_to(folder / "clip")
+    if name != "quickstart" and (folder / "quickstart").exists():
+        (place / "quickstart").symlink_to(folder / "quickstart")
     notebook = with_values(notebook_of(REPOSITORY / "colab" / f"{name}.py"), TINY[name])
-    client = nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(place)}}
-    )
-    client.execute()
+    with pytest.MonkeyPatch.context() as patch:
+        environment = child_environment() | {"HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        nbclient.NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(place)}}
+        ).execute()
     if kept := os.environ.get("UNLOC_EXECUTED_NOTEBOOKS"):  # to look at them
         Path(kept).mkdir(exist_ok=True)
         (Path(kept) / f"{name}.ipynb").write_text(text_of(notebook), "utf-8")
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return notebook
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs(name, execute):
+    if name == "evaluate_predictions":
+        execute("quickstart")  # trains the checkpoint
+    outputs = [output for cell in execute(name).cells for output in cell.get("outputs", [])]
     shown = [kind for kind in map(kind_of, outputs) if kind]
     assert shown == SHOWN[name]
     texts = "".join(output.get("text", "") for output in outputs)
