@@ -20,7 +20,8 @@ def constraints() -> str:
     for distribution in importlib.metadata.distributions():
         name, version = distribution.metadata["Name"], distribution.version
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-        if name and version and "+" not in version and not origin:
+        ours = name == "unloc_jax"  # in a clone it is also found without its origin
+        if name and version and "+" not in version and not origin and not ours:
             pins[name.lower().replace("_", "-")] = version
     return "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
 

@@ -192,7 +192,11 @@ def _fuzz(dataset: str) -> None:
                 assert record.segments_s.dtype == "float32"
                 assert record.segments_s.shape[1:] == (2,)
                 assert (record.segments_s[:, 0] < record.segments_s[:, 1]).all()
-                assert len(record.texts) == len(record.attributes) >= len(record.segments_s)
+                if record.texts:
+                    assert len(record.texts) == len(record.attributes) >= len(record.segments_s)
+                else:  # what cannot be shown may stand alone
+                    assert all(each.keys() == {"not_shown"} for each in record.attributes)
+                    assert len(record.segments_s) == 0
                 assert all(scores.ndim == 2 for scores in record.saliency.values())
 
     run()

@@ -56,7 +56,7 @@ class Files:
             self._folder, self._weights = path.parent, path
         elif not _HUB_ID.fullmatch(source.removeprefix("hf-hub:")):
             raise UserError(
-                f"--from {kind}: {source} is no file, no folder and no id of the Hugging Face hub."
+                f"--from {kind}: {source} is neither a file nor a folder nor an id of the Hugging Face hub."
             )
         self._repository, _, self._revision = source.removeprefix("hf-hub:").partition("@")
 

@@ -109,7 +109,7 @@ def test_what_is_said_of_scores():
     mixed = calibration_section(np.where(np.arange(400) < 200, 0.9, 0.1), hit, "them", 0.5)
     assert "some scores are too high, others too low" in mixed.readings[-1]
     logits = calibration_section(np.linspace(-5, 5, 400), hit, "them", 0.5)
-    assert "no probabilities" in logits.note
+    assert "not probabilities" in logits.note
     assert len(logits.tables[0].rows) == 10
     assert not calibration_section(np.array([0.9]), np.array([True]), "them", 0.5).readings
     assert "has no scores" in calibration_section(np.array([np.nan]), np.array([True]), "them", 0.5).note
