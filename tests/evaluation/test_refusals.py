@@ -90,7 +90,7 @@ def test_all_tasks_are_checked_before_the_first_works(
     config = tmp_path / "several.py"
     body = config_file.read_text().replace("    return ", "    config = ")
     config.write_text(f"{body}    {data}\n    return config\n")
-    stages = ("pretrain.steps=0", "pretrain.warmup_steps=0", "train.steps=2", "train.warmup_steps=1")
+    stages = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=2", "train.warmup_steps=1")
     settings = (f"--config.{setting}" for setting in (*stages, "data.mirror=False"))
     unloc("train", f"--config={config}", f"--workdir={run}", *settings).ok()
     vocabulary = tmp_path / "classes.txt"

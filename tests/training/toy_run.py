@@ -83,7 +83,7 @@ class _Validation:
     def __init__(self, *_):
         pass
 
-    def __call__(self, params, step, watched):
+    def __call__(self, params, step, watched, on_predictions):
         from unloc_jax.training.preemption import Reached
 
         try:

@@ -37,7 +37,7 @@ def add_prediction_flags(parser: argparse.ArgumentParser, video_required: bool =
 
 def check_places(arguments: argparse.Namespace) -> None:
     """Checks that the video is there and every --out can be written, before anything is computed."""
-    if not arguments.video.is_file():
+    if arguments.video is not None and not arguments.video.is_file():
         raise UserError(f"{arguments.video}: there is no such file.")
     for out in arguments.out:
         if out.suffix not in (".html", ".json"):

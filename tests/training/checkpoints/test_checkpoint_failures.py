@@ -182,7 +182,7 @@ def test_a_best_metric_that_is_none_costs_no_step(tmp_path):
 
 _CHILD = """
     import sys
-    import jax, numpy as np
+    import chex, jax, numpy as np
     from pathlib import Path
     from jax.sharding import NamedSharding, PartitionSpec
     from tests.training.checkpoints.test_checkpoint_failures import _open, _state

@@ -120,7 +120,7 @@ def test_a_run_that_an_older_version_began(trained, config_file, captions_datase
             _rewrite(workdir / "checkpoints" / "5")
         words = (f"--workdir={workdir}", f"--config.data.dir={captions_dataset}")
         assert "continuing from step 5 of 10" in unloc("train", f"--config={config_file}", *words).ok().err
-        data = f"--config.data.dir={captions_dataset}"
+        data = f"--data-dir={captions_dataset}"
         unloc(
             "evaluate", f"--checkpoint={workdir / 'checkpoints' / '5'}", data, f"--out={tmp_path / 'out'}"
         ).ok()
