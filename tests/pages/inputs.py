@@ -107,7 +107,11 @@ def write_scored(a: argparse.Namespace, raw: Path, shards: Path, out: Path) -> t
         else:
             _write(found, [_line(query | detected)])
         (kind,) = a.ground_truth
-        of_kind = {".txt": "a 0 4##a dog jumps\n", ".jsonl": _line(own if "my_" in kind.name else official)}
+        of_kind = {
+            ".txt": "a 0 4##a dog jumps\n",
+            ".csv": "video,start,end,text,duration\na,0,4,a dog jumps,10\n",
+            ".jsonl": _line(own if "my_" in kind.name else official),
+        }
         _write(truth[0], [of_kind.get(kind.suffix, _line(official))])
     return truth, found
 
