@@ -536,14 +536,16 @@ def test_a_cancelled_job_is_not_queued_again(job, tmp_path):
 
 
 @pytest.mark.parametrize("text", [TPU, GPU])
-def test_skypilot_reads_its_file(job, text, tmp_path):
+def test_skypilot_reads_its_file(job, text, tmp_path, monkeypatch):
     pytest.importorskip("sky", reason="SkyPilot is not installed")
     import sky
 
-    [(files, _)] = skypilot.submit(job(text))
-    path = tmp_path / "sky.yaml"
-    path.write_text(*files.values())
-    task = sky.Task.from_yaml(str(path))
+    [(files, command)] = skypilot.submit(job(text))
+    monkeypatch.chdir(tmp_path)
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    task = sky.Task.from_yaml(command[-1])
     [resources] = task.resources
     assert resources.accelerators == ({"tpu-v5litepod-16": 1} if text is TPU else {"H100": 8})
 
