@@ -229,7 +229,7 @@ def found_in(task: Task, output: Any, batch: Batch, video: int, texts: int) -> l
         )
     segments = task.segments(output, 0, span_s)
     ends = np.concatenate([of_text.reshape(-1, 2) for of_text, _ in segments])
-    assert (ends[:, 0] >= span_s[0] - 1e-6).all() and (ends[:, 1] <= span_s[1] + 1e-6).all()
+    assert (ends[:, 0] >= span_s[0] - 1e-5).all() and (ends[:, 1] <= span_s[1] + 1e-5).all()  # some last bits
     assert (ends[:, 0] <= ends[:, 1]).all()
     return [segments, output.curve, output.frame_classes, output.video_scores]
 
