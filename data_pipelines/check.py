@@ -18,7 +18,7 @@ from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.fit_to_duration import fit_to_video
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from unloc_jax.errors import UserError
-from unloc_jax.video import VideoError, VideoNote, length_of_packets_s, probe
+from unloc_jax.video import VideoError, VideoNote, probe, video_length_s
 from unloc_jax.worker_process import start_worker
 
 _BATCH = 64  # files submitted at once; if a process dies, up to this many are tried again one by one
@@ -176,7 +176,7 @@ def probe_file(path: Path) -> Probed:
     """Returns (length in seconds or 0.0 if unknown, "", notes…) of a video; (0.0, fault) if it is unusable."""
     try:
         info = probe(path)
-        return info.duration_s or length_of_packets_s(path), "", *info.notes
+        return video_length_s(path, info), "", *info.notes
     except VideoError as error:
         return 0.0, str(error)
     except Exception as error:  # one odd file among thousands must not end a check of an hour

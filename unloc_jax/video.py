@@ -228,13 +228,17 @@ def probe(path: str | Path) -> VideoInfo:
     raise _no_frames(Path(path))
 
 
-def video_length_s(path: Path) -> float:
+def video_length_s(path: Path, info: VideoInfo | None = None) -> float:
     """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
+
+    Args:
+      path: the file.
+      info: what `probe` returned for it; None: it is probed here.
 
     Raises:
       VideoError: the file is unusable; `kind` is the reason.
     """
-    return probe(path).duration_s or length_of_packets_s(path)
+    return (info or probe(path)).duration_s or length_of_packets_s(path)
 
 
 def _picture_end_s(path: Path, header_s: float) -> float | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import clock
 from unloc_jax.names import normal_text
-from unloc_jax.video import length_of_packets_s, probe
+from unloc_jax.video import probe, video_length_s
 
 # 8K; decoding needs a few frames of this size in memory.
 _MAX_PIXELS = 7680 * 4320
@@ -57,7 +57,7 @@ class Limits:
             raise UserError(
                 f"{name} has pictures of {info.width}×{info.height} pixels; up to 8K can be used."
             )
-        length_s = info.duration_s or length_of_packets_s(path)
+        length_s = video_length_s(path, info)
         self.check_length(length_s, name)
         return length_s
 

@@ -9,7 +9,7 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 
 from unloc_jax.errors import UserError
-from unloc_jax.video import FrameStream, VideoInfo, length_of_packets_s, probe
+from unloc_jax.video import FrameStream, VideoInfo, probe, video_length_s
 from unloc_jax.video_names import ffmpeg_file
 
 MAX_PREVIEW_BYTES = 24 << 20
@@ -59,7 +59,7 @@ def preview_bytes(
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
 
-    duration_s = info.duration_s or length_of_packets_s(path)
+    duration_s = video_length_s(path, info)
     with tempfile.TemporaryDirectory(prefix="unloc_preview_") as directory:
         copy = Path(directory) / "preview.mp4"
         for scale, most_fps in _steps_for(info, duration_s, max_bytes, max_height):
