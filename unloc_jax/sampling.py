@@ -53,8 +53,13 @@ class Window:
     @property
     def times_s(self) -> np.ndarray:
         """Returns the time of each place in seconds, float64 [T]."""
-        first_s, last_s = self.span_s.astype(np.float64).tolist()
-        return np.linspace(first_s, last_s, len(self.indices))
+        return times_of(self.span_s, len(self.indices))
+
+
+def times_of(span_s: np.ndarray, num_frames: int) -> np.ndarray:
+    """Returns the times of num_frames places from span_s[0] to span_s[1] in seconds, float64 [num_frames]."""
+    first_s, last_s = span_s.astype(np.float64).tolist()
+    return np.linspace(first_s, last_s, num_frames)
 
 
 def whole_video(timeline: Timeline, num_frames: int) -> Window:

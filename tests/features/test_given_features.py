@@ -11,6 +11,7 @@ import unloc_jax
 from data_pipelines.reading.dataset import ShardedDataset
 from tests.features.test_feature_inputs import WINDOWS, annotations_of, train
 from tests.tiny import random_params
+from tests.tiny_runs import FPS, SIZE
 from unloc_jax.errors import UserError
 from unloc_jax.features.stored_features import StoredFeatures
 from unloc_jax.inference.loaded_model import load_model
@@ -161,11 +162,65 @@ def test_arrays_in_python(run):
         localizer.embed_features({"i3d": i3d, "pose": pose}, duration_s=15.0)
 
 
+FRAMES_TOO = "model.modalities={'rgb': {}, 'i3d': {'encoder': 'features', 'feature_dim': 6, 'norm': True}}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("windows", [(), WINDOWS])
+def test_a_model_of_frames_and_features(
+    windows, unloc, config_file, places, tiny_videos, monkeypatch, tmp_path
+):
+    """The frames come from the file, the features from theirs, both at the times that the shards say."""
+    if not (shards := places / "shards_with_frames").exists():
+        words = ("data", "build", "--dataset=activitynet_captions", f"--videos={tiny_videos / 'videos'}")
+        words += (
+            f"--features=i3d={places / 'i3d'}",
+            f"--out={shards}",
+            f"--fps={FPS}",
+            f"--short-side={SIZE}",
+        )
+        unloc(*words, "--annotations", *annotations_of(tiny_videos)).ok()
+    train(unloc, config_file, tmp_path / "run", shards, FRAMES_TOO, *windows)
+    model = load_model(tmp_path / "run")
+    model = dataclasses.replace(model, params=random_params(model.task))
+    dataset, localizer, seen = ShardedDataset(model.task.config), Localizer(model), []
+    monkeypatch.setattr(localizer, "_embed_windows", lambda windows: tuple(seen.extend(windows) or seen))
+    records = dataset.records("test")
+    for record in records:
+        video = tiny_videos / "videos" / f"{record.video_id}.mp4"
+        localizer.embed_features({"i3d": places / "i3d" / f"{record.video_id}.npy"}, video=video)
+    stored = [
+        (batch, row)
+        for batch in dataset.evaluation_batches("test")
+        for row in np.flatnonzero(batch.example_mask)
+    ]
+    assert len(stored) == len(seen) and (len(seen) > len(records)) == bool(windows)
+    for (batch, row), one in zip(stored, seen):
+        real = one.mask
+        np.testing.assert_array_equal(batch.frame_mask[row], real)
+        np.testing.assert_allclose(batch.span_s[row], one.span_s)
+        np.testing.assert_allclose(batch.features["i3d"][row][real], one.features["i3d"][real], atol=1e-5)
+        jpeg = np.abs(batch.frames[row][real].astype(float) - one.frames[real]).mean()
+        assert jpeg < 6
+    monkeypatch.undo()
+
+    words = ("predict", f"--checkpoint={tmp_path / 'run'}", "--text=a square")
+    features = f"--features=i3d={places / 'i3d' / record.video_id}.npy"
+    unloc(*words, features, f"--video={video}", f"--out={tmp_path / 'a.json'}").ok()
+    made = json.loads((tmp_path / "a.json").read_text())
+    assert made["video"] == str(video)
+    assert made["model"]["sees"] == f"8 frames of {SIZE}×{SIZE} and 8 rows of i3d features"
+    for more, told in (
+        ((features, "--duration=3"), "reads i3d and frames: give the video too (--video FILE"),
+        ((f"--video={video}",), "Give it the features of the video: --features NAME=FILE"),
+        ((f"--video={video}", "--features=rgb=x.npy"), "features 'rgb': this model reads i3d and frames"),
+        ((features, f"--video={places / 'i3d' / record.video_id}.npy"), "npy"),
+    ):
+        assert told in unloc(*words, *more).error()
+
+
 @pytest.mark.slow
 def test_a_model_of_frames_refuses_features(unloc, trained, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 4)))
     words = ("predict", f"--checkpoint={trained}", "--text=a square", f"--features=clip={tmp_path / 'a.npy'}")
-    assert (
-        "this model reads rgb, of which rgb are frames: give it a video"
-        in unloc(*words, "--duration=3").error()
-    )
+    assert "this model reads frames alone: give it a video" in unloc(*words, "--duration=3").error()

@@ -29,7 +29,7 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME=FILE[:KEY]",
-        help="for a model trained on features alone: those of the video (.npy, .npz, .h5, .pt); repeatable",
+        help="for a model trained on features: those of the video (.npy, .npz, .h5, .pt); repeatable",
     )
     parser.add_argument(
         "--duration",
@@ -52,12 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if not features:
         show(localizer(arguments.video, texts), arguments)
         return
-    video, duration_s = arguments.video, arguments.duration
-    if video is not None and duration_s is None:
-        from unloc_jax.video import video_length_s
-
-        duration_s = video_length_s(video)
-    embedded = localizer.embed_features(features, duration_s=duration_s, name=str(video or ""))
+    embedded = localizer.embed_features(features, video=arguments.video, duration_s=arguments.duration)
     show(localizer(embedded, texts), arguments)
 
 

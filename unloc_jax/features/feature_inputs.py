@@ -3,6 +3,7 @@
 Shards record which CLIP computed their features, how many per second and in which dtypes; a checkpoint keeps this.
 """
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,7 +23,15 @@ from unloc_jax.features.stored_features import StoredFeatures
 from unloc_jax.frame_inputs import SampledFrames
 from unloc_jax.pretrained.clip_model import Clip
 from unloc_jax.pretrained.clip_source import read_any_clip
-from unloc_jax.sampling import all_starts, features_at, rows_timeline, whole_video, window_at
+from unloc_jax.sampling import (
+    Timeline,
+    all_starts,
+    features_at,
+    rows_timeline,
+    times_of,
+    whole_video,
+    window_at,
+)
 from unloc_jax.video import VideoNote
 
 # Settings of features that may differ: the same CLIP may lie elsewhere, and its fingerprint is compared.
@@ -69,8 +78,8 @@ class ClipFeatures:
         if others or self._name not in known:
             raise UserError(
                 f"this model reads {' and '.join(config.model.modalities)}; only a model of one kind of features, "
-                "made by `unloc features`, can look at a video file. Where it reads features alone, give it those of "
-                "the video: --features NAME=FILE (docs/features.md)."
+                "made by `unloc features`, can look at a video file alone. Give it the features of the video: "
+                "--features NAME=FILE (docs/features.md)."
             )
         settings = known[self._name]
         self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
@@ -133,22 +142,33 @@ def sample_rows(
       data: sampling of the training.
       phase: see `rows_timeline`.
     """
-    timelines = {
-        name: rows_timeline(len(stored.rows), duration_s, phase, stored.times_s)
-        for name, stored in rows.items()
-    }
-    main = max(timelines.values(), key=lambda timeline: timeline.count)
+    main = max(_timelines(rows, duration_s, phase).values(), key=lambda timeline: timeline.count)
     num_frames, stride = data.num_frames, data.window_stride
     if data.windowed:
         starts = all_starts(main.count, num_frames, stride, data.window_hop).tolist()
         windows = [window_at(main, num_frames, stride, start) for start in starts]
     else:
         windows = [whole_video(main, num_frames)]
-    for window in windows:
-        sampled = {
-            name: features_at(stored.rows, timelines[name], window.times_s) for name, stored in rows.items()
-        }
-        yield SampledFrames(None, window.mask, window.span_s, sampled)
+    seen = (SampledFrames(None, window.mask, window.span_s) for window in windows)
+    yield from with_rows(seen, rows, duration_s, phase)
+
+
+def with_rows(
+    seen: Iterable[SampledFrames], rows: Mapping[str, StoredFeatures], duration_s: float, phase: float = 0.5
+) -> Iterator[SampledFrames]:
+    """Adds features to sampled frames, at their times; arguments as for `sample_rows`."""
+    timelines = _timelines(rows, duration_s, phase)
+    for one in seen:
+        times_s = times_of(one.span_s, len(one.mask))
+        features = {name: features_at(stored.rows, timelines[name], times_s) for name, stored in rows.items()}
+        yield dataclasses.replace(one, features=features)
+
+
+def _timelines(rows: Mapping[str, StoredFeatures], duration_s: float, phase: float) -> dict[str, Timeline]:
+    return {
+        name: rows_timeline(len(stored.rows), duration_s, phase, stored.times_s)
+        for name, stored in rows.items()
+    }
 
 
 def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:

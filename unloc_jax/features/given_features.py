@@ -43,7 +43,12 @@ class GivenFeatures:
 
 
 def read_given(
-    given: Mapping[str, Features], config: Config, metadata: DatasetMetadata, duration_s: float | None
+    given: Mapping[str, Features],
+    config: Config,
+    metadata: DatasetMetadata,
+    duration_s: float | None,
+    *,
+    with_video: bool = False,
 ) -> GivenFeatures:
     """Reads features and checks them.
 
@@ -53,16 +58,26 @@ def read_given(
       config: of the model.
       metadata: metadata of the dataset that it was trained on.
       duration_s: length of the video in seconds; None = as the features say.
+      with_video: whether the video is there too, for a model that also reads frames.
 
     Raises:
-      UserError: a modality is missing or unknown, features cannot be used, are not those that the model reads, or say
-        neither times nor length where `duration_s` is None.
+      UserError: the model reads no features, or frames of a video that is not there; a modality is missing or unknown;
+        features cannot be used, are not those that the model reads, or say neither times nor length where `duration_s`
+        is None.
     """
-    modalities = config.model.modalities
-    frames = [name for name, modality in modalities.items() if modality.encoder != "features"]
-    reads = " and ".join(modalities)
-    if frames:
-        raise UserError(f"this model reads {reads}, of which {frames[0]} are frames: give it a video.")
+    modalities = {
+        name: modality for name, modality in config.model.modalities.items() if modality.encoder == "features"
+    }
+    if not modalities:
+        raise UserError("this model reads frames alone: give it a video, and no features.")
+    names = " and ".join(modalities)
+    reads = names
+    if len(modalities) < len(config.model.modalities):
+        reads += " and frames"
+        if not with_video:
+            raise UserError(
+                f"this model reads {reads}: give the video too (--video FILE; video=… in Python)."
+            )
     if unknown := sorted(given.keys() - modalities.keys()):
         raise UserError(f"features {unknown[0]!r}: this model reads {reads}.")
     if missing := [name for name in modalities if name not in given]:
@@ -89,7 +104,7 @@ def read_given(
         duration_s = max(ends_s.values(), default=None)
     if duration_s is None:
         raise UserError(
-            f"the features {reads} say neither times nor length: give the length of their video (--duration SECONDS, "
+            f"the features {names} say neither times nor length: give the length of their video (--duration SECONDS, "
             "or --video FILE; duration_s=… in Python)."
         )
     notes = [

@@ -15,7 +15,13 @@ from tqdm.auto import tqdm
 
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
-from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, sample_rows
+from unloc_jax.features.feature_inputs import (
+    ClipFeatures,
+    OpenVideo,
+    description,
+    sample_rows,
+    with_rows,
+)
 from unloc_jax.features.given_features import Features, read_given
 from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.embedded_video import (
@@ -34,7 +40,7 @@ from unloc_jax.model.clip import TextFeatures
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
 from unloc_jax.training.checkpoints.reading import workdir_of
-from unloc_jax.video import FrameStream
+from unloc_jax.video import FrameStream, video_length_s
 
 _TEXTS_AT_ONCE = 64  # texts fused with a video in one call; limits memory
 
@@ -131,30 +137,46 @@ class Localizer(VideoSearch):
         _ = self._clip_features
 
     def embed_features(
-        self, features: Mapping[str, Features], *, duration_s: float | None = None, name: str = ""
+        self,
+        features: Mapping[str, Features],
+        *,
+        video: str | Path | None = None,
+        duration_s: float | None = None,
+        name: str = "",
     ) -> EmbeddedVideo:
         """Embeds precomputed features of a video; pass the result to the call in place of a file.
 
-        For models that read features alone, such as those of other programs: what `unloc data build --features` reads
+        For models that read features of any program, alone or beside frames: what `unloc data build --features` reads
         of one video. Rows without times are those of equal parts of the video, as in a build.
 
         Args:
           features: by the name of their modality: a file (.npy, .npz, .h5, .pt; "FILE:KEY" names one of several
             arrays), an array [F, D], or `StoredFeatures` with times.
-          duration_s: length of the video in seconds; None = as the features say.
-          name: of the video; "" = that of the first file.
+          video: its file. A model that also reads frames takes them from it; for others it is only measured.
+          duration_s: length of the video in seconds; None = as measured or, without a file, as the features say.
+          name: of the video; "" = that of its file, else of the first file of features.
 
         Raises:
-          UserError: the model reads other features, these cannot be used, or nothing says how long the video is.
+          UserError: the model reads other features, or frames of a video that is not given; something given cannot be
+            used; or nothing says how long the video is.
         """
-        config = self._model.task.config
-        given = read_given(features, config, self._model.metadata, duration_s)
-        # Rows of MediaSequence are in step with its frames.
-        phase = 0.0 if self._model.metadata.name == "mediasequence" else 0.5
-        seen = sample_rows(given.rows, given.duration_s, config.data, phase)
-        files = [str(one) for one in features.values() if isinstance(one, str | Path)]
+        config, metadata = self._model.task.config, self._model.metadata
+        if video is not None and duration_s is None:
+            duration_s = video_length_s(Path(video))
+        given = read_given(features, config, metadata, duration_s, with_video=video is not None)
+        duration_s, notes = given.duration_s, given.notes
+        files = [str(one) for one in (video, *features.values()) if isinstance(one, str | Path)]
         name = name or (files or ["features"])[0]
-        return EmbeddedVideo(name, given.duration_s, self._embed_windows(seen), self._model_name, given.notes)
+        # Rows of MediaSequence are in step with its frames.
+        phase = 0.0 if metadata.name == "mediasequence" else 0.5
+        if video is not None and len(given.rows) < len(config.model.modalities):
+            stream = FrameStream(Path(video), fps=metadata.fps, short_side=metadata.short_side)
+            frames = sample_frames(stream, Path(video).name, fps=metadata.fps, data=config.data)
+            windows = self._embed_windows(with_rows(frames, given.rows, duration_s, phase))
+            notes += stream.notes
+        else:
+            windows = self._embed_windows(sample_rows(given.rows, duration_s, config.data, phase))
+        return EmbeddedVideo(name, duration_s, windows, self._model_name, notes)
 
     @functools.cached_property
     def _clip_features(self) -> ClipFeatures | None:
@@ -240,14 +262,19 @@ class Localizer(VideoSearch):
         """Returns details of the model to show with its predictions; names only, no folders."""
         config = self._model.task.config
         step_dir = self._model.step_dir
+        data, modalities = config.data, config.model.modalities
+        features = [name for name, modality in modalities.items() if modality.encoder == "features"]
+        sees = []
+        if len(features) < len(modalities):
+            sees.append(f"{data.num_frames} frames of {data.crop_size}×{data.crop_size}")
+        if features:
+            rows = description(features, self._model.metadata.feature_settings)
+            sees.append(f"{data.num_frames} rows of {rows}")
         details = {
             "checkpoint": f"{workdir_of(step_dir).name}, step {step_dir.name}",
-            "trained on": Path(config.data.dir).name,
-            "sees": f"{config.data.num_frames} frames of {config.data.crop_size}×{config.data.crop_size}",
+            "trained on": Path(data.dir).name,
+            "sees": " and ".join(sees),
         }
-        if not self._reads_frames_alone:
-            rows = description(config.model.modalities, self._model.metadata.feature_settings)
-            details["sees"] = f"{config.data.num_frames} rows of {rows}"
         return details | _measured(self._model.step_dir)
 
 
