@@ -554,11 +554,11 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 
 
 def _no_frames(path: Path) -> VideoError:
-    if _is_animated_webp(path):
+    if "webp_anim" not in av.codecs_available and _is_animated_webp(path):
         return VideoError(
             "not a video",
-            f"{path}: an animated WebP picture, which FFmpeg cannot decode. Convert it to MP4 or GIF by another "
-            "program (such as ImageMagick: `magick IN.webp OUT.gif`).",
+            f"{path}: an animated WebP picture, which PyAV decodes from version 19 on: pip install 'av>=19'. Or "
+            "convert it to MP4 or GIF by another program (such as ImageMagick: `magick IN.webp OUT.gif`).",
         )
     if is_cut_mp4(path):
         return VideoError("truncated", f"{path}: the file ends before its first whole frame. Get it again.")

@@ -65,8 +65,12 @@ def train_state(step: int = 7, scale: float = 1.0) -> TrainState:
 
 
 def save(folder: Path, state: Any, step: int = 7, *, orbax: bool = False) -> Path:
-    with flax.config.temp_flip_flag("use_orbax_checkpointing", orbax):
+    before = flax.config.flax_use_orbax_checkpointing
+    flax.config.update("flax_use_orbax_checkpointing", orbax)
+    try:
         return Path(checkpoints.save_checkpoint(folder, state, step, keep=9))
+    finally:
+        flax.config.update("flax_use_orbax_checkpointing", before)
 
 
 def check(params: dict[str, np.ndarray], scale: float = 1.0) -> None:
