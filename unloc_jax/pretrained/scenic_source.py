@@ -154,7 +154,9 @@ def _no_reports_of_other_reads() -> Iterator[None]:
             hook(unraisable)
 
     def wanted(record: logging.LogRecord) -> bool:
-        return "exception was never retrieved" not in record.getMessage()
+        return not re.search(
+            "exception was never retrieved|during asyncio.run.. shutdown", record.getMessage()
+        )
 
     sys.unraisablehook = quiet
     logger.addFilter(wanted)
