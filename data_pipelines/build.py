@@ -17,6 +17,7 @@ from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.feature_files import FeatureSource, find_widths, settings_of
+from data_pipelines.builders.hidden_splits import leave_out_absent
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.shard_list import list_shards, write_shard_list
@@ -183,6 +184,7 @@ def _build(
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     source.check_names(record.video_id for record in parsed.records)
+    leave_out_absent(parsed, source.has)
     widths = find_widths(source.features, [record.video_id for record in parsed.records])
     source = dataclasses.replace(source, widths=widths)
     # Shards of a stopped build may be incomplete, and with the encoded frames at hand they are soon written again.
