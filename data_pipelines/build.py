@@ -119,6 +119,16 @@ def build(
         return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
 
 
+def check_out(
+    dataset: str, annotations: Sequence[str | Path], out: str | Path, features: Sequence[FeatureSource]
+) -> None:
+    """Raises UserError if `build` without videos would refuse `out`, for callers with hours of work before it."""
+    source = BuildSource(None, 0.0, 0, 0, tuple(features))
+    _is_finished(
+        storage_path(out), _arguments(dataset, dataset, [Path(file) for file in annotations], source)
+    )
+
+
 def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int | None) -> None:
     check_fps(fps)
     if short_side < 16:
