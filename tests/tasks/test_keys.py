@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -35,9 +36,18 @@ def keys(monkeypatch) -> list[tuple[str, bytes]]:
 
     def recorded(name: str, draw: Callable) -> Callable:
         def record(key: jax.Array, *args: Any, **settings: Any) -> jax.Array:
-            add = lambda data: seen.append((name, np.asarray(data).tobytes()))
-            jax.debug.callback(add, jax.random.key_data(key))
-            return draw(key, *args, **settings)
+            data = jax.random.key_data(key)
+            # Without effects: flax 0.12.12 refuses those of a scanned layer.
+            data = jax.pure_callback(
+                add, jax.ShapeDtypeStruct(data.shape, data.dtype), data, vmap_method="sequential"
+            )
+            if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+                data = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+            return draw(data, *args, **settings)
+
+        def add(data: jax.Array) -> np.ndarray:
+            seen.append((name, np.asarray(data).tobytes()))
+            return np.asarray(data)
 
         return record
 
