@@ -20,6 +20,7 @@ from tests.tiny_runs import child_environment
 from unloc_jax.config import MeshConfig
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
+from unloc_jax.training.checkpoints.metadata import with_checksum
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, load_params
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.optimizer import make_optimizer
@@ -153,7 +154,9 @@ def _halve(folder: Path) -> None:
 def _edit(**changes):
     def edit(folder: Path) -> None:
         file = folder / "metadata" / "metadata"
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        metadata = json.loads(file.read_text()) | changes
+        del metadata["checksum"]
+        file.write_text(json.dumps(with_checksum(metadata)))
 
     return edit
 
@@ -173,7 +176,7 @@ METADATA_DAMAGES = {
     "no dataset_metadata": _edit(dataset_metadata={}),
     "no config": _edit(config=None),
 }
-OLDER = r"An older one is .*/checkpoints/3; delete the damaged one to continue from there\.$"
+OLDER = r"An older one is whole: .*/checkpoints/3; delete the damaged one to continue from there\.$"
 
 
 @pytest.mark.parametrize("damage", METADATA_DAMAGES)
