@@ -140,6 +140,12 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=f"--workdir={workdir} cannot be written: .*Choose another one"):
             Checkpoints(workdir, tiny_config(), BY_TASK)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(UserError, match=f"--workdir={loop} cannot be written: Too many levels of symbolic"):
+        Checkpoints(loop, tiny_config(), BY_TASK)
+    with pytest.raises(UserError, match=f"--checkpoint={loop} holds no checkpoint"):
+        find_checkpoint(loop)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").touch()
     with pytest.raises(UserError, match="cannot be written"):

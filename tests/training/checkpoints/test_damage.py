@@ -107,3 +107,76 @@ def test_other_numbers_are_never_read(saved, tmp_path, use, flips=4):
                 assert _same(found, expected), (kind, damage)
             file.write_bytes(data)
     assert {"metadata/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= refused
+
+
+def _flip(file: Path, place: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+
+
+def test_a_checksum_cannot_be_damaged_away(saved, tmp_path):
+    """Without one a checkpoint is old and not checked: no flipped bit in its key or value may lead there."""
+    template, _ = saved
+    step_dir = Path(shutil.copytree(template, tmp_path / "run")) / "checkpoints" / "6"
+    expected = load_checkpoint(step_dir)
+    file = step_dir / "metadata" / "metadata"
+    data = file.read_bytes()
+    for place in range(data.index(b'"checksum"'), len(data)):
+        _flip(file, place)
+        try:
+            assert load_checkpoint(step_dir) == expected  # a blank that became another
+        except UserError as error:
+            assert "the checkpoint is damaged" in str(error)
+        else:
+            assert data[place : place + 1].isspace()
+        file.write_bytes(data)
+
+
+def test_only_a_whole_one_is_named(saved, tmp_path):
+    template, _ = saved
+    steps = Path(shutil.copytree(template, tmp_path / "run")).resolve() / "checkpoints"
+    shutil.copytree(steps / "3", steps / "4")
+    largest = max((steps / "4" / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+    _flip(largest, 5000)
+    _flip(steps / "6" / "metadata" / "metadata", 500)
+    with pytest.raises(UserError, match=f"whole: {steps / '3'}; delete the 2 newer ones to continue"):
+        load_checkpoint(steps / "6")
+    _flip(steps / "3" / "metadata" / "metadata", 500)
+    with pytest.raises(UserError, match=r"No older one is whole\.$"):
+        load_checkpoint(steps / "6")
+
+
+def test_the_commands(trained, captions_dataset, config_file, tiny_videos, tmp_path, unloc):
+    """A real run: all commands refuse with one line that names the older checkpoint."""
+    workdir = Path(shutil.copytree(trained, tmp_path / "run")).resolve()
+    newest = workdir / "checkpoints" / "10"
+    data_dir = f"data.dir={captions_dataset}"
+    commands = (
+        ("train", f"--config={config_file}", f"--workdir={workdir}", f"--config.{data_dir}"),
+        ("evaluate", f"--checkpoint={workdir}", f"--data-dir={captions_dataset}"),
+        (
+            "predict",
+            f"--checkpoint={workdir}",
+            f"--video={tiny_videos / 'videos' / 'test_00000.mp4'}",
+            "--query=a",
+        ),
+    )
+    largest = max((newest / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+    metadata = newest / "metadata" / "metadata"
+    fps = metadata.read_bytes().index(b'"fps": 5') + len(
+        '"fps": '
+    )  # 4 frames per second would be other facts
+    damages = (
+        (largest, lambda file: file.unlink()),
+        (largest, lambda file: file.write_bytes(file.read_bytes()[:1000])),
+        (metadata, lambda file: _flip(file, fps)),
+    )
+    for file, damage in damages:
+        data = file.read_bytes()
+        damage(file)
+        for command in commands:
+            told = unloc(*command).error()
+            assert str(newest) in told and f"whole: {newest.with_name('5')}; delete" in told, command
+        file.write_bytes(data)
+    assert "nothing to do" in unloc(*commands[0]).ok().err

@@ -1,6 +1,6 @@
-"""What a checkpoint holds beside its arrays: their tree, and a JSON of config, dataset metadata, history and fingerprints.
+"""What a checkpoint holds beside its arrays: their tree, and a JSON of config, dataset metadata and history.
 
-The fingerprints cover the arrays, and a checksum covers the JSON.
+Fingerprints in the JSON cover the arrays, and a checksum covers the JSON.
 """
 
 import hashlib
