@@ -93,6 +93,14 @@ def test_a_checkpoint_is_named_by_its_workdir_its_folder_or_itself(workdir):
     assert find_checkpoint(workdir / "best") == workdir.resolve() / "best"
 
 
+def test_what_a_killed_process_has_left_is_removed(workdir):
+    shutil.copytree(
+        workdir / "checkpoints" / "6" / "state", workdir / "checkpoints" / "12.orbax-checkpoint-tmp" / "state"
+    )
+    Checkpoints(workdir, tiny_config(), BY_TASK).close()
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["3", "6"]
+
+
 def test_no_checkpoint(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "file").touch()

@@ -93,6 +93,7 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep.keep), self._best]),
             enable_async_checkpointing=True,
         )
+        self._remove_unfinished()  # of a process that was killed
         self._manager = self._new_manager()
         self._has_failed = False
         self._best.forget_after(self.latest_step or 0)
@@ -191,7 +192,7 @@ class Checkpoints:
             self._log(f"note: {what} Training continues, and the next checkpoint is tried again.")
 
     def _remove_unfinished(self) -> None:
-        """Removes what failed writes have left, so that it does not keep a full disk full."""
+        """Removes what failed and killed writes have left, so that it does not keep a full disk full."""
         if jax.process_index() != 0:
             return
         for _ in range(_REMOVALS):
