@@ -8,6 +8,7 @@ import logging
 import sys
 import traceback
 import warnings
+from types import TracebackType
 from typing import Any
 
 
@@ -23,15 +24,22 @@ def hide_reports() -> None:
 
 
 class _Hook:
-    """A hook of `sys` for errors that nobody catches, without those of a closed event loop."""
+    """`sys.excepthook` or `sys.unraisablehook` without what a failed read or write leaves behind."""
 
     def __init__(self, hook: Any):
         self._hook = hook
 
     def __call__(self, *what: Any) -> None:
-        error = what[1] if len(what) > 1 else what[0].exc_value
-        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+        if len(what) > 1:  # excepthook: one of our own errors may have passed through orbax
+            hidden = _is_closed_loop(what[1])
+        else:
+            hidden = _is_closed_loop(what[0].exc_value) or _is_of_orbax(what[0].exc_traceback)
+        if not hidden:
             self._hook(*what)
+
+
+def _is_closed_loop(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and "Event loop is closed" in str(error)
 
 
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
@@ -40,5 +48,8 @@ def _is_not_of_orbax(record: logging.LogRecord) -> bool:
 
 def _is_of_no_task_of_orbax(record: logging.LogRecord) -> bool:
     text, error = record.getMessage(), record.exc_info[1] if record.exc_info else None
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    return not any("orbax" in part or "tensorstore" in part for part in [text, *(f.filename for f in frames)])
+    return not ("orbax" in text or "tensorstore" in text or (error and _is_of_orbax(error.__traceback__)))
+
+
+def _is_of_orbax(trace: TracebackType | None) -> bool:
+    return any("orbax" in frame.filename for frame in traceback.extract_tb(trace))
