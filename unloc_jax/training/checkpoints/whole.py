@@ -31,7 +31,8 @@ def is_whole(step_dir: Path) -> bool:
     try:
         metadata = read_checked(step_dir)
         stored = read_tree(step_dir)
-        if stored_names_differ(metadata, stored, tuple(stored)):
+        parts = stored.keys() | {name.split("/")[0] for name in metadata.get("fingerprints", {})}
+        if stored_names_differ(metadata, stored, tuple(parts)):
             return False
         handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())
         with ocp.Checkpointer(handler, multiprocessing_options=alone()) as checkpointer:
