@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import FrameType
 
@@ -20,19 +20,16 @@ _POLL_S = 0.2
 Place = tuple[Mapping[str, str], Set[int]]
 
 
-def run_sweep(
-    sweep: Sweep, out: Path, places: Sequence[Place], command: str, *, log: Callable[[str], None] = print
-) -> str:
+def run_sweep(sweep: Sweep, out: Path, places: Sequence[Place], command: str) -> str:
     """Trains and evaluates what is not finished yet; returns the table.
 
-    A run that fails does not stop the others. Results are written after every run.
+    A run that fails does not stop the others. Prints a line, and writes the results, after every run.
 
     Args:
       sweep: the rows and seeds.
       out: folder of the runs and of results.json, table.md and plot.svg.
       places: as many runs are made at once; see `places_of`. Empty = none: only what has finished is read.
       command: is stored with the results.
-      log: receives a line per run.
 
     Raises:
       UserError: a folder holds another run; or, after all others have finished, runs have failed.
@@ -59,11 +56,13 @@ def run_sweep(
                     free.append(running.pop(job))
                     if status:
                         failed.append(job.name)
-                        log(f"{job.name}: ended with {status}: {job.last_line()} (all of it: {job.log_file})")
+                        _log(
+                            f"{job.name}: ended with {status}: {job.last_line()} (all of it: {job.log_file})"
+                        )
                         continue
                     table = _write(sweep, out, [job for job in jobs if job.finished], command)
                     num_finished = sum(job.finished for job in jobs)
-                    log(f"{num_finished} of {len(jobs)}: {job.name}: {_shown(job.result(sweep))}")
+                    _log(f"{num_finished} of {len(jobs)}: {job.name}: {_shown(job.result(sweep))}")
                 time.sleep(_POLL_S)
         finally:
             for job in running:
@@ -137,3 +136,7 @@ def _replace(file: Path, text: str) -> None:
 def _shown(run: Run) -> str:
     numbers = ", ".join(f"{path.rpartition('/')[2]} {value:.1f}" for path, value in run.metrics.items())
     return numbers if run.minutes is None else f"{numbers} ({run.minutes:.1f} min)"
+
+
+def _log(line: str) -> None:
+    print(line, flush=True)  # a sweep takes hours, also where its output goes to a file
