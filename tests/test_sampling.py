@@ -156,7 +156,7 @@ def test_the_whole_video_keeps_all_segments():
 
 @st.composite
 def videos(draw):
-    """A timeline of frames or feature rows, and a number of frames that a model looks at."""
+    """A timeline of frames or feature rows, and the number of frames that a model sees."""
     timeline = Timeline(
         draw(st.integers(1, 4000)), draw(st.sampled_from([0.0, 0.05, 3.7])), 1 / draw(st.floats(0.2, 60))
     )
@@ -220,7 +220,7 @@ def test_all_windows_show_the_whole_video(video, hop):
 
 
 def test_features_at_the_times_of_frames():
-    # Three rows that stand for 1, 3 and 5 seconds.
+    # Three rows at 1, 3 and 5 seconds.
     rows = np.array([[10.0, 0.0], [30.0, 4.0], [50.0, 0.0]])
     found = features_at(rows, Timeline(3, 1.0, 2.0), np.array([0.0, 1.0, 2.0, 4.5, 5.0, 9.0]))
     np.testing.assert_allclose(found, [[10, 0], [10, 0], [20, 2], [45, 1], [50, 0], [50, 0]])

@@ -190,7 +190,7 @@ def checked_evaluation(
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
     if config.data.format == "unloc" and not (config.data.dir and Path(config.data.dir).is_dir()):
-        raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
+        raise UserError(f"the dataset {config.data.dir} is not there. Give its place: --data-dir=DIR.")
     if vocabulary:
         if not config.with_vocabulary:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Checks by their structure whether files are whole, so that a long length in the header is no sign of a cut."""
+"""Checks by their structure whether files are whole, so that a long length in the header is not taken for a cut."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def _is_whole_flv(file: BinaryIO, size: int) -> bool:
-    """The last four bytes are the size of the tag before them (Adobe's FLV 10.1, E.3): 11 bytes more than it says."""
+    """The last four bytes are the size of the tag before them (Adobe's FLV 10.1, E.3): its header's size plus 11."""
     if size < 4:
         return False
     file.seek(size - 4)

@@ -1,4 +1,4 @@
-"""Which record a slot of training shows and what is drawn for it: functions of (seed, slot), without TensorFlow.
+"""Draws the record that a training slot shows, and its window and crop: functions of (seed, slot), no TensorFlow.
 
 The numbers are those of `tf.random.experimental.index_shuffle` and, on CPUs, of `tf.random.stateless_uniform`, so that
 runs begun with TensorFlow's continue with the same examples (tests/data_pipelines/reading/test_slots.py).

@@ -222,7 +222,7 @@ EMBEDDINGS = {"text": {"encoder": "embeddings", "embeddings_file": "x.npz"}}
         (
             {"modalities": {"flow": {"encoder": "features"}}},
             None,
-            r"config\.model\.modalities\.flow\.feature_dim: say how wide the features are",
+            r"config\.model\.modalities\.flow\.feature_dim: give the width of the features",
         ),
         ({"video_projection": False}, None, r"needs modalities of the fusion's width 512, they have 768"),
         (

@@ -120,7 +120,7 @@ def test_a_hidden_test_split(hidden, trained, tmp_path, unloc, monkeypatch):
 
 
 def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unloc):
-    """There is no validation split, and the test split that would stand in for it cannot be scored."""
+    """There is no validation split, and the test split that would replace it cannot be scored."""
     stages = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
     settings = ("task='highlight_detection'", "data.mirror=False", "data.max_queries=1", *stages)
     words = ("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")

@@ -1,4 +1,4 @@
-"""A model that was trained on features of `unloc features` looks at video files: the features are those of training."""
+"""A model that was trained on features of `unloc features` reads video files: the features are those of training."""
 
 import dataclasses
 import json
@@ -66,7 +66,7 @@ def test_a_file_gives_what_the_shards_give(
 ):
     train(unloc, config_file, tmp_path / "run", shards, "task='highlight_detection'", *windows)
     model = load_model(tmp_path / "run")
-    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
+    model = dataclasses.replace(model, params=random_params(model.task))  # one that depends on the video
     dataset = ShardedDataset(model.task.config)
     records, counts = dataset.records("test"), dataset.num_windows("test")
     assert (max(counts) > 1) == bool(windows)
@@ -98,7 +98,7 @@ def test_the_command_finds_the_clip_and_refuses_another(
     (places / "clip").rename(places / "moved")
     try:
         gone = unloc(*words).error()
-        assert "which is not there any more. Say where it is: --clip SRC" in gone
+        assert "which is not there any more. Give its place: --clip SRC" in gone
         assert unloc(*words, f"--clip=hf-clip:{places / 'moved'}").ok().out == shown
         other = unloc(*words, f"--clip=hf-clip:{OTHER}").error()
         assert "has other weights or settings" in other

@@ -59,7 +59,7 @@ def test_a_file_gives_what_the_shards_give(
 ):
     train(unloc, config_file, tmp_path / "run", shards, MODALITIES, *windows)
     model = load_model(tmp_path / "run")
-    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
+    model = dataclasses.replace(model, params=random_params(model.task))  # one that depends on the video
     dataset = ShardedDataset(model.task.config)
     records, counts = dataset.records("test"), dataset.num_windows("test")
     assert (max(counts) > 1) == bool(windows)
@@ -116,7 +116,7 @@ def test_the_command(unloc, run, places, tiny_videos, tmp_path):
     made = json.loads((tmp_path / "b.json").read_text())
     assert made["duration_s"] == pytest.approx(unloc_jax.video.video_length_s(video))
     assert "<video" in (tmp_path / "b.html").read_text()
-    # Without a length, the times say it.
+    # Without a length, it comes from the times.
     unloc(*both, f"--out={tmp_path / 'c.json'}").ok()
     assert json.loads((tmp_path / "c.json").read_text())["duration_s"] == pytest.approx(8.95)
 

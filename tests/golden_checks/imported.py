@@ -35,7 +35,7 @@ GATHER_NOTE = "queries of other videos are masked with their own video's frame m
 
 @flax.struct.dataclass
 class Forward:
-    """What the model says about the golden's inputs; `all_pairs` also pairs videos with others' queries."""
+    """Returns the model's outputs for the golden's inputs; `all_pairs` also pairs videos with others' queries."""
 
     video: jax.Array
     text: TextFeatures
@@ -138,7 +138,7 @@ class Golden:
             text = dataclasses.replace(text, sentence=(text.tokens * weights).sum(-2))
         tokens = self._text_inputs[0]
         if not np.array_equal(mask, np.arange(tokens.shape[-1]) <= tokens.argmax(-1)[..., None]):
-            self.note("word pieces are masked as the golden says, not up to the end token")
+            self.note("word pieces are masked as in the golden, not up to the end token")
         return dataclasses.replace(text, mask=jnp.asarray(mask))
 
     def note(self, note: str) -> None:

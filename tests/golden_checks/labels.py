@@ -51,7 +51,7 @@ def qualifying(
 def nearest_boundaries(distances: np.ndarray, none: float) -> np.ndarray:
     """[S, P, 2] → [P, 2]: the nearest start before a point and the nearest end after it, whosesoever they are.
 
-    That is how the reference finds offsets, a defect. `none` stands for no boundary, and it is a number that a
+    That is how the reference finds offsets, a defect. `none` means no boundary, and it is a number that a
     distance can exceed, because it counts stored frames: the other defect.
     """
     return np.where(distances >= 0, distances, np.inf).min(0, initial=none)

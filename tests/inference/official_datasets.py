@@ -405,7 +405,7 @@ OFFICIAL = {
 
 
 class KnowingPredictor:
-    """Finds what the records say: all of it, or at random, as a model that has learnt nothing would."""
+    """Finds the records' segments: all of them, or at random, as a model that has learnt nothing would."""
 
     def __init__(
         self,

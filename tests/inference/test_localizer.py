@@ -41,7 +41,7 @@ def _with_data(config, dataset):
 
 def test_a_file_gives_what_the_shards_give(model, tiny_videos, captions_dataset):
     """The same video from the mp4 and from its shard: same times, and scores that differ by JPEG alone."""
-    # A model of 10 steps hardly looks at the video: a random one does.
+    # The output of a model of 10 steps hardly depends on the video: a random one's does.
     model = dataclasses.replace(model, params=random_params(model.task))
     localizer, detect = Localizer(model), jax.jit(model.task.detect)
     dataset = ShardedDataset(_with_data(model.task.config, captions_dataset))

@@ -523,7 +523,7 @@ def test_before_the_time_limit_the_tasks_save_and_the_job_is_queued_again(job, t
 
 
 def test_a_cancelled_job_is_not_queued_again(job, tmp_path):
-    """scancel ends the tasks, which save and say 75, and the script."""
+    """scancel ends the tasks, which save and exit with 75, and the script."""
     process = run_sbatch(slurm.sbatch_script(job(GPU)), tmp_path, unloc=SAVES)
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)
@@ -600,7 +600,7 @@ def test_a_dry_run_is_what_would_run(job, tmp_path, monkeypatch, capsys):
         (tpu_vm.stop, GPU, "is for TPUs"),
         (tpu_vm.delete, GPU, "is for TPUs"),
         (slurm.submit, TPU, "GPUs, no TPUs"),
-        (slurm.submit, GPU.replace("slices", 'bucket = "a-bucket"\nslices'), "bucket_dir says which folder"),
+        (slurm.submit, GPU.replace("slices", 'bucket = "a-bucket"\nslices'), "bucket_dir names the folder"),
         (slurm.submit, GPU.replace('"gpu"', "3"), "partition must be a str"),
     ],
 )

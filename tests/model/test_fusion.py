@@ -109,7 +109,7 @@ def test_positions():
 
 
 def test_the_text_tokens_come_out_too(fusion):
-    """Each text token after it has seen the frames; without all_text_tokens the one that stands for the text."""
+    """Each text token after it has seen the frames; without all_text_tokens the one that represents the text."""
     all_tokens = fusion[0]
     params, apply = initialised(fusion_of(all_text_tokens=all_tokens))
     before = apply(params, VIDEO, MASK, features()).text

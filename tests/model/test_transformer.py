@@ -132,7 +132,7 @@ def test_remat_says_how_many_products_run_again():
         gradient = jax.grad(lambda params, x: module.apply(params, x).sum(), argnums=(0, 1))
         return str(jax.make_jaxpr(gradient)(params, x)).count("dot_general[")
 
-    # The last product of a layer is needed by nobody once more; with "dots" the two of attention are made again.
+    # The last product of a layer is needed by nobody once more; with "dots" the two of attention are recomputed.
     assert [products(remat) for remat in ("none", "dots", "full")] == [18, 20, 23]
 
 

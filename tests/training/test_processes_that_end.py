@@ -150,7 +150,7 @@ def test_when_one_is_killed_the_other_ends_soon(tmp_path, which):
 
 
 def test_an_error_of_all_is_no_death(tmp_path, monkeypatch):
-    """Both find the loss not finite: both say so, and neither takes the other for dead."""
+    """Both find the loss not finite: both report it, and neither takes the other for dead."""
     monkeypatch.setenv("TOY_BAD_STEP", "7")
     run = Run(tmp_path / "run", 2)
     assert run.ended() == [EXIT_USER_ERROR] * 2, run.said()

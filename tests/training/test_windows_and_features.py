@@ -1,4 +1,4 @@
-"""Models that look at windows, or at precomputed features: trained, evaluated and asked about a file."""
+"""Models that read windows, or precomputed features: trained, evaluated and applied to a file."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def _train(unloc, config_file, workdir, dataset, *settings):
 def test_windows_from_shards_and_from_a_file(
     task, unloc, config_file, tiny_videos, captions_dataset, activities_dataset, monkeypatch, tmp_path
 ):
-    """A video's windows, merged, say the same whether they come from its shard or from its mp4."""
+    """A video's merged windows are the same from its shard and from its mp4."""
     dataset_dir = captions_dataset if task == "highlight_detection" else activities_dataset
     stages = ("train.steps=2", "contrastive.steps=0", "contrastive.warmup_steps=0", "train.warmup_steps=1")
     colors = "data.augmentation={'color': 0.5, 'rand_augment_layers': 1, 'scale_jitter': (0.9, 1.2)}"
@@ -42,7 +42,7 @@ def test_windows_from_shards_and_from_a_file(
     assert "frame_accuracy" in report or "HL-mAP" in report
 
     model = load_model(tmp_path / "run")
-    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
+    model = dataclasses.replace(model, params=random_params(model.task))  # one that depends on the video
     dataset = ShardedDataset(model.task.config)
     records, windows = dataset.records("test"), dataset.num_windows("test")
     frames = [round(record.duration_s * FPS) for record in records]

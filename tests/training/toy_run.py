@@ -2,7 +2,7 @@
 
     python -m tests.training.toy_run train --config=tests/training/toy_run.py --workdir=DIR
 
-A step takes at least STEP_S, a validation as long as the environment variable TOY_VALIDATION_S says: time for a test to
+A step takes at least STEP_S, a validation as long as the environment variable TOY_VALIDATION_S: time for a test to
 send a signal. TOY_BAD_STEP is the step (from 1) whose batch makes the loss NaN.
 """
 

@@ -62,12 +62,15 @@ def count_by_one_hot(frame: jax.Array) -> jax.Array:
 
 
 def lookup_by_gather(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """Looks bytes up with a gather; see `lookup`."""
+    """Looks bytes up with a gather: uint8 [3, H, W] in tables uint8 [3, 256] → uint8 [3, H, W]."""
     return tables.at[np.arange(3)[:, None, None], frame].get(mode="promise_in_bounds")
 
 
 def lookup_by_selects(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """Looks bytes up with selects (see `lookup`): each bit, from the lowest, halves a pixel's remaining candidates."""
+    """Looks bytes up with selects: uint8 [3, H, W] in tables uint8 [3, 256] → uint8 [3, H, W].
+
+    Each bit, from the lowest, halves a pixel's remaining candidates.
+    """
     values = [tables[:, i, None, None].astype(jnp.int32) for i in range(256)]
     for bit in range(8):
         is_set = frame >> bit & 1 > 0

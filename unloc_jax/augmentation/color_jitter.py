@@ -60,14 +60,14 @@ def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -
 
 
 def draw_shift(key: jax.Array) -> ColorShift:
-    """Draws a colour shift, float32 scalars, uniformly from the ranges above."""
+    """Draws a colour shift, float32 scalars, uniformly from the ranges above; `key` is a typed random key []."""
     low = jnp.array([-MAX_BRIGHTNESS, SATURATION[0], CONTRAST[0], -MAX_HUE])
     high = jnp.array([MAX_BRIGHTNESS, SATURATION[1], CONTRAST[1], MAX_HUE])
     return ColorShift(*jax.random.uniform(key, (4,), minval=low, maxval=high))
 
 
 def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
-    """Shifts the colours of float32 [3, H, W] in [0, 1].
+    """Shifts the colours of float32 [3, H, W] in [0, 1]; returns float32 [3, H, W].
 
     Values may leave [0, 1] between steps, as in the reference; the result does not.
     """

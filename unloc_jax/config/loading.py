@@ -138,7 +138,7 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 
 class _Infinity(ast.NodeTransformer):
-    """Lets a value say inf or INFINITY, which Python has no literal for."""
+    """Accepts inf and INFINITY as values, for which Python has no literals."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(math.inf) if node.id in ("inf", "INFINITY") else node

@@ -1,4 +1,4 @@
-"""Which settings of a config are paths, and what people may write there."""
+"""Lists the settings that are paths, and expands what people write there."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` measures: a predictor of the texts of a split in its videos, such as a checkpoint."""
+"""A predictor of the texts of a split in its videos, such as a checkpoint: `unloc evaluate` measures it."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,7 @@ class Annotations(Protocol):
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
-        """Of each split, {"videos", "segments"} of the annotations that could not be used at the build."""
+        """{"videos", "segments"} by split, numbers of annotations that could not be used at the build."""
 
     def records(self, split: str) -> list[VideoRecord]: ...
 

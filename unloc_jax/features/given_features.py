@@ -52,7 +52,7 @@ def read_given(
         array [D, F] is turned round where the model's D decides.
       config: of the model.
       metadata: metadata of the dataset that it was trained on.
-      duration_s: length of the video in seconds; None = as the features say.
+      duration_s: length of the video in seconds; None = that of the features.
 
     Raises:
       UserError: a modality is missing or unknown, features cannot be used, are not those that the model reads, or say

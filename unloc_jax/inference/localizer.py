@@ -127,7 +127,7 @@ class Localizer(VideoSearch):
         )
 
     def check_videos(self) -> None:
-        """Raises UserError if the model cannot look at video files; reads the CLIP of a model of CLIP features."""
+        """Raises UserError if the model cannot read video files; reads the CLIP of a model of CLIP features."""
         _ = self._clip_features
 
     def embed_features(
@@ -141,11 +141,11 @@ class Localizer(VideoSearch):
         Args:
           features: by the name of their modality: a file (.npy, .npz, .h5, .pt; "FILE:KEY" names one of several
             arrays), an array [F, D], or `StoredFeatures` with times.
-          duration_s: length of the video in seconds; None = as the features say.
+          duration_s: length of the video in seconds; None = that of the features.
           name: of the video; "" = that of the first file.
 
         Raises:
-          UserError: the model reads other features, these cannot be used, or nothing says how long the video is.
+          UserError: the model reads other features, these cannot be used, or the length of the video is unknown.
         """
         config = self._model.task.config
         given = read_given(features, config, self._model.metadata, duration_s)

@@ -68,7 +68,7 @@ def table(
     """Summarises the origin of parameters in numbers, one line per part of the model or of the source.
 
     Args:
-      own: The model's parameters by name.
+      own: The model's parameters [...] by name.
       taken: The parameters that were taken over, as they were taken over.
       stored: The source's parameters, by the model's names for them.
 
@@ -98,7 +98,7 @@ def table(
 
 
 def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a CLIP's parameters by the names of the model's towers; those outside the towers keep their own names."""
+    """Returns a CLIP's parameters [...] by the names of the model's towers; those outside the towers keep theirs."""
     towers = {part: "image" for part in {name.split("/")[0] for name in own} if part.startswith("towers_")}
     towers["text_tower"] = "text"
     named = {tower: clip.params[kind] for tower, kind in towers.items()}
@@ -107,7 +107,7 @@ def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def _load_all(step_dir: Path) -> dict[str, np.ndarray]:
-    """Loads a checkpoint's parameters by name into host memory."""
+    """Loads a checkpoint's parameters [...] by name into host memory."""
     # NumPy placeholders make orbax keep the arrays on the host; broadcast ones take no memory.
     placeholder = lambda shape: np.broadcast_to(np.zeros((), np.float32), shape)
     shapes = {name: placeholder(shape) for name, shape in stored_shapes(step_dir).items()}

@@ -310,7 +310,7 @@ def test_vocabulary(activities_dataset):
 
 
 def test_times_survive_the_whole_way(tmp_path):
-    """Videos whose pictures show their own time: what a batch says about time is what its pictures show."""
+    """Videos whose pictures show their own time: a batch's times are those that its pictures show."""
     lengths_s = {"a": 3.0, "b": 4.4, "c": 9.0}
     (tmp_path / "videos").mkdir()
     for name, length_s in lengths_s.items():

@@ -1,4 +1,4 @@
-"""Makes the files of this folder: small inputs of our own, and what the official evaluators say about them.
+"""Makes the files of this folder: small inputs of our own, and the official evaluators' results for them.
 
     python tests/goldens/official/make.py CLONES
 
