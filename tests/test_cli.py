@@ -159,15 +159,6 @@ def _documented(text: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("unloc ")]
 
 
-def test_documented_commands_are_accepted():
-    pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-    commands = [words for page in pages for words in _documented(page.read_text())]
-    assert commands
-    for words in commands:
-        _, rest = _parser().parse_known_args(words)
-        assert all(word.startswith("--config.") for word in rest), words
-
-
 def test_readme_tells_what_the_quickstart_does(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = _commands(Path("quickstart"), "moment_retrieval")

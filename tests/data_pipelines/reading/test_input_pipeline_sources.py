@@ -155,12 +155,8 @@ DAMAGED = {
 }
 
 
-def _headless(jpeg: bytes) -> bytes:
-    return jpeg[:200] + b"\xff\xd9"
-
-
-def _with_frames(record, change, first=0):
-    record.frames = [*record.frames[:first], *map(change, record.frames[first:])]
+def _with_frames(record, change):
+    record.frames = list(map(change, record.frames))
     return record
 
 
