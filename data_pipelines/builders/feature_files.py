@@ -246,7 +246,7 @@ def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _arrays_of(path: Path) -> Mapping[str, list[str]]:
-    """The names in a common file by what videos may be called: composed Unicode, with and without an ending.
+    """Returns the names in a common file by ids of videos: composed Unicode, with and without an ending.
 
     Blanks around them do not count.
     """

@@ -84,7 +84,7 @@ def _int32(value: int) -> int:
 
 
 def _philox(counter: list[int], key_0: int, key_1: int) -> list[int]:
-    """Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3; SC 2011)."""
+    """Computes Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3; SC 2011)."""
     a, b, c, d = counter
     for _ in range(10):
         x, y = 0xD2511F53 * a, 0xCD9E8D57 * c

@@ -153,7 +153,7 @@ def _check_model(model: ModelConfig) -> None:
 
 
 def _video_width(model: ModelConfig) -> int:
-    """Width of the concatenated modalities, before `video_projection`."""
+    """Returns the width of the concatenated modalities, before `video_projection`."""
     return sum(
         modality.projection_width
         or (model.image.width if modality.encoder == "clip" else modality.feature_dim)

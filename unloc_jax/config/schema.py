@@ -162,7 +162,7 @@ class ModelConfig:
     """Of the computation: "float32", "bfloat16", or "auto" = bfloat16 on TPU and GPU, float32 on CPU."""
 
     def geometry(self, num_frames: int) -> PyramidGeometry:
-        """The pyramid's points over T frames."""
+        """Returns the pyramid's points over T frames."""
         pyramid = self.pyramid
         levels = 1 if pyramid.type == "none" else pyramid.num_levels
         return pyramid_geometry(num_frames, levels, pyramid.stride, pyramid.regression_ranges)
@@ -253,7 +253,7 @@ class EvaluationConfig:
     """Weighted by score · IoU (ActionFormer) instead of score (OpenTAD)."""
 
     def suppression(self, num_candidates: int) -> NMSConfig:
-        """The NMS of num_candidates candidates."""
+        """Returns the settings of NMS over num_candidates candidates."""
         return NMSConfig(
             min(self.max_detections, num_candidates),
             self.nms,
@@ -302,7 +302,7 @@ class MeshConfig:
     "tp": over model. "fsdp_tp": over all three."""
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
-        """data, context and model over so many devices, -1 being what is left; they need not fit."""
+        """Returns data, context and model over so many devices, -1 being what is left; they need not fit."""
         given = [self.data, self.context, self.model]
         known = math.prod(size for size in given if size > 0)
         data, context, model = (devices // known if size == -1 else size for size in given)

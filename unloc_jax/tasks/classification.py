@@ -98,7 +98,7 @@ class Classification(Task):
 
 
 def _labelled(batch: Batch) -> jax.Array:
-    """bool [B], True where a video is real and has a text."""
+    """Returns bool [B], True where a video is real and has a text."""
     return batch.example_mask & (batch.segment_text[:, 0] >= 0)
 
 
