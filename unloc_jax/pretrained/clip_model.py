@@ -172,11 +172,7 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
 
 
 def differences(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
-    """Describes which tensors are missing, unexpected or of another shape; "" if none are.
-
-    Args:
-      found, wanted: Shapes by name.
-    """
+    """Describes which tensors are missing, unexpected or of another shape, given shapes by name; "" if none are."""
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
