@@ -97,7 +97,7 @@ def test_an_interrupted_training(config_file, captions_dataset, tmp_path):
 
 
 def _commands(workdir: Path, task: str, status_of=lambda words: 0) -> list[list[str]]:
-    """What the quickstart runs; nothing is run but the example's annotations written."""
+    """The commands of the quickstart; none runs, only the example's annotations are written."""
     ran: list[list[str]] = []
 
     def run(words: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: real processes that add up their numbers."""
+"""The processes of a run find each other: real processes add up their numbers."""
 
 import http.server
 import os

@@ -77,7 +77,7 @@ def test_evaluation_of_several_is_that_of_one(trained, captions_dataset, evaluat
     """3 videos in batches of 4: the last one's share is not full, or empty."""
     words = ["evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}", f"--out={tmp_path}"]
     first, *others = run_together(count, *words)
-    assert "R1@0.5" in first.stdout  # gloo prints a line of its own
+    assert "R1@0.5" in first.stdout  # gloo prints a line too
     assert not any("R1@0.5" in process.stdout for process in others)
     one, several = (json.loads((p / "metrics.json").read_text()) for p in (evaluated_by_one, tmp_path))
     assert set(one["recall"]) == set(several["recall"]) and one["queries"] == several["queries"]

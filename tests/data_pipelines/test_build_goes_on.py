@@ -73,7 +73,7 @@ def uninterrupted(inputs, tmp_path_factory) -> Path:
 
 
 class _Child:
-    """`unloc data build` in a process of its own."""
+    """`unloc data build` in a separate process."""
 
     def __init__(self, inputs, out: Path, workers: int = 2):
         files, videos = inputs

@@ -26,7 +26,7 @@ _FPS, _SIZE = 8.0, 64  # of the stored frames
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """How a video is written; sizes are nearly square, so that the crop leaves all of the painted time."""
+    """The encoding of a video; sizes are nearly square, so that the crop leaves all of the painted time."""
 
     suffix: str = ".mp4"
     codec: str = "libx264"

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` writes is what `unloc metrics` and `unloc diagnose` read, and the numbers are the same."""
+"""`unloc metrics` and `unloc diagnose` read the files of `unloc evaluate` and find the same numbers."""
 
 import json
 
@@ -163,7 +163,7 @@ def test_a_hidden_split_of_classes(task, hidden_classes, tiny_videos, config_fil
 
 
 def test_a_hidden_split_without_videos(hidden_classes, tiny_videos, tmp_path, capsys):
-    """Who only trains and validates has not downloaded them."""
+    """Training and validation do not need them."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for name, video in json.loads(hidden_classes.read_text())["database"].items():

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` and its like refuse, they refuse before any work, and leave nothing behind."""
+"""`unloc evaluate` and similar commands refuse wrong arguments before any work and leave nothing behind."""
 
 import json
 

@@ -235,7 +235,7 @@ class Golden:
 
     @contextlib.contextmanager
     def reference_defects(self) -> Iterator[None]:
-        """What the reference does otherwise than the product, for as long as it is compared."""
+        """Patches the product where the reference differs, while the two are compared."""
         with contextlib.ExitStack() as stack:
             if self.config.loss.label_smoothing:
                 classes = 1 if self.is_moment_retrieval else self.targets.relevance.shape[1]

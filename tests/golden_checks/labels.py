@@ -85,7 +85,7 @@ def _localization(case: Case) -> Checked:
 def _compare_queries(
     case: Case, geometry: PyramidGeometry, radius: float | None, unit: np.ndarray
 ) -> tuple[float, tuple[str, ...]]:
-    """Every segment has a query of its own, and the reference's offsets are distances wherever a point is."""
+    """Every segment has its own query, and the reference's offsets are distances wherever a point is."""
     segments, label = _grid_segments(case), case.inputs["segment_label"]
     relevance, offsets = case.outputs["label"][..., 0], case.outputs["displacements"]
     own = np.where(label < 0, -1, np.arange(len(label)))

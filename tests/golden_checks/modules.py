@@ -51,7 +51,7 @@ NO_OPTION_NOTE = "composed in the check: the product scores videos by the fused 
 
 
 class Ours(NamedTuple):
-    """What a module of the reference is here.
+    """The counterpart of a module of the reference.
 
     table: of its parameters' names. shapes: of ours, by path. run: (params, arguments) → output in their layout.
     """

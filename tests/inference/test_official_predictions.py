@@ -1,4 +1,4 @@
-"""What `unloc evaluate` writes is worth under `unloc metrics`, against the official file, what `evaluate` printed."""
+"""`unloc metrics` scores the file of `unloc evaluate`, against the official file, as `evaluate` printed it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What the launchers would write and run, checked by the tools that read it; no cloud is needed."""
+"""The files and commands of the launchers, checked by the tools that read them; no cloud is needed."""
 
 import json
 import os

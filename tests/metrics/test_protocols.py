@@ -78,7 +78,7 @@ FRAME_LABELS = [
 
 
 def evaluate(tmp_path, protocol, truth, found, *options):
-    """What the command writes to --out."""
+    """The file that the command writes to --out."""
     paths = tmp_path / "truth.json", tmp_path / "found.json"
     for path, content in zip(paths, (truth, found)):
         path.write_text(lines(*content) if isinstance(content, list) else json.dumps(content))

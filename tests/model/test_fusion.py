@@ -1,4 +1,4 @@
-"""What sees what in the fusion, and where its positions and its pyramid's levels are taken."""
+"""The fusion: which tokens attend to which, its positions, and the levels of its pyramid."""
 
 import jax
 import jax.numpy as jnp

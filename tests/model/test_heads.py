@@ -67,7 +67,7 @@ def test_a_head_per_level(shared):
     found = run(head, copies, X)
     for x, expected in zip(found, shared[1], strict=True):
         np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-5)
-    # Level 1 has numbers of its own.
+    # Level 1 has different numbers.
     other = run(head, copies | {name: params[name] for name in params if name.endswith("1")}, X)
     for x, expected in zip(other, shared[1], strict=True):
         differs = (abs(x - expected) > 1e-4).any(axis=tuple(i for i in range(x.ndim) if i != 2))

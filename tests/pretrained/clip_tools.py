@@ -1,4 +1,4 @@
-"""What leaves every layer of an image tower; and a tiny CLIP that reads real words."""
+"""The outputs of every layer of an image tower; and a tiny CLIP that reads real words."""
 
 import dataclasses
 

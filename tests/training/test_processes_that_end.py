@@ -146,7 +146,7 @@ def test_when_one_is_killed_the_other_ends_soon(tmp_path, which):
         r"\(.*\)\. Start the same command in all processes again; training continues from the last checkpoint\.",
         line,
     )
-    # If a checkpoint was being written, orbax's own thread has logged a traceback of its own before that line.
+    # If a checkpoint was being written, orbax's own thread has logged its traceback before that line.
 
 
 def test_an_error_of_all_is_no_death(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Where arrays go, and that it changes no number."""
+"""Arrays are sharded as the tables say, and sharding changes no number."""
 
 import dataclasses
 import json

@@ -370,7 +370,7 @@ class Config:
 
     @property
     def task_configs(self) -> dict[str, "Config"]:
-        """Each task of the run as a config of its own, by name; a single task has its own name."""
+        """Each task of the run as a separate config, by name; a single task has its own name."""
         if not self.tasks:
             return {self.task: self}
         shared = ("task", "batch_size", "data", "loss", "evaluation")

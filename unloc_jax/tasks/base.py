@@ -55,7 +55,7 @@ class Task(Description, abc.ABC):
         Args:
           params: the model's parameters.
           batch: the rows that this call computes.
-          rng: typed random key [] of the task in this step; every draw derives a key of its own (see `keys.Use`).
+          rng: typed random key [] of the task in this step; every draw derives its own key (see `keys.Use`).
           global_batch: the batch that the rows are a part of; None = they are all of it.
         """
 

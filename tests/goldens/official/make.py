@@ -3,7 +3,7 @@
     python tests/goldens/official/make.py CLONES
 
 CLONES holds the official programs, each in a folder named like its repository (README.md lists files and commits). It
-runs in an environment of its own: numpy, pandas, scikit-learn, scipy, terminaltables. Nothing here imports
+runs in a separate environment: numpy, pandas, scikit-learn, scipy, terminaltables. Nothing here imports
 unloc_jax.
 """
 
