@@ -16,6 +16,15 @@ GOLDENS = np.load(REPOSITORY / "tests" / "goldens" / "metrics.npz")
 ORACLES = REPOSITORY.parent / "shared" / "oracles"
 
 ANNOTATIONS = REPOSITORY.parent / "shared" / "annotations"
+# DETAD's types of errors, in the order of ours.
+DETAD_NAMES = (
+    "True Positive",
+    "Double Detection Err",
+    "Wrong Label Err",
+    "Localization Err",
+    "Confusion Err",
+    "Background Err",
+)
 
 needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason="no ../shared/oracles beside the repository")
 
