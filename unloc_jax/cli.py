@@ -15,6 +15,7 @@ from unloc_jax.commands import (
     metrics,
     predict,
     quickstart,
+    sweep,
     train,
     zeroshot,
 )
@@ -27,6 +28,7 @@ _COMMANDS = (
     import_,
     features,
     train,
+    sweep,
     compile,
     evaluate,
     metrics,
