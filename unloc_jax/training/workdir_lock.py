@@ -33,6 +33,7 @@ SILENCE_S = (
     120  # several beats, and longer than network file systems and mounted buckets keep what they have read
 )
 _LOOK_S = 1.0
+_SETTLE_S = 1.0
 _TIME_TO_SEE_S = 10  # until a file that one machine has written is seen by another
 
 
@@ -147,8 +148,8 @@ class WorkdirLock:
             self._workdir.mkdir(parents=True, exist_ok=True)
             while not self._create():
                 left = self._wait_until_free()
-                if left is not None:
-                    self._remove(left)
+                if left is not None and self._take_over(left):
+                    break
         except OSError as error:
             raise UserError(
                 f"--workdir={self._workdir} cannot be written: {error.strerror}. Choose another one."
@@ -244,17 +245,21 @@ class WorkdirLock:
             "sign of life."
         )
 
-    def _remove(self, left: bytes) -> None:
-        """Removes a lock that nobody holds, unless somebody else has removed it and has made a new one."""
-        aside = self._file.with_name(f"{FILE}.{self.token}")
+    def _take_over(self, left: bytes) -> bool:
+        """Replaces a lock that nobody holds; returns False if somebody else did at the same time."""
+        new = self._file.with_name(f"{FILE}.{self.token}")
         try:
-            self._file.rename(aside)  # only one can
+            if self._file.read_bytes() != left:
+                return False
+            new.write_bytes(_encoded(self._holder))
+            new.replace(self._file)
+            time.sleep(_SETTLE_S)  # of several at the same time the last one gets it
+            holder = _read(self._file)[1]
+            return holder is not None and holder.token == self.token
         except FileNotFoundError:
-            return
-        if aside.read_bytes() != left:
-            with contextlib.suppress(OSError):  # where there are no links its owner makes it again
-                os.link(aside, self._file)
-        aside.unlink()
+            return False
+        finally:
+            new.unlink(missing_ok=True)
 
     def _other(self) -> Holder | None:
         """Returns who else holds the workdir, if anybody; makes the lock again if it is deleted or damaged."""
