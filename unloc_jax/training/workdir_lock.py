@@ -123,6 +123,7 @@ class WorkdirLock:
       workdir: is made if needed.
       log: called with a message while it waits.
       stopping: called while it waits; returns whether to give up.
+      setting: what the workdir is called in messages.
 
     Raises:
       UserError: another process trains there, or the workdir cannot be written.
@@ -130,9 +131,13 @@ class WorkdirLock:
     """
 
     def __init__(
-        self, workdir: Path, log: Callable[[str], None], stopping: Callable[[], bool] = lambda: False
+        self,
+        workdir: Path,
+        log: Callable[[str], None],
+        stopping: Callable[[], bool] = lambda: False,
+        setting: str = "--workdir",
     ):
-        self._workdir, self._log, self._stopping = workdir, log, stopping
+        self._workdir, self._log, self._stopping, self._setting = workdir, log, stopping, setting
         self._file = workdir / FILE
         self._holder = Holder.this_process()
         self._released = threading.Event()
@@ -152,7 +157,7 @@ class WorkdirLock:
                     break
         except OSError as error:
             raise UserError(
-                f"--workdir={self._workdir} cannot be written: {error.strerror}. Choose another one."
+                f"{self._setting}={self._workdir} cannot be written: {error.strerror}. Choose another one."
             ) from error
         self._beats.start()
         return self
@@ -184,8 +189,8 @@ class WorkdirLock:
             return  # the write itself will tell
         if other is not None:
             raise UserError(
-                f"--workdir={self._workdir} was taken over by another training ({other}) while this one gave no sign "
-                f"of life for {SILENCE_S} s. This one stops and writes nothing more."
+                f"{self._setting}={self._workdir} was taken over by another training ({other}) while this one gave no "
+                f"sign of life for {SILENCE_S} s. This one stops and writes nothing more."
             )
 
     def _create(self) -> bool:
@@ -231,8 +236,9 @@ class WorkdirLock:
                 told = True
                 who = holder or "a training whose lock is damaged"
                 self._log(
-                    f"note: --workdir={self._workdir} belongs to {who}. If it gives no sign of life for {SILENCE_S} s, "
-                    f"its machine is gone and this run continues; if you know that it is, delete {self._file}."
+                    f"note: {self._setting}={self._workdir} belongs to {who}. If it gives no sign of life for "
+                    f"{SILENCE_S} s, its machine is gone and this run continues; if you know that it is, delete "
+                    f"{self._file}."
                 )
             if self._stopping():
                 raise TryAgain("stopped by SIGTERM before the first step; the same command starts again")
@@ -240,8 +246,8 @@ class WorkdirLock:
 
     def _in_use(self, holder: Holder) -> UserError:
         return UserError(
-            f"--workdir={self._workdir} is in use: another training writes there ({holder}). Wait for its end, stop "
-            f"it, or choose another --workdir. If that machine is gone, this is noticed {SILENCE_S} s after its last "
+            f"{self._setting}={self._workdir} is in use: another training writes there ({holder}). Wait for its end, "
+            f"stop it, or choose another folder. If that machine is gone, this is noticed {SILENCE_S} s after its last "
             "sign of life."
         )
 
