@@ -16,6 +16,7 @@ from unloc_jax.commands import (
     metrics,
     predict,
     quickstart,
+    sweep,
     train,
     zeroshot,
 )
@@ -29,6 +30,7 @@ _COMMANDS = (
     import_,
     features,
     train,
+    sweep,
     compile,
     evaluate,
     metrics,
