@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +26,25 @@ TRIES = int(os.environ.get("SIGTERM_TRIES", 3))
 TIMEOUT_S = 300
 
 
-def _start(words: Sequence[object]) -> subprocess.Popen:
+# SIGTERM comes at the first record, and every record takes a while: threads are reading when the command ends.
+_READING = """
+import os, signal, time
+from data_pipelines.reading.planner import Planner
+from unloc_jax.cli import run
+plan, sent = Planner.plan, []
+def slow(self, place):
+    if not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGTERM))
+    time.sleep(0.3)
+    return plan(self, place)
+Planner.plan = slow
+run()
+"""
+
+
+def _start(words: Sequence[object], program: str | None = None) -> subprocess.Popen:
     return subprocess.Popen(
-        command_of(*words),
+        command_of(*words) if program is None else [sys.executable, "-c", program, *map(str, words)],
         env=child_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -49,10 +66,15 @@ def _of_session(leader: int) -> list[str]:
     return found
 
 
-def _stop(words: Sequence[object], after_s: float) -> tuple[int, str, list[str]]:
+def _stop(
+    words: Sequence[object], after_s: float = 0, program: str | None = None
+) -> tuple[int, str, list[str]]:
     """Exit status, stderr, and the processes that are left."""
-    process = _start(words)
+    process = _start(words, program)
     try:
+        if program is not None:
+            _, said = process.communicate(timeout=TIMEOUT_S)
+            return process.returncode, said, _of_session(process.pid)
         wait_until_heard(process)
         time.sleep(after_s)
         process.send_signal(signal.SIGTERM)
@@ -92,3 +114,13 @@ def test_sigterm_at_any_moment(command, config_file, captions_dataset, trained, 
         names = [path.name for path in out.rglob("*")]
         assert not [name for name in names if re.search(r"tmp|partial|unfinished|\.lock|writable", name)]
     print(dict(statuses))
+
+
+@pytest.mark.parametrize("reader", ["tf.data", "grain"])
+def test_sigterm_while_threads_read(reader, config_file, captions_dataset, tmp_path):
+    out = tmp_path / "out"
+    words = ["train", f"--config={config_file}", f"--config.data.dir={captions_dataset}", f"--workdir={out}"]
+    settings = [f"--config.data.reader={reader}", "--config.data.num_workers=8"]
+    status, said, left = _stop([*words, *settings], program=_READING)
+    lines = [line for line in said.splitlines() if line.startswith("unloc: ")]
+    assert (status, len(lines), left) == (EXIT_TRY_AGAIN, 1, []), said
