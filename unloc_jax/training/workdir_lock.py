@@ -245,10 +245,10 @@ class WorkdirLock:
             time.sleep(_LOOK_S)
 
     def _in_use(self, holder: Holder) -> UserError:
+        rule = f" If that machine is gone, this is noticed {SILENCE_S} s after its last sign of life."
         return UserError(
             f"{self._setting}={self._workdir} is in use: another training writes there ({holder}). Wait for its end, "
-            f"stop it, or choose another folder. If that machine is gone, this is noticed {SILENCE_S} s after its last "
-            "sign of life."
+            f"stop it, or choose another folder.{'' if holder.is_here else rule}"
         )
 
     def _take_over(self, left: bytes) -> bool:
