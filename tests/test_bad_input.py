@@ -332,3 +332,11 @@ def test_predict_without_what_it_needs(trained, tiny_videos, tmp_path, unloc):
     ):
         assert message in unloc(*words).error()
     assert [p.name for p in tmp_path.iterdir()] == ["folder.json"]
+
+
+def test_a_workdir_in_a_cloud(unloc, config_file, captions_dataset, tmp_path, monkeypatch):
+    """It would become a folder "gs:" on this machine."""
+    monkeypatch.chdir(tmp_path)
+    error = _train(unloc, config_file, captions_dataset, "gs://bucket/run").error()
+    assert error.startswith("--workdir=gs:/bucket/run: training writes to a folder. Mount the bucket as one")
+    assert not list(tmp_path.iterdir())

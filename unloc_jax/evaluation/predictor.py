@@ -1,5 +1,6 @@
 """A predictor of the texts of a split in its videos, such as a checkpoint: `unloc evaluate` measures it."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -115,7 +116,8 @@ class CheckpointPredictor:
         once = model.task.config.with_vocabulary and jax.process_count() == 1
         features = TextEncoder(model)(texts[0]) if once else None
         detect = jax.jit(model.task.detect)
-        batches, sharding = dataset.evaluation_batches(split), batch_sharding(model.mesh)
-        return predict_split(
-            model.task, detect, model.params, batches, texts, sharding, bar, windows, features
-        )
+        sharding = batch_sharding(model.mesh)
+        with contextlib.closing(dataset.evaluation_batches(split)) as batches:
+            return predict_split(
+                model.task, detect, model.params, batches, texts, sharding, bar, windows, features
+            )

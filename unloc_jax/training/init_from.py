@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from unloc_jax import agreement
 from unloc_jax.config import Config
 from unloc_jax.pretrained.clip_import import fit_to_model
 from unloc_jax.pretrained.clip_model import Clip
@@ -19,6 +20,7 @@ from unloc_jax.training.checkpoints.reading import (
     stored_shapes,
 )
 from unloc_jax.training.ema import start_average
+from unloc_jax.training.facts import parameter_facts
 from unloc_jax.training.state import TrainState
 
 _MOST_LINES = 12  # about single parameters
@@ -53,6 +55,8 @@ def initialize(config: Config, state: TrainState, log: Callable[[str], None]) ->
         log(f"init_from: {step_dir}")
     for line in table(own, taken, stored):
         log(f"  {line}")
+
+    agreement.check(lambda: parameter_facts("config.init_from", taken))
 
     def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
         array = taken.get(_name(path))
