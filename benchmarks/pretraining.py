@@ -2,7 +2,7 @@
 
 Synthesizes trimmed clips (with another seed than the quickstart's videos), pretrains on them with
 configs/quickstart_pretrain.py, and fine-tunes configs/quickstart.py twice for the same number of steps: from random
-parameters and from the pretrained ones. The quickstart stage that stands in for CLIP is off in both. Uses only public
+parameters and from the pretrained ones. The quickstart's contrastive stage is off in both. Uses only public
 commands; finished runs are reused.
 """
 

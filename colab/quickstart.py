@@ -52,7 +52,7 @@ STEPS = 600  # @param {type: "integer"}
 # %% [markdown]
 # ## Training
 #
-# There are two stages: a contrastive one, which stands in for CLIP's pretraining (segments against their sentences), and the
+# There are two stages: a contrastive one, which replaces CLIP's pretraining (segments against their sentences), and the
 # localisation itself. The charts change while it trains. Run the cell again after an interruption: it continues.
 
 # %%
@@ -79,7 +79,7 @@ scores = unloc_jax.train(
 # ## Evaluation
 #
 # R@1 at IoU 0.5 is the share of sentences whose first segment overlaps the right one by half. The controls say what that is
-# worth: the same model asked with another sentence, and the best answer that does not look at the video.
+# worth: the same model asked with another sentence, and the best answer without the video.
 
 # %%
 result = unloc_jax.evaluate("run")

@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
         "unroll": 4,
     }
     config.loss = {"focal_alpha": 0.5}
-    # The first stage stands in for CLIP's own training: segments against their sentences.
+    # The first stage replaces CLIP's training: segments against their sentences.
     config.contrastive = {"steps": 600, "learning_rate": 2e-3, "warmup_steps": 50}
     config.train = {"steps": 600, "learning_rate": 1e-3, "warmup_steps": 50}
     config.evaluation = {"every_steps": 300, "batch_size": 16, "max_detections": 20}

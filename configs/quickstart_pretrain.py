@@ -21,7 +21,7 @@ def get_config(form: str = "contrastive") -> ml_collections.ConfigDict:
     config.batch_size = 32
     # A clip of 2 to 6 seconds in 8 frames: about as far apart as in the quickstart's videos.
     config.data.update({"dir": _DATA[form], "num_frames": 8, "max_segments": 1, "max_queries": 1})
-    # The contrastive stage stands in for CLIP, which pretraining on Kinetics starts from; here it sees the clips too.
+    # The contrastive stage replaces CLIP, which pretraining on Kinetics starts from; here it sees the clips too.
     config.contrastive.steps = 400
     config.train.steps = 300
     return config

@@ -197,7 +197,7 @@ def _build(
     leave_out_absent(parsed, source.has)
     widths = find_widths(source.features, [record.video_id for record in parsed.records])
     source = dataclasses.replace(source, widths=widths)
-    # Shards of a stopped build may be incomplete, and with the encoded frames at hand they are soon written again.
+    # Shards of a stopped build may be incomplete, and as the encoded frames are kept, they are soon written again.
     (out / BUILD_FILE).unlink(missing_ok=True)
     remove_tree(out / "unloc_data" / arguments["config_name"])
     write_atomically(out / ARGUMENTS_FILE, _json(arguments))

@@ -295,7 +295,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
     except FileNotFoundError:
         if any(out.glob("*.npz")):
             raise UserError(
-                f"{out} holds .npz files, but no {SETTINGS_FILE} that says what they are. Choose another --out."
+                f"{out} holds .npz files, but no {SETTINGS_FILE} that describes them. Choose another --out."
             ) from None
         write_atomically(file, json.dumps(settings, indent=1) + "\n")
         return

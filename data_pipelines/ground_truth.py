@@ -89,7 +89,7 @@ def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord]
         names = " ".join(map(str, files))
         print(
             f"unloc: warning: problems of the ground truth: {kinds}; what becomes of them is in docs/annotations.md,"
-            f" where they are says `unloc data check --dataset {name} --annotations {names}`",
+            f" `unloc data check --dataset {name} --annotations {names}` tells where they are",
             file=sys.stderr,
         )
     return parsed.records, parsed.classes is not None

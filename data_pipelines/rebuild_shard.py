@@ -27,7 +27,7 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
     """Repairs one shard of a dataset: intact records stay, the others are built again from their videos.
 
     With the same annotation files, videos, features and library versions, the shard is restored to the last bit; a
-    message says whether it was. The file is replaced atomically at the end.
+    message tells whether it was. The file is replaced atomically at the end.
 
     Args:
       file: the shard, whether it exists or not, in the folder where it was built.

@@ -45,7 +45,7 @@ class UnlocData(ShardBuilder):
     BUILDER_CONFIGS = [UnlocConfig(name=name) for name in sorted(PARSERS)]  # noqa: RUF012
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "Put the annotation files into MANUAL_DIR/annotations and the videos into MANUAL_DIR/videos, or give a "
-        "config that says where they are (docs/building.md)."
+        "config with their paths (docs/building.md)."
     )
 
     def download_and_prepare(self, *, download_config: Any = None, **kwargs: Any) -> None:

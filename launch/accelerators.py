@@ -92,6 +92,6 @@ def accelerator(name: str) -> Accelerator:
                 name, True, chips, hosts, size, tpu.gke, gcloud_type, tpu.runtime, f"tpu-{gcloud_type}", "tpu"
             )
     raise UserError(
-        f"accelerator = {name!r}: say a TPU and its topology (v5e:4x4, v6e:4x4, v5p:4x4x4, v4:2x2x4) or GPUs and "
+        f"accelerator = {name!r}: give a TPU and its topology (v5e:4x4, v6e:4x4, v5p:4x4x4, v4:2x2x4) or GPUs and "
         f"how many a machine has (h100:8; known: {', '.join(_GPUS)})."
     )

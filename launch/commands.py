@@ -101,7 +101,7 @@ def run(files: Mapping[Path, str], command: Sequence[str]) -> int:
     try:
         return subprocess.run(command, check=False).returncode
     except FileNotFoundError:
-        print(f"{command[0]} is not installed (docs/launch.md says where it comes from)", file=sys.stderr)
+        print(f"{command[0]} is not installed (docs/launch.md links to it)", file=sys.stderr)
         return 127
     except KeyboardInterrupt:
         return 130

@@ -44,7 +44,7 @@ def sbatch_script(job: Job) -> str:
         raise UserError(f"job {job.name} wants {job.accelerator.name}: SLURM here has GPUs, no TPUs.")
     if job.bucket and not settings["bucket_dir"].startswith("/"):
         raise UserError(
-            f"job {job.name}: SLURM mounts no bucket. [slurm] bucket_dir says which folder of the cluster's shared "
+            f"job {job.name}: SLURM mounts no bucket. [slurm] bucket_dir names the folder of the cluster's shared "
             f'file system takes the place of {BUCKET_DIR} (bucket_dir = "/shared").'
         )
     if job.bucket:

@@ -77,17 +77,17 @@ def watch(job: Job, dry_run: bool) -> int:
         print(f"# every {_POLL_S:.0f} s:")
         for _, command in status(job):
             print(describe({}, command))
-        print(f"# when the first says {' or '.join(_GONE)}:")
+        print(f"# when the first answers {' or '.join(_GONE)}:")
         for files, command in [*delete(job), _create(job)]:
             print(describe(files, command))
-        print("# when the second says finished or failed, when the run is silent or too long:")
+        print("# when the second answers finished or failed, when the run is silent or too long:")
         print(describe(*delete(job)[0]))
         return 0
     return _Watch(job).until_done()
 
 
 class _Watch:
-    """What is known of a run that is watched."""
+    """State of a run that is watched."""
 
     def __init__(self, job: Job):
         self._job = job

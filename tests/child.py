@@ -1,6 +1,6 @@
-"""`unloc …` in a process of its own, watched: `python -m tests.child train …`.
+"""`unloc …` in a separate process, watched: `python -m tests.child train …`.
 
-At its end it says which groups of devices have met for the first time after `connect` ("met later: …"). With the
+At its end it prints which groups of devices have met for the first time after `connect` ("met later: …"). With the
 environment variable ENDLESS the batches of an evaluation never end; "evaluating" is said at the first one.
 """
 

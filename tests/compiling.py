@@ -1,6 +1,6 @@
 """Flags with which this machine's compiler is quick: tests compile far longer than they compute.
 
-XLA reads them when the first array is made. Whatever measures what users run leaves them out.
+XLA reads them when the first array is created. Whatever measures what users run leaves them out.
 """
 
 from importlib.metadata import version

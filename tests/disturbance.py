@@ -26,7 +26,7 @@ def perturb(relative: float, seed: int = 0) -> None:
 
     Args:
       relative: of the change, at most; rounded to a power of two ≥ 2^-23. A number keeps its sign and its exponent, so
-        that what lies in [0, 1] stays there.
+        that values in [0, 1] stay there.
       seed: of the changes.
     """
     bits = max(1, round(math.log2(relative) + 23))

@@ -115,8 +115,8 @@ def test_build_skips_and_counts_bad_videos(tmp_path, unloc):
         assert re.search(rf"^ +{kinds.count(kind)}  video skipped: {kind}$", ran.out, re.M), kind
 
 
-def _build(unloc, folder: Path, *annotations: Path, dataset: str = "activitynet_captions"):
-    words = ["data", "build", f"--dataset={dataset}", "--annotations", *annotations]
+def _build(unloc, folder: Path, *annotations: Path):
+    words = ["data", "build", "--dataset=activitynet_captions", "--annotations", *annotations]
     return unloc(
         *words, f"--videos={folder / 'videos'}", f"--out={folder / 'out'}", "--fps=5", "--short-side=16"
     )
@@ -153,43 +153,18 @@ def test_build_counts_bad_annotations(tmp_path, unloc):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("content", "message"),
     [
-        (
-            "train.json",
-            '{"a": {"duration": 3.0,',
-            r"not valid JSON at line 1, column \d+: .* Is the file complete\?",
-        ),
-        ("train.json", "[1, 2]", "ActivityNet Captions looks like .*; this is a list"),
-        ("train.json", '{"a": {"duration": 3.0}}', 'the entry "a" does not'),
-        ("train.json", None, "there is no such annotation file"),
-        ("train.json", b"\xff\xfe{}", "not UTF-8 text"),
-        ("train.json", "{}", r"No usable video in train\.json: no video at all"),
-        (
-            "train.json",
-            '{"a": {"timestamps": [[2, 1]], "sentences": ["b"]}}',
-            "No usable video in .*start >= end",
-        ),
-        ("captions.json", "{}", r"rename it so that exactly one of train, val and test"),
+        ('{"a": {"duration": 3.0,', r"not valid JSON at line 1, column \d+: .* Is the file complete\?"),
+        ("{}", r"No usable video in train\.json: no video at all"),
+        ('{"a": {"timestamps": [[2, 1]], "sentences": ["b"]}}', "No usable video in .*start >= end"),
     ],
 )
-def test_annotation_files_that_cannot_be_used(tmp_path, unloc, name, content, message):
+def test_annotation_files_that_cannot_be_used(tmp_path, unloc, content, message):
+    """All that a parser refuses is in tests/data_pipelines/test_annotations.py."""
     (tmp_path / "videos").mkdir()
-    if content is not None:
-        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert re.search(message, _build(unloc, tmp_path, tmp_path / name).error())
-
-
-def test_build_arguments(tmp_path, unloc):
-    (tmp_path / "train.json").write_text('{"a": {"duration": 1, "timestamps": [[0, 1]], "sentences": ["b"]}}')
-    assert "there is no such video folder" in _build(unloc, tmp_path, tmp_path / "train.json").error()
-    wrong = _build(unloc, tmp_path, tmp_path / "train.json", dataset="activitynet_caption").error()
-    assert "Did you mean activitynet_captions?" in wrong
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "out").touch()
-    assert (
-        f"{tmp_path / 'out'}: cannot write there" in _build(unloc, tmp_path, tmp_path / "train.json").error()
-    )
+    (tmp_path / "train.json").write_text(content)
+    assert re.search(message, _build(unloc, tmp_path, tmp_path / "train.json").error())
 
 
 # --- datasets
@@ -251,18 +226,6 @@ def test_no_dataset(config_file, tmp_path, unloc):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_an_empty_split(tmp_path, unloc):
-    """A split in which no video can be used is an error of the build, not a surprise in training."""
-    (tmp_path / "videos").mkdir()
-    _good(tmp_path / "videos" / "good.mp4")
-    video = {"duration": 3.0, "timestamps": [[0.5, 1.5]], "sentences": ["it happens"]}
-    (tmp_path / "train.json").write_text(json.dumps({"good": video}))
-    (tmp_path / "val.json").write_text(json.dumps({"nowhere": video}))
-    error = _build(unloc, tmp_path, tmp_path / "train.json", tmp_path / "val.json").error()
-    assert "None of the 1 videos of the split 'validation' can be used: missing (1)" in error
-
-
 # --- settings
 
 
@@ -270,32 +233,17 @@ def test_an_empty_split(tmp_path, unloc):
     ("setting", "message"),
     [
         ("batch_sise=3", r"config\.batch_sise is not a setting\. Did you mean config\.batch_size\?"),
-        ("model.image.widht=3", r"Did you mean config\.model\.image\.width\?"),
-        ("batch_size=four", r"config\.batch_size must be of type int, got 'four' \(str\)"),
-        ("batch_size=0", r"config\.batch_size must be .*got 0"),
-        ("train.learning_rate=inf", r"config\.train\.learning_rate must be finite, got inf"),
-        ("data.num_frames=1", r"config\.data\.num_frames must be at least 2, got 1"),
-        (
-            "data.crop_size=20",
-            r"config\.data\.crop_size = 20 is not divisible by .*patch_size = 8\. Use 16 or 24",
-        ),
         (
             "data.crop_size=24",
             r"crop_size = 24 is larger than the stored frames.*Use 16 or less, or build again",
         ),
         ("mesh.data=3", r"config\.mesh = data 3 × context 1 × model 1 does not fit 1 devices"),
-        ("mesh.strategy=zero", r"config\.mesh\.strategy must be one of dp, fsdp, tp, fsdp_tp, got 'zero'"),
-        (
-            "task=action_localization",
-            r"config\.task must be one of .*Did you mean 'temporal_action_localization'\?",
-        ),
         ("task=temporal_action_localization", r"needs a dataset with classes"),
-        ("seed", r"write --config\.KEY=VALUE"),
         ("seed.x=1", r"config\.seed must be of type int, got \{'x': 1\}"),
-        ("data.dir.x=1", r"config\.data\.dir\.x: dir is a value, not a group of settings"),
     ],
 )
 def test_settings_that_cannot_be(config_file, captions_dataset, tmp_path, unloc, setting, message):
+    """All that a config refuses is in tests/config; here, what depends on the data and the devices."""
     error = _train(unloc, config_file, captions_dataset, tmp_path / "run", setting).error()
     assert re.search(message, error), error
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -320,20 +268,10 @@ def test_a_batch_that_eight_devices_cannot_share(config_file, captions_dataset, 
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("nowhere.py", None, "there is no file"),
-        ("broken.py", "def get_config(:", "SyntaxError"),
-        ("other.py", "x = 1", "get_config"),
-        ("failing.py", "def get_config():\n    return 1 / 0", "ZeroDivisionError"),
-        ("wrong.py", "def get_config():\n    return {'batchsize': 3}", "Did you mean config.batch_size"),
-    ],
-)
-def test_config_files_that_cannot_be_used(tmp_path, unloc, name, content, message):
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    assert message in unloc("train", f"--config={tmp_path / name}", f"--workdir={tmp_path / 'run'}").error()
+def test_a_config_file_that_cannot_be_used(tmp_path, unloc):
+    (tmp_path / "broken.py").write_text("def get_config(:")
+    words = ("train", f"--config={tmp_path / 'broken.py'}", f"--workdir={tmp_path / 'run'}")
+    assert "SyntaxError" in unloc(*words).error()
 
 
 # --- workdirs and checkpoints
@@ -341,9 +279,8 @@ def test_config_files_that_cannot_be_used(tmp_path, unloc, name, content, messag
 
 def test_a_workdir_that_cannot_be_written(config_file, captions_dataset, tmp_path, unloc):
     (tmp_path / "file").touch()
-    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
-        error = _train(unloc, config_file, captions_dataset, workdir).error()
-        assert error.startswith(f"--workdir={workdir} cannot be written: ")
+    error = _train(unloc, config_file, captions_dataset, tmp_path / "file" / "run").error()
+    assert error.startswith(f"--workdir={tmp_path / 'file' / 'run'} cannot be written: ")
 
 
 @pytest.mark.slow
@@ -395,3 +332,11 @@ def test_predict_without_what_it_needs(trained, tiny_videos, tmp_path, unloc):
     ):
         assert message in unloc(*words).error()
     assert [p.name for p in tmp_path.iterdir()] == ["folder.json"]
+
+
+def test_a_workdir_in_a_cloud(unloc, config_file, captions_dataset, tmp_path, monkeypatch):
+    """It would become a folder "gs:" on this machine."""
+    monkeypatch.chdir(tmp_path)
+    error = _train(unloc, config_file, captions_dataset, "gs://bucket/run").error()
+    assert error.startswith("--workdir=gs:/bucket/run: training writes to a folder. Mount the bucket as one")
+    assert not list(tmp_path.iterdir())

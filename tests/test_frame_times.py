@@ -1,4 +1,4 @@
-"""The frame of time t is the one that a player shows at t: one rule for all that looks at videos."""
+"""The frame of time t is the one that a player shows at t: one rule for all readers of videos."""
 
 import io
 from fractions import Fraction
@@ -45,7 +45,7 @@ def _features(path, fps):
     return made.features[:, 0].tolist()
 
 
-# How a file or its pictures are looked at → the numbers of the frames at (k + offset) / fps.
+# A way to read a file or its pictures → the numbers of the frames at (k + offset) / fps.
 _OF_FILES = {
     "build": (_built, 0),
     "features": (_features, Fraction(1, 2)),

@@ -1,4 +1,4 @@
-"""What importing the library must not bring along."""
+"""Importing the library does not import the heavy packages that only some commands need."""
 
 import subprocess
 import sys

@@ -26,7 +26,7 @@ def test_numbers_of_earlier_datasets():
 
 @given(st.text())
 def test_texts_are_compared_once_and_for_all(text):
-    """What is stored compares as what was in the file, however often it is looked at."""
+    """A stored name compares like the one in the file, however often it is read."""
     once = normal_text(text)
     assert normal_text(once) == once
     assert normal_text(unicodedata.normalize("NFD", f" {text}\n")) == once

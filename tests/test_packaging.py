@@ -1,4 +1,4 @@
-"""What the package says about itself: the same in every place, and true."""
+"""The package's metadata: the same in every place, and true."""
 
 import fnmatch
 import re

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: real processes that add up their numbers."""
+"""The processes of a run find each other: real processes add up their numbers."""
 
 import http.server
 import os
@@ -62,7 +62,7 @@ def start(variables: dict[str, object], timeout_s: int = 200) -> subprocess.Pope
 
 
 def gathered_by(*environments: dict[str, object]) -> str:
-    """What process 0 says, after all have gathered everybody's numbers."""
+    """Returns the output of process 0, after all have gathered everybody's numbers."""
     started = [start(variables) for variables in environments]
     try:
         outputs = [process.communicate(timeout=300) for process in started]
@@ -275,7 +275,7 @@ def test_variables_that_say_nothing_sensible_are_named(variables, message):
     "arguments, message",
     [
         (("localhost:1", 2, None), "belong together"),
-        (("localhost", 2, 0), "say HOST:PORT"),
+        (("localhost", 2, 0), "give HOST:PORT"),
         (("localhost:1", 2, 2), "must be from 0 to 1"),
     ],
 )

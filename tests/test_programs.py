@@ -1,4 +1,4 @@
-"""What the commands do, from Python: the same, and it shows itself in a notebook."""
+"""The commands as Python functions: the same results, with HTML for notebooks."""
 
 import json
 

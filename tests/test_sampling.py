@@ -60,7 +60,7 @@ def test_features_on_a_stored_frame_are_its_own():
 def test_span_and_grid():
     span_s = span_of(41, 10)
     np.testing.assert_array_equal(span_s, np.array([0, 4], np.float32))
-    # 17 frames: one every quarter of a second. What lies outside of the sampled span is cut off.
+    # 17 frames: one every quarter of a second. What is outside the sampled span is cut off.
     grid = seconds_to_grid(np.array([[0.0, 1.0], [3.9, 4.08], [-1.0, 0.25]]), span_s, 17)
     np.testing.assert_allclose(grid, [[0, 4], [15.6, 16], [0, 1]], rtol=1e-6)
     assert grid.dtype == np.float32
@@ -142,7 +142,7 @@ def test_segments_end_with_the_real_frames():
     window = window_at(Timeline(4, 0.0, 1.0), 8, stride=1, start=0)
     grid, kept = cut_segments(np.array([[1.0, 4.0], [3.0, 4.0], [6.0, 7.0]]), window)
     np.testing.assert_allclose(grid[:2], [[1, 3], [3, 3]])
-    # As in the whole video, what lies behind the last stored frame is shown by that frame.
+    # As in the whole video, times behind the last stored frame show that frame.
     np.testing.assert_array_equal(kept, [True, True, True])
 
 
@@ -156,7 +156,7 @@ def test_the_whole_video_keeps_all_segments():
 
 @st.composite
 def videos(draw):
-    """A timeline of frames or feature rows, and a number of frames that a model looks at."""
+    """A timeline of frames or feature rows, and the number of frames that a model sees."""
     timeline = Timeline(
         draw(st.integers(1, 4000)), draw(st.sampled_from([0.0, 0.05, 3.7])), 1 / draw(st.floats(0.2, 60))
     )
@@ -220,7 +220,7 @@ def test_all_windows_show_the_whole_video(video, hop):
 
 
 def test_features_at_the_times_of_frames():
-    # Three rows that stand for 1, 3 and 5 seconds.
+    # Three rows at 1, 3 and 5 seconds.
     rows = np.array([[10.0, 0.0], [30.0, 4.0], [50.0, 0.0]])
     found = features_at(rows, Timeline(3, 1.0, 2.0), np.array([0.0, 1.0, 2.0, 4.5, 5.0, 9.0]))
     np.testing.assert_allclose(found, [[10, 0], [10, 0], [20, 2], [45, 1], [50, 0], [50, 0]])

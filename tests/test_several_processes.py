@@ -6,22 +6,26 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.tiny_runs import REPOSITORY, child_environment, metric_lines, without_clock
+from data_pipelines.build import build
+from tests.tiny_runs import FPS, REPOSITORY, SIZE, child_environment, metric_lines, without_clock
 from unloc_jax.cli import main
-from unloc_jax.errors import EXIT_TRY_AGAIN
+from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR
 
 pytestmark = pytest.mark.slow
 
 TIMEOUT_S = 600  # a loaded machine is slow to import and compile
 
 
-def start_together(count: int, *words: object, **environment: str) -> list[subprocess.Popen]:
-    """The same `unloc …` in `count` processes; see tests/child.py."""
+def start_together(
+    count: int, *words: object, of_last: Sequence[object] = (), **environment: str
+) -> list[subprocess.Popen]:
+    """The same `unloc …` in `count` processes, of which the last may get more words; see tests/child.py."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -31,6 +35,7 @@ def start_together(count: int, *words: object, **environment: str) -> list[subpr
             [
                 *(sys.executable, "-m", "tests.child", *map(str, words), *place),
                 *([f"--process-id={i}"] if place else []),
+                *(map(str, of_last) if i == count - 1 else ()),
             ],
             env=child_environment() | environment,
             cwd=REPOSITORY,
@@ -77,7 +82,7 @@ def test_evaluation_of_several_is_that_of_one(trained, captions_dataset, evaluat
     """3 videos in batches of 4: the last one's share is not full, or empty."""
     words = ["evaluate", f"--checkpoint={trained}", f"--data-dir={captions_dataset}", f"--out={tmp_path}"]
     first, *others = run_together(count, *words)
-    assert "R1@0.5" in first.stdout  # gloo prints a line of its own
+    assert "R1@0.5" in first.stdout  # gloo prints a line too
     assert not any("R1@0.5" in process.stdout for process in others)
     one, several = (json.loads((p / "metrics.json").read_text()) for p in (evaluated_by_one, tmp_path))
     assert set(one["recall"]) == set(several["recall"]) and one["queries"] == several["queries"]
@@ -107,6 +112,28 @@ def test_sigterm_stops_an_evaluation(trained, captions_dataset, tmp_path, count)
         assert "unloc: stopped by SIGTERM; the same command starts again\n" in process.stderr
         assert "Traceback" not in process.stderr
     assert not (out / "metrics.json").exists()
+
+
+def test_an_evaluation_of_processes_that_disagree(trained, captions_dataset, tiny_videos, tmp_path):
+    """They ask for different splits, or have different videos."""
+    fewer = tmp_path / "fewer"
+    files = [tiny_videos / "annotations" / f"captions_{split}.json" for split in ("train", "val")]
+    build("activitynet_captions", files, tiny_videos / "videos", fewer, fps=FPS, short_side=SIZE, workers=1)
+    words = [
+        "evaluate",
+        f"--checkpoint={trained}",
+        f"--data-dir={captions_dataset}",
+        f"--out={tmp_path / 'out'}",
+    ]
+    for of_last, message in {
+        "--split=validation": "--split is test in process 0, validation in process 1",
+        f"--data-dir={fewer}": "the test split of moment_retrieval is 3 videos (",
+    }.items():
+        for process in ended(start_together(2, *words, of_last=[of_last]), EXIT_USER_ERROR):
+            (line,) = [line for line in process.stderr.splitlines() if line.startswith("unloc: ")]
+            assert line.startswith(f"unloc: error: the processes of this run do not agree: {message}")
+            assert "Traceback" not in process.stderr
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")

@@ -361,7 +361,7 @@ _LONG_LAST = [
     ("a.avi", "mpeg4", 14.0),
     ("a.mkv", "libx264", 14.0),
     ("a.webm", "libvpx-vp9", 14.0),
-    ("a.flv", "libx264", 4.0),  # nothing but its header says more
+    ("a.flv", "libx264", 4.0),  # only its header has more
 ]
 
 

@@ -43,7 +43,7 @@ def test_a_picture_that_stands_still(tmp_path, name, live, sound_s):
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv"])
 def test_a_picture_that_stands_still_at_the_end(tmp_path, name, b_frames, sound_s):
     if name == "a.mkv" and b_frames != "0":
-        pytest.skip("it is the last picture that says so there, not the last packet")
+        pytest.skip("there the last picture has the duration, not the last packet")
     times_ms = [*range(0, 10_000, 500)]
     path = write_video(tmp_path / name, times_ms, options={"bf": b_frames}, sound_s=sound_s, last_s=10.5)
     stream = FrameStream(path, fps=2.0, short_side=72, offset=0.5)

@@ -49,7 +49,7 @@ def write_video(
     live: bool = False,
     last_s: float = 0.0,
 ) -> Path:
-    """A video that shows pictures of `size`; with `clockwise` (90, 180, 270) it stores them turned and says so.
+    """A video that shows pictures of `size`; with `clockwise` (90, 180, 270) it stores them turned and marks them so.
 
     A phone held upright does that: what is shown is the stored picture turned clockwise. `pictures_ms` are the times
     that the pictures carry, where these are not their time stamps; with `sound_s` there is sound from 0 on; `live`

@@ -46,7 +46,7 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """What a command did: exit status, standard output, standard error."""
+    """The outcome of a command: exit status, standard output, standard error."""
 
     status: int
     out: str
@@ -66,7 +66,7 @@ class Ran:
 
 
 def run_child(*words: object, devices: int = 1, timeout_s: float = 300) -> Ran:
-    """A real `unloc …` in a process of its own, with fake devices if asked for."""
+    """A real `unloc …` in a separate process, with fake devices if asked for."""
     done = subprocess.run(
         command_of(*words),
         env=child_environment(devices),
@@ -136,7 +136,7 @@ def unloc(capfd) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def tiny_videos(tmp_path_factory) -> Path:
-    """What `unloc data synthesize` writes: 6, 2 and 3 videos of 64 × 64 pixels."""
+    """The output of `unloc data synthesize`: 6, 2 and 3 videos of 64 × 64 pixels."""
     out = tmp_path_factory.mktemp("tiny") / "raw"
     train, validation, test = COUNTS.values()
     synthesize(out, num_train=train, num_val=validation, num_test=test, size=64, fps=FPS, workers=1)

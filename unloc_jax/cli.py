@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from unloc_jax import siblings
 from unloc_jax.commands import (
@@ -20,6 +21,7 @@ from unloc_jax.commands import (
     zeroshot,
 )
 from unloc_jax.errors import exit_status
+from unloc_jax.leaving import leave
 from unloc_jax.paths import ArgumentParser
 
 # In the order of `unloc --help`.
@@ -38,6 +40,11 @@ _COMMANDS = (
     demo,
     quickstart,
 )
+
+
+def run() -> NoReturn:
+    """Runs the command of this process and ends it."""
+    leave(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,4 +78,4 @@ def _parser() -> ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

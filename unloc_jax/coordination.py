@@ -1,7 +1,7 @@
-"""Waits for the other processes of a run through JAX's coordination service, which needs no device.
+"""Waits for the other processes of a run, and exchanges texts, through JAX's coordination service; needs no device.
 
 JAX gives the service's client no public name. This is the only file of ours that uses a private one, and without it
-the run continues: with a warning, and without these waits.
+the run continues: with a warning, and without all this.
 """
 
 import functools
@@ -25,6 +25,20 @@ def wait_for_all(barrier: str, timeout_s: int) -> None:
         found.wait_at_barrier(barrier, timeout_s * 1000)
 
 
+def put(key: str, value: str) -> None:
+    """Shows a text to all processes; needs a `client`. Each key may be used once."""
+    client().key_value_set(key, value)
+
+
+def get(key: str, timeout_s: int) -> str:
+    """Returns a text that a process has put, or will soon; needs a `client`.
+
+    Raises:
+      jax.errors.JaxRuntimeError: nobody did in time, or others are gone.
+    """
+    return client().blocking_key_value_get(key, timeout_s * 1000)
+
+
 def client() -> Any:
     """Returns the client of JAX's coordination service; None without one, and where this JAX keeps it elsewhere."""
     try:
@@ -41,6 +55,7 @@ def client() -> Any:
 def _warn(reason: str) -> None:
     warnings.warn(
         f"JAX {jax.__version__} keeps its coordination client elsewhere ({reason}): processes do not wait for each "
-        "other before their first collective, which on CPUs must begin within 30 s in all of them, nor at an error.",
+        "other before their first collective, which on CPUs must begin within 30 s in all of them, nor at an error. "
+        "Settings, versions and data are not compared.",
         stacklevel=4,
     )

@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Protocol
 
 from unloc_jax.batch import Batch
@@ -58,13 +58,16 @@ class Dataset(Protocol):
     def num_windows(self, split: str) -> list[int]:
         """Returns the number of rows of `evaluation_batches` per record; 1 if a window is the whole video."""
 
-    def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
-        """Yields this host's part of the batches of steps start_step … num_steps-1, which depend on the step alone."""
+    def training_batches(self, start_step: int, num_steps: int) -> Generator[Batch, None, None]:
+        """Yields this host's part of the batches of steps start_step … num_steps-1, which depend on the step alone.
+
+        Closing it ends the reading ahead, here and below: reading threads must not outlive Python.
+        """
 
     def training_videos(self, step: int) -> list[str]:
         """Returns the video ids of training batch `step` (from 0), over all hosts, in the order of its rows."""
 
-    def evaluation_batches(self, split: str) -> Iterator[Batch]:
+    def evaluation_batches(self, split: str) -> Generator[Batch, None, None]:
         """Yields this host's part of every window of every record once, in order; the last batch is filled up."""
 
 

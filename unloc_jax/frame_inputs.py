@@ -26,7 +26,7 @@ class Frames(Protocol):
 
     @property
     def duration_s(self) -> float:
-        """Of the whole video in seconds, known after the iteration has ended."""
+        """The length of the whole video in seconds, known after the iteration has ended."""
 
     @property
     def notes(self) -> tuple[VideoNote, ...]:
@@ -145,7 +145,7 @@ def sample_frames(stream: Frames, name: str, *, fps: float, data: DataConfig) ->
       data: sampling and crop.
 
     Yields:
-      The whole video once, or, with windows, one after the other until they have covered all of it.
+      The whole video once, or, with windows, one at a time until they have covered all of it.
 
     Raises:
       VideoError: the file cannot be used.

@@ -1,4 +1,4 @@
-"""Shows results inside a notebook: pages in frames of their own, numbers as tables."""
+"""Shows results inside a notebook: pages in iframes, numbers as tables."""
 
 import html
 import math

@@ -138,7 +138,7 @@ def _given(
     if coordinator is None or num_processes is None or process_id is None:
         raise UserError(f"{names[0]}, {names[1]} and {names[2]} belong together: give all three or none.")
     if not re.fullmatch(r".+:\d+", coordinator):
-        raise UserError(f"{names[0]}={coordinator}: say HOST:PORT of process 0, such as localhost:12321.")
+        raise UserError(f"{names[0]}={coordinator}: give HOST:PORT of process 0, such as localhost:12321.")
     if not 0 <= process_id < num_processes:
         raise UserError(f"{names[2]}={process_id} must be from 0 to {num_processes - 1}.")
     return Rendezvous(source, coordinator, num_processes, process_id)

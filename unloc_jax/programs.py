@@ -4,6 +4,7 @@ The commands and notebooks call these: `unloc train` is `train`, and so on. What
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,19 +49,39 @@ def train(
     Raises:
       UserError: see `unloc_jax.config.load` and `unloc_jax.training.loop.train`.
     """
+    from unloc_jax import agreement
     from unloc_jax import config as config_lib
+    from unloc_jax.training import facts
     from unloc_jax.training.loop import train as train_loop
+    from unloc_jax.training.preemption import stop_if_signalled
 
     if isinstance(config, (str, Path)):
         config = config_lib.load(str(config), overrides_of(settings))
     elif settings:
         raise UserError("settings change a config file; change a config itself with dataclasses.replace.")
     config = config_lib.with_absolute_paths(config)  # the checkpoint stores them
+    agreement.check(lambda: agreement.versions() | facts.config_facts(config))
+    stop_if_signalled()
     with siblings.ours("data_pipelines"):
         from data_pipelines.reading.dataset import ShardedDataset
 
         datasets = {name: ShardedDataset(view) for name, view in config.task_configs.items()}
-        return train_loop(config, Path(path_of(str(workdir))), datasets, watcher)
+        agreement.check(lambda: facts.of_training(datasets))
+        stop_if_signalled()
+        return train_loop(config, _folder(workdir), datasets, watcher)
+
+
+def _folder(workdir: str | Path) -> Path:
+    """Returns the path of a workdir.
+
+    Raises:
+      UserError: it is an address of a cloud.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]*:/", str(workdir)):  # Path makes "gs:/…" of "gs://…"
+        raise UserError(
+            f"--workdir={workdir}: training writes to a folder. Mount the bucket as one (docs/launch.md)."
+        )
+    return Path(path_of(str(workdir)))
 
 
 def overrides_of(settings: Settings) -> list[str]:
@@ -178,19 +199,30 @@ def checked_evaluation(
       UserError: see `evaluate`.
     """
     from data_pipelines.reading.dataset import ShardedDataset
+    from unloc_jax import agreement
     from unloc_jax.evaluation.evaluate import checked
     from unloc_jax.evaluation.predictor import CheckpointPredictor
     from unloc_jax.inference.loaded_model import load_model
+    from unloc_jax.training import facts
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, workdir_of
 
-    whole, _ = load_checkpoint(find_checkpoint(Path(checkpoint)))
+    step_dir = find_checkpoint(Path(checkpoint))
+    whole, _ = load_checkpoint(step_dir)
+    scores = None if classifier_scores is None else Path(classifier_scores)
+    asked = {
+        "--split": split,
+        "--task": task,
+        "the vocabulary": list(vocabulary),
+        "the settings": overrides_of(settings),
+    }
+    agreement.check(lambda: agreement.versions() | asked | facts.of_evaluation(step_dir, scores))
     model = load_model(Path(checkpoint), task, overrides_of(settings), with_params=False)
     config = model.task.config
     if data_dir:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, dir=str(data_dir)))
         model = dataclasses.replace(model, task=dataclasses.replace(model.task, config=config))
     if config.data.format == "unloc" and not (config.data.dir and Path(config.data.dir).is_dir()):
-        raise UserError(f"the dataset {config.data.dir} is not there. Say where it is with --data-dir=DIR.")
+        raise UserError(f"the dataset {config.data.dir} is not there. Give its place: --data-dir=DIR.")
     if vocabulary:
         if not config.with_vocabulary:
             raise UserError(
@@ -200,6 +232,7 @@ def checked_evaluation(
         changed = dataclasses.replace(model.task, evaluation_classes=tuple(vocabulary))
         model = dataclasses.replace(model, task=changed)
     dataset = ShardedDataset(config)
+    agreement.check(lambda: facts.dataset_facts(model.task_name, dataset, (split, "train")))
     trained_on_it = dataset.metadata.fingerprint == model.metadata.fingerprint
     name = split if trained_on_it else f"{split}_{Path(config.data.dir).resolve().name}"
     name = f"{name}_{vocabulary_name}" if vocabulary else name
@@ -207,7 +240,6 @@ def checked_evaluation(
     folder = folder / model.task_name if whole.tasks else folder
     watched = {"watched": preemption.watched} if preemption else {}
     predictor = CheckpointPredictor(model, dataset, **watched)
-    scores = None if classifier_scores is None else Path(classifier_scores)
     return folder, checked(predictor, split, folder, scores)
 
 

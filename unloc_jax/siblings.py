@@ -59,7 +59,7 @@ def ours(name: str, first: Path | None = None) -> Iterator[None]:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether an import finds our package, or has found it."""
+    """Returns whether an import finds our package, or has found it."""
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module that somebody made by hand

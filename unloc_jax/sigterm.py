@@ -1,4 +1,4 @@
-"""Remembers SIGTERM from a command's start on, before JAX is imported or knows of other processes."""
+"""Remembers SIGTERM from a command's start on, before JAX is imported or connects to other processes."""
 
 import contextlib
 import signal
@@ -30,7 +30,7 @@ def remembered() -> Iterator[None]:
 
 def listen_again() -> None:
     """Restores the handler of `remembered` after a library has replaced it."""
-    if signal.getsignal(signal.SIGTERM) is _notice:  # Python does not know of handlers that C++ installs
+    if signal.getsignal(signal.SIGTERM) is _notice:  # Python does not see handlers that C++ installs
         signal.signal(signal.SIGTERM, _notice)
 
 

@@ -111,7 +111,7 @@ class FrameStream:
 
     Yields uint8 [H, W, 3] RGB arrays; item k is the frame that a player shows at k / fps (with `offset`: at
     (k + offset) / fps), see `unloc_jax.frame_times`. Second 0 is a player's: the start of picture or sound, whichever
-    comes first; the first picture also stands for the time before it. If one source frame serves several k, the *same*
+    comes first; the first picture also covers the time before it. If one source frame serves several k, the *same*
     array object is yielded again, so that a caller can reuse results for it.
 
     Attributes:
@@ -229,7 +229,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def video_length_s(path: Path, info: VideoInfo | None = None) -> float:
-    """Returns the length of a video in seconds: what its header says, else up to the end of its last picture.
+    """Returns the length of a video in seconds: that of its header, else up to the end of its last picture.
 
     Args:
       path: the file.
@@ -329,7 +329,7 @@ class _TimedFrames:
             self.end_s = clock.end_s
             self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
             yield time_s, frame
-        # The picture at the end may stand still: MP4 says so of the last packet, which need not be the last picture.
+        # The last picture may stay on screen: MP4 gives the last packet's duration, which need not be the last picture.
         start_s, lasts_s = self._last_packet_s
         packet_end_s = start_s + lasts_s - clock.start_s
         if self.end_s < packet_end_s <= self.end_s + lasts_s:

@@ -1,4 +1,4 @@
-"""Checks by their structure whether files are whole, so that a long length in the header is no sign of a cut."""
+"""Checks by their structure whether files are whole, so that a long length in the header is not taken for a cut."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ def is_cut_mp4(path: Path) -> bool:
 
 
 def _is_whole_avi(file: BinaryIO, size: int) -> bool:
-    """Every RIFF chunk has its length, and the index, which is written last, is there (or OpenDML's further chunks)."""
+    """Checks that every RIFF chunk has its length, and that the index, written last, or OpenDML's chunks are there."""
     riffs = list(_chunks(file, 0, size))
     if not riffs or any(name != b"RIFF" or end > size for name, _, end in riffs):
         return False
@@ -62,7 +62,7 @@ def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, 
 
 
 def _is_whole_flv(file: BinaryIO, size: int) -> bool:
-    """The last four bytes are the size of the tag before them (Adobe's FLV 10.1, E.3): 11 bytes more than it says."""
+    """Checks the last four bytes: the size of the tag before them, its header's plus 11 (Adobe's FLV 10.1, E.3)."""
     if size < 4:
         return False
     file.seek(size - 4)

@@ -6,8 +6,9 @@ The files (train.json, val_1.json, val_2.json) do not contain their split; it is
 
 from pathlib import Path
 
-from data_pipelines.annotations.captions import add_captions, read_captions
+from data_pipelines.annotations.captions import add_captions, captions_of
 from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 
 _LAYOUT = (
@@ -24,5 +25,6 @@ def parse_activitynet_captions(files: list[Path]) -> ParsedAnnotations:
     """
     collector = VideoCollector()
     for path in files:
-        add_captions(collector, path, read_captions(path, collector, _LAYOUT))
+        content = read_json(path, collector.problems, _LAYOUT)
+        add_captions(collector, path, captions_of(path, content, _LAYOUT))
     return collector.parsed

@@ -8,23 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.annotations.collector import VideoCollector
-from data_pipelines.annotations.json_file import entries, read_json
-from data_pipelines.annotations.segments import RecordMaker
-from data_pipelines.annotations.split_names import split_of_file
+from data_pipelines.annotations.json_file import entries
 from unloc_jax.errors import UserError
 
 
-def read_captions(path: Path, collector: VideoCollector, layout: str) -> list[tuple[str, dict[str, Any]]]:
-    """Returns (video id, video) for every video of a file, each with the lists "timestamps" and "sentences".
+def captions_of(path: Path, content: Any, layout: str) -> list[tuple[str, dict[str, Any]]]:
+    """Returns (video id, video) for every video of a file's content, each with "timestamps" and "sentences".
 
     Raises:
-      UserError: the file is not JSON, or has another layout.
+      UserError: the content has another layout.
     """
-    return captions_of(path, read_json(path, collector.problems, layout), layout)
-
-
-def captions_of(path: Path, content: Any, layout: str) -> list[tuple[str, dict[str, Any]]]:
-    """Does what `read_captions` does for content that has already been read."""
     videos = list(entries(path, content, layout))
     for video_id, video in videos:
         if not isinstance(video, dict) or not all(
@@ -44,8 +37,7 @@ def add_captions(
     Raises:
       UserError: the file name does not identify one split.
     """
-    split = split_of_file(path)
-    collector.parsed.file_splits.append((path, split))
+    split = collector.split_of(path)
     for video_id, video in videos:
         timestamps, sentences = video["timestamps"], video["sentences"]
         if not collector.is_new(path, video_id, split, len(timestamps)):
@@ -65,14 +57,9 @@ def add_captions(
                 "numbers of attributes and sentences differ", where, "the attributes are not used"
             )
             attributes = [None] * len(sentences)
-        maker = RecordMaker(
-            video_id,
-            video.get("duration"),
-            split,
-            where,
-            collector.problems,
-            text_name="sentence",
-            keep_duplicates=True,  # the official evaluations count each one
+        # The official evaluations count each duplicate.
+        maker = collector.maker(
+            path, video_id, split, video.get("duration"), text_name="sentence", keep_duplicates=True
         )
         for segment, sentence, attribute in zip(timestamps, sentences, attributes, strict=False):
             maker.add(segment, sentence, attribute)

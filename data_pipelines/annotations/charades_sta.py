@@ -8,12 +8,11 @@ supported.
 
 from pathlib import Path
 
-from data_pipelines.annotations.captions import add_captions, read_captions
+from data_pipelines.annotations.captions import add_captions, captions_of
 from data_pipelines.annotations.collector import VideoCollector, by_video
+from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
-from data_pipelines.annotations.segments import RecordMaker
-from data_pipelines.annotations.split_names import split_of_file
 from data_pipelines.annotations.table_file import read_table
 from data_pipelines.annotations.text_file import read_lines
 from unloc_jax.errors import UserError
@@ -43,7 +42,8 @@ def parse_charades_sta(files: list[Path]) -> ParsedAnnotations:
         )
     for path in annotation_files:
         if path.suffix.lower() == ".json":
-            add_captions(collector, path, read_captions(path, collector, _LAYOUT))
+            content = read_json(path, collector.problems, _LAYOUT)
+            add_captions(collector, path, captions_of(path, content, _LAYOUT))
         else:
             _add_lines(collector, path, lengths)
     return collector.parsed
@@ -58,8 +58,7 @@ def _read_lengths(path: Path, problems: Problems) -> dict[str, str]:
 
 
 def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -> None:
-    split = split_of_file(path)
-    collector.parsed.file_splits.append((path, split))
+    split = collector.split_of(path)
     rows: list[tuple[str | int, tuple[str, list[str], str]]] = []
     for number, line in read_lines(path):
         where = f"{path.name}:{number}"
@@ -74,15 +73,9 @@ def _add_lines(collector: VideoCollector, path: Path, lengths: dict[str, str]) -
     for video_id, lines in by_video(rows).items():
         if not collector.is_new(path, video_id, split, len(lines)):
             continue
-        maker = RecordMaker(
-            video_id,
-            lengths.get(normal_id(video_id)),
-            split,
-            f"{path.name}: {video_id}",
-            collector.problems,
-            text_name="sentence",
-            keep_duplicates=True,  # the official evaluation counts each one
-        )
+        length = lengths.get(normal_id(video_id))
+        # The official evaluation counts each duplicate.
+        maker = collector.maker(path, video_id, split, length, text_name="sentence", keep_duplicates=True)
         for where, segment, sentence in lines:
             maker.add(segment, sentence, where=where)
         collector.keep(maker.finish())

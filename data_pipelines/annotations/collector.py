@@ -3,10 +3,12 @@
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems, shown
+from data_pipelines.annotations.segments import RecordMaker
+from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.names import id_of_record, normal_id
 from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
@@ -55,6 +57,22 @@ class VideoCollector:
             return False
         self._seen[name] = path.name
         return True
+
+    def split_of(self, path: Path) -> str:
+        """Returns the split that the name of a file contains, for a format that has none.
+
+        Raises:
+          UserError: the name does not identify one split.
+        """
+        split = split_of_file(path)
+        self.parsed.file_splits.append((path, split))
+        return split
+
+    def maker(
+        self, path: Path, video_id: str | int, split: str, duration: Any, **options: Any
+    ) -> RecordMaker:
+        """Starts the record of a video that `is_new`; for duration and options see `RecordMaker`."""
+        return RecordMaker(video_id, duration, split, f"{path.name}: {video_id}", self.problems, **options)
 
     def keep(self, record: VideoRecord | None) -> None:
         if record is not None:

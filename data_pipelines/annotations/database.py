@@ -86,19 +86,13 @@ def add_database(
     for split, (video_id, video, annotations) in zip(splits, videos):
         if not collector.is_new(path, video_id, split or "train", len(annotations)):
             continue
-        where = f"{path.name}: {video_id}"
         if split is None and annotations:
-            subset = shown(video.get("subset"))
-            collector.problems.add("unknown subset", where, f"subset {subset}; put into train")
+            detail = f"subset {shown(video.get('subset'))}; put into train"
+            collector.problems.add("unknown subset", f"{path.name}: {video_id}", detail)
         duration = video.get("duration", video.get("duration_second"))
-        maker = RecordMaker(
-            video_id,
-            duration,
-            split or "train",
-            where,
-            collector.problems,
-            text_name=text_name,
-            keep_duplicates=True,  # the official evaluations count each one
+        # The official evaluations count each duplicate.
+        maker = collector.maker(
+            path, video_id, split or "train", duration, text_name=text_name, keep_duplicates=True
         )
         for annotation in annotations:
             add(maker, annotation, video)

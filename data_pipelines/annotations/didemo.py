@@ -18,8 +18,7 @@ from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
-from data_pipelines.annotations.segments import RecordMaker, as_number, query_attributes
-from data_pipelines.annotations.split_names import split_of_file
+from data_pipelines.annotations.segments import as_number, query_attributes
 from unloc_jax.errors import UserError
 from unloc_jax.names import as_text
 
@@ -39,8 +38,7 @@ def parse_didemo(files: list[Path]) -> ParsedAnnotations:
     """
     collector = VideoCollector()
     for path in files:
-        split = split_of_file(path)
-        collector.parsed.file_splits.append((path, split))
+        split = collector.split_of(path)
         for video_id, descriptions in _read(path, collector).items():
             num_segments = sum(len(description["times"]) for _, description in descriptions)
             if collector.is_new(path, video_id, split, num_segments):
@@ -70,14 +68,8 @@ def _add_video(
     descriptions: list[tuple[str, dict[str, Any]]],
 ) -> None:
     num_chunks = as_number(descriptions[0][1].get("num_segments"))
-    maker = RecordMaker(
-        video_id,
-        None if num_chunks is None else num_chunks * CHUNK_S,
-        split,
-        f"{path.name}: {video_id}",
-        collector.problems,
-        text_name="description",
-    )
+    duration_s = None if num_chunks is None else num_chunks * CHUNK_S
+    maker = collector.maker(path, video_id, split, duration_s, text_name="description")
     for number, (where, entry) in enumerate(descriptions):
         answers: collections.Counter[tuple[float, float]] = collections.Counter()
         for chunks in entry["times"]:

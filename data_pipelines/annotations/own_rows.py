@@ -11,8 +11,8 @@ from typing import Any
 from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
-from data_pipelines.annotations.segments import RecordMaker, as_number
-from data_pipelines.annotations.split_names import split_in_name, split_of_file, split_of_subset
+from data_pipelines.annotations.segments import as_number
+from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from unloc_jax.errors import UserError
 from unloc_jax.names import as_text, id_of_record, normal_id
 
@@ -50,7 +50,7 @@ def parse_rows(
     for path, rows in files:
         videos = _by_video(path, rows)
         if all(_is_blank(row.values.get("split")) for row in rows):
-            collector.parsed.file_splits.append((path, split_of_file(path)))
+            collector.split_of(path)
         for video_id, of_video in videos.items():
             split = _split(collector, path, of_video)
             if collector.is_new(path, video_id, split, len(of_video)):
@@ -89,15 +89,9 @@ def _add_video(
     if len(durations) > 1:
         detail = f"duration {', '.join(map(shown, durations[:5]))}; the first is used"
         collector.problems.add("several durations of one video", rows[0].where, detail)
-    maker = RecordMaker(
-        video_id,
-        durations[0] if durations else None,
-        split,
-        f"{path.name}: {video_id}",
-        collector.problems,
-        text_name="label" if "label" in rows[0].values else "text",
-        duration_expected=False,
-    )
+    duration = durations[0] if durations else None
+    text_name = "label" if "label" in rows[0].values else "text"
+    maker = collector.maker(path, video_id, split, duration, text_name=text_name, duration_expected=False)
     for row in rows:
         text = row.values.get("label", row.values.get("text"))
         maker.add([row.values.get("start"), row.values.get("end")], text, row.attributes, row.where)

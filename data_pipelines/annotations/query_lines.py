@@ -18,7 +18,6 @@ from data_pipelines.annotations.json_file import read_json_lines
 from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.saliency import as_scores, of_relevant_clips
 from data_pipelines.annotations.segments import RecordMaker, query_attributes
-from data_pipelines.annotations.split_names import split_of_file
 from unloc_jax.errors import UserError
 from unloc_jax.names import as_text
 
@@ -60,22 +59,15 @@ def add_queries(
     Raises:
       UserError: the file name does not identify one split.
     """
-    split = split_of_file(path)
-    collector.parsed.file_splits.append((path, split))
+    split = collector.split_of(path)
     queries_only = not any(query.get("relevant_windows") for _, query in queries)
     for video_id, of_video in by_video((query["vid"], (where, query)) for where, query in queries).items():
         num_segments = sum(len(query.get("relevant_windows") or ()) for _, query in of_video)
         if not collector.is_new(path, video_id, split, num_segments):
             continue
         where, first = of_video[0]
-        maker = RecordMaker(
-            video_id,
-            duration_of(collector, where, first),
-            split,
-            f"{path.name}: {video_id}",
-            collector.problems,
-            text_name="query",
-        )
+        duration = duration_of(collector, where, first)
+        maker = collector.maker(path, video_id, split, duration, text_name="query")
         for number, (where, query) in enumerate(of_video):
             attributes = query_attributes(query.get("qid"), number) | more_of(query, maker.duration_s)
             windows = query.get("relevant_windows")

@@ -34,7 +34,7 @@ def of_relevant_clips(clip_ids: Any, scores: np.ndarray, duration_s: float) -> n
       duration_s: of the video in seconds; 0.0 if unknown.
 
     Returns:
-      The scores; None if ids and scores do not match, or if an id lies outside the video.
+      The scores; None if ids and scores do not match, or if an id is outside the video.
     """
     if not isinstance(clip_ids, list) or len(clip_ids) != len(scores):
         return None

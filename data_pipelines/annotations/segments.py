@@ -113,7 +113,7 @@ class RecordMaker:
                     "segment past the end", where, f"segment {shown(segment)}, duration {duration_s:g} s"
                 )
             end_s = duration_s
-        if np.float32(start_s) >= np.float32(end_s):  # no part lies inside the video
+        if np.float32(start_s) >= np.float32(end_s):  # no part is inside the video
             self.add_not_shown(annotated[0], annotated[1], text, attributes)
             return
         attributes = self._checked_attributes(attributes, where)

@@ -72,7 +72,7 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
 def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, Any]:
     """Suggests a pyramid for segments of these lengths.
 
-    The number of levels is the lowest with which nearly all segments lie below twice the last finite bound of the
+    The number of levels is the lowest with which nearly all segments are below twice the last finite bound of the
     reference's ranges (0 to 4 grid units on the first level, doubling from level to level). The ranges then divide the
     segments evenly between the levels. Where there are too few distinct lengths for that many levels, there are fewer.
 

@@ -9,8 +9,9 @@ their sentences, so repeated ones are reported but kept.
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.captions import add_captions, read_captions
+from data_pipelines.annotations.captions import add_captions, captions_of
 from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
 from unloc_jax.errors import UserError
@@ -30,7 +31,8 @@ def parse_tacos(files: list[Path]) -> ParsedAnnotations:
     collector = VideoCollector()
     for path in files:
         videos = []
-        for video_id, video in read_captions(path, collector, _LAYOUT):
+        content = read_json(path, collector.problems, _LAYOUT)
+        for video_id, video in captions_of(path, content, _LAYOUT):
             fps = as_number(video.get("fps"))
             if fps is None or fps <= 0:
                 raise UserError(f'{path}: {_LAYOUT}; "fps" of the entry "{video_id}" is not a frame rate.')

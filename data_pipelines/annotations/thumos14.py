@@ -91,19 +91,11 @@ def _add_text_files(collector: VideoCollector, files: list[Path]) -> None:
         split = _split(str(video_id)) or split_in_name(path)
         if not collector.is_new(path, video_id, split or "train", len(lines)):
             continue
-        where = f"{path.name}: {video_id}"
         if split is None:
-            collector.problems.add("unknown subset", where, "put into train")
-        maker = RecordMaker(
-            video_id,
-            None,
-            split or "train",
-            where,
-            collector.problems,
-            text_name="label",
-            duration_expected=False,
-            keep_duplicates=True,  # the official evaluation counts each one
-        )
+            collector.problems.add("unknown subset", f"{path.name}: {video_id}", "put into train")
+        # The files have no durations, and the official evaluation counts each duplicate.
+        options = {"text_name": "label", "duration_expected": False, "keep_duplicates": True}
+        maker = collector.maker(path, video_id, split or "train", None, **options)
         for _, where, segment, label in lines:
             _add(collector, maker, segment, label, where)
         collector.keep(maker.finish())

@@ -1,7 +1,7 @@
 """Reads precomputed features of any origin: one file per video, or one HDF5 file for all.
 
 DIR/<id>.npy (.npz, .h5, .hdf5, .pt, .pth)   see `unloc_jax.features.stored_features`
-FILE.h5 (.hdf5)                              a dataset per id, or a group per id that is read like a file of its own
+FILE.h5 (.hdf5)                              a dataset per id, or a group per id that is read like a file
 
 An id may carry the extension of its video, in any case: DIR/<id>.avi.npy, or the dataset "<id>.MP4".
 """
@@ -91,7 +91,7 @@ def feature_sources(texts: Iterable[str], axes: Iterable[str] = ()) -> list[Feat
         name, _, axis = text.rpartition("=")
         if axis not in ("0", "1"):
             raise UserError(
-                f"--features-axis {text}: say which axis is time: 0 for arrays [F, D], 1 for [D, F] (or NAME=0, "
+                f"--features-axis {text}: give the axis of time: 0 for arrays [F, D], 1 for [D, F] (or NAME=0, "
                 "NAME=1 for one modality)."
             )
         time_axes[name] = int(axis)
@@ -246,7 +246,7 @@ def _in_common_file(file: Any, source: FeatureSource, video_id: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _arrays_of(path: Path) -> Mapping[str, list[str]]:
-    """The names in a common file by what videos may be called: composed Unicode, with and without an ending.
+    """Returns the names in a common file by ids of videos: composed Unicode, with and without an ending.
 
     Blanks around them do not count.
     """

@@ -35,7 +35,7 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
       problems: receives the findings.
 
     Returns:
-      The record, or None if it is of the training split, has segments, and none lies inside the video. In the other
+      The record, or None if it is of the training split, has segments, and none is inside the video. In the other
       splits such a record stays, without segments and texts: official evaluators count its segments as missed.
     """
     where = f"{record.split}: {record.video_id}"

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import ModuleType
 
 import jax
@@ -84,7 +84,7 @@ class ShardedDataset:
     def num_windows(self, split: str) -> list[int]:
         return [len(starts) for starts in self._windows(split)]
 
-    def training_batches(self, start_step: int, num_steps: int) -> Iterator[Batch]:
+    def training_batches(self, start_step: int, num_steps: int) -> Generator[Batch, None, None]:
         return self._reader.training_batches(
             self._source("train"),
             seed=self._config.seed,
@@ -100,7 +100,7 @@ class ShardedDataset:
         rows = training_records(len(records), self._config.seed, self._config.batch_size, step)
         return [records[row].video_id for row in rows]
 
-    def evaluation_batches(self, split: str) -> Iterator[Batch]:
+    def evaluation_batches(self, split: str) -> Generator[Batch, None, None]:
         return self._reader.evaluation_batches(
             self._source(split, self._windows(split)),
             batch_size=self._config.evaluation.batch_size,

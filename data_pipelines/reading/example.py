@@ -199,7 +199,7 @@ def _labels(
     segments[: len(kept)] = grid[kept]
     segment_text[: len(kept)] = [number[names[i]] for i in kept]
     # A query whose segment was dropped for lack of room would be trained as occurring nowhere, as would one of a record
-    # without segments: both are masked. One whose segments all lie outside the window really does not occur: it stays.
+    # without segments: both are masked. One whose segments are all outside the window really does not occur: it stays.
     text_mask = np.isin(np.arange(len(text_tokens)), segment_text)
     if spec.classes is None and len(record.segments_s):
         inside = {names[i] for i in np.flatnonzero(shown)}

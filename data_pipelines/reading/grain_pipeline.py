@@ -6,7 +6,7 @@ are scaled may differ by a level. An element is one example with its decoded fra
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +32,7 @@ def training_batches(
     num_steps: int,
     host: int = 0,
     num_hosts: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields batches start_step … num_steps-1 of a run; see `input_pipeline.training_batches`.
 
     Raises:
@@ -52,7 +52,7 @@ def training_batches(
 
 def evaluation_batches(
     source: Source, *, batch_size: int, crops: int = 1, host: int = 0, num_hosts: int = 1
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields every row of `source.evaluation_rows` once, in order; see `input_pipeline.evaluation_batches`.
 
     Raises:
@@ -92,7 +92,7 @@ class _DecodedRows:
             return _Row(example, real, _decode(example, size))
 
 
-def _batches(rows: Rows, planner: Planner) -> Iterator[Batch]:
+def _batches(rows: Rows, planner: Planner) -> Generator[Batch, None, None]:
     workers = planner.spec.config.num_workers
     ahead = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=max(2 * rows.per_batch, workers))
     dataset = grain.MapDataset.source(_DecodedRows(rows, planner)).to_iter_dataset(ahead)

@@ -4,7 +4,11 @@ Records are read by random access; `example.py` plans an example, and only the p
 separate element, which keeps all threads busy.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +33,7 @@ def training_batches(
     num_steps: int,
     host: int = 0,
     num_hosts: int = 1,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields batches start_step … num_steps-1 of a run; this host's part of each (batch_size / num_hosts videos).
 
     An unreadable record becomes a row whose example_mask is False, and is reported.
@@ -49,9 +53,10 @@ def training_batches(
             num_hosts=num_hosts,
         )
         try:
-            for batch in _batches(rows, planner):
-                start_step += 1
-                yield batch
+            with contextlib.closing(_batches(rows, planner)) as batches:
+                for batch in batches:
+                    start_step += 1
+                    yield batch
         except tf.errors.InvalidArgumentError:
             # A picture was whole but could not be decoded: exclude its record and repeat the batch.
             planner.exclude_undecodable()
@@ -61,7 +66,7 @@ def training_batches(
 
 def evaluation_batches(
     source: Source, *, batch_size: int, crops: int = 1, host: int = 0, num_hosts: int = 1
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yields every row of `source.evaluation_rows` once, in order; masked rows fill up the last batch.
 
     With several crops a row becomes `crops` consecutive rows, from one end of the longer side to the other, and a batch
@@ -138,13 +143,19 @@ def _first_undecodable(example: Example) -> int | None:
     return None
 
 
-def _batches(rows: Rows, planner: _Waiting) -> Iterator[Batch]:
+def _batches(rows: Rows, planner: _Waiting) -> Generator[Batch, None, None]:
     spec, config, batch_size = planner.spec, planner.spec.config, rows.per_batch
     num_frames = config.num_frames if spec.with_frames else 0
     types = [tf.string, tf.int32, tf.bool]
+    closed = threading.Event()
+
+    def plan_row(row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if closed.is_set():
+            raise RuntimeError("nobody waits for this row any more")
+        return planner.plan_row(rows, int(row))
 
     def plan(row):
-        planned = tf.numpy_function(lambda row: planner.plan_row(rows, row), [row], types, stateful=False)
+        planned = tf.numpy_function(plan_row, [row], types, stateful=False)
         jpegs, region, mirrored = planned
         return row, tf.ensure_shape(jpegs, [num_frames]), tf.ensure_shape(region, [4]), mirrored
 
@@ -164,10 +175,25 @@ def _batches(rows: Rows, planner: _Waiting) -> Iterator[Batch]:
         dataset = dataset.map(lambda row, *rest: (row, tf.zeros([0]))).batch(batch_size, drop_remainder=True)
     options = tf.data.Options()
     options.threading.private_threadpool_size = config.num_workers
-    for numbers, frames in dataset.prefetch(2).with_options(options).as_numpy_iterator():
-        examples, real = planner.take(numbers[:: max(num_frames, 1)])
-        shape = (batch_size, num_frames, *frames.shape[1:])
-        yield assemble(examples, real, frames.reshape(shape) if num_frames else None)
+    elements = dataset.prefetch(2).with_options(options).as_numpy_iterator()
+    try:
+        for numbers, frames in elements:
+            examples, real = planner.take(numbers[:: max(num_frames, 1)])
+            shape = (batch_size, num_frames, *frames.shape[1:])
+            yield assemble(examples, real, frames.reshape(shape) if num_frames else None)
+    finally:
+        # If TensorFlow's threads still call plan_row when Python ends, the process aborts or hangs. The destructor of
+        # the iterator waits for them; so it must not be left to Python's end.
+        closed.set()
+        del elements
+        _clear_frames(sys.exception())
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Drops the local variables of an error's finished frames, which would keep alive what they refer to."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _decoder(size: int) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:

@@ -147,7 +147,7 @@ def _fps(example: SequenceExample, config: MediaSequenceConfig) -> float:
             fps = (len(times) - 1) * _MICROSECONDS / (times[-1] - times[0])
     if not _LOWEST_FPS < fps < float("inf"):
         raise ValueError(
-            "it does not say how many frames per second it has (image/frame_rate, image/timestamp); set "
+            "it has no frame rate (image/frame_rate, image/timestamp); set "
             f"{_OPTION}.fps (1 / secs_per_timestep of a Scenic config)"
         )
     return fps

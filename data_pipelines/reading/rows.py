@@ -1,4 +1,4 @@
-"""Which record, window and crop each row of the batches shows: functions of the row alone, for readers of any kind.
+"""Chooses record, window and crop of each row of the batches: functions of the row alone, for readers of any kind.
 
 Batch `step` of training holds the examples of slots step·B … step·B + B-1. A slot determines its epoch and its place in
 that epoch's permutation, so any step can be reproduced on any number of hosts, and resuming needs a number instead of
@@ -48,7 +48,7 @@ class Source:
 
 
 class Place(NamedTuple):
-    """What a row shows: the used record (-1: none, the row is empty), and the arguments of `make_example`."""
+    """Describes a row: the used record (-1: none, the row is empty), and the arguments of `make_example`."""
 
     record: int
     draws: Draws | None = None

@@ -97,7 +97,7 @@ def _by_split(found: list[Path], folder: Path | None) -> dict[str, list[Path]]:
         split = next((split for name in names if (split := split_in_name(name))), None)
         if split is None:
             raise UserError(
-                f"{path}: its name does not tell the split. Say which files are which: "
+                f"{path}: its name does not contain the split. Name the files of each split: "
                 f"--{_OPTIONS}.train='FILE or PATTERN', and .validation, .test."
             )
         shards[split].append(path)

@@ -1,4 +1,4 @@
-"""Which record a slot of training shows and what is drawn for it: functions of (seed, slot), without TensorFlow.
+"""Draws the record that a training slot shows, and its window and crop: functions of (seed, slot), no TensorFlow.
 
 The numbers are those of `tf.random.experimental.index_shuffle` and, on CPUs, of `tf.random.stateless_uniform`, so that
 runs begun with TensorFlow's continue with the same examples (tests/data_pipelines/reading/test_slots.py).
@@ -84,7 +84,7 @@ def _int32(value: int) -> int:
 
 
 def _philox(counter: list[int], key_0: int, key_1: int) -> list[int]:
-    """Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3; SC 2011)."""
+    """Computes Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3; SC 2011)."""
     a, b, c, d = counter
     for _ in range(10):
         x, y = 0xD2511F53 * a, 0xCD9E8D57 * c

@@ -22,7 +22,7 @@ def _change(app: "Sphinx", what: str, name: str, of: Any, options: Any, lines: l
     changed = [""]
     for i, line in enumerate(lines):
         if i and _HEADED.match(lines[i - 1].strip()) and not _KEYED.match(line):
-            # Types are annotations here: what stands before the first colon is no type.
+            # Types are annotations here: what precedes the first colon is not a type.
             line = re.sub(r"^(\s*)(?=\S)", r"\1: ", line)
         if _KEYED.match(line):
             line = re.sub(r"^(\s*)(.*?)  (?=\S)", r"\1* \2 – ", line)

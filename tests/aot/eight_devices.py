@@ -1,4 +1,4 @@
-"""Run by the tests in a process of its own, with 8 devices: prints numbers of compiled programs as JSON."""
+"""Run by the tests in a separate process with 8 devices: prints numbers of compiled programs as JSON."""
 
 import json
 

@@ -123,13 +123,15 @@ def test_executed_flops_count_loops_and_recomputation():
 @pytest.mark.parametrize(
     "size", [lambda n: 7.0 + 2 * n, lambda n: 3.0 + n + n * n, lambda n: n**0.5, lambda n: 10.0 * n]
 )
-@pytest.mark.parametrize("says", [math.inf, 1.05])  # of the limit: what is larger is refused without a number
-def test_the_largest_that_fits_takes_few_questions(answer, size, says):
+@pytest.mark.parametrize(
+    "reported", [math.inf, 1.05]
+)  # of the limit: what is larger is refused without a number
+def test_the_largest_that_fits_takes_few_questions(answer, size, reported):
     asked, limit = [], size(answer) + 0.3 * (size(answer + 1) - size(answer))
 
     def needed(number):
         asked.append(number)
-        return size(number) if size(number) <= says * limit else None
+        return size(number) if size(number) <= reported * limit else None
 
     assert largest(needed, limit) == answer
     assert len(asked) == len(set(asked)) <= 9 and max(asked) <= 8 * max(answer, 1)
@@ -190,7 +192,7 @@ def test_the_training_step_on_eight_devices(eight_devices):
     assert step["arguments"] == pytest.approx(step["state"] + step["batch"] / 8, rel=0.01)
     assert step["donated"] == pytest.approx(step["state"], rel=0.01)
     assert step["temporaries"] > step["parameters"]  # their gradients
-    assert step["peak"] == 0  # a CPU does not say
+    assert step["peak"] == 0  # a CPU does not report it
     assert step["all-reduce"] == pytest.approx(step["parameters"], rel=0.05)  # and the losses
     assert 1.1 < step["executed"] < 1.34  # the forward pass of all layers once more, not of the head
 

@@ -1,4 +1,4 @@
-"""What the schema's choices are, by key; entries of `tasks` have those of the top, modalities have no name here."""
+"""The schema's choices by key; entries of `tasks` have those of the top level, modalities are not named."""
 
 import dataclasses
 import typing

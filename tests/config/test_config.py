@@ -73,7 +73,7 @@ def test_checkpoints_from_before_remat_had_names(stored, remat):
 
 
 def test_a_key_of_an_older_version(tmp_path):
-    """What is stored is read; what a user writes, in a file, on one of ours or as a flag, is told the new name."""
+    """Stored configs with old names are read; a user's file, override or flag with one is told the new name."""
     config = Config(contrastive=StageConfig(steps=3, warmup_steps=1, learning_rates={"logit_scale": 0.5}))
     stored = json.loads(to_json(config))
     stored["pretrain"] = stored.pop("contrastive")
@@ -222,7 +222,7 @@ EMBEDDINGS = {"text": {"encoder": "embeddings", "embeddings_file": "x.npz"}}
         (
             {"modalities": {"flow": {"encoder": "features"}}},
             None,
-            r"config\.model\.modalities\.flow\.feature_dim: say how wide the features are",
+            r"config\.model\.modalities\.flow\.feature_dim: give the width of the features",
         ),
         ({"video_projection": False}, None, r"needs modalities of the fusion's width 512, they have 768"),
         (

@@ -153,7 +153,7 @@ def test_overrides_reach_into_named_groups(tmp_path):
     )
     assert config.model.modalities["rgb"] == ModalityConfig(freeze=True)
     assert config.model.modalities["flow"].feature_dim == 7
-    # What the file says about a task stands; what nobody says about it is as at the top, overrides included.
+    # The file's settings of a task are kept; the others are as at the top, overrides included.
     assert {name: task.data.num_frames for name, task in config.tasks.items()} == {"a": 16, "b": 8, "c": 24}
     assert {task.loss for task in config.tasks.values()} == {LossConfig(focal_gamma=1.5, radius=1.5)}
     assert config.tasks["c"].task == "action_segmentation"

@@ -1,4 +1,4 @@
-"""Every number of a config is checked, wherever it sits; and what a command line may say is read as it is meant."""
+"""Every number of a config is checked, wherever it is; and values on the command line are read as they are meant."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What parsers count in files of official layouts, against counts made here from the files alone.
+"""The parsers' counts in files of official layouts, against counts made here from the files alone.
 
 The files are tests/goldens/official: of our own, so that they are there on every machine. The real ones are counted in
 test_annotations_real.py, where they lie beside the repository.

@@ -243,7 +243,7 @@ def test_arrays_that_lie_the_other_way(tmp_path):
     ):
         find_widths([FeatureSource("x", tmp_path)], ids)
     assert find_widths([FeatureSource("x", tmp_path, time_axis=1)], ids) == {"x": 4}
-    for i in range(5):  # of equal length and equal width: nothing to say
+    for i in range(5):  # of equal length and equal width: nothing to report
         np.save(tmp_path / f"{i}.npy", np.zeros((4, 10)))
     assert find_widths([FeatureSource("x", tmp_path)], ids) == {"x": 10}
 
@@ -264,8 +264,8 @@ def test_the_command_line(tmp_path):
         (["clip="], [], "write NAME=DIR"),
         ([f"clip={tmp_path}/none"], [], "neither a folder with one file per video nor an HDF5 file"),
         ([f"clip={tmp_path}"] * 2, [], "there are already features named clip"),
-        ([f"clip={tmp_path}"], ["2"], "say which axis is time"),
-        ([f"clip={tmp_path}"], ["clip"], "say which axis is time"),
+        ([f"clip={tmp_path}"], ["2"], "give the axis of time"),
+        ([f"clip={tmp_path}"], ["clip"], "give the axis of time"),
         ([f"clip={tmp_path}"], ["i3d=1"], "no --features of this name"),
     ):
         with pytest.raises(UserError, match=message):

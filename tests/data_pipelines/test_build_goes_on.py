@@ -73,7 +73,7 @@ def uninterrupted(inputs, tmp_path_factory) -> Path:
 
 
 class _Child:
-    """`unloc data build` in a process of its own."""
+    """`unloc data build` in a separate process."""
 
     def __init__(self, inputs, out: Path, workers: int = 2):
         files, videos = inputs
@@ -229,7 +229,7 @@ def test_stopped_before_its_last_line(inputs, uninterrupted, unfinished, tmp_pat
 
 @pytest.mark.slow
 def test_a_dataset_directory_that_was_deleted(inputs, uninterrupted, tmp_path, capsys):
-    """What the error of a damaged dataset_info.json says to do."""
+    """Follows the advice in the error of a damaged dataset_info.json."""
     out = tmp_path / "out"
     shutil.copytree(uninterrupted, out)
     shutil.rmtree(find_dataset(out))

@@ -1,4 +1,4 @@
-"""A damaged shard is made again alone, to the last bit."""
+"""A damaged shard is rebuilt alone, to the last bit."""
 
 import json
 import re

@@ -26,7 +26,7 @@ _FPS, _SIZE = 8.0, 64  # of the stored frames
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """How a video is written; sizes are nearly square, so that the crop leaves all of the painted time."""
+    """The encoding of a video; sizes are nearly square, so that the crop leaves all of the painted time."""
 
     suffix: str = ".mp4"
     codec: str = "libx264"
@@ -127,7 +127,7 @@ def test_sampled_frames_show_their_time(built, num_frames):
         stored_s = np.rint(np.linspace(0, num_stored[row] - 1, num_frames)) / _FPS
         begun = np.searchsorted(source_s, stored_s + 1e-3, side="right") - 1
         assert np.abs(shown_s - source_s[begun]).max() <= 1e-3, name
-        # Where the batch says that its frames are, they are to half the interval between two stored frames.
+        # The frames are at the batch's times, to half the interval between two stored frames.
         grid_s = np.linspace(first_s, last_s, num_frames)
         assert (np.abs(grid_s - stored_s) <= 0.5 / _FPS + 1e-6).all()
         segment_s = first_s + batch.segments[row, 0] * (last_s - first_s) / (num_frames - 1)

@@ -203,7 +203,7 @@ def test_bmn_and_mmaction2(files, unloc):
 def test_predictions_of_a_model_of_ones_own(
     trained_on_classes, activities_dataset, tiny_videos, tmp_path, files, unloc
 ):
-    """What `unloc evaluate` writes is scored and diagnosed on tables, JSON Lines and shards alike."""
+    """The files of `unloc evaluate` are scored and diagnosed on tables, JSON Lines and shards alike."""
     done = unloc(
         "evaluate",
         f"--checkpoint={trained_on_classes}",

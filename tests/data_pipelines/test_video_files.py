@@ -132,7 +132,7 @@ def test_one_id_in_two_forms_of_unicode_is_one_video(tmp_path):
     table.write_text(table.read_text() + f"{NFD},0.5,1,text\n")
     parsed = parse("csv", [table])
     (record,) = parsed.records
-    # The first two rows say the same, as their texts are compared.
+    # The first two rows are the same, as their texts are compared.
     assert record.video_id == NFC and record.segments_s.tolist() == [[0, 0.5], [0.5, 1]]
     assert parsed.problems.counts == {"duplicate segment": 1}
     captions = tmp_path / "train.json"

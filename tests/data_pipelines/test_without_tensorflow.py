@@ -1,4 +1,4 @@
-"""Where TensorFlow, or what the data need instead of it, is not installed."""
+"""Without TensorFlow, or without the packages that replace it for reading data."""
 
 import sys
 

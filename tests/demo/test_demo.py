@@ -403,7 +403,7 @@ def test_a_closed_page_ends_its_work(visitor, films, monkeypatch):
 
 
 def test_a_space_has_what_it_needs():
-    """spaces/app.py is what Hugging Face runs; its requirements and header say what it needs."""
+    """spaces/app.py is what Hugging Face runs; its requirements and header name what it needs."""
     header = (REPOSITORY / "spaces" / "README.md").read_text("utf-8").split("---\n")[1]
     settings = dict(line.split(": ", 1) for line in header.strip().splitlines())
     assert settings["sdk"] == "gradio" and settings["app_file"] == "app.py"

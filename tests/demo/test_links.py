@@ -1,4 +1,4 @@
-"""Links that visitors give: what is fetched, and what is refused before a connection is made."""
+"""Links that visitors give: what is fetched, and what is refused before connecting."""
 
 import ipaddress
 import socket

@@ -175,7 +175,7 @@ def test_datasets_that_do_not_fit_the_model(
     run, trained_on_classes, captions_dataset, tiny_videos, tmp_path, unloc
 ):
     gone = unloc("evaluate", f"--checkpoint={run}").error()
-    assert gone.endswith("lost_captions is not there. Say where it is with --data-dir=DIR.")
+    assert gone.endswith("lost_captions is not there. Give its place: --data-dir=DIR.")
     assert (
         "no finished dataset here"
         in unloc("evaluate", f"--checkpoint={run}", f"--data-dir={tmp_path}").error()

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` writes is what `unloc metrics` and `unloc diagnose` read, and the numbers are the same."""
+"""`unloc metrics` and `unloc diagnose` read the files of `unloc evaluate` and find the same numbers."""
 
 import json
 
@@ -121,7 +121,7 @@ def test_a_hidden_test_split(hidden, trained, tmp_path, unloc, monkeypatch):
 
 
 def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unloc):
-    """There is no validation split, and the test split that would stand in for it cannot be scored."""
+    """There is no validation split, and the test split that would replace it cannot be scored."""
     stages = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
     settings = ("task='highlight_detection'", "data.mirror=False", "data.max_queries=1", *stages)
     words = ("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
@@ -163,7 +163,7 @@ def test_a_hidden_split_of_classes(task, hidden_classes, tiny_videos, config_fil
 
 
 def test_a_hidden_split_without_videos(hidden_classes, tiny_videos, tmp_path, capsys):
-    """Who only trains and validates has not downloaded them."""
+    """Training and validation do not need them."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for name, video in json.loads(hidden_classes.read_text())["database"].items():

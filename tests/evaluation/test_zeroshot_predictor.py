@@ -131,7 +131,7 @@ def test_other_tasks(tmp_path):
 
 
 def test_a_task_that_the_project_does_not_know(tmp_path, monkeypatch):
-    """Its own rule says where in the video a text happens; the file has its own lines."""
+    """Places a text in the video by its own rule; the file has its own lines."""
     monkeypatch.setitem(TASKS, Share.name, Share)
     metrics = evaluate(predictor(task="share"), "test", tmp_path)
     assert metrics["metrics"]["mean_error"] < 100 * 3 / 15  # the best frame is one of the segment's

@@ -132,7 +132,7 @@ def test_the_command_goes_on_and_refuses(unloc, videos, encoder, tmp_path):
     other = unloc(*words, f"--clip=hf-clip:{GOLDENS / 'hf_quick_gelu_bfloat16'}").error()
     assert "clip_fingerprint was" in other and "Choose another --out" in other
     (out / "clip_features.json").unlink()
-    assert "no clip_features.json that says what they are" in unloc(*words).error()
+    assert "no clip_features.json that describes them" in unloc(*words).error()
     for wrong, message in (
         ("--process-id=2", "1 processes are numbered from 0 to 0"),
         ("--shards=x", "give all three or none"),

@@ -1,25 +1,19 @@
-"""A model that was trained on features of `unloc features` looks at video files: the features are those of training."""
+"""A model that was trained on features of `unloc features` reads video files: the features are those of training."""
 
-import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 import unloc_jax
-from data_pipelines.reading.dataset import ShardedDataset
 from tests.pretrained.clip_originals import GOLDENS
-from tests.tiny import random_params
+from tests.shard_predictions import shard_predictions
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder
 from unloc_jax.features.embed_videos import embed_frames, embed_video
-from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.pretrained.clip_source import read_clip
-from unloc_jax.tasks.predict_split import predict_split
-from unloc_jax.training.sharding import batch_sharding
 from unloc_jax.video import decode_frames
 
 CLIP = GOLDENS / "hf_gelu_sharded"  # 32 pixels, D = 20
@@ -65,19 +59,11 @@ def test_a_file_gives_what_the_shards_give(
     windows, unloc, config_file, tiny_videos, shards, monkeypatch, tmp_path
 ):
     train(unloc, config_file, tmp_path / "run", shards, "task='highlight_detection'", *windows)
-    model = load_model(tmp_path / "run")
-    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
-    dataset = ShardedDataset(model.task.config)
-    records, counts = dataset.records("test"), dataset.num_windows("test")
+    model, records, counts, texts, found = shard_predictions(tmp_path / "run", monkeypatch)
     assert (max(counts) > 1) == bool(windows)
-    texts = [list(model.task.evaluation_texts(records)[0])] * len(records)
-    monkeypatch.setattr(type(model.task), "keeps_curves", True)
-    detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
-    batches = dataset.evaluation_batches("test")
-    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
     localizer = Localizer(model)
     for row, record in enumerate(records):
-        prediction = localizer(tiny_videos / "videos" / f"{record.video_id}.mp4", texts[0])
+        prediction = localizer(tiny_videos / "videos" / f"{record.video_id}.mp4", texts)
         assert prediction.duration_s == pytest.approx(record.duration_s, abs=1e-6)
         curve = np.stack([text.relevance for text in prediction.texts])
         np.testing.assert_allclose(curve, found.curves[row], atol=1e-4)
@@ -98,7 +84,7 @@ def test_the_command_finds_the_clip_and_refuses_another(
     (places / "clip").rename(places / "moved")
     try:
         gone = unloc(*words).error()
-        assert "which is not there any more. Say where it is: --clip SRC" in gone
+        assert "which is not there any more. Give its place: --clip SRC" in gone
         assert unloc(*words, f"--clip=hf-clip:{places / 'moved'}").ok().out == shown
         other = unloc(*words, f"--clip=hf-clip:{OTHER}").error()
         assert "has other weights or settings" in other

@@ -3,21 +3,19 @@
 import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
 import unloc_jax
 from data_pipelines.reading.dataset import ShardedDataset
 from tests.features.test_feature_inputs import WINDOWS, annotations_of, train
+from tests.shard_predictions import shard_predictions
 from tests.tiny import random_params
 from tests.tiny_runs import FPS, SIZE
 from unloc_jax.errors import UserError
 from unloc_jax.features.stored_features import StoredFeatures
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
-from unloc_jax.tasks.predict_split import predict_split
-from unloc_jax.training.sharding import batch_sharding
 
 I3D, POSE = 6, 4  # numbers per row
 MODALITIES = (
@@ -59,16 +57,9 @@ def test_a_file_gives_what_the_shards_give(
     windows, unloc, config_file, places, shards, monkeypatch, tmp_path
 ):
     train(unloc, config_file, tmp_path / "run", shards, MODALITIES, *windows)
-    model = load_model(tmp_path / "run")
-    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
-    dataset = ShardedDataset(model.task.config)
-    records, counts = dataset.records("test"), dataset.num_windows("test")
+    texts = ["a red circle", "a square"]
+    model, records, counts, _, found = shard_predictions(tmp_path / "run", monkeypatch, texts)
     assert (max(counts) > 1) == bool(windows)
-    texts = [["a red circle", "a square"]] * len(records)
-    monkeypatch.setattr(type(model.task), "keeps_curves", True)
-    detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
-    batches = dataset.evaluation_batches("test")
-    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=counts)
     localizer = Localizer(model)
     for row, record in enumerate(records):
         files = {
@@ -76,7 +67,7 @@ def test_a_file_gives_what_the_shards_give(
             "pose": places / "pose" / f"{record.video_id}.npz",
         }
         video = localizer.embed_features(files, duration_s=record.duration_s)
-        prediction = localizer(video, texts[0])
+        prediction = localizer(video, texts)
         assert (prediction.video, prediction.duration_s) == (str(files["i3d"]), record.duration_s)
         curve = np.stack([text.relevance for text in prediction.texts])
         np.testing.assert_allclose(curve, found.curves[row], atol=1e-5)
@@ -117,7 +108,7 @@ def test_the_command(unloc, run, places, tiny_videos, tmp_path):
     made = json.loads((tmp_path / "b.json").read_text())
     assert made["duration_s"] == pytest.approx(unloc_jax.video.video_length_s(video))
     assert "<video" in (tmp_path / "b.html").read_text()
-    # Without a length, the times say it.
+    # Without a length, it comes from the times.
     unloc(*both, f"--out={tmp_path / 'c.json'}").ok()
     assert json.loads((tmp_path / "c.json").read_text())["duration_s"] == pytest.approx(8.95)
 
@@ -129,11 +120,12 @@ def test_the_command(unloc, run, places, tiny_videos, tmp_path):
         (("--features=pose=nowhere.npy",), "features pose: nowhere.npy: there is no such file"),
         ((f"--features=pose={tmp_path}",), "is a folder: name the file of one video"),
         ((f"--features=pose={video}",), "no file of features; these end in .npy"),
-        ((f"--features=pose={places / 'i3d' / video.stem}.npy",), "this model reads rows of 4 numbers ([F, 4])"),
+        (
+            (f"--features=pose={places / 'i3d' / video.stem}.npy",),
+            "this model reads rows of 4 numbers ([F, 4])",
+        ),
         (("--features=pose=x.npz", "--clip=x"), "with --features leave it out"),
-        (("--features=pose=x.npz", f"--out={tmp_path / 'd.html'}"), "the page plays the video: add --video FILE"),
-        (("--features=pose=x.npz", "--duration=-1"), "nowhere"),
-    )[:-2]:  # fmt: skip
+    ):
         assert told in unloc(*words, *more).error()
     assert "nothing to look at" in unloc("predict", f"--checkpoint={run}", "--text=a square").error()
     assert "--duration is that of --features" in unloc(

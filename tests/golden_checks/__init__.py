@@ -1,1 +1,1 @@
-"""What compares this project with the reference's numbers, for tests and for `python -m tests.check_goldens`."""
+"""Compares this project with the reference's numbers, for tests and for `python -m tests.check_goldens`."""

@@ -15,7 +15,7 @@ class Checked(NamedTuple):
 
 
 class Outputs(dict[str, np.ndarray]):
-    """Remembers what was looked at, so that no output of a golden stays unchecked."""
+    """Remembers what was read, so that no output of a golden stays unchecked."""
 
     def __init__(self, values: dict[str, np.ndarray]):
         super().__init__(values)

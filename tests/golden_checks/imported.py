@@ -35,7 +35,7 @@ GATHER_NOTE = "queries of other videos are masked with their own video's frame m
 
 @flax.struct.dataclass
 class Forward:
-    """What the model says about the golden's inputs; `all_pairs` also pairs videos with others' queries."""
+    """Returns the model's outputs for the golden's inputs; `all_pairs` also pairs videos with others' queries."""
 
     video: jax.Array
     text: TextFeatures
@@ -138,7 +138,7 @@ class Golden:
             text = dataclasses.replace(text, sentence=(text.tokens * weights).sum(-2))
         tokens = self._text_inputs[0]
         if not np.array_equal(mask, np.arange(tokens.shape[-1]) <= tokens.argmax(-1)[..., None]):
-            self.note("word pieces are masked as the golden says, not up to the end token")
+            self.note("word pieces are masked as in the golden, not up to the end token")
         return dataclasses.replace(text, mask=jnp.asarray(mask))
 
     def note(self, note: str) -> None:
@@ -235,7 +235,7 @@ class Golden:
 
     @contextlib.contextmanager
     def reference_defects(self) -> Iterator[None]:
-        """What the reference does otherwise than the product, for as long as it is compared."""
+        """Patches the product where the reference differs, while the two are compared."""
         with contextlib.ExitStack() as stack:
             if self.config.loss.label_smoothing:
                 classes = 1 if self.is_moment_retrieval else self.targets.relevance.shape[1]

@@ -51,7 +51,7 @@ def qualifying(
 def nearest_boundaries(distances: np.ndarray, none: float) -> np.ndarray:
     """[S, P, 2] → [P, 2]: the nearest start before a point and the nearest end after it, whosesoever they are.
 
-    That is how the reference finds offsets, a defect. `none` stands for no boundary, and it is a number that a
+    That is how the reference finds offsets, a defect. `none` means no boundary, and it is a number that a
     distance can exceed, because it counts stored frames: the other defect.
     """
     return np.where(distances >= 0, distances, np.inf).min(0, initial=none)
@@ -85,7 +85,7 @@ def _localization(case: Case) -> Checked:
 def _compare_queries(
     case: Case, geometry: PyramidGeometry, radius: float | None, unit: np.ndarray
 ) -> tuple[float, tuple[str, ...]]:
-    """Every segment has a query of its own, and the reference's offsets are distances wherever a point is."""
+    """Every segment has its own query, and the reference's offsets are distances wherever a point is."""
     segments, label = _grid_segments(case), case.inputs["segment_label"]
     relevance, offsets = case.outputs["label"][..., 0], case.outputs["displacements"]
     own = np.where(label < 0, -1, np.arange(len(label)))

@@ -21,7 +21,7 @@ from unloc_jax.pretrained.scenic_unloc import to_reference
 
 
 def check(name: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Result:
-    """Compares one golden of a model, of a single module or of training steps, by what its JSON says it is."""
+    """Compares one golden of a model, of a single module or of training steps, by the kind that its JSON gives."""
     if "module" in meta["config"]:
         return modules.check(name, arrays, meta)
     if "steps" in meta:

@@ -51,7 +51,7 @@ NO_OPTION_NOTE = "composed in the check: the product scores videos by the fused 
 
 
 class Ours(NamedTuple):
-    """What a module of the reference is here.
+    """The counterpart of a module of the reference.
 
     table: of its parameters' names. shapes: of ours, by path. run: (params, arguments) → output in their layout.
     """
@@ -80,7 +80,7 @@ def check(name: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Res
 
     (loss, output), gradients = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(params)
     outputs = logits_difference(np.asarray(output), theirs)
-    # The weights of the sum differ in sign: what is left of it says nothing about how large its terms are.
+    # The weights of the sum differ in sign: what is left of it does not show how large its terms are.
     losses = abs(float(loss) - float(arrays["out/loss"])) / max(1.0, float(np.abs(theirs).sum()))
     losses = min(losses, relative(loss, float(arrays["out/loss"])))
     apart = projected_difference(

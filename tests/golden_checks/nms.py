@@ -10,7 +10,7 @@ from unloc_jax.localization.nms import NMSConfig, suppress
 
 jitted = jax.jit(suppress, static_argnums=2)
 
-# Of the reference, for what a case does not say.
+# The reference's defaults, for arguments that a case lacks.
 DEFAULTS = {"max_detections": 100, "iou_threshold": 0.5, "score_threshold": 0.001, "soft_nms_sigma": 0.3}
 
 
@@ -24,7 +24,7 @@ def check(case: Case) -> Checked:
 
     classes = case.inputs["classes"]
     groups = [classes >= 0]
-    if case.name.startswith("multiclass"):  # the arguments do not say it
+    if case.name.startswith("multiclass"):  # the arguments lack it
         groups = [classes == number for number in range(settings["num_classes"])]
     found = []
     for group in groups:

@@ -1,4 +1,4 @@
-"""What counts as the same number, for goldens of models."""
+"""The tolerances of goldens of models."""
 
 from collections.abc import Iterable, Mapping
 

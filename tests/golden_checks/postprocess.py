@@ -106,7 +106,7 @@ def decode_points(
 
 
 def _geometry(num_frames: int, num_points: int) -> PyramidGeometry:
-    """The pyramid with so many points: the file does not say how many levels it has."""
+    """The pyramid with so many points: the file does not have the number of its levels."""
     for stride in (2, 4, 3):
         for levels in range(1, 9):
             geometry = PyramidGeometry(num_frames, levels, stride, default_regression_ranges(levels))

@@ -1,4 +1,4 @@
-"""What a check of one golden found."""
+"""The result of the check of one golden."""
 
 import dataclasses
 

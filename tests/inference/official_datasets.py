@@ -405,7 +405,7 @@ OFFICIAL = {
 
 
 class KnowingPredictor:
-    """Finds what the records say: all of it, or at random, as a model that has learnt nothing would."""
+    """Finds the records' segments: all of them, or at random, as a model that has learnt nothing would."""
 
     def __init__(
         self,
@@ -493,7 +493,7 @@ class KnowingPredictor:
 
 
 def records_of(name: str, files: list[Path], split: str) -> tuple[list[VideoRecord], Sequence[str] | None]:
-    """What a build of these files stores (lengths that they do not tell: of the last segment)."""
+    """The records that a build of these files stores (a length they lack: the end of the last segment)."""
     parsed = parse(name, files)
     records = [record for record in parsed.records if record.split == split]
     for record in records:

@@ -29,7 +29,7 @@ WITH_EXAMPLES = (
 
 @pytest.fixture(scope="module")
 def folder(trained, captions_dataset, tiny_videos, tmp_path_factory):
-    """What the examples speak of: RUN, SHARDS, CLIP and video.mp4."""
+    """The files that the examples name: RUN, SHARDS, CLIP and video.mp4."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(trained, folder / "RUN")
     (folder / "SHARDS").symlink_to(captions_dataset)

@@ -41,7 +41,7 @@ def _with_data(config, dataset):
 
 def test_a_file_gives_what_the_shards_give(model, tiny_videos, captions_dataset):
     """The same video from the mp4 and from its shard: same times, and scores that differ by JPEG alone."""
-    # A model of 10 steps hardly looks at the video: a random one does.
+    # The output of a model of 10 steps hardly depends on the video: a random one's does.
     model = dataclasses.replace(model, params=random_params(model.task))
     localizer, detect = Localizer(model), jax.jit(model.task.detect)
     dataset = ShardedDataset(_with_data(model.task.config, captions_dataset))
@@ -134,7 +134,7 @@ def test_predict_needs_the_checkpoint_alone(trained, tiny_videos, tmp_path, unlo
     assert f"{best['start_s']:.2f} – {best['end_s']:.2f}" in shown
     assert shown.split()[-1] == f"{best['score']:.3f}"
     assert "<video" in page.read_text() and "data:video/mp4;base64," in page.read_text()
-    # Elsewhere, with other devices and in a process of its own: the same numbers, except for the last bits.
+    # In another process, with other devices: the same numbers, except for the last bits.
     elsewhere = tmp_path / "elsewhere.json"
     child = run_child(*words, *(f"--text={text}" for text in SENTENCES), f"--out={elsewhere}", devices=8).ok()
     assert child.err == ""

@@ -1,4 +1,4 @@
-"""What `unloc evaluate` writes is worth under `unloc metrics`, against the official file, what `evaluate` printed."""
+"""`unloc metrics` scores the file of `unloc evaluate`, against the official file, as `evaluate` printed it."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def test_every_dataset_has_a_test():
 def _numbers(
     name: str, official: Official, files: list[Path], out: Path, rng=None
 ) -> tuple[dict, dict, Path]:
-    """(what evaluate printed, what the protocol says of its file, the file)."""
+    """Returns (what evaluate printed, the protocol's result for its file, the file)."""
     records, classes = records_of(name, files, official.split)
     predictor = KnowingPredictor(name, official.task, records, official.split, classes, rng)
     metrics = evaluate(predictor, official.split, out)

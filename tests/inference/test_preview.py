@@ -1,4 +1,4 @@
-"""Preview bytes: what is passed on as it is, and what a copy looks like. All videos are made here."""
+"""Preview bytes: which files are passed on unchanged, and what a copy looks like."""
 
 import io
 from fractions import Fraction

@@ -58,7 +58,7 @@ def test_a_vocabulary_is_encoded_once(run):
     encoder, calls = encoder_that_counts(other)
     encoder(classes)
     assert calls == []
-    # So is a damaged one; and a directory that cannot be written is no reason to fail.
+    # So is a damaged one; and a directory that cannot be written is not a reason to fail.
     file.write_bytes(file.read_bytes()[:100])
     encoder, calls = encoder_that_counts(model)
     np.testing.assert_array_equal(encoder(classes).sentence, first.sentence)

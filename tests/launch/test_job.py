@@ -60,9 +60,9 @@ def test_names_of_the_clouds(name, chips, hosts, gcloud, gke):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (("v5e:4x4", "v5e:4x4x4"), "say a TPU and its topology"),
-        (("v5e:4x4", "v5e-16"), "say a TPU and its topology"),
-        (("v5e:4x4", "v5e:3x3"), "say a TPU and its topology"),
+        (("v5e:4x4", "v5e:4x4x4"), "give a TPU and its topology"),
+        (("v5e:4x4", "v5e-16"), "give a TPU and its topology"),
+        (("v5e:4x4", "v5e:3x3"), "give a TPU and its topology"),
         (("night", "Night"), "use at most 32 of a-z"),
         (("name", "nane"), "unknown key nane"),
         (('command = "unloc train"', ""), "command is missing"),

@@ -1,4 +1,4 @@
-"""Where the tests of this folder get independent numbers from.
+"""Independent references for the tests of this folder.
 
 `targets.npz`, `nms.npz`, `postprocess.npz`: made by running Scenic's UnLoc (July 2026, CPU) on random inputs;
 committed.

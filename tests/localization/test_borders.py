@@ -7,7 +7,7 @@ import pytest
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Localization, decode
 from unloc_jax.localization.geometry import pyramid_geometry
-from unloc_jax.localization.losses import boundary_loss, contrastive_loss, matching_loss
+from unloc_jax.localization.losses import boundary_loss, matching_loss
 from unloc_jax.localization.nms import suppress
 from unloc_jax.localization.targets import assign_targets
 
@@ -59,11 +59,6 @@ CASES = {
         matching_loss,
         (f32(M, M), boolean(M), boolean(M, M)),
         {0: f32(M, 1), 1: f32(M), 2: boolean(M, 1)},
-    ),
-    "contrastive_loss": (
-        contrastive_loss,
-        (f32(M, 6), f32(M, 6), boolean(M), boolean(M, M), f32()),
-        {0: f32(1, 6), 1: f32(M, 1, 6)},
     ),
     "boundary_loss": (
         lambda offsets, targets: boundary_loss("l1+iou", offsets, targets),

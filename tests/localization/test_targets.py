@@ -43,7 +43,7 @@ def test_moment_retrieval_targets_equal_the_reference(name):
     targets = jax.device_get(
         assign(grid_segments(case), segment_text, segment_text.shape[1], geometry, radius_of(case))
     )
-    assert case["relevance"].any(axis=(1, 2)).all()  # every golden says something
+    assert case["relevance"].any(axis=(1, 2)).all()  # every golden has a positive point
     np.testing.assert_array_equal(targets.relevance, case["relevance"])
     np.testing.assert_allclose(
         targets.offsets * targets.relevance[..., None],

@@ -1,4 +1,4 @@
-"""Where the tests of this folder get independent numbers from.
+"""Independent references for the tests of this folder.
 
 `GOLDENS`: made by running Scenic's UnLoc (July 2026, CPU) on random inputs; committed.
 `ORACLES`: predictions with the scores of the official evaluators; beside the repository, not always there.
@@ -16,6 +16,15 @@ GOLDENS = np.load(REPOSITORY / "tests" / "goldens" / "metrics.npz")
 ORACLES = REPOSITORY.parent / "shared" / "oracles"
 
 ANNOTATIONS = REPOSITORY.parent / "shared" / "annotations"
+# DETAD's types of errors, in the order of ours.
+DETAD_NAMES = (
+    "True Positive",
+    "Double Detection Err",
+    "Wrong Label Err",
+    "Localization Err",
+    "Confusion Err",
+    "Background Err",
+)
 
 needs_oracles = pytest.mark.skipif(not ORACLES.is_dir(), reason="no ../shared/oracles beside the repository")
 

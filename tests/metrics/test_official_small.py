@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.metrics.references import REPOSITORY
+from tests.metrics.references import DETAD_NAMES, REPOSITORY
 from unloc_jax.metrics.diagnosis.errors import find_errors
 from unloc_jax.metrics.diagnosis.inputs import read_actions, read_moments
 from unloc_jax.metrics.diagnosis.matches import match_best
@@ -24,14 +24,6 @@ EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 ACTIONS = (FOLDER / "actions_truth.json", FOLDER / "actions_found.json")
 MOMENTS = (FOLDER / "moments_truth.jsonl", FOLDER / "moments_found.jsonl")
 SINGLE = (FOLDER / "single_moments_truth.jsonl", FOLDER / "single_moments_found.jsonl")
-DETAD_NAMES = (
-    "True Positive",
-    "Double Detection Err",
-    "Wrong Label Err",
-    "Localization Err",
-    "Confusion Err",
-    "Background Err",
-)
 EXACT = {"rel": 1e-12, "abs": 1e-12}
 
 

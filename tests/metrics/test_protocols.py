@@ -78,7 +78,7 @@ FRAME_LABELS = [
 
 
 def evaluate(tmp_path, protocol, truth, found, *options):
-    """What the command writes to --out."""
+    """The file that the command writes to --out."""
     paths = tmp_path / "truth.json", tmp_path / "found.json"
     for path, content in zip(paths, (truth, found)):
         path.write_text(lines(*content) if isinstance(content, list) else json.dumps(content))
@@ -318,7 +318,7 @@ def test_scores_instead_of_labels(tmp_path):
 
 
 def test_datasets_own_ground_truths(tmp_path):
-    """A Charades-STA text, ActivityNet Captions, TACoS's frames and DiDeMo's chunks say the same windows."""
+    """A Charades-STA text, ActivityNet Captions, TACoS's frames and DiDeMo's chunks give the same windows."""
     found = [
         {"vid": "a", "query": "x", "pred_relevant_windows": [[0, 10, 1]]},
         {"vid": "a", "query": "y", "pred_relevant_windows": [[10, 15, 1]]},
@@ -350,7 +350,7 @@ def test_datasets_own_ground_truths(tmp_path):
 
 
 def test_thumos14_devkit_files(tmp_path):
-    """The folder of texts and the text of detections say the same as the JSON files."""
+    """The folder of texts and the text of detections give the same as the JSON files."""
     (tmp_path / "truth").mkdir()
     (tmp_path / "truth" / "LongJump_test.txt").write_text("a 0 10\na 20 30\nb 50 60\n")
     (tmp_path / "truth" / "Ambiguous_test.txt").write_text("b 0 10\n")

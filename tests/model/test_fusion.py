@@ -1,4 +1,4 @@
-"""What sees what in the fusion, and where its positions and its pyramid's levels are taken."""
+"""The fusion: which tokens attend to which, its positions, and the levels of its pyramid."""
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,7 @@ def test_positions():
 
 
 def test_the_text_tokens_come_out_too(fusion):
-    """Each text token after it has seen the frames; without all_text_tokens the one that stands for the text."""
+    """Each text token after it has seen the frames; without all_text_tokens the one that represents the text."""
     all_tokens = fusion[0]
     params, apply = initialised(fusion_of(all_text_tokens=all_tokens))
     before = apply(params, VIDEO, MASK, features()).text

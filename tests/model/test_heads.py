@@ -42,7 +42,7 @@ X = normal(0, 2, 3, P, D)
 
 @pytest.fixture(scope="module")
 def shared():
-    """Parameters of the default head with scales of 1 and shifts of 0, and what it says about X."""
+    """Parameters of the default head with scales of 1 and shifts of 0, and its output for X."""
     params = params_of(head_of(), X)
     for name, value in params.items():
         if name.startswith(("scale", "shift")):
@@ -67,7 +67,7 @@ def test_a_head_per_level(shared):
     found = run(head, copies, X)
     for x, expected in zip(found, shared[1], strict=True):
         np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-5)
-    # Level 1 has numbers of its own.
+    # Level 1 has different numbers.
     other = run(head, copies | {name: params[name] for name in params if name.endswith("1")}, X)
     for x, expected in zip(other, shared[1], strict=True):
         differs = (abs(x - expected) > 1e-4).any(axis=tuple(i for i in range(x.ndim) if i != 2))
@@ -129,7 +129,7 @@ def test_distances_begin_alive():
 
 @pytest.mark.parametrize("per_text", [True, False])
 def test_a_closed_vocabulary(shared, per_text):
-    """Four classes are scored without texts; each output is what a head of that class alone would say."""
+    """Four classes are scored without texts; each output is that of a head of that class alone."""
     head, x = head_of(num_classes=4, offsets_per_text=per_text), X[:, :1]
     params = params_of(head, x)
     relevance, distances = run(head, params, x)

@@ -1,4 +1,4 @@
-"""What goes into the fusion: modalities side by side, projections, frozen encoders, texts as tokens or as vectors."""
+"""Inputs of the fusion: modalities side by side, projections, frozen encoders, texts as tokens or as vectors."""
 
 import jax
 import jax.numpy as jnp

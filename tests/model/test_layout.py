@@ -15,7 +15,7 @@ X = jnp.arange(4 * 8 * 3.0).reshape(4, 8, 3)
 
 @pytest.fixture
 def layout(monkeypatch):
-    """One whose placing can be looked at."""
+    """A layout that records its placements."""
     monkeypatch.setattr(Layout, "_place", lambda self, x, entries: (x, tuple(entries)))
     return Layout(MESH, RULES)
 

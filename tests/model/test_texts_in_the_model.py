@@ -1,4 +1,4 @@
-"""How texts are fused: chunk by chunk, early or late, with boundaries of their own or shared."""
+"""Fusing texts: chunk by chunk, early or late, with separate or shared boundaries."""
 
 import chex
 import jax

@@ -57,7 +57,7 @@ def stack():
 def test_layers_are_stacked(stack):
     assert {leaf.shape[0] for leaf in jax.tree.leaves(stack[0])} == {3}
     kernels = stack[0]["params"]["layers"]["mlp_in"]["kernel"]
-    assert abs(kernels[0] - kernels[1]).max() > 0.1  # each starts from numbers of its own
+    assert abs(kernels[0] - kernels[1]).max() > 0.1  # each is initialised differently
 
 
 @pytest.mark.parametrize("change", [{"remat": "dots"}, {"remat": "full"}, {"unroll": 2}])
@@ -132,7 +132,7 @@ def test_remat_says_how_many_products_run_again():
         gradient = jax.grad(lambda params, x: module.apply(params, x).sum(), argnums=(0, 1))
         return str(jax.make_jaxpr(gradient)(params, x)).count("dot_general[")
 
-    # The last product of a layer is needed by nobody once more; with "dots" the two of attention are made again.
+    # The last product of a layer is needed by nobody once more; with "dots" the two of attention are recomputed.
     assert [products(remat) for remat in ("none", "dots", "full")] == [18, 20, 23]
 
 
@@ -159,7 +159,7 @@ def _tower_loss(length: int, cudnn: bool, dtype=jnp.float32):
 
 @pytest.mark.parametrize("length", [17, 10])
 def test_attention_of_jax_is_ours(monkeypatch, length):
-    """What cuDNN is asked for, computed by JAX's own implementation: value and gradients are those of ours."""
+    """The call meant for cuDNN, computed by JAX's own implementation, gives our values and gradients."""
     loss, params, x = _tower_loss(length, cudnn=False)
     expected = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, x)
     asked, attention = [], jax.nn.dot_product_attention

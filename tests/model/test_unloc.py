@@ -125,7 +125,7 @@ def test_bfloat16_is_near_and_gives_float32(moment_retrieval, model):
 
 
 def test_how_layers_run_reaches_towers_and_fusion():
-    """That they change no number is tested on the transformer that all three are made of."""
+    """All three use the transformer, whose tests show that they change no number."""
 
     def traced(**change):
         layers = {name: {"num_layers": 2} for name in ("image", "text", "fusion")}

@@ -1,6 +1,6 @@
 """Makes colab/*.ipynb of colab/*.py: `python -m tests.notebooks.convert`, which is `make notebooks`.
 
-The repository's address is in one place, `tool.unloc.repository` of pyproject.toml; the sources say OWNER/unloc_jax.
+The repository's address is in one place, `tool.unloc.repository` of pyproject.toml; the sources have OWNER/unloc_jax.
 """
 
 import json

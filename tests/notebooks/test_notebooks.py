@@ -108,7 +108,7 @@ def kind_of(output: Any) -> str | None:
 
 @pytest.fixture(scope="module")
 def execute(folder) -> Callable[[str], Any]:
-    """Executes a notebook in a folder of its own, once."""
+    """Executes a notebook in a new folder, once."""
     executed: dict[str, Any] = {}
 
     def run(name: str) -> Any:

@@ -64,7 +64,7 @@ _AFTER_QUICKSTART = {
 
 
 def _quickstart(inputs: Inputs) -> None:
-    """What `make quickstart` leaves, where it is not there."""
+    """The files that `make quickstart` leaves, made unless they exist."""
     folder = Path("quickstart")
     folder.mkdir(exist_ok=True)
     if not (folder / "raw").exists():

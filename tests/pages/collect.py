@@ -33,7 +33,7 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        """What a shell makes of it, without what is optional ([--out FILE]), `$ ` and variables before it."""
+        """The words that a shell sees, without optional ones ([--out FILE]), `$ ` and variables before it."""
         text = re.sub(r"^\w+=\$\((.*)\)$", r"\1", self.text.removeprefix("$ "))
         while (shorter := _OPTIONAL.sub("", text)) != text:
             text = shorter
@@ -42,7 +42,7 @@ class Command:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What is set before it, for it alone."""
+        """The environment variables set before it, for it alone."""
         before = itertools.takewhile(_VARIABLE.match, self.text.split())
         return dict(word.split("=", 1) for word in before if "$" not in word)
 

@@ -70,7 +70,7 @@ def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:
 
 
 def write_scored(a: argparse.Namespace, raw: Path, shards: Path, out: Path) -> tuple[list[Path], Path]:
-    """Ground truth in the format that the names of its files say, and predictions that are right.
+    """Ground truth in the format of its files' names, and predictions that are right.
 
     Args:
       a: of `unloc metrics` or `unloc diagnose`; files with the names of its files are written.

@@ -32,7 +32,7 @@ REPLACED = re.compile(r"--(workdir|config\.data\.dir|config\.train\.steps)=.*|(?
 
 
 def dear(command: Command) -> tuple[str, ...] | None:
-    """What distinguishes a command that costs much: it runs once, on the first of the pages that name it.
+    """The identity of a costly command: it runs once, on the first of the pages that name it.
 
     None for other commands, which may read what their page wrote before. (A trained model is there for them in any
     case.)

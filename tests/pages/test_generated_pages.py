@@ -64,9 +64,9 @@ def test_settings(made):
     assert "| `steps` | int | `10000` |" in sections["config.train"]
     assert "| `steps` | int | `0` |" in sections[f"config.{_FIRST_STAGE}"]
     assert "as `config.data`" in sections["config.tasks.NAME"]
-    assert "`token` or `mean` | `'token'` | What stands for a frame" in sections["config.model.image"]
+    assert "`token` or `mean` | `'token'` | Represents a frame" in sections["config.model.image"]
     assert "float < 1".replace("<", "\\<") in sections["config.optimizer"]
-    assert "| `num_frames` | int ≥ 2 | `128` | T, frames that are looked at. |" in sections["config.data"]
+    assert "| `num_frames` | int ≥ 2 | `128` | T, frames that the model sees. |" in sections["config.data"]
 
 
 def test_docstrings_are_read_as_they_are_meant(made):

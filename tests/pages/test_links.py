@@ -8,7 +8,7 @@ import pytest
 from tests.tiny_runs import REPOSITORY
 
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
-# In folders that a partial checkout lacks, or that are made by `make docs`.
+# In folders that a partial checkout lacks, or that `make docs` writes.
 _MAY_LACK = (REPOSITORY / "colab", REPOSITORY / "spaces", REPOSITORY / "docs" / "generated")
 
 

@@ -36,7 +36,7 @@ _OF_DATA = ("crop_size=16", "num_frames=32")
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What there is; trained models are made when a page first needs one.
+    """The inputs of pages; models are trained when a page first needs one.
 
     Attributes:
       raw: videos with their annotations.

@@ -221,7 +221,7 @@ def save_open_clip(model: Any, folder: Path, config: dict[str, Any]) -> None:
 
 
 def save_scenic(model: Any, file: Path) -> None:
-    """As the README of Scenic's CLIP says."""
+    """As in the README of Scenic's CLIP."""
     import jax
 
     np.save(file, jax.tree.map(lambda x: x.cpu().numpy(), model.state_dict()))

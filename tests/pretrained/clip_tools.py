@@ -1,4 +1,4 @@
-"""What leaves every layer of an image tower; and a tiny CLIP that reads real words."""
+"""The outputs of every layer of an image tower; and a tiny CLIP that reads real words."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def layers_of(clip: Clip, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _up_to(params: dict, depth: int) -> dict:
-    """The layers are scanned, so none can be looked at: those from `depth` on add nothing to what they get."""
+    """The layers are scanned, so none can be inspected: those from `depth` on add nothing to what they get."""
 
     def of_leaf(path, leaf):
         adds = {"attention", "mlp_out"} & {key.key for key in path} and "qkv" not in {key.key for key in path}

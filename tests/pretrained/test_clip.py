@@ -153,9 +153,7 @@ def test_what_import_refuses(unloc, tmp_path):
     )
     weights = GOLDENS / "open_clip_gelu" / "open_clip_model.safetensors"
     alone = shutil.copy(weights, tmp_path / "model.safetensors")
-    assert (
-        "nothing beside it says which activation" in unloc("import", "--from=open-clip", alone, out).error()
-    )
+    assert "no file beside it names its activation" in unloc("import", "--from=open-clip", alone, out).error()
     told = unloc("import", "--from=open-clip", alone, out, "--activation=gelu").error()
     assert "0 heads do not divide the image tower's width of 16" in told
     unloc(
@@ -354,7 +352,7 @@ def test_pixels_beyond_the_last_whole_patch_are_left_out(hf, tmp_path):
     np.testing.assert_array_equal(ClipEncoder(clip).encode_images(frames), found)
     config["vision_config"]["image_size"] = 48
     file.write_text(json.dumps(config))
-    assert "says 48 pixels, but the weights are those of 4 × 4 patches of 8 pixels" in error_of(hf)
+    assert "has 48 pixels, but the weights are those of 4 × 4 patches of 8 pixels" in error_of(hf)
 
     image = dataclasses.replace(clip.config.image, patch_size=5)
     kernel = {"kernel": np.ones((75, image.width), np.float32)}

@@ -13,7 +13,7 @@ def random(*shape: int) -> np.ndarray:
 
 
 def zoomed(values: np.ndarray, *shape: int) -> np.ndarray:
-    """What the reference calls, for class embeddings and position grids alike."""
+    """The reference's call, for class embeddings and position grids alike."""
     factors = [new / old for new, old in zip(shape, values.shape)]
     return scipy.ndimage.zoom(values, (*factors, *[1] * (values.ndim - len(shape))), order=1)
 

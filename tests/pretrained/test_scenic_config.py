@@ -148,7 +148,7 @@ def test_schedules_that_cannot_be_expressed(factors, settings, message):
 
 
 def test_data_decide_about_offsets():
-    """The head's distances are in strides; a config that says what data are must say so."""
+    """The head's distances are in strides; a config that describes the data must have them."""
     config, params = load("mr_fpn_ws0_gather1_focal_iou")
     pyramid = {"normalize_displacements_by_downsample_stride": True}
     data = {"num_frames": 16, "displacement_normalizer": "none", "feature_pyramid_config": pyramid}

@@ -279,7 +279,7 @@ def test_only_one_array_of_a_damaged_checkpoint_is_reported(tmp_path, caplog):
     with pytest.raises(UserError) as caught:
         read_params(path)
     del caught
-    gc.collect()  # asyncio logs a failure that nobody looked at when the last reference to it is gone
+    gc.collect()  # asyncio logs a failure that nobody retrieved when the last reference to it is gone
     assert caplog.text == ""
 
 

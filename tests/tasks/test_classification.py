@@ -1,4 +1,4 @@
-"""Pretraining on trimmed videos: losses by hand from the scores, and what evaluation says."""
+"""Pretraining on trimmed videos: losses by hand from the scores, and evaluation."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What counts in the loss of tasks with boundaries, and what it is by hand."""
+"""The loss of tasks with boundaries: what it depends on, and its value computed by hand."""
 
 import dataclasses
 

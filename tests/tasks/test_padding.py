@@ -74,7 +74,7 @@ _GROUPS = {
 
 
 def axes() -> dict[str, tuple[Any, ...]]:
-    """What each setting can be: the choices and switches of the schema, and a few numbers."""
+    """Values of each setting: the choices and switches of the schema, and a few numbers."""
     found: dict[str, tuple[Any, ...]] = {"data.sampling": CHOICES["data.sampling"]}
     for prefix, group in _GROUPS.items():
         for field in dataclasses.fields(group):
@@ -189,7 +189,7 @@ def batch_of(config: Config, size: Size, seed: int) -> Batch:
 
 
 def asked(task: Task, size: Size, seed: int) -> np.ndarray:
-    """What evaluation asks: the classes, or as many texts per video, of which the first three are real."""
+    """The texts of evaluation: the classes, or as many texts per video, of which the first three are real."""
     if task.config.with_vocabulary:
         return task.encoding(CLASSES)[None]
     others = np.random.default_rng(seed).choice(QUERIES, size.asked - 3).tolist()

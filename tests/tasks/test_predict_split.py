@@ -213,7 +213,7 @@ def test_batches_and_their_order_change_nothing(sharding, moment_retrieval):
 
 @pytest.mark.parametrize("name", ["moment_retrieval", "action_segmentation", "classification"])
 def test_crops_are_averaged(name):
-    """Three different crops: the mean of what the model says about each, before any decoding."""
+    """Three different crops: the mean of the model's outputs, before any decoding."""
     one = tiny_task(name)
     three = tiny_task(name, evaluation={"batch_size": 2, "max_detections": 5, "crops": 3})
     params = random_params(one)

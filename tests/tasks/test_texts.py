@@ -82,7 +82,7 @@ def test_a_config_says_which(file):
         model={"text": {"encoder": "embeddings", "width": 4, "num_heads": 1, "embeddings_file": name}},
     )
     assert text_encoding(embeddings(file)) == TextEncoding(("{}",), 8, file, 4)
-    with pytest.raises(UserError, match=r"config\.model\.text\.embeddings_file: say where"):
+    with pytest.raises(UserError, match=r"config\.model\.text\.embeddings_file: give the file"):
         text_encoding(embeddings(""))
     # A file that no encoder asks for is not read.
     assert text_encoding(tiny_config(model={"text": {"embeddings_file": file}})).embeddings_file == ""

@@ -77,7 +77,7 @@ def test_a_last_window_between_the_others_places_is_interpolated():
 
 @pytest.mark.parametrize("other_s", [-1e-5, 0.0, 1e-5])
 def test_a_last_window_halfway_between_the_others_places(other_s):
-    """How times are rounded changes nothing, and no place is left without a value."""
+    """Rounding of times changes nothing, and every place has a value."""
     curves = [np.array([[[1.0, 2, 3, 4, 5]]]), np.array([[[6.0, 7, 8, 9, 10]]])]
     windows = [_window(0, curve=curves[0]), _window(2.5 + other_s, curve=curves[1])]
     output, _ = merge_windows(windows, CONFIG)

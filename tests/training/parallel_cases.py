@@ -1,4 +1,4 @@
-"""One training step of every task, on one device and on eight that are pretended; run as a program of its own.
+"""One training step of every task, on one device and on eight that are pretended; run as a separate program.
 
 python -m tests.training.parallel_cases OUT.json [all]
 """

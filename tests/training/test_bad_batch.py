@@ -39,7 +39,7 @@ def test_the_videos_are_named_and_the_policies_differ(train, tmp_path):
     assert "on the videos video6_0, video6_1, video6_2, video6_3. Lower config.train.learning_rate" in error
     assert "the last checkpoint here is of step 4" in error
 
-    # The same command continues with another policy: what differs is no other experiment.
+    # The same command continues with another policy: the policy is not part of the experiment.
     went_on = train("stop", "checkpoint.every_steps=4", "non_finite=skip").ok()
     assert f"continuing from step 4 of {STEPS}" in went_on.err
     assert f"note: step {BAD}: " in went_on.err and "this step is left out (1 so far)" in went_on.err

@@ -34,7 +34,7 @@ def counted_by_xla(stage: str, task: str, **changes: Any) -> tuple[float, float]
 
 
 def counted_in_the_program(stage: str, task: str, **changes: Any) -> tuple[float, float]:
-    """(what `unloc compile` counts in the traced program, what MFU is made of) of the loss and its gradient."""
+    """(what `unloc compile` counts in the traced program, what MFU is computed from) of the loss and its gradient."""
     made = tiny_task(task, **changes)
     gradient = jax.value_and_grad(Loss({"a": made}, {"a": 1.0}, stage), has_aux=True)
     traced = jax.make_jaxpr(gradient)(

@@ -12,7 +12,7 @@ from unloc_jax.pretrained.scenic_source import read_params
 OWN = Path(__file__).parents[1] / "goldens" / "scenic"
 RETRIEVAL = "mr_fpn_ws0_gather1_focal_iou"
 LOCALIZATION = "tal_fpn_ws1_opc1_alltext_focal_iou_ls"
-# The goldens' vocabulary has 100 tokens: real words need all of them, so these rows are made up.
+# The goldens' vocabulary has 100 tokens: real words need all of them, so these rows are invented.
 WORDS = 49_408
 
 

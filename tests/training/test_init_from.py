@@ -50,7 +50,7 @@ def started(source, task: str = "moment_retrieval", data=None, **model):
     own = random_params(make_task(config, tiny_metadata()), 0)
     state, said = state_of(own), []
     found = initialize(config, state, said.append)
-    # It is a new run: its step and its optimizer begin anew, and everything lies where it lay.
+    # It is a new run: its step and its optimizer begin anew, and every array is where it was.
     assert found.step == 0 and found.opt_state is state.opt_state
     shardings = [jax.tree.map(lambda x: x.sharding, tree) for tree in (found.params, state.params)]
     assert shardings[0] == shardings[1]
@@ -129,7 +129,7 @@ def test_learned_positions_of_frames_are_stretched_and_those_of_texts_are_not(tm
 
 
 def test_a_pyramid_from_the_fusions_layers_finds_the_layers(pretrained):
-    """What one encoder has as three layers has the other as one in front of each level; a fourth layer is new."""
+    """One encoder's three layers become the other's single layer in front of each level; a fourth layer is new."""
     workdir, stored = pretrained
     whole = stored["fusion"]["encoder"]["transformer"]["layers"]
     fpn = {"type": "fpn", "layers": (1, 2, 3)}

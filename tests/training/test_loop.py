@@ -118,7 +118,7 @@ def test_a_loss_that_is_not_finite(config_file, captions_dataset, tmp_path, unlo
 
 
 def test_datasets_without_a_validation_split(config_file, captions_dataset, tmp_path, unloc):
-    """Charades-STA and THUMOS14 have none: the test split stands in, and that is said. Without both: no validation."""
+    """Charades-STA and THUMOS14 have none: the test split is used, which is reported. Without both: no validation."""
     dataset = shutil.copytree(captions_dataset, tmp_path / "dataset")
     info = dataset / "build.json"
     for gone, validated_on in (("validation", "test"), ("test", None)):

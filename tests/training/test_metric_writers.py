@@ -196,7 +196,7 @@ def test_rates_of_groups():
 
 @pytest.mark.parametrize("on_error", ["stop", "continue"])
 def test_a_full_disk(tmp_path, on_error):
-    """The run stops with a line that says why, or continues; no line is cut, and nobody waits for ever."""
+    """The run stops with a line that gives the reason, or continues; no line is cut, and nobody waits for ever."""
     said, numbers = [], {f"number_{i}": float(i) for i in range(20)}
     with MetricWriter(tmp_path, 0, None, on_error, said.append) as writer:
         with full_disk(2000):

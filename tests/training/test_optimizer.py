@@ -70,7 +70,7 @@ def optimized(config: Config) -> dict[str, np.ndarray]:
 
 
 def rates_by_hand(step: int) -> dict[str, float]:
-    """The rate of every parameter that is not frozen, as `config_of` says."""
+    """The rate of every parameter that is not frozen in `config_of`."""
     if step < CONTRASTIVE:
         return {name: 0.3 if name.startswith("text_tower") else 0.1
                 for name in NAMES.values() if not name.startswith("towers_rgb")}  # fmt: skip

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -80,3 +82,18 @@ def test_a_stop_ends_the_waiting():
         assert prefetcher.take(0) is None
         assert not dataset.go_on.is_set()
         dataset.go_on.set()
+
+
+def test_a_reader_that_hangs_does_not_keep_the_process():
+    """A thread in a storage that does not answer: Python's own end would wait for it."""
+    program = (
+        "import threading, time\n"
+        "from unloc_jax.leaving import READER, leave\n"
+        "threading.Thread(target=time.sleep, args=(1000,), name=READER).start()\n"
+        "print('written', end='')\n"
+        "leave(75)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert (done.returncode, done.stdout) == (75, "written")

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,17 @@ TIMEOUT_S = 600  # a loaded machine is slow to import and compile
 
 
 class Run:
-    """The same `unloc train` in `count` processes, with toys."""
+    """The same `unloc train` in `count` processes, with toys; the last one may differ."""
 
-    def __init__(self, workdir: Path, count: int, *settings: str, validation_s: float = 0):
+    def __init__(
+        self,
+        workdir: Path,
+        count: int,
+        *settings: str,
+        validation_s: float = 0,
+        of_last: Sequence[str] = (),
+        environment_of_last: Mapping[str, str] = types.MappingProxyType({}),
+    ):
         words = ["train", "--config=tests/training/toy_run.py", f"--workdir={workdir}", *settings]
         environment = child_environment() | {"JAX_PLATFORMS": "cpu", "TOY_VALIDATION_S": str(validation_s)}
         with socket.socket() as probe:
@@ -37,11 +47,16 @@ class Run:
         self._errors = [workdir.with_name(f"{workdir.name}_{port}_{i}.txt") for i in range(count)]
         self.processes = []
         for i in range(count):
+            is_last = i == count - 1
             place = [f"--coordinator=localhost:{port}", f"--num-processes={count}", f"--process-id={i}"]
             self.processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tests.training.toy_run", *words, *(place if count > 1 else [])],
-                    env=environment,
+                    [
+                        *(sys.executable, "-m", "tests.training.toy_run", *words),
+                        *(place if count > 1 else []),
+                        *(of_last if is_last else ()),
+                    ],
+                    env=environment | (dict(environment_of_last) if is_last else {}),
                     cwd=REPOSITORY,
                     stdout=subprocess.DEVNULL,
                     stderr=self._errors[i].open("w"),
@@ -146,11 +161,11 @@ def test_when_one_is_killed_the_other_ends_soon(tmp_path, which):
         r"\(.*\)\. Start the same command in all processes again; training continues from the last checkpoint\.",
         line,
     )
-    # If a checkpoint was being written, orbax's own thread has logged a traceback of its own before that line.
+    # If a checkpoint was being written, orbax's own thread has logged its traceback before that line.
 
 
 def test_an_error_of_all_is_no_death(tmp_path, monkeypatch):
-    """Both find the loss not finite: both say so, and neither takes the other for dead."""
+    """Both find the loss not finite: both report it, and neither takes the other for dead."""
     monkeypatch.setenv("TOY_BAD_STEP", "7")
     run = Run(tmp_path / "run", 2)
     assert run.ended() == [EXIT_USER_ERROR] * 2, run.said()

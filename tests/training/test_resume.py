@@ -132,7 +132,7 @@ def test_killed_and_started_again(uninterrupted, config_file, captions_dataset, 
     # Between two checkpoints, inside the second stage.
     _killed(command, "logged", 2 * EVERY + EVERY // 2)
     assert max(_steps(tmp_path)) == 2 * EVERY + EVERY // 2
-    # All of it is written, under a name that says that it is not complete.
+    # All of it is written, under a name that marks it as incomplete.
     _killed(command, "saving", 3 * EVERY)
     assert _saved(tmp_path) == [EVERY, 2 * EVERY] and len(list((tmp_path / "checkpoints").iterdir())) == 3
 

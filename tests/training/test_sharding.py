@@ -1,4 +1,4 @@
-"""Where arrays go, and that it changes no number."""
+"""Arrays are sharded as the tables say, and sharding changes no number."""
 
 import dataclasses
 import json
@@ -238,6 +238,6 @@ def test_eight_devices_train_like_one(cases):
 
 @pytest.mark.slow
 def test_devices_share_the_activations(cases):
-    """Of two videos, four devices each have a part of the frames and texts: their memory says so."""
+    """Of two videos, four devices each have a part of the frames and texts, by their memory."""
     (shared,) = [case for case in cases if case["case"][0] == "many_frames"]
     assert shared["temporaries"] < 0.5 * shared["temporaries_of_one"]

@@ -1,4 +1,4 @@
-"""Which task's batches a step sees."""
+"""The choice of the task whose batch a step gets."""
 
 import numpy as np
 import pytest

@@ -1,21 +1,15 @@
-"""Models that look at windows, or at precomputed features: trained, evaluated and asked about a file."""
+"""Models that read windows, or precomputed features: trained, evaluated and applied to a file."""
 
-import dataclasses
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from data_pipelines.build import build
 from data_pipelines.builders.feature_files import feature_sources
-from data_pipelines.reading.dataset import ShardedDataset
-from tests.tiny import random_params
+from tests.shard_predictions import shard_predictions
 from tests.tiny_runs import FPS, metric_lines
-from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
-from unloc_jax.tasks.predict_split import predict_split
-from unloc_jax.training.sharding import batch_sharding
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +27,7 @@ def _train(unloc, config_file, workdir, dataset, *settings):
 def test_windows_from_shards_and_from_a_file(
     task, unloc, config_file, tiny_videos, captions_dataset, activities_dataset, monkeypatch, tmp_path
 ):
-    """A video's windows, merged, say the same whether they come from its shard or from its mp4."""
+    """A video's merged windows are the same from its shard and from its mp4."""
     dataset_dir = captions_dataset if task == "highlight_detection" else activities_dataset
     stages = ("train.steps=2", "contrastive.steps=0", "contrastive.warmup_steps=0", "train.warmup_steps=1")
     colors = "data.augmentation={'color': 0.5, 'rand_augment_layers': 1, 'scale_jitter': (0.9, 1.2)}"
@@ -41,21 +35,13 @@ def test_windows_from_shards_and_from_a_file(
     report = unloc("evaluate", f"--checkpoint={tmp_path / 'run'}").ok().out
     assert "frame_accuracy" in report or "HL-mAP" in report
 
-    model = load_model(tmp_path / "run")
-    model = dataclasses.replace(model, params=random_params(model.task))  # one that looks at the video
-    dataset = ShardedDataset(model.task.config)
-    records, windows = dataset.records("test"), dataset.num_windows("test")
+    model, records, windows, texts, found = shard_predictions(tmp_path / "run", monkeypatch)
     frames = [round(record.duration_s * FPS) for record in records]
     length, hop = 7 * 2 + 1, 4 * 2
     assert windows == [1 + max(0, -(-(count - length) // hop)) for count in frames]
     assert max(windows) > 2
-    texts = [list(model.task.evaluation_texts(records)[0])] * len(records)
-    monkeypatch.setattr(type(model.task), "keeps_curves", True)
-    detect, sharding = jax.jit(model.task.detect), batch_sharding(model.mesh)
-    batches = dataset.evaluation_batches("test")
-    found = predict_split(model.task, detect, model.params, batches, texts, sharding, num_windows=windows)
     for row, (record, count) in enumerate(zip(records, frames)):
-        prediction = Localizer(model)(tiny_videos / "videos" / f"{record.video_id}.mp4", texts[0])
+        prediction = Localizer(model)(tiny_videos / "videos" / f"{record.video_id}.mp4", texts)
         curve = np.stack([text.relevance for text in prediction.texts])
         assert curve.shape == found.curves[row].shape
         assert np.abs(curve - found.curves[row]).max() < 0.05  # JPEG, or not

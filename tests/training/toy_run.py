@@ -2,8 +2,9 @@
 
     python -m tests.training.toy_run train --config=tests/training/toy_run.py --workdir=DIR
 
-A step takes at least STEP_S, a validation as long as the environment variable TOY_VALIDATION_S says: time for a test to
-send a signal. TOY_BAD_STEP is the step (from 1) whose batch makes the loss NaN.
+A step takes at least STEP_S, a validation as long as the environment variable TOY_VALIDATION_S: time for a test to
+send a signal. TOY_BAD_STEP is the step (from 1) whose batch makes the loss NaN. TOY_VIDEOS is the number of training
+videos, and TOY_PYTHON the version of Python, as other processes are told.
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.tiny import random_batch, tiny_config, tiny_metadata
+from unloc_jax import agreement
+from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Task
 
 STEP_S = 0.01
@@ -63,7 +66,8 @@ class ToyDataset:
         self._config, self.metadata = config, tiny_metadata()
 
     def records(self, split):
-        return []
+        count = int(os.environ.get("TOY_VIDEOS", 0))
+        return [VideoRecord(f"v{i}", 1.0, split, np.zeros((0, 2)), [], []) for i in range(count)]
 
     def training_videos(self, step):
         return [f"video{step}_{row}" for row in range(self._config.batch_size)]
@@ -103,6 +107,8 @@ def use_toys(set_attribute) -> None:
     set_attribute(run_setup, "make_task", lambda view, *_: _Task(view, _Model(), None))
     set_attribute(run_setup, "lay_out", lambda task, mesh: task)
     set_attribute(run, "Validation", _Validation)
+    if "TOY_PYTHON" in os.environ:
+        set_attribute(agreement.platform, "python_version", lambda: os.environ["TOY_PYTHON"])
 
 
 if __name__ == "__main__":

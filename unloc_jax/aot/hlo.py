@@ -77,7 +77,7 @@ class Program:
                 yield instruction, runs
 
     def cycles(self) -> int:
-        """Returns the TPU compiler's estimate for all instructions, one after another, in cycles."""
+        """Returns the TPU compiler's estimate for all instructions in sequence, in cycles."""
         return sum(instruction.cycles * runs for instruction, runs in self.instructions())
 
     def _count_runs(self, entry: str) -> dict[str, int]:

@@ -74,7 +74,7 @@ def most_assigned(config: Config, topology: str, classes: Mapping[str, int | Non
 
 
 def _compile(there: Connection, config: Config, group: tuple[str, ...], topology: str, *rest: Any) -> None:
-    """Runs in the child process: sends the reason why there is no program, or ""."""
+    """Runs in the child process: sends the reason why compiling failed, or ""."""
     try:
         there.send(compile_step(config, group, devices_of(topology), *rest).too_large)
     except UserError as error:

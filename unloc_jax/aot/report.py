@@ -72,7 +72,10 @@ def memory_as_text(memory: Memory | str, chip: Chip | None) -> str:
         return _row("does not fit", "", memory)
     taken = f"of which {_gigabytes(memory.donated)} take arguments' place"
     used = f"{_gigabytes(memory.peak)} in use at most, with the arguments" if memory.peak else ""
-    limit = f"of {_gigabytes(chip.memory_bytes)}: {_verdict(memory, chip)}" if chip else ""
+    limit = ""
+    if chip:
+        fits = "fits" if memory.total <= chip.memory_bytes else "does not fit"
+        limit = f"of {_gigabytes(chip.memory_bytes)}: {fits}"
     rows = [
         _row("arguments (state, batch)", _gigabytes(memory.arguments)),
         _row("outputs", _gigabytes(memory.outputs), taken),
@@ -113,10 +116,6 @@ def as_text(compiled: Compiled, found: Cost, device_kind: str, chip: Chip | None
 
 def _row(name: str, value: str, note: str = "") -> str:
     return f"  {name:<32}{value:>12}  {note}".rstrip()
-
-
-def _verdict(memory: Memory, chip: Chip) -> str:
-    return "fits" if memory.total <= chip.memory_bytes else "does not fit"
 
 
 def _gigabytes(size: float) -> str:

@@ -13,14 +13,9 @@ from unloc_jax.augmentation.per_frame import map_frames
 
 
 def histogram(video: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Counts how often each channel has each value in the real frames.
+    """Counts how often each channel has each value: uint8 [T, 3, H, W] → int32 [3, 256].
 
-    Args:
-      video: uint8 [T, 3, H, W].
-      mask: bool [T], True = real frame; None = all are.
-
-    Returns:
-      int32 [3, 256].
+    Only real frames count, where `mask`, bool [T], is True; None = all are real.
     """
     counts = jax.lax.platform_dependent(
         video,
@@ -32,15 +27,7 @@ def histogram(video: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 
 def lookup(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """Replaces every byte by its entry in a table.
-
-    Args:
-      frame: uint8 [3, H, W].
-      tables: uint8 [3, 256], one table per channel.
-
-    Returns:
-      uint8 [3, H, W].
-    """
+    """Replaces every byte of uint8 [3, H, W] by its entry in a table per channel, uint8 [3, 256] → uint8 [3, H, W]."""
     return jax.lax.platform_dependent(frame, tables, tpu=lookup_by_selects, default=lookup_by_gather)
 
 
@@ -62,12 +49,15 @@ def count_by_one_hot(frame: jax.Array) -> jax.Array:
 
 
 def lookup_by_gather(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """Looks bytes up with a gather; see `lookup`."""
+    """Looks bytes up with a gather: uint8 [3, H, W] in tables uint8 [3, 256] → uint8 [3, H, W]."""
     return tables.at[np.arange(3)[:, None, None], frame].get(mode="promise_in_bounds")
 
 
 def lookup_by_selects(frame: jax.Array, tables: jax.Array) -> jax.Array:
-    """Looks bytes up with selects (see `lookup`): each bit, from the lowest, halves a pixel's remaining candidates."""
+    """Looks bytes up with selects: uint8 [3, H, W] in tables uint8 [3, 256] → uint8 [3, H, W].
+
+    Each bit, from the lowest, halves a pixel's remaining candidates.
+    """
     values = [tables[:, i, None, None].astype(jnp.int32) for i in range(256)]
     for bit in range(8):
         is_set = frame >> bit & 1 > 0

@@ -38,13 +38,7 @@ class ColorShift(NamedTuple):
 def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -> jax.Array:
     """Shifts colours with probability `color` and, independently, converts to grey with probability `grey`.
 
-    Args:
-      video: uint8 [T, 3, H, W].
-      key: Typed random key.
-      color, grey: Probabilities in [0, 1].
-
-    Returns:
-      uint8 [T, 3, H, W].
+    uint8 [T, 3, H, W] → uint8 [T, 3, H, W]; `key` is a typed random key.
     """
     shift_key, chance_key = jax.random.split(key)
     shift = draw_shift(shift_key)
@@ -60,14 +54,14 @@ def jitter_colors(video: jax.Array, key: jax.Array, color: float, grey: float) -
 
 
 def draw_shift(key: jax.Array) -> ColorShift:
-    """Draws a colour shift, float32 scalars, uniformly from the ranges above."""
+    """Draws a colour shift, float32 scalars, uniformly from the ranges above; `key` is a typed random key []."""
     low = jnp.array([-MAX_BRIGHTNESS, SATURATION[0], CONTRAST[0], -MAX_HUE])
     high = jnp.array([MAX_BRIGHTNESS, SATURATION[1], CONTRAST[1], MAX_HUE])
     return ColorShift(*jax.random.uniform(key, (4,), minval=low, maxval=high))
 
 
 def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
-    """Shifts the colours of float32 [3, H, W] in [0, 1].
+    """Shifts the colours of float32 [3, H, W] in [0, 1]; returns float32 [3, H, W].
 
     Values may leave [0, 1] between steps, as in the reference; the result does not.
     """
@@ -79,17 +73,10 @@ def shift_colors(pixels: jax.Array, shift: ColorShift) -> jax.Array:
 
 
 def saturate(pixels: jax.Array, factor: jax.Array) -> jax.Array:
-    """Multiplies HSV's saturation by a factor and caps it at 1; hue and value do not change.
+    """Multiplies HSV's saturation by a factor and caps it at 1: float32 [3, H, W] → float32 [3, H, W].
 
-    With hue and value fixed, a channel's distance to the value is proportional to the saturation, so no conversion to
-    HSV is needed.
-
-    Args:
-      pixels: float32 [3, H, W].
-      factor: float32 scalar.
-
-    Returns:
-      float32 [3, H, W].
+    Hue and value do not change. With them fixed, a channel's distance to the value is proportional to the saturation,
+    so no conversion to HSV is needed.
     """
     value = pixels.max(0)
     distance = value - pixels
@@ -101,14 +88,9 @@ def saturate(pixels: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def turn_hue(pixels: jax.Array, turns: jax.Array) -> jax.Array:
-    """Rotates HSV's hue; the largest and the smallest of the three channels do not change.
+    """Rotates HSV's hue by turns of the colour wheel: float32 [3, H, W] → float32 [3, H, W].
 
-    Args:
-      pixels: float32 [3, H, W].
-      turns: float32 scalar, in turns of the colour wheel.
-
-    Returns:
-      float32 [3, H, W].
+    The largest and the smallest of the three channels do not change.
     """
     red, green, blue = pixels
     most, least = pixels.max(0), pixels.min(0)

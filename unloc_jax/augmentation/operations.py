@@ -75,14 +75,9 @@ def apply_operation(
 
 
 def tables(counts: jax.Array, strength: float) -> dict[str, jax.Array]:
-    """Builds the lookup tables of all table operations.
+    """Builds lookup tables, uint8 [3, 256] by operation, from a video's histogram, int32 [3, 256].
 
-    Args:
-      counts: int32 [3, 256], a video's histogram.
-      strength: Magnitude / 10, in [0, 1].
-
-    Returns:
-      uint8 [3, 256] by operation: what each value becomes.
+    `strength` is magnitude / 10, in [0, 1].
     """
     values = jnp.arange(256)
     inverted = 255 - values
@@ -102,13 +97,7 @@ def tables(counts: jax.Array, strength: float) -> dict[str, jax.Array]:
 
 def autocontrast(counts: jax.Array) -> jax.Array:
     """Stretches each channel from its darkest value to 0 and its brightest to 255; a channel of one value does not
-    change.
-
-    Args:
-      counts: int32 [3, 256], a video's histogram.
-
-    Returns:
-      int32 [3, 256], what each value becomes.
+    change. Histogram int32 [3, 256] → int32 [3, 256], what each value becomes.
     """
     values = jnp.arange(256)
     low = jnp.argmax(counts > 0, axis=1, keepdims=True)
@@ -120,11 +109,7 @@ def autocontrast(counts: jax.Array) -> jax.Array:
 def equalize(counts: jax.Array) -> jax.Array:
     """Equalises each channel's histogram by the rule of PIL's ImageOps.equalize.
 
-    Args:
-      counts: int32 [3, 256], a video's histogram.
-
-    Returns:
-      int32 [3, 256], what each value becomes.
+    Histogram int32 [3, 256] → int32 [3, 256], what each value becomes.
     """
     values = jnp.arange(256)
     brightest = 255 - jnp.argmax(counts[:, ::-1] > 0, axis=1, keepdims=True)
@@ -146,13 +131,9 @@ def grey(frame: jax.Array) -> jax.Array:
 
 
 def smooth(frame: jax.Array) -> jax.Array:
-    """Smooths a frame with weight 5 at a pixel and 1 at its eight neighbours; the outermost pixels do not change.
+    """Smooths a frame with weight 5 at a pixel and 1 at its eight neighbours: uint8 [3, H, W] → float32 [3, H, W].
 
-    Args:
-      frame: uint8 [3, H, W].
-
-    Returns:
-      float32 [3, H, W].
+    The outermost pixels do not change.
     """
     pixels = frame.astype(jnp.int32)
     rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
@@ -163,12 +144,7 @@ def smooth(frame: jax.Array) -> jax.Array:
 def blend(start: jax.Array, pixels: jax.Array, strength: float) -> jax.Array:
     """Extrapolates from `start` to `pixels` and 0.9 × strength beyond, like PIL's Image.blend.
 
-    Args:
-      start, pixels: [...], values in [0, 255], of shapes that broadcast.
-      strength: In [0, 1].
-
-    Returns:
-      uint8 [...], clipped and truncated (not rounded).
+    Values in [0, 255], [...] of shapes that broadcast → uint8 [...], clipped and truncated (not rounded).
     """
     start, pixels = start.astype(jnp.float32), pixels.astype(jnp.float32)
     return jnp.clip(start + (1 + 0.9 * strength) * (pixels - start), 0, 255).astype(jnp.uint8)

@@ -35,7 +35,7 @@ def add(commands: Commands) -> None:
         "--duration",
         type=float,
         metavar="SECONDS",
-        help="length of the video of --features, if neither they nor --video say it",
+        help="length of the video of --features, if neither they nor --video have it",
     )
     add_prediction_flags(parser, video_required=False)
 
@@ -60,7 +60,7 @@ def _features(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the files of --features by name.
 
     Raises:
-      UserError: one has another form or occurs twice, or there is nothing to look at.
+      UserError: one has another form or occurs twice, or there is no input.
     """
     features: dict[str, str] = {}
     for text in arguments.features:
@@ -73,7 +73,7 @@ def _features(arguments: argparse.Namespace) -> dict[str, str]:
     if not features and arguments.video is None:
         raise UserError("nothing to look at: give --video FILE, or --features NAME=FILE.")
     if not features and arguments.duration is not None:
-        raise UserError("--duration is that of --features; a video says its own.")
+        raise UserError("--duration is for --features; a video has its own.")
     if features and arguments.clip is not None:
         raise UserError("--clip computes features of --video; with --features leave it out.")
     return features

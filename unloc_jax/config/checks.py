@@ -125,7 +125,7 @@ def _check_model(model: ModelConfig) -> None:
         raise UserError("config.model.modalities is empty: name at least one input.")
     for name, modality in model.modalities.items():
         if modality.encoder == "features" and not modality.feature_dim:
-            raise UserError(f"config.model.modalities.{name}.feature_dim: say how wide the features are.")
+            raise UserError(f"config.model.modalities.{name}.feature_dim: give the width of the features.")
     if not model.video_projection and _video_width(model) != model.fusion.width:
         raise UserError(
             f"config.model.video_projection = False needs modalities of the fusion's width {model.fusion.width}, "
@@ -153,7 +153,7 @@ def _check_model(model: ModelConfig) -> None:
 
 
 def _video_width(model: ModelConfig) -> int:
-    """Width of the concatenated modalities, before `video_projection`."""
+    """Returns the width of the concatenated modalities, before `video_projection`."""
     return sum(
         modality.projection_width
         or (model.image.width if modality.encoder == "clip" else modality.feature_dim)

@@ -28,18 +28,18 @@ class AugmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MediaSequenceConfig:
-    """Which files, which keys, and what they mean (`data.format=mediasequence`)."""
+    """Names the files and keys of MediaSequence data (`data.format=mediasequence`)."""
 
     train: str = ""
     """Files of the split: a name, a pattern, or Scenic's `name@10`, relative to data.dir; "" = by the files' names."""
     validation: str = ""
     test: str = ""
     fps: float = 0.0
-    """Stored frames per second (Scenic: 1 / secs_per_timestep); 0 = as `image/frame_rate` or `image/timestamp` say."""
+    """Stored frames per second (Scenic: 1 / secs_per_timestep); 0 = that of `image/frame_rate` or `image/timestamp`."""
     short_side: int = 0
     """Resize frames to this shorter side before they are cropped (Scenic: min_resize); 0 = as they are stored."""
     labels: Literal["segment", "clip"] = "segment"
-    """What has labels: "segment", or "clip" (the whole video is one segment, as in Kinetics)."""
+    """The unit that has labels: "segment", or "clip" (the whole video is one segment, as in Kinetics)."""
     video_id: tuple[str, ...] = (
         "clip/media_id",
         "example_id",
@@ -51,7 +51,7 @@ class MediaSequenceConfig:
     frames: str = "image/encoded"
     """JPEG frames; "" = the shards hold features only."""
     num_frames: str = "clip/frames"
-    """How many frames the video has; where it is missing the stored ones are counted."""
+    """Number of frames of the video; where it is missing the stored ones are counted."""
     start_index: str = "segment/start/index"
     """First frame of each segment; "" = use the timestamps in training too."""
     end_index: str = "segment/end/index"
@@ -73,14 +73,14 @@ class MediaSequenceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which shards, and what is taken from a video."""
+    """Describes the shards, and what the model sees of a video."""
 
     dir: str = ""
     """Folder that `unloc data build` wrote; for "mediasequence", a folder or a pattern of TFRecord files."""
     format: Literal["unloc", "mediasequence"] = "unloc"
     """ "unloc", or "mediasequence": tf.train.SequenceExample records as Scenic and DMVR read them."""
     num_frames: Annotated[int, Bounds(at_least=2)] = 128
-    """T, frames that are looked at."""
+    """T, frames that the model sees."""
     sampling: Literal["linspace", "window"] = "linspace"
     """ "linspace": spread evenly over the whole video. "window": every `window_stride`-th stored frame (or row of
     features, for models without frames) from some frame on, a random one in training."""
@@ -103,20 +103,20 @@ class DataConfig:
     class_split: Literal["all", "50/50", "75/25"] = "all"
     """Zero-shot: train on this share of the classes, evaluate on the others; "all" = no such split."""
     class_split_seed: int = 0
-    """Which classes are seen."""
+    """Splits the classes into seen and unseen ones."""
     max_unreadable: Share = 0.01
     """Training continues without records that cannot be read, up to this share of the split; evaluation never does."""
     mediasequence: MediaSequenceConfig = dataclasses.field(default_factory=MediaSequenceConfig)
     reader: Literal["auto", "tf.data", "grain"] = "auto"
-    """What makes batches: "auto" = tf.data where TensorFlow is installed, otherwise Grain. Both make the same ones."""
+    """The reader: "auto" = tf.data where TensorFlow is installed, otherwise Grain. Both make the same ones."""
     num_workers: Positive = 2
     """Threads that decode frames."""
     stall_s: Annotated[float, Bounds(at_least=1)] = 60.0
-    """A training step that has waited this long for its batch says so."""
+    """A training step that has waited this long for its batch is reported."""
 
     @property
     def windowed(self) -> bool:
-        """Whether a video is looked at in windows, rather than as a whole."""
+        """Whether the model sees a video in windows, rather than as a whole."""
         return self.sampling == "window"
 
     @property

@@ -69,7 +69,7 @@ def _own_configs(source: Path) -> Path | None:
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> Config:
-    """`from_mapping` of nested values after "KEY=VALUE" strings have changed them; raises UserError as it does."""
+    """Applies "KEY=VALUE" strings to nested values, then `from_mapping`, whose UserErrors it raises."""
     return from_mapping(_overridden(values, overrides))
 
 
@@ -120,12 +120,12 @@ def _merged(base: Any, changes: Any) -> Any:
 
 
 def to_json(config: Config) -> str:
-    """The config with all defaults, as JSON that `from_json` reads back."""
+    """Returns the config with all defaults, as JSON that `from_json` reads back."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
 def from_json(text: str) -> Config:
-    """Inverse of `to_json`; also reads what older versions wrote (see `unloc_jax.old_names`)."""
+    """Inverts `to_json`; also reads what older versions wrote (see `unloc_jax.old_names`)."""
     return from_mapping(renamed_config(json.loads(text)))
 
 
@@ -143,14 +143,14 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 
 class _Infinity(ast.NodeTransformer):
-    """Lets a value say inf or INFINITY, which Python has no literal for."""
+    """Accepts inf and INFINITY as values, for which Python has no literals."""
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.Constant(math.inf) if node.id in ("inf", "INFINITY") else node
 
 
 def _literal(text: str) -> Any:
-    """A Python literal, which may hold inf; any other text is itself."""
+    """Returns the value of a Python literal, which may hold inf; any other text unchanged."""
     try:
         return ast.literal_eval(_Infinity().visit(ast.parse(text.strip(), mode="eval")))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: deeply nested

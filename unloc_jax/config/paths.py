@@ -1,4 +1,4 @@
-"""Which settings of a config are paths, and what people may write there."""
+"""Lists the settings that are paths, and expands what people write there."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ PATH_KEYS = (
 
 
 def with_paths(values: Mapping[str, Any], *, typed: bool, where: str = "config") -> dict[str, Any]:
-    """Nested settings in which `~` is the home folder; what is not text, or no group, stays for others to refuse.
+    """Expands `~` in nested settings; leaves what is not text, or not a group, for others to refuse.
 
     Args:
       values: settings.
@@ -60,7 +60,7 @@ def _change(values: dict[str, Any], key: list[str], read: Callable[[str], str], 
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """Paths that a checkpoint remembers, independent of the working directory."""
+    """Makes the paths that a checkpoint remembers independent of the working directory."""
     absolute = lambda path: str(Path(path).resolve()) if path else ""
     shards = lambda group: dataclasses.replace(group, classes_file=absolute(group.classes_file))
     place = lambda group: dataclasses.replace(
@@ -79,7 +79,7 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 def _absolute_source(text: str) -> str:
-    """ "KIND:SRC", as of another program's CLIP, keeps its kind; SRC may be an id of a hub instead of a path."""
+    """Makes SRC of "KIND:SRC", another program's CLIP, absolute, unless it is an id of a hub."""
     kind, separator, source = text.partition(":")
     if separator and kind.endswith("-clip"):
         return f"{kind}:{Path(source).resolve() if Path(source).exists() else source}"

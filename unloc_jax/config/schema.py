@@ -1,6 +1,6 @@
 """Every setting of a run with its default, what it may be and what it means.
 
-Choices and bounds stand in the types (`bounds`); rules that compare settings are in `checks`.
+Choices and bounds are in the types (`bounds`); rules that compare settings are in `checks`.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class ImageTowerConfig:
     temporal_kernel: Positive = 1
     """Frames that a patch sees (odd); 1 is CLIP."""
     pooling: Literal["token", "mean"] = "token"
-    """What stands for a frame: its class token, or the mean of its patches (no class token then)."""
+    """Represents a frame: its class token, or the mean of its patches (no class token then)."""
     class_token_per_frame: bool = False
     """A class embedding for every sampled frame, as in the reference, instead of one for all."""
     stochastic_depth: Fraction = 0.0
@@ -65,7 +65,7 @@ class TextTowerConfig:
     embeddings_file: str = ""
     """ .npz with `texts` [n] and `embeddings` [n, width]."""
     pooling: Literal["end", "first", "mean"] = "end"
-    """Which token stands for a text: the end token's, the first, or the mean of all."""
+    """Represents a text: the end token, the first, or the mean of all."""
     freeze: bool = False
     projection: bool = True
     """Project to the fusion's width; without, the widths must be equal."""
@@ -126,7 +126,7 @@ class HeadConfig:
     offsets_per_text: bool = True
     """Boundaries for every (video, text) pair, or one boundary per point for all texts of a vocabulary."""
     distances: Literal["relu", "relu_clip", "sigmoid"] = "relu"
-    """What keeps distances ≥ 0; "relu_clip" and "sigmoid" also keep them ≤ 1."""
+    """Keeps distances ≥ 0; "relu_clip" and "sigmoid" also keep them ≤ 1."""
     relevance_bias: Signed = 0.0
     offsets_bias: Signed = 2.0
 
@@ -162,7 +162,7 @@ class ModelConfig:
     """Of the computation: "float32", "bfloat16", or "auto" = bfloat16 on TPU and GPU, float32 on CPU."""
 
     def geometry(self, num_frames: int) -> PyramidGeometry:
-        """The pyramid's points over T frames."""
+        """Returns the pyramid's points over T frames."""
         pyramid = self.pyramid
         levels = 1 if pyramid.type == "none" else pyramid.num_levels
         return pyramid_geometry(num_frames, levels, pyramid.stride, pyramid.regression_ranges)
@@ -242,7 +242,7 @@ class EvaluationConfig:
     crops: Annotated[int, Bounds(at_least=1, at_most=3)] = 1
     """1: the middle of the frames. 2: both ends of their longer side. 3: all; the model's outputs are averaged."""
     nms: Literal["gaussian", "linear", "hard"] = "gaussian"
-    """How candidates that overlap a better one are lowered: see `unloc_jax.localization.nms.NMSConfig`."""
+    """Lowers the scores of candidates that overlap a better one: see `unloc_jax.localization.nms.NMSConfig`."""
     soft_nms_sigma: float = 0.3
     nms_iou_threshold: Share = 0.5
     score_threshold: float = 0.001
@@ -253,7 +253,7 @@ class EvaluationConfig:
     """Weighted by score · IoU (ActionFormer) instead of score (OpenTAD)."""
 
     def suppression(self, num_candidates: int) -> NMSConfig:
-        """The NMS of num_candidates candidates."""
+        """Returns the settings of NMS over num_candidates candidates."""
         return NMSConfig(
             min(self.max_detections, num_candidates),
             self.nms,
@@ -267,7 +267,7 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When checkpoints are written and how many stay."""
+    """Checkpoints: when they are written and how many are kept."""
 
     every_steps: Positive = 500
     keep: Positive = 3
@@ -276,12 +276,12 @@ class CheckpointConfig:
     best_metric: str = ""
     """A metric of the validation, such as "mIoU"; in a run of several tasks "TASK/mIoU"."""
     on_error: Literal["stop", "continue"] = "stop"
-    """When a checkpoint cannot be written (a full disk, say): "stop", or "continue" and try again at the next."""
+    """If a checkpoint cannot be written (the disk is full): "stop", or "continue" and try again at the next."""
 
 
 @dataclasses.dataclass(frozen=True)
 class WandbConfig:
-    """Weights & Biases, beside TensorBoard and metrics.jsonl; WANDB_MODE=offline and the like do what they say."""
+    """Weights & Biases, beside TensorBoard and metrics.jsonl; WANDB_MODE and its other variables are obeyed."""
 
     project: str = ""
     """ "" = not."""
@@ -302,7 +302,7 @@ class MeshConfig:
     "tp": over model. "fsdp_tp": over all three."""
 
     def sizes(self, devices: int) -> tuple[int, int, int]:
-        """data, context and model over so many devices, -1 being what is left; they need not fit."""
+        """Returns data, context and model over so many devices, -1 being what is left; they need not fit."""
         given = [self.data, self.context, self.model]
         known = math.prod(size for size in given if size > 0)
         data, context, model = (devices // known if size == -1 else size for size in given)
@@ -335,7 +335,7 @@ class Config:
     batch_size: Positive = 64
     """Videos per step, over all devices."""
     accumulate: Positive = 1
-    """Parts of a batch that are worked through one after the other, so that a larger batch fits into memory; the step
+    """Parts of a batch that are processed in turn, so that a larger batch fits into memory; the step
     is that of the whole batch."""
     init_from: str = ""
     """A checkpoint to start from, such as one that `unloc import` made, or "KIND:SRC" for another program's CLIP,
@@ -370,7 +370,7 @@ class Config:
 
     @property
     def task_configs(self) -> dict[str, "Config"]:
-        """Each task of the run as a config of its own, by name; a single task has its own name."""
+        """Each task of the run as a separate config, by name; a single task has its own name."""
         if not self.tasks:
             return {self.task: self}
         shared = ("task", "batch_size", "data", "loss", "evaluation")

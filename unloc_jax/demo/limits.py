@@ -1,4 +1,4 @@
-"""What the demo accepts, checked before work begins."""
+"""Limits of the demo's inputs, checked before work begins."""
 
 import dataclasses
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Downloads a video from a link that a stranger typed: by http(s), from the public internet, within limits.
 
 Without care a server fetches for a stranger what only it can reach (server-side request forgery): files of this
-machine, services of its own network, the cloud's metadata address. So every hop is checked: its scheme, and all
+machine, services of its network, the cloud's metadata address. So every hop is checked: its scheme, and all
 addresses of its host; and the connection goes to the address that was checked, whatever the name means a moment later.
 """
 

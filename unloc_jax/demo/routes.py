@@ -1,4 +1,4 @@
-"""What the demo serves beside Gradio's page: results, each at an address that only its owner is told."""
+"""Serves results beside Gradio's page, each at an address that only its owner gets."""
 
 import contextlib
 from typing import TYPE_CHECKING, Any

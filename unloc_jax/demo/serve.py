@@ -37,7 +37,7 @@ def serve(
       localizer: what `unloc_jax.load` returned.
       model: its name on the page.
       limits: of a request.
-      host: address to listen on; None = this machine only, or what GRADIO_SERVER_NAME says.
+      host: address to listen on; None = GRADIO_SERVER_NAME if set, else this machine only.
       port: None = the first free one from 7860 on.
       share: also through a public link of Gradio's, for 72 hours at most.
       allow_private_links: see `unloc_jax.demo.links.download`.
@@ -76,8 +76,8 @@ def start(
     allow_private_links: bool = False,
 ) -> Any:
     """Starts the server in a thread and returns its `gradio.Blocks`; `folder`: for what visitors send. See `serve`."""
-    # Everything that visitors send lies below an own folder, which no other program's Gradio serves. Gradio reads this
-    # when it is imported and when a page is built.
+    # What visitors send is kept below a separate folder, which no other program's Gradio serves. Gradio reads this when
+    # it is imported and when a page is built.
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:

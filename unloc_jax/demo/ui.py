@@ -124,7 +124,7 @@ def build(service: Service, model: str) -> Any:
 def _refuse_links(video: Any) -> None:
     """Makes a component refuse addresses in the place of an uploaded file, which a program may send.
 
-    Gradio would download them itself, whatever their size; `unloc_jax.demo.links` has limits. Not a class of its own:
+    Gradio would download them itself, whatever their size; `unloc_jax.demo.links` has limits. Not a separate class:
     Gradio writes a .pyi file beside the module of every class of components.
     """
     import gradio as gr

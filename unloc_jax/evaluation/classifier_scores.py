@@ -18,7 +18,7 @@ from unloc_jax.tasks import SplitPredictions
 
 
 def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: Sequence[str]) -> np.ndarray:
-    """float32 [videos, classes], in the order of records and classes; 1 for videos that the file does not have.
+    """Reads scores float32 [videos, classes], in the order of records and classes; 1 for videos that the file lacks.
 
     Args:
       path: JSON: {"class": [C names], "results": {video id: [C scores]}} (the file of CUHK's classifier, which
@@ -69,7 +69,7 @@ def multiplied(predictions: SplitPredictions, scores: np.ndarray) -> SplitPredic
 
 
 def _by_name(content: Any, path: Path) -> dict[str, dict[str, Any]]:
-    """{video id: {class name: score}}."""
+    """Returns {video id: {class name: score}}."""
     forms = '{"class": […], "results": {VIDEO: […]}} or {VIDEO: {CLASS: SCORE}}'
     form = f"--classifier-scores={path}: must be {forms}."
     if not isinstance(content, dict):

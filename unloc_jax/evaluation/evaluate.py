@@ -1,4 +1,4 @@
-"""`unloc evaluate`: official metrics of a checkpoint, next to controls that say what they are worth."""
+"""`unloc evaluate`: official metrics of a checkpoint, next to controls that put them in proportion."""
 
 import contextlib
 import errno

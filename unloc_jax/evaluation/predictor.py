@@ -1,5 +1,6 @@
-"""What `unloc evaluate` measures: a predictor of the texts of a split in its videos, such as a checkpoint."""
+"""A predictor of the texts of a split in its videos, such as a checkpoint: `unloc evaluate` measures it."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ class Annotations(Protocol):
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:
-        """Of each split, {"videos", "segments"} of the annotations that could not be used at the build."""
+        """{"videos", "segments"} by split, numbers of annotations that could not be used at the build."""
 
     def records(self, split: str) -> list[VideoRecord]: ...
 
@@ -115,7 +116,8 @@ class CheckpointPredictor:
         once = model.task.config.with_vocabulary and jax.process_count() == 1
         features = TextEncoder(model)(texts[0]) if once else None
         detect = jax.jit(model.task.detect)
-        batches, sharding = dataset.evaluation_batches(split), batch_sharding(model.mesh)
-        return predict_split(
-            model.task, detect, model.params, batches, texts, sharding, bar, windows, features
-        )
+        sharding = batch_sharding(model.mesh)
+        with contextlib.closing(dataset.evaluation_batches(split)) as batches:
+            return predict_split(
+                model.task, detect, model.params, batches, texts, sharding, bar, windows, features
+            )

@@ -1,4 +1,4 @@
-"""What an evaluation found out."""
+"""The result of an evaluation."""
 
 from pathlib import Path
 from typing import Any

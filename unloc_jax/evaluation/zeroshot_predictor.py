@@ -62,7 +62,7 @@ class ClipPredictor:
         check_settings(fps, smoothing_s)
         metadata = dataset.metadata
         if not metadata.short_side:
-            raise UserError(f"{directory} holds no frames, which CLIP looks at: build it with --videos=DIR.")
+            raise UserError(f"{directory} holds no frames, which CLIP needs: build it with --videos=DIR.")
         for prompt in prompts:
             if prompt.count("{}") != 1:
                 raise UserError(f"--prompt={prompt!r}: write {{}} once, where the text belongs.")
@@ -85,11 +85,12 @@ class ClipPredictor:
     def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         embeddings = self._embed_texts(list(dict.fromkeys(text for of_video in texts for text in of_video)))
         predictions = SplitPredictions([list(of_video) for of_video in texts])
-        scale = np.exp(np.asarray(self._encoder.clip.params["logit_scale"]))
+        scale = float(np.exp(np.asarray(self._encoder.clip.params["logit_scale"])))
         for record, of_frames, of_video in zip(self.dataset.records(split), self._embed_videos(split), texts):
             of_texts = np.array([embeddings[text] for text in of_video]).reshape(-1, of_frames.shape[1])
-            cosines = of_texts @ of_frames.T
-            video = Similarities(cosines, cosines * scale, self._fps, self._smoothing_s, record.duration_s)
+            video = Similarities(
+                of_texts @ of_frames.T, self._fps, self._smoothing_s, record.duration_s, scale
+            )
             span_s = np.array([0.0, (len(of_frames) - 1) / self._fps], np.float32)
             append_video(predictions, self.task.zeroshot(video), span_s, curves=True)
         return predictions

@@ -147,7 +147,7 @@ class ClipEncoder:
         return made.reshape(*leading, made.shape[-1])
 
     def encode_stream(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """Embeds F frames uint8 [H, W, 3], one after the other → float32 [F, D]; only one batch is in memory.
+        """Embeds F frames uint8 [H, W, 3], in turn → float32 [F, D]; only one batch is in memory.
 
         A frame that is the same array object as its predecessor is embedded once.
         """

@@ -34,7 +34,7 @@ from unloc_jax.sampling import (
 )
 from unloc_jax.video import VideoNote
 
-# Settings of features that may differ: the same CLIP may lie elsewhere, and its fingerprint is compared.
+# Settings of features that may differ: the same CLIP may have moved, and its fingerprint is compared.
 NOT_COMPARED = ("clip_source",)
 
 
@@ -78,7 +78,7 @@ class ClipFeatures:
         if others or self._name not in known:
             raise UserError(
                 f"this model reads {' and '.join(config.model.modalities)}; only a model of one kind of features, "
-                "made by `unloc features`, can look at a video file alone. Give it the features of the video: "
+                "made by `unloc features`, can read a video file alone. Give it the features of the video: "
                 "--features NAME=FILE (docs/features.md)."
             )
         settings = known[self._name]
@@ -185,7 +185,7 @@ def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:
         if given:
             raise
         raise UserError(
-            f"this model reads features of the CLIP {wanted}, which is not there any more. Say where it is: "
+            f"this model reads features of the CLIP {wanted}, which is not there any more. Give its place: "
             f"--clip SRC. ({error})"
         ) from error
     if fingerprint(clip) != settings["clip_fingerprint"]:

@@ -57,7 +57,7 @@ def read_given(
         array [D, F] is turned round where the model's D decides.
       config: of the model.
       metadata: metadata of the dataset that it was trained on.
-      duration_s: length of the video in seconds; None = as the features say.
+      duration_s: length of the video in seconds; None = that of the features.
       with_video: whether the video is there too, for a model that also reads frames.
 
     Raises:

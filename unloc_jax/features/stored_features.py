@@ -64,7 +64,7 @@ class FeatureError(Exception):
 
 
 def read_feature_file(path: Path, key: str | None = None, time_axis: int = 0) -> StoredFeatures:
-    """Reads the features of one video from a file of their own.
+    """Reads the features of one video from their file.
 
     Args:
       path: a file with one of `EXTENSIONS`.
@@ -175,7 +175,7 @@ def _read_npz(path: Path, key: str | None) -> Found:
 
 
 def _settings(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
-    """Returns the settings of `unloc features`; another program's array of this name says nothing."""
+    """Returns the settings of `unloc features`; None for another program's array of this name."""
     try:
         settings = json.loads(arrays[_SETTINGS].item())
     except (KeyError, ValueError, TypeError, AttributeError):

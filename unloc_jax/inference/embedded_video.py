@@ -82,7 +82,7 @@ class VideoSearch(abc.ABC):
         """Returns segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
 
     def check_videos(self) -> None:  # noqa: B027  most models can
-        """Raises UserError if the model cannot look at video files, before one is there."""
+        """Raises UserError if the model cannot read video files, before one is there."""
 
     @abc.abstractmethod
     def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Any:
@@ -123,7 +123,7 @@ class VideoSearch(abc.ABC):
         if isinstance(video, np.ndarray):
             return self._embed(self._open(video, fps, watch), "frames")
         if fps is not None:
-            raise UserError("fps is that of an array of frames; a file says its own.")
+            raise UserError("fps is for an array of frames; a file has its own.")
         path = Path(video)
         return self._kept.get(path, lambda: self._embed(self._open(path, None, watch), str(path)))
 

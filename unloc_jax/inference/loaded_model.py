@@ -1,4 +1,4 @@
-"""A checkpoint, ready for evaluation or prediction on the devices at hand."""
+"""A checkpoint, ready for evaluation or prediction on this machine's devices."""
 
 import dataclasses
 import json
@@ -20,7 +20,7 @@ from unloc_jax.training.sharding import make_mesh, tree_shardings
 
 @dataclasses.dataclass
 class LoadedModel:
-    """The content of a checkpoint directory, ready to run on the devices at hand.
+    """The content of a checkpoint directory, ready to run on this machine's devices.
 
     Attributes:
       step_dir: the directory it came from.
@@ -74,7 +74,7 @@ def load_model(
             raise UserError(f"--config.{override}: of a trained model only {free} can change.")
     if overrides:
         config = config_lib.with_overrides(json.loads(config_lib.to_json(config)), overrides)
-    # The mesh of training may not fit the devices at hand; evaluation only splits videos, in batches of
+    # The mesh of training may not fit these devices; evaluation only splits videos, in batches of
     # at least one per device, and every device has all parameters.
     devices = jax.device_count()
     batch_size = -(-config.evaluation.batch_size // devices) * devices

@@ -133,7 +133,7 @@ class Localizer(VideoSearch):
         )
 
     def check_videos(self) -> None:
-        """Raises UserError if the model cannot look at video files; reads the CLIP of a model of CLIP features."""
+        """Raises UserError if the model cannot read video files; reads the CLIP of a model of CLIP features."""
         _ = self._clip_features
 
     def embed_features(
@@ -153,12 +153,12 @@ class Localizer(VideoSearch):
           features: by the name of their modality: a file (.npy, .npz, .h5, .pt; "FILE:KEY" names one of several
             arrays), an array [F, D], or `StoredFeatures` with times.
           video: its file. A model that also reads frames takes them from it; for others it is only measured.
-          duration_s: length of the video in seconds; None = as measured or, without a file, as the features say.
+          duration_s: length of the video in seconds; None = that of the file, else of the features.
           name: of the video; "" = that of its file, else of the first file of features.
 
         Raises:
           UserError: the model reads other features, or frames of a video that is not given; something given cannot be
-            used; or nothing says how long the video is.
+            used; or the length of the video is unknown.
         """
         config, metadata = self._model.task.config, self._model.metadata
         if video is not None and duration_s is None:

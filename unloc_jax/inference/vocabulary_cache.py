@@ -1,4 +1,4 @@
-"""Texts → features, by a checkpoint's text tower; those of its own vocabulary are cached beside it."""
+"""Texts → features, by a checkpoint's text tower; those of its vocabulary are cached beside it."""
 
 import hashlib
 import json

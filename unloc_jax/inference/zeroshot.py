@@ -25,7 +25,7 @@ from unloc_jax.inference.embedded_video import (
 )
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
-from unloc_jax.tasks.zeroshot_scores import localize
+from unloc_jax.tasks.zeroshot_scores import Similarities, localize
 from unloc_jax.video import check_fps
 
 
@@ -84,13 +84,8 @@ class ZeroShotLocalizer(VideoSearch):
         of_frames = embedded.windows[0].tokens
         times_s = np.arange(len(of_frames)) / self._fps
         found = []
-        curves, rows_of_texts = localize(
-            of_texts @ of_frames.T,
-            fps=self._fps,
-            smoothing_s=self._smoothing_s,
-            duration_s=embedded.duration_s,
-            settings=EvaluationConfig(),
-        )
+        similarities = Similarities(of_texts @ of_frames.T, self._fps, self._smoothing_s, embedded.duration_s)
+        curves, rows_of_texts = localize(similarities, EvaluationConfig())
         for text, curve, rows in zip(texts, curves, rows_of_texts):
             segments = [Segment(*row) for row in rows.tolist()]
             found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))

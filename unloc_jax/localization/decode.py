@@ -102,14 +102,9 @@ def decode(
 
 
 def frame_curve(scores: jax.Array, geometry: PyramidGeometry) -> jax.Array:
-    """Maps scores of points to frames: a frame gets the highest score among the points that cover it.
+    """Maps scores of points to frames: float32 [B, N, P] → [B, N, T].
 
-    Args:
-      scores: float32 [B, N, P].
-      geometry: The pyramid.
-
-    Returns:
-      float32 [B, N, T].
+    A frame gets the highest score among the points that cover it.
     """
     levels = geometry.split_levels(scores, axis=2)
     spread = [

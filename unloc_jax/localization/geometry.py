@@ -23,7 +23,7 @@ class PyramidGeometry:
       num_levels: Level l has ⌈T / stride**l⌉ points.
       stride: Downsampling factor from one level to the next.
       regression_ranges: Per level, in grid units: a point is responsible for a segment if the larger of its distances
-        to start and end lies in [low, high).
+        to start and end is in [low, high).
     """
 
     num_frames: int
@@ -68,7 +68,7 @@ class PyramidGeometry:
         return np.repeat(np.arange(self.num_levels), self.level_lengths)
 
     def point_mask(self, frame_mask):
-        """Maps bool [..., T] (True = real frame) to bool [..., P], True = the point lies on a real frame.
+        """Maps bool [..., T] (True = real frame) to bool [..., P], True = the point is on a real frame.
 
         Accepts NumPy and JAX arrays.
         """

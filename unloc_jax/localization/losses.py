@@ -55,17 +55,18 @@ def offsets_iou(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
 def offsets_l1(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
     """Computes |start error| + |end error| as a fraction of the union, so that long segments do not weigh more.
 
-    For arguments and result see `offsets_iou`; for offsets ≥ 0 the result is 1 - IoU.
+    float32 [..., 2], [..., 2] → [...], as `offsets_iou`; for offsets ≥ 0 the result is 1 - IoU.
     """
     distance = jnp.abs(offsets - target_offsets).sum(-1)
     return distance / jnp.maximum(_union(offsets, target_offsets), 1e-6)
 
 
 def offsets_center(offsets: jax.Array, target_offsets: jax.Array) -> jax.Array:
-    """Computes the squared distance of the centres as a fraction of the squared union; see `offsets_iou`.
+    """Computes the squared distance of the centres as a fraction of the squared union.
 
-    `1 - IoU + center` is the DIoU loss (Zheng et al. 2020): both segments contain the point, so their union is also
-    the smallest segment that encloses both. For the same reason GIoU is IoU.
+    float32 [..., 2], [..., 2] → [...], as `offsets_iou`. `1 - IoU + center` is the DIoU loss (Zheng et al. 2020): both
+    segments contain the point, so their union is also the smallest segment that encloses both. For the same reason
+    GIoU is IoU.
     """
     center = lambda x: 0.5 * (x[..., 1] - x[..., 0])
     distance = center(offsets) - center(target_offsets)
@@ -136,28 +137,8 @@ def masked_mean(values: jax.Array, weights: jax.Array, normalizer: jax.Array | N
     return (values * weights).sum() / ((weights.sum() if normalizer is None else normalizer) + 1e-8)
 
 
-def contrastive_loss(
-    video: jax.Array, text: jax.Array, mask: jax.Array, same_text: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Computes CLIP's symmetric video–text cross entropy within the global batch; see `matching_loss`.
-
-    Args:
-      video: float32 [M, D], one L2-normalised embedding per segment.
-      text: float32 [M, D], the L2-normalised embedding of the segment's text.
-      mask: bool [M], True = real pair.
-      same_text: bool [M, M], True where two pairs have the same text: such pairs are not negatives.
-      scale: float32 scalar that multiplies the cosine, the inverse of a temperature.
-
-    Returns:
-      (loss, accuracy of video → text), float32 scalars.
-    """
-    chex.assert_rank([video, text], 2)
-    chex.assert_equal_shape([video, text])
-    return matching_loss(scale * video @ text.T, mask, same_text)
-
-
 def matching_loss(logits: jax.Array, mask: jax.Array, same_text: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Computes the symmetric cross entropy of M videos against their M texts, ignoring duplicates.
+    """Computes CLIP's symmetric cross entropy of M videos against their M texts, ignoring duplicates.
 
     Args:
       logits: float32 [M, M], row = video, column = text; the diagonal holds the true pairs.

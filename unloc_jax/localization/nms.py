@@ -36,7 +36,7 @@ class NMSConfig:
 def suppress(
     segments: jax.Array, scores: jax.Array, settings: NMSConfig
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Repeatedly selects the best candidate and lowers the scores of those that overlap it.
+    """Selects the best candidate and lowers the scores of those that overlap it, repeatedly.
 
     The leading axes hold independent problems that run together: one step per detection, whatever the batch.
 

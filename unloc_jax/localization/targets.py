@@ -13,7 +13,7 @@ class Targets(NamedTuple):
     """Targets of each pyramid point for each text.
 
     Attributes:
-      relevance: float32 [B, N, P], 1 where the point lies in a segment of the text that its level is responsible for,
+      relevance: float32 [B, N, P], 1 where the point is in a segment of the text that its level is responsible for,
         else 0.
       offsets: float32 [B, N, P, 2], distances to that segment's start and end in units of the point's stride; 0 where
         relevance is 0.

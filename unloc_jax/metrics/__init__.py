@@ -1,6 +1,6 @@
 """Metrics of the field on NumPy arrays: no device, no jax, usable on their own.
 
-Every score is in percent. Times are in seconds (names end in `_s`); relative segments say so.
+Every score is in percent. Times are in seconds (names end in `_s`); relative segments are named so.
 
 - `tiou`: temporal intersection over union.
 - `moment_retrieval`: R@k at tIoU thresholds, mean IoU.

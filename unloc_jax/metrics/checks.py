@@ -63,11 +63,8 @@ def warn_of_odd_segments(segments_s: np.ndarray, what: str, where_is: Callable[[
 
 
 def warn_of_no_hit(found_s: np.ndarray, truth_s: np.ndarray) -> None:
-    """Warns that nothing was hit, and shows the range of times to help to see why.
-
-    Args:
-      found_s: float [M, 2], predictions in seconds.
-      truth_s: float [G, 2], ground truth in seconds.
+    """Warns that no prediction, float [M, 2] in seconds, hits the ground truth, float [G, 2]; shows the ranges of times
+    to help to see why.
     """
     if len(found_s):
         warn(

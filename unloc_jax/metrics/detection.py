@@ -158,7 +158,8 @@ def recall_at_multiples(
     """Returns recall among the best k·n predictions of a (video, class) with n segments: OpenTAD's "top-kx".
 
     A segment is found if any of them has tIoU ≥ threshold with it; one prediction may find several. Recall is
-    computed per class and averaged over the classes with ground truth. Equal scores rank as in `detection_map`.
+    computed per class and averaged over the classes with ground truth. Equal scores rank as in `detection_map`, whose
+    arguments ground_truth, predictions and thresholds (float [n]) are.
 
     Returns:
       {"recall@0.50@1": …, "recall@0.50@5": …, …}, in percent.
@@ -196,7 +197,7 @@ def checked(ground_truth: GroundTruth, predictions: Predictions) -> tuple[Ground
 
 
 def _checked(name: str, fields: GroundTruth | Predictions) -> list[np.ndarray]:
-    """Returns the fields as int64 and float64 arrays, or raises the UserError that names the wrong row."""
+    """Returns the fields as int64 [n] and float64 [n] or [n, 2], or raises the UserError that names the wrong row."""
     arrays = []
     rows = len(fields.class_index)
     for field, values in fields._asdict().items():

@@ -1,4 +1,4 @@
-"""How much of a moment-retrieval result comes from understanding the text.
+"""Measures how much of a moment-retrieval result comes from understanding the text.
 
 Three controls and a rate, all pure functions on arrays:
 
@@ -69,7 +69,7 @@ def another_query_of_same_video(
     """
     events = _events(ground_truth_s, len(video_index))
     chosen = np.full(len(video_index), -1)
-    for queries in _of_videos(video_index):
+    for queries in _by_video(video_index).values():
         for place, query in enumerate(queries):
             for other in (*queries[place + 1 :], *queries[:place]):
                 same = not events[query].isdisjoint(events[other])
@@ -146,7 +146,7 @@ def right_event_rates(
     names = sorted({name for query in attributes for name in query})
 
     outcomes: dict[str | None, list[tuple[bool, bool, float]]] = {name: [] for name in [None, *names]}
-    for queries in _of_videos(video_index):
+    for queries in _by_video(video_index).values():
         joined = np.concatenate([answers_s[query] for query in queries])
         first = np.cumsum([0, *(len(answers_s[query]) for query in queries)])[:-1]
         iou = np.maximum.reduceat(pairwise_segment_iou(top1_s[queries], joined), first, axis=1)
@@ -184,10 +184,6 @@ def _by_video(video_index: np.ndarray) -> dict[int, list[int]]:
     for query, video in enumerate(np.asarray(video_index).tolist()):
         queries.setdefault(video, []).append(query)
     return queries
-
-
-def _of_videos(video_index: np.ndarray) -> list[list[int]]:
-    return list(_by_video(video_index).values())
 
 
 def _rates(outcomes: list[tuple[bool, bool, float]]) -> dict[str, float | int]:

@@ -21,11 +21,11 @@ def segment_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def segment_iou_by_hull(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns the tIoU whose union is the hull, from the earlier start to the later end; otherwise as `segment_iou`.
+    """Returns the tIoU whose union is the hull, from the earlier start to the later end.
 
-    Segments that overlap cover their hull, so this is the same number except for the last bit, which decides
-    at thresholds that rounded times hit exactly. The devkit of THUMOS14, moment_detr (R1) and 2D-TAN divide
-    by the hull.
+    `a [..., 2]`, `b [..., 2]` → float64 `[...]`, as in `segment_iou`. Segments that overlap cover their hull, so this
+    is the same number except for the last bit, which decides at thresholds that rounded times hit exactly. The devkit
+    of THUMOS14, moment_detr (R1) and 2D-TAN divide by the hull.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     overlap = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])

@@ -82,29 +82,17 @@ class Fusion(nn.Module):
         return Fused(unflat(points), unflat(fused_text))
 
     def encode_frames(self, video: jax.Array, frame_mask: jax.Array) -> jax.Array:
-        """Encodes the frames alone, for late fusion.
+        """Encodes the frames alone, for late fusion: frame tokens [B, T, D] → points [B, P, D].
 
-        Args:
-          video: Frame tokens, floating [B, T, D].
-          frame_mask: bool [B, T], True = real frame.
-
-        Returns:
-          Points [B, P, D].
+        In `frame_mask`, bool [B, T], True = real frame.
         """
         no_text = jnp.zeros((len(video), 0, video.shape[-1]), video.dtype)
         return self.encoder(video, frame_mask, no_text, jnp.zeros((len(video), 0), bool))[0]
 
     def multiply(self, points: jax.Array, text: TextFeatures) -> jax.Array:
-        """Multiplies points with texts elementwise: late fusion.
+        """Multiplies points [B, P, D] with texts [B or 1, N, D] elementwise, → [B, N, P, D]: late fusion.
 
         A linear layer on the products is a dot product with learned weights.
-
-        Args:
-          points: Floating [B, P, D].
-          text: Features of leading shape [B, N] or [1, N].
-
-        Returns:
-          [B, N, P, D].
         """
         products = points[:, None] * text.sentence[:, :, None]
         return self.compute.layout.constrain(products, "videos", "texts", None, None)

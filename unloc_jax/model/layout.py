@@ -58,7 +58,7 @@ class Layout:
         return 0 if size == 1 else -size % self.num_shards(name)
 
     def constrain(self, x: jax.Array, *names: AxisName) -> jax.Array:
-        """Constrains the sharding of x, an array of any shape and dtype, with one name per axis.
+        """Constrains the sharding of x [...], of any shape and dtype, with one name per axis.
 
         An axis of size 1 is there for broadcasting and not split.
 

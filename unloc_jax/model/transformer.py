@@ -77,7 +77,7 @@ def attention_logits(query: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _logits_forward(query: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Returns the logits and, for the backward pass, the inputs; see `attention_logits`."""
+    """Returns the logits, float32 [M, H, L, L], and for the backward pass the inputs, twice [M, L, H, D/H]."""
     return attention_logits(query, key), (query, key)
 
 
@@ -103,7 +103,7 @@ def attention_weights(logits: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 
 def _weights_forward(logits: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
-    """Returns the weights twice: as the result and for the backward pass; see `attention_weights`."""
+    """Returns the weights, `dtype` [...], twice: as the result and for the backward pass."""
     weights = attention_weights(logits, dtype)
     return weights, weights
 
@@ -263,7 +263,7 @@ class Transformer(nn.Module):
       num_heads … attention_dropout: See `TransformerBlock`.
       drop_rates: Stochastic depth of the first and of the last layer; it grows linearly in between.
       compute: See `ComputeOptions`.
-      num_chunks: Number of equal chunks in which the sequences run through all layers, one after the other, to save
+      num_chunks: Number of equal chunks in which the sequences run through all layers in turn, to save
         memory.
     """
 

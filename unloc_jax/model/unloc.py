@@ -111,7 +111,11 @@ class UnLoc(nn.Module):
         return self.layout.constrain(video, "videos", None, None)  # from here on, `context` shards texts
 
     def encode_words(self, texts: jax.Array) -> TextFeatures:
-        """Encodes texts (see `encode_text`) without the projection; constant where the tower is frozen."""
+        """Encodes texts without the projection; constant where the tower is frozen.
+
+        Args:
+          texts: Word pieces, int32 [B or 1, N, L], or precomputed embeddings, floating [B or 1, N, D].
+        """
         config = self.config.text
         if config.encoder == "clip":
             features = self.text_tower(texts)
@@ -123,8 +127,7 @@ class UnLoc(nn.Module):
         """Encodes texts and projects them to the fusion's width.
 
         Args:
-          texts: Word pieces, int32 [B or 1, N, L]; precomputed embeddings, floating [B or 1, N, D]; or the result of
-            `encode_words`.
+          texts: As for `encode_words`, or its result.
 
         Returns:
           Features of leading shape [B or 1, N] and width D, in the compute dtype.

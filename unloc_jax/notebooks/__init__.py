@@ -1,6 +1,6 @@
 """For Jupyter and Colab: `%load_ext unloc_jax.notebooks` adds `%unloc`, which runs a command in the kernel's process.
 
-A process of its own (`!unloc …`) would not get the accelerator that the kernel holds, and its failure would not stop
+A separate process (`!unloc …`) would not get the accelerator that the kernel holds, and its failure would not stop
 the notebook.
 """
 

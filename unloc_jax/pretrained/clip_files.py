@@ -198,7 +198,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file} is no JSON ({_reason(error)}). Get it again.") from error
+        raise UserError(f"{file} is not JSON ({_reason(error)}). Get it again.") from error
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings. Get it again.")
     return settings

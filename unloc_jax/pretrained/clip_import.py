@@ -11,6 +11,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.pretrained.clip_model import Clip, mismatches, save_clip
 from unloc_jax.pretrained.clip_source import Options, read_clip
 from unloc_jax.pretrained.resize_parameters import adapt_tower_parameter
+from unloc_jax.tasks.parameters import count_parameters
 
 Names = tuple[str, ...]
 
@@ -28,7 +29,7 @@ def import_clip(
     log(f"{source}: {config.name}, {config.image_size} pixels, embeddings of {config.embed_dim}")
     rows = [
         (name, getattr(config, name).width, getattr(config, name).num_layers, getattr(config, name).num_heads,
-         getattr(config, name).activation, num_parameters(clip.params[name]))
+         getattr(config, name).activation, count_parameters(clip.params[name]))
         for name in ("image", "text")
     ]  # fmt: skip
     log("  tower  width  layers  heads  activation  parameters")
@@ -85,8 +86,3 @@ def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
                 )
             taken[name] = after
     return taken
-
-
-def num_parameters(tree: dict) -> int:
-    """Returns the number of elements of all arrays in a nested dictionary."""
-    return sum(array.size for array in traverse_util.flatten_dict(tree).values())

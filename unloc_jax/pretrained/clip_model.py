@@ -172,11 +172,7 @@ def read_safetensors(file: Path) -> dict[str, np.ndarray]:
 
 
 def differences(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
-    """Describes which tensors are missing, unexpected or of another shape; "" if none are.
-
-    Args:
-      found, wanted: Shapes by name.
-    """
+    """Describes which tensors are missing, unexpected or of another shape, given shapes by name; "" if none are."""
     problems = {
         "missing": [name for name in wanted if name not in found],
         "unexpected": [name for name in found if name not in wanted],
@@ -186,7 +182,18 @@ def differences(found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> str:
             if name in found and tuple(found[name]) != tuple(shape)
         ],
     }
-    return "; ".join(f"{kind}: {_shortened(names)}" for kind, names in problems.items() if names)
+    return listed(problems)
+
+
+def listed(problems: Mapping[str, list[str]]) -> str:
+    """Formats names by kind of problem, of each kind the first `_MOST_NAMES`; "" if there are none."""
+    parts = []
+    for kind, names in problems.items():
+        shown = ", ".join(names[:_MOST_NAMES])
+        more = f", … ({len(names)} in all)" if len(names) > _MOST_NAMES else ""
+        if names:
+            parts.append(f"{kind}: {shown}{more}")
+    return "; ".join(parts)
 
 
 def mismatches(clip: ClipConfig, model: ModelConfig, towers: tuple[str, ...]) -> list[str]:
@@ -224,8 +231,3 @@ def _tower(tower: str, config: ImageTowerConfig | TextTowerConfig) -> dict[Names
 
 def _norm(*path: str, width: int) -> dict[Names, tuple[int, ...]]:
     return {(*path, "scale"): (width,), (*path, "bias"): (width,)}
-
-
-def _shortened(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES])
-    return shown if len(names) <= _MOST_NAMES else f"{shown}, … ({len(names)} in all)"

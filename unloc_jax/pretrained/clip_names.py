@@ -228,7 +228,7 @@ def recognize(
     image_size = grid * patch if unseen.image_size is None else unseen.image_size
     if image_size // patch != grid:
         raise UserError(
-            f"{source}: the config beside it says {image_size} pixels, but the weights are those of {grid} × {grid} "
+            f"{source}: the config beside it has {image_size} pixels, but the weights are those of {grid} × {grid} "
             f"patches of {patch} pixels."
         )
     if channels != 3:

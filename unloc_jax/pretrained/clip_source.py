@@ -147,7 +147,7 @@ def read_clip(kind: str, source: str, options: Options | None = None) -> Clip:
     image_activation, text_activation = given or found.image_activation, given or found.text_activation
     if image_activation is None or text_activation is None:
         raise UserError(
-            f"{source}: nothing beside it says which activation it has. Give --activation=quick_gelu (OpenAI's "
+            f"{source}: no file beside it names its activation. Give --activation=quick_gelu (OpenAI's "
             "models and those named “-quickgelu”) or --activation=gelu (open_clip's others)."
         )
     unseen = clip_names.Unseen(
@@ -173,7 +173,7 @@ def _read_hugging_face(source: str) -> _Found:
     if config_file is None:
         kind = "openai-clip" if source.endswith(".pt") else "open-clip" if files.find(_OPEN_CLIP) else None
         raise UserError(
-            f"{source} has no config.json, which says what the weights do not: heads and activation."
+            f"{source} has no config.json, which has what the weights lack: heads and activation."
             + (f" It looks as if it were for --from {kind}." if kind else "")
         )
     config = read_json(config_file)

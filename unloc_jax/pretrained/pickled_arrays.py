@@ -65,7 +65,7 @@ def read_pickled_arrays(stream: BinaryIO | mmap.mmap) -> dict[str, np.ndarray]:
 
 
 def _interpret(stream: BinaryIO | mmap.mmap) -> Any:
-    """Returns what lies on the stack at the end of the program."""
+    """Returns the top of the stack at the end of the program."""
     stack: list[Any] = []
     marks: list[int] = []  # heights of the stack
     memo: dict[int, Any] = {}
@@ -274,7 +274,7 @@ def _build(target: _Pending, state: tuple[Any, ...]) -> None:
 
 
 def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """Returns an array over `data`, whose size must be what shape and dtype say."""
+    """Returns an array over `data`, whose size must fit shape and dtype."""
     if not isinstance(dtype, _Pending) or dtype.dtype is None or dtype.dtype.kind not in _NUMBERS:
         raise ValueError("it has an array of objects")
     if isinstance(data, str):  # written by Python 2

@@ -102,33 +102,12 @@ def adapt_class_embedding(source: np.ndarray, num_frames: int | None) -> np.ndar
 
 
 def adapt_sequence_positions(source: np.ndarray, n1: int) -> np.ndarray:
-    """Adapts learned position embeddings of the fusion to another length (our rule; the reference has none).
+    """Adapts learned position embeddings of the fusion: floating [n0, D] → [n1, D] (our rule; the reference has none).
 
     They are interpolated linearly, with aligned ends. This suits positions over time (frames); text tokens that
     follow in the same sequence must be cut off before.
-
-    Args:
-      source: Floating [n0, D].
-      n1: Number of rows wanted.
-
-    Returns:
-      [n1, D] with the dtype of `source`.
     """
     return _resample(source, n1, axis=0)
-
-
-def adapt_patch_embedding(source: np.ndarray, num_target: int) -> np.ndarray:
-    """Adapts a patch embedding to patches that see more neighbouring frames (our rule; the reference has none).
-
-    Args:
-      source: Floating [k0 · P, D], for k0 frames (odd) of P values each, in temporal order.
-      num_target: k1 · P, k1 ≥ k0 and odd.
-
-    Returns:
-      [k1 · P, D] with zeros for the new frames, so that the tower computes the same as before.
-    """
-    new = (num_target - len(source)) // 2
-    return np.pad(source, ((new, new), (0, 0)))
 
 
 def adapt_tower_parameter(
@@ -165,7 +144,9 @@ def adapt_tower_parameter(
     if kind == "image" and path == ("patch_embedding", "kernel"):
         of_frame = 3 * image.patch_size**2
         if len(source) % of_frame == 0 and len(own) > len(source):
-            return adapt_patch_embedding(source, len(own))
+            # Our rule: zeros for neighbouring frames that are new, so that the tower computes the same as before.
+            new = (len(own) - len(source)) // 2
+            return np.pad(source, ((new, new), (0, 0)))
     return source
 
 

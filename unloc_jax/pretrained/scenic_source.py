@@ -71,7 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Args:
       path: A Python file with `get_config()` (a required argument, such as `runlocal`, gets ""), whose imports of
-        `scenic` are found if it lies in a checkout of Scenic. Any other file is JSON: the config, or an object that has
+        `scenic` are found if it is in a checkout of Scenic. Any other file is JSON: the config, or an object that has
         it under the key "config"; `Infinity` is allowed.
 
     Raises:

@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from unloc_jax.config import Config, FusionConfig, HeadConfig, ImageTowerConfig, ModelConfig, TextTowerConfig
 from unloc_jax.errors import UserError
+from unloc_jax.pretrained.clip_model import listed
 from unloc_jax.pretrained.resize_parameters import (
     adapt_class_embedding,
     adapt_image_positions,
@@ -34,7 +35,6 @@ REFERENCE_TASKS = {
     "action_segmentation": "action_segmentation",
 }
 FUSION_ENCODER = "video_text_fusion/video_text_encoder"
-_MOST_NAMES = 10  # per kind of problem, in an error
 
 # The parts of a transformer's block, by our names.
 _CLIP_BLOCK = {
@@ -180,9 +180,8 @@ def fill(table: Iterable[Leaf], reference: Mapping[str, np.ndarray], shapes: Map
     problems["unexpected"] += sorted(reference.keys() - known)
     problems["not in the reference"] = sorted("/".join(path) for path in ours.keys() - filled)
     if any(problems.values()):
-        lines = "; ".join(f"{kind}: {_shortened(names)}" for kind, names in problems.items() if names)
         raise UserError(
-            f"The checkpoint's parameters are not those that the config describes. {lines}. "
+            f"The checkpoint's parameters are not those that the config describes. {listed(problems)}. "
             "Give the config that the checkpoint was trained with."
         )
     return traverse_util.unflatten_dict(ours)
@@ -372,8 +371,3 @@ def _same_shape(theirs: tuple, ours: tuple, name: str) -> bool:
         return theirs[-1] == ours[-1] and np.prod(theirs) == np.prod(ours)
     squeezed = lambda shape: [size for size in shape if size != 1]
     return squeezed(theirs) == squeezed(ours)
-
-
-def _shortened(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES])
-    return shown if len(names) <= _MOST_NAMES else f"{shown}, … ({len(names)} in all)"

@@ -76,7 +76,7 @@ def read_sweep(file: Path) -> Sweep:
         [factors.fusion.late]
         "model.fusion.type" = "late"
 
-    A row or level may also have a `config` of its own. Every row's config is loaded, which finds its mistakes.
+    A row or level may also have its own `config`. Every row's config is loaded, which finds its mistakes.
 
     Raises:
       UserError: the file is not there or not TOML, a key is unknown or missing, two rows have the same folder, or a

@@ -73,7 +73,7 @@ class Job:
         self._start_command()
 
     def poll(self) -> int | None:
-        """Returns None while the run goes on, then its exit status; starts the next command where one has ended."""
+        """Returns None while the run continues, then its exit status; starts the next command where one has ended."""
         assert self._process is not None
         status = self._process.poll()
         if status is None:

@@ -79,7 +79,7 @@ def run_sweep(sweep: Sweep, out: Path, places: Sequence[Place], command: str) ->
 
 
 def places_of(at_once: int, devices: Sequence[str] = ()) -> list[Place]:
-    """Divides the machine: each run has a GPU of its own, or a share of the processors.
+    """Divides the machine: each run has its own GPU, or a share of the processors.
 
     Args:
       at_once: runs at once, on the CPU; more than there are processors share them.

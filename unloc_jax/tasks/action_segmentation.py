@@ -50,7 +50,10 @@ class ActionSegmentation(LocalizationTask):
         weights: jax.Array,
         normalizers: dict[str, jax.Array] | None = None,
     ) -> tuple[jax.Array, Metrics]:
-        """relevance_weight · relevance loss, summed over classes and averaged over frames."""
+        """Returns relevance_weight · relevance loss, summed over classes and averaged over frames, and the accuracy.
+
+        For the arguments ([B, N, P], of which the first T points count) see `LocalizationTask.losses`.
+        """
         normalizers = normalizers or self._normalizers(targets, weights)
         relevance = localization.relevance[:, :, : self.geometry.num_points]
         loss = self.config.loss.relevance_weight * self.relevance_loss(
@@ -63,7 +66,7 @@ class ActionSegmentation(LocalizationTask):
         return loss, {"loss": loss, "frame_accuracy": accuracy}
 
     def output(self, localization: Localization, frame_mask: jax.Array, span_s: jax.Array) -> Output:
-        """Returns probabilities of the classes in every frame, and the class that each frame shows."""
+        """Returns the classes' probabilities in every frame [B, N, T], and the class that each frame shows [B, T]."""
         relevance = localization.relevance[:, :, : self.geometry.num_points]
         curve = jnp.where(frame_mask[:, None], jax.nn.sigmoid(relevance), 0.0)
         return Output(curve=curve, frame_classes=jnp.where(frame_mask, frame_classes(relevance), -1))
@@ -75,7 +78,7 @@ class ActionSegmentation(LocalizationTask):
         return Output(frame_classes=shown)
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Returns runs of frames that show a text; the score is the mean probability within."""
+        """Returns runs of frames that show a text, [k, 2] in seconds; the score [k] is the mean probability within."""
         assert output.frame_classes is not None and output.curve is not None
         shown, curve = np.asarray(output.frame_classes[row]), np.asarray(output.curve[row])
         times_s = np.linspace(span_s[0], span_s[1], len(shown))
@@ -136,14 +139,14 @@ class ActionSegmentation(LocalizationTask):
 
 
 def frame_times_s(span_s: np.ndarray, num_frames: int) -> np.ndarray:
-    """float64 [T]: when the frames were, as it is written."""
+    """Returns the times of T frames, float64 [T] in seconds, as they are written; span_s is float32 [2]."""
     return shortest(np.linspace(span_s[0], span_s[1], num_frames).astype(np.float32))
 
 
 def frame_labels(
     record: VideoRecord, span_s: np.ndarray, num_frames: int, number: Mapping[str, int]
 ) -> np.ndarray:
-    """bool [T, C]: the classes of one record's frames, at num_frames times spread evenly over span_s."""
+    """Returns the classes of one record's frames, bool [T, C], at T times spread evenly over span_s, float32 [2]."""
     which = np.array([number[text] for text in record.texts[: len(record.segments_s)]], int)
     return labels_at(frame_times_s(span_s, num_frames), as_annotated(record), which, len(number))
 

@@ -55,12 +55,12 @@ class Task(Description, abc.ABC):
         Args:
           params: the model's parameters.
           batch: the rows that this call computes.
-          rng: of the task in this step; every draw has a key of its own from it (see `keys.Use`).
+          rng: typed random key [] of the task in this step; every draw derives its own key (see `keys.Use`).
           global_batch: the batch that the rows are a part of; None = they are all of it.
         """
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
-        """Returns the float32 scalars that the loss of a global batch divides its sums by, by name; needs no model.
+        """Returns the float32 scalars [] that the loss of a global batch divides its sums by; needs no model.
 
         A task whose loss is not a sum over rows has none, and cannot be given parts of a batch.
         """
@@ -138,7 +138,7 @@ class Task(Description, abc.ABC):
     def evaluate(
         self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
-        """Evaluates a split: `compute_metrics`, where there is ground truth, and controls that say what they are worth.
+        """Evaluates a split: `compute_metrics`, where there is ground truth, and controls to compare them with.
 
         Args:
           records: of the split.
@@ -172,13 +172,23 @@ class Task(Description, abc.ABC):
         return [(segments[scores > 0], scores[scores > 0]) for segments, scores in of_texts]
 
     def apply(self, params: Params, method: Any, *args: Any, rng: jax.Array | None = None) -> Any:
+        """Calls a method of the model; `rng` is a typed random key [] for dropout, None = no dropout."""
         rngs = {"dropout": rng} if rng is not None and self._has_dropout else None
         return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
 
     def mean_prediction(
         self, params: Params, method: Any, video: jax.Array, frame_mask: jax.Array, texts: Texts
     ) -> Any:
-        """Averages a method of the model for each (video, text) over prompts and crops; see `detect_encoded`."""
+        """Averages a method of the model for each (video, text) over prompts and crops.
+
+        Args:
+          params: the model's parameters.
+          method: of (video [B, T, D], frame_mask [B, T], texts [B or 1, N, …]); returns arrays [B, N, …].
+          video, frame_mask, texts: see `detect_encoded`.
+
+        Returns:
+          As the method, [B / crops, N, …].
+        """
         of_prompt = lambda prompt: self.apply(
             params, method, video, frame_mask, self.encode_texts(params, prompt)
         )

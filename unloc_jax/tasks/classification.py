@@ -41,6 +41,7 @@ class Classification(Task):
     def loss(
         self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
+        """Returns the cross entropy of logits [B, C] and the accuracy, float32 scalars; see `Task.loss`."""
         dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
@@ -54,15 +55,17 @@ class Classification(Task):
         return loss, {"loss": loss, "accuracy": masked_mean(right, mask, total)}
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the number of labelled videos among [B], a float32 scalar."""
         return {"videos": _labelled(batch).astype(jnp.float32).sum()}
 
     def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
+        """Predicts scores [B, N] of whole videos; see `Task.detect_encoded`."""
         return Output(video_scores=self.mean_prediction(params, UnLoc.score_videos, video, frame_mask, texts))
 
     def segments(self, output: Output, row: int, span_s: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Returns the whole video for each text, with the text's share of the probability."""
+        """Returns the whole video for each text, float32 [1, 2], with the text's share of the probability [1]."""
         assert output.video_scores is not None
         shares = np.asarray(jax.nn.softmax(output.video_scores[row]))
         return [(np.array([span_s]), np.array([share])) for share in shares]
@@ -95,7 +98,7 @@ class Classification(Task):
 
 
 def _labelled(batch: Batch) -> jax.Array:
-    """bool [B], True where a video is real and has a text."""
+    """Returns bool [B], True where a video is real and has a text."""
     return batch.example_mask & (batch.segment_text[:, 0] >= 0)
 
 
@@ -117,6 +120,7 @@ class VideoTextContrastive(Classification):
     def loss(
         self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
+        """Returns the cross entropy of logits [B, B], both ways, and the accuracy, float32 scalars; see `Task.loss`."""
         assert global_batch is None, "a text's loss is over all videos"
         dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)

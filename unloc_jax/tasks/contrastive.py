@@ -1,13 +1,13 @@
 """The contrastive stage (config.contrastive): every segment's frames against the segments' texts.
 
-It stands in for CLIP's pretraining where a model is trained from scratch, and is CLIP's loss on moments.
+It replaces CLIP's pretraining where a model is trained from scratch, and is CLIP's loss on moments.
 """
 
 import jax
 import jax.numpy as jnp
 
 from unloc_jax.batch import Batch
-from unloc_jax.localization.losses import contrastive_loss
+from unloc_jax.localization.losses import matching_loss
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.tasks.base import Metrics, Params, Task
 from unloc_jax.tasks.global_batch import dropout_rng
@@ -20,10 +20,10 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
       task: determines where the texts come from.
       params: the model's parameters.
       batch: its segments [B, S] give M = B·S pairs.
-      rng: of the task in this step, see `Task.loss`.
+      rng: typed random key of the task in this step, see `Task.loss`.
 
     Returns:
-      Scalar loss and metrics.
+      (loss, metrics by name), float32 scalars.
     """
     tokens = (
         jnp.asarray(task.encoding(task.classes))[None, :, 0]
@@ -49,5 +49,5 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     same_text = (words[:, None] == words[None]).all(-1)
 
     unit = lambda x: x / jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
-    loss, accuracy = contrastive_loss(unit(video), unit(text), mask, same_text, scale)
+    loss, accuracy = matching_loss(scale * unit(video) @ unit(text).T, mask, same_text)
     return loss, {"loss": loss, "contrastive_accuracy": accuracy, "similarity_scale": scale}

@@ -12,9 +12,9 @@ class Description:
     """Describes a task; the base of `Task`."""
 
     name: ClassVar[str]
-    """What config.task calls it."""
+    """Its value of config.task."""
     with_vocabulary: ClassVar[bool] = False
-    """Whether every video is searched for the classes of its dataset, instead of queries of its own."""
+    """Whether every video is searched for the classes of its dataset, instead of its own queries."""
     has_boundaries: ClassVar[bool] = False
     """Whether it needs the head's boundaries."""
     compares_videos: ClassVar[bool] = False
@@ -26,7 +26,7 @@ class Description:
     annotation_formats: ClassVar[tuple[str, ...]] = ()
     """Formats of the datasets that are made for it."""
     metrics_key: ClassVar[str] = "metrics"
-    """What its metrics are called in metrics.json."""
+    """The key of its metrics in metrics.json."""
     predictions_file: ClassVar[str] = "predictions.jsonl"
     """The file of `unloc evaluate` that `Task.prediction_lines` fill."""
 

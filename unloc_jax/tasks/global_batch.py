@@ -22,5 +22,5 @@ class GlobalBatch:
 
 
 def dropout_rng(rng: jax.Array, global_batch: GlobalBatch | None) -> jax.Array:
-    """Returns another key for each part of a batch if the loss is computed part by part."""
+    """Returns the key for dropout, a typed random key []: another one for each part if a batch is split in parts."""
     return key_of(rng, Use.DROPOUT, first_row=None if global_batch is None else global_batch.rows[0])

@@ -86,7 +86,7 @@ def clip_labels(record: VideoRecord, query: Query) -> np.ndarray | None:
 def _over_domains(
     queries: Sequence[Query], labels: Sequence[Any], clips: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """Computes TVSum's and YouTube Highlights' metric."""
+    """Computes TVSum's and YouTube Highlights' metric; per query labels float [clips, A] and scores float [clips]."""
     of_videos = [piece_average_precision(of_query, scores) for of_query, scores in zip(labels, clips)]
     result = mean_over_domains([query.attributes.get("domain", "") for query in queries], of_videos)
     domains = result.pop("per_domain")
@@ -94,7 +94,7 @@ def _over_domains(
 
 
 def _segment_scores(windows_s: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> dict[str, float]:
-    """mAP of segments; per query windows_s float [W, 2], found float [K, 3] of (start, end, score)."""
+    """Computes mAP of segments; per query windows_s float [W, 2], found float [K, 3] of (start, end, score)."""
     query_of = lambda rows: np.repeat(np.arange(len(rows)), [len(of_query) for of_query in rows])
     truth, predicted = np.concatenate(windows_s), np.concatenate(found)
     result = detection_map(
@@ -117,7 +117,10 @@ def _segment_scores(windows_s: Sequence[np.ndarray], found: Sequence[np.ndarray]
 
 
 def _annotated_highlights(labels: Sequence[Any], clips: Sequence[np.ndarray]) -> dict[str, float]:
-    """Computes HL-mAP and HIT@1 as QVHighlights' evaluator does; {} for datasets without annotators' scores."""
+    """Computes HL-mAP and HIT@1 as QVHighlights' evaluator does; {} for datasets without annotators' scores.
+
+    Per query: labels float [clips, A] or None, clips float [clips], the predicted scores.
+    """
     rated = [i for i, of_query in enumerate(labels) if of_query is not None]
     truth = [labels[i] for i in rated]
     if not rated or len({scores.shape[1] for scores in truth}) > 1:

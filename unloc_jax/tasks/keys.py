@@ -18,10 +18,10 @@ class Use(enum.IntEnum):
 
 
 def key_of(rng: jax.Array, use: Use, *, first_row: jax.Array | None = None) -> jax.Array:
-    """Returns the key of one use.
+    """Returns the key of one use, a typed random key [].
 
     Args:
-      rng: of the task in this step.
+      rng: typed random key [] of the task in this step.
       use: what is drawn.
       first_row: int32 scalar; of a part of a batch, the place of its first row in the whole batch. Parts draw apart.
     """

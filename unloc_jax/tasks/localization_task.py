@@ -61,7 +61,10 @@ class LocalizationTask(Task):
     def loss(
         self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
-        """Returns relevance_weight · relevance loss + boundary loss (paper section 3.4), and these terms."""
+        """Returns relevance_weight · relevance loss + boundary loss (paper section 3.4), and these terms.
+
+        They are float32 scalars []; for the arguments see `Task.loss`.
+        """
         dropout = dropout_rng(rng, global_batch)
         video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
         text = self.text_features(params, batch, rng, global_batch)
@@ -71,6 +74,7 @@ class LocalizationTask(Task):
     def localization_loss(
         self, localization: Localization, batch: Batch, global_batch: GlobalBatch | None = None
     ) -> tuple[jax.Array, Metrics]:
+        """Returns the loss, a float32 scalar, and its terms, of a localization [B, N, P] of the batch's videos."""
         normalizers = None if global_batch is None else global_batch.normalizers
         targets, weights = self.targets(batch, global_batch), self.point_weights(batch, global_batch)
         return self.losses(localization, targets, weights, normalizers)
@@ -81,6 +85,7 @@ class LocalizationTask(Task):
         return self.text_weights(batch, global_batch)[:, :, None] * points[:, None]
 
     def normalizers(self, batch: Batch) -> dict[str, jax.Array]:
+        """Returns the sums of the weights [B, N, P] of all points, and of those inside segments: float32 scalars."""
         return self._normalizers(self.targets(batch), self.point_weights(batch))
 
     def _normalizers(self, targets: Targets, weights: jax.Array) -> dict[str, jax.Array]:
@@ -138,6 +143,7 @@ class LocalizationTask(Task):
     def detect_encoded(
         self, params: Params, video: jax.Array, frame_mask: jax.Array, span_s: jax.Array, texts: Texts
     ) -> Output:
+        """Predicts detections [B, N, K] and curves [B, N, T]; see `Task.detect_encoded`."""
         localization = self.mean_prediction(params, UnLoc.localize, video, frame_mask, texts)
         crops = self.config.evaluation.crops
         return self.output(localization, frame_mask[::crops], span_s[::crops])
@@ -159,14 +165,7 @@ class LocalizationTask(Task):
         if self.with_vocabulary:
             likely = np.exp(video.logits - video.logits.max(0))
             shares = likely / likely.sum(0)
-        curves, rows = localize(
-            video.cosines,
-            fps=video.fps,
-            smoothing_s=video.smoothing_s,
-            duration_s=video.duration_s,
-            settings=self.config.evaluation,
-            shares=shares,
-        )
+        curves, rows = localize(video, self.config.evaluation, shares)
         padded: Any = np.zeros((1, len(rows), max([1, *map(len, rows)]), 3), np.float32)
         for i, of_text in enumerate(rows):
             padded[0, i, : len(of_text)] = of_text

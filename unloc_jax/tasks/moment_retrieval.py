@@ -66,13 +66,16 @@ class MomentRetrieval(LocalizationTask):
     def text_features(
         self, params: Params, batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None = None
     ) -> TextFeatures:
+        """Returns features of the queries: the videos' own [B, Q], or those of all videos [1, B·Q]."""
         tokens = batch.text_tokens
         if self._batch_negatives:
             tokens = _all_rows(batch, global_batch)[0].text_tokens.reshape(1, -1, tokens.shape[-1])
         return self.apply(params, UnLoc.encode_text, tokens)
 
     def text_weights(self, batch: Batch, global_batch: GlobalBatch | None = None) -> jax.Array:
-        """Leaves out a query of another video that reads like one of this video's own: it is not a negative."""
+        """Returns float32 [B, N], 0 for padding and for a query of another video that reads like one of this video's
+        own: it is not a negative.
+        """
         own = batch.text_mask.astype(jnp.float32)  # [B, Q]
         if not self._batch_negatives:
             return own
@@ -93,6 +96,7 @@ class MomentRetrieval(LocalizationTask):
         return jax.tree.map(lambda x: among_all_queries(x, rows, len(everything.text_mask)), own)
 
     def relevance_normalizer(self, pair_weights: jax.Array) -> jax.Array:
+        """Returns the sum of pair_weights, float32 [B, N, P]: a mean over all pairs and points."""
         return pair_weights.sum()
 
     def queries(self, records: Sequence[VideoRecord]) -> list[list[Query]]:
@@ -119,7 +123,7 @@ class MomentRetrieval(LocalizationTask):
     def prediction_lines(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> Iterator[str]:
-        """moment_detr's format, one line per query, with the ground truth's windows beside where they are known.
+        """Yields moment_detr's format: a line per query, with the ground truth's windows where they are known.
 
         Highlights ("pred_saliency_scores") are there where curves are: per 2-second clip, or per labelled piece.
         """
@@ -160,7 +164,10 @@ def among_all_queries(own: jax.Array, rows: jax.Array, num_videos: int) -> jax.A
 
 
 def highlight_clips(record: VideoRecord, query: Query, curve: np.ndarray, span_s: np.ndarray) -> np.ndarray:
-    """float64 [clips]: the scores that are written of a query, of 2-second clips or of the pieces that are labelled."""
+    """Returns the scores that are written of a query, float64 [clips]: of 2-second clips or of the labelled pieces.
+
+    `curve` is float32 [T], over span_s, float32 [2].
+    """
     pieces = pieces_of_query(query)
     bounds_s = None if pieces is None else pieces[:, :2]
     return shortest(clip_scores(curve, span_s, record.duration_s, bounds_s))

@@ -1,4 +1,4 @@
-"""What a task's model predicts: for a batch on the device, for a split on the host; and how good it is."""
+"""Predictions of a task's model, for a batch on the device and for a split on the host, and their evaluation."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Recall of moment retrieval, beside controls that say what it is worth."""
+"""Recall of moment retrieval, beside controls that put it in proportion."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -32,7 +32,7 @@ class TemporalActionLocalization(LocalizationTask):
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
+        """Computes mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
             (v, number[text], start_s, end_s)

@@ -66,6 +66,7 @@ class TextEncoding:
 
 @functools.lru_cache(maxsize=4)
 def _embeddings(file: str) -> dict[str, np.ndarray]:
+    """Reads embeddings [D] by normalised text."""
     try:
         with np.load(Path(file), allow_pickle=False) as arrays:
             return dict(zip(map(normal_text, arrays["texts"].tolist()), arrays["embeddings"]))
@@ -84,6 +85,6 @@ def text_encoding(config: Config) -> TextEncoding:
     """
     text = config.model.text
     if text.encoder == "embeddings" and not text.embeddings_file:
-        raise UserError("config.model.text.embeddings_file: say where the embeddings of the texts are.")
+        raise UserError("config.model.text.embeddings_file: give the file with the embeddings of the texts.")
     file = text.embeddings_file if text.encoder == "embeddings" else ""
     return TextEncoding(config.data.prompts, text.max_tokens, file, text.width)

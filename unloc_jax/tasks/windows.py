@@ -102,16 +102,16 @@ def _merge_detections(windows: Sequence[Any], config: EvaluationConfig) -> Any:
 
 
 def _merge_curves(windows: Sequence[WindowOutput], span_s: np.ndarray) -> np.ndarray:
-    """float32 [N, places]."""
+    """Averages curves where windows overlap: float32 [N, places]."""
     step_s = windows[0].step_s
-    # Often places lie exactly halfway between others: times, which are rounded, must not decide on which side.
+    # Often places are exactly halfway between others: times, which are rounded, must not decide on which side.
     count = math.floor(float(span_s[1] - span_s[0]) / step_s + 0.5 + _ROUNDING) + 1
     times_s = float(span_s[0]) + step_s * np.arange(count)
     total: np.ndarray | float = 0.0
     weight = np.zeros(count)
     for window in windows:
         curve = np.asarray(window.output.curve[0])[:, : window.num_real]
-        # The last window begins where the video's end asks for it, so its places may lie between the others'.
+        # The last window begins where the video's end asks for it, so its places may be between the others'.
         place = (times_s - float(window.span_s[0])) / step_s
         inside = (place > -0.5 - _ROUNDING) & (place < window.num_real - 0.5 + _ROUNDING)
         place = np.clip(place, 0, window.num_real - 1)

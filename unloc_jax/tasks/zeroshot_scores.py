@@ -24,35 +24,31 @@ class Similarities:
 
     Attributes:
       cosines: float [N, F], of every text and every frame.
-      logits: float [N, F], the cosines times CLIP's logit scale.
       fps: frames per second.
       smoothing_s: standard deviation of the Gaussian in seconds; 0 = none.
-      duration_s: of the video.
+      duration_s: of the video in seconds; no segment ends after it.
+      logit_scale: by which CLIP multiplies cosines.
     """
 
     cosines: np.ndarray
-    logits: np.ndarray
     fps: float
     smoothing_s: float
     duration_s: float
+    logit_scale: float = 1.0
+
+    @property
+    def logits(self) -> np.ndarray:
+        """float [N, F]."""
+        return self.cosines * self.logit_scale
 
 
 def localize(
-    cosines: np.ndarray,
-    *,
-    fps: float,
-    smoothing_s: float,
-    duration_s: float,
-    settings: EvaluationConfig,
-    shares: np.ndarray | None = None,
+    video: Similarities, settings: EvaluationConfig, shares: np.ndarray | None = None
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Finds N texts in the F frames of a video.
 
     Args:
-      cosines: float [N, F], of each text with each frame.
-      fps: frames per second.
-      smoothing_s: standard deviation of the Gaussian in seconds; 0 = none.
-      duration_s: of the video in seconds; no segment ends after it.
+      video: its similarities with the texts.
       settings: `score_threshold`, which scores must exceed, and `max_detections` per text.
       shares: float [N, F], the probability of each text in each frame, for texts that are classes and exclude each
         other; a segment's score is multiplied by its mean. None = independent texts.
@@ -61,17 +57,17 @@ def localize(
       curves: float [N, F] in [0, 1], see `relevance`.
       segments: per text float64 [n, 3], start and end in seconds and score, best first.
     """
-    curves = np.zeros(cosines.shape)
+    curves = np.zeros(video.cosines.shape)
     segments = []
-    for i, of_text in enumerate(cosines):
-        curves[i] = relevance(smooth(of_text, smoothing_s * fps))
+    for i, of_text in enumerate(video.cosines):
+        curves[i] = relevance(smooth(of_text, video.smoothing_s * video.fps))
         lowest = settings.score_threshold
         # No segment of a class can score more than its highest share.
         made = [] if shares is not None and shares[i].max() <= lowest else candidates(curves[i])
         if shares is not None:
             made = [(start, end, score * float(shares[i, start:end].mean())) for start, end, score in made]
         made = sorted((one for one in made if one[2] > lowest), key=lambda one: -one[2])
-        segments.append(seconds(made[: settings.max_detections], fps, duration_s))
+        segments.append(seconds(made[: settings.max_detections], video.fps, video.duration_s))
     return curves, segments
 
 

@@ -31,7 +31,7 @@ def update_average(average: Any, params: Any, step: jax.Array, decay: float) -> 
     Args:
       average: Tree of float32 arrays as `start_average` returns it.
       params: Tree of all parameters, float32, after the step.
-      step: int32 scalar, number of steps done before.
+      step: int32 scalar [], number of steps done before.
       decay: config.optimizer.ema_decay.
     """
     done = step.astype(jnp.float32)

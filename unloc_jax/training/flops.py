@@ -18,7 +18,7 @@ class Chip:
     Attributes:
       name: Common name.
       peak_flops: FLOP/s in bfloat16, dense.
-      memory_bytes: Of its own memory, less what the TPU compiler reserves on a v5e (its out-of-memory message says how
+      memory_bytes: Memory, less what the TPU compiler reserves on a v5e (its out-of-memory message tells how
         much).
       memory_bandwidth: Bytes/s.
       link_bandwidth: Bytes/s in one direction to each neighbour in a TPU's torus, 0 for GPUs.

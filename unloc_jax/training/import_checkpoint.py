@@ -18,6 +18,7 @@ from unloc_jax.training.ema import start_average
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import make_mesh, tree_shardings
 from unloc_jax.training.state import TrainState
+from unloc_jax.training.workdir_lock import WorkdirLock
 
 
 def import_scenic_unloc(
@@ -62,15 +63,20 @@ def import_scenic_unloc(
         words=[],
         fingerprint="",
     )
-    checkpoints = Checkpoints(out, config, {name: dataset_metadata.to_dict() for name in config.task_configs})
-    if checkpoints.latest_step is not None:
-        raise UserError(f"--out={out} already holds a checkpoint. Choose another folder, or delete it.")
-    state = TrainState(
-        jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params), start_average(config, params)
-    )
-    shardings = tree_shardings(state, mesh, config.mesh.strategy)
-    checkpoints.save(jax.device_put(state, shardings), 0)
-    checkpoints.close()
+    with WorkdirLock(out, log, setting="--out"):
+        metadata = {name: dataset_metadata.to_dict() for name in config.task_configs}
+        checkpoints = Checkpoints(out, config, metadata)
+        if checkpoints.latest_step is not None:
+            raise UserError(f"--out={out} already holds a checkpoint. Choose another folder, or delete it.")
+        state = TrainState(
+            jnp.zeros((), jnp.int32),
+            params,
+            make_optimizer(config).init(params),
+            start_average(config, params),
+        )
+        shardings = tree_shardings(state, mesh, config.mesh.strategy)
+        checkpoints.save(jax.device_put(state, shardings), 0)
+        checkpoints.close()
     log(f"wrote {out}")
     return config
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from unloc_jax import agreement
 from unloc_jax.config import Config
 from unloc_jax.pretrained.clip_import import fit_to_model
 from unloc_jax.pretrained.clip_model import Clip
@@ -19,6 +20,7 @@ from unloc_jax.training.checkpoints.reading import (
     stored_shapes,
 )
 from unloc_jax.training.ema import start_average
+from unloc_jax.training.facts import parameter_facts
 from unloc_jax.training.state import TrainState
 
 _MOST_LINES = 12  # about single parameters
@@ -54,6 +56,8 @@ def initialize(config: Config, state: TrainState, log: Callable[[str], None]) ->
     for line in table(own, taken, stored):
         log(f"  {line}")
 
+    agreement.check(lambda: parameter_facts("config.init_from", taken))
+
     def replaced(path: tuple, leaf: jax.Array) -> jax.Array:
         array = taken.get(_name(path))
         return leaf if array is None else jax.device_put(np.asarray(array, leaf.dtype), leaf.sharding)
@@ -68,7 +72,7 @@ def table(
     """Summarises the origin of parameters in numbers, one line per part of the model or of the source.
 
     Args:
-      own: The model's parameters by name.
+      own: The model's parameters [...] by name.
       taken: The parameters that were taken over, as they were taken over.
       stored: The source's parameters, by the model's names for them.
 
@@ -98,7 +102,7 @@ def table(
 
 
 def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a CLIP's parameters by the names of the model's towers; those outside the towers keep their own names."""
+    """Returns a CLIP's parameters [...] by the names of the model's towers; those outside the towers keep theirs."""
     towers = {part: "image" for part in {name.split("/")[0] for name in own} if part.startswith("towers_")}
     towers["text_tower"] = "text"
     named = {tower: clip.params[kind] for tower, kind in towers.items()}
@@ -107,7 +111,7 @@ def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def _load_all(step_dir: Path) -> dict[str, np.ndarray]:
-    """Loads a checkpoint's parameters by name into host memory."""
+    """Loads a checkpoint's parameters [...] by name into host memory."""
     # NumPy placeholders make orbax keep the arrays on the host; broadcast ones take no memory.
     placeholder = lambda shape: np.broadcast_to(np.zeros((), np.float32), shape)
     shapes = {name: placeholder(shape) for name, shape in stored_shapes(step_dir).items()}

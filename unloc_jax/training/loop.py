@@ -3,8 +3,9 @@
 Order of operations:
   1. Set up the mesh, the tasks with their model and the optimizer; every error in a config is found here
      (run_setup.py). The processes of the run connect (cpu_collectives.py).
-  2. Open the workdir: restore the latest checkpoint, or create a new state directly in its shards (with
-     config.init_from, from another checkpoint's parameters). A validation that a stop has cut short comes first.
+  2. Hold the workdir (workdir_lock.py) and open it: restore the latest checkpoint, or create a new state directly in
+     its shards (with config.init_from, from another checkpoint's parameters). A validation that a stop has cut short
+     comes first.
   3. For every step: the batches of its tasks (prefetch.py) → device → the step of its stage (contrastive, then the
      tasks).
   4. One step later: check that the loss was finite (non_finite.py).
@@ -26,12 +27,13 @@ from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
 from unloc_jax.processes import is_main
 from unloc_jax.training.cpu_collectives import connect
-from unloc_jax.training.preemption import Preemption
+from unloc_jax.training.preemption import Preemption, stop_if_signalled
 from unloc_jax.training.prefetch import Prefetcher
 from unloc_jax.training.run import Due, TrainingRun
-from unloc_jax.training.run_setup import set_up
+from unloc_jax.training.run_setup import Setup, set_up
 from unloc_jax.training.terminal import log, log_summary
 from unloc_jax.training.watcher import Watcher
+from unloc_jax.training.workdir_lock import holding
 
 
 def train(
@@ -49,15 +51,32 @@ def train(
 
     Raises:
       UserError: The config does not fit the devices, a dataset or the workdir; a loss is not finite; a checkpoint
-        cannot be written.
+        cannot be written; another training writes to the workdir.
       TryAgain: SIGTERM was received; the state is saved.
     """
     setup = set_up(config, datasets)
     config = setup.config
     connect(setup.mesh)
     preemption = Preemption()
+    stop_if_signalled()
     watcher = watcher if watcher and is_main() else Watcher()
-    run = TrainingRun(setup, datasets, workdir, preemption, watcher)
+    with (
+        preemption,  # until the last checkpoint is written
+        holding(workdir, log, lambda: preemption.signalled) as check_workdir,
+    ):
+        run = TrainingRun(setup, datasets, workdir, preemption, watcher, check_workdir)
+        return _train(run, setup, datasets, workdir, preemption, watcher)
+
+
+def _train(
+    run: TrainingRun,
+    setup: Setup,
+    datasets: Mapping[str, Dataset],
+    workdir: Path,
+    preemption: Preemption,
+    watcher: Watcher,
+) -> dict[str, float]:
+    config = setup.config
     first_step, total = run.first_step, config.total_steps
     if run.is_finished:
         log(f"nothing to do: {workdir} is trained ({first_step} steps)")
@@ -70,11 +89,7 @@ def train(
         log(f"continuing from step {first_step} of {total} in {workdir}")
     log_summary(setup, datasets)
 
-    with (
-        preemption,  # until the last checkpoint is written
-        run,
-        Prefetcher(config, datasets, first_step, lambda: preemption.signalled) as prefetcher,
-    ):
+    with run, Prefetcher(config, datasets, first_step, lambda: preemption.signalled) as prefetcher:
         if preemption.reached() or (run.validation_due and not run.validate(first_step)):
             raise run.stopped(first_step)
         for step in range(first_step, total):

@@ -29,7 +29,7 @@ def skip_if_not_finite(
 
     Args:
       old, new: State before and after the update.
-      loss: float32 scalar.
+      loss: float32 scalar [].
       metrics: Includes `gradient_norm`, the global norm of all gradients, float32 scalar.
 
     Returns:

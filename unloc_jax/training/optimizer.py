@@ -205,7 +205,9 @@ def _scale_by_rates(config: Config) -> optax.GradientTransformation:
 
 
 def _layer_factor(config: Config, path: tuple, update: jax.Array) -> Any:
-    """Returns the factor of the rate due to `optimizer.layer_decay`: a scalar, or one per stacked layer of a tower."""
+    """Returns the factor of the rate due to `optimizer.layer_decay` for an array: a float, or one per stacked layer of
+    a tower, float32 [layers, 1, …] for an `update` [layers, …].
+    """
     decay, part = config.optimizer.layer_decay, path[0].key
     names = [key.key for key in path]
     if decay == 1.0 or not (part == "text_tower" or part.startswith("towers_")) or "norm_out" in names:

@@ -18,6 +18,12 @@ class Reached(TryAgain):
     """Raised when it is time to stop."""
 
 
+def stop_if_signalled() -> None:
+    """Raises Reached if this run's only process got SIGTERM while it was starting."""
+    if sigterm.arrived() and jax.process_count() == 1:
+        raise Reached("stopped by SIGTERM before the first step; the same command starts again")
+
+
 class Preemption:
     """A context in which SIGTERM does not kill the process but makes `reached` return True.
 

@@ -1,10 +1,11 @@
 """Fetches the batches of a run in a thread, so that waiting for them can be reported, timed and ended."""
 
+import contextlib
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,9 +14,11 @@ import jax
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
+from unloc_jax.leaving import READER
 from unloc_jax.training.task_mixing import mixed_batches
 
 _POLL_S = 0.5  # how often to check whether to stop
+_CLOSE_S = 10  # how long to wait at the end for a batch that is being read
 
 
 class Prefetcher:
@@ -42,10 +45,12 @@ class Prefetcher:
         }
         self._reading = next(iter(self._names))
         self._stopping = stopping
-        self._batches: Iterator[dict[str, Batch]] = mixed_batches(config, datasets, first_step, self._reads)
+        self._batches: Generator[dict[str, Batch], None, None] = mixed_batches(
+            config, datasets, first_step, self._reads
+        )
         self._ready: queue.Queue[object] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._fetch, name="unloc-prefetch", daemon=True)
+        self._thread = threading.Thread(target=self._fetch, name=READER, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -55,8 +60,9 @@ class Prefetcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        # A thread that is still inside TensorFlow when Python exits would crash.
-        self._thread.join(timeout=2)
+        # A thread that is still inside TensorFlow when Python ends would abort the process. One that does not come back
+        # (a storage that hangs) is left to `leave`.
+        self._thread.join(_CLOSE_S)
 
     def take(self, step: int) -> dict[str, Batch] | None:
         """Returns the batches of the next step by task, or None if it is time to stop and none has arrived.
@@ -102,10 +108,11 @@ class Prefetcher:
 
     def _fetch(self) -> None:
         try:
-            for batches in self._batches:
-                self._put(batches)
-                if self._closed.is_set():
-                    return
+            with contextlib.closing(self._batches):
+                for batches in self._batches:
+                    self._put(batches)
+                    if self._closed.is_set():
+                        return
         except BaseException as error:
             self._put(error)
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
@@ -21,6 +21,14 @@ _WAIT_FOR_OTHERS_S = 5
 _LOST = re.compile(
     r"gloo|nccl|UNAVAILABLE|DEADLINE_EXCEEDED|Connection (closed|reset)|heartbeat", re.IGNORECASE
 )
+
+
+_last_actions: list[Callable[[], None]] = []
+
+
+def before_end(action: Callable[[], None]) -> None:
+    """Makes `ending_together` do something before it ends this process; it must be allowed to come twice."""
+    _last_actions.append(action)
 
 
 def lost_a_process(error: BaseException) -> bool:
@@ -74,6 +82,8 @@ def _gone(reason: str) -> str:
 
 def _end(status: int, text: str) -> NoReturn:
     """Prints a line and exits without Python's cleanup."""
+    for action in _last_actions:
+        action()
     print(text, file=sys.stderr, flush=True)
     os._exit(status)
 

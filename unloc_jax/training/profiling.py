@@ -20,7 +20,7 @@ class Trace:
         self._running = False
 
     def before(self, step: int) -> None:
-        """Must be called before each step (from 1)."""
+        """Starts the trace when it is due; to be called before each step (from 1)."""
         if self._steps and step == self._steps[0]:
             jax.profiler.start_trace(self._directory)
             self._running = True
@@ -30,7 +30,7 @@ class Trace:
         return self._running and step == self._steps[1]
 
     def after(self, step: int) -> None:
-        """Must be called after each step (from 1)."""
+        """Ends the trace when it is due; to be called after each step (from 1)."""
         if self.ends(step):
             self.close()
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -69,6 +69,7 @@ class TrainingRun:
       workdir: Where checkpoints and metrics are written; the latest checkpoint there determines the first step.
       preemption: Checked during validations and while waiting for a batch.
       watcher: Is shown what is logged.
+      check_workdir: Is called before each write; raises UserError if the workdir is not this run's any more.
 
     Raises:
       UserError: The workdir cannot be written, or holds another experiment or a damaged checkpoint.
@@ -86,7 +87,9 @@ class TrainingRun:
         workdir: Path,
         preemption: Preemption,
         watcher: Watcher,
+        check_workdir: Callable[[], None],
     ):
+        self._check_workdir = check_workdir
         self._setup, self._datasets, self._workdir, self._preemption = setup, datasets, workdir, preemption
         self._config, self._watcher = setup.config, watcher
         dataset_metadata = {name: dataset.metadata.to_dict() for name, dataset in datasets.items()}
@@ -204,6 +207,7 @@ class TrainingRun:
         )
 
     def _write(self, done: int, scalars: dict[str, float]) -> None:
+        self._check_workdir()
         self._writer.write(done, scalars)
         self._watcher.logged(done, scalars)
 
@@ -228,6 +232,7 @@ class TrainingRun:
 
     def save(self, done: int) -> None:
         """Writes a checkpoint in the background."""
+        self._check_workdir()
         with self._clock.measure("checkpoint"):
             history = {
                 "validation_due": self.validation_due,

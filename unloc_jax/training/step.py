@@ -49,7 +49,7 @@ def make_train_step(
       shardings: Of the state, which stays in place.
       seed: With the step, keys everything that is random.
       ema_decay: Of the average of the parameters, if the state has one.
-      accumulate: Number of microbatches that a batch is split into and that are processed one after the other. The
+      accumulate: Number of microbatches that a batch is split into and that are processed in turn. The
         result is that of the complete batch, up to rounding and dropout's draws.
 
     Returns:

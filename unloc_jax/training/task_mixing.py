@@ -1,6 +1,7 @@
 """Selects the tasks of each step of a run with several tasks. It depends on (config, step) alone."""
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Mapping
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def mixed_batches(
     datasets: Mapping[str, Dataset],
     first_step: int,
     reads: Callable[[str], None] = lambda name: None,
-) -> Iterator[dict[str, Batch]]:
+) -> Generator[dict[str, Batch], None, None]:
     """Yields this host's part of the batches of steps first_step … total_steps-1, by task.
 
     The k-th batch of a task does not depend on the other tasks, so an interrupted run continues with the same batches.
@@ -56,12 +57,15 @@ def mixed_batches(
         )
         for name, dataset in datasets.items()
     }
-    for names in steps[first_step:]:
-        batches = {}
-        for name in names:
-            reads(name)
-            batches[name] = next(streams[name])
-        yield batches
+    with contextlib.ExitStack() as stack:
+        for stream in streams.values():
+            stack.enter_context(contextlib.closing(stream))
+        for names in steps[first_step:]:
+            batches = {}
+            for name in names:
+                reads(name)
+                batches[name] = next(streams[name])
+            yield batches
 
 
 def videos_of_step(config: Config, datasets: Mapping[str, Dataset], step: int) -> dict[str, list[str]]:

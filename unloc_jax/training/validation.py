@@ -1,5 +1,6 @@
 """Validates a run on the validation split of every task, with the same code as `unloc evaluate`."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -69,16 +70,17 @@ class Validation:
                 )
                 continue
             try:
-                predictions = predict_split(
-                    task,
-                    self._detect[name],
-                    params,
-                    dataset.evaluation_batches(split),
-                    task.evaluation_texts(records),
-                    self._sharding,
-                    progress=watched,
-                    num_windows=dataset.num_windows(split),
-                )
+                with contextlib.closing(dataset.evaluation_batches(split)) as batches:
+                    predictions = predict_split(
+                        task,
+                        self._detect[name],
+                        params,
+                        batches,
+                        task.evaluation_texts(records),
+                        self._sharding,
+                        progress=watched,
+                        num_windows=dataset.num_windows(split),
+                    )
             except Reached:
                 return None
             validated(step, name, records, predictions)

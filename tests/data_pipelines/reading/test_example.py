@@ -84,7 +84,7 @@ def test_a_query_whose_segment_had_no_room_is_not_trained():
 
 
 def _ramp(rows: int) -> np.ndarray:
-    """Features that tell their time: row i stands for the middle of the i-th of F parts of 10 s."""
+    """Features that hold their time: row i is at the middle of the i-th of F parts of 10 s."""
     return ((np.arange(rows) + 0.5) * 10 / rows)[:, None].astype(np.float32) * [1.0, -1.0]
 
 

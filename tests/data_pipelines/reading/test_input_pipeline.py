@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from data_pipelines.build import build
 from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.example import ExampleSpec
 from data_pipelines.reading.flipped_texts import mirror_text
+from data_pipelines.reading.planner import Planner
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from data_pipelines.reading.rows import Source
 from tests.timed_video import read_time_s, regular_times_ms, write_video
@@ -310,7 +312,7 @@ def test_vocabulary(activities_dataset):
 
 
 def test_times_survive_the_whole_way(tmp_path):
-    """Videos whose pictures show their own time: what a batch says about time is what its pictures show."""
+    """Videos whose pictures show their own time: a batch's times are those that its pictures show."""
     lengths_s = {"a": 3.0, "b": 4.4, "c": 9.0}
     (tmp_path / "videos").mkdir()
     for name, length_s in lengths_s.items():
@@ -339,3 +341,35 @@ def test_times_survive_the_whole_way(tmp_path):
             assert np.abs(shown_s - (first_s + np.arange(16) * step_s)).max() <= 0.5 / 8 + 0.02 + 0.01
             np.testing.assert_allclose(first_s + segment * step_s, [0.5, 1.5], atol=1e-5)
     assert sorted(_rows(_evaluate(source), "span_s")[:3, 1]) == pytest.approx([23 / 8, 35 / 8, 71 / 8])
+
+
+@pytest.mark.parametrize("end", ["closed", "error"])
+def test_nothing_is_read_after_the_end(reader, captions_dataset, monkeypatch, end):
+    """Threads of TensorFlow that call Python when Python ends would abort the process, or hang."""
+    calls, running, plan = [], [], Planner.plan
+
+    def slow(self, place):
+        calls.append(place)
+        running.append(place)
+        time.sleep(0.05)
+        running.pop()
+        if end == "error" and len(calls) > 6:
+            raise RuntimeError("on purpose")
+        return plan(self, place)
+
+    monkeypatch.setattr(Planner, "plan", slow)
+    source = _source(captions_dataset, num_workers=4)
+    batches = training_batches(source, seed=0, batch_size=4, start_step=0, num_steps=1000)
+    if end == "closed":
+        next(batches)
+        batches.close()
+    else:
+        with pytest.raises(Exception, match="on purpose") as kept:  # it refers to the frames that raised it
+            list(batches)
+        assert kept.tb
+    before = len(calls)
+    # Python waits for Grain's threads itself: each may finish a row.
+    after_end = 4 if reader.__name__.endswith("grain_pipeline") else 0
+    assert before < 1000 and len(running) <= after_end
+    time.sleep(0.3)
+    assert len(calls) <= before + after_end

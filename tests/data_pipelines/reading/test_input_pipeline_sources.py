@@ -70,7 +70,7 @@ def _train(source, steps, batch_size=2, start=0):
 
 
 def _videos(batch) -> list[int]:
-    """Which video each row shows; -1 for an empty one."""
+    """The video that each row shows; -1 for an empty one."""
     numbers = batch.frames[:, 0].mean((1, 2, 3)).round().astype(int) // 10
     return [int(n) if real else -1 for n, real in zip(numbers, batch.example_mask)]
 
@@ -155,12 +155,8 @@ DAMAGED = {
 }
 
 
-def _headless(jpeg: bytes) -> bytes:
-    return jpeg[:200] + b"\xff\xd9"
-
-
-def _with_frames(record, change, first=0):
-    record.frames = [*record.frames[:first], *map(change, record.frames[first:])]
+def _with_frames(record, change):
+    record.frames = list(map(change, record.frames))
     return record
 
 

@@ -487,7 +487,7 @@ def test_which_files_are_which_split(tmp_path):
     for folder, options, message in (
         (tmp_path, {"train": "part@3"}, r"part-00000-of-00003 is missing; '.*part@3' names 3 files"),
         (tmp_path, {"train": "none*"}, r"mediasequence.train: no TFRecord file at .*none\*"),
-        (tmp_path, {}, r"part-00000-of-00002: its name does not tell the split.*mediasequence.train"),
+        (tmp_path, {}, r"part-00000-of-00002: its name does not contain the split.*mediasequence.train"),
         (tmp_path / "held", {}, "config.data.dir: no TFRecord file at"),
         ("", {}, "config.data.dir is empty"),
     ):

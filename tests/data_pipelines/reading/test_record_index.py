@@ -225,7 +225,7 @@ _FUZZED = settings(max_examples=300, suppress_health_check=list(HealthCheck), de
 @given(_damaged(_WHOLE_SHARD))
 @example(b"")
 def test_damaged_shards(tmp_path_factory, data):
-    """What is read is what was written, or the error names the file and the record."""
+    """A read record is the written one, or the error names the file and the record."""
     folder = tmp_path_factory.mktemp("shards")
     (file,) = _dataset(folder, [data], [3])
     try:

@@ -1,9 +1,9 @@
-"""Makes the files of this folder: small inputs of our own, and what the official evaluators say about them.
+"""Makes the files of this folder: small inputs of our own, and the official evaluators' results for them.
 
     python tests/goldens/official/make.py CLONES
 
 CLONES holds the official programs, each in a folder named like its repository (README.md lists files and commits). It
-runs in an environment of its own: numpy, pandas, scikit-learn, scipy, terminaltables. Nothing here imports
+runs in a separate environment: numpy, pandas, scikit-learn, scipy, terminaltables. Nothing here imports
 unloc_jax.
 """
 

@@ -228,7 +228,7 @@ def test_in_a_browser(scheme, tmp_path):
             assert tab.evaluate("document.documentElement.scrollWidth") == width, "nothing sticks out"
         shade = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", shade))) > 380) == (scheme == "light")
-        # The bar of a bin is as long as its number says.
+        # The bar of a bin is as long as its number.
         bars = tab.locator("#by-segment-length rect.bar")
         widths = [bars.nth(i).bounding_box()["width"] for i in range(bars.count())]
         cells = tab.locator("#by-segment-length tbody td:nth-child(4)").all_inner_texts()

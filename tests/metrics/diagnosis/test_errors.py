@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.metrics.references import ORACLES, load_json, needs_oracles, needs_the_oracles_processor
+from tests.metrics.references import (
+    DETAD_NAMES,
+    ORACLES,
+    load_json,
+    needs_oracles,
+    needs_the_oracles_processor,
+)
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.diagnosis.bins import COVERAGE_EDGES, INSTANCE_EDGES, LENGTH_EDGES_S, bins_of
@@ -14,15 +20,6 @@ from unloc_jax.metrics.diagnosis.errors import TYPES, find_errors
 from unloc_jax.metrics.diagnosis.inputs import read_actions
 from unloc_jax.metrics.diagnosis.matches import match_best
 from unloc_jax.metrics.diagnosis.sensitivity import scores_by_bin
-
-DETAD_NAMES = (
-    "True Positive",
-    "Double Detection Err",
-    "Wrong Label Err",
-    "Localization Err",
-    "Confusion Err",
-    "Background Err",
-)
 
 
 def columns(rows, width):

@@ -1,4 +1,4 @@
-"""Which level is responsible: as the training targets have it."""
+"""The level responsible for a segment is that of the training targets."""
 
 import jax.numpy as jnp
 import numpy as np

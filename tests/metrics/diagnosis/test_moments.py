@@ -1,4 +1,4 @@
-"""What becomes of a query's first window, by hand."""
+"""The kinds of error of a query's first window, by hand."""
 
 import numpy as np
 import pytest

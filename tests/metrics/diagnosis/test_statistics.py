@@ -36,7 +36,7 @@ def test_quintiles_where_edges_tell_nothing():
     hypothesis.strategies.lists(hypothesis.strategies.floats(0.01, 40), min_size=1, max_size=30)
 )
 def test_bins_of_quintiles_have_no_gaps(values):
-    """Where one ends the next one begins: none in between is empty, and so left out of tables."""
+    """Each begins where the one before ends: none in between is empty and missing from tables."""
     bins = bins_of("length", np.round(values, 1), (0, 1000, np.inf), "s")
     filled = np.unique(bins.index)
     assert filled.tolist() == list(range(len(filled)))

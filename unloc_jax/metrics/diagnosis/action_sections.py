@@ -12,9 +12,10 @@ from unloc_jax.metrics.diagnosis.inputs import Actions
 from unloc_jax.metrics.diagnosis.level_section import Produced, Segments, level_section
 from unloc_jax.metrics.diagnosis.levels import Pyramid
 from unloc_jax.metrics.diagnosis.matches import MULTIPLES, Matches, match_best
-from unloc_jax.metrics.diagnosis.section import Diagnosis, Lines, Section, Table
+from unloc_jax.metrics.diagnosis.section import Diagnosis, Section
 from unloc_jax.metrics.diagnosis.sensitivity import action_bins
 from unloc_jax.metrics.diagnosis.sensitivity_section import sensitivity_section
+from unloc_jax.metrics.diagnosis.shared_sections import curve_section
 
 CURVE_TIOU = np.round(np.arange(0.1, 0.96, 0.05), 2)
 _BEST_MULTIPLES = (1, 5)
@@ -57,7 +58,7 @@ def diagnose_actions(
         *(sensitivity_section(matches, bins, map_n) for bins in action_bins(actions, protocol)),
         _levels(actions, matches, errors, pyramid),
         confusion_section(actions.classes, matches, errors),
-        curve_section(actions),
+        _curves(actions),
         calibration_section(
             matches.found.score, matches.hit, f"the {MULTIPLES}·G best predictions of every class", tiou
         ),
@@ -77,44 +78,18 @@ def _levels(actions: Actions, matches: Matches, errors: Errors, pyramid: Pyramid
     return level_section(segments, produced, pyramid)
 
 
-def curve_section(actions: Actions) -> Section:
+def _curves(actions: Actions) -> Section:
     """Shows mAP and recall over tIoU."""
     result = detection_map(actions.scored, actions.found, CURVE_TIOU)
     recall = recall_at_multiples(actions.truth, actions.found, CURVE_TIOU, _BEST_MULTIPLES)
     curves = {"mAP": [result[f"mAP@{t:.2f}"] for t in CURVE_TIOU]}
     for k in _BEST_MULTIPLES:
         curves[f"recall, best {k if k > 1 else ''}n"] = [recall[f"recall@{t:.2f}@{k}"] for t in CURVE_TIOU]
-    at = lambda t: curves["mAP"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
-    readings = []
-    if len(actions.truth.class_index) >= 5 * LEAST_ITEMS and at(0.3) > 0:
-        kept = 100 * at(0.7) / at(0.3)
-        readings.append(
-            f"From tIoU 0.3 to 0.7 mAP goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it remain"
-            f"{', boundaries are what most detections lack' if kept < 50 else ''}."
-        )
-    return Section(
-        "curves",
+    return curve_section(
         "mAP and recall over tIoU",
         "mAP of all predictions; recall of the n and 5n best predictions of a video and class with n segments, mean"
         " over classes (OpenTAD's top-kx).",
-        [
-            Table(
-                ("tIoU", *curves),
-                [
-                    [f"{t:.2f}", *values]
-                    for t, *values in zip(CURVE_TIOU, *curves.values())
-                    if round(100 * t) % 10 == 0
-                ],
-            )
-        ],
-        [
-            Lines(
-                "mAP and recall over tIoU",
-                "tIoU",
-                "%",
-                {name: (CURVE_TIOU.tolist(), values) for name, values in curves.items()},
-                (float(CURVE_TIOU[0]), float(CURVE_TIOU[-1])),
-            )
-        ],
-        readings,
+        CURVE_TIOU,
+        curves,
+        "detections" if len(actions.truth.class_index) >= 5 * LEAST_ITEMS else None,
     )

@@ -7,8 +7,9 @@ import numpy as np
 from unloc_jax.metrics.diagnosis.errors import TYPES, Errors
 from unloc_jax.metrics.diagnosis.inputs import Actions
 from unloc_jax.metrics.diagnosis.matches import Matches
-from unloc_jax.metrics.diagnosis.section import Bar, Lane, Section, Table, Timeline, Timelines
-from unloc_jax.metrics.diagnosis.videos import score_videos
+from unloc_jax.metrics.diagnosis.section import Bar, Lane, Section, Timeline, Value
+from unloc_jax.metrics.diagnosis.shared_sections import videos_section
+from unloc_jax.metrics.diagnosis.videos import score_videos, worst_and_best
 
 _MOST_LANES = 5
 
@@ -16,7 +17,6 @@ _MOST_LANES = 5
 def action_videos_section(actions: Actions, matches: Matches, errors: Errors) -> Section:
     """Ranks videos by F1 at the score where F1 over all videos is best."""
     scores = score_videos(actions, matches)
-    worst, best = scores.worst(), scores.best()
     is_found = np.isin(np.arange(len(matches.truth.class_index)), matches.segment[scores.shown])
 
     def timeline(video: int) -> Timeline:
@@ -59,17 +59,14 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
             lanes,
         )
 
-    rows = lambda videos: [
-        [
-            actions.videos[v],
-            100 * float(scores.video_f1[v]),
-            int(scores.segments[v]),
-            int(scores.found[v]),
-            int(scores.predictions[v]),
+    def row(video: int) -> list[Value]:
+        counts = (scores.segments, scores.found, scores.predictions)
+        return [
+            actions.videos[video],
+            100 * float(scores.video_f1[video]),
+            *(int(count[video]) for count in counts),
         ]
-        for v in videos
-    ]
-    columns = ("F1 %", "segments", "found", "predictions")
+
     readings = []
     known = ~np.isnan(scores.video_f1)
     zero = int((scores.video_f1[known] == 0).sum())
@@ -79,23 +76,15 @@ def action_videos_section(actions: Actions, matches: Matches, errors: Errors) ->
             f"In {zero} of {known.sum()} videos with segments nothing is found at score ≥ {scores.threshold:.3g}; they"
             f" hold {scores.segments[inside].sum()} of {scores.segments.sum()} segments."
         )
-    return Section(
-        "videos",
-        "Worst and best videos",
+    return videos_section(
         f"F1 of each video at score ≥ {scores.threshold:.3g}, where F1 over all videos is highest:"
         f" {100 * scores.f1:.1f} %. Of equal ones those with more segments first.",
-        [Table(("worst", *columns), rows(worst)), Table(("best", *columns), rows(best))],
-        [
-            Timelines(worst_title(worst, best), [timeline(v) for v in worst]),
-            Timelines(f"The {len(best)} best videos", [timeline(v) for v in best]),
-        ],
+        ("F1 %", "segments", "found", "predictions"),
+        row,
+        timeline,
+        *worst_and_best(scores.video_f1, scores.segments),
         readings,
     )
-
-
-def worst_title(worst: np.ndarray, best: np.ndarray) -> str:
-    """Titles the timelines of the worst videos, int [n]; these are all videos if `best`, int [m], is empty."""
-    return f"The {len(worst)} worst videos" if len(best) else "All videos, the worst first"
 
 
 def shown_duration(duration_s: float, lanes: Iterable[Lane]) -> float:

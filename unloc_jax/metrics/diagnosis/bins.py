@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,6 +53,12 @@ class Bins:
         """Returns label and bool [n] of every bin that is not empty."""
         inside = [(label, self.index == i) for i, label in enumerate(self.labels)]
         return [(label, mask) for label, mask in inside if mask.any()]
+
+
+def bins_of_protocol(protocol: str, values: Mapping[str, np.ndarray]) -> list[Bins]:
+    """Bins float [n] by name: lengths (s), coverages, numbers of instances and relative positions, in this order."""
+    edges = (LENGTH_EDGES_S[protocol], COVERAGE_EDGES[protocol], INSTANCE_EDGES[protocol], POSITION_EDGES)
+    return [bins_of(*item, *of) for item, of in zip(values.items(), zip(edges, ("s", "%", "", "%")))]
 
 
 def bins_of(name: str, values: np.ndarray, edges: Sequence[float], unit: str) -> Bins:

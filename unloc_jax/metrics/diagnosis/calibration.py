@@ -40,9 +40,7 @@ def reliability(score: np.ndarray, hit: np.ndarray) -> Reliability | None:
 def chance_that_a_hit_scores_higher(score: np.ndarray, hit: np.ndarray) -> float:
     """Returns the area under the ROC curve: the chance that a hit outscores a miss; ties count half; NaN without both.
 
-    Args:
-      score: float [n].
-      hit: bool [n].
+    `score` is float [n], `hit` bool [n].
     """
     num_hits, num_misses = int(hit.sum()), int((~hit).sum())
     if not num_hits or not num_misses:

@@ -23,7 +23,7 @@ class Errors:
     Attributes:
       type: int [K], index into TYPES.
       nearest: int [K], the segment of any class that overlaps the prediction most; -1 if below LEAST_TIOU.
-      own_tiou: float64 [K], the highest tIoU with a segment of its own class, taken or not; 0 if below LEAST_TIOU.
+      own_tiou: float64 [K], the highest tIoU with a segment of the same class, taken or not; 0 if below LEAST_TIOU.
       segment_own_tiou, segment_any_tiou: float64 [G], the highest tIoU of each segment with a prediction of its class,
         and with one of any class.
       ap_n: float64 [C] in [0, 1], NaN for classes without ground truth.

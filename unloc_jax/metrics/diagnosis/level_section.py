@@ -51,8 +51,17 @@ def level_section(segments: Segments, produced: Produced | None, pyramid: Pyrami
     tables, figures, notes, readings = [], [], [], []
     if produced is not None:
         notes.append("The level that made each prediction, as in the file.")
-        tables.append(_produced_table(produced))
-        figures.append(_produced_figure(produced))
+        levels = np.unique(produced.level).tolist()
+        kinds = [produced.kind[produced.level == level] for level in levels]
+        shares = [(100 * np.bincount(of, minlength=len(produced.kinds)) / len(of)).tolist() for of in kinds]
+        rows = [
+            [level, len(of_level), int((of_level == 0).sum()), *percent]
+            for level, of_level, percent in zip(levels, kinds, shares)
+        ]
+        columns = ("level", "predictions", "hits", *(f"{name} %" for name in produced.kinds))
+        tables.append(Table(columns, rows))
+        labels = [f"level {level}" for level in levels]
+        figures.append(StackedBars("Predictions by level", labels, produced.kinds, shares))
     if pyramid is not None:
         notes.append(
             "Points inside a segment learn it if the larger of their distances to its start and end (in frames) is in"
@@ -65,29 +74,6 @@ def level_section(segments: Segments, produced: Produced | None, pyramid: Pyrami
         readings += _fit_readings(segments, pyramid, responsible)
         readings += _found_readings(segments, responsible)
     return Section("levels", "Pyramid levels", " ".join(notes), tables, figures, readings)
-
-
-def _produced_table(produced: Produced) -> Table:
-    rows = []
-    for level in np.unique(produced.level).tolist():
-        kinds = produced.kind[produced.level == level]
-        shares = 100 * np.bincount(kinds, minlength=len(produced.kinds)) / len(kinds)
-        rows.append([level, len(kinds), int((kinds == 0).sum()), *shares.tolist()])
-    return Table(("level", "predictions", "hits", *(f"{name} %" for name in produced.kinds)), rows)
-
-
-def _produced_figure(produced: Produced) -> StackedBars:
-    levels = np.unique(produced.level).tolist()
-    shares = [
-        100 * np.bincount(produced.kind[produced.level == level], minlength=len(produced.kinds))
-        for level in levels
-    ]
-    return StackedBars(
-        "Predictions by level",
-        [f"level {level}" for level in levels],
-        produced.kinds,
-        [(share / (share.sum() / 100)).tolist() for share in shares],
-    )
 
 
 def _responsible_table(

@@ -71,7 +71,6 @@ def points_of_levels(pyramid: Pyramid, segments_s: np.ndarray, duration_s: np.nd
         widest = geometry.stride ** (geometry.num_levels - 1)
         grid = grid - np.floor(grid[:, :1] / widest) * widest
     grid = np.clip(grid, 0, geometry.num_frames - 1)
-    level_of_point = np.repeat(np.arange(geometry.num_levels), geometry.level_lengths)
     low, high = geometry.ranges.T
     counts = np.zeros((len(grid), geometry.num_levels), np.int64)
     for first in range(0, len(grid), _BLOCK):
@@ -82,5 +81,5 @@ def points_of_levels(pyramid: Pyramid, segments_s: np.ndarray, duration_s: np.nd
         if pyramid.radius is not None:
             positive &= np.abs(geometry.positions - (start + end) / 2) <= pyramid.radius * geometry.strides
         for level in range(geometry.num_levels):
-            counts[first : first + _BLOCK, level] = positive[:, level_of_point == level].sum(axis=1)
+            counts[first : first + _BLOCK, level] = positive[:, geometry.levels == level].sum(axis=1)
     return counts

@@ -26,7 +26,8 @@ from unloc_jax.metrics.diagnosis.moments import (
     moment_bins,
     video_numbers,
 )
-from unloc_jax.metrics.diagnosis.section import Bars, Diagnosis, Lines, Section, StackedBars, Table, Value
+from unloc_jax.metrics.diagnosis.section import Diagnosis, Section, StackedBars, Table, Value
+from unloc_jax.metrics.diagnosis.shared_sections import bin_section, curve_section
 
 CURVE_TIOU = np.round(np.arange(0.05, 0.96, 0.05), 2)
 _STRICT_TIOU = 0.7
@@ -61,10 +62,10 @@ def diagnose_moments(
     }
     sections = [
         outcome_section(outcomes),
-        *(bin_section(moments, outcomes, bins) for bins in moment_bins(moments, protocol)),
+        *(_by_bin(moments, outcomes, bins) for bins in moment_bins(moments, protocol)),
         _levels(moments, outcomes, pyramid),
         confusion_section(moments, outcomes),
-        curve_section(outcomes),
+        _curves(outcomes),
         calibration_section(score, outcomes.recall(1)[predicted], "the first window of every query", tiou),
         moment_videos_section(moments, outcomes),
     ]
@@ -136,39 +137,24 @@ def outcome_section(outcomes: Outcomes) -> Section:
     )
 
 
-def bin_section(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
-    """Shows R@1 by one characteristic."""
-    name = bins.short_name
-    section, title = f"by-{name.replace(' ', '-')}", f"By {bins.name}"
-    unknown = int((bins.index < 0).sum())
-    if unknown == len(bins.index):
-        return Section(section, title, "The ground truth does not say how long its videos are.", [])
-    columns = {f"R@1, {outcomes.tiou:g}": outcomes.recall(1)}
-    columns[f"R@1, {_STRICT_TIOU:g}"] = outcomes.recall(1, _STRICT_TIOU)
-    columns[f"R@5, {outcomes.tiou:g}"] = outcomes.recall(5)
-    columns["mean tIoU %"] = outcomes.iou[:, 0]
-    members = bins.members()
-    rows = [
-        [label, int(inside.sum()), *(100 * float(values[inside].mean()) for values in columns.values())]
-        for label, inside in members
-    ]
-    hit = outcomes.recall(1)
-    note = "R@k at two tIoU thresholds, and mean tIoU of first windows."
-    if unknown:
-        note += f" {unknown} queries are in videos of unknown duration."
-    figure = Bars(
-        f"R@1 at tIoU {outcomes.tiou:g} by {name}, % (line: all)",
-        [label for label, _ in members],
-        [100 * float(hit[inside].mean()) for _, inside in members],
-        [int(inside.sum()) for _, inside in members],
-        100 * float(hit.mean()),
-    )
-    return Section(
-        section,
-        title,
-        note,
-        [Table((name, "queries", *columns), rows)],
-        [figure] if len(members) > 1 else [],
+def _by_bin(moments: Moments, outcomes: Outcomes, bins: Bins) -> Section:
+    """Shows R@k and mean tIoU by one characteristic."""
+    tiou, hit = outcomes.tiou, outcomes.recall(1)
+    columns = {
+        f"R@1, {tiou:g}": hit,
+        f"R@1, {_STRICT_TIOU:g}": outcomes.recall(1, _STRICT_TIOU),
+        f"R@5, {tiou:g}": outcomes.recall(5),
+        "mean tIoU %": outcomes.iou[:, 0],
+    }
+    return bin_section(
+        bins,
+        "queries",
+        "R@k at two tIoU thresholds, and mean tIoU of first windows.",
+        {
+            name: [100 * float(values[inside].mean()) for _, inside in bins.members()]
+            for name, values in columns.items()
+        },
+        (f"R@1, {tiou:g}", f"R@1 at tIoU {tiou:g}", 100 * float(hit.mean())),
         bin_readings(bins, hit, video_numbers(moments.videos), "queries", "are found"),
     )
 
@@ -208,33 +194,13 @@ def confusion_section(moments: Moments, outcomes: Outcomes) -> Section:
     )
 
 
-def curve_section(outcomes: Outcomes) -> Section:
+def _curves(outcomes: Outcomes) -> Section:
     """Shows R@k over tIoU."""
     curves = {f"R@{k}": [100 * float(outcomes.recall(k, t).mean()) for t in CURVE_TIOU] for k in KS}
-    at = lambda t: curves["R@1"][int(np.flatnonzero(t == CURVE_TIOU)[0])]
-    readings = []
-    if len(outcomes.outcome) >= 5 * LEAST_ITEMS and at(0.3) > 0:
-        kept = 100 * at(0.7) / at(0.3)
-        readings.append(
-            f"From tIoU 0.3 to 0.7 R@1 goes from {at(0.3):.1f} to {at(0.7):.1f}: {kept:.0f} % of it remain"
-            f"{', boundaries are what most first windows lack' if kept < 50 else ''}."
-        )
-    rows = [
-        [f"{t:.2f}", *values] for t, *values in zip(CURVE_TIOU, *curves.values()) if round(100 * t) % 10 == 0
-    ]
-    return Section(
-        "curves",
+    return curve_section(
         "R@k over tIoU",
         "Share of queries with a hit among the first k windows.",
-        [Table(("tIoU", *curves), rows)],
-        [
-            Lines(
-                "R@k over tIoU",
-                "tIoU",
-                "%",
-                {name: (CURVE_TIOU.tolist(), values) for name, values in curves.items()},
-                (float(CURVE_TIOU[0]), float(CURVE_TIOU[-1])),
-            )
-        ],
-        readings,
+        CURVE_TIOU,
+        curves,
+        "first windows" if len(outcomes.outcome) >= 5 * LEAST_ITEMS else None,
     )

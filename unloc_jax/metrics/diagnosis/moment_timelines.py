@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from unloc_jax.metrics.diagnosis.action_timelines import shown_duration, worst_title
+from unloc_jax.metrics.diagnosis.action_timelines import shown_duration
 from unloc_jax.metrics.diagnosis.inputs import Moments
 from unloc_jax.metrics.diagnosis.moments import OUTCOMES, Outcomes
-from unloc_jax.metrics.diagnosis.section import Bar, Lane, Section, Table, Timeline, Timelines
-from unloc_jax.metrics.diagnosis.videos import SHOWN
+from unloc_jax.metrics.diagnosis.section import Bar, Lane, Section, Timeline
+from unloc_jax.metrics.diagnosis.shared_sections import videos_section
+from unloc_jax.metrics.diagnosis.videos import worst_and_best
 
 _MOST_LANES = 6
 _WINDOWS = 3
@@ -18,8 +19,6 @@ def moment_videos_section(moments: Moments, outcomes: Outcomes) -> Section:
     queries = np.bincount(video)
     iou = np.bincount(video, outcomes.iou[:, 0]) / queries
     hits = np.bincount(video, outcomes.recall(1))
-    worst = np.lexsort((-queries, iou))[:SHOWN]
-    best = np.array([v for v in np.lexsort((-queries, -iou)) if v not in set(worst.tolist())][:SHOWN], int)
 
     def timeline(v: int) -> Timeline:
         rows = np.flatnonzero(video == v)
@@ -32,10 +31,6 @@ def moment_videos_section(moments: Moments, outcomes: Outcomes) -> Section:
             lanes,
         )
 
-    rows_of = lambda videos: [
-        [str(names[v]), 100 * float(iou[v]), int(queries[v]), int(hits[v])] for v in videos
-    ]
-    columns = ("mean IoU %", "queries", "found")
     zero = iou == 0
     readings = []
     if zero.any():
@@ -43,16 +38,13 @@ def moment_videos_section(moments: Moments, outcomes: Outcomes) -> Section:
             f"In {zero.sum()} of {len(names)} videos no first window touches its moment; they hold"
             f" {queries[zero].sum()} of {len(video)} queries."
         )
-    return Section(
-        "videos",
-        "Worst and best videos",
+    return videos_section(
         "Mean tIoU of the first windows of a video's queries. Of equal ones those with more queries. Timelines show the"
         f" first {_WINDOWS} windows, the first one on top.",
-        [Table(("worst", *columns), rows_of(worst)), Table(("best", *columns), rows_of(best))],
-        [
-            Timelines(worst_title(worst, best), [timeline(v) for v in worst]),
-            Timelines(f"The {len(best)} best videos", [timeline(v) for v in best]),
-        ],
+        ("mean IoU %", "queries", "found"),
+        lambda v: [str(names[v]), 100 * float(iou[v]), int(queries[v]), int(hits[v])],
+        timeline,
+        *worst_and_best(iou, queries),
         readings,
     )
 

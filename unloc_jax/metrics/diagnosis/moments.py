@@ -4,14 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from unloc_jax.metrics.diagnosis.bins import (
-    COVERAGE_EDGES,
-    INSTANCE_EDGES,
-    LENGTH_EDGES_S,
-    POSITION_EDGES,
-    Bins,
-    bins_of,
-)
+from unloc_jax.metrics.diagnosis.bins import Bins, bins_of_protocol
 from unloc_jax.metrics.diagnosis.inputs import Moments
 from unloc_jax.metrics.moment_retrieval import padded
 from unloc_jax.metrics.tiou import segment_iou
@@ -107,17 +100,16 @@ def moment_bins(moments: Moments, protocol: str) -> list[Bins]:
     mean_length_s = np.array([(w[:, 1] - w[:, 0]).mean() for w in moments.truth_s])
     count = np.array([len(w) for w in moments.truth_s], float)
     centre_s = np.array([w.mean() for w in moments.truth_s])
-    return [
-        bins_of("moment length", mean_length_s, LENGTH_EDGES_S[protocol], "s"),
-        bins_of(
-            "coverage (moments / video)",
-            np.array([_covered(w) for w in moments.truth_s]) / moments.duration_s,
-            COVERAGE_EDGES[protocol],
-            "%",
-        ),
-        bins_of("number of moments (of the query)", count, INSTANCE_EDGES[protocol], ""),
-        bins_of("position (of the centre in the video)", centre_s / moments.duration_s, POSITION_EDGES, "%"),
-    ]
+    covered_s = np.array([_covered(w) for w in moments.truth_s])
+    return bins_of_protocol(
+        protocol,
+        {
+            "moment length": mean_length_s,
+            "coverage (moments / video)": covered_s / moments.duration_s,
+            "number of moments (of the query)": count,
+            "position (of the centre in the video)": centre_s / moments.duration_s,
+        },
+    )
 
 
 def _covered(segments_s: np.ndarray) -> float:

@@ -25,7 +25,7 @@ from unloc_jax.metrics.diagnosis.text import shown
 
 NOTHING = (
     f"Nothing that chance does not explain, or too little data to tell: less than {LEAST_ITEMS} segments or queries, or"
-    f" {LEAST_VIDEOS} videos, on either side of a comparison. The tables say all the same what there is."
+    f" {LEAST_VIDEOS} videos, on either side of a comparison. The tables have all the numbers."
 )
 _SHORT = 24  # most characters of a cell that stay on one line
 

@@ -81,7 +81,7 @@ def diagnose(
         if value is not None and not is_actions:
             raise UserError(f"{name} is not an option of the protocol {protocol}")
     if task is not None and checkpoint is None:
-        raise UserError("--task says which of a checkpoint's tasks: give --checkpoint=DIR too")
+        raise UserError("--task chooses one of a checkpoint's tasks: give --checkpoint=DIR too")
     if not 0 < tiou <= 1:
         raise UserError(f"--tiou: a tIoU threshold is above 0 and at most 1, not {tiou}")
     pyramid = read_pyramid(checkpoint, task) if checkpoint else None

@@ -4,14 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unloc_jax.metrics.diagnosis.bins import (
-    COVERAGE_EDGES,
-    INSTANCE_EDGES,
-    LENGTH_EDGES_S,
-    POSITION_EDGES,
-    Bins,
-    bins_of,
-)
+from unloc_jax.metrics.diagnosis.bins import Bins, bins_of_protocol
 from unloc_jax.metrics.diagnosis.inputs import Actions
 from unloc_jax.metrics.diagnosis.matches import Matches, normalized_average_precisions
 
@@ -39,19 +32,15 @@ def action_bins(actions: Actions, protocol: str) -> list[Bins]:
     duration_s = actions.duration_s[video]
     group = video * len(actions.classes) + class_index
     _, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
-    return [
-        bins_of("segment length", length_s, LENGTH_EDGES_S[protocol], "s"),
-        bins_of("coverage (segment / video)", length_s / duration_s, COVERAGE_EDGES[protocol], "%"),
-        bins_of(
-            "number of instances (of the class in the video)",
-            counts[inverse].astype(float),
-            INSTANCE_EDGES[protocol],
-            "",
-        ),
-        bins_of(
-            "position (of the centre in the video)", segments_s.mean(axis=1) / duration_s, POSITION_EDGES, "%"
-        ),
-    ]
+    return bins_of_protocol(
+        protocol,
+        {
+            "segment length": length_s,
+            "coverage (segment / video)": length_s / duration_s,
+            "number of instances (of the class in the video)": counts[inverse].astype(float),
+            "position (of the centre in the video)": segments_s.mean(axis=1) / duration_s,
+        },
+    )
 
 
 def scores_by_bin(matches: Matches, bins: Bins) -> list[BinScore]:

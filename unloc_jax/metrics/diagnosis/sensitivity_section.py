@@ -6,27 +6,16 @@ from unloc_jax.metrics.diagnosis.bin_readings import bin_readings
 from unloc_jax.metrics.diagnosis.bins import Bins
 from unloc_jax.metrics.diagnosis.comparison import LEAST_ITEMS, LEAST_VIDEOS
 from unloc_jax.metrics.diagnosis.matches import Matches
-from unloc_jax.metrics.diagnosis.section import Bars, Section, Table
+from unloc_jax.metrics.diagnosis.section import Section
 from unloc_jax.metrics.diagnosis.sensitivity import BinScore, scores_by_bin
+from unloc_jax.metrics.diagnosis.shared_sections import bin_section
 
 _MUCH_LOWER = 3.0  # points of mAP_N
 
 
 def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
     """Shows mAP_N and the share found by one characteristic; map_n: of all segments, in percent."""
-    name = bins.short_name
-    section = f"by-{name.replace(' ', '-')}"
-    title = f"By {bins.name}"
-    unknown = int((bins.index < 0).sum())
-    if unknown == len(bins.index):
-        return Section(section, title, "The ground truth does not say how long its videos are.", [])
     scores = scores_by_bin(matches, bins)
-    note = (
-        "mAP_N of each bin's segments alone (hits of other bins left out, false positives kept) and the share that is"
-        f" found at tIoU ≥ {matches.tiou:g}."
-    )
-    if unknown:
-        note += f" {unknown} segments are in videos of unknown duration."
     readings = bin_readings(
         bins,
         matches.is_found,
@@ -36,19 +25,13 @@ def sensitivity_section(matches: Matches, bins: Bins, map_n: float) -> Section:
         [f"mAP_N {score.map_n:.1f}" for score in scores],
     )
     readings += _lowest_map_n(matches, bins, scores, map_n)
-    figure = Bars(
-        f"Found by {name}, % (line: all)",
-        [score.label for score in scores],
-        [score.found for score in scores],
-        [score.segments for score in scores],
-        100 * float(matches.is_found.mean()),
-    )
-    return Section(
-        section,
-        title,
-        note,
-        [Table((name, "segments", "mAP_N", "found %"), [list(score) for score in scores])],
-        [figure] if len(scores) > 1 else [],
+    return bin_section(
+        bins,
+        "segments",
+        "mAP_N of each bin's segments alone (hits of other bins left out, false positives kept) and the share that is"
+        f" found at tIoU ≥ {matches.tiou:g}.",
+        {"mAP_N": [score.map_n for score in scores], "found %": [score.found for score in scores]},
+        ("found %", "Found", 100 * float(matches.is_found.mean())),
         readings,
     )
 

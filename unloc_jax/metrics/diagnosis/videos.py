@@ -30,18 +30,20 @@ class VideoScores:
     found: np.ndarray
     predictions: np.ndarray
 
-    def worst(self, most: int = SHOWN) -> np.ndarray:
-        """Returns indices int [≤ most], the worst first; of equal ones, that with more segments first."""
-        return self._by(np.lexsort((-self.segments, self.video_f1)), most)
 
-    def best(self, most: int = SHOWN) -> np.ndarray:
-        """Returns indices int [≤ most], the best first, without the worst; of equal ones, more segments come first."""
-        worst = set(self.worst(most).tolist())
-        order = self._by(np.lexsort((-self.segments, -self.video_f1)), len(self.segments))
-        return np.array([video for video in order if video not in worst][:most], int)
+def worst_and_best(score: np.ndarray, count: np.ndarray, most: int = SHOWN) -> tuple[np.ndarray, np.ndarray]:
+    """Returns videos, int [≤ most] each, the worst and the best first; no video is in both.
 
-    def _by(self, order: np.ndarray, most: int) -> np.ndarray:
-        return order[~np.isnan(self.video_f1[order])][:most]
+    Args:
+      score: float [V]; NaN: in neither.
+      count: int [V]; of videos with equal scores, those with more come first.
+      most: of each.
+    """
+    worst, best = (
+        order[~np.isnan(score[order])] for order in map(np.lexsort, ((-count, score), (-count, -score)))
+    )
+    worst = worst[:most]
+    return worst, best[~np.isin(best, worst)][:most]
 
 
 def score_videos(actions: Actions, matches: Matches) -> VideoScores:

@@ -116,7 +116,7 @@ def by_label(annotations: Annotations, per_class_ap: np.ndarray) -> dict[str, li
 
 
 def rounded_thresholds(thresholds: np.ndarray) -> dict[str, list[float]]:
-    """Rounds the thresholds, float [T]: 0.39999999999999997 stands for 0.4."""
+    """Rounds the thresholds, float [T]: 0.39999999999999997 becomes 0.4."""
     return {"tiou_thresholds": [round(float(t), 10) for t in thresholds]}
 
 

@@ -14,15 +14,6 @@ from unloc_jax.queries import as_annotated
 BACKGROUND = "background"
 
 
-def is_database(path: Path) -> bool:
-    """Returns whether a file is COIN's: an object with "database", unlike files of frames."""
-    if not path.is_file():
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = file.read(4096).lstrip()
-    return head.startswith("{") and '"database"' in head
-
-
 def read_steps(path: Path, found: dict[str, FrameLabels]) -> dict[str, FrameLabels]:
     """Returns the steps that the annotated videos show at the times of the predicted frames.
 

@@ -79,6 +79,15 @@ def read_members(
         raise text.error("the JSON object ends here, but the file continues")
 
 
+def is_database(path: Path) -> bool:
+    """Returns whether a file begins with an object that has "database", as ActivityNet's and COIN's files do."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(4096).lstrip()
+    return head.startswith("{") and '"database"' in head
+
+
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields the objects of a JSON lines file, or of one JSON list, each with a description of its place."""
     text = _Text(path)

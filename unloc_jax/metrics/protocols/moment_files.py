@@ -19,6 +19,7 @@ from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.json_files import (
     NUMBER,
     hint_of_format,
+    is_database,
     is_finite,
     read_members,
     read_rows,
@@ -65,7 +66,7 @@ def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> l
     problems = Problems(path, "queries")
     if isinstance(ground_truth, Path) and path.suffix == ".txt":
         queries = list(_charades_sta(path, problems))
-    elif isinstance(ground_truth, Path) and _is_database(path):
+    elif isinstance(ground_truth, Path) and is_database(path):
         queries = list(_sentences(path, problems, subset or "validation"))
     elif isinstance(ground_truth, Path) and _is_one_object_of_videos(path):
         queries = list(_captions(path, problems))
@@ -231,12 +232,6 @@ def _charades_sta(path: Path, problems: Problems) -> Iterator[Query]:
             problems.add(f"line {number}", f'"video start end##sentence" is needed, not {shown(line)}')
             continue
         yield Query((normal_id(video), normal_text(text)), window, {})
-
-
-def _is_database(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        head = file.read(4096).lstrip()
-    return head.startswith("{") and '"database"' in head
 
 
 def _sentences(path: Path, problems: Problems, subset: str) -> Iterator[Query]:

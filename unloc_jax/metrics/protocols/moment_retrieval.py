@@ -90,7 +90,10 @@ def _without_overlaps(windows_s: np.ndarray, threshold: float, keep: int) -> np.
 
 
 def _didemo(queries: list[Query], every: list[np.ndarray]) -> dict[str, float]:
-    """Returns Rank@1, Rank@5 and mIoU of LocalizingMoments' `eval.py`: mean over the best three annotators."""
+    """Returns Rank@1, Rank@5 and mIoU of LocalizingMoments' `eval.py`: mean over the best three annotators.
+
+    `every` has the windows found for each query, float [k, 2 or more]: start and end in seconds, best first.
+    """
     ranks, ious = [], []
     for query, windows in zip(queries, every):
         answers = list(map(tuple, query.windows_s / CHUNK_S))

@@ -8,8 +8,9 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import videos_of_both, warn_of
-from unloc_jax.metrics.protocols.coin_files import is_database, read_steps
+from unloc_jax.metrics.protocols.coin_files import read_steps
 from unloc_jax.metrics.protocols.frame_files import FrameLabels, read_frame_labels
+from unloc_jax.metrics.protocols.json_files import is_database
 from unloc_jax.metrics.segmentation import (
     Frames,
     per_class_average_precision,

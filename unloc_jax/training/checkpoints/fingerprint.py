@@ -39,18 +39,18 @@ def not_finite(tree: Any) -> list[str]:
 
 @jax.jit
 def _fingerprints(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Computes the fingerprint, uint32 scalar, of each array."""
+    """Computes the fingerprint, uint32 scalar, of each array [...]."""
     return {name: _fingerprint(x) for name, x in arrays.items()}
 
 
 @jax.jit
 def _are_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Returns, for each array, whether all of its elements are finite, bool scalar."""
+    """Returns, for each array [...], whether all of its elements are finite, bool scalar."""
     return {name: jnp.isfinite(x).all() for name, x in arrays.items()}
 
 
 def _fingerprint(x: jax.Array) -> jax.Array:
-    """Computes the fingerprint of one array: any shape and dtype → uint32 scalar."""
+    """Computes the fingerprint of one array [...] of any dtype: a uint32 scalar."""
     if x.dtype == bool:
         x = x.astype(jnp.uint8)
     bits = jax.lax.bitcast_convert_type(x, np.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
