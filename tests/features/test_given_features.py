@@ -128,7 +128,7 @@ def test_the_command(unloc, run, places, tiny_videos, tmp_path):
     ):
         assert told in unloc(*words, *more).error()
     assert "nothing to look at" in unloc("predict", f"--checkpoint={run}", "--text=a square").error()
-    assert "--duration is that of --features" in unloc(
+    assert "--duration is for --features" in unloc(
         "predict", f"--checkpoint={run}", "--text=a square", f"--video={video}", "--duration=3"
     ).error()  # fmt: skip
 
