@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_id, normal_text
 from unloc_jax.records import VideoRecord
@@ -49,13 +50,13 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
         what = "videos" if len(missing) == len(records) else "classes"
         raise UserError(f"--classifier-scores={path} names none of the {what} of this split.")
     if missing:
-        print(
+        show(
             f"note: {path.name} has no scores for {len(missing)} of {len(records)} videos, such as {missing[0]}; "
             "theirs stay as they are",
             file=sys.stderr,
         )
     if unknown:
-        print(
+        show(
             f"note: {len(unknown)} classes of {path.name}, such as {min(unknown)!r}, are none of the model's",
             file=sys.stderr,
         )
