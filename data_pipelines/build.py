@@ -32,6 +32,7 @@ from data_pipelines.reading.built import BUILD_FILE, find_dataset, read_build_in
 from data_pipelines.remote_paths import is_remote, storage_path
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
+from unloc_jax.json_text import parse_json
 from unloc_jax.video import check_fps
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
         built = read_build_info(out)["arguments"]
     else:
         try:
-            built = json.loads((out / ARGUMENTS_FILE).read_text("utf-8"))
+            built = parse_json((out / ARGUMENTS_FILE).read_text("utf-8"))
         except (OSError, ValueError):
             return False
     # Earlier versions stored no keys for what a dataset lacked.

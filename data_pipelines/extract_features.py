@@ -27,6 +27,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
 from unloc_jax.features.feature_inputs import changes
+from unloc_jax.json_text import parse_json
 from unloc_jax.video import VideoError, check_fps
 from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
 from unloc_jax.whole_writes import replacing
@@ -290,7 +291,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
     """
     file = out / SETTINGS_FILE
     try:
-        stored = json.loads(file.read_text("utf-8"))
+        stored = parse_json(file.read_text("utf-8"))
         stored.items()
     except FileNotFoundError:
         if any(out.glob("*.npz")):
@@ -330,8 +331,8 @@ def _is_done(path: Path, video: dict[str, Any] | None, settings: dict[str, Any])
     """Returns whether a file holds features of a video file in this state."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            stored = json.loads(str(arrays["settings"]))
-            return not changes(stored, settings) and json.loads(str(arrays["video"])) == video
+            stored = parse_json(str(arrays["settings"]))
+            return not changes(stored, settings) and parse_json(str(arrays["video"])) == video
     except FileNotFoundError:
         return False
     except Exception:  # NumPy and zipfile raise many types for a damaged file

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
+from unloc_jax.json_text import parse_json
 from unloc_jax.video import VideoNote
 from unloc_jax.whole_writes import UNFINISHED, replacing
 
@@ -80,7 +81,7 @@ class EncodedVideos:
         try:
             with self._path(task).open("rb") as file:
                 line = file.readline()
-                header = json.loads(line)
+                header = parse_json(line)
                 state = _state_of(task.path)
                 if state is not None and any(header[key] != state[key] for key in state):
                     return None

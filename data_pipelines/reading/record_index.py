@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
 import mmap
 import os
 import shlex
@@ -18,6 +17,7 @@ import numpy as np
 from data_pipelines.reading.tf_example import Buffer, Values, parse_example
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, masked_crc, scan
 from unloc_jax.errors import UserError
+from unloc_jax.json_text import parse_json
 from unloc_jax.records import VideoRecord
 
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
@@ -302,10 +302,7 @@ def _number(values: Values) -> float:
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("not an unloc_data example, its JSON is nested too deeply") from error
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"not an unloc_data example, {text[:40]!r} where a JSON object should be")
     return value
@@ -323,7 +320,7 @@ def _feature_rows(example: dict[str, Values], name: str) -> np.ndarray:
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
     """Returns the records per shard of every split, from the dataset_info.json that TFDS writes."""
     try:
-        info = json.loads((dataset_dir / "dataset_info.json").read_text("utf-8"))
+        info = parse_json((dataset_dir / "dataset_info.json").read_text("utf-8"))
         return {
             split["name"]: [int(n) for n in split.get("shardLengths", [])] for split in info.get("splits", [])
         }
@@ -331,7 +328,7 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
         raise UserError(
             f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{dataset_dir / 'dataset_info.json'}: damaged. If the dataset was copied here, copy this file again. "
             "Otherwise delete the dataset directory and run the same `unloc data build …` again."

@@ -27,6 +27,7 @@ from data_pipelines.synthetic.render import render_frames
 from data_pipelines.synthetic.scene import COLORS, SHAPES, Event, Scene, make_scene, make_trimmed_scene
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
+from unloc_jax.json_text import parse_json
 from unloc_jax.whole_writes import write_result
 from unloc_jax.worker_process import start_worker
 
@@ -111,7 +112,7 @@ def synthesize(
     annotations = [out / "annotations" / name for name in (*_CAPTIONS.values(), _ACTIVITIES)]
     if all(path.exists() for path in (finished, *annotations, *(job.path for job in jobs))):
         show(f"reusing {out}: it was made with the same arguments")
-        return {**json.loads(finished.read_text())["summary"], "out": str(out), "reused": True}
+        return {**parse_json(finished.read_text())["summary"], "out": str(out), "reused": True}
 
     began = time.monotonic()
     with _usable(out):
@@ -160,7 +161,7 @@ def _check_folder(out: Path, arguments: dict[str, Any], finished: Path, started:
         if not marker.exists():
             continue
         try:
-            made_with = {"trimmed": False, **json.loads(marker.read_text())["arguments"]}
+            made_with = {"trimmed": False, **parse_json(marker.read_text())["arguments"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{marker} is not readable: choose another --out, or delete {out}") from None
         if made_with != arguments:

@@ -3,7 +3,6 @@
 ActivityNet's published numbers of ActionFormer, OpenTAD and others are such products.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
+from unloc_jax.json_text import parse_json
 from unloc_jax.names import normal_id, normal_text
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions
@@ -31,7 +31,7 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
       UserError: a file of another form, a score that is not a number ≥ 0, or no known video or class.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"--classifier-scores={path} cannot be read: {error}.") from error
     by_video, names = _by_name(content, path), list(map(normal_text, classes))

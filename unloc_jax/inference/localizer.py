@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.inference.vocabulary_cache import TextEncoder
+from unloc_jax.json_text import parse_json
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
@@ -275,7 +275,7 @@ def _measured(step_dir: Path) -> dict[str, str]:
     """Returns the metrics that `unloc evaluate` wrote beside this checkpoint, if any: how far it can be trusted."""
     file = workdir_of(step_dir) / "evaluation" / "test" / "metrics.json"
     try:
-        metrics = json.loads(file.read_text("utf-8"))
+        metrics = parse_json(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     if metrics.get("checkpoint") != str(step_dir):

@@ -3,7 +3,6 @@
 torch is needed for PyTorch's files only.
 """
 
-import json
 import math
 import mmap
 import re
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.json_text import parse_json
 from unloc_jax.pretrained.clip_model import read_safetensors
 from unloc_jax.pretrained.pickled_arrays import read_pickled_arrays
 
@@ -196,7 +196,7 @@ def read_json(file: Path) -> dict[str, Any]:
       UserError: The file does not exist or does not hold a JSON object.
     """
     try:
-        settings = json.loads(file.read_text("utf-8"))
+        settings = parse_json(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is no JSON ({_reason(error)}). Get it again.") from error
     if not isinstance(settings, dict):

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from unloc_jax import config as config_lib
 from unloc_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from unloc_jax.errors import UserError
+from unloc_jax.json_text import parse_json
 from unloc_jax.whole_writes import write_result
 
 Names = tuple[str, ...]
@@ -126,7 +127,7 @@ def load_clip(folder: Path) -> Clip:
             f"{folder} holds no CLIP ({SETTINGS_FILE}). Make one with `unloc import --from hf-clip`."
         )
     try:
-        settings = json.loads(file.read_text("utf-8"))
+        settings = parse_json(file.read_text("utf-8"))
         if settings["version"] != _VERSION:
             raise UserError(f"{file} was written by another version. Import it again.")
         values = settings["config"]
