@@ -2,11 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
 import mmap
-import os
 import shlex
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from data_pipelines.reading.tf_example import Buffer, Values, parse_example
-from data_pipelines.reading.tfrecord import FOOTER_BYTES, masked_crc, scan
+from data_pipelines.reading.tfrecord import FOOTER_BYTES, read_checked, scan
 from unloc_jax.errors import UserError
 from unloc_jax.json_text import parse_json
 from unloc_jax.records import VideoRecord
@@ -40,11 +37,6 @@ class RecordIndex:
     shards: np.ndarray
     offsets: np.ndarray
     lengths: np.ndarray
-
-    @functools.cached_property
-    def _checked(self) -> np.ndarray:
-        """Returns bool [N], True for records whose checksum has been verified."""
-        return np.zeros(len(self), bool)
 
     @classmethod
     def from_dir(cls, dataset_dir: str | Path, split: str) -> "RecordIndex":
@@ -120,7 +112,7 @@ class RecordIndex:
           IndexError: i is outside [0, len).
           UserError: the data does not match its checksum, or the shard has shrunk or is unreadable.
         """
-        return bytes(self._read(i, check=True))
+        return bytes(self._read(i))
 
     def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
         """Reads record i with its frames and features; `with_features` None means the same as for the frames.
@@ -128,23 +120,21 @@ class RecordIndex:
         Raises:
           IndexError, UserError: as `read`; also UserError if the data is not an example of ours.
         """
-        data = self._read(i, check=True)
+        data = self._read(i)
         with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=False)
 
     def borrow(self, i: int, with_frames: bool, with_features: bool) -> VideoRecord:
         """Does what `record` does without copying the frames, for callers that need only some of them.
 
-        The frames are views of memory that the next read of this thread overwrites. The checksum is verified when a
-        record is read for the first time.
+        The frames are views of memory that the next read of this thread overwrites.
         """
-        data = self._read(i, check=not self._checked[i])
-        self._checked[i] = True
+        data = self._read(i)
         with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=True)
 
-    def _read(self, i: int, check: bool) -> memoryview:
-        """Reads the data of record i into this thread's buffer."""
+    def _read(self, i: int) -> memoryview:
+        """Reads the data of record i into this thread's buffer; its checksum is compared at every read."""
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
         size = int(self.lengths[i]) + FOOTER_BYTES
@@ -152,15 +142,14 @@ class RecordIndex:
         file = self.files[self.shards[i]]
         try:
             with file.open("rb", buffering=0) as opened:
-                whole = os.preadv(opened.fileno(), [block], int(self.offsets[i])) == size
+                whole = read_checked(opened, int(self.offsets[i]), block)
         except OSError as error:
             raise UserError(self.describe(i, f"cannot be read: {error.strerror}")) from error
-        data, footer = block[:-FOOTER_BYTES].toreadonly(), block[-FOOTER_BYTES:]
-        if not whole or (check and masked_crc(bytes(data)) != struct.unpack("<I", footer)[0]):
+        if not whole:
             raise UserError(
                 f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy(file)}"
             )
-        return data
+        return block[:-FOOTER_BYTES].toreadonly()
 
     def annotations(self) -> Iterator[VideoRecord]:
         """Yields all records in order, without frames and features.
