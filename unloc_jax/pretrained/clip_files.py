@@ -8,6 +8,7 @@ import mmap
 import re
 import time
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,13 @@ class Files:
             ) from error
 
 
-def read_torch(file: Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a TorchScript archive, or of a dictionary that torch.save wrote, by name.
+def read_torch(file: Path, torchscript: bool = False) -> dict[str, np.ndarray]:
+    """Reads the tensors of a dictionary that torch.save wrote, by name.
+
+    Args:
+      file: The file.
+      torchscript: It may be a TorchScript archive, as OpenAI's are. That is a program, parts of which PyTorch's
+        interpreter runs while it loads the archive.
 
     Returns:
       Arrays by name; floating ones become float32, others keep their dtype.
@@ -163,12 +169,19 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
             f"{file} is a file of PyTorch's: to read it torch is needed: pip install 'unloc_jax[torch]'"
         ) from error
     try:
-        try:
+        if torchscript and _is_torchscript(file):
             with warnings.catch_warnings():  # torch.jit is deprecated, but OpenAI's files need it
                 warnings.simplefilter("ignore", FutureWarning)
                 stored = torch.jit.load(str(file), map_location="cpu").state_dict()
-        except RuntimeError:  # not TorchScript
+        elif _is_torchscript(file):
+            raise UserError(
+                f"{file} is a TorchScript archive, a program: only --from openai-clip opens such. Save the state_dict() "
+                "of its model with torch.save, or take a safetensors file of the same weights."
+            )
+        else:
             stored = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except RuntimeError as error:
         raise UserError(
             f"{file} is damaged or no file of PyTorch's ({_reason(error)}). Get it again."
@@ -187,6 +200,17 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
         str(name).removeprefix("module."): (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in stored.items()
     }
+
+
+def _is_torchscript(file: Path) -> bool:
+    """Returns whether a zip archive holds code, as `torch.jit.save` writes it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(
+                Path(name).parts[1:2] in (("code",), ("constants.pkl",)) for name in archive.namelist()
+            )
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def read_json(file: Path) -> dict[str, Any]:
