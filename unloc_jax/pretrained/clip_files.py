@@ -175,8 +175,8 @@ def read_torch(file: Path, torchscript: bool = False) -> dict[str, np.ndarray]:
                 stored = torch.jit.load(str(file), map_location="cpu").state_dict()
         elif _is_torchscript(file):
             raise UserError(
-                f"{file} is a TorchScript archive, a program: only --from openai-clip opens such. Save the state_dict() "
-                "of its model with torch.save, or take a safetensors file of the same weights."
+                f"{file} is a TorchScript archive, a program: only --from openai-clip opens such. Save the "
+                "state_dict() of its model with torch.save, or take a safetensors file of the same weights."
             )
         else:
             stored = torch.load(file, map_location="cpu", weights_only=True)
