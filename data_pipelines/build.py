@@ -17,6 +17,7 @@ from data_pipelines.annotations.json_file import sha256
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.feature_files import FeatureSource, find_widths, settings_of
+from data_pipelines.builders.hidden_splits import leave_out_absent
 from data_pipelines.builders.local import LocalBuild
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.shard_list import list_shards, write_shard_list
@@ -120,6 +121,16 @@ def build(
         return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
 
 
+def check_out(
+    dataset: str, annotations: Sequence[str | Path], out: str | Path, features: Sequence[FeatureSource]
+) -> None:
+    """Raises UserError if `build` without videos would refuse `out`, for callers with hours of work before it."""
+    source = BuildSource(None, 0.0, 0, 0, tuple(features))
+    _is_finished(
+        storage_path(out), _arguments(dataset, dataset, [Path(file) for file in annotations], source)
+    )
+
+
 def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int | None) -> None:
     check_fps(fps)
     if short_side < 16:
@@ -185,6 +196,7 @@ def _build(
         names = ", ".join(name for name, _ in arguments["annotations"])
         raise UserError(f"No usable video in {names}: {dict(parsed.problems.counts) or 'no video at all'}.")
     source.check_names(record.video_id for record in parsed.records)
+    leave_out_absent(parsed, source.has)
     widths = find_widths(source.features, [record.video_id for record in parsed.records])
     source = dataclasses.replace(source, widths=widths)
     # Shards of a stopped build may be incomplete, and with the encoded frames at hand they are soon written again.

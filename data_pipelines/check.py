@@ -16,6 +16,7 @@ from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.fit_to_duration import fit_to_video
+from data_pipelines.builders.hidden_splits import leave_out_absent
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
 from unloc_jax.errors import UserError
 from unloc_jax.video import VideoError, VideoNote, probe, video_length_s
@@ -138,6 +139,7 @@ def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None
     unusable: set[int] = set()
     files: dict[Path, list[int]] = {}  # a file → the records of its video
     there = video_files(folder)
+    leave_out_absent(parsed, lambda video_id: any(there.named(name) for name in names_of(video_id)))
     for number, record in enumerate(parsed.records):
         where = f"{record.split}: {record.video_id}"
         try:

@@ -14,7 +14,7 @@ from data_pipelines.annotations.problems import shown
 from data_pipelines.annotations.segments import RecordMaker
 from unloc_jax.errors import UserError
 
-# A video of a test split may lack annotations; if no video has any of these keys, the layout is another one.
+# A video of a hidden test split may lack annotations; if no video has any of these keys, the layout is another one.
 _KEYS = {"annotations", "annotation", "subset"}
 
 
@@ -68,7 +68,9 @@ def add_database(
 ) -> None:
     """Adds the videos of a file to a collector.
 
-    A video with an unknown subset goes to "train" and is reported: evaluating on it by mistake would be worse.
+    A video with an unknown subset goes to "train" and is reported: evaluating on it by mistake would be worse. If an
+    evaluation split of a dataset with classes has no annotation at all, a server keeps them secret: its videos are kept
+    without segments, so that they can be predicted.
 
     Args:
       collector: receives the records and the problems.
@@ -78,8 +80,10 @@ def add_database(
       split_of: (video id, video) → our name of its split, None if unknown.
       add: (maker, annotation, video): adds one annotation to a record.
     """
-    for video_id, video, annotations in videos:
-        split = split_of(video_id, video)
+    splits = [split_of(video_id, video) for video_id, video, _ in videos]
+    known = {split for split, (_, _, annotations) in zip(splits, videos) if annotations}
+    hidden = {"validation", "test"} - known if text_name == "label" else set()
+    for split, (video_id, video, annotations) in zip(splits, videos):
         if not collector.is_new(path, video_id, split or "train", len(annotations)):
             continue
         where = f"{path.name}: {video_id}"
@@ -98,7 +102,7 @@ def add_database(
         )
         for annotation in annotations:
             add(maker, annotation, video)
-        collector.keep(maker.finish())
+        collector.keep(maker.finish_hidden() if split in hidden else maker.finish())
 
 
 def segment_of(annotation: dict[str, Any]) -> Any:

@@ -3,6 +3,8 @@
 import numpy as np
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.split_names import SPLITS
+from unloc_jax.queries import not_shown
 
 # The default of config.data.num_frames, for which a pyramid is suggested.
 NUM_FRAMES = 128
@@ -34,6 +36,13 @@ def notes_on(parsed: ParsedAnnotations, relative_lengths: np.ndarray) -> list[st
         notes.append(
             "every video has one segment: a model learns that something happens exactly once in each"
         )
+    for split in SPLITS:
+        of_split = [record for record in records if record.split == split]
+        if of_split and not any(len(r.segments_s) or not_shown(r) or r.saliency for r in of_split):
+            notes.append(
+                f"the split {split!r} has no segments ({len(of_split)} videos): `unloc evaluate` predicts it, for a "
+                "server, and scores nothing"
+            )
     texts = {text for record in records for text in record.texts}
     if len(records) > 1 and len(texts) == 1:
         notes.append(f"there is one text only, {min(texts)!r}: nothing can be learned about what texts mean")

@@ -188,6 +188,11 @@ class RecordMaker:
         record.saliency = {text: scores for text, scores in record.saliency.items() if text in record.texts}
         return record
 
+    def finish_hidden(self) -> VideoRecord:
+        """Returns the record of a video whose segments, and whose classes, a server keeps secret."""
+        self._record.attributes = [dict(self._always)]
+        return self._record
+
     @property
     def duration_s(self) -> float:
         """Returns the duration in seconds, 0.0 if unknown."""

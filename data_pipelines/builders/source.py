@@ -77,6 +77,12 @@ class BuildSource:
         folders += [source.files for source in self.features if not source.path.is_file()]
         check_one_file_each(folders, video_ids)
 
+    def has(self, video_id: str) -> bool:
+        """Returns whether a video's file and its features are there; nothing is decoded."""
+        if self.videos is not None and not any(map(self.video_files.named, names_of(video_id))):
+            return False
+        return not isinstance(self.read_features(video_id), UnusableVideo)
+
     def task(self, video_id: str) -> EncodeTask:
         """Returns the task that encodes a video; its path may not exist.
 

@@ -225,8 +225,18 @@ def test_activitynet_official_layout(tmp_path):
     assert [(r.video_id, r.split, r.texts) for r in parsed.records] == [
         ("a", "train", ["Ballet", "Archery"]),
         ("b", "validation", ["Ballet"]),
+        ("c", "test", []),  # a server keeps the annotations of the whole split secret
     ]
     assert parsed.classes == ["Archery", "Ballet"]
+    assert not parsed.problems.counts
+    database["d"] = {"duration": 10, "subset": "testing", "annotations": _ANNOTATIONS}
+    path.write_text(json.dumps({"database": database}))
+    parsed = parse("activitynet", [path])
+    assert [r.video_id for r in parsed.records] == [
+        "a",
+        "b",
+        "d",
+    ]  # now "c" is a video that shows none of the classes
     assert dict(parsed.problems.counts) == {"video without usable segments": 1}
 
 

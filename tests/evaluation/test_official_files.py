@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from data_pipelines.build import build
+from data_pipelines.check import check
 from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
 from tests.pretrained.clip_tools import clip_with_all_words
-from tests.tiny_runs import FPS, SIZE
+from tests.tiny_runs import COUNTS, FPS, SIZE
 from unloc_jax.pretrained.clip_model import save_clip
 
 pytestmark = pytest.mark.slow
@@ -126,6 +127,60 @@ def test_training_beside_a_hidden_test_split(hidden, config_file, tmp_path, unlo
     words = ("train", f"--config={config_file}", f"--workdir={tmp_path / 'run'}")
     ran = unloc(*words, f"--config.data.dir={hidden}", *(f"--config.{setting}" for setting in settings)).ok()
     assert "nothing to score, the test split has no ground truth" in ran.out + ran.err
+
+
+@pytest.fixture(scope="module")
+def hidden_classes(tiny_videos, tmp_path_factory):
+    """ActivityNet's layout, whose subset "testing" has no annotations."""
+    folder = tmp_path_factory.mktemp("hidden_classes")
+    content = json.loads((tiny_videos / "annotations" / "activities.json").read_text())
+    for video in content["database"].values():
+        if video["subset"] == "testing":
+            video["annotations"] = []
+    file = folder / "activity_net.v1-3.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.mark.parametrize("task", ["temporal_action_localization", "action_segmentation"])
+def test_a_hidden_split_of_classes(task, hidden_classes, tiny_videos, config_file, tmp_path, unloc):
+    out = tmp_path / "shards"
+    build("activitynet", [hidden_classes], tiny_videos / "videos", out, fps=FPS, short_side=SIZE, workers=1)
+    stages = ("contrastive.steps=0", "contrastive.warmup_steps=0", "train.steps=3", "train.warmup_steps=1")
+    settings = [f"--config.{s}" for s in (f"task={task!r}", "data.mirror=False", *stages)]
+    words = (f"--config={config_file}", f"--workdir={tmp_path / 'run'}", f"--config.data.dir={out}")
+    unloc("train", *words, *settings).ok()
+    ran = unloc(
+        "evaluate", f"--checkpoint={tmp_path / 'run'}", "--split=test", f"--out={tmp_path / 'e'}"
+    ).ok()
+    assert "nothing was scored" in ran.out
+    if task == "temporal_action_localization":
+        predicted = json.loads((tmp_path / "e" / "predictions.json").read_text())["results"].values()
+    else:
+        rows = (tmp_path / "e" / "predictions.jsonl").read_text().splitlines()
+        predicted = [json.loads(row)["pred"] for row in rows]
+    assert len(predicted) == COUNTS["test"] and all(predicted)
+
+
+def test_a_hidden_split_without_videos(hidden_classes, tiny_videos, tmp_path, capsys):
+    """Who only trains and validates has not downloaded them."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name, video in json.loads(hidden_classes.read_text())["database"].items():
+        if video["subset"] != "testing":
+            (videos / f"{name}.mp4").symlink_to(tiny_videos / "videos" / f"{name}.mp4")
+    found = check("activitynet", [hidden_classes], videos, workers=1)
+    assert found["problems"] == {"split without annotations and videos": 1}
+    out = tmp_path / "shards"
+    build("activitynet", [hidden_classes], videos, out, fps=FPS, short_side=SIZE, workers=1)
+    assert "none of its 3 videos is there: it is not built" in capsys.readouterr().out
+    assert set(json.loads((out / "build.json").read_text())["splits"]) == {"train", "validation"}
+    # One that is there shows that the split is wanted.
+    name = next(
+        n for n, v in json.loads(hidden_classes.read_text())["database"].items() if v["subset"] == "testing"
+    )
+    (videos / f"{name}.mp4").symlink_to(tiny_videos / "videos" / f"{name}.mp4")
+    assert check("activitynet", [hidden_classes], videos, workers=1)["problems"] == {"missing video": 2}
 
 
 def test_what_evaluation_may_change(trained, captions_dataset, tmp_path, unloc):

@@ -192,6 +192,11 @@ def test_shards_of_features_train_a_model_and_hold_what_a_file_gives(
     words += (f"--out={tmp_path / 'features'}", f"--shards={shards}", "--dataset=activitynet_captions")
     told = unloc(*words, "--annotations", *files).ok()
     assert "features clip: 20 wide" in told.out
+    others = (*words[:-3], f"--out={tmp_path / 'others'}", *words[-2:])
+    refused = unloc(*others, "--annotations", *files[:2]).error()
+    assert (
+        "dataset built from other arguments" in refused and not (tmp_path / "others").exists()
+    )  # before any work
     for split in ("train", "test"):
         for record in iterate_records(find_dataset(shards), split, with_frames=True):
             wanted = embed_video(encoder, videos / f"{record.video_id}.mp4", 4.0)

@@ -55,6 +55,8 @@ def _run(arguments: argparse.Namespace) -> None:
     import jax.numpy as jnp
 
     from data_pipelines.annotations import parse
+    from data_pipelines.build import build, check_out
+    from data_pipelines.builders.feature_files import FeatureSource
     from data_pipelines.extract_features import (
         Extraction,
         Share,
@@ -72,6 +74,9 @@ def _run(arguments: argparse.Namespace) -> None:
         videos, missing = videos_of(arguments.videos, [record.video_id for record in records])
     else:
         videos = videos_in(arguments.videos)
+    features = [FeatureSource(_MODALITY, arguments.out)]
+    if arguments.shards:
+        check_out(arguments.dataset, arguments.annotations, arguments.shards, features)
     clip = read_any_clip(arguments.clip)
     extract_features(
         Extraction(
@@ -89,11 +94,7 @@ def _run(arguments: argparse.Namespace) -> None:
         decoders=arguments.decoders,
     )
     if arguments.shards:
-        from data_pipelines.build import build
-        from data_pipelines.builders.feature_files import FeatureSource
-
-        source = FeatureSource(_MODALITY, arguments.out)
-        build(arguments.dataset, arguments.annotations, None, arguments.shards, features=[source])
+        build(arguments.dataset, arguments.annotations, None, arguments.shards, features=features)
 
 
 def _check(arguments: argparse.Namespace) -> None:
