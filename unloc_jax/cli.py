@@ -15,6 +15,7 @@ from unloc_jax.commands import (
     metrics,
     predict,
     quickstart,
+    sweep,
     train,
     zeroshot,
 )
@@ -28,6 +29,7 @@ _COMMANDS = (
     import_,
     features,
     train,
+    sweep,
     compile,
     evaluate,
     metrics,

@@ -19,6 +19,7 @@ import numpy as np
 from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_scored
 from unloc_jax import config as config_lib
 from unloc_jax.cli import _parser
+from unloc_jax.sweep.description import read_sweep
 
 # Towers of the golden CLIP's size, so that one can be started from it.
 _TINY = [
@@ -116,6 +117,7 @@ def make_tiny(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
         "rebuild-shard": _rebuild_shard,
         "train": _settings,
         "compile": _settings,
+        "sweep": _sweep,
         "import": _source,
         "metrics": _predictions,
         "diagnose": _predictions,
@@ -196,6 +198,18 @@ def _settings(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
             a.overrides.append(f"{key}.dir={shards}")
     if config.init_from and not Path(config.init_from).exists():
         a.overrides.append(f"init_from=hf-clip:{inputs.clip}")
+
+
+def _sweep(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
+    """One row of the sweep, with one seed."""
+    (row, *_) = read_sweep(a.file).rows
+    config = argparse.Namespace(config=row.config, overrides=[])
+    _settings(config, inputs, scratch)
+    metrics = "metrics = ['recall/model/R1@0.5']"
+    pairs = (override.split("=", 1) for override in config.overrides)
+    settings = (f"{key!r} = {value if value.isdigit() else json.dumps(value)}" for key, value in pairs)
+    a.file = scratch / "sweep.toml"
+    a.file.write_text("\n".join([f"config = {row.config!r}", metrics, "seeds = 1", "[settings]", *settings]))
 
 
 def _source(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:

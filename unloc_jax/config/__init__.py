@@ -6,7 +6,7 @@ anything starts.
 """
 
 from unloc_jax.config.data import AugmentationConfig, DataConfig, MediaSequenceConfig
-from unloc_jax.config.loading import from_json, from_mapping, load, to_json, with_overrides
+from unloc_jax.config.loading import find_file, from_json, from_mapping, load, to_json, with_overrides
 from unloc_jax.config.paths import with_absolute_paths
 from unloc_jax.config.schema import (
     Activation,
@@ -49,6 +49,7 @@ __all__ = [
     "TaskConfig",
     "TextTowerConfig",
     "WandbConfig",
+    "find_file",
     "from_json",
     "from_mapping",
     "load",

@@ -36,9 +36,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
       UserError: see `from_mapping`; also a file that is missing or fails.
     """
     file, _, argument = path_of(path).partition(":")
-    source = Path(file)
-    if not source.exists() and source.parts[:1] == ("configs",):
-        source = siblings.folder("configs").joinpath(*source.parts[1:])
+    source = find_file(Path(file))
     if not source.exists():
         raise UserError(f"--config: there is no file {file}. The project's own are in configs/.")
     spec = importlib.util.spec_from_file_location(f"config_{source.stem}", source)
@@ -59,6 +57,13 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
         return from_mapping(with_paths(_overridden(values, overrides), typed=True))
     except RecursionError as error:
         raise UserError(f"{file}: its values are nested too deeply.") from error
+
+
+def find_file(file: Path) -> Path:
+    """Returns a file of the working directory or, if there is none, of the configs that come with the installation."""
+    if not file.exists() and file.parts[:1] == ("configs",):
+        return siblings.folder("configs").joinpath(*file.parts[1:])
+    return file
 
 
 def _own_configs(source: Path) -> Path | None:
