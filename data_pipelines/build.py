@@ -33,7 +33,7 @@ from data_pipelines.reading.built import BUILD_FILE, find_dataset, read_build_in
 from data_pipelines.remote_paths import is_remote, storage_path
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import check_fps
 
 if TYPE_CHECKING:

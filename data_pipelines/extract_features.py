@@ -27,7 +27,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
 from unloc_jax.features.feature_inputs import changes
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoError, check_fps
 from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
 from unloc_jax.whole_writes import replacing

@@ -3,14 +3,13 @@
 import dataclasses
 import re
 import shlex
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from launch.accelerators import Accelerator, accelerator
 from launch.constraints import constraints
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import TOO_DEEP
+from unloc_jax.foreign_text import parse_toml
 from unloc_jax.paths import VARIABLE, path_of
 
 BUCKET_DIR = "/mnt/bucket"  # where machines mount the job's bucket
@@ -20,7 +19,6 @@ _HOME = re.compile(r"(?:^|[=:])(~[\w.-]*)(?:/|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEVERAL_LINES = ("slurm.setup",)  # lines of shell, by purpose
-_MOST_DOTS = 1000  # in a line: for a key of n parts, Python's parser takes n² of time and memory
 _PLATFORMS = ("tpu_vm", "gke", "slurm", "skypilot")
 
 
@@ -93,18 +91,11 @@ def load(path: Path) -> Job:
       UserError: the file is missing, or does not follow docs/launch.md.
     """
     try:
-        text = path.read_text("utf-8")
-        if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
-            raise UserError(
-                f"{path}: a line with over {_MOST_DOTS} dots; no setting has such a name or value."
-            )
-        table = tomllib.loads(text)
+        table = parse_toml(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise UserError(f"{path}: {error}") from None
-    except RecursionError:
-        raise UserError(f"{path}: {TOO_DEEP}") from None
     defaults: dict[str, Any] = {
         "slices": 1,
         "spot": False,

@@ -26,6 +26,7 @@ _OTHER_WRITERS = {
     "unloc_jax/training/": "checkpoints and the log: see tests/training",
     "unloc_jax/whole_writes.py": "it is this one",
     "unloc_jax/processes.py": "os.devnull",
+    "unloc_jax/sweep/job.py": "a log of a run",
     "unloc_jax/inference/preview.py": "a video in a temporary folder",
     "unloc_jax/demo/": "a server's copies of videos, renamed when they are complete",
     "data_pipelines/builders/beam.py": "a copy in a temporary folder",

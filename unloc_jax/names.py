@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video_names import composed, without_ending
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.text_file import read_lines, read_text
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import TOO_DEEP, parse_json
+from unloc_jax.foreign_text import TOO_DEEP, parse_json
 from unloc_jax.names import as_text
 
 # Keys that lists of videos use for a video's id.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoNote
 from unloc_jax.whole_writes import UNFINISHED, replacing
 

@@ -31,7 +31,7 @@ from unloc_jax.features.stored_features import (
     read_feature_file,
     readable,
 )
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.names import normal_id
 from unloc_jax.video_names import composed
 

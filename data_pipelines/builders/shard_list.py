@@ -16,7 +16,7 @@ from data_pipelines.builders.storage import write_atomically
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from data_pipelines.reading.tfrecord import FOOTER_BYTES
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 
 SHARDS_FILE = "shards.jsonl"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from data_pipelines.remote_paths import storage_path
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 
 BUILD_FILE = "build.json"
 

@@ -14,7 +14,7 @@ import numpy as np
 from data_pipelines.reading.tf_example import Buffer, Values, parse_example
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, read_checked, scan
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.records import VideoRecord
 
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
@@ -263,8 +263,8 @@ def parse_record(
             },
             saliency={
                 text: np.array(scores, np.float32)
-                for json_text in _strings(example.get("saliency", []))
-                for text, scores in _json_object(json_text).items()
+                for foreign_text in _strings(example.get("saliency", []))
+                for text, scores in _json_object(foreign_text).items()
             },
         )
     except KeyError as error:

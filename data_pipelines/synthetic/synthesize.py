@@ -27,7 +27,7 @@ from data_pipelines.synthetic.render import render_frames
 from data_pipelines.synthetic.scene import COLORS, SHAPES, Event, Scene, make_scene, make_trimmed_scene
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.whole_writes import write_result
 from unloc_jax.worker_process import start_worker
 

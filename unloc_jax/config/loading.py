@@ -18,7 +18,7 @@ from unloc_jax.config.conversion import build, renamed
 from unloc_jax.config.paths import with_paths
 from unloc_jax.config.schema import Config, TaskConfig
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.old_names import SETTINGS, renamed_config
 from unloc_jax.paths import path_of
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.names import normal_id, normal_text
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 
 HDF5 = (".h5", ".hdf5")
 EXTENSIONS = (".npy", ".npz", *HDF5, ".pt", ".pth")

@@ -16,6 +16,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import ClipFeatures, OpenVideo, description, sample_rows
 from unloc_jax.features.given_features import Features, read_given
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
@@ -29,7 +30,6 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.inference.vocabulary_cache import TextEncoder
-from unloc_jax.json_text import parse_json
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words

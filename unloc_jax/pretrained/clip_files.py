@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.pretrained.clip_model import read_safetensors
 from unloc_jax.pretrained.pickled_arrays import read_pickled_arrays
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from unloc_jax import config as config_lib
 from unloc_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.whole_writes import write_result
 
 Names = tuple[str, ...]

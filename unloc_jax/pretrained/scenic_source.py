@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 
 _KINDS = "Give a Scenic checkpoint (checkpoint_1234), a folder with such, an orbax folder or an .npz of parameters."
 _JSON_ADVICE = "give the resolved config as JSON instead (ConfigDict.to_json() writes it)."

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import parse_json
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unloc_jax.errors import UserError
-from unloc_jax.json_text import TOO_DEEP, parse_json
+from unloc_jax.foreign_text import TOO_DEEP, parse_json
 
 NUMBER = {int, float}  # types of JSON's numbers; true and false are bool
 _CHUNK = 1 << 20
