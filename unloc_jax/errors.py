@@ -79,6 +79,8 @@ def _exit_status(error: BaseException) -> tuple[int, str] | None:
                 EXIT_USER_ERROR,
                 f"unloc: error: {error.name} is missing: pip install 'unloc_jax[{_EXTRAS[module]}]'",
             )
+        case RuntimeError() if str(error).startswith("Symlink loop"):  # pathlib's, before Python 3.13
+            return EXIT_USER_ERROR, f"unloc: error: {error}: the link leads to itself"
         case RuntimeError() | AssertionError() if _is_of_jax_backends(error):
             platforms = os.environ.get("JAX_PLATFORMS", "")
             reason = (

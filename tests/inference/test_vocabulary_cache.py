@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import safetensors
+import safetensors.numpy
 
 from tests.tiny import random_params
 from unloc_jax.errors import UserError
@@ -64,6 +65,31 @@ def test_a_vocabulary_is_encoded_once(run):
     gone = dataclasses.replace(model, step_dir=model.step_dir / "nowhere")
     np.testing.assert_array_equal(TextEncoder(gone)(classes).sentence, first.sentence)
     assert not [path for path in model.step_dir.iterdir() if path.name.startswith(".vocabulary")]
+
+
+def test_a_damaged_file_is_never_used(run, tmp_path):
+    """Bits flipped anywhere, other shapes and types: the features are encoded anew, or those that were written."""
+    model = load_model(run)
+    features = TextEncoder(model)(model.task.evaluation_classes)
+    fingerprint = vocabulary_cache._fingerprint(model)
+    file = tmp_path / "vocabulary.safetensors"
+    vocabulary_cache._write(file, features, fingerprint, {})
+    data = file.read_bytes()
+    header = len(data) - sum(np.asarray(x, np.float32).nbytes for x in (features.tokens, features.sentence))
+    rng, used = np.random.default_rng(0), 0
+    places = [*rng.integers(8 * header, size=400), *rng.integers(8 * len(data), size=100)]
+    for place, bit in (divmod(int(place), 8) for place in places):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+        kept = vocabulary_cache._read(file, fingerprint)
+        if kept is not None:
+            used += 1
+            for name in ("tokens", "mask", "sentence"):
+                np.testing.assert_array_equal(getattr(kept, name), getattr(features, name))
+    assert used < 100  # most damage is noticed: little in the header means nothing
+    other = dataclasses.replace(features, sentence=features.sentence[:, :1])
+    arrays = {name: np.asarray(getattr(other, name)) for name in ("tokens", "mask", "sentence")}
+    file.write_bytes(safetensors.numpy.save(arrays, {"fingerprint": fingerprint}))
+    assert vocabulary_cache._read(file, fingerprint) is None
 
 
 def test_many_texts_are_those_of_few(run, monkeypatch):

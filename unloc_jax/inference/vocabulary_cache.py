@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class TextEncoder:
 
     The features of the checkpoint's vocabulary are cached in `vocabulary.TASK.safetensors` in the step's directory. The
     file is written on first use if the directory is writable. Its fingerprint covers classes, prompts, the text
-    tower's parameters, precision and kind of device: a file of another model is never read, but replaced.
+    tower's parameters, precision and kind of device, its checksum the features: a file of another model, and a damaged
+    one, is never read, but replaced.
 
     Args:
       model: a loaded checkpoint.
@@ -111,11 +112,22 @@ def _read(file: Path, fingerprint: str) -> TextFeatures | None:
     """Returns the cached features, or None if there are none, or they are damaged or another model's."""
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
-            if (opened.metadata() or {}).get("fingerprint") != fingerprint:
+            told = opened.metadata() or {}
+            if told.get("fingerprint") != fingerprint:
                 return None
-            return TextFeatures(**{name: opened.get_tensor(name) for name in ("tokens", "mask", "sentence")})
-    except (OSError, SafetensorError):
+            arrays = {name: opened.get_tensor(name) for name in ("tokens", "mask", "sentence")}
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError):  # a damaged header may name any type
         return None
+    return TextFeatures(**arrays) if told.get("checksum") == _checksum(arrays) else None
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns a hash of the arrays' names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _write(file: Path, features: TextFeatures, fingerprint: str, told: dict[str, Any]) -> None:
@@ -125,7 +137,9 @@ def _write(file: Path, features: TextFeatures, fingerprint: str, told: dict[str,
         "mask": np.ascontiguousarray(features.mask),
         "sentence": np.ascontiguousarray(features.sentence, np.float32),
     }
-    metadata = {"fingerprint": fingerprint} | {key: json.dumps(value) for key, value in told.items()}
+    metadata = {"fingerprint": fingerprint, "checksum": _checksum(arrays)} | {
+        key: json.dumps(value) for key, value in told.items()
+    }
     content = safetensors.numpy.save(arrays, metadata)
     with contextlib.suppress(OSError), replacing(file) as opened:
         opened.write(content)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.inline import in_notebook
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions
+from unloc_jax.training.metrics_log import read_log
 from unloc_jax.training.watcher import Watcher
 from unloc_jax.whole_writes import cannot_write, replacing
 
@@ -65,9 +65,8 @@ class LiveCharts(Watcher):
         self._total_steps = 0
 
     def started(self, config: Config, workdir: Path) -> None:
-        file = workdir / "metrics.jsonl"
         self._total_steps = config.total_steps
-        self._lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        self._lines = read_log(workdir).numbers
         self._shown = None
         self._draw(now=True)
 

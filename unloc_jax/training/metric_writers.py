@@ -19,6 +19,10 @@ from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.errors import UserError
 from unloc_jax.processes import is_main
+from unloc_jax.training import metrics_log
+from unloc_jax.training.metrics_log import read_log
+
+_DAMAGED = "metrics.damaged"
 
 
 class MetricWriter:
@@ -45,13 +49,11 @@ class MetricWriter:
         self._reported = False
         if not is_main():
             return
-        self._path = workdir / "metrics.jsonl"
+        self._path = workdir / metrics_log.NAME
         try:
-            _drop_after(self._path, start_step)
-            directory = workdir / "tensorboard"
-            directory.mkdir(exist_ok=True)
-            # Not SummaryWriter: on a full disk its thread dies, and it then waits for that thread forever.
-            self._tensorboard = EventsWriter(str(directory / "events"), f".{os.getpid()}")
+            if damaged := _drop_after(workdir, start_step):
+                log(f"note: {damaged}")
+            self._tensorboard = _events(workdir)
             if start_step:
                 again = SessionLog(status=SessionLog.START)
                 self._tensorboard.write_event(Event(step=start_step + 1, session_log=again))
@@ -76,6 +78,8 @@ class MetricWriter:
             return
         scalars = {name: value for name, value in scalars.items() if math.isfinite(value)}
         try:
+            if self._on_error == "continue" and not (self._workdir / "tensorboard").is_dir():
+                self._tensorboard = _events(self._workdir)  # somebody has deleted the workdir
             _append(self._path, json.dumps({"step": step, **scalars}) + "\n")
             values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
             event = Event(step=step, wall_time=time.time(), summary=Summary(value=values))
@@ -111,15 +115,34 @@ class MetricWriter:
             self._wandb = None
 
 
-def _drop_after(file: Path, step: int) -> None:
-    """Keeps the lines of steps up to `step`; creates the file if needed."""
-    kept = []
-    if file.exists():
-        kept = [line + "\n" for line in file.read_text().splitlines() if _step_of(line) <= step]
+def _drop_after(workdir: Path, step: int) -> str | None:
+    """Keeps the lines of steps up to `step`; creates the file if needed. Damaged lines are moved to another file.
+
+    Returns:
+      A message about the latter, if there are any.
+    """
+    found, file = read_log(workdir), workdir / metrics_log.NAME
+    aside = workdir / _DAMAGED
+    if found.damaged:
+        with aside.open("ab") as opened:
+            opened.writelines(line + b"\n" for line in found.damaged)
+    kept = [json.dumps(numbers) + "\n" for numbers in found.numbers if numbers["step"] <= step]
     # Replaced atomically: a kill in between must not lose the history.
     partial = file.with_suffix(".partial")
     partial.write_text("".join(kept))
     partial.replace(file)
+    if not found.damaged:
+        return None
+    lines = "line was" if len(found.damaged) == 1 else "lines were"
+    return f"{len(found.damaged)} damaged {lines} moved from {file} to {aside.name}; the others stay"
+
+
+def _events(workdir: Path) -> EventsWriter:
+    """Opens a new file of TensorBoard events."""
+    directory = workdir / "tensorboard"
+    directory.mkdir(parents=True, exist_ok=True)
+    # Not SummaryWriter: on a full disk its thread dies, and it then waits for that thread forever.
+    return EventsWriter(str(directory / "events"), f".{os.getpid()}")
 
 
 def _append(path: Path, line: str) -> None:
@@ -178,13 +201,7 @@ def start_wandb(config: Config, workdir: Path, started_at: float) -> Any:
 
 def validated(workdir: Path, step: int) -> bool:
     """Returns whether metrics.jsonl holds the metrics of a validation after `step` steps."""
-    file = workdir / "metrics.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return any(_step_of(line) == step and '"validation/' in line for line in lines)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return float("inf")  # an incomplete line of a process that was killed
+    return any(
+        line["step"] == step and any(name.startswith("validation/") for name in line)
+        for line in read_log(workdir).numbers
+    )

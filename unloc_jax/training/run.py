@@ -1,5 +1,6 @@
 """One run in its workdir: state, checkpoints and metrics. `loop.py` defines the order of operations."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -235,6 +236,10 @@ class TrainingRun:
             }
             self._checkpoints.save(self._state, done, history)
         self._is_best = False
+        if is_main() and not (self._workdir / "config.json").exists():  # somebody has deleted the workdir
+            with contextlib.suppress(OSError):  # `save` has reported it
+                (self._workdir / "config.json").write_text(config_lib.to_json(self._config))
+                (self._workdir / "started_at").write_text(f"{self._clock.started_at}\n")
 
     def _stage(self, step: int) -> str:
         return "contrastive" if step < self._config.contrastive.steps else "train"
@@ -259,6 +264,13 @@ class TrainingRun:
         """Returns the error that ends a run which SIGTERM stopped after `done` steps."""
         if done == 0:
             return TryAgain("stopped by SIGTERM before the first step; the same command starts again")
+        self._checkpoints.wait()
+        saved = self._checkpoints.latest_step or 0
+        if saved != done:  # with config.checkpoint.on_error "continue"
+            return TryAgain(
+                f"stopped by SIGTERM after step {done} of {self._config.total_steps}, which cannot be saved; the same "
+                f"command continues from step {saved}"
+            )
         return TryAgain(
             f"stopped by SIGTERM after step {done} of {self._config.total_steps}, which is saved; the same command "
             "continues from there"

@@ -20,6 +20,7 @@ from tests.tiny import tiny_config
 from tests.tiny_runs import child_environment
 from unloc_jax.errors import UserError
 from unloc_jax.training.checkpoints.fingerprint import fingerprints
+from unloc_jax.training.checkpoints.metadata import with_checksum
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_params
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.state import TrainState
@@ -89,8 +90,9 @@ def test_a_damaged_array_is_no_prediction(tmp_path):
     load_params(step_dir, _abstract(state).params)
     file = step_dir / "metadata" / "metadata"
     metadata = json.loads(file.read_text())
+    del metadata["checksum"]
     metadata["fingerprints"]["params/dense/kernel"] ^= 1
-    file.write_text(json.dumps(metadata))
+    file.write_text(json.dumps(with_checksum(metadata)))
     with pytest.raises(UserError, match=r"other numbers than were saved in params/dense/kernel\. "):
         load_params(step_dir, _abstract(state).params)
 

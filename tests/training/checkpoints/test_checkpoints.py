@@ -20,6 +20,7 @@ from tests.tiny_runs import child_environment
 from unloc_jax.config import MeshConfig
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
+from unloc_jax.training.checkpoints.metadata import with_checksum
 from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint, load_params
 from unloc_jax.training.checkpoints.writing import Checkpoints
 from unloc_jax.training.optimizer import make_optimizer
@@ -92,6 +93,14 @@ def test_a_checkpoint_is_named_by_its_workdir_its_folder_or_itself(workdir):
     assert find_checkpoint(workdir / "best") == workdir.resolve() / "best"
 
 
+def test_what_a_killed_process_has_left_is_removed(workdir):
+    shutil.copytree(
+        workdir / "checkpoints" / "6" / "state", workdir / "checkpoints" / "12.orbax-checkpoint-tmp" / "state"
+    )
+    Checkpoints(workdir, tiny_config(), BY_TASK).close()
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["3", "6"]
+
+
 def test_no_checkpoint(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "file").touch()
@@ -139,6 +148,12 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=f"--workdir={workdir} cannot be written: .*Choose another one"):
             Checkpoints(workdir, tiny_config(), BY_TASK)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(UserError, match=f"--workdir={loop} cannot be written: Too many levels of symbolic"):
+        Checkpoints(loop, tiny_config(), BY_TASK)
+    with pytest.raises(UserError, match=f"--checkpoint={loop} holds no checkpoint"):
+        find_checkpoint(loop)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").touch()
     with pytest.raises(UserError, match="cannot be written"):
@@ -153,7 +168,9 @@ def _halve(folder: Path) -> None:
 def _edit(**changes):
     def edit(folder: Path) -> None:
         file = folder / "metadata" / "metadata"
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        metadata = json.loads(file.read_text()) | changes
+        del metadata["checksum"]
+        file.write_text(json.dumps(with_checksum(metadata)))
 
     return edit
 
@@ -173,7 +190,7 @@ METADATA_DAMAGES = {
     "no dataset_metadata": _edit(dataset_metadata={}),
     "no config": _edit(config=None),
 }
-OLDER = r"An older one is .*/checkpoints/3; delete the damaged one to continue from there\.$"
+OLDER = r"An older one is whole: .*/checkpoints/3; delete the damaged one to continue from there\.$"
 
 
 @pytest.mark.parametrize("damage", METADATA_DAMAGES)

@@ -44,6 +44,7 @@ def _rewrite(step_dir: Path) -> None:
         checkpointer.save(step_dir / "state", old)
     file = step_dir / "metadata" / "metadata"
     metadata = json.loads(file.read_text())
+    del metadata["checksum"]  # came later than the new names
     metadata["config"] = _old_config(metadata["config"])
     metadata["fingerprints"] = {
         "/".join(_new_to_old(PARAMETERS).get(key, key) for key in name.split("/")): value

@@ -1,11 +1,11 @@
 """Keeps the checkpoints of a run whose validation had the highest values of one metric."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from unloc_jax.errors import UserError
+from unloc_jax.training.metrics_log import read_log
 
 
 class KeepBest:
@@ -60,16 +60,9 @@ def best_step(workdir: Path, metric: str, steps: Sequence[int]) -> int | None:
 
 def _scores(workdir: Path, metric: str) -> dict[int, float]:
     """Reads the scores of all validations from metrics.jsonl, by step."""
-    scores, key = {}, f"validation/{metric}"
+    key = f"validation/{metric}"
     try:
-        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+        lines = read_log(workdir).numbers
     except OSError:
         return {}
-    for line in lines:
-        try:
-            numbers = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # an incomplete line of a process that was killed
-        if key in numbers:
-            scores[numbers["step"]] = numbers[key]
-    return scores
+    return {int(line["step"]): line[key] for line in lines if key in line}

@@ -17,19 +17,23 @@ def fingerprints(tree: Any) -> dict[str, int]:
     A fingerprint has 32 bits, depends on every bit of the array and not on its sharding: it is the sum, modulo 2^32, of
     a hash of each element's bits and position. All processes get the same values.
     """
-    arrays = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    arrays = {array_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     return {name: int(value) for name, value in jax.device_get(_fingerprints(arrays)).items()}
 
 
-def different(stored: Mapping[str, int], tree: Any) -> list[str]:
-    """Returns the names of arrays in `tree` whose fingerprint differs from the stored one, if there is a stored one."""
-    found = fingerprints(tree)
-    return [name for name in sorted(found.keys() & stored.keys()) if found[name] != stored[name]]
+def different(metadata: Mapping[str, Any], tree: Any) -> list[str]:
+    """Returns the names of arrays in `tree` whose fingerprint differs from that in a checkpoint's metadata.
+
+    An array without a stored fingerprint differs too, unless an older version wrote the checkpoint (see `metadata.py`).
+    """
+    stored, found = metadata.get("fingerprints", {}), fingerprints(tree)
+    names = found.keys() if "checksum" in metadata else found.keys() & stored.keys()
+    return [name for name in sorted(names) if found[name] != stored.get(name)]
 
 
 def not_finite(tree: Any) -> list[str]:
     """Returns the names of arrays that hold a NaN or an infinity."""
-    arrays = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    arrays = {array_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     return [name for name, finite in jax.device_get(_are_finite(arrays)).items() if not finite]
 
 
@@ -60,5 +64,6 @@ def _fingerprint(x: jax.Array) -> jax.Array:
     return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
-def _name(path: tuple) -> str:
+def array_name(path: tuple) -> str:
+    """Returns the name ("params/head/bias") of the array at a path of a tree."""
     return jax.tree_util.keystr(path, simple=True, separator="/")

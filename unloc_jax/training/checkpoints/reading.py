@@ -1,8 +1,6 @@
 """Reads checkpoint directories: finds a step, loads its config and parameters, reports damage."""
 
 import contextlib
-import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,13 @@ from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
-from unloc_jax.old_names import as_stored, renamed_arrays, renamed_metadata
+from unloc_jax.old_names import as_stored, renamed_arrays
 from unloc_jax.training.checkpoints.best import best_step
 from unloc_jax.training.checkpoints.fingerprint import different
+from unloc_jax.training.checkpoints.metadata import read_checked, read_tree
+from unloc_jax.training.checkpoints.orbax_reports import hide_reports
+from unloc_jax.training.checkpoints.whole import advice, stored_names_differ
+from unloc_jax.training.process_failures import lost_a_process
 
 
 def find_checkpoint(path: Path, setting: str = "--checkpoint") -> Path:
@@ -30,7 +32,9 @@ def find_checkpoint(path: Path, setting: str = "--checkpoint") -> Path:
     Raises:
       UserError: There is no checkpoint.
     """
-    if (path / "metadata").is_dir() and (path / "state").is_dir():
+    if (path / "metadata").is_dir() or (
+        path / "state"
+    ).is_dir():  # one alone: damaged, as its reader will say
         return path.resolve()
     for directory in (path / "checkpoints", path):
         steps = [p for p in directory.glob("*") if p.name.isdigit() and p.is_dir()]
@@ -89,20 +93,13 @@ def read_metadata(step_dir: Path) -> dict[str, Any]:
     Raises:
       UserError: The metadata is damaged.
     """
+    hide_reports()
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            metadata = renamed_metadata(checkpointer.restore(step_dir / "metadata"))
-        if not metadata["dataset_metadata"]:
-            raise TypeError("it holds no dataset metadata")
-        for of_task in metadata["dataset_metadata"].values():
-            DatasetMetadata(**of_task)
-        if not isinstance(metadata["config"], dict):
-            raise TypeError("it holds no config")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return read_checked(step_dir)
+    except Exception as error:  # of any kind, because the bytes may be anything
         raise UserError(
-            f"{step_dir}/metadata cannot be read ({error}); the checkpoint is damaged. {_older(step_dir)}"
+            f"{step_dir}/metadata cannot be read ({first_line(error)}); the checkpoint is damaged. {advice(step_dir)}"
         ) from error
-    return metadata
 
 
 def load_params(step_dir: Path, abstract: Any) -> Any:
@@ -114,7 +111,8 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
       UserError: The checkpoint is damaged or does not match.
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(step_dir / "state").item_metadata
+        stored = read_tree(step_dir)
+        _compare_names(step_dir, stored)
         old_params = stored["params"]
         stored = renamed_arrays(stored)
         _check_shapes(stored["params"], abstract)
@@ -143,17 +141,13 @@ def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
     Raises:
       UserError: The checkpoint is damaged.
     """
-    with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = stored_params(checkpointer, step_dir)
+    with naming_damage(step_dir):
+        stored = read_tree(step_dir)["params"]
+        _compare_names(step_dir, {"params": stored}, ("params",))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(renamed_arrays(stored))
     }
-
-
-def stored_params(checkpointer: ocp.PyTreeCheckpointer, step_dir: Path) -> dict[str, Any]:
-    """Returns the descriptions of the stored parameters (shapes and dtypes), a tree under their stored names."""
-    return checkpointer.metadata(step_dir / "state").item_metadata["params"]
 
 
 def _check_shapes(stored: Any, wanted: Any) -> None:
@@ -167,9 +161,15 @@ def _check_shapes(stored: Any, wanted: Any) -> None:
             raise ValueError(f"{name} has the shape {shapes[path]} there and {leaf.shape} in the model")
 
 
+def _compare_names(step_dir: Path, stored: Any, parts: tuple[str, ...] = ("params", "ema_params")) -> None:
+    """Raises ValueError if the stored parameters are not those that were saved; without a moving average, say."""
+    if stored_names_differ(read_metadata(step_dir), stored, parts):
+        raise ValueError("other parameters than were saved")
+
+
 def compare(step_dir: Path, tree: Any) -> None:
     """Raises ValueError if arrays differ from those that were saved."""
-    if wrong := different(read_metadata(step_dir).get("fingerprints", {}), tree):
+    if wrong := different(read_metadata(step_dir), tree):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"other numbers than were saved in {', '.join(wrong[:3])}{more}")
 
@@ -183,35 +183,14 @@ def first_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def naming_damage(step_dir: Path) -> Iterator[None]:
     """Converts what orbax and tensorstore raise for a bad checkpoint into a UserError of one line."""
+    hide_reports()
     try:
-        with no_late_reports():
-            yield
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of any kind, because the bytes may be anything
+        if lost_a_process(error) or "RESOURCE_EXHAUSTED: Out of memory" in str(error):
+            raise
         raise UserError(
-            f"{step_dir} does not match the model of its config, or is damaged: {first_line(error)}. "
-            f"{_older(step_dir)}"
+            f"{step_dir} does not match the model of its config, or is damaged: {first_line(error)}. {advice(step_dir)}"
         ) from error
-
-
-@contextlib.contextmanager
-def no_late_reports() -> Iterator[None]:
-    """Hides what other reads and writes report after one has failed, when their event loop is closed."""
-    hook = sys.unraisablehook
-
-    def quiet(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            hook(unraisable)
-
-    sys.unraisablehook = quiet
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    yield
-    sys.unraisablehook = hook  # not after an error: the late reports are still to come
-
-
-def _older(step_dir: Path) -> str:
-    """Returns advice on what to do about a damaged checkpoint."""
-    steps = {int(p.name): p for p in step_dir.parent.glob("*") if p.name.isdigit()}
-    older = [step for step in steps if step_dir.name.isdigit() and step < int(step_dir.name)]
-    if not older:
-        return "There is no older one to go back to."
-    return f"An older one is {steps[max(older)]}; delete the damaged one to continue from there."

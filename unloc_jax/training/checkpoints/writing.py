@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +19,13 @@ from unloc_jax.errors import TryAgain, UserError
 from unloc_jax.old_names import as_stored, renamed_arrays
 from unloc_jax.training.checkpoints.best import KeepBest
 from unloc_jax.training.checkpoints.fingerprint import fingerprints, not_finite
+from unloc_jax.training.checkpoints.metadata import read_tree, with_checksum
+from unloc_jax.training.checkpoints.orbax_reports import hide_reports
 from unloc_jax.training.checkpoints.reading import (
     compare,
     first_line,
     naming_damage,
-    no_late_reports,
     read_metadata,
-    stored_params,
 )
 from unloc_jax.training.process_failures import lost_a_process
 from unloc_jax.training.state import TrainState
@@ -43,6 +46,8 @@ _FREE_SETTINGS = (
     "wandb",
 )
 _LONGEST_VALUE = 60  # characters, in a message
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
+_REMOVALS, _BETWEEN_REMOVALS_S = 20, 0.05
 
 
 class Checkpoints:
@@ -65,7 +70,7 @@ class Checkpoints:
         dataset_metadata: dict[str, dict[str, Any]],
         log: Callable[[str], None] = lambda text: None,
     ):
-        directory = workdir.resolve() / "checkpoints"
+        directory = Path(os.path.realpath(workdir)) / "checkpoints"  # Path.resolve fails for a loop of links
         try:
             directory.mkdir(parents=True, exist_ok=True)
             probe = directory / f".writable-{jax.process_index()}"  # all processes try at the same time
@@ -84,14 +89,13 @@ class Checkpoints:
         self._deferred_error: UserError | None = None
         keep, policies = config.checkpoint, ocp.checkpoint_managers
         self._best = KeepBest(workdir, keep.best_metric, keep.keep_best)
-        self._manager = _Manager(
-            directory,
-            item_names=("state", "metadata"),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep.keep), self._best]),
-                enable_async_checkpointing=True,
-            ),
+        self._options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep.keep), self._best]),
+            enable_async_checkpointing=True,
         )
+        self._remove_unfinished()  # of a process that was killed
+        self._manager = self._new_manager()
+        self._has_failed = False
         self._best.forget_after(self.latest_step or 0)
         self.history: dict[str, Any] = {}
         """JSON values that were saved with the latest state; see `save`."""
@@ -99,6 +103,10 @@ class Checkpoints:
             stored = read_metadata(directory / str(self.latest_step))
             _refuse_other_experiment(workdir, stored, self._metadata)
             self.history = stored.get("history", {})
+
+    def _new_manager(self) -> "_Manager":
+        hide_reports()
+        return _Manager(self._directory, item_names=("state", "metadata"), options=self._options)
 
     @property
     def latest_step(self) -> int | None:
@@ -137,9 +145,12 @@ class Checkpoints:
             )
         self.wait()
         history = history or {}
-        metadata = self._metadata | {"history": history, "fingerprints": fingerprints(state)}
+        metadata = with_checksum(self._metadata | {"history": history, "fingerprints": fingerprints(state)})
         with self._naming_failure(step):
-            self._directory.mkdir(exist_ok=True)
+            self._directory.mkdir(parents=self._config.on_error == "continue", exist_ok=True)
+            if self._has_failed:  # orbax's manager would raise the old error again
+                self._remove_unfinished()
+                self._manager, self._has_failed = self._new_manager(), False
             self._writing = step
             self._manager.save(
                 step,
@@ -163,16 +174,15 @@ class Checkpoints:
     def _naming_failure(self, step: int) -> Iterator[None]:
         """Converts a failed write into a UserError or, with config.checkpoint.on_error "continue", a message."""
         try:
-            with no_late_reports():
-                yield
+            yield
         except Exception as error:
             if lost_a_process(error):
                 raise
-            self._writing = None
-            reason = first_line(error)
+            self._writing, self._has_failed = None, True
+            self._remove_unfinished()
             what = (
-                f"the checkpoint of step {step} cannot be written to {self._directory}: {reason}. "
-                f"The last one is of step {self.latest_step or 0}."
+                f"the checkpoint of step {step} cannot be written to {self._directory}: {first_line(error)}. "
+                f"The last one is of step {self._last_written()}."
             )
             if self._config.on_error == "stop":
                 raise UserError(
@@ -180,6 +190,18 @@ class Checkpoints:
                     "--config.checkpoint.on_error=continue training would continue."
                 ) from error
             self._log(f"note: {what} Training continues, and the next checkpoint is tried again.")
+
+    def _remove_unfinished(self) -> None:
+        """Removes what failed and killed writes have left, so that it does not keep a full disk full."""
+        if jax.process_index() != 0:
+            return
+        for _ in range(_REMOVALS):
+            unfinished = list(self._directory.glob(f"*{_UNFINISHED}*"))
+            if not unfinished:
+                return
+            for folder in unfinished:
+                shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(_BETWEEN_REMOVALS_S)  # threads of the failed write may still create files
 
     def restore(self, abstract_state: TrainState) -> TrainState:
         """Restores the latest state in the shardings of `abstract_state`, whatever mesh it was saved from.
@@ -189,19 +211,31 @@ class Checkpoints:
         """
         step_dir = self._directory / str(self.latest_step)
         with naming_damage(step_dir):
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                abstract = as_stored(abstract_state, stored_params(checkpointer, step_dir))
-            restored = self._manager.restore(
-                self.latest_step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            )
-            state = renamed_arrays(restored.state)
+            abstract = as_stored(abstract_state, read_tree(step_dir)["params"])
+            with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+                restored = checkpointer.restore(step_dir / "state", args=ocp.args.StandardRestore(abstract))
+            state = renamed_arrays(restored)
             compare(step_dir, state)
         return state
 
     def close(self) -> None:
-        """Waits for the last write to finish; raises UserError as `save` does."""
+        """Waits for the last write to finish.
+
+        Raises:
+          UserError: As `save` does; and always if the last checkpoint is not written, because it is the result.
+        """
         self.wait()
-        self._manager.close()
+        if not self._has_failed:
+            self._manager.close()
+            return
+        self._remove_unfinished()
+        raise UserError(
+            f"the last checkpoint is not written to {self._directory}, see above. Fix that (is the disk full?) and run "
+            f"the same command again: it continues from step {self._last_written()}."
+        )
+
+    def _last_written(self) -> int:
+        return self.latest_step or 0 if self._directory.is_dir() else 0
 
     def __enter__(self) -> Self:
         return self
@@ -209,9 +243,9 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, TryAgain):
+        if kind is None:
             self.close()
-        elif issubclass(kind, UserError):  # a write in progress is still valid
+        elif issubclass(kind, TryAgain | UserError):  # a write in progress is still valid
             with contextlib.suppress(Exception):
                 self.close()
 
