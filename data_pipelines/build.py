@@ -31,7 +31,9 @@ from data_pipelines.builders.storage import (
 from data_pipelines.quiet_tensorflow import import_tfds
 from data_pipelines.reading.built import BUILD_FILE, find_dataset, read_build_info, tfds_directory
 from data_pipelines.remote_paths import is_remote, storage_path
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import check_fps
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ def build(
     with only_build_in(out), reporting_full_disk(out):
         if _is_finished(out, arguments):
             _remove_unfinished(out)  # the build may have been stopped just before its last line
-            print(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
+            show(f"reusing {out}: it was built from the same arguments (delete {out} to build again)")
             return find_dataset(out)
         import_tfds()  # reports a missing installation before hours of decoding
         return _build(parsed, source, out, files, arguments, workers or os.cpu_count() or 1, beam_options)
@@ -160,7 +162,7 @@ def _is_finished(out: Path, arguments: dict[str, Any]) -> bool:
         built = read_build_info(out)["arguments"]
     else:
         try:
-            built = json.loads((out / ARGUMENTS_FILE).read_text("utf-8"))
+            built = parse_json((out / ARGUMENTS_FILE).read_text("utf-8"))
         except (OSError, ValueError):
             return False
     # Earlier versions stored no keys for what a dataset lacked.
@@ -277,21 +279,21 @@ def _remove_unfinished(out: Path) -> None:
 def _print_summary(
     info: dict[str, Any], parsed: ParsedAnnotations, report: BuildReport, directory: Path, seconds: float
 ) -> None:
-    print(f"{'split':<12}{'videos':>8}{'segments':>10}{'texts':>8}{'frames':>10}{'MB':>10}")
+    show(f"{'split':<12}{'videos':>8}{'segments':>10}{'texts':>8}{'frames':>10}{'MB':>10}")
     for split, row in info["splits"].items():
-        print(
+        show(
             f"{split:<12}{row['videos']:>8}{row['segments']:>10}{row['texts']:>8}{row['frames']:>10}"
             f"{row['megabytes']:>10.1f}"
         )
     for name, width in info["features"].items():
-        print(f"features {name}: {width} wide")
+        show(f"features {name}: {width} wide")
     merged = f" ({parsed.num_merged} are answers that equal another annotator's)" if parsed.num_merged else ""
-    print(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments{merged}")
+    show(f"annotation files: {parsed.num_videos} videos, {parsed.num_segments} segments{merged}")
     for file, split in parsed.file_splits:
-        print(f"  {file.name} → {split}")
-    print(f"built in {seconds:.1f} s")
+        show(f"  {file.name} → {split}")
+    show(f"built in {seconds:.1f} s")
     for title, problems in (("annotations", parsed.problems), ("videos", report.problems)):
-        print(f"problems in the {title}:" + (f"\n{problems.table()}" if problems.counts else " none"))
+        show(f"problems in the {title}:" + (f"\n{problems.table()}" if problems.counts else " none"))
     if any(kind.startswith("video skipped") for kind in report.problems.counts):
-        print(f"skipped videos, with reasons: {report.file}")
-    print(f"dataset: {directory}")
+        show(f"skipped videos, with reasons: {report.file}")
+    show(f"dataset: {directory}")

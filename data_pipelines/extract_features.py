@@ -22,12 +22,15 @@ from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.feature_files import SETTINGS_FILE
 from data_pipelines.builders.storage import reporting_full_disk, write_atomically
 from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
 from unloc_jax.features.feature_inputs import changes
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoError, check_fps
 from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
+from unloc_jax.whole_writes import replacing
 
 # Changes whenever the same video and settings would give other numbers.
 _VERSION = 2
@@ -193,21 +196,19 @@ def extract_features(
                     for note in result.notes:
                         notes.add(note.kind, video.name, note.detail)
                 progress.on_video(unusable.count)
-    print(
-        f"features of {settings['clip']}, {settings['width']} wide, {extraction.fps:g} per second, in {out}"
-    )
-    print(
+    show(f"features of {settings['clip']}, {settings['width']} wide, {extraction.fps:g} per second, in {out}")
+    show(
         f"{'made now':<12}{made:>8} videos {progress.frames:>10} frames {progress.frames_per_s:>8.1f} frames/s"
     )
-    print(f"{'made before':<12}{done:>8} videos")
-    print(f"{'unusable':<12}{unusable.count:>8} videos")
+    show(f"{'made before':<12}{done:>8} videos")
+    show(f"{'unusable':<12}{unusable.count:>8} videos")
     if notes.counts:
-        print(f"notes on the videos made now:\n{notes.table()}")
+        show(f"notes on the videos made now:\n{notes.table()}")
     if unusable.count:
-        print(f"{unusable.problems.table()}\nall of them, with reasons: {unusable.file}")
+        show(f"{unusable.problems.table()}\nall of them, with reasons: {unusable.file}")
     if others:
         shown = ", ".join(others[:_SHOWN_OTHERS]) + (", …" if len(others) > _SHOWN_OTHERS else "")
-        print(f"{'ignored':<13}{len(others):>7} others in the folder: {shown}")
+        show(f"{'ignored':<13}{len(others):>7} others in the folder: {shown}")
     if not made + done:
         raise UserError(f"None of the {len(mine) + len(missing)} videos can be used; see {unusable.file}.")
 
@@ -266,7 +267,7 @@ class _Unusable:
         self.count += 1
         self.problems.add(kind, video_id, reason)
         line = {"video_id": video_id, "kind": kind, "reason": reason}
-        with self.file.open("a", encoding="utf-8") as file:
+        with self.file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -290,7 +291,7 @@ def _check_settings(out: Path, settings: dict[str, Any]) -> None:
     """
     file = out / SETTINGS_FILE
     try:
-        stored = json.loads(file.read_text("utf-8"))
+        stored = parse_json(file.read_text("utf-8"))
         stored.items()
     except FileNotFoundError:
         if any(out.glob("*.npz")):
@@ -314,8 +315,7 @@ def _npz(out: Path, name: str) -> Path:
 def _save(path: Path, video: dict[str, Any] | None, made: VideoFeatures, settings: dict[str, Any]) -> None:
     """Writes a file atomically and durably: it is complete or absent, even after a power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as file:
         np.savez(
             file,
             features=made.features.astype(settings["stored_as"]),
@@ -325,17 +325,14 @@ def _save(path: Path, video: dict[str, Any] | None, made: VideoFeatures, setting
             settings=json.dumps(settings),
             video=json.dumps(video),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _is_done(path: Path, video: dict[str, Any] | None, settings: dict[str, Any]) -> bool:
     """Returns whether a file holds features of a video file in this state."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            stored = json.loads(str(arrays["settings"]))
-            return not changes(stored, settings) and json.loads(str(arrays["video"])) == video
+            stored = parse_json(str(arrays["settings"]))
+            return not changes(stored, settings) and parse_json(str(arrays["video"])) == video
     except FileNotFoundError:
         return False
     except Exception:  # NumPy and zipfile raise many types for a damaged file

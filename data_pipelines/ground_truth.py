@@ -14,6 +14,7 @@ from data_pipelines.annotations import parse
 from data_pipelines.annotations.activitynet import read_subsets
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.split_names import SPLITS, split_of_subset
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.protocols.action_files import database_members
 from unloc_jax.metrics.protocols.annotated import Annotated
@@ -87,7 +88,7 @@ def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord]
     if parsed.problems.counts:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in parsed.problems.counts.most_common())
         names = " ".join(map(str, files))
-        print(
+        show(
             f"unloc: warning: problems of the ground truth: {kinds}; what becomes of them is in docs/annotations.md,"
             f" `unloc data check --dataset {name} --annotations {names}` tells where they are",
             file=sys.stderr,
@@ -142,7 +143,7 @@ def _with_subsets(path: Path, table: Path) -> Annotated:
     if len(without) == len(videos):
         raise UserError(f"{table}: none of the videos of {path} is in it, such as {without[0]!r}")
     if without:
-        print(
+        show(
             f"unloc: warning: {len(without)} of {len(videos)} videos of {path} are not in {table}: left out; first:"
             f" {without[0]}",
             file=sys.stderr,

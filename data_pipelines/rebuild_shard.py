@@ -16,8 +16,10 @@ from data_pipelines.builders.storage import only_build_in, remove_tree, reportin
 from data_pipelines.quiet_tensorflow import import_tfds
 from data_pipelines.reading.built import read_build_info
 from data_pipelines.reading.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, tfrecord
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
+from unloc_jax.whole_writes import replacing
 
 # Frames encoded for the shard; a stopped run leaves them to the next one.
 _ENCODED_DIR = "encoded_videos_of_a_shard"
@@ -53,9 +55,8 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
         damaged = [record.video_id for record in shard.records if record.video_id not in data]
         if damaged:
             data |= _make_records(file, damaged, shard.split, info, out, workers or os.cpu_count() or 1)
-        partial = file.with_name(file.name + ".partial")
-        partial.write_bytes(b"".join(tfrecord(data[record.video_id]) for record in shard.records))
-        partial.replace(file)
+        with replacing(file) as rebuilt:
+            rebuilt.writelines(tfrecord(data[record.video_id]) for record in shard.records)
         remove_tree(out / _ENCODED_DIR)
         made = [ListedRecord(i, len(data[i]), masked_crc(data[i])) for i in damaged]
         different = [record.video_id for record in made if record not in shard.records]
@@ -63,14 +64,14 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
             new = {record.video_id: record for record in made}
             shard.records[:] = [new.get(record.video_id, record) for record in shard.records]
             write_shard_list(out, shards)
-    print(f"{file}: {len(damaged)} of {len(shard.records)} records were made again", end=", ")
+    show(f"{file}: {len(damaged)} of {len(shard.records)} records were made again", end=", ")
     if different:
-        print(
+        show(
             f"{len(different)} of them differ from before (other video files, or other versions of FFmpeg, "
             f"libjpeg or unloc_jax): {', '.join(different[:3])}{', …' if len(different) > 3 else ''}"
         )
     else:
-        print("and the shard is what it was to the last bit")
+        show("and the shard is what it was to the last bit")
     return len(damaged)
 
 

@@ -11,8 +11,10 @@ import yaml
 
 from launch.job import Job, load
 from launch.secrets import without_secrets
+from unloc_jax.console import patient_streams, show
 from unloc_jax.errors import UserError
 from unloc_jax.paths import ArgumentParser
+from unloc_jax.whole_writes import cannot_write, write_result
 
 # One step of an action: files to write first (path → text), then a command to run.
 Step = tuple[Mapping[Path, str], Sequence[str]]
@@ -36,7 +38,16 @@ def main(
     Returns:
       The exit status of the command that failed, else 0.
     """
-    loops = loops or {}
+    with patient_streams():
+        return _main(module, actions, argv, loops or {})
+
+
+def _main(
+    module: str,
+    actions: Mapping[str, Action],
+    argv: Sequence[str] | None,
+    loops: Mapping[str, Callable[[Job, bool], int]],
+) -> int:
     arguments = parser_of(module, [*actions, *loops]).parse_args(argv)
     try:
         job = load(arguments.job)
@@ -44,19 +55,18 @@ def main(
             job = without_secrets(job)
         if arguments.action in loops:
             return loops[arguments.action](job, arguments.dry_run)
-        steps = actions[arguments.action](job)
+        for files, command in actions[arguments.action](job):
+            if arguments.dry_run:
+                show(describe(files, command))
+                continue
+            status = run(files, command)
+            if status:
+                return status
     except UserError as error:
-        print(f"launch.{module}: error: {error}", file=sys.stderr)
+        show(f"launch.{module}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    for files, command in steps:
-        if arguments.dry_run:
-            print(describe(files, command))
-            continue
-        status = run(files, command)
-        if status:
-            return status
     return 0
 
 
@@ -95,13 +105,16 @@ def describe(files: Mapping[Path, str], command: Sequence[str]) -> str:
 
 def run(files: Mapping[Path, str], command: Sequence[str]) -> int:
     for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
-    print(f"+ {shlex.join(command)}", file=sys.stderr, flush=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(cannot_write(path, error)) from error
+        write_result(path, text)
+    show(f"+ {shlex.join(command)}", file=sys.stderr)
     try:
         return subprocess.run(command, check=False).returncode
     except FileNotFoundError:
-        print(f"{command[0]} is not installed (docs/launch.md links to it)", file=sys.stderr)
+        show(f"{command[0]} is not installed (docs/launch.md links to it)", file=sys.stderr)
         return 127
     except KeyboardInterrupt:
         return 130

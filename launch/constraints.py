@@ -8,6 +8,8 @@ import importlib.metadata
 import json
 import sys
 
+from unloc_jax.console import show
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # which the pins are made for
 
 
@@ -27,4 +29,4 @@ def constraints() -> str:
 
 
 if __name__ == "__main__":
-    print(constraints(), end="")
+    show(constraints(), end="")

@@ -3,13 +3,13 @@
 import dataclasses
 import re
 import shlex
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from launch.accelerators import Accelerator, accelerator
 from launch.constraints import constraints
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_toml
 from unloc_jax.paths import VARIABLE, path_of
 
 BUCKET_DIR = "/mnt/bucket"  # where machines mount the job's bucket
@@ -91,10 +91,10 @@ def load(path: Path) -> Job:
       UserError: the file is missing, or does not follow docs/launch.md.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = parse_toml(path.read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not UTF-8
         raise UserError(f"{path}: {error}") from None
     defaults: dict[str, Any] = {
         "slices": 1,

@@ -15,6 +15,7 @@ from typing import Any
 from launch.commands import Step, describe, main, run
 from launch.job import BUCKET_DIR, Job
 from launch.tpu_vm_startup import FAILURES, startup_script
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 
 _POLL_S = 60.0
@@ -74,14 +75,14 @@ def watch(job: Job, dry_run: bool) -> int:
       cloud does not answer.
     """
     if dry_run:
-        print(f"# every {_POLL_S:.0f} s:")
+        show(f"# every {_POLL_S:.0f} s:")
         for _, command in status(job):
-            print(describe({}, command))
-        print(f"# when the first answers {' or '.join(_GONE)}:")
+            show(describe({}, command))
+        show(f"# when the first answers {' or '.join(_GONE)}:")
         for files, command in [*delete(job), _create(job)]:
-            print(describe(files, command))
-        print("# when the second answers finished or failed, when the run is silent or too long:")
-        print(describe(*delete(job)[0]))
+            show(describe(files, command))
+        show("# when the second answers finished or failed, when the run is silent or too long:")
+        show(describe(*delete(job)[0]))
         return 0
     return _Watch(job).until_done()
 
@@ -117,9 +118,8 @@ class _Watch:
             alive = _output(_in_bucket_cat(job, "alive"))
         self._note(resource, alive)
         heard = "" if self._heard is None else f", heard {_age(time.time() - self._heard)} ago"
-        print(
+        show(
             f"{time.strftime('%H:%M:%S')} {job.name}: {resource or 'no answer'}, {state or '-'}{heard}",
-            flush=True,
         )
         if resource is None:
             self._unanswered += 1
@@ -160,7 +160,7 @@ class _Watch:
         self._heard = max(told, self._active_since)
 
     def _give_up(self, why: str, release: bool = True, stop_first: bool = False) -> int:
-        print(f"launch.tpu_vm: {self._job.name}: {why}", file=sys.stderr, flush=True)
+        show(f"launch.tpu_vm: {self._job.name}: {why}", file=sys.stderr)
         if stop_first:
             for files, command in stop(self._job):
                 run(files, command)
@@ -175,7 +175,7 @@ class _Watch:
             if not run(files, command):
                 return
             time.sleep(_POLL_S)
-        print(
+        show(
             f"launch.tpu_vm: {self._job.name} could not be deleted and still costs: {shlex.join(command)}",
             file=sys.stderr,
         )

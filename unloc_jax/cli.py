@@ -20,7 +20,8 @@ from unloc_jax.commands import (
     train,
     zeroshot,
 )
-from unloc_jax.errors import exit_status
+from unloc_jax.console import patient_streams, show
+from unloc_jax.errors import EXIT_USER_ERROR, exit_status
 from unloc_jax.leaving import leave
 from unloc_jax.paths import ArgumentParser
 
@@ -49,6 +50,15 @@ def run() -> NoReturn:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, or one of `unloc_jax.errors`."""
+    with patient_streams() as reasons:
+        status = _main(argv)
+    if reasons and status == 0:
+        show(f"unloc: error: standard output cannot be written: {reasons[0].strerror}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return status
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     arguments.overrides = [item.removeprefix("--config.") for item in rest if item.startswith("--config.")]
@@ -63,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if ended is None:
             raise
         status, line = ended
-        print(line, file=sys.stderr)
+        show(line, file=sys.stderr)
         return status
     return 0
 

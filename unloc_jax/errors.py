@@ -7,6 +7,8 @@ EXIT_USER_ERROR = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130
 
+_LONGEST_LINE = 1500  # characters of a message
+
 # Extras by the modules that they bring. Training and evaluation need `data` to read shards; prediction needs none.
 _EXTRAS = {"tensorflow": "tensorflow"} | dict.fromkeys(
     ("tensorflow_datasets", "grain", "simplejpeg", "google_crc32c", "importlib_resources", "PIL"), "data"
@@ -37,6 +39,18 @@ class TryAgain(Exception):
 
 def exit_status(error: BaseException) -> tuple[int, str] | None:
     """Returns (exit status, the line to print) for an error that a user can fix; None for a bug."""
+    ended = _exit_status(error)
+    return ended and (ended[0], "\n".join(map(_shortened, ended[1].split("\n"))))
+
+
+def _shortened(line: str) -> str:
+    """Leaves out the middle of a line that quotes much of somebody's file."""
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE * 2 // 3]} … {line[-_LONGEST_LINE // 3 :]}"
+
+
+def _exit_status(error: BaseException) -> tuple[int, str] | None:
     match error:
         case UserError():
             return EXIT_USER_ERROR, f"unloc: error: {error}"
@@ -48,6 +62,17 @@ def exit_status(error: BaseException) -> tuple[int, str] | None:
             return (
                 EXIT_USER_ERROR,
                 f"unloc: error: {error.strerror}; free some and run the same command again",
+            )
+        # Python's last defence against what somebody wrote; readers of files name the file instead.
+        case RecursionError():
+            return (
+                EXIT_USER_ERROR,
+                "unloc: error: something in the input is nested too deeply (brackets within brackets within …)",
+            )
+        case MemoryError():
+            return (
+                EXIT_USER_ERROR,
+                f"unloc: error: there is not enough memory{f': {error}' if str(error) else ''}",
             )
         case ModuleNotFoundError() if (module := (error.name or "").split(".")[0]) in _EXTRAS:
             return (

@@ -13,6 +13,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from tqdm.auto import tqdm
 
 from unloc_jax.config import DataConfig
+from unloc_jax.console import printable
 from unloc_jax.errors import UserError
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.sampling import Timeline, center_crop, last_start, linspace_indices, span_of, window_at
@@ -181,7 +182,9 @@ def _windows(stream: Frames, name: str, fps: float, data: DataConfig) -> Iterato
 
 
 def _with_progress(stream: Frames, name: str) -> Iterator[np.ndarray]:
-    return tqdm(stream, desc=f"decoding {name}", unit="frame", delay=3, file=sys.stderr, leave=False)
+    return tqdm(
+        stream, desc=f"decoding {printable(name)}", unit="frame", delay=3, file=sys.stderr, leave=False
+    )
 
 
 def sample_full_video(

@@ -15,7 +15,8 @@ def leave(status: int) -> NoReturn:
     that the command writes has been written before.
     """
     if any(thread.name == READER for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # it was closed before the command started
+                stream.flush()
         os._exit(status)
     sys.exit(status)

@@ -9,6 +9,7 @@ import json
 import math
 from typing import Any
 
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video_names import composed, without_ending
 
 
@@ -55,7 +56,7 @@ def id_to_text(value: str | int) -> str:
 def id_from_text(text: str) -> str | int:
     """Parses an id that `id_to_text` wrote."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return text
     return value if type(value) in (str, int) else text

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 
 # By task: the annotation format, its files, the config, and whether `predict` is given sentences.
@@ -35,7 +36,7 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
 
     def step(*words: object) -> None:
         command = [str(word) for word in words]
-        print(f"\n$ unloc {shlex.join(command)}", flush=True)
+        show(f"\n$ unloc {shlex.join(command)}")
         begun = time.monotonic()
         status = run(command)
         if status == 130:
@@ -43,7 +44,7 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
         if status:
             words_of_command = " ".join(command[:2])
             raise UserError(f"the quickstart stopped at `unloc {words_of_command}`; the reason is above.")
-        print(f"({_minutes(time.monotonic() - begun)})", flush=True)
+        show(f"({_minutes(time.monotonic() - begun)})")
 
     step("data", "synthesize", "--out", raw)
     step(
@@ -57,8 +58,8 @@ def run_quickstart(workdir: Path, task: str, run: Callable[[list[str]], int]) ->
         "predict", f"--checkpoint={trained}", f"--video={raw / 'videos' / video}",
         *(f"--text={text}" for text in texts if with_sentences), f"--out={report}",
     )  # fmt: skip
-    print(f"\nDone in {_minutes(time.monotonic() - started)}. Open {report.resolve()} in a browser:")
-    print("the page shows a video that was never trained on.")
+    show(f"\nDone in {_minutes(time.monotonic() - started)}. Open {report.resolve()} in a browser:")
+    show("the page shows a video that was never trained on.")
 
 
 def _minutes(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.text_file import read_lines, read_text
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import TOO_DEEP, parse_json
 from unloc_jax.names import as_text
 
 # Keys that lists of videos use for a video's id.
@@ -115,13 +116,13 @@ def _load(text: str, where: str, problems: Problems, duplicate: str) -> Any:
         return result
 
     try:
-        content = json.loads(text, object_pairs_hook=unique_keys)
+        content = parse_json(text, object_pairs_hook=unique_keys)
         if "\\ud" in text.lower():  # escaped surrogates: a pair is a character, a lone one is not valid
             json.dumps(content, ensure_ascii=False).encode()
     except json.JSONDecodeError:
         raise
-    except RecursionError as error:
-        raise _OtherFaultError("its JSON is nested too deeply") from error
+    except RecursionError as error:  # of json.dumps
+        raise _OtherFaultError(TOO_DEEP) from error
     except UnicodeEncodeError as error:
         raise _OtherFaultError("an escape such as \\ud83d is half a character") from error
     except ValueError as error:

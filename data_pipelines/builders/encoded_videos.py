@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoNote
+from unloc_jax.whole_writes import UNFINISHED, replacing
 
 # Changes whenever the same task would give other frames: builds started by an earlier version then decode again.
 _VERSION = 2
 # Kinds that depend on the content of a file. Others ("missing", "decoder crashed", …) may succeed next time.
-_REMEMBERED = ("empty file", "not a video", "no frames", "truncated")
+_REMEMBERED = ("empty file", "not a video", "no frames", "truncated", "too wide for JPEG")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,23 +63,15 @@ class EncodedVideos:
                 "crc32": _crc32(frames),
                 "notes": result.notes,
             }
-        path = self._path(task)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(json.dumps(header).encode() + b"\n")
-                file.writelines(frames)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(self._path(task)) as file:
+            file.write(json.dumps(header).encode() + b"\n")
+            file.writelines(frames)
         return True
 
-    def remove_partial(self) -> None:
-        """Removes partial files left by the workers of a killed build."""
-        for partial in self.folder.glob("*.partial"):
-            partial.unlink(missing_ok=True)
+    def remove_unfinished(self) -> None:
+        """Removes files left by the workers of a killed build."""
+        for unfinished in self.folder.glob(f".*{UNFINISHED}"):
+            unfinished.unlink(missing_ok=True)
 
     def _path(self, task: EncodeTask) -> Path:
         key = json.dumps([_VERSION, task.video_id, task.fps, task.short_side, task.jpeg_quality])
@@ -87,7 +81,7 @@ class EncodedVideos:
         try:
             with self._path(task).open("rb") as file:
                 line = file.readline()
-                header = json.loads(line)
+                header = parse_json(line)
                 state = _state_of(task.path)
                 if state is not None and any(header[key] != state[key] for key in state):
                     return None

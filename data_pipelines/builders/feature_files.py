@@ -9,7 +9,6 @@ An id may carry the extension of its video, in any case: DIR/<id>.avi.npy, or th
 import collections
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from unloc_jax.features.stored_features import (
     read_feature_file,
     readable,
 )
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.names import normal_id
 from unloc_jax.video_names import composed
 
@@ -74,7 +74,7 @@ def settings_of(sources: Iterable[FeatureSource]) -> dict[str, dict[str, Any]]:
         file = source.path / SETTINGS_FILE
         if file.is_file() and source.key in (None, "features") and source.time_axis == 0:
             try:
-                found[source.name] = dict(json.loads(file.read_text("utf-8")))
+                found[source.name] = dict(parse_json(file.read_text("utf-8")))
             except (ValueError, TypeError) as error:
                 raise UserError(f"{file} is damaged ({error}). Make the features again.") from error
     return found

@@ -10,6 +10,8 @@ from PIL import Image
 
 from unloc_jax.video import FrameStream, VideoError, VideoNote
 
+_LARGEST_JPEG = 65500  # pixels on a side: JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodeTask:
@@ -35,8 +37,8 @@ class EncodedVideo:
 class UnusableVideo:
     """The reason why a video is left out.
 
-    `kind` is short and countable: as in VideoError, or "cannot be read", "decoder error", "decoder crashed", and
-    others for a whole example (`examples.py`, `feature_files.py`).
+    `kind` is short and countable: as in VideoError, or "cannot be opened", "cannot be read", "too wide for JPEG",
+    "decoder error", "decoder crashed", and others for a whole example (`examples.py`, `feature_files.py`).
     """
 
     kind: str
@@ -56,6 +58,13 @@ def encode_video(
     previous: np.ndarray | None = None
     try:
         for frame in stream:
+            height, width = frame.shape[:2]
+            if max(height, width) > _LARGEST_JPEG:
+                return UnusableVideo(
+                    "too wide for JPEG",
+                    f"{task.path}: its pictures become {width}×{height} pixels; JPEG holds {_LARGEST_JPEG} at most. "
+                    "Cut them, or build with a smaller --short-side.",
+                )
             # A video with fewer frames per second than `fps` repeats frames: encode each once.
             frames.append(frames[-1] if frame is previous else encode_jpeg(frame, task.jpeg_quality))
             previous = frame
@@ -64,21 +73,24 @@ def encode_video(
         if error.kind == "missing":
             return UnusableVideo(error.kind, str(error))
         return _not_readable(task.path) or UnusableVideo(error.kind, str(error))
-    except OSError as error:
-        return UnusableVideo("cannot be read", f"{task.path}: {error.strerror}")
-    except Exception as error:  # one odd file among thousands must not end a build of hours
+    except Exception as error:
+        if isinstance(error, OSError) and (unusable := _not_readable(task.path)):
+            return unusable
+        # One odd file among thousands must not end a build of hours.
         return UnusableVideo("decoder error", f"{task.path}: {type(error).__name__}: {error}")
     return EncodedVideo(frames, stream.duration_s, stream.notes)
 
 
 def _not_readable(path: Path) -> UnusableVideo | None:
     """Reports a read error, which FFmpeg takes for the end of the file: reads it whole to detect a bad disk."""
+    kind = "cannot be opened"
     try:
         with path.open("rb") as file:
+            kind = "cannot be read"
             while file.read(1 << 20):
                 pass
     except OSError as error:
-        return UnusableVideo("cannot be read", f"{path}: {error.strerror}")
+        return UnusableVideo(kind, f"{path}: {error.strerror}")
     return None
 
 

@@ -14,12 +14,14 @@ from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVid
 from data_pipelines.builders.pool import encode_videos
 from data_pipelines.builders.report import BuildReport
 from data_pipelines.builders.source import BuildSource
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.records import VideoRecord
 
-# After this many files in a row that existed and are gone, the fault is not the files'.
+# After this many files in a row that existed and cannot be opened, the fault is not the files'.
 _MAX_GONE_IN_A_ROW = 20
-_MAY_PASS = ("missing", "cannot be read")
+_GONE = ("missing", "cannot be opened")
+_MAY_PASS = (*_GONE, "cannot be read")
 
 
 class LocalBuild:
@@ -86,7 +88,7 @@ class LocalBuild:
         split_of = {record.video_id: record.split for record in self.records}
         todo: list[EncodeTask] = []
         known = 0
-        self._encoded.remove_partial()
+        self._encoded.remove_unfinished()
         for video_id in split_of:
             task = self._tasks[video_id] = self.source.task(video_id)
             if self._encoded.known(task):
@@ -96,7 +98,7 @@ class LocalBuild:
             else:
                 todo.append(task)
         if known:
-            print(f"{known} of {known + len(todo)} videos were encoded before")
+            show(f"{known} of {known + len(todo)} videos were encoded before")
         with tqdm(
             total=known + len(todo), initial=known, desc="decoding", unit="video", file=sys.stderr
         ) as progress:
@@ -114,7 +116,7 @@ class LocalBuild:
         for task, unusable in encode_videos(tasks, self._encoded, self._workers):
             if unusable is not None and unusable.kind in _MAY_PASS:
                 gone.append((task, unusable))
-                in_a_row += 1
+                in_a_row = in_a_row + 1 if unusable.kind in _GONE else 0
                 self._check_folder(unusable, in_a_row)
                 progress.update(last)
                 continue

@@ -88,7 +88,7 @@ class BuildReport:
     def list_unusable(self, video_id: str, split: str, unusable: UnusableVideo) -> None:
         """Writes a line to the file without counting it."""
         line = {"video_id": video_id, "split": split, "kind": unusable.kind, "reason": unusable.reason}
-        with self.file.open("a", encoding="utf-8") as file:
+        with self.file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def check_split(self, split: str) -> None:

@@ -16,6 +16,7 @@ from data_pipelines.builders.storage import write_atomically
 from data_pipelines.reading.record_index import RecordIndex, iterate_records
 from data_pipelines.reading.tfrecord import FOOTER_BYTES
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 
 SHARDS_FILE = "shards.jsonl"
 
@@ -83,7 +84,7 @@ def read_shard_list(out: Path) -> list[ListedShard]:
     """
     file = out / SHARDS_FILE
     try:
-        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        lines = [parse_json(line) for line in file.read_text("utf-8").splitlines()]
         return [
             ListedShard(line["file"], line["split"], [ListedRecord(*record) for record in line["records"]])
             for line in lines

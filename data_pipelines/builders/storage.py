@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_pipelines.remote_paths import is_remote
 from unloc_jax.errors import UserError
+from unloc_jax.whole_writes import write_result
 
 
 @contextlib.contextmanager
@@ -54,9 +55,10 @@ def reporting_full_disk(out: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file so that it exists only once it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
+    if is_remote(path):  # objects in a cloud appear when they are complete
+        path.write_text(text.encode("utf-8", "backslashreplace").decode(), "utf-8")
+    else:
+        write_result(path, text)
 
 
 def remove_tree(folder: Path) -> None:

@@ -1,11 +1,11 @@
 """Finds the dataset in the output folder of a build, and what the build wrote about it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.remote_paths import storage_path
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 
 BUILD_FILE = "build.json"
 
@@ -56,7 +56,7 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
     try:
         # Datasets built before these keys existed hold frames and no features.
         missing = {"has_frames": True, "features": {}, "feature_settings": {}, "left_out": {}}
-        return missing | json.loads((folder / BUILD_FILE).read_text("utf-8"))
+        return missing | parse_json((folder / BUILD_FILE).read_text("utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{folder / BUILD_FILE}: missing or damaged. Delete {folder} and build again."

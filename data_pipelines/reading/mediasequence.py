@@ -30,6 +30,7 @@ from data_pipelines.reading.shard_files import find_shards
 from data_pipelines.reading.shards import ShardMetadata
 from data_pipelines.reading.tf_example import Buffer, SequenceExample, Values
 from unloc_jax.config import MediaSequenceConfig
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_text
 from unloc_jax.records import VideoRecord
@@ -451,7 +452,7 @@ class MediaSequenceShards:
             if split != "train":
                 _check_ids(records, where)
             if index.findings.problems.counts:
-                print(f"{where}: left out\n{index.findings.problems.table()}", file=sys.stderr)
+                show(f"{where}: left out\n{index.findings.problems.table()}", file=sys.stderr)
             self._records[split] = records
         return self._records[split]
 

@@ -8,6 +8,7 @@ import numpy as np
 from data_pipelines.reading.example import Example, empty_example, make_example
 from data_pipelines.reading.rows import Place, Source
 from unloc_jax.batch import Batch
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 
 _MOST_REPORTED = 5  # unreadable records that are reported one by one
@@ -74,9 +75,9 @@ class Planner:
             )
             self.failure = UserError((allowed if self._tolerance else "") + told)
         elif count <= _MOST_REPORTED:
-            print(f"note: left out ({count} of {size} so far): {told}", file=sys.stderr, flush=True)
+            show(f"note: left out ({count} of {size} so far): {told}", file=sys.stderr)
         elif count & (count - 1) == 0:
-            print(f"note: {count} of {size} records cannot be read so far", file=sys.stderr, flush=True)
+            show(f"note: {count} of {size} records cannot be read so far", file=sys.stderr)
 
 
 def assemble(examples: list[Example], real: list[bool], frames: np.ndarray | None) -> Batch:

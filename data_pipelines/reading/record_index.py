@@ -2,12 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
-import json
 import mmap
-import os
 import shlex
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +12,9 @@ from typing import Any, Self
 import numpy as np
 
 from data_pipelines.reading.tf_example import Buffer, Values, parse_example
-from data_pipelines.reading.tfrecord import FOOTER_BYTES, masked_crc, scan
+from data_pipelines.reading.tfrecord import FOOTER_BYTES, read_checked, scan
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.records import VideoRecord
 
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
@@ -40,11 +37,6 @@ class RecordIndex:
     shards: np.ndarray
     offsets: np.ndarray
     lengths: np.ndarray
-
-    @functools.cached_property
-    def _checked(self) -> np.ndarray:
-        """Returns bool [N], True for records whose checksum has been verified."""
-        return np.zeros(len(self), bool)
 
     @classmethod
     def from_dir(cls, dataset_dir: str | Path, split: str) -> "RecordIndex":
@@ -120,7 +112,7 @@ class RecordIndex:
           IndexError: i is outside [0, len).
           UserError: the data does not match its checksum, or the shard has shrunk or is unreadable.
         """
-        return bytes(self._read(i, check=True))
+        return bytes(self._read(i))
 
     def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
         """Reads record i with its frames and features; `with_features` None means the same as for the frames.
@@ -128,23 +120,21 @@ class RecordIndex:
         Raises:
           IndexError, UserError: as `read`; also UserError if the data is not an example of ours.
         """
-        data = self._read(i, check=True)
+        data = self._read(i)
         with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=False)
 
     def borrow(self, i: int, with_frames: bool, with_features: bool) -> VideoRecord:
         """Does what `record` does without copying the frames, for callers that need only some of them.
 
-        The frames are views of memory that the next read of this thread overwrites. The checksum is verified when a
-        record is read for the first time.
+        The frames are views of memory that the next read of this thread overwrites.
         """
-        data = self._read(i, check=not self._checked[i])
-        self._checked[i] = True
+        data = self._read(i)
         with self._errors_name_record(i):
             return self._parse(i, data, with_frames, with_features, views=True)
 
-    def _read(self, i: int, check: bool) -> memoryview:
-        """Reads the data of record i into this thread's buffer."""
+    def _read(self, i: int) -> memoryview:
+        """Reads the data of record i into this thread's buffer; its checksum is compared at every read."""
         if not 0 <= i < len(self):
             raise IndexError(f"record {i} of {len(self)}")
         size = int(self.lengths[i]) + FOOTER_BYTES
@@ -152,15 +142,14 @@ class RecordIndex:
         file = self.files[self.shards[i]]
         try:
             with file.open("rb", buffering=0) as opened:
-                whole = os.preadv(opened.fileno(), [block], int(self.offsets[i])) == size
+                whole = read_checked(opened, int(self.offsets[i]), block)
         except OSError as error:
             raise UserError(self.describe(i, f"cannot be read: {error.strerror}")) from error
-        data, footer = block[:-FOOTER_BYTES].toreadonly(), block[-FOOTER_BYTES:]
-        if not whole or (check and masked_crc(bytes(data)) != struct.unpack("<I", footer)[0]):
+        if not whole:
             raise UserError(
                 f"{file}: record {self._position_in_shard(i)} is corrupted (checksum). {self._remedy(file)}"
             )
-        return data
+        return block[:-FOOTER_BYTES].toreadonly()
 
     def annotations(self) -> Iterator[VideoRecord]:
         """Yields all records in order, without frames and features.
@@ -274,8 +263,8 @@ def parse_record(
             },
             saliency={
                 text: np.array(scores, np.float32)
-                for json_text in _strings(example.get("saliency", []))
-                for text, scores in _json_object(json_text).items()
+                for foreign_text in _strings(example.get("saliency", []))
+                for text, scores in _json_object(foreign_text).items()
             },
         )
     except KeyError as error:
@@ -302,10 +291,7 @@ def _number(values: Values) -> float:
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("not an unloc_data example, its JSON is nested too deeply") from error
+    value = parse_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"not an unloc_data example, {text[:40]!r} where a JSON object should be")
     return value
@@ -323,7 +309,7 @@ def _feature_rows(example: dict[str, Values], name: str) -> np.ndarray:
 def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
     """Returns the records per shard of every split, from the dataset_info.json that TFDS writes."""
     try:
-        info = json.loads((dataset_dir / "dataset_info.json").read_text("utf-8"))
+        info = parse_json((dataset_dir / "dataset_info.json").read_text("utf-8"))
         return {
             split["name"]: [int(n) for n in split.get("shardLengths", [])] for split in info.get("splits", [])
         }
@@ -331,7 +317,7 @@ def _shard_lengths(dataset_dir: Path) -> dict[str, list[int]]:
         raise UserError(
             f"{dataset_dir}: no dataset here. Build one with `unloc data build … --out DIR`."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{dataset_dir / 'dataset_info.json'}: damaged. If the dataset was copied here, copy this file again. "
             "Otherwise delete the dataset directory and run the same `unloc data build …` again."

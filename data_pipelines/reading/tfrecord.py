@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import google_crc32c
+import numpy as np
 
 from unloc_jax.errors import UserError
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
+_PIECE_BYTES = 1 << 20
 
 
 def scan(file: Path, remedy: str) -> list[tuple[int, int]]:
@@ -61,5 +63,33 @@ def tfrecord(data: bytes) -> bytes:
 
 def masked_crc(data: bytes) -> int:
     """Returns the CRC-32C, rotated right by 15 bits, plus a constant (tensorflow/core/lib/hash/crc32c.h)."""
-    crc = google_crc32c.value(data)
+    return _masked(google_crc32c.value(data))
+
+
+def read_checked(file: BinaryIO, offset: int, block: memoryview) -> bool:
+    """Reads the data and the checksum of a record, and compares them.
+
+    Args:
+      file: unbuffered, opened for reading.
+      offset: start of the data in bytes.
+      block: receives the data, followed by the FOOTER_BYTES.
+
+    Returns:
+      Whether the file holds all of it and the checksum is right.
+    """
+    data, footer = block[:-FOOTER_BYTES], block[-FOOTER_BYTES:]
+    crc = 0
+    # In pieces, whose checksum is computed while they are in the processor's cache: 28 MB take 6.9 ms of CPU instead of
+    # 8.1, and without checksums 5.4.
+    for start in range(0, len(data), _PIECE_BYTES):
+        piece = data[start : start + _PIECE_BYTES]
+        if os.preadv(file.fileno(), [piece], offset + start) != len(piece):
+            return False
+        # The library wants a read-only buffer, and refuses a memoryview.
+        crc = google_crc32c.extend(crc, np.frombuffer(piece.toreadonly(), np.uint8))
+    whole = os.preadv(file.fileno(), [footer], offset + len(data)) == FOOTER_BYTES
+    return whole and struct.unpack("<I", footer)[0] == _masked(crc)
+
+
+def _masked(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -25,7 +25,10 @@ from tqdm.auto import tqdm
 from data_pipelines.synthetic import language
 from data_pipelines.synthetic.render import render_frames
 from data_pipelines.synthetic.scene import COLORS, SHAPES, Event, Scene, make_scene, make_trimmed_scene
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
+from unloc_jax.whole_writes import write_result
 from unloc_jax.worker_process import start_worker
 
 # Changes whenever the same arguments would give other videos, so that no folder mixes two recipes.
@@ -108,8 +111,8 @@ def synthesize(
         _check_folder(out, arguments, finished, started)
     annotations = [out / "annotations" / name for name in (*_CAPTIONS.values(), _ACTIVITIES)]
     if all(path.exists() for path in (finished, *annotations, *(job.path for job in jobs))):
-        print(f"reusing {out}: it was made with the same arguments")
-        return {**json.loads(finished.read_text())["summary"], "out": str(out), "reused": True}
+        show(f"reusing {out}: it was made with the same arguments")
+        return {**parse_json(finished.read_text())["summary"], "out": str(out), "reused": True}
 
     began = time.monotonic()
     with _usable(out):
@@ -158,7 +161,7 @@ def _check_folder(out: Path, arguments: dict[str, Any], finished: Path, started:
         if not marker.exists():
             continue
         try:
-            made_with = {"trimmed": False, **json.loads(marker.read_text())["arguments"]}
+            made_with = {"trimmed": False, **parse_json(marker.read_text())["arguments"]}
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{marker} is not readable: choose another --out, or delete {out}") from None
         if made_with != arguments:
@@ -288,7 +291,7 @@ def _summarize(
 def _print_summary(summary: dict[str, Any]) -> None:
     videos = ", ".join(f"{count} {split}" for split, count in summary["videos"].items())
     lengths = ", ".join(f"{name} {value:g}" for name, value in summary["event_s"].items())
-    print(
+    show(
         f"{summary['out']}: {videos} videos\n"
         f"events: {summary['queries']} with a caption, {summary['distractors']} distractors;"
         f" length in s: {lengths}\n"
@@ -297,6 +300,4 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, path)
+    write_result(path, json.dumps(content, indent=1))

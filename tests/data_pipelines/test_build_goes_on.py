@@ -320,18 +320,28 @@ def test_a_video_folder_that_goes_away(tmp_path, monkeypatch):
     assert len(list((tmp_path / "encoded").iterdir())) == 3
 
 
-def test_many_unreadable_files_in_a_row(tmp_path, monkeypatch):
+def test_many_files_in_a_row_that_cannot_be_opened(tmp_path, monkeypatch):
     ids = [f"v{i:02}" for i in range(40)]
     tried = []
 
     def bad_disk(task):
         tried.append(task.video_id)
-        return None if len(tried) <= 5 else UnusableVideo("cannot be read", f"{task.path}: Stale file handle")
+        return (
+            None if len(tried) <= 5 else UnusableVideo("cannot be opened", f"{task.path}: Stale file handle")
+        )
 
     build = _local(tmp_path, ids, monkeypatch, bad_disk)
     with pytest.raises(UserError, match=r"cannot be read any more .*v24\.mp4: Stale file handle"):
         build.start()
     assert len(tried) == 25
+
+
+@pytest.mark.parametrize("kind", ["too wide for JPEG", "cannot be read", "decoder error"])
+def test_many_files_in_a_row_that_can_be_opened(tmp_path, monkeypatch, kind):
+    ids = [f"v{i:02}" for i in range(40)]
+    unusable = lambda task: UnusableVideo(kind, f"{task.path}: …") if task.video_id < "v35" else None
+    _local(tmp_path, ids, monkeypatch, unusable).start()
+    assert len(list((tmp_path / "encoded").iterdir())) == 5
 
 
 def test_a_file_that_comes_back_and_one_that_does_not(tmp_path, monkeypatch):

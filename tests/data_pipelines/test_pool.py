@@ -1,5 +1,6 @@
 """The decoding pool survives what decoding may do to a process."""
 
+import dataclasses
 import errno
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import pytest
 
 from data_pipelines.builders import frames, pool
@@ -92,7 +94,23 @@ def test_a_bad_disk_is_not_a_bad_video(video, monkeypatch):
     assert frames.encode_video(_task("a", video)).kind == "truncated"
     monkeypatch.setattr(Path, "open", fails)
     result = frames.encode_video(_task("a", video))
-    assert result == UnusableVideo("cannot be read", f"{video}: Input/output error")
+    assert result == UnusableVideo("cannot be opened", f"{video}: Input/output error")
+
+
+def test_a_picture_too_wide_for_jpeg_is_not_a_bad_disk(tmp_path, encoded):
+    file = tmp_path / "strip.mkv"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("ffv1", rate=5, width=2052, height=8, pix_fmt="yuv420p")
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(2052, 8, "yuv420p")))
+        container.mux(stream.encode())
+    task = EncodeTask("strip", file, fps=5.0, short_side=256, jpeg_quality=90)
+    result = frames.encode_video(task)
+    assert isinstance(result, UnusableVideo)
+    assert result.kind == "too wide for JPEG"
+    assert "65664×256 pixels; JPEG holds 65500 at most" in result.reason
+    assert encoded.save(task, result) and encoded.load(task) == result  # it is not decoded again
+    assert isinstance(frames.encode_video(dataclasses.replace(task, short_side=255)), EncodedVideo)
 
 
 @pytest.mark.slow
@@ -219,7 +237,7 @@ def test_what_is_saved_is_loaded(video, encoded):
 
 def test_only_verdicts_about_the_file_are_remembered(video, encoded):
     task = _task("a", video)
-    for kind in ("missing", "cannot be read", "decoder crashed", "decoder error"):
+    for kind in ("missing", "cannot be opened", "cannot be read", "decoder crashed", "decoder error"):
         encoded.save(task, UnusableVideo(kind, "why"))
         assert not encoded.known(task)
     encoded.save(task, UnusableVideo("truncated", "why"))

@@ -233,7 +233,7 @@ def test_from_1_to_30_texts(video, tmp_path, count):
 
 
 def test_a_page_that_cannot_be_written_is_a_user_error(video, tmp_path):
-    with pytest.raises(UserError, match=r"missing/report\.html: cannot write"):
+    with pytest.raises(UserError, match=r"missing/report\.html cannot be written"):
         write_report(example_prediction(4.0), video, tmp_path / "missing" / "report.html")
 
 

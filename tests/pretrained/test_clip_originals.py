@@ -20,6 +20,7 @@ from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
 from tests.pretrained.clip_tools import layers_of
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, preprocess, unit
+from unloc_jax.pretrained.clip_files import read_torch
 from unloc_jax.pretrained.clip_model import load_clip, save_clip
 from unloc_jax.pretrained.clip_source import read_clip
 from unloc_jax.text import tokenize
@@ -127,6 +128,8 @@ def test_openai_and_scenic(size, tmp_path):
     scenic = read_clip("scenic-clip", str(tmp_path / "clip.npy"))
     assert_same(ClipEncoder(scenic), wanted, frames, tokens, of_length_1=False)
 
+    with pytest.raises(UserError, match="a program: only --from openai-clip opens such"):
+        read_torch(tmp_path / "clip.pt")
     whole = (tmp_path / "clip.pt").read_bytes()
     for wrong in (whole[: len(whole) // 2], b"", b"PK\x03\x04 no archive"):
         (tmp_path / "cut.pt").write_bytes(wrong)

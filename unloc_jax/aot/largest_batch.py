@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from unloc_jax.aot.memory_assignment import most_assigned
 from unloc_jax.aot.step import with_batch_size
 from unloc_jax.config import Config
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.training.flops import Chip
 
@@ -29,7 +30,7 @@ def largest_batch(
         found = most_assigned(with_batch_size(config, videos * groups), topology, classes)
         size = None if isinstance(found, str) else found.total
         outcome = "refused" if size is None else f"{size / 1e9:.2f} GB of {chip.memory_bytes / 1e9:.2f}"
-        print(f"batch {videos * groups}: {outcome}", file=sys.stderr, flush=True)
+        show(f"batch {videos * groups}: {outcome}", file=sys.stderr)
         return size
 
     videos = largest(needed, chip.memory_bytes)

@@ -3,6 +3,7 @@
 import argparse
 
 from unloc_jax.commands.common import Commands, add_command, count, quiet
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
@@ -71,10 +72,10 @@ def _run(arguments: argparse.Namespace) -> None:
     views = config.task_configs
     for group in task_groups(config):
         if arguments.memory_only:
-            print(heading(group, mesh_of(config, group, devices).shape, kind, found_chip))
+            show(heading(group, mesh_of(config, group, devices).shape, kind, found_chip))
             memory = assigned(config, group, arguments.topology, classes)
-            print(memory_as_text(memory, found_chip), flush=True)
+            show(memory_as_text(memory, found_chip))
         else:
             compiled = compile_step(config, group, devices, classes)
             flops = sum(train_step_flops(views[name], classes[name]) for name in group)
-            print(as_text(compiled, cost(compiled, flops, found_chip), kind, found_chip), flush=True)
+            show(as_text(compiled, cost(compiled, flops, found_chip), kind, found_chip))

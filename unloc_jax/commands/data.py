@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count
+from unloc_jax.console import show
 from unloc_jax.paths import path_of
 
 
@@ -116,4 +117,4 @@ def _check(arguments: argparse.Namespace) -> None:
     from data_pipelines.check import check, to_text
 
     result = check(arguments.dataset, arguments.annotations, arguments.videos)
-    print(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))
+    show(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))

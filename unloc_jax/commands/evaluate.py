@@ -6,6 +6,7 @@ from pathlib import Path
 from unloc_jax import sigterm
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.process_flags import add_process_flags, joined_processes
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
@@ -110,7 +111,7 @@ def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -
             work[out] = run
         with output_folders(list(work)):
             for run in work.values():
-                print(run())
+                show(run())
 
 
 def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None:
@@ -149,4 +150,4 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         smoothing_s=1.0 if arguments.smoothing is None else arguments.smoothing,
     )
     out = arguments.out or Path("zeroshot") / directory.resolve().name / arguments.split
-    print(evaluate(predictor, arguments.split, out, arguments.classifier_scores))
+    show(evaluate(predictor, arguments.split, out, arguments.classifier_scores))

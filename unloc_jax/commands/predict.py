@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, quiet
-from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
+from unloc_jax.commands.prediction import add_prediction_flags, check_places, present, texts_of
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
@@ -50,10 +50,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
     localizer = Localizer(load_model(arguments.checkpoint, arguments.task), clip=arguments.clip)
     if not features:
-        show(localizer(arguments.video, texts), arguments)
+        present(localizer(arguments.video, texts), arguments)
         return
     embedded = localizer.embed_features(features, video=arguments.video, duration_s=arguments.duration)
-    show(localizer(embedded, texts), arguments)
+    present(localizer(embedded, texts), arguments)
 
 
 def _features(arguments: argparse.Namespace) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unloc_jax.commands.common import count
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def check_places(arguments: argparse.Namespace) -> None:
             raise UserError(f"--out={out}: the page plays the video: add --video FILE, or write a .json.")
         if out.is_dir():
             raise UserError(f"--out={out} is a folder: name a file in it.")
-        if not os.access(out.parent, os.W_OK):
+        if not os.access(out if out.exists() else out.parent, os.W_OK):
             raise UserError(f"--out={out}: the folder {out.parent} is missing or cannot be written.")
 
 
@@ -59,11 +60,12 @@ def texts_of(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.text, *read_texts(arguments.vocabulary)]
 
 
-def show(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:
-    """Prints a table and writes the files of --out."""
+def present(prediction: "VideoPrediction", arguments: argparse.Namespace) -> None:
+    """Writes the files of --out and prints a table."""
     from unloc_jax.inference.predictions import terminal_table
 
-    print(terminal_table(prediction, min(arguments.top_k, 3)))
     for out in arguments.out:
         prediction.save(out, arguments.top_k)
-        print(f"wrote {out}")
+    show(terminal_table(prediction, min(arguments.top_k, 3)))
+    for out in arguments.out:
+        show(f"wrote {out}")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count
+from unloc_jax.console import show
 
 
 def add(commands: Commands) -> None:
@@ -34,4 +35,4 @@ def _run(arguments: argparse.Namespace) -> None:
     sweep = read_sweep(arguments.file)
     devices = arguments.gpus.split(",") if arguments.gpus else ()
     places = [] if arguments.table else places_of(arguments.at_once, devices)
-    print(run_sweep(sweep, arguments.out, places, shlex.join(["unloc", *sys.argv[1:]])))
+    show(run_sweep(sweep, arguments.out, places, shlex.join(["unloc", *sys.argv[1:]])))

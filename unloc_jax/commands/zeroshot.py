@@ -3,7 +3,7 @@
 import argparse
 
 from unloc_jax.commands.common import Commands, add_command, quiet
-from unloc_jax.commands.prediction import add_prediction_flags, check_places, show, texts_of
+from unloc_jax.commands.prediction import add_prediction_flags, check_places, present, texts_of
 from unloc_jax.paths import path_of
 
 
@@ -40,4 +40,4 @@ def _run(arguments: argparse.Namespace) -> None:
     check_settings(arguments.fps, arguments.smoothing)  # before anything is read
     encoder = ClipEncoder(read_any_clip(arguments.clip))
     localizer = ZeroShotLocalizer(encoder, fps=arguments.fps, smoothing_s=arguments.smoothing)
-    show(localizer(arguments.video, texts), arguments)
+    present(localizer(arguments.video, texts), arguments)

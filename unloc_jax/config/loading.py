@@ -18,6 +18,7 @@ from unloc_jax.config.conversion import build, renamed
 from unloc_jax.config.paths import with_paths
 from unloc_jax.config.schema import Config, TaskConfig
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.old_names import SETTINGS, renamed_config
 from unloc_jax.paths import path_of
 
@@ -52,7 +53,10 @@ def load(path: str, overrides: Iterable[str] = ()) -> Config:
     except Exception as error:
         hint = "".join(f" {renamed(old)}" for old in SETTINGS if old in str(error))
         raise UserError(f"{file}: get_config() failed with {type(error).__name__}: {error}{hint}") from error
-    return from_mapping(with_paths(_overridden(values, overrides), typed=True))
+    try:
+        return from_mapping(with_paths(_overridden(values, overrides), typed=True))
+    except RecursionError as error:
+        raise UserError(f"{file}: its values are nested too deeply.") from error
 
 
 def find_file(file: Path) -> Path:
@@ -126,7 +130,7 @@ def to_json(config: Config) -> str:
 
 def from_json(text: str) -> Config:
     """Inverts `to_json`; also reads what older versions wrote (see `unloc_jax.old_names`)."""
-    return from_mapping(renamed_config(json.loads(text)))
+    return from_mapping(renamed_config(parse_json(text)))
 
 
 def _set(values: dict[str, Any], override: str) -> None:

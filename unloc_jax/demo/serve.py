@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from unloc_jax.console import show
 from unloc_jax.demo.limits import Limits
 from unloc_jax.demo.routes import Guard, routes
 from unloc_jax.demo.service import Service
@@ -58,9 +59,9 @@ def serve(
             share=share,
             allow_private_links=allow_private_links,
         )
-        print(f"serving at {page.local_url}; Ctrl+C ends it", flush=True)
+        show(f"serving at {page.local_url}; Ctrl+C ends it")
         if share and page.share_url:
-            print(f"for everybody, for up to 72 hours: {page.share_url}", flush=True)
+            show(f"for everybody, for up to 72 hours: {page.share_url}")
         page.block_thread()
 
 

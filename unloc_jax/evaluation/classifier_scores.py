@@ -3,7 +3,6 @@
 ActivityNet's published numbers of ActionFormer, OpenTAD and others are such products.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.names import normal_id, normal_text
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions
@@ -30,7 +31,7 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
       UserError: a file of another form, a score that is not a number ≥ 0, or no known video or class.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"--classifier-scores={path} cannot be read: {error}.") from error
     by_video, names = _by_name(content, path), list(map(normal_text, classes))
@@ -49,13 +50,13 @@ def read_classifier_scores(path: Path, records: Sequence[VideoRecord], classes: 
         what = "videos" if len(missing) == len(records) else "classes"
         raise UserError(f"--classifier-scores={path} names none of the {what} of this split.")
     if missing:
-        print(
+        show(
             f"note: {path.name} has no scores for {len(missing)} of {len(records)} videos, such as {missing[0]}; "
             "theirs stay as they are",
             file=sys.stderr,
         )
     if unknown:
-        print(
+        show(
             f"note: {len(unknown)} classes of {path.name}, such as {min(unknown)!r}, are none of the model's",
             file=sys.stderr,
         )

@@ -5,7 +5,7 @@ import errno
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.outputs import Predict
+from unloc_jax.whole_writes import write_result
 
 
 def evaluate(
@@ -131,8 +132,8 @@ def _evaluate(
         "scored": scored,
     } | evaluated.metrics
     if is_main():
-        write_text(out / name, task.prediction_lines(records, evaluated.predictions))
-        write_text(out / "metrics.json", [json.dumps(_without_nan(metrics), indent=2) + "\n"])
+        write_result(out / name, task.prediction_lines(records, evaluated.predictions))
+        write_result(out / "metrics.json", json.dumps(_without_nan(metrics), indent=2) + "\n")
     if not scored:
         text.append(
             f"\nnothing was scored: the {split} split of {directory} has no ground truth for {task.name}. {name} holds "
@@ -141,22 +142,6 @@ def _evaluate(
     text.append(f"wrote {out / 'metrics.json'} and {out / name}")
     title = f"{Path(directory).name}, {videos}"
     return EvaluationResult(metrics, title, evaluated.metrics, "\n".join(text), out / name)
-
-
-def write_text(path: Path, parts: Iterable[str]) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}. Choose another --out=DIR.") from error
 
 
 def _check_classes(task: Task, records: Sequence[VideoRecord]) -> None:

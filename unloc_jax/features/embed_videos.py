@@ -202,7 +202,7 @@ class _Decoding:
         except VideoError as error:
             return error
         except OSError as error:
-            return VideoError("cannot be read", f"{video}: {error.strerror}")
+            return VideoError("cannot be read", f"{video}: {error.strerror or error}")
         except Exception as error:  # one broken file among thousands must not end hours of work
             return VideoError("decoder error", f"{video}: {type(error).__name__}: {error}")
         return _End(rows, distinct, stream.duration_s, stream.notes)

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from unloc_jax.config import Config, DataConfig
+from unloc_jax.console import printable
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
@@ -101,7 +102,7 @@ class ClipFeatures:
 
     def _of_file(self, video: Path, watch: Callable[[float], object] | None) -> VideoFeatures:
         title = f"embedding {video.name}"
-        with tqdm(desc=title, unit="frame", delay=3, file=sys.stderr, leave=False) as bar:
+        with tqdm(desc=printable(title), unit="frame", delay=3, file=sys.stderr, leave=False) as bar:
             numbers = itertools.count(1)
 
             def on_frame() -> None:

@@ -11,7 +11,6 @@ video; an .npz also `settings`, as `unloc features` stores all three.
 
 import contextlib
 import dataclasses
-import json
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 
 HDF5 = (".h5", ".hdf5")
 EXTENSIONS = (".npy", ".npz", *HDF5, ".pt", ".pth")
@@ -177,7 +177,7 @@ def _read_npz(path: Path, key: str | None) -> Found:
 def _settings(arrays: Mapping[str, np.ndarray]) -> dict[str, Any] | None:
     """Returns the settings of `unloc features`; None for another program's array of this name."""
     try:
-        settings = json.loads(arrays[_SETTINGS].item())
+        settings = parse_json(arrays[_SETTINGS].item())
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
     return settings if isinstance(settings, dict) else None

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from unloc_jax.features.feature_inputs import (
     with_rows,
 )
 from unloc_jax.features.given_features import Features, read_given
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, sample_frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
@@ -302,7 +302,7 @@ def _measured(step_dir: Path) -> dict[str, str]:
     """Returns the metrics that `unloc evaluate` wrote beside this checkpoint, if any: how far it can be trusted."""
     file = workdir_of(step_dir) / "evaluation" / "test" / "metrics.json"
     try:
-        metrics = json.loads(file.read_text("utf-8"))
+        metrics = parse_json(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     if metrics.get("checkpoint") != str(step_dir):

@@ -15,6 +15,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.inline import framed
 from unloc_jax.video import VideoNote
+from unloc_jax.whole_writes import write_result
 
 TOP_K = 5  # segments per text on the report
 
@@ -164,10 +165,7 @@ class VideoPrediction:
                 )
             write_report(self, self.video, path, top_k)
         elif path.suffix == ".json":
-            try:
-                path.write_text(json.dumps(to_json(self), indent=1, allow_nan=False) + "\n", "utf-8")
-            except OSError as error:
-                raise UserError(f"{path}: cannot write the numbers: {error.strerror}.") from error
+            write_result(path, json.dumps(to_json(self), indent=1, allow_nan=False) + "\n")
         else:
             raise UserError(f"{path}: write a report.html or a result.json.")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import TOP_K, Segment, TextPrediction, VideoPrediction, clock, to_json
 from unloc_jax.inference.preview import MAX_PREVIEW_BYTES, preview_bytes
+from unloc_jax.whole_writes import write_result
 
 # Up to this many texts, all segments are shown at first; beyond it, only the best of each.
 _TEXTS_WITH_ALL_SEGMENTS = 10
@@ -45,12 +45,7 @@ def write_report(
     Raises:
       UserError: the video cannot be used or the page cannot be written.
     """
-    parts = embedded_page(prediction, video_path, top_k)
-    try:
-        with open(out_path, "w", encoding="utf-8", newline="\n") as page:
-            page.writelines(parts)
-    except OSError as error:
-        raise UserError(f"{out_path}: cannot write the report: {error.strerror}.") from error
+    write_result(out_path, embedded_page(prediction, video_path, top_k))
 
 
 def embedded_page(

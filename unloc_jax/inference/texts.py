@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_text
 from unloc_jax.text import num_tokens, words
@@ -31,7 +32,7 @@ def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]
     if long and max_tokens:
         more = f" (and of {len(long) - 1} more)" if len(long) > 1 else ""
         first = long[0] if len(long[0]) <= _LONGEST_SHOWN else f"{long[0][:_LONGEST_SHOWN]}…"
-        print(
+        show(
             f"note: the model reads {max_tokens - 2} word pieces of a text; the end of {first!r}{more} is left out",
             file=sys.stderr,
         )

@@ -1,10 +1,9 @@
 """Texts → features, by a checkpoint's text tower; those of its vocabulary are cached beside it."""
 
+import contextlib
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 
 from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.model.clip import TextFeatures
+from unloc_jax.whole_writes import replacing
 
 _AT_ONCE = 64  # texts, each in all its prompts
 _VERSION = "1"
@@ -141,13 +141,5 @@ def _write(file: Path, features: TextFeatures, fingerprint: str, told: dict[str,
         key: json.dumps(value) for key, value in told.items()
     }
     content = safetensors.numpy.save(arrays, metadata)
-    new = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as opened:
-            new = Path(opened.name)
-            opened.write(content)
-        new.chmod(0o644)
-        os.replace(new, file)
-    except OSError:
-        if new is not None:
-            new.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), replacing(file) as opened:
+        opened.write(content)

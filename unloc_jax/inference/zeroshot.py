@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from unloc_jax.config import EvaluationConfig
+from unloc_jax.console import printable
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, unit, video_frames
 from unloc_jax.frame_inputs import ArrayFrames, Frames, watched
@@ -107,7 +108,7 @@ class ZeroShotLocalizer(VideoSearch):
 
     def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
         title = f"embedding {Path(name).name}"
-        bar = tqdm(frames, desc=title, unit="frame", delay=3, file=sys.stderr, leave=False)
+        bar = tqdm(frames, desc=printable(title), unit="frame", delay=3, file=sys.stderr, leave=False)
         tokens = unit(self._encoder.encode_stream(bar))
         span_s = np.array([0.0, (len(tokens) - 1) / self._fps], np.float32)
         window = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s)

@@ -16,6 +16,7 @@ from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import SplitPredictions
 from unloc_jax.training.metrics_log import read_log
 from unloc_jax.training.watcher import Watcher
+from unloc_jax.whole_writes import cannot_write, replacing
 
 _REDRAWN_S = 2.0  # between two drawings; one takes a quarter of a second
 _LONGEST_TEXT = 48  # characters
@@ -95,8 +96,20 @@ class LiveCharts(Watcher):
         return figure
 
     def save(self, path: str | Path) -> None:
-        """Writes the charts to a file; its ending (.png, .svg, .pdf) is the format."""
-        self.figure().savefig(path, dpi=_DPI)
+        """Writes the charts to a file; its ending (.png, .svg, .pdf) is the format.
+
+        Raises:
+          UserError: an ending that Matplotlib does not know, or the file cannot be written.
+        """
+        figure, form = self.figure(), Path(path).suffix.removeprefix(".") or "png"
+        known = figure.canvas.get_supported_filetypes()
+        if form.lower() not in known:
+            raise UserError(f"{path}: the charts are saved as {', '.join(sorted(known))}.")
+        try:
+            with replacing(path) as file:
+                figure.savefig(file, format=form, dpi=_DPI)
+        except OSError as error:
+            raise UserError(cannot_write(path, error)) from error
 
     def _draw(self, now: bool) -> None:
         """Shows the charts, if a notebook is there and the last drawing is not too recent."""

@@ -3,12 +3,12 @@
 torch is needed for PyTorch's files only.
 """
 
-import json
 import math
 import mmap
 import re
 import time
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.pretrained.clip_model import read_safetensors
 from unloc_jax.pretrained.pickled_arrays import read_pickled_arrays
 
@@ -147,8 +148,13 @@ class Files:
             ) from error
 
 
-def read_torch(file: Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a TorchScript archive, or of a dictionary that torch.save wrote, by name.
+def read_torch(file: Path, torchscript: bool = False) -> dict[str, np.ndarray]:
+    """Reads the tensors of a dictionary that torch.save wrote, by name.
+
+    Args:
+      file: The file.
+      torchscript: It may be a TorchScript archive, as OpenAI's are. That is a program, parts of which PyTorch's
+        interpreter runs while it loads the archive.
 
     Returns:
       Arrays by name; floating ones become float32, others keep their dtype.
@@ -163,12 +169,19 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
             f"{file} is a file of PyTorch's: to read it torch is needed: pip install 'unloc_jax[torch]'"
         ) from error
     try:
-        try:
+        if torchscript and _is_torchscript(file):
             with warnings.catch_warnings():  # torch.jit is deprecated, but OpenAI's files need it
                 warnings.simplefilter("ignore", FutureWarning)
                 stored = torch.jit.load(str(file), map_location="cpu").state_dict()
-        except RuntimeError:  # not TorchScript
+        elif _is_torchscript(file):
+            raise UserError(
+                f"{file} is a TorchScript archive, a program: only --from openai-clip opens such. Save the "
+                "state_dict() of its model with torch.save, or take a safetensors file of the same weights."
+            )
+        else:
             stored = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except RuntimeError as error:
         raise UserError(
             f"{file} is damaged or no file of PyTorch's ({_reason(error)}). Get it again."
@@ -189,6 +202,17 @@ def read_torch(file: Path) -> dict[str, np.ndarray]:
     }
 
 
+def _is_torchscript(file: Path) -> bool:
+    """Returns whether a zip archive holds code, as `torch.jit.save` writes it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any(
+                Path(name).parts[1:2] in (("code",), ("constants.pkl",)) for name in archive.namelist()
+            )
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Reads a file of settings.
 
@@ -196,7 +220,7 @@ def read_json(file: Path) -> dict[str, Any]:
       UserError: The file does not exist or does not hold a JSON object.
     """
     try:
-        settings = json.loads(file.read_text("utf-8"))
+        settings = parse_json(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is not JSON ({_reason(error)}). Get it again.") from error
     if not isinstance(settings, dict):

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from unloc_jax import config as config_lib
 from unloc_jax.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
+from unloc_jax.whole_writes import write_result
 
 Names = tuple[str, ...]
 
@@ -104,13 +106,13 @@ def save_clip(clip: Clip, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         flat = traverse_util.flatten_dict(clip.params, sep="/")
-        safetensors.numpy.save_file(
-            {name: np.asarray(array, order="C") for name, array in flat.items()}, folder / WEIGHTS_FILE
-        )
-        settings = {"version": _VERSION, "source": clip.source, "config": dataclasses.asdict(clip.config)}
-        (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+        arrays = {name: np.asarray(array, order="C") for name, array in flat.items()}
+        safetensors.numpy.save_file(arrays, folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
+        (folder / WEIGHTS_FILE).unlink(missing_ok=True)
         raise UserError(f"--out={folder} cannot be written: {error}.") from error
+    settings = {"version": _VERSION, "source": clip.source, "config": dataclasses.asdict(clip.config)}
+    write_result(folder / SETTINGS_FILE, json.dumps(settings, indent=2) + "\n")  # last: it makes it a CLIP
 
 
 def load_clip(folder: Path) -> Clip:
@@ -125,7 +127,7 @@ def load_clip(folder: Path) -> Clip:
             f"{folder} holds no CLIP ({SETTINGS_FILE}). Make one with `unloc import --from hf-clip`."
         )
     try:
-        settings = json.loads(file.read_text("utf-8"))
+        settings = parse_json(file.read_text("utf-8"))
         if settings["version"] != _VERSION:
             raise UserError(f"{file} was written by another version. Import it again.")
         values = settings["config"]

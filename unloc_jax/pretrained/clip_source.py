@@ -261,7 +261,9 @@ def _read_open_clip(source: str) -> _Found:
 def _read_openai(source: str) -> _Found:
     file = Path(source)
     _need_file(file, "openai-clip", "a .pt file such as ViT-B-32.pt")
-    return _Found(read_torch(file), image_activation="quick_gelu", text_activation="quick_gelu")
+    return _Found(
+        read_torch(file, torchscript=True), image_activation="quick_gelu", text_activation="quick_gelu"
+    )
 
 
 def _read_scenic(source: str) -> _Found:

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import inspect
-import json
 import logging
 import re
 import sys
@@ -19,6 +18,7 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 
 _KINDS = "Give a Scenic checkpoint (checkpoint_1234), a folder with such, an orbax folder or an .npz of parameters."
 _JSON_ADVICE = "give the resolved config as JSON instead (ConfigDict.to_json() writes it)."
@@ -196,7 +196,7 @@ def _array(leaf: Any, name: str, source: Path) -> np.ndarray:
 
 def _read_json(path: Path) -> Any:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = parse_json(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is not JSON ({_reason(error)}). Give a config as JSON, or a .py file."

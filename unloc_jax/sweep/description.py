@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unloc_jax import config as config_lib
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_toml
 from unloc_jax.paths import path_of
 from unloc_jax.programs import overrides_of
 
@@ -83,10 +83,10 @@ def read_sweep(file: Path) -> Sweep:
         config is not valid.
     """
     try:
-        content = tomllib.loads(config_lib.find_file(file).read_text("utf-8"))
+        content = parse_toml(config_lib.find_file(file).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{file}: not a TOML file: {error}") from error
     known = {"config", "metrics", "seeds", "split", "settings", "rows", "factors"}
     if unknown := content.keys() - known:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from unloc_jax.errors import EXIT_TRY_AGAIN, UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.programs import overrides_of
 from unloc_jax.sweep.description import Row, Sweep
 from unloc_jax.sweep.results import Run, metric_of
+from unloc_jax.whole_writes import write_result
 
 _RUN_FILE = "sweep_run.json"
 # A run that was stopped from outside is started again; if this happens more often, something else is wrong.
@@ -131,11 +133,11 @@ class Job:
     def _read_note(self) -> dict[str, Any]:
         file = self._workdir / _RUN_FILE
         try:
-            return json.loads(file.read_text("utf-8"))
+            return parse_json(file.read_text("utf-8"))
         except FileNotFoundError:
             return {}
         except ValueError as error:
             raise UserError(f"{file}: damaged ({error}). Delete {self._workdir}.") from error
 
     def _write_note(self, more: dict[str, Any]) -> None:
-        (self._workdir / _RUN_FILE).write_text(json.dumps(self._description() | more, indent=2), "utf-8")
+        write_result(self._workdir / _RUN_FILE, json.dumps(self._description() | more, indent=2))

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from unloc_jax.errors import UserError
 from unloc_jax.sweep.description import Sweep
 from unloc_jax.sweep.results import Run, summaries
+from unloc_jax.whole_writes import cannot_write, replacing
 
 _ROW_INCHES, _PANEL_INCHES = 0.35, 3.2
 
@@ -19,6 +21,7 @@ def save_plot(sweep: Sweep, runs: Iterable[Run], file: Path) -> None:
 
     Raises:
       ModuleNotFoundError: matplotlib is missing.
+      UserError: the file cannot be written.
     """
     from matplotlib.figure import Figure  # not pyplot, which keeps figures and asks for a screen
 
@@ -40,4 +43,8 @@ def save_plot(sweep: Sweep, runs: Iterable[Run], file: Path) -> None:
         panel.set_xlim(left=0)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    figure.savefig(file)
+    try:
+        with replacing(file) as opened:
+            figure.savefig(opened, format=file.suffix.removeprefix("."))
+    except OSError as error:
+        raise UserError(cannot_write(file, error)) from error

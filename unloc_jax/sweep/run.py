@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from types import FrameType
 
+from unloc_jax.console import show
 from unloc_jax.errors import TryAgain, UserError
 from unloc_jax.sweep.description import Sweep
 from unloc_jax.sweep.job import Job
 from unloc_jax.sweep.results import Run, to_json, to_markdown
+from unloc_jax.whole_writes import write_result
 
 RESULTS_FILE, TABLE_FILE, PLOT_FILE = "results.json", "table.md", "plot.svg"
 _POLL_S = 0.2
@@ -115,8 +117,8 @@ def _write(sweep: Sweep, out: Path, finished: Sequence[Job], command: str) -> st
     """Writes results.json, table.md and, where matplotlib is there, plot.svg; returns the table."""
     runs = [job.result(sweep) for job in finished]
     table = to_markdown(sweep, runs)
-    _replace(out / RESULTS_FILE, to_json(sweep, runs, command))
-    _replace(out / TABLE_FILE, table + "\n")
+    write_result(out / RESULTS_FILE, to_json(sweep, runs, command))
+    write_result(out / TABLE_FILE, table + "\n")
     if runs:
         try:
             from unloc_jax.sweep.plot import save_plot
@@ -127,16 +129,10 @@ def _write(sweep: Sweep, out: Path, finished: Sequence[Job], command: str) -> st
     return table
 
 
-def _replace(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(file)
-
-
 def _shown(run: Run) -> str:
     numbers = ", ".join(f"{path.rpartition('/')[2]} {value:.1f}" for path, value in run.metrics.items())
     return numbers if run.minutes is None else f"{numbers} ({run.minutes:.1f} min)"
 
 
 def _log(line: str) -> None:
-    print(line, flush=True)  # a sweep takes hours, also where its output goes to a file
+    show(line)  # at once: a sweep takes hours, also where its output goes to a file

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import jax
 
+from unloc_jax.console import show
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.inline import in_notebook
 from unloc_jax.processes import is_main
@@ -18,7 +19,7 @@ from unloc_jax.training.run_setup import Setup
 def log(text: str) -> None:
     """Prints a line to stderr, in the first process only; to stdout in a notebook, which shows stderr as an error."""
     if is_main():
-        print(text, file=sys.stdout if in_notebook() else sys.stderr, flush=True)
+        show(text, file=sys.stdout if in_notebook() else sys.stderr)
 
 
 def log_summary(setup: Setup, datasets: Mapping[str, Dataset]) -> None:

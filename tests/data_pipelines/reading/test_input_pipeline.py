@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import shutil
 import time
 
 import numpy as np
@@ -20,6 +21,7 @@ from tests.timed_video import read_time_s, regular_times_ms, write_video
 from tests.tiny_runs import COUNTS, FPS, SIZE
 from unloc_jax.batch import Batch
 from unloc_jax.config import DataConfig
+from unloc_jax.errors import UserError
 from unloc_jax.text import tokenize
 
 L = 16  # tokens per text
@@ -373,3 +375,24 @@ def test_nothing_is_read_after_the_end(reader, captions_dataset, monkeypatch, en
     assert before < 1000 and len(running) <= after_end
     time.sleep(0.3)
     assert len(calls) <= before + after_end
+
+
+def test_a_bit_flipped_after_the_first_read_is_found(captions_dataset, tmp_path, capfd):
+    folder = tmp_path / "copy"
+    shutil.copytree(find_dataset(captions_dataset), folder)
+    config = DataConfig(num_frames=8, crop_size=SIZE, max_segments=6, max_queries=6, max_unreadable=0.5)
+    source = Source(RecordIndex.from_dir(folder, "train"), ExampleSpec(config, L, None))
+    epoch = len(source) // 4
+    batches = training_batches(source, seed=0, batch_size=4, start_step=0, num_steps=50 * epoch)
+    assert all(next(batches).example_mask.all() for _ in range(epoch + 1))
+    index = source.records
+    shard = index.files[0]
+    content = bytearray(shard.read_bytes())
+    content[int(index.offsets[0]) + int(index.lengths[0]) // 2] ^= (
+        1  # in a picture, which can still be decoded
+    )
+    shard.write_bytes(content)
+    assert not all(batch.example_mask.all() for batch in batches)
+    assert f"{shard}: record 0 is corrupted (checksum)" in capfd.readouterr().err
+    with pytest.raises(UserError, match=r"record 0 is corrupted \(checksum\)"):
+        _evaluate(source)

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.diagnosis import PROTOCOLS
@@ -19,6 +20,7 @@ from unloc_jax.metrics.diagnosis.section import Diagnosis
 from unloc_jax.metrics.diagnosis.values import to_json
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.paths import check_output_file
+from unloc_jax.whole_writes import write_result
 
 
 def run_diagnosis(
@@ -40,13 +42,15 @@ def run_diagnosis(
     check_output_file("--out", out)
     check_output_file("--json", json_out)
     diagnosis = diagnose(protocol, ground_truth, predictions, **options)
-    print(diagnosis)
     if out:
-        out.write_text(to_page(diagnosis), "utf-8")
-        print(f"\nwrote {out}")
+        write_result(out, to_page(diagnosis))
     if json_out:
-        json_out.write_text(json.dumps(to_json(diagnosis), indent=1, allow_nan=False) + "\n", "utf-8")
-        print(f"wrote {json_out}")
+        write_result(json_out, json.dumps(to_json(diagnosis), indent=1, allow_nan=False) + "\n")
+    show(diagnosis)
+    if out:
+        show(f"\nwrote {out}")
+    if json_out:
+        show(f"wrote {json_out}")
     return diagnosis
 
 
@@ -93,6 +97,6 @@ def diagnose(
         else:
             diagnosis = diagnose_moments(read_moments(ground_truth, predictions), protocol, tiou, pyramid)
     for warning in caught:
-        print(f"unloc: warning: {warning.message}", file=sys.stderr)
+        show(f"unloc: warning: {warning.message}", file=sys.stderr)
     files = {"predictions file": predictions.name, "ground truth": path_of(ground_truth).name}
     return dataclasses.replace(diagnosis, summary={**files, "protocol": protocol, **diagnosis.summary})

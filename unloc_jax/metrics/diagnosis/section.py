@@ -8,6 +8,7 @@ from typing import Any
 
 from unloc_jax.errors import UserError
 from unloc_jax.inline import framed
+from unloc_jax.whole_writes import write_result
 
 _INLINE_PX = 900
 
@@ -174,7 +175,4 @@ class Diagnosis:
             text = json.dumps(to_json(self), indent=1, allow_nan=False) + "\n"
         else:
             raise UserError(f"{path}: write a page.html or a numbers.json.")
-        try:
-            path.write_text(text, "utf-8")
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}.") from error
+        write_result(path, text)

@@ -10,7 +10,6 @@ BMN's and mmaction2's ground truth is the database without the name around it, m
 import collections
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
 from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
@@ -188,9 +188,9 @@ def _read_database(
 def _read_blocked(path: Path) -> frozenset[str]:
     """Reads the ids of a JSON list, for example of videos that are gone from the web."""
     try:
-        ids = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from None
+        ids = parse_json(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
     if not isinstance(ids, list) or not all(map(as_text, ids)):
         raise UserError(f"{path}: a JSON list of video ids is needed")
     return frozenset(map(normal_id, ids))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unloc_jax.errors import UserError
+from unloc_jax.foreign_text import TOO_DEEP, parse_json
 
 NUMBER = {int, float}  # types of JSON's numbers; true and false are bool
 _CHUNK = 1 << 20
@@ -108,13 +109,11 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _lines(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in text_lines(path):
         try:
-            yield f"line {number}", json.loads(line)
+            yield f"line {number}", parse_json(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: line {number}: not JSON ({error.msg}, column {error.colno})") from None
-        except RecursionError:
-            raise UserError(
-                f"{path}: line {number}: not such a file (brackets within brackets within …)"
-            ) from None
+        except ValueError as error:
+            raise UserError(f"{path}: line {number}: not such a file ({error})") from None
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -186,7 +185,9 @@ class _Text:
                     self.position = error.pos
                     raise self.error(f"not JSON ({error.msg})") from None
             except RecursionError:
-                raise self.error("not such a file (brackets within brackets within …)") from None
+                raise self.error(f"not such a file ({TOO_DEEP})") from None
+            except ValueError as error:  # a whole number of thousands of digits
+                raise self.error(f"not such a file ({error})") from None
             else:
                 # A number at the end of the window may continue behind it.
                 if end < len(self.buffer) or self.at_end:

@@ -10,11 +10,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols import PROTOCOLS
 from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.paths import check_output_file
+from unloc_jax.whole_writes import write_result
 
 _AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
@@ -28,10 +30,11 @@ def run_protocol(
     """Prints the metrics of a protocol and writes them to `out`; see `measure`."""
     check_output_file("--out", out)
     metrics = measure(protocol, ground_truth, predictions, **options)
-    print("\n".join(tables(metrics)))
     if out:
-        out.write_text(json.dumps(_json(metrics), indent=1, allow_nan=False) + "\n", "utf-8")
-        print(f"wrote {out}")
+        write_result(out, json.dumps(_json(metrics), indent=1, allow_nan=False) + "\n")
+    show("\n".join(tables(metrics)))
+    if out:
+        show(f"wrote {out}")
     return metrics
 
 
@@ -65,7 +68,7 @@ def measure(
         warnings.simplefilter("always", InputWarning)
         metrics = function(ground_truth, predictions, **given)
     for warning in caught:
-        print(f"unloc: warning: {warning.message}", file=sys.stderr)
+        show(f"unloc: warning: {warning.message}", file=sys.stderr)
     return metrics
 
 
