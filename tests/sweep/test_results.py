@@ -41,7 +41,10 @@ def test_the_table_shows_what_is_missing():
 
 def test_results_name_the_command_and_the_versions():
     content = json.loads(to_json(SWEEP, RUNS, "unloc sweep x.toml"))
-    assert content["command"] == "unloc sweep x.toml" and {"jax", "unloc_jax"} <= content["versions"].keys()
+    assert (
+        content["command"] == "unloc sweep x.toml"
+        and {"jax", "Python", "the code of unloc_jax"} <= content["versions"].keys()
+    )
     assert [(run["row"], run["seed"], run["minutes"]) for run in content["runs"]] == [
         ("early", 0, 2.0),
         ("early", 1, None),

@@ -48,7 +48,7 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return bool(self._read_note().get("finished"))
+        return bool(self._read_note().get("finished")) and self._evaluation.is_dir()
 
     def check(self) -> None:
         """Raises UserError if the folder holds a run with another config, other settings or an unreadable note."""

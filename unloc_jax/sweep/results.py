@@ -1,19 +1,16 @@
 """What a sweep has found out: a JSON file, from which the table and the plot are made."""
 
 import dataclasses
-import importlib.metadata
 import json
 import math
-import platform
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from unloc_jax.agreement import versions
 from unloc_jax.errors import UserError
 from unloc_jax.sweep.description import Row, Sweep
-
-_PACKAGES = ("unloc_jax", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +94,6 @@ def _paths(content: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
 
 def to_json(sweep: Sweep, runs: Iterable[Run], command: str) -> str:
     """Returns the content of results.json: the command, versions, machine, and one entry per run."""
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
     entries = [
         {
             "row": run.row.name,
@@ -111,7 +106,7 @@ def to_json(sweep: Sweep, runs: Iterable[Run], command: str) -> str:
         }
         for run in runs
     ]
-    content = {"command": command, "versions": versions, "split": sweep.split, "runs": entries}
+    content = {"command": command, "versions": versions(), "split": sweep.split, "runs": entries}
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
