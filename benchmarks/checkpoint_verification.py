@@ -32,7 +32,8 @@ def _seconds(action: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def main(megabytes: int) -> None:
+def main() -> None:
+    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 400
     rng, layers = np.random.default_rng(0), round(megabytes * 2**20 / 3 / 4 / _WIDTH**2)
     params = {f"layer_{i}": rng.normal(size=(_WIDTH, _WIDTH)).astype(np.float32) for i in range(layers)}
     state = jax.tree.map(jax.numpy.asarray, TrainState(np.int32(0), params, {"mu": params, "nu": params}))
@@ -58,4 +59,4 @@ def main(megabytes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)
+    main()

@@ -114,5 +114,5 @@ def test_predictions_show_and_save_themselves(trained, tiny_videos, tmp_path):
         of_frames.save(tmp_path / "report.html")
     with pytest.raises(UserError, match=r"report\.html or a result\.json"):
         found.save(tmp_path / "report.pdf")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot be written"):
         found.save(tmp_path / "missing" / "numbers.json")

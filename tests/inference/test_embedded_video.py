@@ -155,7 +155,7 @@ def test_what_embed_video_refuses(model, moment_retrieval):
     other = Localizer(dataclasses.replace(model, step_dir=Path("another/checkpoints/1")))
     with pytest.raises(UserError, match=r"frames was embedded by .*run/checkpoints/1.*another/checkpoints/1"):
         other(video, TEXTS)
-    with pytest.raises(UserError, match="fps is that of an array"):
+    with pytest.raises(UserError, match="fps is for an array"):
         other("video.mp4", TEXTS, fps=5)
     with pytest.raises(UserError, match="text 2 of 2 has no words"):
         other("nothing.mp4", ["a", "?"])

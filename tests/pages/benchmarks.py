@@ -17,6 +17,7 @@ TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
     "benchmarks.augmentation": ({"RUNS": 1, "SHAPE": (1, 2, 224, 224, 3)}, []),
     "benchmarks.blocks": ({"RUNS": 1}, []),
     "benchmarks.build": ({"RUNS": 1, "FEW": 1, "MANY": 2}, []),
+    "benchmarks.checkpoint_verification": ({"_TIMES": 1}, ["13"]),
     "benchmarks.input_pipeline": (
         {"STORED": 16, "CHOSEN": 8, "EPOCHS": 1, "ROUNDS": 1},
         ["--videos=4"],

@@ -249,7 +249,7 @@ _NO_INDEX = {"segment__start__index": None, "segment__end__index": None}
 @pytest.mark.parametrize(
     ("context", "options", "message"),
     [
-        ({}, {"fps": 0.0}, "frames per second .*image/frame_rate.*mediasequence.fps"),
+        ({}, {"fps": 0.0}, "no frame rate .*image/frame_rate.*mediasequence.fps"),
         ({"image__frame_rate": [0.0]}, {"fps": 0.0}, "mediasequence.fps"),
         ({"clip__frames": [0]}, {}, r"clip/frames is \[0\]"),
         ({"clip__frames": [2.0]}, {}, "clip/frames: not a list of integers"),
