@@ -45,13 +45,14 @@ def main() -> None:
         step_dir = Path(workdir) / "checkpoints" / "1"
         size = sum(file.stat().st_size for file in step_dir.rglob("*") if file.is_file())
         print(f"checkpoint of {size / 1e6:.0f} MB; seconds, median of {_TIMES}:")
+        stored = read_checked(step_dir)
         opened = Checkpoints(Path(workdir), Config(), {"moment_retrieval": metadata})
         actions = {
             "metadata with its checksum": lambda: read_checked(step_dir),
             "predict reads its parameters": lambda: load_params(step_dir, shapes.params),
-            "… of which fingerprints (params)": lambda: compare(step_dir, {"params": state.params}),
+            "… of which fingerprints (params)": lambda: compare(stored, {"params": state.params}),
             "train reads all": lambda: opened.restore(shapes),
-            "… of which fingerprints (all)": lambda: compare(step_dir, state),
+            "… of which fingerprints (all)": lambda: compare(stored, state),
             "is it whole? (only after damage)": lambda: is_whole(step_dir),
         }
         for name, action in actions.items():

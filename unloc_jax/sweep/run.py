@@ -1,13 +1,11 @@
 """Runs what a sweep lacks, several runs at once, and writes its results."""
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from types import FrameType
 
+from unloc_jax import sigterm
 from unloc_jax.console import show
 from unloc_jax.errors import TryAgain, UserError
 from unloc_jax.sweep.description import Sweep
@@ -43,10 +41,10 @@ def run_sweep(sweep: Sweep, out: Path, places: Sequence[Place], command: str) ->
     out.mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if not job.finished] if places else []
     free, running, failed = list(places), dict[Job, Place](), list[str]()
-    table = _write(sweep, out, [job for job in jobs if job.finished], command)
-    with _Stopped() as stopped:
+    table = _write(sweep, out, jobs, command)
+    with sigterm.remembered():
         try:
-            while (waiting or running) and not stopped:
+            while (waiting or running) and not sigterm.arrived():
                 while waiting and free:
                     job, place = waiting.pop(0), free.pop(0)
                     running[job] = place
@@ -58,18 +56,18 @@ def run_sweep(sweep: Sweep, out: Path, places: Sequence[Place], command: str) ->
                     free.append(running.pop(job))
                     if status:
                         failed.append(job.name)
-                        _log(
+                        show(
                             f"{job.name}: ended with {status}: {job.last_line()} (all of it: {job.log_file})"
                         )
                         continue
-                    table = _write(sweep, out, [job for job in jobs if job.finished], command)
+                    table = _write(sweep, out, jobs, command)
                     num_finished = sum(job.finished for job in jobs)
-                    _log(f"{num_finished} of {len(jobs)}: {job.name}: {_shown(job.result(sweep))}")
+                    show(f"{num_finished} of {len(jobs)}: {job.name}: {_shown(job.result(sweep))}")
                 time.sleep(_POLL_S)
         finally:
             for job in running:
                 job.stop()
-    if stopped:
+    if sigterm.arrived():
         raise TryAgain(
             f"stopped by SIGTERM; {sum(job.finished for job in jobs)} of {len(jobs)} runs have finished"
         )
@@ -95,27 +93,9 @@ def places_of(at_once: int, devices: Sequence[str] = ()) -> list[Place]:
     return [(os.environ, frozenset(cpus[place::at_once])) for place in range(at_once)]
 
 
-class _Stopped:
-    """Becomes true when SIGTERM comes."""
-
-    def __enter__(self) -> "_Stopped":
-        self._event = threading.Event()
-        self._before = signal.signal(signal.SIGTERM, self._set)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    def _set(self, _number: int, _frame: FrameType | None) -> None:
-        self._event.set()
-
-
-def _write(sweep: Sweep, out: Path, finished: Sequence[Job], command: str) -> str:
+def _write(sweep: Sweep, out: Path, jobs: Sequence[Job], command: str) -> str:
     """Writes results.json, table.md and, where matplotlib is there, plot.svg; returns the table."""
-    runs = [job.result(sweep) for job in finished]
+    runs = [job.result(sweep) for job in jobs if job.finished]
     table = to_markdown(sweep, runs)
     write_result(out / RESULTS_FILE, to_json(sweep, runs, command))
     write_result(out / TABLE_FILE, table + "\n")
@@ -132,7 +112,3 @@ def _write(sweep: Sweep, out: Path, finished: Sequence[Job], command: str) -> st
 def _shown(run: Run) -> str:
     numbers = ", ".join(f"{path.rpartition('/')[2]} {value:.1f}" for path, value in run.metrics.items())
     return numbers if run.minutes is None else f"{numbers} ({run.minutes:.1f} min)"
-
-
-def _log(line: str) -> None:
-    show(line)  # at once: a sweep takes hours, also where its output goes to a file

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unloc_jax.processes import is_main
+from unloc_jax.whole_writes import write_result
 
 KINDS = ("input", "compute", "compile", "checkpoint", "evaluation")
+_START_FILE = "started_at"
 
 
 @dataclasses.dataclass
@@ -67,11 +69,19 @@ class Clock:
 
 def first_start(workdir: Path) -> float:
     """Returns when the run in `workdir` began, in seconds since 1970; the first call records it."""
-    file = workdir / "started_at"
     try:
-        return float(file.read_text())
+        return float((workdir / _START_FILE).read_text())
     except (OSError, ValueError):
         now = time.time()
         if is_main():
-            file.write_text(f"{now}\n")
+            record_start(workdir, now)
         return now
+
+
+def record_start(workdir: Path, started_at: float) -> None:
+    """Records when the run in `workdir` began, in seconds since 1970.
+
+    Raises:
+      UserError: It cannot be written.
+    """
+    write_result(workdir / _START_FILE, f"{started_at}\n")

@@ -21,6 +21,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.processes import is_main
 from unloc_jax.training import metrics_log
 from unloc_jax.training.metrics_log import read_log
+from unloc_jax.whole_writes import replacing
 
 _DAMAGED = "metrics.damaged"
 
@@ -127,10 +128,8 @@ def _drop_after(workdir: Path, step: int) -> str | None:
         with aside.open("ab") as opened:
             opened.writelines(line + b"\n" for line in found.damaged)
     kept = [json.dumps(numbers) + "\n" for numbers in found.numbers if numbers["step"] <= step]
-    # Replaced atomically: a kill in between must not lose the history.
-    partial = file.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.replace(file)
+    with replacing(file) as opened:  # a kill in between must not lose the history
+        opened.write("".join(kept).encode())
     if not found.damaged:
         return None
     lines = "line was" if len(found.damaged) == 1 else "lines were"

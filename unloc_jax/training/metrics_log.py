@@ -1,9 +1,10 @@
 """Reads metrics.jsonl: one JSON object of numbers per line, which a kill, a disk or an editor may have damaged."""
 
-import json
 import math
 from pathlib import Path
 from typing import NamedTuple
+
+from unloc_jax.foreign_text import parse_json
 
 NAME = "metrics.jsonl"
 
@@ -40,8 +41,8 @@ def read_log(workdir: Path) -> Log:
 def _parse(line: bytes) -> dict[str, float] | None:
     """Returns the numbers of a line, or None if it is damaged."""
     try:
-        numbers = json.loads(line)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, too many digits; too deep
+        numbers = parse_json(line)
+    except ValueError:
         return None
     if not isinstance(numbers, dict) or not all(map(_is_number, numbers.values())):
         return None

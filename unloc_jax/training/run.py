@@ -13,11 +13,11 @@ from unloc_jax import config as config_lib
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
-from unloc_jax.errors import TryAgain
+from unloc_jax.errors import TryAgain, UserError
 from unloc_jax.processes import is_main
 from unloc_jax.tasks.predict_split import to_device
 from unloc_jax.training.checkpoints.writing import Checkpoints
-from unloc_jax.training.clock import Clock, first_start
+from unloc_jax.training.clock import Clock, first_start, record_start
 from unloc_jax.training.frozen_vocabulary import constant_vocabularies
 from unloc_jax.training.metric_writers import MetricWriter, start_wandb, validated
 from unloc_jax.training.non_finite import NonFiniteSteps, at_step
@@ -33,8 +33,11 @@ from unloc_jax.training.task_mixing import videos_of_step
 from unloc_jax.training.terminal import log
 from unloc_jax.training.validation import Validation
 from unloc_jax.training.watcher import Watcher
+from unloc_jax.whole_writes import write_result
 
 Metrics = dict[str, jax.Array]
+
+_CONFIG_FILE = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +115,7 @@ class TrainingRun:
     def start(self) -> None:
         """Restores the latest state or creates a new one, and prepares everything else that steps need."""
         config, setup, history = self._config, self._setup, self._checkpoints.history
-        if is_main():
-            (self._workdir / "config.json").write_text(config_lib.to_json(config))
+        self._write_config()
         self._clock = Clock(first_start(self._workdir), history.get("productive_s", 0.0))
         wandb = start_wandb(config, self._workdir, self._clock.started_at)
         self._state = self._last_saved()
@@ -241,10 +243,14 @@ class TrainingRun:
             }
             self._checkpoints.save(self._state, done, history)
         self._is_best = False
-        if is_main() and not (self._workdir / "config.json").exists():  # somebody has deleted the workdir
-            with contextlib.suppress(OSError):  # `save` has reported it
-                (self._workdir / "config.json").write_text(config_lib.to_json(self._config))
-                (self._workdir / "started_at").write_text(f"{self._clock.started_at}\n")
+        if is_main() and not (self._workdir / _CONFIG_FILE).exists():  # somebody has deleted the workdir
+            with contextlib.suppress(UserError):  # `save` has reported it
+                self._write_config()
+                record_start(self._workdir, self._clock.started_at)
+
+    def _write_config(self) -> None:
+        if is_main():
+            write_result(self._workdir / _CONFIG_FILE, config_lib.to_json(self._config))
 
     def _stage(self, step: int) -> str:
         return "contrastive" if step < self._config.contrastive.steps else "train"

@@ -24,6 +24,7 @@ from typing import Self
 
 from unloc_jax import agreement
 from unloc_jax.errors import TryAgain, UserError
+from unloc_jax.foreign_text import parse_json
 from unloc_jax.processes import is_main
 from unloc_jax.training.process_failures import before_end
 
@@ -307,10 +308,10 @@ def _read(file: Path) -> tuple[bytes, Holder | None]:
 
 def _decoded(content: bytes) -> Holder | None:
     try:
-        values = json.loads(content)
+        values = parse_json(content)
         texts = {field: str(values[field]) for field in ("token", "host", "machine", "started", "since")}
         return Holder(**texts, pid=int(values["pid"]), beat=int(values["beat"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -111,8 +111,8 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
       UserError: The checkpoint is damaged or does not match.
     """
     with naming_damage(step_dir), ocp.PyTreeCheckpointer() as checkpointer:
-        stored = read_tree(step_dir)
-        _compare_names(step_dir, stored)
+        metadata, stored = read_metadata(step_dir), read_tree(step_dir)
+        _compare_names(metadata, stored)
         old_params = stored["params"]
         stored = renamed_arrays(stored)
         _check_shapes(stored["params"], abstract)
@@ -131,7 +131,7 @@ def load_params(step_dir: Path, abstract: Any) -> Any:
             ),
         )
         restored = renamed_arrays(restored)
-        compare(step_dir, restored)
+        compare(metadata, restored)
     return {**restored.get("params", {}), **restored.get("ema_params", {})}
 
 
@@ -143,7 +143,7 @@ def stored_shapes(step_dir: Path) -> dict[str, tuple[int, ...]]:
     """
     with naming_damage(step_dir):
         stored = read_tree(step_dir)["params"]
-        _compare_names(step_dir, {"params": stored}, ("params",))
+        _compare_names(read_metadata(step_dir), {"params": stored}, ("params",))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in jax.tree_util.tree_leaves_with_path(renamed_arrays(stored))
@@ -161,15 +161,17 @@ def _check_shapes(stored: Any, wanted: Any) -> None:
             raise ValueError(f"{name} has the shape {shapes[path]} there and {leaf.shape} in the model")
 
 
-def _compare_names(step_dir: Path, stored: Any, parts: tuple[str, ...] = ("params", "ema_params")) -> None:
+def _compare_names(
+    metadata: dict[str, Any], stored: Any, parts: tuple[str, ...] = ("params", "ema_params")
+) -> None:
     """Raises ValueError if the stored parameters are not those that were saved; without a moving average, say."""
-    if stored_names_differ(read_metadata(step_dir), stored, parts):
+    if stored_names_differ(metadata, stored, parts):
         raise ValueError("other parameters than were saved")
 
 
-def compare(step_dir: Path, tree: Any) -> None:
-    """Raises ValueError if arrays differ from those that were saved."""
-    if wrong := different(read_metadata(step_dir), tree):
+def compare(metadata: dict[str, Any], tree: Any) -> None:
+    """Raises ValueError if arrays differ from those that were saved with this metadata."""
+    if wrong := different(metadata, tree):
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(f"other numbers than were saved in {', '.join(wrong[:3])}{more}")
 

@@ -215,7 +215,7 @@ class Checkpoints:
             with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
                 restored = checkpointer.restore(step_dir / "state", args=ocp.args.StandardRestore(abstract))
             state = renamed_arrays(restored)
-            compare(step_dir, state)
+            compare(read_metadata(step_dir), state)
         return state
 
     def close(self) -> None:
