@@ -23,12 +23,13 @@ from unloc_jax.records import VideoRecord
 TABLES = (".csv", ".tsv")
 ACTIONS = ("activitynet", "thumos14")
 MOMENTS = ("moment-retrieval", "qvhighlights")
+_FRAMES = ("segmentation",)
 _OFFICIAL_TABLES = ("classification",)  # Kinetics' own
 _HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
 
 
 def read_ground_truth(
-    protocol: str, files: Sequence[Path], subset: str | None = None
+    protocol: str, files: Sequence[Path], subset: str | None = None, dataset: str | None = None
 ) -> tuple[Path | Annotated, str | None]:
     """Detects the kind of a ground truth, and reads it unless the protocol does.
 
@@ -37,6 +38,7 @@ def read_ground_truth(
       files: one official file or folder; or one's own CSV or JSON Lines (docs/annotations.md); or a folder of
         `unloc data build`; or an ActivityNet file followed by the CSV of its subsets (BMN's).
       subset: the split; None: the protocol's default, or for one's own data the only split.
+      dataset: name of an annotation parser, which reads the files; None: they are of one of the kinds above.
 
     Returns:
       The ground truth for the protocol's functions, and the name of the subset to pass to them, None if there is
@@ -46,6 +48,9 @@ def read_ground_truth(
       UserError: the file or split does not exist, the protocol does not read the format, or the split is ambiguous.
     """
     first = files[0]
+    if dataset is not None:
+        protocols = (*ACTIONS, *MOMENTS, *_FRAMES)
+        return _chosen(protocol, files, subset, *_of_annotations(dataset, files), protocols)
     if is_shard_folder(first):
         return _chosen(protocol, files, subset, *_of_shards(first))
     for name, is_one in (("csv", _is_table), ("jsonl", _is_own_json_lines)):
@@ -107,14 +112,19 @@ def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:
 
 
 def _chosen(
-    protocol: str, files: Sequence[Path], subset: str | None, records: list[VideoRecord], has_classes: bool
+    protocol: str,
+    files: Sequence[Path],
+    subset: str | None,
+    records: list[VideoRecord],
+    has_classes: bool,
+    protocols: Sequence[str] = ACTIONS + MOMENTS,
 ) -> tuple[Annotated, str | None]:
     """Returns the ground truth of the split that `subset` names, or of the only one."""
     path = files[0]
-    if protocol not in ACTIONS + MOMENTS:
+    if protocol not in protocols:
         raise UserError(
             f"{path}: the protocol {protocol} takes its datasets' own files; tables, JSON Lines and shards are for"
-            f" {', '.join(ACTIONS + MOMENTS)}"
+            f" {', '.join(protocols)}"
         )
     splits = [split for split in SPLITS if any(record.split == split for record in records)]
     if not splits:

@@ -249,6 +249,7 @@ def measure(
     predictions: str | Path,
     *,
     subset: str | None = None,
+    dataset: str | None = None,
     **options: Any,
 ) -> "Measured":
     """Computes the official numbers of a file of predictions; `unloc metrics`.
@@ -264,6 +265,7 @@ def measure(
       ground_truth: one or several files, or a folder of `unloc data build`.
       predictions: file.
       subset: of an ActivityNet-style ground truth, of your own data or of shards.
+      dataset: format of the ground truth, as for `unloc data build`; None: the protocol's.
       **options: of the protocol, such as `variant`; see docs/metrics.md.
 
     Raises:
@@ -272,7 +274,7 @@ def measure(
     from unloc_jax.metrics.protocols.measured import Measured
     from unloc_jax.metrics.protocols.run import measure as measure_file
 
-    truth, chosen = _ground_truth(protocol, ground_truth, subset)
+    truth, chosen = _ground_truth(protocol, ground_truth, subset, dataset)
     title = f"{Path(predictions).name}, {protocol}"
     return Measured(title, measure_file(protocol, truth, Path(predictions), subset=chosen, **options))
 
@@ -284,6 +286,7 @@ def diagnose(
     *,
     tiou: float = 0.5,
     subset: str | None = None,
+    dataset: str | None = None,
     blocked_videos: str | Path | None = None,
     checkpoint: str | Path | None = None,
     task: str | None = None,
@@ -297,7 +300,7 @@ def diagnose(
 
     Args:
       protocol: of `unloc diagnose --protocol`.
-      ground_truth, predictions, subset: see `measure`.
+      ground_truth, predictions, subset, dataset: see `measure`.
       tiou: threshold of a hit.
       blocked_videos: JSON list of ids to leave out.
       checkpoint, task: of the model whose pyramid is compared with the ground truth.
@@ -307,7 +310,7 @@ def diagnose(
     """
     from unloc_jax.metrics.diagnosis.run import diagnose as diagnose_file
 
-    truth, chosen = _ground_truth(protocol, ground_truth, subset)
+    truth, chosen = _ground_truth(protocol, ground_truth, subset, dataset)
     path = lambda text: None if text is None else Path(text)
     return diagnose_file(
         protocol,
@@ -321,9 +324,11 @@ def diagnose(
     )
 
 
-def _ground_truth(protocol: str, files: str | Path | Sequence[str | Path], subset: str | None) -> Any:
+def _ground_truth(
+    protocol: str, files: str | Path | Sequence[str | Path], subset: str | None, dataset: str | None
+) -> Any:
     several = [files] if isinstance(files, (str, Path)) else files
     with siblings.ours("data_pipelines"):
         from data_pipelines.ground_truth import read_ground_truth
 
-        return read_ground_truth(protocol, [Path(path_of(str(file))) for file in several], subset)
+        return read_ground_truth(protocol, [Path(path_of(str(file))) for file in several], subset, dataset)

@@ -10,6 +10,7 @@ from data_pipelines.annotations.charades_sta import parse_charades_sta
 from data_pipelines.annotations.coin import parse_coin
 from data_pipelines.annotations.didemo import parse_didemo
 from data_pipelines.annotations.kinetics import parse_kinetics
+from data_pipelines.annotations.ms_tcn import parse_ms_tcn
 from data_pipelines.annotations.own_csv import parse_csv
 from data_pipelines.annotations.own_jsonl import parse_jsonl
 from data_pipelines.annotations.parsed import ParsedAnnotations
@@ -30,6 +31,7 @@ PARSERS: dict[str, Callable[[list[Path]], ParsedAnnotations]] = {
     "didemo": parse_didemo,
     "jsonl": parse_jsonl,
     "kinetics": parse_kinetics,
+    "ms_tcn": parse_ms_tcn,
     "qvhighlights": parse_qvhighlights,
     "tacos": parse_tacos,
     "thumos14": parse_thumos14,

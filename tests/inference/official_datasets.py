@@ -34,6 +34,7 @@ class Official:
       best: what perfect predictions get, where it is not 100: official name → percent.
       options: of the protocol.
       more: further annotation files.
+      dataset: whether `unloc metrics` needs --dataset, since the protocol does not read the files itself.
     """
 
     file: str
@@ -45,6 +46,7 @@ class Official:
     best: dict[str, float] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     more: dict[str, str] = dataclasses.field(default_factory=dict)
+    dataset: bool = False
 
     def write(self, folder: Path) -> list[Path]:
         """The files, that of the ground truth first."""
@@ -74,6 +76,10 @@ _QVH |= {
     f"{ours}-{name}": f"HL-min-{name}-{theirs}"
     for name in ("Fair", "Good", "VeryGood")
     for ours, theirs in (("HL-mAP", "mAP"), ("HIT@1", "Hit1"))
+}
+_FRAMES = {
+    "frame_accuracy": "accuracy",
+    "frame_accuracy_without_background": "accuracy_without_background",
 }
 _DOMAINS = {"mAP": "mAP", "mAP_over_videos": "mAP_over_videos"}
 _ACTIVITYNET = {"mAP@0.50:0.95": "average_mAP", "mAP@0.50": "mAP@0.50", "mAP@0.95": "mAP@0.95"}
@@ -170,10 +176,7 @@ OFFICIAL = {
         "test",
         "action_segmentation",
         "segmentation",
-        {
-            "frame_accuracy": "accuracy",
-            "frame_accuracy_without_background": "accuracy_without_background",
-        },
+        _FRAMES,
     ),
     "csv": Official(
         "own_test.csv",
@@ -242,6 +245,22 @@ OFFICIAL = {
         "classification",
         "classification",
         {"top1": "top1", "top5": "top5"},
+    ),
+    "ms_tcn": Official(
+        "rgb-01-1.txt",
+        "action_start\n" * 17 + "cut_tomato\n" * 250 + "place_tomato\n" * 31 + "cut_tomato\n" * 77,
+        "test",
+        "action_segmentation",
+        "segmentation",
+        _FRAMES,
+        more={
+            "rgb-02-1.txt": "cut_tomato\n" * 101 + "background\n" * 50,
+            "rgb-02-2.txt": "cut_tomato\n" * 9,
+            "mapping.txt": "0 cut_tomato\n1 place_tomato\n2 action_start\n3 background\n4 peel\n",
+            "test.split2.bundle": "rgb-01-1.txt\nrgb-02-1.txt\n",
+            "train.split2.bundle": "rgb-02-2.txt\n",
+        },
+        dataset=True,
     ),
     "qvhighlights": Official(
         "highlight_val_release.jsonl",

@@ -32,7 +32,10 @@ def _numbers(
     metrics = evaluate(predictor, official.split, out)
     printed = metrics.get("metrics") or metrics.get("mAP") or metrics["recall"]["model"]
     (file,) = out.glob("predictions.json*")
-    truth, _ = read_ground_truth(official.protocol, files[:1])
+    if official.dataset:
+        truth, _ = read_ground_truth(official.protocol, files, official.split, name)
+    else:
+        truth, _ = read_ground_truth(official.protocol, files[:1])
     found = run_protocol(official.protocol, truth, file, **official.options)
     return printed, found | found.get("brief", {}), file
 

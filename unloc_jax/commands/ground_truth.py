@@ -1,4 +1,4 @@
-"""`--ground-truth` and `--subset`, which `unloc metrics` and `unloc diagnose` share."""
+"""`--ground-truth`, `--dataset` and `--subset`, which `unloc metrics` and `unloc diagnose` share."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def add_ground_truth(parser: argparse.ArgumentParser) -> None:
-    """Adds the two flags to a command."""
+    """Adds the three flags to a command."""
     parser.add_argument(
         "--ground-truth",
         type=Path,
@@ -17,6 +17,11 @@ def add_ground_truth(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="FILE",
         help="files of the protocol; or your own CSV or JSON Lines, or a folder of `unloc data build`",
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="format of the ground truth, as for `unloc data build` (docs/annotations.md); default: the protocol's",
     )
     parser.add_argument(
         "--subset",
@@ -30,4 +35,4 @@ def read_ground_truth(arguments: argparse.Namespace) -> tuple["Path | Annotated"
     """Returns the ground truth that the protocol uses, and which subset of it (`data_pipelines.ground_truth`)."""
     from data_pipelines.ground_truth import read_ground_truth as read
 
-    return read(arguments.protocol, arguments.ground_truth, arguments.subset)
+    return read(arguments.protocol, arguments.ground_truth, arguments.subset, arguments.dataset)

@@ -35,7 +35,7 @@ class ActionSegmentation(LocalizationTask):
     name = "action_segmentation"
     with_vocabulary = True
     has_boundaries = False
-    annotation_formats = ("coin",)
+    annotation_formats = ("coin", "ms_tcn", "assembly101")
     radius = None
 
     @property

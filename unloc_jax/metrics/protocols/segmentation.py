@@ -8,6 +8,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import videos_of_both, warn_of
+from unloc_jax.metrics.protocols.annotated import Annotated, path_of
 from unloc_jax.metrics.protocols.coin_files import read_steps
 from unloc_jax.metrics.protocols.frame_files import FrameLabels, read_frame_labels
 from unloc_jax.metrics.protocols.json_files import is_database
@@ -22,12 +23,17 @@ BACKGROUND = ("0", "background")
 
 
 def evaluate_segmentation(
-    ground_truth: Path, predictions: Path, *, variant: str = "ms-tcn", background: str | None = None
+    ground_truth: Path | Annotated,
+    predictions: Path,
+    *,
+    variant: str = "ms-tcn",
+    background: str | None = None,
 ) -> dict[str, Any]:
     """Returns frame accuracy, edit score, F1@{10, 25, 50} and, if there are scores, mAP over classes; in percent.
 
     Args:
-      ground_truth, predictions: see `frame_files`; the ground truth may also be COIN's own file.
+      ground_truth, predictions: see `frame_files`; the ground truth may also be COIN's own file, or
+        `Annotated` classes.
       variant: "ms-tcn": all scores except the edit score are counted over all videos together; "tcn": the mean of
         each video's score.
       background: the label that is not an action, or "none"; by default 0 or "background".
@@ -45,10 +51,11 @@ def evaluate_segmentation(
     found = read_frame_labels(predictions, predictions=True)
     truth = (
         read_steps(ground_truth, found)
-        if is_database(ground_truth)
+        if isinstance(ground_truth, Annotated) or is_database(ground_truth)
         else read_frame_labels(ground_truth, predictions=False)
     )
-    both = videos_of_both(truth, found, ground_truth, predictions, "left out")
+    path = path_of(ground_truth)
+    both = videos_of_both(truth, found, path, predictions, "left out")
 
     numbers: dict[str, int] = {}
     name_of = functools.cache(lambda label: normal_text(str(label)))
@@ -62,7 +69,7 @@ def evaluate_segmentation(
         first = both.index(different[0])
         raise UserError(
             f"{predictions}: {len(different)} of {len(both)} videos have another number of frames than in"
-            f" {ground_truth}; first: {different[0]!r}, {len(predicted[first])} instead of {len(labels[first])}"
+            f" {path}; first: {different[0]!r}, {len(predicted[first])} instead of {len(labels[first])}"
         )
     frames = Frames(
         np.concatenate([number(of_video) for of_video in labels]),
@@ -73,7 +80,7 @@ def evaluate_segmentation(
     unknown = [str(label) for of_video in predicted for label in of_video if name_of(label) not in known]
     if len(unknown) == len(frames.labels):
         raise UserError(
-            f"{predictions}: none of its labels occurs in {ground_truth}: for example {unknown[0]!r} does not, but"
+            f"{predictions}: none of its labels occurs in {path}: for example {unknown[0]!r} does not, but"
             f" {sorted(known)[0]!r} does"
         )
     warn_of(
