@@ -9,6 +9,12 @@ from data_pipelines.annotations.activitynet_captions import parse_activitynet_ca
 from data_pipelines.annotations.charades_sta import parse_charades_sta
 from data_pipelines.annotations.coin import parse_coin
 from data_pipelines.annotations.didemo import parse_didemo
+from data_pipelines.annotations.epic_kitchens import (
+    parse_epic_kitchens,
+    parse_epic_kitchens_nouns,
+    parse_epic_kitchens_verbs,
+)
+from data_pipelines.annotations.epic_sounds import parse_epic_sounds
 from data_pipelines.annotations.kinetics import parse_kinetics
 from data_pipelines.annotations.ms_tcn import parse_ms_tcn
 from data_pipelines.annotations.own_csv import parse_csv
@@ -29,6 +35,10 @@ PARSERS: dict[str, Callable[[list[Path]], ParsedAnnotations]] = {
     "coin": parse_coin,
     "csv": parse_csv,
     "didemo": parse_didemo,
+    "epic_kitchens": parse_epic_kitchens,
+    "epic_kitchens_nouns": parse_epic_kitchens_nouns,
+    "epic_kitchens_verbs": parse_epic_kitchens_verbs,
+    "epic_sounds": parse_epic_sounds,
     "jsonl": parse_jsonl,
     "kinetics": parse_kinetics,
     "ms_tcn": parse_ms_tcn,

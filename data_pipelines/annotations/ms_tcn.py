@@ -68,12 +68,11 @@ def parse_ms_tcn(files: list[Path]) -> ParsedAnnotations:
     classes = _read_mapping(mappings[0], collector)
     unused = dict(frames)
     for name, where, split in _read_bundles(bundles, collector):
-        path = frames.get(name)
         unused.pop(name, None)
-        if path is None:
-            collector.problems.add("video without ground truth", where, f"no file {name}.txt")
+        if name in frames:
+            _add_video(collector, frames[name], split, _fps(frames[name], fps_of), classes)
         else:
-            _add_video(collector, path, split, _fps(path, fps_of), classes)
+            collector.problems.add("video without ground truth", where, f"no file {name}.txt")
     for path in unused.values():
         collector.problems.add("video in no bundle", path.name, "left out")
     parsed = collector.with_classes()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.annotations import parse
+from data_pipelines.annotations.clock import as_seconds
 from tests.data_pipelines.test_annotations_formats import rows_of, write
 from unloc_jax.errors import UserError
 
@@ -56,5 +57,79 @@ def test_ms_tcn_what_does_not_fit_together(tmp_path):
         parse("ms_tcn", [*paths, rates, write(tmp_path, "train.split1.bundle", "kitchen.txt\n")])
     with pytest.raises(UserError, match="no bundle is given"):
         parse("ms_tcn", paths[:2])
-    with pytest.raises(UserError, match="mapping.txt is not given"):
+    with pytest.raises(UserError, match=r"mapping\.txt is not given"):
         parse("ms_tcn", [paths[0], paths[2]])
+
+
+# --- EPIC-Kitchens-100 and EPIC-Sounds
+
+_EPIC = {
+    "EPIC_100_train.csv": "video_id,start_timestamp,stop_timestamp,verb,verb_class,noun,noun_class,all_nouns\n"
+    "P01_01,00:00:01.50,00:01:02.25,put-down,1,saucer,0,\"['saucer', 'cup']\"\n"
+    "P01_01,01:00:00.00,01:00:01.00,grab,0,saucer,0,x\nP01_01,00:00:05,00:00:04,grab,0,cup,7,x\n",
+    "EPIC_100_test_timestamps.csv": "video_id,start_timestamp,stop_timestamp\nP02_01,00:00:01,00:00:02\n"
+    "P02_01,00:00:03,00:00:04\n",
+    "EPIC_100_verb_classes.csv": "id,key,instances\n0,take,grab\n1,put,put-down\n",
+    "EPIC_100_noun_classes.csv": "id,key,instances\n0,plate,saucer\n1,tap,x\n",
+    "EPIC_100_video_info.csv": "video_id,duration,fps,resolution\nP01_01,4000.5,50,x\nP02_01,9,50,x\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "texts", "classes"),
+    [
+        ("epic_kitchens", ["put plate", "take plate"], ["put plate", "take plate"]),
+        ("epic_kitchens_verbs", ["put", "take"], ["put", "take"]),
+        ("epic_kitchens_nouns", ["plate", "plate"], ["plate", "tap"]),
+    ],
+)
+def test_epic_kitchens(tmp_path, dataset, texts, classes):
+    parsed = parse(dataset, [write(tmp_path, name, text) for name, text in _EPIC.items()])
+    assert rows_of(parsed) == [
+        ("P01_01", "train", 1.5, 62.25, texts[0]),
+        ("P01_01", "train", 3600.0, 3601.0, texts[1]),
+    ]
+    assert parsed.classes == classes
+    train, hidden = parsed.records
+    assert (train.duration_s, hidden.video_id, hidden.split, hidden.duration_s) == (
+        4000.5,
+        "P02_01",
+        "test",
+        9,
+    )
+    assert len(hidden.segments_s) == len(hidden.texts) == 0
+    assert parsed.num_in_split == {"train": [1, 3], "test": [1, 0]}
+    expected = {"start >= end": 1} | ({} if dataset == "epic_kitchens_verbs" else {"unknown class": 1})
+    assert dict(parsed.problems.counts) == expected
+
+
+def test_epic_kitchens_without_names(tmp_path):
+    with pytest.raises(UserError, match=r"EPIC_100_verb_classes\.csv is not given"):
+        parse("epic_kitchens", [write(tmp_path, "EPIC_100_train.csv", _EPIC["EPIC_100_train.csv"])])
+
+
+def test_epic_sounds(tmp_path):
+    table = (
+        "video_id,start_timestamp,stop_timestamp,class,class_id\nP01_01,00:00:02.069,00:00:02.993,rustle,4\n"
+    )
+    files = {
+        "EPIC_Sounds_validation.csv": table,
+        "EPIC_Sounds_detection_test_videos.csv": "video_id\nP02_01\n",
+    }
+    files["EPIC_100_video_info.csv"] = _EPIC["EPIC_100_video_info.csv"]
+    parsed = parse("epic_sounds", [write(tmp_path, name, text) for name, text in files.items()])
+    assert rows_of(parsed) == [("P01_01", "validation", *np.float32([2.069, 2.993]).tolist(), "rustle")]
+    assert [(record.video_id, record.duration_s) for record in parsed.records] == [
+        ("P01_01", 4000.5),
+        ("P02_01", 9),
+    ]
+    assert not parsed.problems.counts
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("00:01:02.5", 62.5), ("1:02,250", 62.25), ("100:00:00", 360000), ("7.5", 7.5), (3, 3)]
+    + [(odd, None) for odd in ("1:2:3:4", "a:b", "-1:00", "1e5:00", ":", "nan:1", None)],
+)
+def test_times_of_day(text, seconds):
+    assert as_seconds(text) == seconds

@@ -104,6 +104,18 @@ _CAPTIONS = {
         "sentences": ["A dog runs.", "A man  sits down. "],
     },
 }
+_EPIC = {
+    "EPIC_100_verb_classes.csv": "id,key,instances\n0,take,x\n1,put,x\n2,turn-on,x\n",
+    "EPIC_100_noun_classes.csv": "id,key,instances\n0,plate,x\n1,tap:hot,x\n",
+    "EPIC_100_video_info.csv": "video_id,duration,fps,resolution\nP01_11,3700.5,50,x\nP01_12,61,50,x\n",
+}
+_EPIC_ROWS = _table(
+    ("video_id", "start_timestamp", "stop_timestamp", "verb", "verb_class", "noun", "noun_class"),
+    ("P01_11", "00:00:01.23", "00:00:03.40", "grab", 0, "dish", 0),
+    ("P01_11", "01:01:01.23", "01:01:05.00", "put-down", 1, "dish", 0),
+    ("P01_11", "00:10:00.00", "00:10:02.50", "turn-on", 2, "tap:hot", 1),
+    ("P01_12", "00:00:50.01", "00:00:52.00", "grab", 0, "tap:hot", 1),
+)
 _PIECES = [[k * 50, k * 50 + 100] for k in range(17)]
 
 OFFICIAL = {
@@ -216,6 +228,34 @@ OFFICIAL = {
         "moment_retrieval",
         "moment-retrieval",
         _RECALL,
+    ),
+    **{
+        name: Official(
+            "EPIC_100_validation.csv",
+            _EPIC_ROWS,
+            "validation",
+            "temporal_action_localization",
+            "activitynet",
+            _ACTIVITYNET,
+            more=_EPIC,
+            dataset=True,
+        )
+        for name in ("epic_kitchens", "epic_kitchens_nouns", "epic_kitchens_verbs")
+    },
+    "epic_sounds": Official(
+        "EPIC_Sounds_validation.csv",
+        _table(
+            ("video_id", "start_timestamp", "stop_timestamp", "description", "class", "class_id"),
+            ("P01_11", "00:00:01.235", "00:00:03.4", "rustle, paper", "rustle", 4),
+            ("P01_11", "00:30:01.235", "00:30:03.4", "clang", "metal / wood collision", 1),
+            ("P01_12", "00:00:10.001", "00:00:13.4", "clang", "metal / wood collision", 1),
+        ),
+        "validation",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        more={"EPIC_100_video_info.csv": _EPIC["EPIC_100_video_info.csv"]},
+        dataset=True,
     ),
     "jsonl": Official(
         "own_test.jsonl",
