@@ -99,7 +99,7 @@ class RecordMaker:
             problems.add("start >= end", where, f"segment {shown(segment)}")
             self.add_not_shown(start_s, end_s, text, attributes)
             return
-        text = self._checked_text(text, f"segment {shown(segment)}", where)
+        text = self._checked_text(text, segment, where)
         if text is None:
             return
         annotated = [start_s, end_s]
@@ -141,7 +141,7 @@ class RecordMaker:
     def add_query(self, text: Any, attributes: Any = None, where: str | None = None) -> None:
         """Adds a text that has no segment in the file; see `finish`."""
         where = where or self.where
-        text = self._checked_text(text, "no segment", where)
+        text = self._checked_text(text, None, where)
         if text is None:
             return
         attributes = self._checked_attributes(attributes, where)
@@ -198,9 +198,10 @@ class RecordMaker:
         """Returns the duration in seconds, 0.0 if unknown."""
         return self._record.duration_s
 
-    def _checked_text(self, text: Any, of: str, where: str) -> str | None:
+    def _checked_text(self, text: Any, segment: Any, where: str) -> str | None:
         normalized = normal_text(text)
         if not normalized:
+            of = "no segment" if segment is None else f"segment {shown(segment)}"
             self._problems.add(f"empty {self._text_name}", where, f"{of}, text {shown(text)}")
         return normalized or None
 

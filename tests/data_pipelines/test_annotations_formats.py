@@ -646,7 +646,15 @@ def test_files_in_another_layout(tmp_path, dataset, name, content, message):
 
 @pytest.mark.parametrize("dataset", sorted(PARSERS))
 def test_every_parser_names_what_is_missing(tmp_path, dataset):
-    tables = ("csv", "kinetics", "epic_kitchens", "epic_kitchens_nouns", "epic_kitchens_verbs", "epic_sounds")
+    tables = (
+        "csv",
+        "kinetics",
+        "epic_kitchens",
+        "epic_kitchens_nouns",
+        "epic_kitchens_verbs",
+        "epic_sounds",
+        "nextgqa",
+    )
     name = {"charades_sta": "train.txt", **dict.fromkeys(tables, "train.csv")}.get(dataset, "train.json")
     with pytest.raises(UserError, match="there is no such annotation file"):
         parse(dataset, [tmp_path / name])

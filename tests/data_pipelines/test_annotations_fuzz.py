@@ -56,6 +56,16 @@ _EPIC = {
     "EPIC_100_test_timestamps.csv": "video_id,start_timestamp,stop_timestamp\nP02_01,00:00:01,00:00:02\n",
 }
 
+
+def _ego4d(**annotation: Any) -> dict[str, Any]:
+    clip = {"clip_uid": "c", "video_start_sec": 1.5, "video_end_sec": 9.5, "annotations": [annotation]}
+    return {"videos": [{"video_uid": "v", "split": "val", "clips": [clip]}]}
+
+
+_QUERY = {"query": "x", "template": "t", "clip_start_sec": 1, "clip_end_sec": 2.5}
+_MOMENT = {"label": "x", "primary": True, "video_start_time": 2, "video_end_time": 3.5}
+_MAD = {"movie": "m", "movie_duration": 99.5, "sentence": "x", "timestamps": [1, 2.5]}
+
 # Per dataset the files it is given: name → content; text, or an object that becomes JSON, or a list: JSON Lines.
 _FILES: dict[str, dict[str, Any]] = {
     "activitynet": {"a.json": _DATABASE, "subsets.csv": "video,subset\na,training\n"},
@@ -67,6 +77,8 @@ _FILES: dict[str, dict[str, Any]] = {
     },
     "csv": {"train.csv": "video,start,end,text,split,duration\na.mp4,1,2,x,train,5\nb,0,1,y,test,\n"},
     "didemo": {"train.json": {"list": [_DIDEMO, _DIDEMO]}},
+    "ego4d_mq": {"moments_val.json": _ego4d(labels=[_MOMENT, {**_MOMENT, "primary": False}])},
+    "ego4d_nlq": {"nlq_val.json": _ego4d(annotation_uid="u", language_queries=[_QUERY, _QUERY])},
     "epic_kitchens": _EPIC,
     "epic_kitchens_nouns": _EPIC,
     "epic_kitchens_verbs": _EPIC,
@@ -76,6 +88,7 @@ _FILES: dict[str, dict[str, Any]] = {
     },
     "jsonl": {"train.jsonl": [_OWN, {"video": "b", "segments": [{"start": 1, "end": 2, "text": "x"}]}]},
     "kinetics": {"train.csv": _TABLE},
+    "mad": {"MAD_val.json": {"7": _MAD, "8": {**_MAD, "sentence": "y"}}},
     "ms_tcn": {
         "rgb-01-1.txt": "cut\ncut\npour\nbackground\n",
         "rgb-02-1.txt": "pour\n" * 3,
@@ -84,9 +97,26 @@ _FILES: dict[str, dict[str, Any]] = {
         "test.split1.bundle": "rgb-02-1.txt\n",
         "rates.csv": "video,fps\nrgb-01-1,15\n",
     },
+    "nextgqa": {
+        "val.csv": "video_id,question,answer,qid,type\n11,what is it,a dog,3,TN\n11,who,he,4,CW\n",
+        "gsub_val.json": {"11": {"duration": 9, "location": {"3": [[1, 2], [3, 4.5]], "4": [[0, 9]]}}},
+        "map_vid_vidorID.json": {"11": "0101/11"},
+    },
     "qvhighlights": {"val.jsonl": [_SCORED, {"vid": "a", "query": "y", "duration": 6}]},
     "tacos": {"train.json": _CAPTIONS},
     "thumos14": {"a.json": _DATABASE, "Diving_val.txt": "b 1 2\nc 0.5 9\n", "Ambiguous_val.txt": "b 1 2\n"},
+    "timelens": {
+        "charades-timelens.json": {"a": {"duration": 9, "spans": [[0, 1], [2, 9]], "queries": ["x", "y"]}},
+        "100k.jsonl": [
+            {"video_path": "v/b.mp4", "duration": 9, "events": [{"query": "x", "span": [[1, 2]]}]}
+        ],
+    },
+    "tvr": {
+        "train.jsonl": [
+            {"vid_name": "a", "duration": 9, "ts": [1, 2.5], "desc": "x", "type": "vt", "desc_id": 4},
+            {"vid_name": "a", "duration": 9, "ts": [0, 2.5], "desc": "y", "type": "v", "desc_id": 5},
+        ]
+    },
     "tvsum": {"train.jsonl": [_LABELLED, {**_LABELLED, "vid": "b", "clip": None}]},
     "youcook2": {"a.json": _DATABASE, "train.json": _CAPTIONS},
     "youtube_highlights": {"train.jsonl": [_LABELLED], "val.json": {"c": _LABELLED}},

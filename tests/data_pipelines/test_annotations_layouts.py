@@ -133,3 +133,122 @@ def test_epic_sounds(tmp_path):
 )
 def test_times_of_day(text, seconds):
     assert as_seconds(text) == seconds
+
+
+# --- Ego4D
+
+
+def _ego4d(annotations: list, split: str = "val", **clip) -> dict:
+    clip = {
+        "clip_uid": "c",
+        "video_start_sec": 100.5,
+        "video_end_sec": 580.5,
+        "annotations": annotations,
+        **clip,
+    }
+    return {"videos": [{"video_uid": "v", "split": split, "clips": [clip]}]}
+
+
+def _query(text, start, end) -> dict:
+    return {"query": text, "template": "Objects: Where?", "clip_start_sec": start, "clip_end_sec": end}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_ego4d_nlq(tmp_path, split):
+    queries = [_query("where?", 3, 4.5), _query("who?", 7, 7.02), _query(None, 1, 2), _query("who?", 5, 5)]
+    content = _ego4d([{"annotation_uid": "u", "language_queries": queries}], split)
+    parsed = parse("ego4d_nlq", [write(tmp_path, f"nlq_{split}.json", content)])
+    assert dict(parsed.problems.counts) == {"near-zero window": 1, "empty query": 1, "zero length": 1}
+    (record,) = parsed.records
+    assert record.texts == ["where?"] + ["who?"] * (split == "val")  # evaluated, but not trained on
+    assert (record.video_id, record.duration_s) == ("c", 480.0)
+    assert record.attributes[0]["qid"] == "u_0"
+    assert record.attributes[0]["template"] == "Objects: Where?"
+    assert parsed.num_segments == 4
+
+
+def test_ego4d_nlq_test_has_no_times(tmp_path):
+    content = _ego4d(
+        [{"annotation_uid": "u", "language_queries": [{"query": "where?"}, {"query": "who?"}]}], "test"
+    )
+    parsed = parse("ego4d_nlq", [write(tmp_path, "nlq_test_unannotated.json", content)])
+    (record,) = parsed.records
+    assert (record.split, record.texts, len(record.segments_s)) == ("test", ["where?", "who?"], 0)
+    assert not parsed.problems.counts
+
+
+def test_ego4d_mq(tmp_path):
+    labels = [
+        {"label": "use_phone", "primary": True, "video_start_time": 101.7, "video_end_time": 110.5},
+        {"label": "sit", "primary": False, "video_start_time": 101.7, "video_end_time": 110.5},
+    ]
+    hidden = _ego4d([], "test", clip_uid="d")
+    files = {"moments_val.json": _ego4d([{"labels": labels}]), "moments_test_unannotated.json": hidden}
+    parsed = parse("ego4d_mq", [write(tmp_path, name, content) for name, content in files.items()])
+    assert rows_of(parsed) == [("c", "validation", np.float32(1.2), 10.0, "use_phone")]
+    assert [(record.video_id, record.split) for record in parsed.records] == [
+        ("c", "validation"),
+        ("d", "test"),
+    ]
+    assert (parsed.classes, parsed.num_segments, dict(parsed.problems.counts)) == (["use_phone"], 1, {})
+
+
+# --- TimeLens, TVR, MAD, NExT-GQA
+
+
+def test_timelens(tmp_path):
+    bench = {"a": {"duration": 30, "spans": [[1, 2], [5, 40]], "queries": ["x", "y", "z"]}}
+    event = {"query": "x", "span": [[1, 2], [3, 4]]}
+    train = {"source": "s", "video_path": "s/b.mp4", "duration": 9, "events": [event]}
+    files = [
+        write(tmp_path, "qvhighlights-timelens.json", bench),
+        write(tmp_path, "timelens-100k.jsonl", train),
+    ]
+    parsed = parse("timelens", files)
+    assert rows_of(parsed) == [
+        ("a", "test", 1.0, 2.0, "x"),
+        ("a", "test", 5.0, 30.0, "y"),
+        ("s/b", "train", 1.0, 2.0, "x"),
+        ("s/b", "train", 3.0, 4.0, "x"),
+    ]
+    assert dict(parsed.problems.counts) == {
+        "numbers of spans and queries differ": 1,
+        "segment past the end": 1,
+    }
+    assert {row["query"] for row in parsed.records[1].attributes} == {"0"}  # two windows of one query
+
+
+def test_tvr(tmp_path):
+    row = {"vid_name": "a", "duration": 61.5, "ts": [16.5, 33], "desc": "x", "type": "vt", "desc_id": 90200}
+    parsed = parse("tvr", [write(tmp_path, "tvr_val_release.jsonl", row)])
+    assert rows_of(parsed) == [("a", "validation", 16.5, 33.0, "x")]
+    assert parsed.records[0].attributes == [{"qid": "90200", "type": "vt"}]
+    with pytest.raises(UserError, match=r"test_public_release\.jsonl:1: .* does not tell a query's video"):
+        parse("tvr", [write(tmp_path, "tvr_test_public_release.jsonl", {"desc": "x", "desc_id": 1})])
+
+
+def test_mad(tmp_path):
+    entry = {"movie": "0001_F", "movie_duration": 5000.5, "sentence": "x", "timestamps": [7, 7.5]}
+    content = {"12": entry | {"ext_timestamps": [6, 8.5]}, "13": entry}
+    parsed = parse("mad", [write(tmp_path, "MAD_val.json", content)])
+    assert rows_of(parsed) == [
+        ("0001_F", "validation", 6.0, 8.5, "x"),
+        ("0001_F", "validation", 7.0, 7.5, "x"),
+    ]
+    assert parsed.records[0].attributes == [{"qid": '"12"'}, {"qid": '"13"'}]
+
+
+def test_nextgqa(tmp_path):
+    table = 'video_id,question,answer,qid,type\n11,why,"a, b",3,CW\n11,who,he,4,TN\n12,who,he,0,TN\n'
+    moments = {"11": {"duration": 34, "location": {"3": [[1.5, 5], [7, 8]]}, "fps": 30}}
+    files = [write(tmp_path, "val.csv", table), write(tmp_path, "gsub_val.json", moments)]
+    parsed = parse("nextgqa", [*files, write(tmp_path, "map.json", {"11": "0101/11"})])
+    assert rows_of(parsed) == [
+        ("0101/11", "validation", 1.5, 5.0, "why"),
+        ("0101/11", "validation", 7.0, 8.0, "why"),
+    ]
+    assert parsed.records[0].attributes == [{"qid": "11_3", "type": "CW", "answer": "a, b"}] * 2
+    expected = {"query without segments": 2, "missing duration": 1, "video without usable segments": 1}
+    assert dict(parsed.problems.counts) == expected
+    with pytest.raises(UserError, match=r"no gsub_\*\.json is given"):
+        parse("nextgqa", files[:1])

@@ -116,6 +116,30 @@ _EPIC_ROWS = _table(
     ("P01_11", "00:10:00.00", "00:10:02.50", "turn-on", 2, "tap:hot", 1),
     ("P01_12", "00:00:50.01", "00:00:52.00", "grab", 0, "tap:hot", 1),
 )
+
+
+def _ego4d(*annotations: dict[str, Any]) -> str:
+    clips = [
+        {
+            "clip_uid": f"c{number}",
+            "video_start_sec": 30.02,
+            "video_end_sec": 510.05,
+            "annotations": [annotation],
+        }
+        for number, annotation in enumerate(annotations)
+    ]
+    return json.dumps({"version": "1", "videos": [{"video_uid": "v", "split": "val", "clips": clips}]})
+
+
+def _moment(label: str, start: float, end: float, primary: bool = True) -> dict[str, Any]:
+    return {"label": label, "primary": primary, "video_start_time": start, "video_end_time": end}
+
+
+def _nlq(uid: str, *queries: tuple[str, float, float]) -> dict[str, Any]:
+    rows = [{"query": text, "clip_start_sec": start, "clip_end_sec": end} for text, start, end in queries]
+    return {"annotation_uid": uid, "language_queries": rows}
+
+
 _PIECES = [[k * 50, k * 50 + 100] for k in range(17)]
 
 OFFICIAL = {
@@ -229,6 +253,30 @@ OFFICIAL = {
         "moment-retrieval",
         _RECALL,
     ),
+    "ego4d_mq": Official(
+        "moments_val.json",
+        _ego4d(
+            {"labels": [_moment("use_phone", 31.1, 40.33), _moment("use_phone", 41, 42, False)]},
+            {"labels": [_moment("wash_dishes", 100.123, 140.33), _moment("use_phone", 300, 302.5)]},
+        ),
+        "validation",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        dataset=True,
+    ),
+    "ego4d_nlq": Official(
+        "nlq_val.json",
+        _ego4d(
+            _nlq("u1", ("where is  my phone?", 31.123, 33.3), ("where is  my phone?", 400, 410)),
+            _nlq("u2", ("where is my phone?", 1.123, 13.3), ("what did I put on the table?", 40, 41)),
+        ),
+        "validation",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        dataset=True,
+    ),
     **{
         name: Official(
             "EPIC_100_validation.csv",
@@ -286,6 +334,32 @@ OFFICIAL = {
         "classification",
         {"top1": "top1", "top5": "top5"},
     ),
+    "mad": Official(
+        "MAD_test.json",
+        json.dumps(
+            {
+                str(number): {
+                    "movie": movie,
+                    "movie_duration": 5409.04,
+                    "sentence": sentence,
+                    "timestamps": [0, 1],
+                    "ext_timestamps": times,
+                }
+                for number, (movie, sentence, times) in enumerate(
+                    [
+                        ("0001_A_FILM", "She  runs.", [3000.12, 3003.4]),
+                        ("0001_A_FILM", "She  runs.", [10.5, 12.0]),
+                        ("1002_B", "She  runs.", [5400, 5409.04]),
+                    ]
+                )
+            }
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        dataset=True,
+    ),
     "ms_tcn": Official(
         "rgb-01-1.txt",
         "action_start\n" * 17 + "cut_tomato\n" * 250 + "place_tomato\n" * 31 + "cut_tomato\n" * 77,
@@ -299,6 +373,29 @@ OFFICIAL = {
             "mapping.txt": "0 cut_tomato\n1 place_tomato\n2 action_start\n3 background\n4 peel\n",
             "test.split2.bundle": "rgb-01-1.txt\nrgb-02-1.txt\n",
             "train.split2.bundle": "rgb-02-2.txt\n",
+        },
+        dataset=True,
+    ),
+    "nextgqa": Official(
+        "test.csv",
+        _table(
+            ("video_id", "frame_count", "question", "answer", "qid", "type"),
+            (12, 300, "why did the boy  jump", "to play, with it", 3, "CW"),
+            (12, 300, "what did he do", "run", 8, "TN"),
+            (13, 300, "why did the boy  jump", "happy", 3, "CW"),
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        # Two moments of one question: with one prediction the mean IoU takes the better one.
+        more={
+            "gsub_test.json": json.dumps(
+                {
+                    "12": {"duration": 35, "location": {"3": [[0.5, 12.6], [20, 23.3]], "8": [[0.5, 12.6]]}},
+                    "13": {"duration": 19, "location": {"3": [[15.1, 19]]}},
+                }
+            )
         },
         dataset=True,
     ),
@@ -380,6 +477,51 @@ OFFICIAL = {
         "temporal_action_localization",
         "thumos14",
         {"mAP@0.30:0.70": "average_mAP", "mAP@0.30": "mAP@0.30", "mAP@0.70": "mAP@0.70"},
+    ),
+    "timelens": Official(
+        "charades-timelens.json",
+        json.dumps(
+            {
+                "3MSZA": {
+                    "duration": 30.96,
+                    "spans": [[1.23, 4], [5, 30.96]],
+                    "queries": ["He  sits.", "He runs."],
+                },
+                "AMT7R": {"duration": 21, "spans": [[0, 3.3]], "queries": ["He  sits."]},
+            }
+        ),
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        dataset=True,
+    ),
+    "tvr": Official(
+        "tvr_val_release.jsonl",
+        _lines(
+            *(
+                {
+                    "vid_name": vid,
+                    "duration": 61.46,
+                    "ts": times,
+                    "desc": text,
+                    "type": kind,
+                    "desc_id": number,
+                }
+                for number, (vid, times, text, kind) in enumerate(
+                    [
+                        ("friends_s01e03", [16.48, 33.87], "Phoebe  sits.", "v"),
+                        ("friends_s01e03", [0, 2.29], "Monica tells Ross.", "vt"),
+                        ("house_s02e01", [10, 12], "Phoebe  sits.", "t"),
+                    ]
+                )
+            )
+        ),
+        "validation",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        dataset=True,
     ),
     "tvsum": Official(
         "tvsum_val.jsonl",
