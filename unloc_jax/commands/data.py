@@ -73,6 +73,12 @@ def add(commands: Commands) -> None:
     check.add_argument("--videos", type=Path, metavar="DIR", help="open the video files as well")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
+    listed = add_command(data, "list", _list, "the datasets that can be read, and what is known of each")
+    listed.add_argument(
+        "names", nargs="*", metavar="NAME", help="datasets or formats to tell everything about"
+    )
+    listed.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
 
 def _synthesize(arguments: argparse.Namespace) -> None:
     from data_pipelines.synthetic.synthesize import synthesize
@@ -118,3 +124,16 @@ def _check(arguments: argparse.Namespace) -> None:
 
     result = check(arguments.dataset, arguments.annotations, arguments.videos)
     show(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from data_pipelines.annotations.catalogue import named
+    from data_pipelines.annotations.catalogue_text import details, facts, table
+
+    found = named(arguments.names)
+    if arguments.json:
+        show(
+            json.dumps({of.name: {**facts(of), "commands": of.commands} for of in found}, ensure_ascii=False)
+        )
+    else:
+        show("\n\n".join(map(details, found)) if arguments.names else table())
