@@ -16,11 +16,10 @@ from pathlib import Path
 from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import shown
-from data_pipelines.annotations.segments import as_number
-from data_pipelines.annotations.table_file import read_table
 from data_pipelines.annotations.text_file import read_lines
+from data_pipelines.annotations.tool_rows import read_frame_rates
 from unloc_jax.errors import UserError
-from unloc_jax.names import normal_text
+from unloc_jax.names import normal_id, normal_text
 
 BACKGROUND = "background"
 
@@ -33,7 +32,6 @@ _FPS = [
     (re.compile(r"P\d\d_(cam\d\d|webcam\d\d|stereo\d\d)_P\d\d_\w+"), 15.0),  # Breakfast
     (re.compile(r"S\d_[A-Za-z]+_C\d"), 15.0),  # GTEA
 ]
-_FPS_LAYOUT = 'a table of frame rates has the columns "video" and "fps"'
 _NUMBER_OF_SPLIT = re.compile(r"split(\d+)")
 
 
@@ -60,11 +58,7 @@ def parse_ms_tcn(files: list[Path]) -> ParsedAnnotations:
         )
     if not mappings:
         raise UserError(f"{files[0]}: {_LAYOUT}; mapping.txt is not given.")
-    fps_of = {
-        Path(row["video"]).stem: row["fps"]
-        for path in tables
-        for _, row in read_table(path, ("video", "fps"), collector.problems, _FPS_LAYOUT)
-    }
+    fps_of = read_frame_rates(tables, collector.problems)
     classes = _read_mapping(mappings[0], collector)
     unused = dict(frames)
     for name, where, split in _read_bundles(bundles, collector):
@@ -113,21 +107,19 @@ def _read_bundles(bundles: list[Path], collector: VideoCollector) -> list[tuple[
     return found
 
 
-def _fps(path: Path, fps_of: dict[str, str]) -> float:
+def _fps(path: Path, fps_of: dict[str, float]) -> float:
     """Returns the frames per second of a video.
 
     Raises:
-      UserError: they are unknown, or not a positive number.
+      UserError: they are unknown.
     """
-    told = fps_of.get(path.stem)
-    fps = as_number(told) if told is not None else None
-    if told is None:
+    fps = fps_of.get(normal_id(path.stem))
+    if fps is None:
         fps = next((fps for pattern, fps in _FPS if pattern.fullmatch(path.stem)), None)
-    if fps is None or not 1e-3 <= fps <= 1e6:
-        detail = "is unknown" if told is None else f"is {shown(told)}"
+    if fps is None:
         raise UserError(
-            f"{path}: the frame rate of its labels {detail}. Only those of 50Salads, Breakfast and GTEA are known; "
-            f"{_FPS_LAYOUT}, such as frame_rates.csv: give it among the annotation files."
+            f"{path}: the frame rate of its labels is unknown. Those of 50Salads, Breakfast and GTEA are known; give "
+            'a table with the columns "video" and "fps", such as frame_rates.csv, among the annotation files.'
         )
     return fps
 

@@ -66,19 +66,71 @@ _QUERY = {"query": "x", "template": "t", "clip_start_sec": 1, "clip_end_sec": 2.
 _MOMENT = {"label": "x", "primary": True, "video_start_time": 2, "video_end_time": 3.5}
 _MAD = {"movie": "m", "movie_duration": 99.5, "sentence": "x", "timestamps": [1, 2.5]}
 
+_EAF = """<ANNOTATION_DOCUMENT><HEADER><MEDIA_DESCRIPTOR MEDIA_URL="file:///d/a%20b.mp4"/></HEADER><TIME_ORDER>
+<TIME_SLOT TIME_SLOT_ID="t1" TIME_VALUE="100"/><TIME_SLOT TIME_SLOT_ID="t2" TIME_VALUE="2500"/></TIME_ORDER>
+<TIER TIER_ID="one"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="t1" TIME_SLOT_REF2="t2">
+<ANNOTATION_VALUE>walk</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>
+<TIER TIER_ID="two"><ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a2" ANNOTATION_REF="a1">
+<ANNOTATION_VALUE>fast</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION></TIER></ANNOTATION_DOCUMENT>"""
+_TEXTGRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 2.5
+tiers? <exists>
+size = 1
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "one"
+        xmin = 0
+        xmax = 2.5
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0
+            xmax = 1
+            text = "say ""a"" now"
+        intervals [2]:
+            xmin = 1
+            xmax = 2.5
+            text = ""
+"""
+_RANGES = {"ranges": [{"start": 5, "end": 15}], "timelinelabels": ["walk"]}
+_STUDIO = {
+    "data": {"video": "/data/upload/1/3d3ad63e-a.mp4", "fps": 25},
+    "annotations": [{"result": [{"value": _RANGES}, {"value": {"start": 1, "end": 2, "labels": ["run"]}}]}],
+}
+_VIA = {
+    "file": {"1": {"fname": "a.mp4"}},
+    "view": {"1": {"fid_list": ["1"]}},
+    "attribute": {"1": {"options": {"0": "walk"}}},
+    "metadata": {"1_a": {"vid": "1", "z": [1.5, 4], "av": {"1": "0"}}},
+}
+
 # Per dataset the files it is given: name → content; text, or an object that becomes JSON, or a list: JSON Lines.
 _FILES: dict[str, dict[str, Any]] = {
     "activitynet": {"a.json": _DATABASE, "subsets.csv": "video,subset\na,training\n"},
     "activitynet_captions": {"train.json": _CAPTIONS},
+    "assembly101": {
+        "assembly_a.txt": "0\t30\tattach wheel\n30\t75\tscrew\n",
+        "train_coarse_assembly.txt": "assembly_a.txt\tshared\ta30\tsuv\n",
+        "test_coarse_assembly.txt": "assembly_b.txt\tshared\n",
+    },
     "charades_sta": {"train.txt": "AB 0.0 5.5##x y\nAB 1 2##z\n", "lengths.csv": "id,length\nAB,9.5\n"},
     "coin": {
         "COIN.json": _DATABASE,
         "taxonomy.json": {"steps": [{"action_id": 3, "label": "x", "task": "AB"}]},
     },
+    "crosstask": {
+        "11_vid_1.csv": "1,0.5,2\n2,3,4.5\n",
+        "tasks_primary.txt": "11\nMake tea\nhttp://x\n2\nboil water,pour\n\n",
+        "videos_val.csv": "11,other,http://y\n",
+    },
     "csv": {"train.csv": "video,start,end,text,split,duration\na.mp4,1,2,x,train,5\nb,0,1,y,test,\n"},
     "didemo": {"train.json": {"list": [_DIDEMO, _DIDEMO]}},
     "ego4d_mq": {"moments_val.json": _ego4d(labels=[_MOMENT, {**_MOMENT, "primary": False}])},
     "ego4d_nlq": {"nlq_val.json": _ego4d(annotation_uid="u", language_queries=[_QUERY, _QUERY])},
+    "elan": {"train.eaf": _EAF},
     "epic_kitchens": _EPIC,
     "epic_kitchens_nouns": _EPIC,
     "epic_kitchens_verbs": _EPIC,
@@ -88,6 +140,7 @@ _FILES: dict[str, dict[str, Any]] = {
     },
     "jsonl": {"train.jsonl": [_OWN, {"video": "b", "segments": [{"start": 1, "end": 2, "text": "x"}]}]},
     "kinetics": {"train.csv": _TABLE},
+    "label_studio": {"train.json": {"list": [_STUDIO, _STUDIO]}, "rates.csv": "video,fps\nb.mp4,25\n"},
     "mad": {"MAD_val.json": {"7": _MAD, "8": {**_MAD, "sentence": "y"}}},
     "ms_tcn": {
         "rgb-01-1.txt": "cut\ncut\npour\nbackground\n",
@@ -103,7 +156,12 @@ _FILES: dict[str, dict[str, Any]] = {
         "map_vid_vidorID.json": {"11": "0101/11"},
     },
     "qvhighlights": {"val.jsonl": [_SCORED, {"vid": "a", "query": "y", "duration": 6}]},
+    "subtitles": {
+        "train.vtt": "WEBVTT\n\n1\n00:01.500 --> 00:00:04.000 align:left\nHe <i>runs</i>\naway\n",
+        "val.srt": "1\n00:00:01,5 --> 00:00:04,000\nHe runs\n",
+    },
     "tacos": {"train.json": _CAPTIONS},
+    "textgrid": {"train.TextGrid": _TEXTGRID},
     "thumos14": {"a.json": _DATABASE, "Diving_val.txt": "b 1 2\nc 0.5 9\n", "Ambiguous_val.txt": "b 1 2\n"},
     "timelens": {
         "charades-timelens.json": {"a": {"duration": 9, "spans": [[0, 1], [2, 9]], "queries": ["x", "y"]}},
@@ -118,6 +176,7 @@ _FILES: dict[str, dict[str, Any]] = {
         ]
     },
     "tvsum": {"train.jsonl": [_LABELLED, {**_LABELLED, "vid": "b", "clip": None}]},
+    "via": {"train.json": _VIA},
     "youcook2": {"a.json": _DATABASE, "train.json": _CAPTIONS},
     "youtube_highlights": {"train.jsonl": [_LABELLED], "val.json": {"c": _LABELLED}},
 }

@@ -252,3 +252,177 @@ def test_nextgqa(tmp_path):
     assert dict(parsed.problems.counts) == expected
     with pytest.raises(UserError, match=r"no gsub_\*\.json is given"):
         parse("nextgqa", files[:1])
+
+
+# --- CrossTask, Assembly101
+
+
+def test_crosstask(tmp_path):
+    files = {
+        "16815_a_b.csv": "1,39.9,42.1\n2,50,55.5\n3,1,2\n1,2\n",
+        "23521_c.csv": "1,0.5,9\n",
+        "tasks_primary.txt": "16815\nA\nhttp://x\n2\nadd salt,stir\n\n23521\nB\nhttp://y\n2\nstir,serve\n\n",
+        "videos_val.csv": "16815,a_b,http://z\n",
+    }
+    paths = [write(tmp_path, name, text) for name, text in files.items()]
+    parsed = parse("crosstask", paths)
+    assert rows_of(parsed) == [
+        ("a_b", "validation", *np.float32([39.9, 42.1]).tolist(), "add salt"),
+        ("a_b", "validation", 50.0, 55.5, "stir"),
+        ("c", "train", 0.5, 9.0, "stir"),
+    ]
+    assert parsed.classes == ["add salt", "serve", "stir"]
+    assert dict(parsed.problems.counts) == {"unknown class": 1, "not an annotation line": 1}
+    with pytest.raises(UserError, match=r"videos_val\.csv is not given"):
+        parse("crosstask", paths[:3])
+    with pytest.raises(UserError, match="tells no task"):
+        parse("crosstask", [*paths, write(tmp_path, "9_d.csv", "1,2,3\n")])
+
+
+def test_assembly101(tmp_path):
+    files = {
+        "assembly_x.txt": "000000030\t000000045\tattach wheel\n000000045\t000000090\tscrew wheel\nno tabs\n",
+        "assembly_y.txt": "1\t2\tattach wheel\n",
+        "train_coarse_assembly.txt": "assembly_x.txt\tshared\ta30\tsuv\nassembly_lost.txt\tshared\ta30\tsuv\n",
+        "test_coarse_assembly.txt": "assembly_z.txt\tshared\n",
+    }
+    parsed = parse("assembly101", [write(tmp_path, name, text) for name, text in files.items()])
+    assert rows_of(parsed) == [
+        ("assembly_x", "train", 1.0, 1.5, "attach wheel"),
+        ("assembly_x", "train", 1.5, 3.0, "screw wheel"),
+    ]
+    assert [(record.video_id, record.split) for record in parsed.records][1:] == [("assembly_z", "test")]
+    counts = {"not an annotation line": 1, "video without ground truth": 1, "video in no split": 1}
+    assert dict(parsed.problems.counts) == counts
+
+
+# --- Exports of labelling tools
+
+
+def _in(folder, split: str, name: str, content):
+    (folder / split).mkdir(exist_ok=True)
+    return write(folder / split, name, content)
+
+
+def test_subtitles_of_two_formats(tmp_path):
+    vtt = "WEBVTT - title\n\nNOTE 1 --> comment\n\ncue\n"
+    vtt += "00:01.500 --> 00:00:04.000 line:0\n<v Ann>He <i>runs</i>\naway.\n\n"
+    srt = (
+        "1\r\n00:00:01,250 --> 01:00:04,000\r\n{\\an8}He sits.\r\n\r\n2\r\n00:00:09,0 --> 00:00:08,0\r\nx\r\n"
+    )
+    parsed = parse("subtitles", [_in(tmp_path, "train", "a.vtt", vtt), _in(tmp_path, "val", "b.srt", srt)])
+    assert rows_of(parsed) == [
+        ("a", "train", 1.5, 4.0, "He runs away."),
+        ("b", "validation", 1.25, 3604.0, "He sits."),
+    ]
+    assert dict(parsed.problems.counts) == {"start >= end": 1}
+    with pytest.raises(UserError, match="put it into a folder named train, val or test"):
+        parse("subtitles", [_in(tmp_path, "films", "c.vtt", vtt)])
+
+
+def test_elan(tmp_path):
+    slots = "".join(f'<TIME_SLOT TIME_SLOT_ID="t{n}" TIME_VALUE="{n}500"/>' for n in (1, 4))
+    slots += '<TIME_SLOT TIME_SLOT_ID="t9"/>'
+    one = '<ALIGNABLE_ANNOTATION ANNOTATION_ID="{}" TIME_SLOT_REF1="{}" TIME_SLOT_REF2="{}">{}</ALIGNABLE_ANNOTATION>'
+    value = "<ANNOTATION_VALUE>{}</ANNOTATION_VALUE>"
+    rows = one.format("a1", "t1", "t4", value.format("walk")) + one.format(
+        "a2", "t1", "t9", value.format("run")
+    )
+    rows += one.format("a3", "t1", "t4", value.format(" "))
+    rows += f'<REF_ANNOTATION ANNOTATION_ID="a4" ANNOTATION_REF="a1">{value.format("fast")}</REF_ANNOTATION>'
+    head = '<HEADER><MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/my%20videos/clip%201.mp4"/></HEADER>'
+    text = (
+        f"<ANNOTATION_DOCUMENT>{head}<TIME_ORDER>{slots}</TIME_ORDER><TIER TIER_ID='x'>"
+        f"<ANNOTATION>{rows}</ANNOTATION></TIER></ANNOTATION_DOCUMENT>"
+    )
+    parsed = parse("elan", [_in(tmp_path, "test", "notes.eaf", text)])
+    assert rows_of(parsed) == [("clip 1", "test", 1.5, 4.5, "walk"), ("clip 1", "test", 1.5, 4.5, "fast")]
+    assert (parsed.classes, dict(parsed.problems.counts)) == (
+        ["fast", "walk"],
+        {"empty annotation": 1, "not a number": 1},
+    )
+    for wrong in ("<a/>", "no XML"):
+        with pytest.raises(UserError, match=r"ANNOTATION_DOCUMENT"):
+            parse("elan", [_in(tmp_path, "test", "wrong.eaf", wrong)])
+
+
+_LONG = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 9.5
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "actions 7"
+        xmin = 0
+        xmax = 9.5
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0
+            xmax = 1.5
+            text = "says ""a"" 3"
+        intervals [2]:
+            xmin = 1.5
+            xmax = 9.5
+            text = ""
+    item [2]:
+        class = "TextTier"
+        name = "points"
+        xmin = 0
+        xmax = 9.5
+        points: size = 1
+        points [1]:
+            number = 3
+            mark = "x"
+"""
+_SHORT = (
+    'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n9.5\n<exists>\n2\n"IntervalTier"\n"actions 7"\n0\n9.5\n'
+    '2\n0\n1.5\n"says ""a"" 3"\n1.5\n9.5\n""\n"TextTier"\n"points"\n0\n9.5\n1\n3\n"x"\n'
+)
+
+
+@pytest.mark.parametrize("text", [_LONG, _SHORT], ids=["long", "short"])
+def test_textgrid(tmp_path, text):
+    parsed = parse("textgrid", [_in(tmp_path, "train", "clip.TextGrid", text)])
+    assert rows_of(parsed) == [("clip", "train", 0.0, 1.5, 'says "a" 3')]
+    assert parsed.records[0].duration_s == 9.5
+    assert dict(parsed.problems.counts) == {"point without length": 1}
+    with pytest.raises(UserError, match="ends too early"):
+        parse("textgrid", [_in(tmp_path, "train", "cut.TextGrid", text[: len(text) // 2])])
+
+
+def test_label_studio(tmp_path):
+    ranges = {"ranges": [{"start": 11, "end": 30}], "timelinelabels": ["walk", "talk"]}
+    sound = {"start": 1.5, "end": 4, "labels": ["music"]}
+    box = {"sequence": [], "labels": ["person"]}
+    results = [{"value": value} for value in (ranges, sound, box)]
+    annotations = [{"result": results}, {"result": results, "was_cancelled": True}]
+    task = {"data": {"video": "/data/upload/1/3d3ad63e-a.mp4?x=1"}, "annotations": annotations}
+    export = _in(tmp_path, "val", "export.json", [task])
+    parsed = parse("label_studio", [export, write(tmp_path, "rates.csv", "video,fps\na.mp4,10\n")])
+    assert rows_of(parsed) == [
+        ("a", "validation", 1.0, 3.0, "walk"),
+        ("a", "validation", 1.0, 3.0, "talk"),
+        ("a", "validation", 1.5, 4.0, "music"),
+    ]
+    assert dict(parsed.problems.counts) == {"label without times": 1}
+    with pytest.raises(UserError, match=r"does not tell the frame rate of 'a\.mp4'"):
+        parse("label_studio", [export])
+
+
+def test_via(tmp_path):
+    project = {
+        "file": {"7": {"fname": "folder/a.mp4"}},
+        "view": {"1": {"fid_list": ["7"]}},
+        "attribute": {"1": {"options": {"0": "walk"}}, "2": {"options": {}}},
+        "metadata": {
+            "x": {"vid": "1", "z": [1.5, 4], "xy": [], "av": {"1": "0", "2": "4CV"}},
+            "y": {"vid": "1", "z": [3], "xy": [], "av": {"1": "0"}},
+        },
+    }
+    parsed = parse("via", [_in(tmp_path, "train", "project.json", project)])
+    assert rows_of(parsed) == [("a", "train", 1.5, 4.0, "walk"), ("a", "train", 1.5, 4.0, "4CV")]
+    assert dict(parsed.problems.counts) == {"point without length": 1}

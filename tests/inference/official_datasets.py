@@ -140,6 +140,13 @@ def _nlq(uid: str, *queries: tuple[str, float, float]) -> dict[str, Any]:
     return {"annotation_uid": uid, "language_queries": rows}
 
 
+_EAF = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT><TIME_ORDER>
+<TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="123"/><TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="4567"/>
+</TIME_ORDER><TIER TIER_ID="actions"><ANNOTATION>
+<ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2">
+<ANNOTATION_VALUE>walk  on</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER></ANNOTATION_DOCUMENT>
+"""
 _PIECES = [[k * 50, k * 50 + 100] for k in range(17)]
 
 OFFICIAL = {
@@ -174,6 +181,20 @@ OFFICIAL = {
     ),
     "activitynet_captions": Official(
         "val_1.json", json.dumps(_CAPTIONS), "validation", "moment_retrieval", "moment-retrieval", _RECALL
+    ),
+    "assembly101": Official(
+        "assembly_a.txt",
+        "000000007\t000000100\tattach  wheel\n000000100\t000000250\tscrew wheel\n",
+        "validation",
+        "action_segmentation",
+        "segmentation",
+        _FRAMES,
+        more={
+            "disassembly_a.txt": "000000010\t000000100\tunscrew wheel\n",
+            "val_coarse_assembly.txt": "assembly_a.txt\tshared\ta30\tsuv\n",
+            "val_coarse_disassembly.txt": "disassembly_a.txt\tshared\ta30\tsuv\n",
+        },
+        dataset=True,
     ),
     "charades_sta": Official(
         "charades_sta_test.txt",
@@ -214,6 +235,20 @@ OFFICIAL = {
         "segmentation",
         _FRAMES,
     ),
+    "crosstask": Official(
+        "16815_a_b.csv",
+        "1,39.9,42.1\n2,50,55.5\n1,60,61.25\n",
+        "validation",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        more={
+            "23521_c.csv": "1,0.5,9\n",
+            "tasks_primary.txt": "16815\nA\nhttp://x\n2\nadd  salt,stir\n\n23521\nB\nhttp://y\n1\nstir\n",
+            "videos_val.csv": "16815,a_b,http://z\n23521,c,http://z\n",
+        },
+        dataset=True,
+    ),
     "csv": Official(
         "own_test.csv",
         _table(
@@ -252,6 +287,15 @@ OFFICIAL = {
         "moment_retrieval",
         "moment-retrieval",
         _RECALL,
+    ),
+    "elan": Official(
+        "a_test.eaf",
+        _EAF,
+        "test",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        dataset=True,
     ),
     "ego4d_mq": Official(
         "moments_val.json",
@@ -333,6 +377,35 @@ OFFICIAL = {
         "classification",
         "classification",
         {"top1": "top1", "top5": "top5"},
+    ),
+    "label_studio": Official(
+        "test.json",
+        json.dumps(
+            [
+                {
+                    "data": {"video": f"/data/upload/1/3d3ad63e-{name}.mp4"},
+                    "annotations": [
+                        {
+                            "result": [
+                                {
+                                    "value": {
+                                        "ranges": [{"start": 4, "end": end}],
+                                        "timelinelabels": ["walk  on"],
+                                    }
+                                }
+                            ]
+                        }
+                    ],
+                }
+                for name, end in (("a", 35), ("b", 77))
+            ]
+        ),
+        "test",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        more={"rates.csv": _table(("video", "fps"), ("a.mp4", 29.97), ("b.mp4", 30))},
+        dataset=True,
     ),
     "mad": Official(
         "MAD_test.json",
@@ -424,6 +497,16 @@ OFFICIAL = {
         "qvhighlights",
         _QVH,
     ),
+    "subtitles": Official(
+        "a_test.vtt",
+        "WEBVTT\n\n00:01.500 --> 00:04.250\nHe  <b>runs</b>.\n\n00:07.123 --> 00:08.000\nHe sits.\n",
+        "test",
+        "moment_retrieval",
+        "moment-retrieval",
+        _RECALL,
+        more={"b_test.srt": "1\n01:00:01,100 --> 01:00:02,000\nHe  runs.\n"},
+        dataset=True,
+    ),
     "tacos": Official(
         "test.json",
         json.dumps(
@@ -446,6 +529,16 @@ OFFICIAL = {
         "moment_retrieval",
         "moment-retrieval",
         _RECALL,
+    ),
+    "textgrid": Official(
+        "a_test.TextGrid",
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n0\n9.5\n<exists>\n1\n"IntervalTier"\n"one"\n0\n9.5\n2\n'
+        '0\n1.234\n"walk  on"\n1.234\n9.5\n"run"\n',
+        "test",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        dataset=True,
     ),
     "thumos14": Official(
         "thumos14.json",
@@ -546,6 +639,26 @@ OFFICIAL = {
         "highlight_detection",
         "tvsum",
         _DOMAINS,
+    ),
+    "via": Official(
+        "test.json",
+        json.dumps(
+            {
+                "file": {"1": {"fname": "a.mp4"}, "2": {"fname": "b.mp4"}},
+                "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
+                "attribute": {"1": {"options": {"0": "walk", "1": "run"}}},
+                "metadata": {
+                    "1_a": {"vid": "1", "z": [251.98692, 255.21135], "av": {"1": "0"}},
+                    "1_b": {"vid": "1", "z": [1, 2.5], "av": {"1": "1"}},
+                    "2_a": {"vid": "2", "z": [1.5, 4], "av": {"1": "0"}},
+                },
+            }
+        ),
+        "test",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        dataset=True,
     ),
     "youcook2": Official(
         "youcookii_annotations_trainval.json",

@@ -33,10 +33,10 @@ def _numbers(
     printed = metrics.get("metrics") or metrics.get("mAP") or metrics["recall"]["model"]
     (file,) = out.glob("predictions.json*")
     if official.dataset:
-        truth, _ = read_ground_truth(official.protocol, files, official.split, name)
+        truth, subset = read_ground_truth(official.protocol, files, official.split, name)
     else:
-        truth, _ = read_ground_truth(official.protocol, files[:1])
-    found = run_protocol(official.protocol, truth, file, **official.options)
+        truth, subset = read_ground_truth(official.protocol, files[:1])
+    found = run_protocol(official.protocol, truth, file, subset=subset, **official.options)
     return printed, found | found.get("brief", {}), file
 
 

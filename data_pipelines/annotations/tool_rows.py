@@ -1,0 +1,63 @@
+"""What the exports of labelling tools share: rows of users' own data, and a split that their folder or name tells."""
+
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.annotations.own_rows import Row
+from data_pipelines.annotations.problems import Problems
+from data_pipelines.annotations.segments import as_number
+from data_pipelines.annotations.split_names import split_in_name
+from data_pipelines.annotations.table_file import read_table
+from unloc_jax.errors import UserError
+from unloc_jax.names import normal_id
+
+_RATES_LAYOUT = 'a table of frame rates has the columns "video" and "fps"'
+
+
+def split_of_export(path: Path) -> str:
+    """Returns the split that the name of an export's folder contains, else its own name.
+
+    Raises:
+      UserError: neither contains one split.
+    """
+    split = split_in_name(path.absolute().parent.with_suffix("")) or split_in_name(path)
+    if split is None:
+        raise UserError(
+            f"{path}: an export does not tell the split: put it into a folder named train, val or test, such as "
+            f"train/{path.name}."
+        )
+    return split
+
+
+def row(
+    where: str, video: Any, segment: tuple[Any, Any], split: str, *, duration: Any = None, **text: Any
+) -> Row:
+    """Returns a row of users' own data; text: `text=` a sentence, or `label=` a class name."""
+    values = {"video": video, "start": segment[0], "end": segment[1], "split": split, **text}
+    return Row(where, values if duration is None else {**values, "duration": duration})
+
+
+def read_frame_rates(files: list[Path], problems: Problems) -> dict[str, float]:
+    """Returns the frames per second by normal video id, from the tables among the files.
+
+    Raises:
+      UserError: a table has another layout, or a rate is not a positive number.
+    """
+    rates = {}
+    for path in files:
+        if path.suffix.lower() != ".csv":
+            continue
+        for where, cells in read_table(path, ("video", "fps"), problems, _RATES_LAYOUT):
+            fps = as_number(cells["fps"])
+            if fps is None or not 1e-3 <= fps <= 1e6:
+                raise UserError(f"{path.parent / where}: {_RATES_LAYOUT}; {cells['fps']!r} is no frame rate.")
+            rates[normal_id(cells["video"])] = fps
+    return rates
+
+
+def unknown_rate(path: Path, video: Any) -> UserError:
+    """Returns the error of a video whose frame rate the export does not tell."""
+    return UserError(
+        f"{path}: the export counts frames and does not tell the frame rate of {video!r}. Give a table with the "
+        'columns "video" and "fps", such as frame_rates.csv, among the annotation files.'
+    )
