@@ -110,10 +110,8 @@ def _epic(format: str, task: str, classes: str, numbers: str) -> Dataset:
         f"EPIC_100_validation.csv {_EPIC_CLASSES} EPIC_100_video_info.csv",
         "validation",
         "thumos14.py:B",
-        "activitynet --variant=opentad",
-        measures="mAP at tIoU 0.1:0.1:0.5 of verbs, nouns and actions. The protocol prints "
-        "0.5:0.05:0.95: its mAP@0.50 is the "
-        "number at 0.5",
+        "activitynet --tiou=0.1:0.1:0.5",
+        measures="mAP at tIoU 0.1:0.1:0.5 of verbs, of nouns and of actions",
         published=numbers,
         mistakes="the words in the columns `verb` and `noun` are the annotator's, not the class; "
         "hour-long videos need windows",
@@ -161,9 +159,7 @@ def _timelens(name: str, file: str, numbers: str) -> Dataset:
     )
 
 
-def _database(
-    name: str, size: str, source: str, file: str, split: str, measures: str, numbers: str
-) -> Dataset:
+def _database(name: str, size: str, source: str, file: str, split: str, tiou: str, numbers: str) -> Dataset:
     return Dataset(
         name,
         "activitynet",
@@ -175,8 +171,9 @@ def _database(
         file,
         split,
         "activitynet_tal.py:B",
-        f"activitynet --variant=opentad --subset={'testing' if split == 'test' else split}",
-        measures=measures,
+        f"activitynet --variant=opentad --subset={'testing' if split == 'test' else split}"
+        f"{f' --tiou={tiou}' if tiou else ''}",
+        measures=f"mAP at tIoU {tiou or '0.5:0.05:0.95'}",
         published=numbers,
         mistakes="",
     )
@@ -184,7 +181,7 @@ def _database(
 
 _OPENTAD = "https://github.com/sming256/OpenTAD"
 _LIGHTHOUSE = "https://github.com/line/lighthouse"
-_DENSE = "mAP at tIoU 0.1:0.1:0.9; the protocol prints 0.5:0.05:0.95"
+_DENSE = "0.1:0.1:0.9"
 
 
 def _audio(name: str, size: str, file: str) -> Dataset:
@@ -408,8 +405,8 @@ DATASETS = (
         "EPIC_Sounds_validation.csv EPIC_100_video_info.csv",
         "validation",
         "thumos14.py:B",
-        "activitynet --variant=opentad",
-        measures="mAP at tIoU 0.1:0.1:0.5; the protocol prints 0.5:0.05:0.95",
+        "activitynet --tiou=0.1:0.1:0.5",
+        measures="mAP at tIoU 0.1:0.1:0.5",
         mistakes="give features of sound (`--features`): the picture alone does not tell most classes",
         settings=_WINDOWS,
     ),
@@ -440,10 +437,8 @@ DATASETS = (
         "moments_val.json",
         "validation",
         "thumos14.py:B",
-        "activitynet --variant=opentad",
-        measures="mAP at tIoU 0.1:0.1:0.5 and recall@1x and @5x at 0.5; the protocol prints mAP "
-        "at 0.5:0.05:0.95, and recall@0.50@1 "
-        "and @5",
+        "activitynet --variant=opentad --tiou=0.1:0.1:0.5",
+        measures="mAP at tIoU 0.1:0.1:0.5, recall@1x and @5x at 0.5 (recall@0.50@1 and @5)",
         published="average mAP: CausalTAD InternVideo2 33.05 (OpenTAD)",
         mistakes="labels that are not `primary` do not count",
         settings=_WINDOWS,
@@ -593,7 +588,7 @@ DATASETS = (
             _OPENTAD,
             file,
             "validation",
-            "mAP at tIoU 0.1:0.1:0.5; the protocol prints 0.5:0.05:0.95",
+            "0.1:0.1:0.5",
             "",
         )
         for name, file in (("EPIC-Sounds", "epic_kitchens_sound.json"), ("Ego4D MQ", "ego4d_v2_220429.json"))

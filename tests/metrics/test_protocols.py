@@ -448,3 +448,58 @@ def test_tables():
         "mAP 12.35\nnothing -\n\n0.50 0.75\nmAP 1.00 3.00\nrecall@5 2.00\n\n0.5 average\nfull MR-mAP 4.00 5.00"
         "\nfull MR-R1 6.00"
     )
+
+
+def test_thresholds_can_be_chosen(tmp_path, capsys):
+    truth, found, out = tmp_path / "truth.json", tmp_path / "found.json", tmp_path / "out.json"
+    truth.write_text(json.dumps(DATABASE))
+    found.write_text(json.dumps(RESULTS))
+    command = [
+        "metrics",
+        "--protocol",
+        "activitynet",
+        "--ground-truth",
+        str(truth),
+        "--predictions",
+        str(found),
+    ]
+    assert main([*command, "--tiou", "0.1:0.1:0.5", "--out", str(out)]) == 0
+    low = json.loads(out.read_text())
+    assert low["tiou_thresholds"] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    # "run" is hit first and third, at 1 and 0.6; "jump" at 0.5.
+    ap = (1 + (1 + 2 / 3) / 2) / 2 * 100
+    assert [low[f"mAP@0.{digit}0"] for digit in range(1, 6)] == pytest.approx([ap] * 5)
+    assert low["average_mAP"] == pytest.approx(ap)
+    assert main([*command, "--tiou", "0.5,0.7", "--variant", "opentad", "--out", str(out)]) == 0
+    high = json.loads(out.read_text())
+    assert (high["mAP@0.50"], high["mAP@0.70"]) == pytest.approx((ap, 25))
+    assert high["average_mAP"] == pytest.approx((ap + 25) / 2)
+    assert {"recall@0.50@1", "recall@0.70@5"} <= high.keys()
+    default = evaluate_activitynet(truth, found)
+    assert evaluate_activitynet(truth, found, tiou="0.5:0.05:0.95") == default
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "tiou",
+    [
+        "",
+        "x",
+        "0.5:0.1",
+        "0.1:0:0.5",
+        "0.1:0.1:0.55",
+        "0:0.1:0.5",
+        "0.5,0.3",
+        "0.123",
+        "1.1",
+        "nan",
+        "0.1:1e-9:0.5",
+    ],
+)
+def test_thresholds_that_make_no_sense(tiou, tmp_path, capsys):
+    (tmp_path / "truth.json").write_text(json.dumps(DATABASE))
+    files = ["--ground-truth", str(tmp_path / "truth.json"), "--predictions", str(tmp_path / "truth.json")]
+    assert main(["metrics", "--protocol", "activitynet", *files, "--tiou", tiou]) == 2
+    assert capsys.readouterr().err.startswith(f"unloc: error: --tiou={tiou}: thresholds look like")
+    assert main(["metrics", "--protocol", "thumos14", "--variant", "devkit", *files, "--tiou", "0.5"]) == 2
+    assert "the thresholds of --variant devkit are fixed" in capsys.readouterr().err

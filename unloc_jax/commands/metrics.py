@@ -25,6 +25,9 @@ def add(commands: Commands) -> None:
         "--strict", action="store_true", help="moment-retrieval: IoU > threshold instead of ≥"
     )
     parser.add_argument("--nms", type=float, metavar="IOU", help="moment-retrieval: suppress overlaps first")
+    parser.add_argument(
+        "--tiou", metavar="LIST", help="activitynet, thumos14: thresholds, 0.1:0.1:0.5 or 0.3,0.5,0.7"
+    )
     parser.add_argument("--background", metavar="LABEL", help='segmentation: no action; or "none"')
 
 
@@ -32,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.metrics.protocols.run import run_protocol
 
     ground_truth, subset = read_ground_truth(arguments)
-    options = ("variant", "blocked_videos", "proposals", "strict", "nms", "background")
+    options = ("variant", "blocked_videos", "proposals", "strict", "nms", "tiou", "background")
     run_protocol(
         arguments.protocol,
         ground_truth,

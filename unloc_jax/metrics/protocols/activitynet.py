@@ -34,6 +34,7 @@ def evaluate_activitynet(
     subset: str = "validation",
     blocked_videos: Path | None = None,
     proposals: bool = False,
+    tiou: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates detections in ActivityNet's format, in percent.
 
@@ -47,6 +48,7 @@ def evaluate_activitynet(
       blocked_videos: JSON list of video ids to leave out everywhere.
       proposals: ignore labels and evaluate proposals: AR@1, AR@5, AR@10, AR@100 and the AUC of average
         recall over average number of proposals per video (up to 100).
+      tiou: thresholds, "0.1:0.1:0.5" (first, step, last) or "0.3,0.5,0.7"; None: ActivityNet's.
 
     tIoU thresholds are 0.5:0.05:0.95 from linspace (its 0.9 is 0.8999999999999999); OpenTAD's are decimals.
 
@@ -57,7 +59,9 @@ def evaluate_activitynet(
     """
     if variant not in ("official", *WITHOUT_DUPLICATES):
         raise UserError(f"activitynet has the variants official, opentad and actionformer, not {variant!r}")
-    thresholds = np.round(ACTIVITYNET_TIOU, 2) if variant == "opentad" else ACTIVITYNET_TIOU
+    thresholds = thresholds_of(tiou, ACTIVITYNET_TIOU)
+    if variant == "opentad":
+        thresholds = np.round(thresholds, 2)
     annotations = read_annotations(ground_truth, subset, blocked_videos)
     found = read_results(predictions, annotations, labels=not proposals)
     if proposals:
@@ -67,6 +71,35 @@ def evaluate_activitynet(
             warn_of_no_hit(found.segments_s, truth.segments_s)
         return {**recall, **counts(annotations, truth, found)}
     return detection_metrics(annotations, found, thresholds, variant)
+
+
+def thresholds_of(tiou: str | None, default: np.ndarray) -> np.ndarray:
+    """Parses --tiou, "0.1:0.1:0.5" or "0.3,0.5,0.7", to float64 [T]; a range is NumPy's linspace, as in evaluators.
+
+    Raises:
+      UserError: it has another form, or a threshold of more than two digits, or outside of 0 to 1.
+    """
+    if tiou is None:
+        return default
+    is_range = ":" in tiou
+    try:
+        numbers = [float(part) for part in tiou.split(":" if is_range else ",")]
+        if is_range:
+            low, step, high = numbers
+            if not step >= 0.01:
+                raise ValueError
+            numbers = np.linspace(low, high, round((high - low) / step) + 1).tolist()
+            if abs(low + step * (len(numbers) - 1) - high) > 1e-6:
+                raise ValueError
+    except (ValueError, ZeroDivisionError, OverflowError):
+        numbers = []
+    right = all(0 < number <= 1 and abs(number - round(number, 2)) < 1e-9 for number in numbers)
+    if not numbers or not right or sorted(set(numbers)) != numbers:
+        raise UserError(
+            f"--tiou={tiou}: thresholds look like 0.1:0.1:0.5 (first, step, last) or 0.3,0.5,0.7: rising, above 0 and"
+            " up to 1, of at most two digits"
+        )
+    return np.array(numbers)
 
 
 def detection_metrics(

@@ -24,6 +24,7 @@ from unloc_jax.metrics.protocols.activitynet import (
     counts,
     detection_metrics,
     rounded_thresholds,
+    thresholds_of,
 )
 from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.metrics.protocols.json_files import read_members, shown, text_lines
@@ -61,6 +62,7 @@ def evaluate_thumos14(
     variant: str = "activitynet",
     subset: str = "test",
     blocked_videos: Path | None = None,
+    tiou: str | None = None,
 ) -> dict[str, Any]:
     """Evaluates detections on THUMOS14, in percent.
 
@@ -73,6 +75,7 @@ def evaluate_thumos14(
         0.1:0.1:0.7 with ambiguous regions (`devkit_map`), whose "average_mAP_0.3_0.7" is over the upper five.
       subset: of the ground truth, in any case.
       blocked_videos: JSON list of video ids to leave out everywhere.
+      tiou: thresholds, as of `evaluate_activitynet`; None: those of the variant. The devkit's are fixed.
 
     Returns:
       As `evaluate_activitynet`.
@@ -81,6 +84,9 @@ def evaluate_thumos14(
         raise UserError(
             f"thumos14 has the variants activitynet, opentad, actionformer and devkit, not {variant!r}"
         )
+    if variant == "devkit" and tiou is not None:
+        raise UserError(f"--tiou={tiou}: the thresholds of --variant devkit are fixed")
+    thresholds = thresholds_of(tiou, THUMOS14_TIOU)
     annotations = read_annotations(
         ground_truth,
         subset,
@@ -95,7 +101,8 @@ def evaluate_thumos14(
             f"{len(annotations.ambiguous.class_index)} ambiguous regions are left alone: detections there are"
             f" false positives, except with --variant devkit"
         )
-    thresholds = np.round(THUMOS14_TIOU, 2) if variant == "opentad" else THUMOS14_TIOU
+    if variant == "opentad":
+        thresholds = np.round(thresholds, 2)
     return detection_metrics(annotations, found, thresholds, variant)
 
 
