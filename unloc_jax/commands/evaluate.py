@@ -126,8 +126,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate
     from unloc_jax.evaluation.zeroshot_predictor import ClipPredictor
-    from unloc_jax.features.clip_encoder import ClipEncoder
-    from unloc_jax.pretrained.clip_source import read_any_clip
+    from unloc_jax.features.families import open_encoder
     from unloc_jax.tasks import TASKS
     from unloc_jax.training.preemption import Preemption
 
@@ -137,7 +136,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     preemption = Preemption()
     dataset = UnlocShards(str(directory))
     predictor = ClipPredictor(
-        ClipEncoder(read_any_clip(arguments.zeroshot_clip)),
+        open_encoder(arguments.zeroshot_clip),
         dataset,
         str(directory),
         lambda split: preemption.watched(

@@ -33,11 +33,10 @@ def _run(arguments: argparse.Namespace) -> None:
     check_places(arguments)
     texts = texts_of(arguments)
     quiet()
-    from unloc_jax.features.clip_encoder import ClipEncoder
+    from unloc_jax.features.families import open_encoder
     from unloc_jax.inference.zeroshot import ZeroShotLocalizer, check_settings
-    from unloc_jax.pretrained.clip_source import read_any_clip
 
     check_settings(arguments.fps, arguments.smoothing)  # before anything is read
-    encoder = ClipEncoder(read_any_clip(arguments.clip))
+    encoder = open_encoder(arguments.clip)
     localizer = ZeroShotLocalizer(encoder, fps=arguments.fps, smoothing_s=arguments.smoothing)
     present(localizer(arguments.video, texts), arguments)

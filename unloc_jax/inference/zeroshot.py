@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.console import printable
 from unloc_jax.errors import UserError
-from unloc_jax.features.clip_encoder import ClipEncoder, unit, video_frames
+from unloc_jax.features.encoder import Encoder, unit, video_frames
 from unloc_jax.frame_inputs import ArrayFrames, Frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
@@ -56,13 +56,13 @@ class ZeroShotLocalizer(VideoSearch):
 
     def __init__(
         self,
-        encoder: ClipEncoder,
+        encoder: Encoder,
         *,
         fps: float = 2.0,
         smoothing_s: float = 1.0,
         cache_bytes: int = CACHE_BYTES,
     ):
-        super().__init__(f"{encoder.clip.source} at {fps:g} frames per second", cache_bytes)
+        super().__init__(f"{encoder.source} at {fps:g} frames per second", cache_bytes)
         check_settings(fps, smoothing_s)
         self._encoder, self._fps, self._smoothing_s = encoder, fps, smoothing_s
 
@@ -79,7 +79,7 @@ class ZeroShotLocalizer(VideoSearch):
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
-        texts = check_texts(texts, self._encoder.clip.config.text.max_tokens)
+        texts = check_texts(texts, self._encoder.most_pieces, self._encoder.num_pieces)
         of_texts = unit(self._encoder.encode_texts(texts))
         embedded = self.embed_video(video, fps=fps)
         of_frames = embedded.windows[0].tokens
@@ -90,10 +90,10 @@ class ZeroShotLocalizer(VideoSearch):
         for text, curve, rows in zip(texts, curves, rows_of_texts):
             segments = [Segment(*row) for row in rows.tolist()]
             found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))
-        config = self._encoder.clip.config
+        encoder = self._encoder
         details = {
-            "model": f"{config.name} (CLIP, not trained to localise)",
-            "sees": f"{self._fps:g} frames per second of {config.image_size}² pixels",
+            "model": f"{encoder.name} ({encoder.label})",
+            "sees": f"{self._fps:g} frames per second of {encoder.image_size}² pixels",
         }
         return VideoPrediction(
             embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
