@@ -93,6 +93,9 @@ class Encoder(abc.ABC):
     def _of_inputs(self, params: Any, inputs: jax.Array) -> jax.Array:
         """Embeds a batch of inputs; compiled."""
 
+    def check_texts(self) -> None:  # noqa: B027  most can read them
+        """Raises UserError if the encoder cannot read texts, before one is there."""
+
     def settings(self) -> dict[str, Any]:
         """Returns what the numbers of a family with such settings also depend on; JSON."""
         return {}

@@ -7,9 +7,12 @@ from pathlib import Path
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder
 from unloc_jax.features.encoder import Encoder
+from unloc_jax.features.videoprism_encoder import VideoPrismEncoder
 from unloc_jax.pretrained import clip_source
+from unloc_jax.pretrained.videoprism import KIND, read_videoprism
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +23,8 @@ class Family:
       title: in messages.
       modality: of their features in shards, unless a build names them otherwise.
       kinds: prefixes of a source, as in "hf-clip:FOLDER".
-      open: reads a source, with its prefix if it has one; arguments (source, dtype, batch_size, SentencePiece
-        vocabulary or None).
+      open: reads a source, with its prefix if it has one; arguments (source, dtype, batch_size,
+        SentencePiece vocabulary or None).
     """
 
     title: str
@@ -31,12 +34,19 @@ class Family:
 
 
 def _open_clip(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
-    del vocabulary  # a CLIP's is in this package
+    if vocabulary is not None:
+        raise UserError(f"--sentencepiece={vocabulary}: {source} is a CLIP, which brings its own vocabulary.")
     return ClipEncoder(clip_source.read_any_clip(source), dtype, batch_size)
 
 
+def _open_videoprism(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
+    weights = read_videoprism(source.removeprefix(f"{KIND}:"), vocabulary=vocabulary)
+    return VideoPrismEncoder(weights, dtype, batch_size)
+
+
 CLIP = Family("CLIP", "clip", clip_source.KINDS, _open_clip)
-FAMILIES = (CLIP,)
+VIDEOPRISM = Family("VideoPrism", "videoprism", (KIND,), _open_videoprism)
+FAMILIES = (CLIP, VIDEOPRISM)
 
 
 def family_of(source: str) -> Family:

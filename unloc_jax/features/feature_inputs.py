@@ -178,7 +178,8 @@ def _the_encoder(settings: dict[str, Any], given: str | None) -> Encoder:
       UserError: there is none at that place, or another one.
     """
     source = settings["clip_source"]
-    wanted = f"{family_of(source).title} {settings['clip']} ({source})"
+    title = family_of(source).title
+    wanted = f"{title} {settings['clip'].removeprefix(title).strip()} ({source})"
     try:
         encoder = open_encoder(given or source, jnp.dtype(settings["computed_in"]))
     except UserError as error:
