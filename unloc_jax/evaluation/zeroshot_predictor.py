@@ -1,4 +1,4 @@
-"""`unloc evaluate --zeroshot-clip`: CLIP by late fusion over a dataset, measured as a trained model is."""
+"""`unloc evaluate --zeroshot-clip`: late fusion by CLIP or VideoPrism over a dataset, measured as training is."""
 
 import io
 import itertools
@@ -28,12 +28,12 @@ _TEXTS_AT_ONCE = 256
 
 
 class ClipPredictor:
-    """Predicts by CLIP without training; see `unloc_jax.evaluation.predictor.Predictor`.
+    """Predicts by CLIP or VideoPrism without training; see `unloc_jax.evaluation.predictor.Predictor`.
 
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
     Args:
-      encoder: the CLIP.
+      encoder: see `open_encoder`.
       dataset: `data_pipelines.reading.shards.UnlocShards`.
       directory: of the dataset, for messages.
       with_frames: split → its records, with their frames.
@@ -43,7 +43,8 @@ class ClipPredictor:
       fps, smoothing_s: see `ZeroShotLocalizer`.
 
     Raises:
-      UserError: a dataset without frames, or without what the task needs; settings out of range.
+      UserError: a dataset without frames, or without what the task needs; settings out of range; an encoder that cannot
+        read texts.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ClipPredictor:
         smoothing_s: float = 1.0,
     ):
         check_settings(fps, smoothing_s)
+        encoder.check_texts()
         metadata = dataset.metadata
         if not metadata.short_side:
             raise UserError(f"{directory} holds no frames, which CLIP needs: build it with --videos=DIR.")

@@ -16,7 +16,11 @@ from unloc_jax.pretrained.clip_source import kind_of
 
 
 def load(
-    source: str | Path, task: str | None = None, *, clip: str | None = None
+    source: str | Path,
+    task: str | None = None,
+    *,
+    clip: str | None = None,
+    sentencepiece: str | None = None,
 ) -> Localizer | ZeroShotLocalizer:
     """Loads a model that finds texts in videos; nothing else is needed to use it.
 
@@ -32,9 +36,10 @@ def load(
     Args:
       source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
         "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
-        "KIND:SRC" as config.init_from takes it, or an id of the hub: a `ZeroShotLocalizer`.
+        "KIND:SRC" as config.init_from takes it, or an id of the hub; or "videoprism:SRC": a `ZeroShotLocalizer`.
       task: which task of a checkpoint with several; None = the first.
-      clip: location of the CLIP of a model that was trained on features; see `Localizer`.
+      clip: location of the encoder of a model that was trained on features; see `Localizer`.
+      sentencepiece: vocabulary of a VideoPrism, see `read_videoprism`; None = beside its weights.
 
     Raises:
       UserError: nothing that could be loaded is there, or it has no such task.
@@ -42,7 +47,9 @@ def load(
     folder = Path(source)
     holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
     if names_family(str(source)) or (not holds_checkpoint and kind_of(str(source))):
-        return _zero_shot(str(source), task, clip)
+        return _zero_shot(str(source), task, clip, sentencepiece)
+    if sentencepiece is not None:
+        raise UserError(f"sentencepiece={sentencepiece!r} is for a VideoPrism, which {source} is not.")
     if not folder.exists():
         if not is_hub_id(str(source)):
             raise UserError(f"{source} is neither a folder nor an id of the Hugging Face hub.")
@@ -62,8 +69,10 @@ def _without_notices() -> Iterator[None]:
         absl.logging.set_verbosity(verbosity)
 
 
-def _zero_shot(source: str, task: str | None, given: str | None) -> ZeroShotLocalizer:
-    encoder, title = open_encoder(source), family_of(source).title
+def _zero_shot(
+    source: str, task: str | None, given: str | None, sentencepiece: str | None
+) -> ZeroShotLocalizer:
+    encoder, title = open_encoder(source, vocabulary=sentencepiece), family_of(source).title
     if given is not None:
         raise UserError(f"{encoder.source} is a {title} itself: leave out clip={given!r}.")
     if task is not None:

@@ -1,4 +1,4 @@
-"""Late fusion with CLIP alone, without training: the baseline that every trained model must beat.
+"""Late fusion with CLIP or VideoPrism alone, without training: the baseline that every trained model must beat.
 
 A text's relevance is each frame's similarity to it, smoothed over time; segments are the stretches that stand out from
 their surroundings.
@@ -31,7 +31,7 @@ from unloc_jax.video import check_fps
 
 
 class ZeroShotLocalizer(VideoSearch):
-    """Finds texts in videos by CLIP alone; called like `Localizer`.
+    """Finds texts in videos by CLIP or VideoPrism alone; called like `Localizer`.
 
     Relevance is the cosine of frame and text, smoothed and stretched to [0, 1] over the video: it compares moments of
     one video, not videos. A segment's score is its mean relevance minus that of its surroundings. `unloc evaluate
@@ -45,13 +45,13 @@ class ZeroShotLocalizer(VideoSearch):
     ['a red circle', 'a square']
 
     Args:
-      encoder: the CLIP.
+      encoder: see `open_encoder`.
       fps: frames per second to embed.
       smoothing_s: standard deviation of the Gaussian, in seconds; 0 = none.
       cache_bytes: see `VideoSearch`.
 
     Raises:
-      UserError: fps or smoothing_s out of range.
+      UserError: fps or smoothing_s out of range, or the encoder cannot read texts.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class ZeroShotLocalizer(VideoSearch):
     ):
         super().__init__(f"{encoder.source} at {fps:g} frames per second", cache_bytes)
         check_settings(fps, smoothing_s)
+        encoder.check_texts()
         self._encoder, self._fps, self._smoothing_s = encoder, fps, smoothing_s
 
     def __call__(
