@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import subprocess
 import weakref
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.features.test_feature_inputs import annotations_of
 from tests.features.test_stream_inputs import Sums
 from tests.pretrained.videoprism_tools import GOLDENS, SIZES, tensors, write
 from tests.timed_video import regular_times_ms, write_video
+from tests.tiny_runs import child_environment, command_of
 from unloc_jax.errors import UserError
 from unloc_jax.features.embed_videos import embed_frames, embed_video, embed_videos
 from unloc_jax.features.families import FAMILIES, absolute, family_of, open_encoder
@@ -114,6 +116,8 @@ def test_families(tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match="is a CLIP, which brings its own vocabulary"):
         open_encoder("hf-clip:x", vocabulary="y")
+    with pytest.raises(UserError, match=r"video-prism is no kind of encoder: .* hf-clip, .*, videoprism\.$"):
+        open_encoder("video-prism:x")
     with pytest.raises(UserError, match="is not a CLIP"):
         read_any_clip(str(tmp_path / "w.npz"))
 
@@ -149,6 +153,9 @@ def test_features_build_train_predict(unloc, config_file, tiny_videos, tmp_path)
     one.write_bytes(one.read_bytes()[:300])
     assert "made now           1 videos" in unloc(*words).ok().out
     np.testing.assert_array_equal(np.load(one)["features"], kept)
+    on_three = [*(word for word in words if not word.startswith("--out")), f"--out={tmp_path / 'on_three'}"]
+    subprocess.run(command_of(*on_three), env=child_environment(devices=3), capture_output=True, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "on_three" / one.name)["features"], kept, atol=1e-5)
     settings = json.loads((features / "clip_features.json").read_text())
     assert (settings["window"], settings["overlap"]) == (4, 2)
     assert settings["clip_source"] == f"videoprism:{weights}"

@@ -81,4 +81,10 @@ def open_encoder(
     Raises:
       UserError: there is nothing that can be read.
     """
+    kind, separator, _ = source.partition(":")
+    if separator and not names_family(source) and not Path(source).exists():
+        kinds = ", ".join(kind for family in FAMILIES for kind in family.kinds)
+        raise UserError(
+            f"{source} is not a CLIP, and {kind} is no kind of encoder: KIND:SRC has one of {kinds}."
+        )
     return family_of(source).open(source, dtype, batch_size, vocabulary)
