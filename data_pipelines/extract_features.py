@@ -1,7 +1,7 @@
-"""`unloc features`: extracts CLIP features of a folder of videos, one .npz per video, for `unloc data build`.
+"""`unloc features`: extracts features of a folder of videos, one .npz per video, for `unloc data build`.
 
 A file is complete or absent, and records the video file and the settings it was made from: a stopped run continues
-where it was, and features of two CLIPs never mix in one folder.
+where it was, and features of two encoders never mix in one folder.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from data_pipelines.builders.storage import reporting_full_disk, write_atomicall
 from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
-from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
+from unloc_jax.features.encoder import Encoder
 from unloc_jax.features.feature_inputs import changes
 from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoError, check_fps
@@ -43,8 +43,8 @@ class Extraction:
     """Settings of the features of each video.
 
     Attributes:
-      encoder: CLIP and its compute dtype.
-      source: where the CLIP is, for `read_any_clip`.
+      encoder: weights and compute dtype.
+      source: where the weights are, for `open_encoder`.
       fps: frames per second.
       stored_as: "float32" or "float16".
 
@@ -52,7 +52,7 @@ class Extraction:
       UserError: fps is not above 0.
     """
 
-    encoder: ClipEncoder
+    encoder: Encoder
     source: str
     fps: float
     stored_as: str = "float32"
@@ -62,16 +62,16 @@ class Extraction:
 
     def settings(self) -> dict[str, Any]:
         """Returns everything that the numbers depend on."""
-        clip = self.encoder.clip
         return {
             "version": _VERSION,
-            "clip": clip.config.name,
+            "clip": self.encoder.name,  # of whatever family
             "clip_source": self.source,
-            "clip_fingerprint": fingerprint(clip),
-            "width": clip.config.embed_dim,
+            "clip_fingerprint": self.encoder.fingerprint(),
+            "width": self.encoder.embed_dim,
             "fps": self.fps,
             "computed_in": self.encoder.dtype.name,
             "stored_as": self.stored_as,
+            **self.encoder.settings(),
         }
 
 

@@ -170,7 +170,8 @@ def _copy_lines(i: int, process: subprocess.Popen[bytes]) -> None:
     for line in process.stdout:
         # Progress bars overwrite their line: prints only the last state.
         text = line.decode(errors="replace").rstrip("\r\n").rpartition("\r")[2]
-        print(f"[{i}] {text}", flush=True)
+        # In one write: the other threads print too.
+        print(f"[{i}] {text}\n", end="", flush=True)
 
 
 if __name__ == "__main__":

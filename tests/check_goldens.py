@@ -2,7 +2,7 @@
 
 DIR holds NAME.npz and NAME.json. One line per golden: the largest difference of an output (`logits`; for the files
 pure_* of any case), of the loss, and of a gradient's projection relative to the global norm; then what a reader must
-know. The exit status is 1 if one fails, or if nothing matched.
+know. Beside a golden of VideoPrism is NAME.weights.npz. The exit status is 1 if one fails, or if nothing matched.
 """
 
 import argparse
@@ -17,13 +17,16 @@ import numpy as np
 from tests.golden_checks import pure
 from tests.golden_checks.result import Result
 
+_WEIGHTS = ".weights.npz"
+
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.check_goldens", description=__doc__)
     parser.add_argument("dir", type=Path)
     parser.add_argument("--pattern", default="*", help="which goldens, such as 'pure_*' (all)")
     arguments = parser.parse_args(words)
-    files = sorted(p for p in arguments.dir.glob("*.npz") if fnmatch.fnmatch(p.stem, arguments.pattern))
+    found = (p for p in arguments.dir.glob("*.npz") if not p.name.endswith(_WEIGHTS))
+    files = sorted(p for p in found if fnmatch.fnmatch(p.stem, arguments.pattern))
     if not files:
         print(f"FAIL: no golden in {arguments.dir} matches {arguments.pattern}")
         return 1
@@ -51,6 +54,10 @@ def _check(path: Path) -> Result:
         meta = json.loads(path.with_suffix(".json").read_text())
         if name.startswith("pure_"):
             return pure.check(name, arrays, meta)
+        if path.with_name(name + _WEIGHTS).exists():
+            from tests.golden_checks import videoprism
+
+            return videoprism.check(name, path.parent, arrays, meta)
         from tests.golden_checks import model  # brings the whole model along
 
         return model.check(name, arrays, meta)

@@ -15,11 +15,7 @@ _REPOSITORY = Path(__file__).parents[1]
 # Their texts hold no words of files, or they pass on what a child process printed.
 _MAY_PRINT = {
     "unloc_jax/console.py",
-    "unloc_jax/coordination.py",
     "unloc_jax/notebooks/magic.py",
-    "unloc_jax/processes.py",
-    "unloc_jax/training/prefetch.py",
-    "unloc_jax/training/process_failures.py",
     "launch/local.py",
 }
 

@@ -9,8 +9,9 @@ from PIL import Image
 
 from data_pipelines.builders.frames import EncodeTask, encode_video
 from tests.timed_video import read_time_s, timed_picture, write_video
-from unloc_jax.features.clip_encoder import video_frames
 from unloc_jax.features.embed_videos import embed_frames, embed_videos
+from unloc_jax.features.encoder import video_frames
+from unloc_jax.features.stream_inputs import DistinctFrames
 from unloc_jax.frame_inputs import ArrayFrames
 from unloc_jax.frame_times import first_place, shown_frames
 from unloc_jax.video import FrameStream, decode_frames
@@ -19,8 +20,10 @@ from unloc_jax.video import FrameStream, decode_frames
 class _Reader:
     """In place of a CLIP: the "embedding" of a frame is the number that it carries."""
 
-    def preprocess(self, frame):
-        return frame
+    frames_per_input = 1
+
+    def inputs(self):
+        return DistinctFrames(lambda frame: frame)
 
     def encode_each(self, frames):
         for tag, frame in frames:

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Generator
 from typing import Any, Protocol
 
+import numpy as np
+
 from unloc_jax.batch import Batch
 from unloc_jax.records import VideoRecord
 
@@ -57,6 +59,9 @@ class Dataset(Protocol):
 
     def num_windows(self, split: str) -> list[int]:
         """Returns the number of rows of `evaluation_batches` per record; 1 if a window is the whole video."""
+
+    def training_lengths(self) -> np.ndarray:
+        """Returns the lengths of the training segments in sampled frames, whole: float [n]. May read all features."""
 
     def training_batches(self, start_step: int, num_steps: int) -> Generator[Batch, None, None]:
         """Yields this host's part of the batches of steps start_step … num_steps-1, which depend on the step alone.

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 
 from unloc_jax import sigterm
+from unloc_jax.console import show
 from unloc_jax.errors import EXIT_INTERRUPTED, EXIT_TRY_AGAIN, UserError
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ def join(
         # Only process 0 prints regular output; any process prints its errors.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     if count > 1:
-        print(f"{count} processes (from {found_by}), {jax.device_count()} devices", flush=True)
+        show(f"{count} processes (from {found_by}), {jax.device_count()} devices")
 
 
 def is_main() -> bool:
@@ -276,23 +277,21 @@ def _within(timeout_s: float, found_by: str, work: Callable[[], T]) -> T:
             if sigterm.arrived() and not stopping:
                 deadline, stopping = min(deadline, time.monotonic() + _TIME_TO_TELL_S), True
     except KeyboardInterrupt:
-        print("\nunloc: interrupted while waiting for the other processes", file=sys.stderr, flush=True)
+        show("\nunloc: interrupted while waiting for the other processes", file=sys.stderr)
         os._exit(EXIT_INTERRUPTED)
     if outcome.done():
         return outcome.result()
     if stopping:
-        print(
+        show(
             f"unloc: stopped by SIGTERM while waiting for the other processes of this run ({found_by})",
             file=sys.stderr,
-            flush=True,
         )
         os._exit(EXIT_TRY_AGAIN)
-    print(
+    show(
         f"unloc: error: the other processes of this run did not come within {timeout_s} s ({found_by}). "
         "Start the same command in every one of them (on every worker of a TPU), or here alone with "
         "--single-process.",
         file=sys.stderr,
-        flush=True,
     )
     os._exit(1)
 

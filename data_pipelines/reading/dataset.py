@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from types import ModuleType
 
 import jax
@@ -20,7 +20,7 @@ from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
 from unloc_jax.records import VideoRecord
-from unloc_jax.sampling import all_starts, center_start
+from unloc_jax.sampling import Timeline, all_starts, center_start
 from unloc_jax.text import words
 
 
@@ -84,6 +84,15 @@ class ShardedDataset:
     def num_windows(self, split: str) -> list[int]:
         return [len(starts) for starts in self._windows(split)]
 
+    def training_lengths(self) -> np.ndarray:
+        return np.array(
+            [
+                length / step_s
+                for record, step_s in self._training_steps()
+                for length in np.diff(record.segments_s, axis=1)[:, 0]
+            ]
+        )
+
     def training_batches(self, start_step: int, num_steps: int) -> Generator[Batch, None, None]:
         return self._reader.training_batches(
             self._source("train"),
@@ -144,19 +153,41 @@ class ShardedDataset:
             self._starts[split] = self._find_windows(split)
         return self._starts[split]
 
+    def _training_steps(self) -> Iterator[tuple[VideoRecord, float]]:
+        """Yields the training records, each with the time in seconds from one sampled frame to the next."""
+        data, records = self._config.data, self.records("train")
+        if not data.windowed:
+            yield from ((record, record.duration_s / (data.num_frames - 1)) for record in records)
+        elif self._with_frames:
+            yield from ((record, data.window_stride / record.fps) for record in records)
+        else:
+            for record, number in zip(records, self._numbers("train"), strict=True):
+                try:
+                    step_s = self._timeline("train", number).step_s
+                except (UserError, ValueError):  # unreadable: training counts and reports it
+                    continue
+                yield record, data.window_stride * step_s
+
+    def _numbers(self, split: str) -> Sequence[int]:
+        """Returns the numbers of the used records in the shards."""
+        rows, records = self._rows(split)
+        return range(len(records)) if rows is None else rows.tolist()
+
+    def _timeline(self, split: str, number: int) -> Timeline:
+        """Reads a record's features, because nothing else says how many rows they have."""
+        record = self._shards.index(split).record(number, with_frames=False, with_features=True)
+        return main_timeline(record, self._spec(split))
+
     def _find_windows(self, split: str) -> list[np.ndarray]:
         data = self._config.data
-        rows, records = self._rows(split)
+        records = self.records(split)
         if not data.windowed:
             return [np.zeros(1, np.int64)] * len(records)
         sizes = (data.num_frames, data.window_stride)
         if self._with_frames:
             counts = [max(1, round(record.duration_s * record.fps)) for record in records]
-        else:  # only reading a record shows how many rows it has
-            index, spec = self._shards.index(split), self._spec(split)
-            numbers = range(len(index)) if rows is None else rows.tolist()
-            whole = (index.record(i, with_frames=False, with_features=True) for i in numbers)
-            counts = [main_timeline(record, spec).count for record in whole]
+        else:
+            counts = [self._timeline(split, number).count for number in self._numbers(split)]
         if data.evaluation_windows == "center":
             return [np.array([center_start(count, *sizes)]) for count in counts]
         return [all_starts(count, *sizes, data.window_hop) for count in counts]

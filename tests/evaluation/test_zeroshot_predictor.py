@@ -31,14 +31,20 @@ SHOWN = {
 class FakeEncoder:
     """A CLIP that sees nothing but colours, and perfectly."""
 
-    clip = SimpleNamespace(
-        source="colours",
-        params={"logit_scale": np.log(100.0)},
-        config=SimpleNamespace(name="colours", image_size=16, text=SimpleNamespace(max_tokens=8)),
-    )
+    source = name = label = "colours"
+    logit_scale, image_size, most_pieces = 100.0, 16, 6
 
     def __init__(self):
         self.texts = []
+
+    def check_texts(self):
+        """It can read them."""
+
+    def num_pieces(self, text):
+        return len(text.split())
+
+    def encode_streams(self, streams):
+        yield from map(self.encode_stream, streams)
 
     def encode_stream(self, frames):
         return np.array([self._of_color(frame.mean((0, 1)), 1.0) for frame in frames], np.float32)

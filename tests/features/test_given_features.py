@@ -10,7 +10,7 @@ import unloc_jax
 from data_pipelines.reading.dataset import ShardedDataset
 from tests.features.test_feature_inputs import WINDOWS, annotations_of, train
 from tests.shard_predictions import shard_predictions
-from tests.tiny import random_params
+from tests.tiny import random_params, tiny_config
 from tests.tiny_runs import FPS, SIZE
 from unloc_jax.errors import UserError
 from unloc_jax.features.stored_features import StoredFeatures
@@ -216,3 +216,21 @@ def test_a_model_of_frames_refuses_features(unloc, trained, tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 4)))
     words = ("predict", f"--checkpoint={trained}", "--text=a square", f"--features=clip={tmp_path / 'a.npy'}")
     assert "this model reads frames alone: give it a video" in unloc(*words, "--duration=3").error()
+
+
+def test_training_segments_are_measured_in_rows(shards, places):
+    """The finest features are read to find how long a row is; lengths are seconds over that."""
+    modality = {"i3d": {"encoder": "features", "feature_dim": I3D}}
+    data = {"dir": str(shards), "num_frames": 5}
+    spread = ShardedDataset(tiny_config(data=data, model={"modalities": modality}))
+    windows = data | {"sampling": "window", "window_stride": 2}
+    windowed = ShardedDataset(tiny_config(data=windows, model={"modalities": modality}))
+    expected_of_all, expected_in_rows = [], []
+    for record in spread.records("train"):
+        seconds = np.diff(record.segments_s)[:, 0]
+        rows = len(np.load(places / "i3d" / f"{record.video_id}.npy"))
+        expected_of_all.extend(seconds / record.duration_s * 4)
+        expected_in_rows.extend(seconds / record.duration_s * rows / 2)
+    np.testing.assert_allclose(spread.training_lengths(), expected_of_all, rtol=1e-5)
+    np.testing.assert_allclose(windowed.training_lengths(), expected_in_rows, rtol=1e-5)
+    assert len(expected_in_rows) > 3

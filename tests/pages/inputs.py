@@ -1,6 +1,7 @@
 """Tiny inputs for the commands of pages: annotation files and predictions in every format that they name, a CLIP."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from tests.pretrained.clip_originals import GOLDENS
+from tests.pretrained.videoprism_tools import TEXT_SIZES, tensors, write
 from unloc_jax.text import VOCABULARY_SIZE
 
 CLIP_WIDTH = 20  # of the golden's embeddings
@@ -32,6 +34,12 @@ def write_clip(folder: Path) -> Path:
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def write_videoprism(folder: Path) -> Path:
+    """A VideoPrism with a text encoder, of random numbers."""
+    config = dataclasses.replace(TEXT_SIZES, width=CLIP_WIDTH)
+    return write(folder / "videoprism.npz", tensors(config))
 
 
 def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:

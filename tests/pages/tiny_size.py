@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_scored
+from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_scored, write_videoprism
 from unloc_jax import config as config_lib
 from unloc_jax.cli import _parser
 from unloc_jax.sweep.description import read_sweep
@@ -128,9 +128,13 @@ def make_tiny(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
         a.workers = 1
     if getattr(a, "video", None) and not a.video.exists():
         a.video = inputs.raw / "videos" / "test_00000.mp4"
-    if name in ("features", "zeroshot") and not Path(a.clip).exists():
+    if name == "zeroshot" and not Path(a.clip).exists():
         a.clip = f"hf-clip:{inputs.clip}"
     if name == "features":
+        if a.encoder.startswith("videoprism:"):
+            a.encoder = f"videoprism:{write_videoprism(scratch)}"
+        elif not Path(a.encoder).exists():
+            a.encoder = f"hf-clip:{inputs.clip}"
         a.batch_size = 4
     if getattr(a, "zeroshot_clip", None) and not Path(a.zeroshot_clip).exists():
         a.zeroshot_clip = f"hf-clip:{inputs.clip}"

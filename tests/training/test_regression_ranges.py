@@ -7,27 +7,20 @@ import pytest
 
 from tests.tiny import tiny_config
 from unloc_jax.localization.geometry import ranges_from_lengths
-from unloc_jax.records import VideoRecord
 from unloc_jax.training.regression_ranges import with_ranges_from_data
 
 
-class Segments:
-    """A dataset of videos of 20 s with these segments (s); its other splits are ignored."""
+class Lengths:
+    """A dataset whose training segments have these lengths, in sampled frames."""
 
-    def __init__(self, *of_videos):
-        self._videos = of_videos
+    def __init__(self, *lengths):
+        self._lengths = np.array(lengths)
 
-    def records(self, split):
-        assert split == "train"
-        return [
-            VideoRecord(
-                "v", 20.0, split, np.array(segments, float), ["x"] * len(segments), [{}] * len(segments)
-            )
-            for segments in self._videos
-        ]
+    def training_lengths(self):
+        return self._lengths
 
 
-SHORT, LONG = Segments([[0, 1], [3, 5]], [[2, 6]]), Segments([[0, 10], [1, 20]])
+SHORT, LONG = Lengths(4.0, 8.0, 16.0), Lengths(10.0, 19.0)
 
 
 def ranges(config, **datasets):
@@ -36,8 +29,7 @@ def ranges(config, **datasets):
     return pyramid.regression_ranges
 
 
-def test_lengths_are_counted_in_grid_units():
-    """81 frames: 80 grid units are 20 s."""
+def test_the_levels_share_the_training_segments():
     config = tiny_config(
         data={"num_frames": 81}, model={"pyramid": {"ranges_from_data": True, "num_levels": 3}}
     )
@@ -45,6 +37,15 @@ def test_lengths_are_counted_in_grid_units():
     found = ranges(config, moment_retrieval=SHORT)
     np.testing.assert_allclose(found, expected)
     assert found[0][0] == 0 and found[-1][1] == math.inf
+
+
+def test_no_segment_is_longer_than_a_window():
+    config = tiny_config(
+        data={"num_frames": 17, "sampling": "window"},
+        model={"pyramid": {"ranges_from_data": True, "num_levels": 2}},
+    )
+    expected = ranges_from_lengths(np.array([4.0, 8.0, 16.0]), 2)
+    np.testing.assert_allclose(ranges(config, moment_retrieval=Lengths(4.0, 8.0, 300.0)), expected)
 
 
 def test_all_tasks_have_a_say():

@@ -26,8 +26,8 @@ def add(commands: Commands) -> None:
         "--clip",
         type=path_of,
         metavar="SRC",
-        help="without --checkpoint: a CLIP alone, as for `unloc zeroshot` (a folder of `unloc import`, KIND:SRC, or "
-        "an id of the hub); with it: the CLIP of a model trained on features",
+        help="without --checkpoint: an encoder alone, as for `unloc zeroshot` (a folder of `unloc import`, KIND:SRC, "
+        "or an id of the hub); with it: the encoder of a model trained on features",
     )
     parser.add_argument(
         "--host",

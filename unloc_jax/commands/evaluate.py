@@ -10,7 +10,7 @@ from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
-_OF_ZEROSHOT = ("fps", "smoothing", "prompt")
+_OF_ZEROSHOT = ("fps", "smoothing", "prompt", "sentencepiece")
 
 
 def add(commands: Commands) -> None:
@@ -23,7 +23,8 @@ def add(commands: Commands) -> None:
         "--zeroshot-clip",
         type=path_of,
         metavar="DIR",
-        help="CLIP without any training, the baseline (docs/clip.md): a folder of `unloc import`, or KIND:SRC",
+        help="CLIP or VideoPrism without any training, the baseline (docs/clip.md): a folder of `unloc import`, or "
+        "KIND:SRC",
     )
     parser.add_argument("--task", metavar="NAME", help="task of a checkpoint with several (default: all)")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
@@ -56,6 +57,12 @@ def add(commands: Commands) -> None:
         type=float,
         metavar="SECONDS",
         help="standard deviation of the curve's smoothing (default 1)",
+    )
+    zeroshot.add_argument(
+        "--sentencepiece",
+        type=path_of,
+        metavar="FILE",
+        help="vocabulary of a VideoPrism (default: sentencepiece.model beside its weights), or an id of the hub",
     )
     zeroshot.add_argument(
         "--prompt",
@@ -126,8 +133,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     from data_pipelines.reading.shards import UnlocShards
     from unloc_jax.evaluation.evaluate import evaluate
     from unloc_jax.evaluation.zeroshot_predictor import ClipPredictor
-    from unloc_jax.features.clip_encoder import ClipEncoder
-    from unloc_jax.pretrained.clip_source import read_any_clip
+    from unloc_jax.features.families import open_encoder
     from unloc_jax.tasks import TASKS
     from unloc_jax.training.preemption import Preemption
 
@@ -137,7 +143,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     preemption = Preemption()
     dataset = UnlocShards(str(directory))
     predictor = ClipPredictor(
-        ClipEncoder(read_any_clip(arguments.zeroshot_clip)),
+        open_encoder(arguments.zeroshot_clip, vocabulary=arguments.sentencepiece),
         dataset,
         str(directory),
         lambda split: preemption.watched(

@@ -8,19 +8,16 @@ from unloc_jax.commands.common import Commands, add_command, count, quiet
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
-_MODALITY = "clip"  # the name of the features in the shards
-
 
 def add(commands: Commands) -> None:
-    parser = add_command(
-        commands, "features", _run, "video files → CLIP features, to train on (docs/features.md)"
-    )
+    parser = add_command(commands, "features", _run, "video files → features, to train on (docs/features.md)")
     parser.add_argument(
+        "--encoder",
         "--clip",
         type=path_of,
         required=True,
-        metavar="DIR",
-        help="a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER",
+        metavar="SRC",
+        help="videoprism:SRC, or a CLIP: a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER",
     )
     parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for an .npz per video")
@@ -42,7 +39,7 @@ def add(commands: Commands) -> None:
     shards.add_argument("--dataset", metavar="NAME", help="format of the annotation files")
     shards.add_argument("--annotations", type=Path, nargs="+", metavar="FILE", help="only their videos")
     shards.add_argument(
-        "--shards", type=path_of, metavar="DIR", help=f"folder for a dataset with features named {_MODALITY}"
+        "--shards", type=path_of, metavar="DIR", help="folder for a dataset with these features"
     )
     processes = parser.add_argument_group("several processes", "each does its share of the videos")
     processes.add_argument("--num-processes", type=count, default=1, metavar="N")
@@ -65,8 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
         videos_in,
         videos_of,
     )
-    from unloc_jax.features.clip_encoder import ClipEncoder
-    from unloc_jax.pretrained.clip_source import absolute, read_any_clip
+    from unloc_jax.features.families import absolute, family_of, open_encoder
 
     missing: list[str] = []
     if arguments.annotations:
@@ -74,14 +70,13 @@ def _run(arguments: argparse.Namespace) -> None:
         videos, missing = videos_of(arguments.videos, [record.video_id for record in records])
     else:
         videos = videos_in(arguments.videos)
-    features = [FeatureSource(_MODALITY, arguments.out)]
+    features = [FeatureSource(family_of(arguments.encoder).modality, arguments.out)]
     if arguments.shards:
         check_out(arguments.dataset, arguments.annotations, arguments.shards, features)
-    clip = read_any_clip(arguments.clip)
     extract_features(
         Extraction(
-            ClipEncoder(clip, jnp.dtype(arguments.dtype), arguments.batch_size),
-            absolute(arguments.clip),
+            open_encoder(arguments.encoder, jnp.dtype(arguments.dtype), arguments.batch_size),
+            absolute(arguments.encoder),
             arguments.fps,
             arguments.stored_as,
         ),
@@ -115,9 +110,12 @@ def _check(arguments: argparse.Namespace) -> None:
             f"{arguments.num_processes - 1}."
         )
     if arguments.shards and arguments.num_processes > 1:
+        from unloc_jax.features.families import family_of
+
+        modality = family_of(arguments.encoder).modality
         raise UserError(
             "--shards needs the features of all videos: leave it out, and when all processes have finished run "
-            f"`unloc data build --no-frames --features {_MODALITY}={arguments.out}`."
+            f"`unloc data build --no-frames --features {modality}={arguments.out}`."
         )
     if arguments.shards:
         from data_pipelines.quiet_tensorflow import import_tfds

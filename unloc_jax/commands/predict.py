@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
         "--clip",
         type=path_of,
         metavar="SRC",
-        help="for a model trained on features: the CLIP of `unloc features` (default: its former location)",
+        help="for a model trained on features: the encoder of `unloc features` (default: its former location)",
     )
     parser.add_argument(
         "--features",

@@ -9,14 +9,23 @@ from unloc_jax.paths import path_of
 
 def add(commands: Commands) -> None:
     parser = add_command(
-        commands, "zeroshot", _run, "the same by CLIP alone, without any training (docs/clip.md)"
+        commands,
+        "zeroshot",
+        _run,
+        "the same by CLIP or VideoPrism alone, without any training (docs/clip.md)",
     )
     parser.add_argument(
         "--clip",
         type=path_of,
         required=True,
-        metavar="DIR",
-        help="a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER",
+        metavar="SRC",
+        help="a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER or videoprism:FILE",
+    )
+    parser.add_argument(
+        "--sentencepiece",
+        type=path_of,
+        metavar="FILE",
+        help="vocabulary of a VideoPrism (default: sentencepiece.model beside its weights), or an id of the hub",
     )
     parser.add_argument("--fps", type=float, default=2.0, help="frames embedded per second (default 2)")
     parser.add_argument(
@@ -33,11 +42,10 @@ def _run(arguments: argparse.Namespace) -> None:
     check_places(arguments)
     texts = texts_of(arguments)
     quiet()
-    from unloc_jax.features.clip_encoder import ClipEncoder
+    from unloc_jax.features.families import open_encoder
     from unloc_jax.inference.zeroshot import ZeroShotLocalizer, check_settings
-    from unloc_jax.pretrained.clip_source import read_any_clip
 
     check_settings(arguments.fps, arguments.smoothing)  # before anything is read
-    encoder = ClipEncoder(read_any_clip(arguments.clip))
+    encoder = open_encoder(arguments.clip, vocabulary=arguments.sentencepiece)
     localizer = ZeroShotLocalizer(encoder, fps=arguments.fps, smoothing_s=arguments.smoothing)
     present(localizer(arguments.video, texts), arguments)

@@ -1,4 +1,4 @@
-"""`unloc evaluate --zeroshot-clip`: CLIP by late fusion over a dataset, measured as a trained model is."""
+"""`unloc evaluate --zeroshot-clip`: late fusion by CLIP or VideoPrism over a dataset, measured as training is."""
 
 import io
 import itertools
@@ -14,7 +14,7 @@ from unloc_jax import config as config_lib
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.predictor import Annotations
-from unloc_jax.features.clip_encoder import ClipEncoder, unit
+from unloc_jax.features.encoder import Encoder, unit
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.zeroshot import check_settings
 from unloc_jax.records import VideoRecord
@@ -28,12 +28,12 @@ _TEXTS_AT_ONCE = 256
 
 
 class ClipPredictor:
-    """Predicts by CLIP without training; see `unloc_jax.evaluation.predictor.Predictor`.
+    """Predicts by CLIP or VideoPrism without training; see `unloc_jax.evaluation.predictor.Predictor`.
 
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
     Args:
-      encoder: the CLIP.
+      encoder: see `open_encoder`.
       dataset: `data_pipelines.reading.shards.UnlocShards`.
       directory: of the dataset, for messages.
       with_frames: split → its records, with their frames.
@@ -43,12 +43,13 @@ class ClipPredictor:
       fps, smoothing_s: see `ZeroShotLocalizer`.
 
     Raises:
-      UserError: a dataset without frames, or without what the task needs; settings out of range.
+      UserError: a dataset without frames, or without what the task needs; settings out of range; an encoder that cannot
+        read texts.
     """
 
     def __init__(
         self,
-        encoder: ClipEncoder,
+        encoder: Encoder,
         dataset: Annotations,
         directory: str,
         with_frames: Callable[[str], Iterator[VideoRecord]],
@@ -60,6 +61,7 @@ class ClipPredictor:
         smoothing_s: float = 1.0,
     ):
         check_settings(fps, smoothing_s)
+        encoder.check_texts()
         metadata = dataset.metadata
         if not metadata.short_side:
             raise UserError(f"{directory} holds no frames, which CLIP needs: build it with --videos=DIR.")
@@ -78,14 +80,14 @@ class ClipPredictor:
         self._encoder, self._with_frames = encoder, with_frames
         self._fps, self._smoothing_s = fps, smoothing_s
         self.metadata: dict[str, Any] = {
-            "clip": encoder.clip.source,
+            "clip": encoder.source,
             "zeroshot": {"fps": fps, "smoothing_s": smoothing_s, "prompts": list(prompts)},
         }
 
     def predict(self, split: str, texts: Sequence[Sequence[str]]) -> SplitPredictions:
         embeddings = self._embed_texts(list(dict.fromkeys(text for of_video in texts for text in of_video)))
         predictions = SplitPredictions([list(of_video) for of_video in texts])
-        scale = float(np.exp(np.asarray(self._encoder.clip.params["logit_scale"])))
+        scale = self._encoder.logit_scale
         for record, of_frames, of_video in zip(self.dataset.records(split), self._embed_videos(split), texts):
             of_texts = np.array([embeddings[text] for text in of_video]).reshape(-1, of_frames.shape[1])
             video = Similarities(
@@ -116,10 +118,9 @@ class ClipPredictor:
         records = self._with_frames(split)
         while group := list(itertools.islice(records, _VIDEOS_AT_ONCE)):
             shown = [shown_frames(len(r.frames), r.fps, self._fps) for r in group]
-            pictures = (picture for r, numbers in zip(group, shown) for picture in _pictures(r, numbers))
-            of_group = unit(self._encoder.encode_stream(pictures))
+            streams = (_pictures(r, numbers) for r, numbers in zip(group, shown))
+            yield from map(unit, self._encoder.encode_streams(streams))
             bar.update(len(group))
-            yield from np.split(of_group, np.cumsum([len(numbers) for numbers in shown])[:-1])
         bar.close()
 
 

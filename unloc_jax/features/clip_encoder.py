@@ -1,27 +1,22 @@
 """CLIP alone: pictures and texts → embeddings in one space, as the original implementations compute them."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import TypeVar, cast
+from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 from PIL import Image
 
 from unloc_jax.errors import UserError
+from unloc_jax.features.encoder import Encoder, digest, unit, video_frames
 from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
 from unloc_jax.model.transformer import ComputeOptions
 from unloc_jax.pretrained.clip_model import Clip
-from unloc_jax.text import VOCABULARY_SIZE, tokenize
-from unloc_jax.video import FrameStream, probe
+from unloc_jax.text import VOCABULARY_SIZE, num_tokens, tokenize
 
-Tag = TypeVar("Tag")
+__all__ = ["ClipEncoder", "fingerprint", "preprocess", "unit", "video_frames"]
 
 
 def preprocess(frames: np.ndarray, size: int, resize: str = "shortest") -> np.ndarray:
@@ -55,32 +50,16 @@ def preprocess(frames: np.ndarray, size: int, resize: str = "shortest") -> np.nd
     return made.reshape(*leading, size, size, 3)
 
 
-def video_frames(path: Path, fps: float, *, offset: float = 0.0, threads: int = 0) -> FrameStream:
-    """Opens a video as frames uint8 [H, W, 3] at (k + offset) / fps seconds, not resized: `preprocess` does that.
-
-    Raises:
-      VideoError: the file cannot be used.
-    """
-    info = probe(path)
-    side = min(info.width, info.height)
-    return FrameStream(path, fps=fps, short_side=side, offset=offset, threads=threads)
-
-
 def fingerprint(clip: Clip) -> str:
     """Returns 64 hexadecimal digits that identify weights and sizes, wherever they were read from."""
     config = clip.config
     towers = [[tower.num_heads, tower.activation] for tower in (config.image, config.text)]
     # Settings that the shapes of the weights do not determine.
     others = [config.resize] if config.resize != "shortest" else []
-    digest = hashlib.sha256(json.dumps([towers, config.image_size, config.end_token, *others]).encode())
-    for path, array in sorted(traverse_util.flatten_dict(clip.params).items()):
-        array = np.ascontiguousarray(array)
-        digest.update(json.dumps([path, array.shape, array.dtype.name]).encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+    return digest([towers, config.image_size, config.end_token, *others], clip.params)
 
 
-class ClipEncoder:
+class ClipEncoder(Encoder):
     """Embeds pictures and texts.
 
     Embeddings are the outputs of the projections, not normalised to length 1; `logits` normalises them.
@@ -94,44 +73,27 @@ class ClipEncoder:
 
     Args:
       clip: as `unloc_jax.pretrained.clip_model.load_clip` or `clip_source.read_clip` returns it.
-      dtype: of the computation; float32 is exact also on devices whose default matrix products have less precision.
-      batch_size: pictures per batch, which all devices of this process share; rounded up to a multiple of their
-        number.
+      dtype, batch_size: see `Encoder`.
 
     Attributes:
-      clip, dtype: as given.
+      clip: as given.
     """
 
+    label = "CLIP, not trained to localise"
+
     def __init__(self, clip: Clip, dtype: DTypeLike = jnp.float32, batch_size: int = 32):
+        super().__init__(clip.params, dtype, batch_size)
         self.clip = clip
-        self.dtype = jnp.dtype(dtype)
-        devices = jax.local_devices()
-        mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
-        self._num_devices = len(devices)
-        self._batch_size = self._rounded(batch_size)
-        self._rows = NamedSharding(mesh, PartitionSpec("data"))
         config, compute = clip.config, ComputeOptions(dtype=dtype)
-        image, text = ImageTower(config.image, compute), TextTower(config.text, compute)
-        self._params = jax.device_put(clip.params, NamedSharding(mesh, PartitionSpec()))
-        self._precision = "highest" if dtype == jnp.float32 else "default"
-        seen = config.image_size // config.image.patch_size * config.image.patch_size
+        self.source, self.name = clip.source, config.name
+        self.embed_dim, self.image_size = config.embed_dim, config.image_size
+        self.logit_scale = float(np.exp(np.asarray(clip.params["logit_scale"])))
+        self.most_pieces = config.text.max_tokens - 2
+        self._image, self._text = ImageTower(config.image, compute), TextTower(config.text, compute)
+        self._of_texts = jax.jit(self._of_tokens)
 
-        def of_images(params: dict, frames: jax.Array) -> jax.Array:
-            """Embeds frames uint8 [N, size, size, 3] → float32 [N, D]."""
-            frames = frames[:, None, :seen, :seen]
-            pooled = jnp.asarray(image.apply({"params": params["image"]}, frames))[:, 0]
-            return pooled.astype(jnp.float32) @ params["image_projection"]
-
-        def of_texts(params: dict, tokens: jax.Array) -> jax.Array:
-            """Embeds tokens int32 [N, L] → float32 [N, D]."""
-            features = cast(TextFeatures, text.apply({"params": params["text"]}, tokens))
-            sentence = features.sentence
-            if config.end_token is not None:
-                place = (tokens == config.end_token).argmax(-1)
-                sentence = jnp.take_along_axis(features.tokens, place[:, None, None], axis=1)[:, 0]
-            return sentence.astype(jnp.float32) @ params["text_projection"]
-
-        self._of_images, self._of_texts = jax.jit(of_images), jax.jit(of_texts)
+    def fingerprint(self) -> str:
+        return fingerprint(self.clip)
 
     def preprocess(self, frames: np.ndarray) -> np.ndarray:
         """Resizes and crops frames uint8 [..., H, W, 3] → uint8 [..., size, size, 3], see `preprocess`."""
@@ -143,56 +105,8 @@ class ClipEncoder:
             raise ValueError(f"frames must be uint8 [..., H, W, 3], got {frames.dtype} {frames.shape}")
         leading = frames.shape[:-3]
         frames = self.preprocess(frames)
-        made = self._in_batches(self._of_images, frames.reshape(-1, *frames.shape[-3:]))
+        made = self._in_batches(self._compiled, frames.reshape(-1, *frames.shape[-3:]))
         return made.reshape(*leading, made.shape[-1])
-
-    def encode_stream(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """Embeds F frames uint8 [H, W, 3], in turn → float32 [F, D]; only one batch is in memory.
-
-        A frame that is the same array object as its predecessor is embedded once.
-        """
-        rows: list[int] = []
-
-        def distinct() -> Iterator[tuple[None, np.ndarray]]:
-            last = None
-            for frame in frames:
-                new = frame is not last
-                rows.append(rows[-1] + new if rows else 0)
-                if new:
-                    last = frame
-                    yield None, self.preprocess(frame)
-
-        made = [embedding for _, embedding in self.encode_each(distinct())]
-        return np.stack(made)[rows] if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
-
-    def encode_each(self, frames: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
-        """Embeds frames that `preprocess` returned; each carries a tag, and its embedding carries the same one.
-
-        A batch may mix frames with different tags, and all batches have one size, so that nothing is compiled twice;
-        while the devices compute one, the next is collected.
-
-        Args:
-          frames: pairs of any object (the tag) and uint8 [size, size, 3].
-
-        Yields:
-          Pairs of the tag and float32 [D], in the same order.
-        """
-        tags: list[Tag] = []
-        batch: list[np.ndarray] = []
-        computing: tuple[list[Tag], jax.Array] | None = None
-        for tag, frame in frames:
-            tags.append(tag)
-            batch.append(frame)
-            if len(batch) == self._batch_size:
-                started = tags, self._start(self._of_images, np.stack(batch), self._batch_size)
-                tags, batch = [], []
-                if computing is not None:
-                    yield from zip(computing[0], np.asarray(computing[1]))
-                computing = started
-        if computing is not None:
-            yield from zip(computing[0], np.asarray(computing[1]))
-        if batch:
-            yield from zip(tags, np.asarray(self._start(self._of_images, np.stack(batch), self._batch_size)))
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeds N texts → float32 [N, D]; texts that are too long are truncated.
@@ -216,28 +130,25 @@ class ClipEncoder:
 
     def logits(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """Returns the cosine times CLIP's scale: float [..., D] and float [N, D] → float32 [..., N]."""
-        scale = np.exp(np.asarray(self.clip.params["logit_scale"]))
-        return scale * unit(images) @ unit(texts).T
+        return self.logit_scale * unit(images) @ unit(texts).T
 
-    def _in_batches(self, function: Callable, rows: np.ndarray) -> np.ndarray:
-        """Runs `function` over rows [N, ...] in batches of one size, to compile only once → float32 [N, D]."""
-        size = self._rounded(min(self._batch_size, max(len(rows), 1)))
-        made = [
-            np.asarray(self._start(function, batch, size))[: len(batch)]
-            for batch in (rows[start : start + size] for start in range(0, len(rows), size))
-        ]
-        return np.concatenate(made) if made else np.zeros((0, self.clip.config.embed_dim), np.float32)
+    def num_pieces(self, text: str) -> int:
+        return num_tokens(text) - 2
 
-    def _start(self, function: Callable, rows: np.ndarray, size: int) -> jax.Array:
-        """Starts computing float32 [size, D] of a batch [n, ...], padded with zeros to `size` rows; does not wait."""
-        filled = np.pad(rows, [(0, size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-        with jax.default_matmul_precision(self._precision):
-            return function(self._params, jax.device_put(filled, self._rows))
+    def _of_inputs(self, params: dict, inputs: jax.Array) -> jax.Array:
+        """Embeds frames uint8 [N, size, size, 3] → float32 [N, D]."""
+        config = self.clip.config
+        seen = config.image_size // config.image.patch_size * config.image.patch_size
+        frames = inputs[:, None, :seen, :seen]
+        pooled = jnp.asarray(self._image.apply({"params": params["image"]}, frames))[:, 0]
+        return pooled.astype(jnp.float32) @ params["image_projection"]
 
-    def _rounded(self, size: int) -> int:
-        return -(-size // self._num_devices) * self._num_devices
-
-
-def unit(embeddings: np.ndarray) -> np.ndarray:
-    """Normalises embeddings, float [..., D] → [..., D], to length 1."""
-    return embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    def _of_tokens(self, params: dict, tokens: jax.Array) -> jax.Array:
+        """Embeds tokens int32 [N, L] → float32 [N, D]."""
+        config = self.clip.config
+        features = cast(TextFeatures, self._text.apply({"params": params["text"]}, tokens))
+        sentence = features.sentence
+        if config.end_token is not None:
+            place = (tokens == config.end_token).argmax(-1)
+            sentence = jnp.take_along_axis(features.tokens, place[:, None, None], axis=1)[:, 0]
+        return sentence.astype(jnp.float32) @ params["text_projection"]

@@ -1,4 +1,4 @@
-"""Video files → CLIP features: the one path from a file to features, both for training and for prediction.
+"""Video files → features: the one path from a file to features, both for training and for prediction.
 
 Threads decode several files at once while the devices embed; a batch may hold frames of several videos.
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unloc_jax.features.clip_encoder import ClipEncoder, video_frames
+from unloc_jax.features.encoder import Encoder, video_frames
+from unloc_jax.features.stream_inputs import Input, StreamInputs
 from unloc_jax.frame_inputs import ArrayFrames
 from unloc_jax.video import VideoError, VideoNote, check_fps
 
@@ -19,7 +20,7 @@ from unloc_jax.video import VideoError, VideoNote, check_fps
 # of the i-th part.
 _OFFSET = 0.5
 _PATIENCE_S = 10.0
-_WAITING = 64  # most preprocessed frames that wait for the devices; 150 KB each
+_WAITING = 64  # most preprocessed frames that wait for the devices; 150 KB each of CLIP's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class VideoFeatures:
     """Embeddings of a video's frames.
 
     Attributes:
-      features: float32 [F, D], outputs of CLIP's projection, not normalised to length 1.
+      features: float32 [F, D], a row per frame, not normalised to length 1.
       times_s: float64 [F], times of the frames in seconds: (i + 0.5) / fps.
       fps: frames per second.
       duration_s: measured length of the video in seconds.
@@ -42,7 +43,7 @@ class VideoFeatures:
 
 
 def embed_video(
-    encoder: ClipEncoder, video: Path, fps: float, on_frame: Callable[[], object] = lambda: None
+    encoder: Encoder, video: Path, fps: float, on_frame: Callable[[], object] = lambda: None
 ) -> VideoFeatures:
     """Returns the features of one video file; see `embed_videos`.
 
@@ -55,13 +56,11 @@ def embed_video(
     return result
 
 
-def embed_frames(
-    encoder: ClipEncoder, frames: np.ndarray, frames_fps: float | None, fps: float
-) -> VideoFeatures:
+def embed_frames(encoder: Encoder, frames: np.ndarray, frames_fps: float | None, fps: float) -> VideoFeatures:
     """Returns the features of an array of frames, as `embed_video` does for a file.
 
     Args:
-      encoder: see `ClipEncoder`.
+      encoder: see `Encoder`.
       frames: uint8 [F, H, W, 3]; number i is shown from i / frames_fps on.
       frames_fps: frames per second of the array.
       fps: rows of features per second.
@@ -75,7 +74,7 @@ def embed_frames(
 
 
 def embed_videos(
-    encoder: ClipEncoder,
+    encoder: Encoder,
     videos: Sequence[Path],
     fps: float,
     *,
@@ -85,11 +84,12 @@ def embed_videos(
     """Computes the features of many video files.
 
     Args:
-      encoder: see `ClipEncoder`.
+      encoder: see `Encoder`.
       videos: files that PyAV decodes.
       fps: frames per second.
       decoders: number of threads, each with its own file.
-      on_frame: called whenever a frame has been embedded.
+      on_frame: called for each frame that has been embedded; not for one that the video only repeats, if the encoder
+        sees frames one by one.
 
     Yields:
       Each file once, as soon as it is done, with its features or with its error: a `VideoError`, whose kind
@@ -99,18 +99,20 @@ def embed_videos(
       UserError: fps is not above 0.
     """
     check_fps(fps)
-    decoding = _Decoding(videos, fps, encoder.preprocess, decoders)
+    waiting = max(2, _WAITING // encoder.frames_per_input)
+    decoding = _Decoding(videos, fps, encoder.inputs, decoders, waiting)
     made: dict[int, list[np.ndarray]] = {number: [] for number in range(len(videos))}
 
     def finished() -> Iterator[tuple[Path, VideoFeatures | VideoError]]:
         for number, end in list(decoding.ends.items()):
-            if isinstance(end, VideoError) or len(made[number]) == end.distinct:
+            if isinstance(end, VideoError) or len(made[number]) == end.inputs.count:
                 del decoding.ends[number]
                 yield videos[number], _result(made.pop(number), end, fps)
 
     try:
-        for number, embedding in encoder.encode_each(decoding.frames()):
-            on_frame()
+        for (number, new_frames), embedding in encoder.encode_each(decoding.inputs()):
+            for _ in range(new_frames):
+                on_frame()
             if number in made:  # no longer, if the rest of its file turned out to be damaged
                 made[number].append(embedding)
             yield from finished()
@@ -121,10 +123,10 @@ def embed_videos(
 
 @dataclasses.dataclass(frozen=True)
 class _End:
-    """Marks the end of a decoded video. `rows` int [F]: the index of the distinct frame that each place shows."""
+    """Marks the end of a decoded video of `num_frames` frames; `inputs` joins what became of them."""
 
-    rows: list[int]
-    distinct: int
+    inputs: StreamInputs
+    num_frames: int
     duration_s: float
     notes: tuple[VideoNote, ...]
 
@@ -132,29 +134,36 @@ class _End:
 def _result(
     embeddings: list[np.ndarray], end: "_End | VideoError", fps: float
 ) -> "VideoFeatures | VideoError":
-    """Arranges the embeddings float32 [D] of distinct frames by place, or returns the error."""
+    """Joins what became of the inputs, or returns the error."""
     if isinstance(end, VideoError):
         return end
-    times_s = (np.arange(len(end.rows)) + _OFFSET) / fps
-    return VideoFeatures(np.stack(embeddings)[end.rows], times_s, fps, end.duration_s, end.notes)
+    times_s = (np.arange(end.num_frames) + _OFFSET) / fps
+    return VideoFeatures(end.inputs.join(embeddings), times_s, fps, end.duration_s, end.notes)
 
 
 class _Decoding:
     """Threads that decode and preprocess.
 
     Attributes:
-      ends: by number, the videos whose frames `frames` has all yielded.
+      ends: by number, the videos whose inputs `inputs` has all yielded.
     """
 
-    def __init__(self, videos: Sequence[Path], fps: float, preprocess: Callable, decoders: int):
+    def __init__(
+        self,
+        videos: Sequence[Path],
+        fps: float,
+        new_inputs: Callable[[], StreamInputs],
+        decoders: int,
+        waiting: int,
+    ):
         self.ends: dict[int, _End | VideoError] = {}
         self._fps = fps
-        self._preprocess = preprocess
+        self._new_inputs = new_inputs
         self._left = len(videos)
         self._todo = iter(list(enumerate(videos)))
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._queue: queue.Queue[tuple[int, np.ndarray | _End | VideoError]] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[tuple[int, Input | _End | VideoError]] = queue.Queue(waiting)
         # FFmpeg uses its own threads when files are decoded one at a time.
         num_threads = max(1, min(decoders, len(videos)))
         self._ffmpeg_threads = 0 if num_threads == 1 else 1
@@ -162,12 +171,12 @@ class _Decoding:
         for thread in self._threads:
             thread.start()
 
-    def frames(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (number of the video, frame uint8 [size, size, 3]); ordered within a video, videos interleaved."""
+    def inputs(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """Yields ((number of the video, new frames), input); ordered within a video, videos interleaved."""
         while self._left:
             number, item = self._queue.get()
-            if isinstance(item, np.ndarray):
-                yield number, item
+            if isinstance(item, Input):
+                yield (number, item.new_frames), item.array
             else:
                 self.ends[number] = item
                 self._left -= 1
@@ -187,27 +196,26 @@ class _Decoding:
             self._put(number, self._decode(number, video))
 
     def _decode(self, number: int, video: Path) -> _End | VideoError:
-        rows: list[int] = []
-        last, distinct = None, 0
+        inputs, num_frames = self._new_inputs(), 0
         try:
             stream = video_frames(video, self._fps, offset=_OFFSET, threads=self._ffmpeg_threads)
             for frame in stream:
-                # A video with fewer frames per second than wanted repeats some.
-                if frame is not last:
-                    last, distinct = frame, distinct + 1
-                    self._put(number, self._preprocess(frame))
+                for one in inputs.add(frame):
+                    self._put(number, one)
                 if self._stopped.is_set():
                     break
-                rows.append(distinct - 1)
+                num_frames += 1
+            for one in inputs.end():
+                self._put(number, one)
         except VideoError as error:
             return error
         except OSError as error:
             return VideoError("cannot be read", f"{video}: {error.strerror or error}")
         except Exception as error:  # one broken file among thousands must not end hours of work
             return VideoError("decoder error", f"{video}: {type(error).__name__}: {error}")
-        return _End(rows, distinct, stream.duration_s, stream.notes)
+        return _End(inputs, num_frames, stream.duration_s, stream.notes)
 
-    def _put(self, number: int, item: "np.ndarray | _End | VideoError") -> None:
+    def _put(self, number: int, item: "Input | _End | VideoError") -> None:
         while not self._stopped.is_set():
             try:
                 self._queue.put((number, item), timeout=0.5)

@@ -1,6 +1,6 @@
 """Features as inputs of a model: recomputes for a new video the features that the model was trained on.
 
-Shards record which CLIP computed their features, how many per second and in which dtypes; a checkpoint keeps this.
+Shards record which encoder computed their features, how many per second and in which dtypes; a checkpoint keeps this.
 """
 
 import dataclasses
@@ -18,12 +18,11 @@ from unloc_jax.config import Config, DataConfig
 from unloc_jax.console import printable
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
-from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint
 from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_video
+from unloc_jax.features.encoder import Encoder
+from unloc_jax.features.families import family_of, open_encoder
 from unloc_jax.features.stored_features import StoredFeatures
 from unloc_jax.frame_inputs import SampledFrames
-from unloc_jax.pretrained.clip_model import Clip
-from unloc_jax.pretrained.clip_source import read_any_clip
 from unloc_jax.sampling import (
     Timeline,
     all_starts,
@@ -35,7 +34,7 @@ from unloc_jax.sampling import (
 )
 from unloc_jax.video import VideoNote
 
-# Settings of features that may differ: the same CLIP may have moved, and its fingerprint is compared.
+# Settings of features that may differ: the same weights may have moved, and its fingerprint is compared.
 NOT_COMPARED = ("clip_source",)
 
 
@@ -60,17 +59,17 @@ def description(modalities: Iterable[str], settings: Mapping[str, dict[str, Any]
     )
 
 
-class ClipFeatures:
-    """Turns videos into the rows of CLIP features that a model reads.
+class ComputedFeatures:
+    """Turns videos into the rows of features of an encoder that a model reads.
 
     Args:
       config: of the model.
       metadata: of the dataset that it was trained on.
-      clip: location of that CLIP, see `read_any_clip`; None = where it was when the features were computed.
+      clip: location of that encoder, see `open_encoder`; None = where it was when the features were computed.
 
     Raises:
       UserError: the model reads inputs that no video file provides, such as other programs' features or several
-        modalities; or there is no CLIP at that place, or another one.
+        modalities; or there is no such encoder at that place, or another one.
     """
 
     def __init__(self, config: Config, metadata: DatasetMetadata, clip: str | None):
@@ -84,7 +83,7 @@ class ClipFeatures:
             )
         settings = known[self._name]
         self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
-        self._encoder = ClipEncoder(_the_clip(settings, clip), jnp.dtype(settings["computed_in"]))
+        self._encoder = _the_encoder(settings, clip)
 
     def open(
         self, video: Path | np.ndarray, fps: float | None, watch: Callable[[float], object] | None = None
@@ -172,26 +171,32 @@ def _timelines(rows: Mapping[str, StoredFeatures], duration_s: float, phase: flo
     }
 
 
-def _the_clip(settings: dict[str, Any], given: str | None) -> Clip:
-    """Returns the CLIP that computed features with these settings; `given` is its location.
+def _the_encoder(settings: dict[str, Any], given: str | None) -> Encoder:
+    """Returns the encoder that computed features with these settings; `given` is its location.
 
     Raises:
       UserError: there is none at that place, or another one.
     """
     source = settings["clip_source"]
-    wanted = f"{settings['clip']} ({source})"
+    title = family_of(source).title
+    wanted = f"{title} {settings['clip'].removeprefix(title).strip()} ({source})"
     try:
-        clip = read_any_clip(given or source)
+        encoder = open_encoder(given or source, jnp.dtype(settings["computed_in"]))
     except UserError as error:
         if given:
             raise
         raise UserError(
-            f"this model reads features of the CLIP {wanted}, which is not there any more. Give its place: "
+            f"this model reads features of the {wanted}, which is not there any more. Give its place: "
             f"--clip SRC. ({error})"
         ) from error
-    if fingerprint(clip) != settings["clip_fingerprint"]:
+    if encoder.fingerprint() != settings["clip_fingerprint"]:
         raise UserError(
-            f"this model reads features of the CLIP {wanted}; {given or source} has other weights or settings. Give "
+            f"this model reads features of the {wanted}; {given or source} has other weights or settings. Give "
             "the one that `unloc features` had: --clip SRC."
         )
-    return clip
+    if changed := changes({name: settings.get(name) for name in encoder.settings()}, encoder.settings()):
+        raise UserError(
+            f"this model reads features of the {wanted} that an earlier version made in another way "
+            f"({', '.join(changed)}). Make them anew with `unloc features`, and train again."
+        )
+    return encoder

@@ -7,17 +7,20 @@ from pathlib import Path
 import absl.logging
 
 from unloc_jax.errors import UserError
-from unloc_jax.features.clip_encoder import ClipEncoder
+from unloc_jax.features.families import family_of, names_family, open_encoder
 from unloc_jax.inference.loaded_model import load_model
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.inference.zeroshot import ZeroShotLocalizer
 from unloc_jax.pretrained.clip_files import is_hub_id
-from unloc_jax.pretrained.clip_model import Clip
-from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_source
+from unloc_jax.pretrained.clip_source import kind_of
 
 
 def load(
-    source: str | Path, task: str | None = None, *, clip: str | None = None
+    source: str | Path,
+    task: str | None = None,
+    *,
+    clip: str | None = None,
+    sentencepiece: str | None = None,
 ) -> Localizer | ZeroShotLocalizer:
     """Loads a model that finds texts in videos; nothing else is needed to use it.
 
@@ -33,17 +36,20 @@ def load(
     Args:
       source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
         "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
-        "KIND:SRC" as config.init_from takes it, or an id of the hub: a `ZeroShotLocalizer`.
+        "KIND:SRC" as config.init_from takes it, or an id of the hub; or "videoprism:SRC": a `ZeroShotLocalizer`.
       task: which task of a checkpoint with several; None = the first.
-      clip: location of the CLIP of a model that was trained on features; see `Localizer`.
+      clip: location of the encoder of a model that was trained on features; see `Localizer`.
+      sentencepiece: vocabulary of a VideoPrism, see `read_videoprism`; None = beside its weights.
 
     Raises:
       UserError: nothing that could be loaded is there, or it has no such task.
     """
     folder = Path(source)
     holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
-    if split_source(str(source)) or (not holds_checkpoint and kind_of(str(source))):
-        return _zero_shot(read_any_clip(str(source)), task, clip)
+    if names_family(str(source)) or (not holds_checkpoint and kind_of(str(source))):
+        return _zero_shot(str(source), task, clip, sentencepiece)
+    if sentencepiece is not None:
+        raise UserError(f"sentencepiece={sentencepiece!r} is for a VideoPrism, which {source} is not.")
     if not folder.exists():
         if not is_hub_id(str(source)):
             raise UserError(f"{source} is neither a folder nor an id of the Hugging Face hub.")
@@ -63,12 +69,15 @@ def _without_notices() -> Iterator[None]:
         absl.logging.set_verbosity(verbosity)
 
 
-def _zero_shot(clip: Clip, task: str | None, given: str | None) -> ZeroShotLocalizer:
+def _zero_shot(
+    source: str, task: str | None, given: str | None, sentencepiece: str | None
+) -> ZeroShotLocalizer:
+    encoder, title = open_encoder(source, vocabulary=sentencepiece), family_of(source).title
     if given is not None:
-        raise UserError(f"{clip.source} is a CLIP itself: leave out clip={given!r}.")
+        raise UserError(f"{encoder.source} is a {title} itself: leave out clip={given!r}.")
     if task is not None:
-        raise UserError(f"{clip.source} is a CLIP, which has no tasks: leave out task={task!r}.")
-    return ZeroShotLocalizer(ClipEncoder(clip))
+        raise UserError(f"{encoder.source} is a {title}, which has no tasks: leave out task={task!r}.")
+    return ZeroShotLocalizer(encoder)
 
 
 def _from_hub(source: str) -> Path:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from unloc_jax.batch import Batch
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import (
-    ClipFeatures,
+    ComputedFeatures,
     OpenVideo,
     description,
     sample_rows,
@@ -64,8 +64,8 @@ class Localizer(VideoSearch):
     Args:
       model: as `load_model` returns it.
       cache_bytes: see `VideoSearch`.
-      clip: for a model trained on features of `unloc features`, location of the CLIP that computed them (a source that
-        `unloc features --clip` accepts); None = where it was then. It is read for the first video.
+      clip: for a model trained on features of `unloc features`, location of the encoder that computed them (a source
+        that `unloc features --encoder` accepts); None = where it was then. It is read for the first video.
 
     Raises:
       UserError: `clip` is given, but it is another CLIP or not needed.
@@ -106,7 +106,7 @@ class Localizer(VideoSearch):
         """
         task, metadata, text = self._model.task, self._model.metadata, self._model.task.config.model.text
         reads_tokens = text.encoder == "clip"
-        texts = check_texts(texts or self.vocabulary, text.max_tokens if reads_tokens else None)
+        texts = check_texts(texts or self.vocabulary, text.max_tokens - 2 if reads_tokens else None)
         features = self._encode_texts(texts)
         embedded = self.embed_video(video, fps=fps)
         output, span_s = self._search(embedded, features)
@@ -179,7 +179,7 @@ class Localizer(VideoSearch):
         return EmbeddedVideo(name, duration_s, windows, self._model_name, notes)
 
     @functools.cached_property
-    def _clip_features(self) -> ClipFeatures | None:
+    def _clip_features(self) -> ComputedFeatures | None:
         """Computes the features that a model of CLIP features reads; None for a model of frames.
 
         Raises:
@@ -187,7 +187,7 @@ class Localizer(VideoSearch):
         """
         if self._reads_frames_alone:
             return None
-        return ClipFeatures(self._model.task.config, self._model.metadata, self._clip)
+        return ComputedFeatures(self._model.task.config, self._model.metadata, self._clip)
 
     def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames | OpenVideo:
         metadata = self._model.metadata

@@ -1,7 +1,7 @@
 """Texts to search for, from the command line, from Python or from a file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unloc_jax.console import show
@@ -12,12 +12,19 @@ from unloc_jax.text import num_tokens, words
 _LONGEST_SHOWN = 60  # characters
 
 
-def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]:
+def _clip_pieces(text: str) -> int:
+    return num_tokens(text) - 2  # start and end
+
+
+def check_texts(
+    texts: str | Sequence[str], most_pieces: int | None, num_pieces: Callable[[str], int] = _clip_pieces
+) -> list[str]:
     """Returns texts that a model can search for, as a list; warns on stderr of those that it truncates.
 
     Args:
       texts: one or several.
-      max_tokens: most tokens that the model reads of a text, with start and end; None = the model reads no tokens.
+      most_pieces: word pieces that the model reads of a text; None = the model reads no tokens.
+      num_pieces: counts the word pieces of a text.
 
     Raises:
       UserError: there is no text, or one has no words.
@@ -28,12 +35,12 @@ def check_texts(texts: str | Sequence[str], max_tokens: int | None) -> list[str]
     for number, text in enumerate(texts, 1):
         if not words(text):
             raise UserError(f"text {number} of {len(texts)} has no words: {text!r}.")
-    long = [text for text in texts if max_tokens and num_tokens(text) > max_tokens]
-    if long and max_tokens:
+    long = [text for text in texts if most_pieces and num_pieces(text) > most_pieces]
+    if long:
         more = f" (and of {len(long) - 1} more)" if len(long) > 1 else ""
         first = long[0] if len(long[0]) <= _LONGEST_SHOWN else f"{long[0][:_LONGEST_SHOWN]}…"
         show(
-            f"note: the model reads {max_tokens - 2} word pieces of a text; the end of {first!r}{more} is left out",
+            f"note: the model reads {most_pieces} word pieces of a text; the end of {first!r}{more} is left out",
             file=sys.stderr,
         )
     return texts

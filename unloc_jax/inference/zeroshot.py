@@ -1,4 +1,4 @@
-"""Late fusion with CLIP alone, without training: the baseline that every trained model must beat.
+"""Late fusion with CLIP or VideoPrism alone, without training: the baseline that every trained model must beat.
 
 A text's relevance is each frame's similarity to it, smoothed over time; segments are the stretches that stand out from
 their surroundings.
@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.console import printable
 from unloc_jax.errors import UserError
-from unloc_jax.features.clip_encoder import ClipEncoder, unit, video_frames
+from unloc_jax.features.encoder import Encoder, unit, video_frames
 from unloc_jax.frame_inputs import ArrayFrames, Frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
@@ -31,7 +31,7 @@ from unloc_jax.video import check_fps
 
 
 class ZeroShotLocalizer(VideoSearch):
-    """Finds texts in videos by CLIP alone; called like `Localizer`.
+    """Finds texts in videos by CLIP or VideoPrism alone; called like `Localizer`.
 
     Relevance is the cosine of frame and text, smoothed and stretched to [0, 1] over the video: it compares moments of
     one video, not videos. A segment's score is its mean relevance minus that of its surroundings. `unloc evaluate
@@ -45,25 +45,26 @@ class ZeroShotLocalizer(VideoSearch):
     ['a red circle', 'a square']
 
     Args:
-      encoder: the CLIP.
+      encoder: see `open_encoder`.
       fps: frames per second to embed.
       smoothing_s: standard deviation of the Gaussian, in seconds; 0 = none.
       cache_bytes: see `VideoSearch`.
 
     Raises:
-      UserError: fps or smoothing_s out of range.
+      UserError: fps or smoothing_s out of range, or the encoder cannot read texts.
     """
 
     def __init__(
         self,
-        encoder: ClipEncoder,
+        encoder: Encoder,
         *,
         fps: float = 2.0,
         smoothing_s: float = 1.0,
         cache_bytes: int = CACHE_BYTES,
     ):
-        super().__init__(f"{encoder.clip.source} at {fps:g} frames per second", cache_bytes)
+        super().__init__(f"{encoder.source} at {fps:g} frames per second", cache_bytes)
         check_settings(fps, smoothing_s)
+        encoder.check_texts()
         self._encoder, self._fps, self._smoothing_s = encoder, fps, smoothing_s
 
     def __call__(
@@ -79,7 +80,7 @@ class ZeroShotLocalizer(VideoSearch):
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
-        texts = check_texts(texts, self._encoder.clip.config.text.max_tokens)
+        texts = check_texts(texts, self._encoder.most_pieces, self._encoder.num_pieces)
         of_texts = unit(self._encoder.encode_texts(texts))
         embedded = self.embed_video(video, fps=fps)
         of_frames = embedded.windows[0].tokens
@@ -90,10 +91,10 @@ class ZeroShotLocalizer(VideoSearch):
         for text, curve, rows in zip(texts, curves, rows_of_texts):
             segments = [Segment(*row) for row in rows.tolist()]
             found.append(TextPrediction(text, segments, times_s, curve, unknown_words=[]))
-        config = self._encoder.clip.config
+        encoder = self._encoder
         details = {
-            "model": f"{config.name} (CLIP, not trained to localise)",
-            "sees": f"{self._fps:g} frames per second of {config.image_size}² pixels",
+            "model": f"{encoder.name} ({encoder.label})",
+            "sees": f"{self._fps:g} frames per second of {encoder.image_size}² pixels",
         }
         return VideoPrediction(
             embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True

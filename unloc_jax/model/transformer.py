@@ -138,13 +138,19 @@ def _cudnn_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused projection for queries, keys and values."""
+    """Multi-head self-attention with one fused projection for queries, keys and values.
+
+    Attributes:
+      num_heads … cudnn: See `TransformerBlock`.
+      logit_cap: Logits are kept between -logit_cap and logit_cap by tanh; 0 = they are not.
+    """
 
     num_heads: int
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
     layout: Layout = UNSHARDED
     cudnn: bool = False
+    logit_cap: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -169,7 +175,8 @@ class SelfAttention(nn.Module):
         qkv = self.layout.constrain(qkv, ANY, None, "heads", None)
         qkv = qkv.reshape(sequences, length, *qkv.shape[1:])
         query, key, value = (x[:, :, 0] for x in jnp.split(qkv, 3, axis=2))
-        if self.cudnn and mask is None and not (self.dropout and self.has_rng("dropout")):
+        dropout = self.dropout and self.has_rng("dropout")
+        if self.cudnn and mask is None and not (dropout or self.logit_cap):
             out = _cudnn_attention(query, key, value)
         else:
             out = self._attend(query, key, value, mask)
@@ -184,6 +191,8 @@ class SelfAttention(nn.Module):
     ) -> jax.Array:
         """Computes masked attention: three times [M, L, H, D/H], mask as in `__call__` → [M, L, H, D/H]."""
         logits = attention_logits(query * query.shape[-1] ** -0.5, key)
+        if self.logit_cap:
+            logits = self.logit_cap * jnp.tanh(logits / self.logit_cap)
         if mask is not None:
             logits = jnp.where(mask[:, None], logits, -1e9)
         weights = attention_weights(logits, self.dtype)
@@ -201,6 +210,7 @@ class TransformerBlock(nn.Module):
       dropout, attention_dropout: Rates.
       dtype: Of the computation.
       layout, cudnn: See `ComputeOptions`.
+      logit_cap: See `SelfAttention`.
     """
 
     num_heads: int
@@ -212,6 +222,7 @@ class TransformerBlock(nn.Module):
     dtype: DTypeLike = jnp.float32
     layout: Layout = UNSHARDED
     cudnn: bool = False
+    logit_cap: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:
@@ -228,8 +239,9 @@ class TransformerBlock(nn.Module):
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
         dropout = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         attention = SelfAttention(
-            self.num_heads, self.attention_dropout, self.dtype, self.layout, self.cudnn, name="attention"
-        )
+            self.num_heads, self.attention_dropout, self.dtype, self.layout, self.cudnn, self.logit_cap,
+            name="attention",
+        )  # fmt: skip
         replicate = lambda x: self.layout.constrain(
             x, ANY, None, None
         )  # on the devices that share a sequence
@@ -265,6 +277,7 @@ class Transformer(nn.Module):
       compute: See `ComputeOptions`.
       num_chunks: Number of equal chunks in which the sequences run through all layers in turn, to save
         memory.
+      logit_cap: See `SelfAttention`.
     """
 
     num_layers: int
@@ -277,6 +290,7 @@ class Transformer(nn.Module):
     drop_rates: tuple[float, float] = (0.0, 0.0)
     compute: ComputeOptions = ComputeOptions()
     num_chunks: int = 1
+    logit_cap: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -303,7 +317,7 @@ class Transformer(nn.Module):
         )
         stack = block(
             self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
-            self.compute.dtype, self.compute.layout, self.compute.cudnn, name="layers",
+            self.compute.dtype, self.compute.layout, self.compute.cudnn, self.logit_cap, name="layers",
         )  # fmt: skip
         rates = jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32)
         if self.num_chunks == 1 or self.is_initializing():

@@ -13,6 +13,7 @@ import jax
 
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
+from unloc_jax.console import show
 from unloc_jax.dataset import Dataset
 from unloc_jax.leaving import READER
 from unloc_jax.training.task_mixing import mixed_batches
@@ -101,7 +102,7 @@ class Prefetcher:
         """Reports on this process's own stderr: only it knows, while all others wait for it inside the step."""
         who = f"process {jax.process_index()} of {jax.process_count()}: " if jax.process_count() > 1 else ""
         reading = self._names[self._reading]
-        print(f"stalled input: {who}{text}; reading {reading}", file=sys.stderr, flush=True)
+        show(f"stalled input: {who}{text}; reading {reading}", file=sys.stderr)
 
     def _reads(self, name: str) -> None:
         self._reading = name

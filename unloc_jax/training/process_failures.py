@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import jax
 
+from unloc_jax.console import show
 from unloc_jax.coordination import wait_for_all
 from unloc_jax.errors import EXIT_TRY_AGAIN, EXIT_USER_ERROR, TryAgain, exit_status
 
@@ -84,7 +85,7 @@ def _end(status: int, text: str) -> NoReturn:
     """Prints a line and exits without Python's cleanup."""
     for action in _last_actions:
         action()
-    print(text, file=sys.stderr, flush=True)
+    show(text, file=sys.stderr)
     os._exit(status)
 
 
