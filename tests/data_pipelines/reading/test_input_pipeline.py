@@ -387,11 +387,12 @@ def test_a_bit_flipped_after_the_first_read_is_found(captions_dataset, tmp_path,
     assert all(next(batches).example_mask.all() for _ in range(epoch + 1))
     index = source.records
     shard = index.files[0]
-    content = bytearray(shard.read_bytes())
-    content[int(index.offsets[0]) + int(index.lengths[0]) // 2] ^= (
-        1  # in a picture, which can still be decoded
-    )
-    shard.write_bytes(content)
+    with shard.open("r+b") as file:  # one byte: readers ahead must not find a short file
+        place = int(index.offsets[0]) + int(index.lengths[0]) // 2  # in a picture, which can still be decoded
+        file.seek(place)
+        flipped = bytes([file.read(1)[0] ^ 1])
+        file.seek(place)
+        file.write(flipped)
     assert not all(batch.example_mask.all() for batch in batches)
     assert f"{shard}: record 0 is corrupted (checksum)" in capfd.readouterr().err
     with pytest.raises(UserError, match=r"record 0 is corrupted \(checksum\)"):
