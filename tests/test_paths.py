@@ -22,7 +22,7 @@ from unloc_jax.paths import ArgumentParser, path_of
 # Options that take a text of some other kind; every other one must be a path.
 TEXTS = {
     "--task", "--text", "--prompt", "--dataset", "--subset", "--variant", "--background", "--coordinator",
-    "--topology", "--features-axis", "--beam-pipeline-options", "--host", "--gpus", "names",
+    "--topology", "--features-axis", "--beam-pipeline-options", "--host", "--gpus", "--tiou", "names",
 }  # fmt: skip
 TEXT_KEYS = {
     "checkpoint.best_metric", "wandb.project", "loss.boundaries", "data.prompts", "data.mediasequence.video_id",
