@@ -1,5 +1,6 @@
 """Times of day as seconds: "00:01:02.50" → 62.5."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from data_pipelines.annotations.segments import as_number
@@ -19,3 +20,8 @@ def as_seconds(value: Any) -> float | None:
     for number in numbers:
         seconds = 60 * seconds + (number or 0.0)
     return seconds
+
+
+def segment_in_seconds(times: Iterable[Any]) -> list[Any]:
+    """Converts start and end by `as_seconds`; what is no time stays as it is, to be reported."""
+    return [time if (at := as_seconds(time)) is None else at for time in times]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from data_pipelines.annotations.clock import as_seconds
+from data_pipelines.annotations.clock import segment_in_seconds
 from data_pipelines.annotations.collector import VideoCollector, by_video
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems
@@ -78,9 +78,7 @@ def parse_epic_segments(
                 collector.keep(maker.finish_hidden())
                 continue
             for where, row in of_video:
-                told = row["start_timestamp"], row["stop_timestamp"]
-                seconds = [as_seconds(time) for time in told]
-                segment = [time if at is None else at for time, at in zip(told, seconds)]
+                segment = segment_in_seconds((row["start_timestamp"], row["stop_timestamp"]))
                 maker.add(segment, label_of(where, row), where=where)
             collector.keep(maker.finish())
     return collector.with_classes()

@@ -16,7 +16,13 @@ from data_pipelines.annotations.json_file import read_json
 from data_pipelines.annotations.own_rows import Row, parse_rows
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
-from data_pipelines.annotations.tool_rows import read_frame_rates, row, split_of_export, unknown_rate
+from data_pipelines.annotations.tool_rows import (
+    as_frame_rate,
+    read_frame_rates,
+    row,
+    split_of_export,
+    unknown_rate,
+)
 from unloc_jax.errors import UserError
 from unloc_jax.names import as_text, normal_id
 
@@ -58,7 +64,7 @@ def _rows(path: Path, collector: VideoCollector, rates: dict[str, float]) -> Ite
             raise UserError(f"{path}: {_LAYOUT}; task {number} does not.")
         name = address.partition("?")[0].rpartition("/")[2]
         video = _UPLOAD.sub("", name, count=1) if _UPLOAD.match(name) else name
-        fps = rates.get(normal_id(video), as_number(data.get("fps")))
+        fps = rates.get(normal_id(video), as_frame_rate(data.get("fps")))
         where = f"{path.name}: task {number}"
         for value in _values(annotations):
             labels: list[Any] = next((value[key] for key in _LABELS if isinstance(value.get(key), list)), [])
@@ -66,7 +72,7 @@ def _rows(path: Path, collector: VideoCollector, rates: dict[str, float]) -> Ite
             if not isinstance(ranges, list) and "start" not in value:
                 collector.problems.add("label without times", where, "such as a box; left out")
                 continue
-            if isinstance(ranges, list) and (fps is None or not 1e-3 <= fps <= 1e6):
+            if isinstance(ranges, list) and fps is None:
                 raise unknown_rate(path, video)
             for segment in _segments(value, fps):
                 for label in labels:

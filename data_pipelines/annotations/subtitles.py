@@ -7,7 +7,7 @@ blank line. Markup such as <i> is dropped.
 import re
 from pathlib import Path
 
-from data_pipelines.annotations.clock import as_seconds
+from data_pipelines.annotations.clock import segment_in_seconds
 from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.own_rows import Row, parse_rows
 from data_pipelines.annotations.parsed import ParsedAnnotations
@@ -45,11 +45,8 @@ def _cues(path: Path) -> list[Row]:
         while number < len(lines) and lines[number].strip() and not _TIMES.fullmatch(lines[number]):
             text.append(lines[number])
             number += 1
-        told = [as_seconds(time) for time in times.groups()]
-        segment = [time if at is None else at for time, at in zip(times.groups(), told)]
-        rows.append(
-            row(where, path.stem, (segment[0], segment[1]), split, text=_MARKUP.sub("", " ".join(text)))
-        )
+        start, end = segment_in_seconds(times.groups())
+        rows.append(row(where, path.stem, (start, end), split, text=_MARKUP.sub("", " ".join(text))))
     if not rows:
         raise UserError(f"{path}: {_LAYOUT}; this file has none.")
     return rows

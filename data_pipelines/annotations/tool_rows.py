@@ -37,6 +37,12 @@ def row(
     return Row(where, values if duration is None else {**values, "duration": duration})
 
 
+def as_frame_rate(value: Any) -> float | None:
+    """Converts a plausible number of frames per second; returns None for anything else."""
+    fps = as_number(value)
+    return fps if fps is not None and 1e-3 <= fps <= 1e6 else None
+
+
 def read_frame_rates(files: list[Path], problems: Problems) -> dict[str, float]:
     """Returns the frames per second by normal video id, from the tables among the files.
 
@@ -48,8 +54,8 @@ def read_frame_rates(files: list[Path], problems: Problems) -> dict[str, float]:
         if path.suffix.lower() != ".csv":
             continue
         for where, cells in read_table(path, ("video", "fps"), problems, _RATES_LAYOUT):
-            fps = as_number(cells["fps"])
-            if fps is None or not 1e-3 <= fps <= 1e6:
+            fps = as_frame_rate(cells["fps"])
+            if fps is None:
                 raise UserError(f"{path.parent / where}: {_RATES_LAYOUT}; {cells['fps']!r} is no frame rate.")
             rates[normal_id(cells["video"])] = fps
     return rates

@@ -1,8 +1,9 @@
 """ShardedDataset: the `unloc_jax.dataset.Dataset` of shards on disk."""
 
+import functools
 import importlib
 import importlib.util
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 
 import jax
@@ -161,22 +162,23 @@ class ShardedDataset:
         elif self._with_frames:
             yield from ((record, data.window_stride / record.fps) for record in records)
         else:
-            for record, number in zip(records, self._numbers("train"), strict=True):
+            for record, timeline in zip(records, self._timelines("train"), strict=True):
                 try:
-                    step_s = self._timeline("train", number).step_s
+                    step_s = timeline().step_s
                 except (UserError, ValueError):  # unreadable: training counts and reports it
                     continue
                 yield record, data.window_stride * step_s
 
-    def _numbers(self, split: str) -> Sequence[int]:
-        """Returns the numbers of the used records in the shards."""
-        rows, records = self._rows(split)
-        return range(len(records)) if rows is None else rows.tolist()
+    def _timelines(self, split: str) -> Iterator[Callable[[], Timeline]]:
+        """Yields, per used record, what reads its features: nothing else says how many rows they have."""
+        index, spec = self._shards.index(split), self._spec(split)
 
-    def _timeline(self, split: str, number: int) -> Timeline:
-        """Reads a record's features, because nothing else says how many rows they have."""
-        record = self._shards.index(split).record(number, with_frames=False, with_features=True)
-        return main_timeline(record, self._spec(split))
+        def timeline(number: int) -> Timeline:
+            return main_timeline(index.record(number, with_frames=False, with_features=True), spec)
+
+        rows, records = self._rows(split)
+        for number in range(len(records)) if rows is None else rows.tolist():
+            yield functools.partial(timeline, number)
 
     def _find_windows(self, split: str) -> list[np.ndarray]:
         data = self._config.data
@@ -187,7 +189,7 @@ class ShardedDataset:
         if self._with_frames:
             counts = [max(1, round(record.duration_s * record.fps)) for record in records]
         else:
-            counts = [self._timeline(split, number).count for number in self._numbers(split)]
+            counts = [timeline().count for timeline in self._timelines(split)]
         if data.evaluation_windows == "center":
             return [np.array([center_start(count, *sizes)]) for count in counts]
         return [all_starts(count, *sizes, data.window_hop) for count in counts]

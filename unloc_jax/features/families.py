@@ -49,16 +49,19 @@ VIDEOPRISM = Family("VideoPrism", "videoprism", (KIND,), _open_videoprism)
 FAMILIES = (CLIP, VIDEOPRISM)
 
 
+def _named_family(source: str) -> Family | None:
+    kind, separator, _ = source.partition(":")
+    return next((family for family in FAMILIES if separator and kind in family.kinds), None)
+
+
 def family_of(source: str) -> Family:
     """Returns the family that a source's prefix names; CLIP for a source without one."""
-    kind, separator, _ = source.partition(":")
-    return next((family for family in FAMILIES if separator and kind in family.kinds), CLIP)
+    return _named_family(source) or CLIP
 
 
 def names_family(source: str) -> bool:
     """Returns whether a source begins with a prefix of some family."""
-    kind, separator, _ = source.partition(":")
-    return bool(separator) and any(kind in family.kinds for family in FAMILIES)
+    return _named_family(source) is not None
 
 
 def absolute(source: str) -> str:

@@ -65,14 +65,10 @@ class VideoPrismConfig:
     text: VideoPrismTextConfig | None = None
 
 
-def _transformer(
-    config: VideoPrismConfig, layers: int, compute: ComputeOptions, name: str, text: bool = False
-) -> Transformer:
-    assert config.text is not None or not text
-    mlp_dim = config.text.mlp_dim if text and config.text else config.mlp_dim
-    activation = nn.relu if text else ACTIVATIONS["gelu_exact"]
+def _transformer(config: VideoPrismConfig, layers: int, compute: ComputeOptions, name: str) -> Transformer:
+    """Returns layers over patches or frames; those of texts differ."""
     return Transformer(
-        layers, config.num_heads, mlp_dim, activation, _EPSILON,
+        layers, config.num_heads, config.mlp_dim, ACTIVATIONS["gelu_exact"], _EPSILON,
         compute=compute, logit_cap=config.logit_cap, name=name,
     )  # fmt: skip
 
@@ -199,7 +195,10 @@ class TextEncoder(nn.Module):
         seen = jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)[:, None]
         if config.text.causal:
             seen = seen & jnp.tril(jnp.ones((length + 1, length + 1), bool))
-        x = _transformer(config, config.text.num_layers, self.compute, "transformer", text=True)(x, seen)
+        x = Transformer(
+            config.text.num_layers, config.num_heads, config.text.mlp_dim, nn.relu, _EPSILON,
+            compute=self.compute, logit_cap=config.logit_cap, name="transformer",
+        )(x, seen)  # fmt: skip
         return nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)[:, -1]
 
 
