@@ -18,13 +18,14 @@ from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.protocols.action_files import database_members
 from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.metrics.protocols.presets import preset_of
 from unloc_jax.records import VideoRecord
 
 TABLES = (".csv", ".tsv")
-ACTIONS = ("activitynet", "thumos14")
-MOMENTS = ("moment-retrieval", "qvhighlights")
+ACTIONS = ("activitynet", "thumos14", "per-frame")
+MOMENTS = ("moment-retrieval", "qvhighlights", "gmr", "nextgqa")
 _FRAMES = ("segmentation",)
-_OFFICIAL_TABLES = ("classification",)  # Kinetics' own
+_OFFICIAL_TABLES = ("classification", "per-frame")  # Kinetics' own, and Charades'
 _HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
 
 
@@ -34,7 +35,7 @@ def read_ground_truth(
     """Detects the kind of a ground truth, and reads it unless the protocol does.
 
     Args:
-      protocol: a name in `unloc_jax.metrics.protocols.PROTOCOLS`.
+      protocol: a name in `unloc_jax.metrics.protocols.PROTOCOLS`, or of a dataset's (`presets`).
       files: one official file or folder; or one's own CSV or JSON Lines (docs/annotations.md); or a folder of
         `unloc data build`; or an ActivityNet file followed by the CSV of its subsets (BMN's).
       subset: the split; None: the protocol's default, or for one's own data the only split.
@@ -48,6 +49,7 @@ def read_ground_truth(
       UserError: the file or split does not exist, the protocol does not read the format, or the split is ambiguous.
     """
     first = files[0]
+    protocol = preset_of(protocol).protocol
     if dataset is not None:
         protocols = (*ACTIONS, *MOMENTS, *_FRAMES)
         return _chosen(protocol, files, subset, *_of_annotations(dataset, files), protocols)

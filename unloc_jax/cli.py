@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from unloc_jax import siblings
 from unloc_jax.commands import (
+    average,
     compile,
     data,
     demo,
@@ -35,6 +36,7 @@ _COMMANDS = (
     compile,
     evaluate,
     metrics,
+    average,
     diagnose,
     predict,
     zeroshot,

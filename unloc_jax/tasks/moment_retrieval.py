@@ -35,6 +35,7 @@ class MomentRetrieval(LocalizationTask):
     """
 
     name = "moment_retrieval"
+    protocols = ("moment-retrieval", "qvhighlights", "gmr", "nextgqa")
     equal_texts_are_one: ClassVar[bool] = False
     """Whether equal texts of a video that have no ids are one query, see `queries_of`."""
 

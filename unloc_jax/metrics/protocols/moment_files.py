@@ -53,8 +53,13 @@ class Predicted(NamedTuple):
     row: dict[str, Any]
 
 
-def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> list[Query]:
+def read_queries(
+    ground_truth: Path | Annotated, subset: str | None = None, *, with_absent: bool = False
+) -> list[Query]:
     """Returns the queries of a ground truth, in its order.
+
+    A query without windows is refused, or with `with_absent` taken as one that has no answer in its video; where
+    `Annotated` queries say so, they are otherwise left out, with a warning.
 
     JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
@@ -71,12 +76,15 @@ def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> l
     elif isinstance(ground_truth, Path) and _is_one_object_of_videos(path):
         queries = list(_captions(path, problems))
     else:
-        queries = []
+        queries, absent = [], []
         for where, row in ground_truth.rows() if isinstance(ground_truth, Annotated) else read_rows(path):
             problems.seen += 1
             windows, wrong = windows_of(row, "times" if "times" in row else "relevant_windows", (2,))
-            if not wrong and not len(windows):
-                wrong = "it has no windows"
+            if not wrong and not len(windows) and not with_absent:
+                if row.get("absent"):
+                    absent.append(where)
+                    continue
+                wrong = "it has no windows; queries without an answer are for --protocol gmr"
             if not wrong and _key(row) is None:
                 wrong = '"qid", or "vid" and "query", is missing'
             if wrong:
@@ -84,7 +92,10 @@ def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> l
                 continue
             if "times" in row:  # first and last chunk, both included, one pair per annotator
                 windows = (windows + np.array([0, 1])) * CHUNK_S
-            queries.append(Query(_key(row), windows, row))
+            queries.append(Query(_key(row), windows.reshape(-1, 2), row))
+        warn_of(
+            absent, problems.seen, "queries have no answer in their video: left out; --protocol gmr has them"
+        )
     problems.refuse()
     if not queries:
         raise UserError(f"{path}: there are no queries in it")
