@@ -87,7 +87,8 @@ def _is_own_json_lines(path: Path) -> bool:
         row, _ = json.JSONDecoder().raw_decode(head)
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and "video" in row and ("segments" in row or {"start", "end"} <= row.keys())
+    own = isinstance(row, dict) and "video" in row
+    return own and ("segments" in row or "windows" in row or {"start", "end"} <= row.keys())
 
 
 def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord], bool]:

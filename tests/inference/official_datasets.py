@@ -731,6 +731,7 @@ class KnowingPredictor:
         rng: np.random.Generator | None = None,
     ):
         metadata = DatasetMetadata(name, 5.0, 16, list(classes or []), [], "x")
+        self.step_dir = None
         settings = {"task": task, "data": {"dir": name}}
         self.dataset = SimpleNamespace(
             metadata=metadata, splits=(split,), left_out={}, records=lambda _: records

@@ -12,6 +12,7 @@ from typing import Any
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.classifier_scores import multiplied, read_classifier_scores
 from unloc_jax.evaluation.predictor import Predictor
+from unloc_jax.evaluation.presence import calibrated, presence_lines, presence_metrics
 from unloc_jax.evaluation.result import EvaluationResult
 from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.metrics.protocols.presets import PRESETS, preset_of
@@ -19,7 +20,8 @@ from unloc_jax.metrics.protocols.run import measure, tables
 from unloc_jax.processes import is_main
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks import Task
-from unloc_jax.tasks.outputs import Predict
+from unloc_jax.tasks.outputs import Predict, Presence
+from unloc_jax.training.checkpoints.presence import store, stored_threshold
 from unloc_jax.whole_writes import write_result
 
 
@@ -144,6 +146,9 @@ def _evaluate(
             "on the official file counts them as missed."
         )
     scored = task.has_ground_truth(records)
+    found = task.presence(records, evaluated.predictions)
+    presence, lines = ({}, []) if found is None else _presence(predictor, split, found)
+    text += lines
     metrics = {
         **predictor.metadata,
         "data": directory,
@@ -153,15 +158,16 @@ def _evaluate(
         "videos": len(records),
         "left_out": left_out,
         "scored": scored,
+        **({"presence": presence} if presence else {}),
     } | evaluated.metrics
     if is_main():
         write_result(out / name, task.prediction_lines(records, evaluated.predictions))
         if protocol and scored:
             truth = Annotated.of_records(Path(directory), records, has_classes=bool(dataset.metadata.classes))
             is_actions = task.with_vocabulary and task.has_boundaries
-            numbers, lines = _official_numbers(protocol, truth, out / name, split if is_actions else None)
+            numbers, shown = _official_numbers(protocol, truth, out / name, split if is_actions else None)
             metrics["official"] = numbers
-            text.append(lines)
+            text.append(shown)
         write_result(out / "metrics.json", json.dumps(_without_nan(metrics), indent=2) + "\n")
     if not scored:
         text.append(
@@ -171,6 +177,27 @@ def _evaluate(
     text.append(f"wrote {out / 'metrics.json'} and {out / name}")
     title = f"{Path(directory).name}, {videos}"
     return EvaluationResult(metrics, title, evaluated.metrics, "\n".join(text), out / name)
+
+
+def _presence(predictor: Predictor, split: str, found: Presence) -> tuple[dict[str, Any], list[str]]:
+    """Returns metrics of queries without an answer, and the lines that show them; keeps a validation's threshold."""
+    step_dir, task = predictor.step_dir, predictor.task_name
+    if split == "validation":
+        chosen = calibrated(found)
+        threshold = None if chosen is None else chosen.threshold
+        where = "no threshold can be chosen: both kinds of queries are needed"
+        if chosen is not None:
+            where = f"threshold {chosen.threshold:.4g}, which has the best Rej-F1 here"
+            if step_dir and is_main():
+                kept = store(step_dir, task, chosen, str(predictor.task.config.data.dir))
+                where += f", is in {kept}: other splits and `unloc predict` use it"
+    else:
+        threshold = stored_threshold(step_dir, task) if step_dir else None
+        where = "no threshold is known: evaluate the validation split first (--split=validation)"
+        if threshold is not None:
+            where = f"threshold {threshold:.4g}, from the validation split"
+    metrics = presence_metrics(found, threshold)
+    return metrics, presence_lines(metrics, where)
 
 
 def _protocol_of(task: Task, annotation_format: str, asked: str | None) -> str | None:

@@ -94,6 +94,8 @@ def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
         }
         if query.qid is not None:
             row["qid"] = query.qid
+        if query.is_absent:
+            row["absent"] = True
         if query.text in record.saliency:
             scores = record.saliency[query.text][: int(record.duration_s / CLIP_S) or None]
             row |= {"relevant_clip_ids": list(range(len(scores))), "saliency_scores": scores.tolist()}
