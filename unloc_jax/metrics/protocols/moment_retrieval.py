@@ -69,12 +69,7 @@ def evaluate_moment_retrieval(
             f"the windows of {unsorted} of {len(queries)} queries are not in descending score: they count in"
             f" their given order"
         )
-    iou = np.concatenate(
-        [
-            _iou(queries[rows], every[rows], max(ks), variant == "unloc", nms)
-            for rows in (slice(start, start + _BLOCK) for start in range(0, len(queries), _BLOCK))
-        ]
-    )
+    iou = best_ious(queries, every, max(ks), is_union=variant == "unloc", nms=nms)
     if iou.max() < min(thresholds):
         warn_of_no_hit(np.concatenate(every), np.concatenate([query.windows_s for query in queries]))
     return {
@@ -85,18 +80,40 @@ def evaluate_moment_retrieval(
     }
 
 
-def _iou(
-    queries: list[Query], every: list[np.ndarray], width: int, is_union: bool, nms: float | None
+def best_ious(
+    queries: Sequence[Query],
+    every: Sequence[np.ndarray],
+    width: int,
+    *,
+    is_union: bool = False,
+    nms: float | None = None,
 ) -> np.ndarray:
-    """Returns the tIoU of each query's first windows with its best-fitting answer, float64 [N, width]."""
+    """Returns the tIoU of each query's first windows with its best-fitting answer, float64 [N, width]; 0 fills up.
+
+    Args:
+      queries: N.
+      every: per query float [K, 2 or more], start and end in seconds, best first.
+      width: number of first windows.
+      is_union: divide by the covered length instead of the hull.
+      nms: see `evaluate_moment_retrieval`.
+    """
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(queries), _BLOCK)]
+    return np.concatenate([_ious(queries[rows], every[rows], width, is_union, nms) for rows in blocks])
+
+
+def _ious(
+    queries: Sequence[Query], every: Sequence[np.ndarray], width: int, is_union: bool, nms: float | None
+) -> np.ndarray:
+    most = max(map(len, every))
     windows_s = padded(
-        [windows[:, :2] for windows in every], width if nms is None else max(map(len, every)) or 1
+        [windows[:, :2] for windows in every], most or 1 if nms is not None else min(width, most or 1)
     )
     if nms is not None:
         windows_s = _without_overlaps(windows_s, nms, width)
     overlap = segment_iou if is_union else segment_iou_by_hull
     truth_s = padded([query.windows_s for query in queries], max(len(query.windows_s) for query in queries))
-    return overlap(windows_s[:, :, None], truth_s[:, None]).max(axis=2)
+    iou = overlap(windows_s[:, :, None], truth_s[:, None]).max(axis=2)
+    return np.pad(iou, ((0, 0), (0, width - iou.shape[1])))
 
 
 def ks_of(top: str | None, default: Sequence[int]) -> Sequence[int]:
