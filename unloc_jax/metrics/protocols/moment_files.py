@@ -85,14 +85,14 @@ def read_queries(
                     absent.append(where)
                     continue
                 wrong = "it has no windows; queries without an answer are for --protocol gmr"
-            if not wrong and _key(row) is None:
+            if not wrong and key_of(row) is None:
                 wrong = '"qid", or "vid" and "query", is missing'
             if wrong:
                 problems.add(where, wrong)
                 continue
             if "times" in row:  # first and last chunk, both included, one pair per annotator
                 windows = (windows + np.array([0, 1])) * CHUNK_S
-            queries.append(Query(_key(row), windows.reshape(-1, 2), row))
+            queries.append(Query(key_of(row), windows.reshape(-1, 2), row))
         warn_of(
             absent, problems.seen, "queries have no answer in their video: left out; --protocol gmr has them"
         )
@@ -124,7 +124,7 @@ def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None
     unknown, total = [], 0
     for where, row in read_rows(path):
         total += 1
-        key = _key(row) if with_qid else _text_key(row)
+        key = key_of(row) if with_qid else _text_key(row)
         if key is None or isinstance(key, tuple) == with_qid:
             needed = '"qid"' if with_qid else '"vid" and "query"'
             hint = hint_of_format(row, "pred_relevant_windows", "pred_saliency_scores")
@@ -217,7 +217,8 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
     return np.array(windows, np.float64), ""
 
 
-def _key(row: dict[str, Any]) -> Hashable:
+def key_of(row: dict[str, Any]) -> Hashable:
+    """Returns what tells the query of a row, see `Query.key`; None if nothing does."""
     for name in ("qid", "annotation_id"):
         if as_text(row.get(name)):
             return row[name]
