@@ -5,6 +5,7 @@ tables and JSON Lines are read by the parsers of `unloc data check` and `build`,
 evaluate`.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -52,12 +53,14 @@ def read_ground_truth(
     protocol = preset_of(protocol).protocol
     if dataset is not None:
         protocols = (*ACTIONS, *MOMENTS, *_FRAMES)
-        return _chosen(protocol, files, subset, *_of_annotations(dataset, files), protocols)
+        records, has_classes, class_ids = _of_annotations(dataset, files)
+        truth, of_truth = _chosen(protocol, files, subset, records, has_classes, protocols)
+        return dataclasses.replace(truth, class_ids=class_ids), of_truth
     if is_shard_folder(first):
         return _chosen(protocol, files, subset, *_of_shards(first))
     for name, is_one in (("csv", _is_table), ("jsonl", _is_own_json_lines)):
         if is_one(first) and protocol not in _OFFICIAL_TABLES:
-            return _chosen(protocol, files, subset, *_of_annotations(name, files))
+            return _chosen(protocol, files, subset, *_of_annotations(name, files)[:2])
     if len(files) == 1:
         return first, subset
     if protocol == "activitynet" and len(files) == 2 and _is_table(files[1]):
@@ -91,7 +94,9 @@ def _is_own_json_lines(path: Path) -> bool:
     return own and ("segments" in row or "windows" in row or {"start", "end"} <= row.keys())
 
 
-def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord], bool]:
+def _of_annotations(
+    name: str, files: Sequence[Path]
+) -> tuple[list[VideoRecord], bool, dict[str, dict[str, str]]]:
     parsed = parse(name, list(files))
     if parsed.problems.counts:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in parsed.problems.counts.most_common())
@@ -101,7 +106,7 @@ def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord]
             f" `unloc data check --dataset {name} --annotations {names}` tells where they are",
             file=sys.stderr,
         )
-    return parsed.records, parsed.classes is not None
+    return parsed.records, parsed.classes is not None, parsed.class_ids
 
 
 def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:

@@ -8,7 +8,9 @@ import json
 import numpy as np
 import pytest
 
+from data_pipelines.ground_truth import read_ground_truth
 from tests.metrics.test_official_small import ACTIONS, EXACT, EXPECTED, FOLDER, SINGLE, maps_of
+from unloc_jax.errors import UserError
 from unloc_jax.metrics.generalized_retrieval import matched_ious
 from unloc_jax.metrics.presence import auroc, calibrate, rejection_scores
 from unloc_jax.metrics.protocols.run import measure
@@ -240,3 +242,73 @@ def test_matches_take_free_answers():
     matched = matched_ious(truth, found, -1.0, 3)
     assert matched[0] == pytest.approx([0.9, 2 / 20, np.nan], nan_ok=True)
     assert np.isnan(matched[1]).all()
+
+
+def test_ego4d_nlq_and_timelens_in_their_own_formats(tmp_path):
+    """The predictions that the evaluators themselves read."""
+    truth, found = ([json.loads(line) for line in path.read_text().splitlines()] for path in SINGLE)
+    windows = [[window[:2] for window in row["pred_relevant_windows"]] for row in found]
+    of_nlq, own = tmp_path / "nlq.json", tmp_path / "truth.jsonl"
+    rows = [
+        {"clip_uid": "c", "annotation_uid": "a", "query_idx": i, "predicted_times": of}
+        for i, of in enumerate(windows)
+    ]
+    of_nlq.write_text(json.dumps({"version": "1.0", "challenge": "ego4d_nlq_challenge", "results": rows}))
+    own.write_text("".join(json.dumps(row | {"qid": f"a_{i}"}) + "\n" for i, row in enumerate(truth)))
+    numbers = measure("ego4d_nlq", own, of_nlq)
+    assert {key: numbers[key] for key in EXPECTED["ego4d_nlq"]} == pytest.approx(
+        EXPECTED["ego4d_nlq"], **EXACT
+    )
+
+    own.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "qid"}) + "\n" for row in truth))
+    keys = [f"{row['vid']}>>>{row['query']}>>>{row['relevant_windows'][0]}" for row in truth]
+    each = {key: {"timestamps": of[:1], "answers": "…"} for key, of in zip(keys, windows)}
+    one, several = tmp_path / "found.json", tmp_path / "found.jsonl"
+    one.write_text(json.dumps(each))
+    several.write_text("".join(json.dumps({key: value}) + "\n" for key, value in each.items()))
+    for file in (one, several):
+        numbers = measure("timelens", own, file)
+        assert {key: numbers[key] for key in EXPECTED["timelens"]} == pytest.approx(
+            EXPECTED["timelens"], **EXACT
+        )
+    one.write_text(json.dumps({keys[0]: {"answers": "from 3 to 4"}}))
+    with pytest.raises(UserError, match="answers in words are not read"):
+        measure("timelens", own, one)
+
+
+@pytest.mark.parametrize("task", ["verb", "noun", "action"])
+def test_epic_kitchens_in_its_own_formats(task, tmp_path):
+    """Its tables and a submission, as the evaluator reads them."""
+    database, results = (json.loads(path.read_text()) for path in ACTIONS)
+    labels = ("BaseballPitch", "Billiards", "Diving", "LongJump", "Shotput")  # CLASSES of make.py
+    pair = {label: (i // 2, i) for i, label in enumerate(labels)}
+    clock = lambda time: f"{int(time // 3600):02}:{int(time % 3600 // 60):02}:{time % 60!r}"
+    rows = [
+        f"{video},{clock(row['segment'][0])},{clock(row['segment'][1])},{pair[row['label']][0]},{pair[row['label']][1]}"
+        for video, of_video in database["database"].items()
+        if of_video["subset"] == "validation"
+        for row in of_video["annotations"]
+    ]
+    table = tmp_path / "EPIC_100_validation.csv"
+    table.write_text("\n".join(["video_id,start_timestamp,stop_timestamp,verb_class,noun_class", *rows]))
+    lengths = tmp_path / "EPIC_100_video_info.csv"
+    lengths.write_text("video_id,duration\n" + "".join(f"{video},1000\n" for video in database["database"]))
+    files = [table, lengths]
+    for kind, number in (("verb", 3), ("noun", 5)):
+        files.append(tmp_path / f"EPIC_100_{kind}_classes.csv")
+        files[-1].write_text("id,key\n" + "".join(f"{i},{kind}{i}\n" for i in range(number)))
+    entry = lambda row: {
+        "verb": pair[row["label"]][0],
+        "noun": pair[row["label"]][1],
+        "action": "{},{}".format(*pair[row["label"]]),
+        "score": row["score"],
+        "segment": row["segment"],
+    }
+    submission = tmp_path / "submission.json"
+    content = {video: [entry(row) for row in of_video] for video, of_video in results["results"].items()}
+    submission.write_text(json.dumps({"version": "0.2", "challenge": "action_detection", "results": content}))
+    name = {"verb": "epic_kitchens_verbs", "noun": "epic_kitchens_nouns", "action": "epic_kitchens"}[task]
+    truth, subset = read_ground_truth(name, files, "validation", name)
+    found = measure(name, truth, submission, subset=subset)
+    expected = EXPECTED["epic_kitchens"][task]
+    assert maps_of(found) == pytest.approx([100 * value for value in expected["mAP"]], **EXACT)

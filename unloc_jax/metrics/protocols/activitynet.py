@@ -18,6 +18,7 @@ from unloc_jax.metrics.ego4d import not_descending, recall_of_segments
 from unloc_jax.metrics.proposals import average_recall
 from unloc_jax.metrics.protocols.action_files import (
     Annotations,
+    labelled_members,
     read_annotations,
     read_results,
 )
@@ -68,7 +69,9 @@ def evaluate_activitynet(
     if variant in ("opentad", "ego4d"):
         thresholds = np.round(thresholds, 2)
     annotations = read_annotations(ground_truth, subset, blocked_videos)
-    found = read_results(predictions, annotations, labels=not proposals)
+    found = read_results(
+        predictions, annotations, labels=not proposals, members=labelled_members(predictions, ground_truth)
+    )
     if proposals:
         truth = without_duplicates(annotations.truth) if variant in WITHOUT_DUPLICATES else annotations.truth
         recall = average_recall(truth, found, thresholds)

@@ -27,6 +27,7 @@ from unloc_jax.metrics.protocols.json_files import (
     shown,
     text_lines,
 )
+from unloc_jax.metrics.protocols.moment_predictions import prediction_rows
 from unloc_jax.names import as_text, normal_id, normal_text
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
@@ -123,7 +124,7 @@ def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None
     with_qid = not isinstance(queries[0].key, tuple)
     given: dict[Hashable, list[Predicted]] = {}
     unknown, total = [], 0
-    for where, row in read_rows(path):
+    for where, row in prediction_rows(path):
         total += 1
         key = key_of(row) if with_qid else _text_key(row)
         if key is None or isinstance(key, tuple) == with_qid:

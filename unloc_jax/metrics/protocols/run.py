@@ -79,7 +79,7 @@ def measure(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Pauses the search for cycles: files make millions of objects, none of which has any, and it looks at all again."""
+    """Pauses the search for cycles, which would look again and again at the millions of objects of a file."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
