@@ -15,7 +15,7 @@ from unloc_jax.metrics.protocols.presets import PRESETS
 
 REPOSITORY = Path(__file__).parents[2]
 # Users' own data, and the exports of their tools.
-_NOT_DATASETS = {"csv", "jsonl", "elan", "label_studio", "subtitles", "textgrid", "via"}
+_NOT_DATASETS = {"csv", "cvat", "fiftyone", "jsonl", "elan", "label_studio", "subtitles", "textgrid", "via"}
 
 
 def test_every_format_has_a_dataset():

@@ -9,7 +9,10 @@ import pytest
 from data_pipelines.build import build
 from data_pipelines.reading.built import find_dataset
 from data_pipelines.reading.record_index import iterate_records
+from tests.tiny import tiny_task
 from tests.tiny_runs import FPS, SIZE
+from unloc_jax.errors import UserError
+from unloc_jax.evaluation.evaluate import _protocol_of
 from unloc_jax.evaluation.presence import presence_metrics
 from unloc_jax.tasks.outputs import Presence
 from unloc_jax.training.checkpoints.presence import stored_threshold
@@ -27,6 +30,19 @@ def test_by_hand():
     loose = presence_metrics(presence, 0.0)  # accepts one that is absent
     assert loose["accuracy"] == 75 and loose["G-R1@0.5"] == 75 and loose["G-R1@0.7"] == 50
     assert loose["G-mIoU@1"] == pytest.approx(100 * (1 + 0.6 + 0 + 1) / 4)
+
+
+def test_the_protocol_of_a_dataset():
+    """Of the format, if it asks for other numbers than the task prints; or the one that is named."""
+    moments, actions = tiny_task("moment_retrieval"), tiny_task("temporal_action_localization")
+    assert (
+        _protocol_of(moments, "mad", None) == "mad" and _protocol_of(actions, "ego4d_mq", None) == "ego4d_mq"
+    )
+    for name in ("charades_sta", "jsonl", "epic_kitchens"):
+        assert _protocol_of(moments, name, None) is None
+    assert _protocol_of(moments, "jsonl", "gmr") == "gmr"
+    with pytest.raises(UserError, match="--protocol=gmr does not measure temporal_action_localization"):
+        _protocol_of(actions, "jsonl", "gmr")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +110,11 @@ def test_calibrated_and_used(with_absent, trained, tiny_videos, tmp_path, unloc)
     same = {"AUROC": "AUROC", "G-mIoU@3": "G-mIoU@3"} | {
         name: ours for name in official for ours in ("Rej-F1",) if name.startswith("Rej-F1")
     }
+    alone = (f"--ground-truth={file}", f"--predictions={file}")
+    unloc("metrics", "--protocol=moment-retrieval", *alone, f"--out={out / 'recall.json'}").ok()
+    recall = json.loads((out / "recall.json").read_text())
+    assert recall["R1@0.5"] == pytest.approx(plain["R1@0.5"], abs=1e-9)
+    assert recall["queries"] == metrics["presence"]["present"]
     for name, ours in same.items():
         assert official[name] == pytest.approx(metrics["presence"][ours], abs=1e-9), name
 

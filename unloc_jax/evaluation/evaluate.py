@@ -14,6 +14,7 @@ from unloc_jax.evaluation.classifier_scores import multiplied, read_classifier_s
 from unloc_jax.evaluation.predictor import Predictor
 from unloc_jax.evaluation.presence import calibrated, presence_lines, presence_metrics
 from unloc_jax.evaluation.result import EvaluationResult
+from unloc_jax.metrics.presence import Calibrated
 from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.metrics.protocols.presets import PRESETS, preset_of
 from unloc_jax.metrics.protocols.run import measure, tables
@@ -189,8 +190,7 @@ def _presence(predictor: Predictor, split: str, found: Presence) -> tuple[dict[s
         if chosen is not None:
             where = f"threshold {chosen.threshold:.4g}, which has the best Rej-F1 here"
             if step_dir and is_main():
-                kept = store(step_dir, task, chosen, str(predictor.task.config.data.dir))
-                where += f", is in {kept}: other splits and `unloc predict` use it"
+                where += f", {_kept(step_dir, task, chosen, str(predictor.task.config.data.dir))}"
     else:
         threshold = stored_threshold(step_dir, task) if step_dir else None
         where = "no threshold is known: evaluate the validation split first (--split=validation)"
@@ -198,6 +198,14 @@ def _presence(predictor: Predictor, split: str, found: Presence) -> tuple[dict[s
             where = f"threshold {threshold:.4g}, from the validation split"
     metrics = presence_metrics(found, threshold)
     return metrics, presence_lines(metrics, where)
+
+
+def _kept(step_dir: Path, task: str, chosen: Calibrated, data: str) -> str:
+    """Keeps a threshold; returns where it is, or why it could not be kept: the results are worth more."""
+    try:
+        return f"is in {store(step_dir, task, chosen, data)}: other splits and `unloc predict` use it"
+    except (OSError, UserError) as error:
+        return f"could not be kept beside the checkpoint: {error}"
 
 
 def _protocol_of(task: Task, annotation_format: str, asked: str | None) -> str | None:

@@ -150,6 +150,8 @@ class MomentRetrieval(LocalizationTask):
                     line["domain"] = query.attributes["domain"]
                 if len(query.windows_s) or query.is_absent:
                     line["relevant_windows"] = query.windows_s.tolist()
+                if query.is_absent:
+                    line["absent"] = True
                 line["pred_relevant_windows"] = next(windows).tolist()
                 of_pyramid = levels[v]
                 if of_pyramid is not None:

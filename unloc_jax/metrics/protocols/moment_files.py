@@ -60,8 +60,8 @@ def read_queries(
 ) -> list[Query]:
     """Returns the queries of a ground truth, in its order.
 
-    A query without windows is refused, or with `with_absent` taken as one that has no answer in its video; where
-    `Annotated` queries say so, they are otherwise left out, with a warning.
+    A query without windows is refused, or with `with_absent` taken as one that has no answer in its video. Queries that
+    say so ("absent": true, as `unloc evaluate` writes them) are otherwise left out, with a warning.
 
     JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
@@ -78,15 +78,19 @@ def read_queries(
     elif isinstance(ground_truth, Path) and _is_one_object_of_videos(path):
         queries = list(_captions(path, problems))
     else:
-        queries, absent = [], []
+        queries, absent, unknown = [], [], []
         for where, row in ground_truth.rows() if isinstance(ground_truth, Annotated) else read_rows(path):
             problems.seen += 1
             windows, wrong = windows_of(row, "times" if "times" in row else "relevant_windows", (2,))
-            if not wrong and not len(windows) and not with_absent:
-                if row.get("absent"):
+            if not wrong and not len(windows):
+                if row.get("absent") and not with_absent:
                     absent.append(where)
                     continue
-                wrong = "it has no windows; queries without an answer are for --protocol gmr"
+                if isinstance(ground_truth, Annotated) and not row.get("absent"):
+                    unknown.append(where)
+                    continue
+                if not with_absent:
+                    wrong = "it has no windows; queries without an answer are for --protocol gmr"
             if not wrong and key_of(row) is None:
                 wrong = '"qid", or "vid" and "query", is missing'
             if wrong:
@@ -95,6 +99,7 @@ def read_queries(
             if "times" in row:  # first and last chunk, both included, one pair per annotator
                 windows = (windows + np.array([0, 1])) * CHUNK_S
             queries.append(Query(key_of(row), windows.reshape(-1, 2), row))
+        warn_of(unknown, problems.seen, "queries have no known answer: left out")
         warn_of(
             absent, problems.seen, "queries have no answer in their video: left out; --protocol gmr has them"
         )
