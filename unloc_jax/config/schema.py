@@ -257,6 +257,8 @@ class EvaluationConfig:
     """Segments move to the mean of the candidates with at least this IoU; 0 = not."""
     voting_by_overlap: bool = False
     """Weighted by score · IoU (ActionFormer) instead of score (OpenTAD)."""
+    tiou: str = ""
+    """Thresholds of the mAP of action localisation, "0.1:0.1:0.5" or "0.3,0.5"; "" = THUMOS14's and ActivityNet's."""
 
     def suppression(self, num_candidates: int) -> NMSConfig:
         """Returns the settings of NMS over num_candidates candidates."""
