@@ -44,7 +44,6 @@ def first_update(name: str, gradient: np.ndarray) -> np.ndarray:
         ("layers/mlp_out/kernel", (3, 30, 12), 30),
         ("layers/attention/qkv/kernel", (2, 12, 3, 2, 5), 12),
         ("layers/attention/out/kernel", (2, 4, 5, 12), 20),
-        ("stem/conv_0/kernel", (3, 3, 4, 10), 36),
         ("relevance/conv_1/kernel", (3, 8, 10), 24),
     ],
 )

@@ -22,7 +22,6 @@ MATRICES: list[tuple[str, tuple[int, int]]] = [
     (r"(mlp_in|mlp_out|patch_embedding)/kernel", (1, 1)),
     (r"(video|text|contrastive)_projection/kernel", (1, 1)),
     (r"projections_[^/]+/kernel", (1, 1)),
-    (r"stem/conv_\d+/kernel", (3, 1)),
     (r"conv_\d+/kernel", (2, 1)),
 ]
 _RMS = 0.2  # of an update, about that of Adam's
