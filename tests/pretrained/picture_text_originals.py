@@ -283,7 +283,12 @@ def save_pe(
     )
     config = {
         "embed_dim": model.text.text_projection.shape[1],
-        "vision_cfg": {"timm_model_name": architecture, "timm_pool": "map", "timm_proj": None},
+        "vision_cfg": {
+            "timm_model_name": architecture,
+            "timm_pool": "map",
+            "timm_proj": None,
+            "image_size": model.visual.trunk.patch_embed.img_size[0],
+        },
         "text_cfg": {"heads": text_heads},
         "custom_text": True,
     }

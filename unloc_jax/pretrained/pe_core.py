@@ -117,7 +117,8 @@ def _of_open_clip(config: Mapping[str, Any], file: Path) -> Unseen:
         group(config, "preprocess_cfg", file), file, _PIXELS, ("bilinear", "bicubic")
     )
     heads = positive_int(text.get("heads", 8), f"{file}: text_cfg.heads")
-    return Unseen(text_heads=heads, pixels=pixels).over(
+    size = side(vision.get("image_size"), f"{file}: vision_cfg.image_size")
+    return Unseen(text_heads=heads, image_size=size, pixels=pixels).over(
         _of_architecture(name, f"{file}: vision_cfg.timm_model_name")
     )
 
@@ -129,7 +130,10 @@ def _of_timm(config: Mapping[str, Any], file: Path) -> Unseen:
         return side(settings.get(name), f"{file}: model_args.{name}")
 
     told = Unseen(
-        number("num_heads"), None, number("attn_pool_num_heads"), rotary_grid=number("ref_feat_shape")
+        image_heads=number("num_heads"),
+        pooler_heads=number("attn_pool_num_heads"),
+        image_size=number("img_size"),
+        rotary_grid=number("ref_feat_shape"),
     )
     return told.over(_of_architecture(config.get("architecture") or "", f"{file}: architecture"))
 

@@ -175,8 +175,10 @@ def read_picture_text(
       UserError: There is nothing, a file is damaged, or tensors are missing, unexpected or of another shape.
     """
     files, npz = _files(family, source)
+    told = (unseen or Unseen()).over(
+        family.beside(files, source, npz is not None)
+    )  # before gigabytes are read
     tensors = read_npz(npz) if npz else files.tensors(family.safetensors, family.torch)
-    told = (unseen or Unseen()).over(family.beside(files, source, npz is not None))
     layout, tensors = _layout(family, tensors, source)
     kept = {
         name: np.reshape(x, ()) if np.size(x) == 1 and _is_share(name, layout) else x
