@@ -82,6 +82,10 @@ def test_what_is_missing_is_told_before_a_video_is_read(unloc, video, tmp_path):
         "a vocabulary of 99 instead of CLIP's"
         in unloc("zeroshot", f"--clip=pe:{PE}", f"--video={video}", "--text=a").error()
     )
+    # Without its kind a source is a CLIP.
+    for folder, told in ((SIGLIP, "SigLIP 2 is read as siglip2:SRC"), (PE, "PE-Core is read as pe:SRC")):
+        with pytest.raises(UserError, match=told):
+            open_encoder(str(folder))
     with pytest.raises(UserError, match="is a SigLIP 2, which has no tasks"):
         unloc_jax.load(f"siglip2:{SIGLIP}", task="x")
 

@@ -1,5 +1,6 @@
 """SigLIP 2 and PE-Core: equal to the originals' stored numbers; sizes from the weights; what does not fit is listed."""
 
+import dataclasses
 import json
 import shutil
 
@@ -22,14 +23,16 @@ from tests.pretrained.picture_text_tools import (
     with_settings,
 )
 from unloc_jax.errors import UserError
+from unloc_jax.features import families
 from unloc_jax.features.encoder import unit
 from unloc_jax.features.families import open_encoder
 from unloc_jax.features.picture_encoder import PictureTextEncoder, preprocess
 from unloc_jax.model.picture_text import PictureText
 from unloc_jax.model.rotary import picture_rotation, rotate
 from unloc_jax.model.transformer import ComputeOptions
+from unloc_jax.pretrained import siglip
 from unloc_jax.pretrained.pe_core import PE_CORE
-from unloc_jax.pretrained.picture_text import Unseen, read_picture_text
+from unloc_jax.pretrained.picture_text import Layout, Unseen, read_picture_text
 from unloc_jax.pretrained.siglip import SIGLIP_2
 from unloc_jax.text_reader import TokenizerFile
 
@@ -154,6 +157,25 @@ def test_rotation():
     assert np.abs(logits[0, 0] - logits[0, 0, 0, 0]).max() > 0.1
     once, twice = picture_rotation((4, 4), 4, 8, 0), picture_rotation((4, 4), 8, 8, 0)
     np.testing.assert_allclose(np.cos(2 * np.arccos(once[0, :, ::2])), twice[0, :, ::2], atol=1e-5)
+
+
+def test_a_new_family_is_a_description_and_a_line(monkeypatch):
+    """SigLIP 2 under other names of tensors: what differs is told by the description alone."""
+    names = {
+        path: tuple(of._replace(name=of.name.replace("_model.", "_toy.")) for of in ofs)
+        for path, ofs in siglip.HUGGING_FACE.names.items()
+    }
+
+    def renamed(tensors: dict) -> dict:
+        return {name.replace("_model.", "_toy."): array for name, array in tensors.items()}
+
+    toy = dataclasses.replace(SIGLIP_2, title="Toy", kind="toy", layouts=(Layout(names, renamed),))
+    of_toys = families.of_pictures_and_texts(toy)
+    monkeypatch.setattr(families, "FAMILIES", (*families.FAMILIES, of_toys))
+    encoder, golden = open_encoder(f"toy:{SIGLIP}"), np.load(GOLDENS / "siglip.npz")
+    assert encoder.name.startswith("Toy of 2 layers") and families.family_of("toy:x").modality == "toy"
+    np.testing.assert_allclose(encoder.encode_images(golden["frames"]), golden["images"], atol=1e-5)
+    np.testing.assert_allclose(encoder.encode_texts(TEXTS), golden["texts"], atol=1e-5)
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------

@@ -48,7 +48,9 @@ def _open_videoprism(source: str, dtype: DTypeLike, batch_size: int, vocabulary:
     return VideoPrismEncoder(weights, dtype, batch_size)
 
 
-def _of_pictures_and_texts(family: PictureTextFamily) -> Family:
+def of_pictures_and_texts(family: PictureTextFamily) -> Family:
+    """Returns the family that a description in `pretrained` is of."""
+
     def open_one(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
         weights = read_picture_text(family, source.removeprefix(f"{family.kind}:"), vocabulary=vocabulary)
         return PictureTextEncoder(weights, dtype, batch_size)
@@ -61,8 +63,8 @@ VIDEOPRISM = Family("VideoPrism", "videoprism", (KIND,), _open_videoprism)
 FAMILIES = (
     CLIP,
     VIDEOPRISM,
-    _of_pictures_and_texts(SIGLIP_2),
-    _of_pictures_and_texts(PE_CORE),
+    of_pictures_and_texts(SIGLIP_2),
+    of_pictures_and_texts(PE_CORE),
 )
 
 

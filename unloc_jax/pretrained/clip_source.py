@@ -179,7 +179,12 @@ def _read_hugging_face(source: str) -> _Found:
         )
     config = read_json(config_file)
     if config.get("model_type", "clip") != "clip":
-        raise UserError(f'{config_file}: model_type is {config["model_type"]!r}; only "clip" is supported.')
+        other = (
+            " SigLIP 2 is read as siglip2:SRC (docs/encoders.md)." if config["model_type"] == "siglip" else ""
+        )
+        raise UserError(
+            f'{config_file}: model_type is {config["model_type"]!r}; only "clip" is supported.{other}'
+        )
     towers = {}
     # Numbers of heads are transformers' defaults.
     for tower, heads in (("vision_config", 12), ("text_config", 8)):
@@ -223,7 +228,6 @@ def _read_open_clip(source: str) -> _Found:
         return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
     config = read_json(config_file)
     model = group(config, "model_cfg", config_file) or config
-    pixels = clip_pixels.of_open_clip(group(config, "preprocess_cfg", config_file), config_file)
     towers = {}
     # Settings that change the computation without affecting any tensor's shape; the values are CLIP's.
     plain = {
@@ -234,8 +238,9 @@ def _read_open_clip(source: str) -> _Found:
         of_tower = group(model, tower, config_file)
         for key, value in expected.items():
             if (of_tower.get(key) or value) != value:
+                other = " PE-Core is read as pe:SRC (docs/encoders.md)." if "timm" in key else ""
                 raise UserError(
-                    f"{config_file}: {tower}.{key} is {of_tower[key]!r}, which no CLIP tower has."
+                    f"{config_file}: {tower}.{key} is {of_tower[key]!r}, which no CLIP tower has.{other}"
                 )
         epsilon = group(of_tower, "norm_kwargs", config_file).get("eps", 1e-5)
         if epsilon != 1e-5:
@@ -244,6 +249,7 @@ def _read_open_clip(source: str) -> _Found:
         if group(of_tower, "act_kwargs", config_file).get("approximate") == "tanh":
             activation = "gelu"
         towers[tower] = (of_tower, activation)
+    pixels = clip_pixels.of_open_clip(group(config, "preprocess_cfg", config_file), config_file)
     (vision, image_activation), (text, text_activation) = towers["vision_cfg"], towers["text_cfg"]
     image_heads = None
     if vision.get("head_width"):
