@@ -79,19 +79,21 @@ def test_every_tensor_has_its_part_in_the_numbers(tmp_path, name, golden):
             assert of_texts > 1e-4 and of_images == 0, key
 
 
-def test_half_the_precision_is_near(tmp_path):
-    for name, source in SOURCES.items():
-        golden = np.load(GOLDENS / f"{name}.npz")
+def test_half_the_precision_is_near():
+    for name in ("siglip", "pe"):
+        source, golden = SOURCES[name], np.load(GOLDENS / f"{name}.npz")
         found = outputs(open_encoder(source, jnp.bfloat16), golden)
         for key in ("images", "texts"):
             assert (unit(found[key]) * unit(golden[key])).sum(-1).min() > 0.99, (name, key)
 
 
-def test_names_and_sizes():
+def test_names_and_sizes(tmp_path):
     assert open_encoder(SOURCES["siglip"]).name == "SigLIP 2 of 2 layers × 24, patches of 4@18"
     config = read_picture_text(SIGLIP_2, str(SIGLIP)).config
     assert (config.image.num_heads, config.image_form.mlp_dim, config.text.num_heads) == (3, 50, 2)
     assert (config.image_size, config.grid, config.text.max_tokens, config.embed_dim) == (18, 4, 12, 24)
+    buffer = {"vision_model.embeddings.position_ids": np.arange(16)[None]}  # of older transformers
+    assert read_picture_text(SIGLIP_2, str(changed(tmp_path, SIGLIP, buffer))).config == config
     config = read_picture_text(SIGLIP_2, SOURCES["big_vision"].partition(":")[2]).config
     assert (config.image.num_heads, config.text.num_heads, config.text.num_layers) == (3, 2, 2)
     config = read_picture_text(PE_CORE, str(PE)).config

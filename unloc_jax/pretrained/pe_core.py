@@ -29,7 +29,7 @@ from unloc_jax.text_reader import ClipWords, TextReader
 _HALF = (0.5, 0.5, 0.5)
 _PIXELS = Pixels("squash", _HALF, _HALF, "bilinear")
 _OPEN_CLIP_FILE = "open_clip_config.json"
-_PATCHES_AND_PIXELS = re.compile(r"vit_pe_core_\w+?_patch(\d{1,3})_(\d{1,4})(\.\w+)?")
+_PATCHES_AND_PIXELS = re.compile(r"(?:\S+/)?vit_pe_core_\w+?_patch(\d{1,3})_(\d{1,4})(\.\w+)?")
 
 
 def _attention(kernel: str, bias: str, fused: str) -> dict[str, tuple[Of, ...]]:

@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,12 @@ class Layout:
     Attributes:
       names: Of every tensor, by our path in `PictureTextWeights.params`.
       prepare: Changes tensors before they are looked up by these names.
+      ignored: Pattern of buffers that are not parameters.
     """
 
     names: Map
     prepare: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda tensors: tensors
+    ignored: str = ""
 
     def has(self, part: str) -> bool:
         """Returns whether there are tensors of a part of the model: "text", "image_projection"."""
@@ -183,6 +186,7 @@ def read_picture_text(
     kept = {
         name: np.reshape(x, ()) if np.size(x) == 1 and _is_share(name, layout) else x
         for name, x in tensors.items()
+        if not re.fullmatch(layout.ignored, name)
     }
     their = {name: tuple(array.shape) for name, array in kept.items()}
     config = _config(family, layout, their, told, source)
@@ -196,7 +200,8 @@ def read_picture_text(
     return PictureTextWeights(family, config, to_params(kept, shapes, layout.names), source, file)
 
 
-def parameter_shapes(config: PictureTextConfig) -> dict[str, Shape]:
+@functools.lru_cache(maxsize=4)
+def parameter_shapes(config: PictureTextConfig) -> Mapping[str, Shape]:
     """Returns the shape of every parameter of a model, by its path joined by "/"."""
     inputs = [jnp.zeros((1, config.image_size, config.image_size, 3), jnp.uint8)]
     if config.text is not None:

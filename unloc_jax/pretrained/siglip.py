@@ -73,7 +73,8 @@ HUGGING_FACE = Layout(
         **torch_linear("text_projection", "text_model.head"),
         "logit_scale": (Of("logit_scale"),),
         "logit_bias": (Of("logit_bias"),),
-    }
+    },
+    ignored=r"(text|vision)_model\.embeddings\.position_ids",
 )
 
 
