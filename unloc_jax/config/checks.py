@@ -112,6 +112,13 @@ def _check_model(model: ModelConfig) -> None:
             )
     if model.image.temporal_kernel % 2 == 0:
         raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")
+    stride = 2**model.image.conv_stem
+    if model.image.patch_size % stride or model.image.width < stride:
+        raise UserError(
+            f"config.model.image.conv_stem = {model.image.conv_stem} divides a patch's side by {stride}: "
+            f"config.model.image.patch_size = {model.image.patch_size} must be divisible by it, and "
+            f"config.model.image.width = {model.image.width} not smaller."
+        )
     towers = ("image", "text", "fusion") if model.text.encoder == "clip" else ("image", "fusion")
     for name in towers:
         tower = getattr(model, name)

@@ -148,7 +148,7 @@ class PictureTextEncoder(PictureEncoder):
         self._model = PictureText(config, ComputeOptions(dtype=dtype))
 
     def fingerprint(self) -> str:
-        return digest(dataclasses.asdict(self.weights.config), self.weights.params)
+        return digest(_told(self.weights.config), self.weights.params)
 
     def check_texts(self) -> None:
         _ = self._reader
@@ -168,3 +168,13 @@ class PictureTextEncoder(PictureEncoder):
     def _of_tokens(self, params: Any, tokens: jax.Array) -> jax.Array:
         made: Any = self._model.apply({"params": params}, tokens, method="encode_texts")
         return made
+
+
+def _told(config: Any) -> Any:
+    """Returns the fields of a dataclass that are not their defaults: a setting that is added changes no fingerprint."""
+    if not dataclasses.is_dataclass(config):
+        return config
+    values = {
+        field.name: (getattr(config, field.name), field.default) for field in dataclasses.fields(config)
+    }
+    return {name: _told(value) for name, (value, default) in values.items() if value != default}

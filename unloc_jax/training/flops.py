@@ -120,9 +120,15 @@ def _image_tower(config: Config) -> Part:
     image, data = config.model.image, config.data
     frames, patches = config.batch_size * data.num_frames, (data.crop_size // image.patch_size) ** 2
     length = patches + (image.pooling == "token")
-    values = 3 * image.patch_size**2 * image.temporal_kernel
+    channels, side, embedding = 3 * image.temporal_kernel, data.crop_size, Part(0.0, 0.0)
+    for number in range(image.conv_stem):
+        side //= 2
+        wide = image.width // 2 >> (image.conv_stem - 1 - number)
+        embedding += _product(frames * side**2, 9 * channels, wide, gradients=2 if number else 1)
+        channels = wide
+    values = channels * (image.patch_size >> image.conv_stem) ** 2
     # Pixels need no gradient.
-    embedding = _product(frames * patches, values, image.width, gradients=1)
+    embedding += _product(frames * patches, values, image.width, gradients=2 if image.conv_stem else 1)
     layer = _layer(frames, length, image.width, 4 * image.width)
     towers = [modality for modality in config.model.modalities.values() if modality.encoder == "clip"]
     total = Part(0.0, 0.0)
