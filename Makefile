@@ -48,11 +48,12 @@ notebooks:
 test-pages: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/pages
 
-# Everything: also what is compared with PyTorch's implementations of CLIP (3 GB more).
+# Everything: also what is compared with PyTorch's implementations of CLIP, SigLIP 2 and PE-Core (3 GB more).
 test-all: test test-extras test-pages
 	$(MAKE) install VENV=.venv-torch EXTRAS=data,tensorflow,test,features,oracle
-	.venv-torch/bin/python -m pytest --may-skip='shared|real' \
-		tests/pretrained/test_clip_originals.py tests/data_pipelines/test_build_features.py
+	.venv-torch/bin/python -m pytest --may-skip='shared|real|big_vision' \
+		tests/pretrained/test_clip_originals.py tests/pretrained/test_picture_text_originals.py \
+		tests/data_pipelines/test_build_features.py
 
 # The site, in build/docs; any warning is an error, such as a link to a page or a heading that is not there.
 docs:

@@ -1,16 +1,20 @@
-"""Times CLIP embedding against the original implementations: `python benchmarks/clip.py [--size B/32 B/16]`.
+"""Times embedding against the original implementations: `python benchmarks/clip.py [--size B/32 SigLIP2-B/16 PE-B/16]`.
+
+B/32, B/16 and L/14 are CLIPs, beside transformers and open_clip; SigLIP 2 is beside transformers, PE-Core beside
+open_clip.
 
 All implementations have the same random weights and run in one process on the same inputs and devices, in alternating
 rounds: in float32 on a CPU, in bfloat16 on a GPU that both JAX and PyTorch see. Needs the extra `oracle`.
 
 images/s and texts/s are for one batch in the form that each implementation expects (ours also normalises the pixels on
-the device). frames/s are for a video file: decoding, CLIP's preprocessing and embedding. The originals use the usual
-loop: PyAV decodes the same frames of the same file, the package's own transform, batch after batch. "ours is" compares
-wall time, "CPU" the processor time of all threads, which other programs on the machine affect less.
+the device). frames/s are for a video file: decoding, the model's preprocessing and embedding. The originals use the
+usual loop: PyAV decodes the same frames of the same file, the package's own transform, batch after batch. "ours is"
+compares wall time, "CPU" the processor time of all threads, which other programs on the machine affect less.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 import tempfile
@@ -35,16 +39,39 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' makers of original models
 
 from tests.pretrained import clip_originals as originals
-from unloc_jax.features.clip_encoder import ClipEncoder
+from tests.pretrained import picture_text_originals as picture_text
 from unloc_jax.features.embed_videos import embed_video
-from unloc_jax.pretrained.clip_source import read_clip
+from unloc_jax.features.families import open_encoder
 from unloc_jax.video import FrameStream
 
-SIZES = {
+CLIPS = {
     "B/32": originals.SIZES["B/32"],
     "B/16": (768, 12, 12, 16, 224, 512, 12, 8, 77, 49408, 512),
     "L/14": (1024, 24, 16, 14, 224, 768, 12, 12, 77, 49408, 768),
 }
+# With fewer words than the published ones, whose number does not matter for the time.
+SIGLIPS = {
+    "SigLIP2-B/16": {
+        "width": 768, "layers": 12, "heads": 12, "mlp": 3072, "patch": 16, "size": 224, "text_width": 768,
+        "text_layers": 12, "text_heads": 12, "text_mlp": 3072, "tokens": 64, "words": 32000,
+    },
+    "SigLIP2-L/16": {
+        "width": 1024, "layers": 24, "heads": 16, "mlp": 4096, "patch": 16, "size": 256, "text_width": 1024,
+        "text_layers": 24, "text_heads": 16, "text_mlp": 4096, "tokens": 64, "words": 32000,
+    },
+}  # fmt: skip
+PES = {
+    "PE-B/16": {
+        "width": 768, "layers": 12, "heads": 12, "patch": 16, "size": 224, "text_width": 1024, "text_layers": 24,
+        "text_heads": 16, "tokens": 32, "words": 49408, "embedding": 1024,
+    },
+    "PE-L/14": {
+        "width": 1024, "layers": 24, "heads": 16, "patch": 14, "size": 336, "text_width": 1024, "text_layers": 24,
+        "text_heads": 16, "tokens": 32, "words": 49408, "embedding": 1024,
+        "architecture": "vit_pe_core_large_patch14_336",
+    },
+}  # fmt: skip
+SIZES = (*CLIPS, *SIGLIPS, *PES)
 FPS, VIDEO_S = 4.0, 8
 PEERS = ("transformers", "open_clip")
 
@@ -64,7 +91,7 @@ def main() -> None:
         f"({torch.get_num_threads()} threads)"
     )
     print(
-        f"{'':<14}{'ours':>10}"
+        f"{'':<22}{'ours':>10}"
         + "".join(f"{name:>14}{'ours is':>9}{'(rounds)':>13}{'CPU':>7}" for name in PEERS)
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -80,31 +107,17 @@ def competitors(
     name: str, batch_size: int, video: Path, dtype: str, folder: Path
 ) -> tuple[dict[str, dict[str, Callable[[], Any]]], dict[str, int]]:
     """Returns the calls to time, by kind of input and implementation, and the inputs per call of each kind."""
-    originals.SIZES[name] = SIZES[name]
-    sizes = originals.sizes_of(name)
-    hugging_face = originals.hugging_face(sizes, "quick_gelu")
-    originals.save_hugging_face(hugging_face, folder / name)
-    ours = ClipEncoder(read_clip("hf-clip", str(folder / name)), jnp.dtype(dtype), batch_size)
-    open_clip = originals.open_clip(sizes, quick_gelu=True)
-
+    made = next(make for sizes, make in MAKERS if name in sizes)(name, folder / name)
+    ours = open_encoder(made.source, jnp.dtype(dtype), batch_size)
     rng = np.random.default_rng(0)
-    frames = rng.integers(0, 256, (batch_size, sizes.pixels, sizes.pixels, 3), np.uint8)
-    tokens = rng.integers(1, sizes.words - 2, (batch_size, sizes.tokens)).astype(np.int32)
-    tokens[:, 0], tokens[:, 30], tokens[:, 31:] = sizes.words - 2, sizes.words - 1, 0
+    frames = rng.integers(0, 256, (batch_size, ours.image_size, ours.image_size, 3), np.uint8)
+    tokens = made.tokens(rng, batch_size)
     device = "cuda" if dtype == "bfloat16" else "cpu"
     kind = getattr(torch, dtype)
-    for model in (hugging_face, open_clip):
+    for model in made.models:
         model.to(device, kind)
-    pixels = originals.pixels(frames).to(device, kind)
+    pixels, transform = made.pixels(frames).to(device, kind), made.transform
     words = torch.from_numpy(tokens).long().to(device)
-    transform = image_transform(sizes.pixels, is_train=False)
-    encoders = {
-        "transformers": (
-            lambda x: hugging_face.get_image_features(pixel_values=x),
-            lambda x: hugging_face.get_text_features(input_ids=x),
-        ),
-        "open_clip": (open_clip.encode_image, open_clip.encode_text),
-    }
 
     def of_tensor(encode: Callable, x: Any) -> Callable[[], Any]:
         def run() -> np.ndarray:
@@ -129,15 +142,102 @@ def competitors(
         "texts": {"ours": lambda: ours.encode_tokens(tokens)},
         "frames": {"ours": lambda: embed_video(ours, video, FPS).features},
     }
-    for peer, (of_image, of_text) in encoders.items():
+    for peer, (of_image, of_text) in made.peers.items():
         runs["images"][peer] = of_tensor(of_image, pixels)
         runs["texts"][peer] = of_tensor(of_text, words)
         runs["frames"][peer] = of_video(of_image)
     for what, of_what in runs.items():  # compiles, and checks that both compute the same
-        found, wanted = of_what["ours"](), of_what["transformers"]()
+        found, wanted = of_what["ours"](), of_what[next(iter(made.peers))]()
         apart = np.abs(found - wanted).max() / np.abs(wanted).max()
         assert apart < (0.1 if dtype == "bfloat16" else 1e-4), f"{what}: {apart} apart"
     return runs, {"images": batch_size, "texts": batch_size, "frames": sum(1 for _ in decoded(video))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A model of the originals, saved such that ours reads it.
+
+    Attributes:
+      source: For `open_encoder`.
+      models: PyTorch's modules.
+      peers: By implementation, what embeds pixels and what embeds tokens.
+      tokens: Makes a batch of N texts, int32 [N, L].
+      pixels: Normalises frames uint8 [N, H, W, 3] as the models expect them.
+      transform: The original's preprocessing of a picture.
+    """
+
+    source: str
+    models: tuple[Any, ...]
+    peers: dict[str, tuple[Callable, Callable]]
+    tokens: Callable[[np.random.Generator, int], np.ndarray]
+    pixels: Callable[[np.ndarray], Any]
+    transform: Callable[[Any], Any]
+
+
+def of_transformers(model: Any) -> tuple[Callable, Callable]:
+    return (
+        lambda x: model.get_image_features(pixel_values=x),
+        lambda x: model.get_text_features(input_ids=x),
+    )
+
+
+def texts_of_clip(words: int, length: int) -> Callable[[np.random.Generator, int], np.ndarray]:
+    def make(rng: np.random.Generator, count: int) -> np.ndarray:
+        tokens = rng.integers(1, words - 2, (count, length)).astype(np.int32)
+        end = min(30, length - 2)
+        tokens[:, 0], tokens[:, end], tokens[:, end + 1 :] = words - 2, words - 1, 0
+        return tokens
+
+    return make
+
+
+def make_clip(name: str, folder: Path) -> Made:
+    originals.SIZES[name] = CLIPS[name]
+    sizes = originals.sizes_of(name)
+    hugging_face = originals.hugging_face(sizes, "quick_gelu")
+    originals.save_hugging_face(hugging_face, folder)
+    open_clip = originals.open_clip(sizes, quick_gelu=True)
+    peers = {
+        "transformers": of_transformers(hugging_face),
+        "open_clip": (open_clip.encode_image, open_clip.encode_text),
+    }
+    return Made(
+        f"hf-clip:{folder}", (hugging_face, open_clip), peers, texts_of_clip(sizes.words, sizes.tokens),
+        originals.pixels, image_transform(sizes.pixels, is_train=False),
+    )  # fmt: skip
+
+
+def squashed(size: int) -> Callable[[Any], Any]:
+    """The transform of SigLIP 2 and PE-Core."""
+    half = (0.5, 0.5, 0.5)
+    return image_transform(
+        size, is_train=False, mean=half, std=half, resize_mode="squash", interpolation="bilinear"
+    )
+
+
+def make_siglip(name: str, folder: Path) -> Made:
+    sizes = SIGLIPS[name]
+    model = picture_text.siglip(**sizes)
+    picture_text.save_siglip(model, folder)
+    tokens = lambda rng, count: rng.integers(5, sizes["words"], (count, sizes["tokens"])).astype(np.int32)
+    return Made(
+        f"siglip2:{folder}", (model,), {"transformers": of_transformers(model)}, tokens, picture_text.pixels,
+        squashed(sizes["size"]),
+    )  # fmt: skip
+
+
+def make_pe(name: str, folder: Path) -> Made:
+    sizes = PES[name]
+    model = picture_text.pe_core(**sizes)
+    named = {"architecture": sizes["architecture"]} if "architecture" in sizes else {}
+    picture_text.save_pe(model, folder, sizes["text_heads"], **named)
+    return Made(
+        f"pe:{folder}", (model,), {"open_clip": (model.encode_image, model.encode_text)},
+        texts_of_clip(sizes["words"], sizes["tokens"]), picture_text.pixels, squashed(sizes["size"]),
+    )  # fmt: skip
+
+
+MAKERS = ((CLIPS, make_clip), (SIGLIPS, make_siglip), (PES, make_pe))
 
 
 def decoded(video: Path) -> Iterator[np.ndarray]:
@@ -172,8 +272,11 @@ def rounds(runs: dict[str, Callable[[], Any]], count: int) -> dict[str, np.ndarr
 
 def print_row(title: str, count: int, seconds: dict[str, np.ndarray]) -> None:
     speed = {name: count / np.median(of_one[:, 0]) for name, of_one in seconds.items()}
-    row = f"{title:<14}{speed['ours']:>10.1f}"
+    row = f"{title:<22}{speed['ours']:>10.1f}"
     for name in PEERS:
+        if name not in seconds:
+            row += f"{'–':>14}{'':>29}"
+            continue
         wall, cpu = (seconds[name] / seconds["ours"]).T
         low, high = np.quantile(wall, (0.25, 0.75))
         row += f"{speed[name]:>14.1f}{np.median(wall):>8.2f}×{f'({low:.2f}–{high:.2f})':>13}{np.median(cpu):>6.2f}×"

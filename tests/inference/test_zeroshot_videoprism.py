@@ -86,15 +86,13 @@ def test_what_is_missing_is_told_before_a_video_is_read(monkeypatch, tmp_path, u
 
     assert "the video encoder alone, which reads no texts" in told(GOLDENS / "encoder_2.weights.npz")
     assert "give --sentencepiece=FILE, or put sentencepiece.model beside the weights" in told(VIDEO_TEXT)
-    assert "there is no such file" in told(VIDEO_TEXT, sentencepiece=str(tmp_path / "gone"))
+    assert "there is no such file" in told(VIDEO_TEXT, tokenizer=str(tmp_path / "gone"))
     assert "is a VideoPrism, which has no tasks" in told(VIDEO_TEXT, task="x")
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     (tmp_path / "x.model").touch()
-    assert "pip install 'unloc_jax[sentencepiece]'" in told(
-        VIDEO_TEXT, sentencepiece=str(tmp_path / "x.model")
-    )
-    with pytest.raises(UserError, match="is for a VideoPrism"):
-        unloc_jax.load(tmp_path, sentencepiece="x")
+    assert "pip install 'unloc_jax[sentencepiece]'" in told(VIDEO_TEXT, tokenizer=str(tmp_path / "x.model"))
+    with pytest.raises(UserError, match="is for a SigLIP 2 or a VideoPrism"):
+        unloc_jax.load(tmp_path, tokenizer="x")
     video = next((tiny_videos / "videos").glob("*.mp4"))
     error = unloc("zeroshot", f"--clip=videoprism:{VIDEO_TEXT}", f"--video={video}", "--text=a").error()
     assert "SentencePiece vocabulary" in error

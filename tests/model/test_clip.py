@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unloc_jax.config import ImageTowerConfig, TextTowerConfig
-from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD, ImageTower, TextFeatures, TextTower
+from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
+from unloc_jax.model.tower_form import PIXEL_MEAN, PIXEL_STD
 from unloc_jax.text import tokenize
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 5, 16, 24, 3), np.uint8)

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from tests.pretrained.clip_originals import GOLDENS
+from tests.pretrained.picture_text_tools import pe_with_all_words
 from tests.pretrained.videoprism_tools import TEXT_SIZES, tensors, write
 from unloc_jax.text import VOCABULARY_SIZE
 
@@ -40,6 +41,11 @@ def write_videoprism(folder: Path) -> Path:
     """A VideoPrism with a text encoder, of random numbers."""
     config = dataclasses.replace(TEXT_SIZES, width=CLIP_WIDTH)
     return write(folder / "videoprism.npz", tensors(config))
+
+
+def write_pe_core(folder: Path) -> Path:
+    """A PE-Core of random numbers, whose embeddings are as wide as those of the CLIP."""
+    return pe_with_all_words(folder / "pe_core")
 
 
 def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:

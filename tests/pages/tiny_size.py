@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_scored, write_videoprism
+from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_pe_core, write_scored, write_videoprism
 from unloc_jax import config as config_lib
 from unloc_jax.cli import _parser
 from unloc_jax.sweep.description import read_sweep
@@ -133,6 +133,8 @@ def make_tiny(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
     if name == "features":
         if a.encoder.startswith("videoprism:"):
             a.encoder = f"videoprism:{write_videoprism(scratch)}"
+        elif a.encoder.startswith(("siglip2:", "pe:")):
+            a.encoder = f"pe:{write_pe_core(scratch)}"
         elif not Path(a.encoder).exists():
             a.encoder = f"hf-clip:{inputs.clip}"
         a.batch_size = 4

@@ -126,7 +126,7 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path):
         **{"vision_encoder/spatial_pos_emb/emb_var": np.zeros((8, 32), np.float32)}
     )
     assert f"not finite: {text}/bias" in told(**{f"{text}/bias": np.full(32, np.nan, np.float32)})
-    assert f"not numbers: {text}/bias" in told(**{f"{text}/bias": np.array(["a"])})
+    assert f"not numbers: params/{text}/bias" in told(**{f"{text}/bias": np.array(["a"])})
     layers = "auxiliary_encoder/transformers_stack/x_layers/self_attention/post/b"
     assert f"{layers} (3, 32) instead of (1, 32)" in told(**{layers: np.zeros((3, 32), np.float32)})
 

@@ -11,7 +11,7 @@ from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
-_OF_ZEROSHOT = ("fps", "smoothing", "prompt", "sentencepiece")
+_OF_ZEROSHOT = ("fps", "smoothing", "prompt", "tokenizer")
 
 
 def add(commands: Commands) -> None:
@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
         "--zeroshot-clip",
         type=path_of,
         metavar="DIR",
-        help="CLIP or VideoPrism without any training, the baseline (docs/clip.md): a folder of `unloc import`, or "
-        "KIND:SRC",
+        help="an encoder without any training, the baseline (docs/clip.md): a CLIP in a folder of `unloc import`, or "
+        "KIND:SRC such as siglip2:google/siglip2-base-patch16-224",
     )
     parser.add_argument("--task", metavar="NAME", help="task of a checkpoint with several (default: all)")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
@@ -70,10 +70,12 @@ def add(commands: Commands) -> None:
         help="standard deviation of the curve's smoothing (default 1)",
     )
     zeroshot.add_argument(
+        "--tokenizer",
         "--sentencepiece",
         type=path_of,
         metavar="FILE",
-        help="vocabulary of a VideoPrism (default: sentencepiece.model beside its weights), or an id of the hub",
+        help="vocabulary of SigLIP 2 or VideoPrism, or an id of the hub (default: tokenizer.json or "
+        "sentencepiece.model beside the weights)",
     )
     zeroshot.add_argument(
         "--prompt",
@@ -156,7 +158,7 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
     preemption = Preemption()
     dataset = UnlocShards(str(directory))
     predictor = ClipPredictor(
-        open_encoder(arguments.zeroshot_clip, vocabulary=arguments.sentencepiece),
+        open_encoder(arguments.zeroshot_clip, vocabulary=arguments.tokenizer),
         dataset,
         str(directory),
         lambda split: preemption.watched(

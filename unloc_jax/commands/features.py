@@ -17,7 +17,8 @@ def add(commands: Commands) -> None:
         type=path_of,
         required=True,
         metavar="SRC",
-        help="videoprism:SRC, or a CLIP: a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER",
+        help="siglip2:SRC, pe:SRC, videoprism:SRC, or a CLIP: a folder of `unloc import`, or KIND:SRC such as "
+        "hf-clip:FOLDER",
     )
     parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="video files")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for an .npz per video")

@@ -12,20 +12,22 @@ def add(commands: Commands) -> None:
         commands,
         "zeroshot",
         _run,
-        "the same by CLIP or VideoPrism alone, without any training (docs/clip.md)",
+        "the same by an encoder alone, such as CLIP, without any training (docs/clip.md)",
     )
     parser.add_argument(
         "--clip",
         type=path_of,
         required=True,
         metavar="SRC",
-        help="a folder of `unloc import`, or KIND:SRC such as hf-clip:FOLDER or videoprism:FILE",
+        help="a CLIP in a folder of `unloc import`, or KIND:SRC: hf-clip:FOLDER, siglip2:SRC, pe:SRC, videoprism:SRC",
     )
     parser.add_argument(
+        "--tokenizer",
         "--sentencepiece",
         type=path_of,
         metavar="FILE",
-        help="vocabulary of a VideoPrism (default: sentencepiece.model beside its weights), or an id of the hub",
+        help="vocabulary of SigLIP 2 or VideoPrism, or an id of the hub (default: tokenizer.json or "
+        "sentencepiece.model beside the weights)",
     )
     parser.add_argument("--fps", type=float, default=2.0, help="frames embedded per second (default 2)")
     parser.add_argument(
@@ -46,6 +48,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.inference.zeroshot import ZeroShotLocalizer, check_settings
 
     check_settings(arguments.fps, arguments.smoothing)  # before anything is read
-    encoder = open_encoder(arguments.clip, vocabulary=arguments.sentencepiece)
+    encoder = open_encoder(arguments.clip, vocabulary=arguments.tokenizer)
     localizer = ZeroShotLocalizer(encoder, fps=arguments.fps, smoothing_s=arguments.smoothing)
     present(localizer(arguments.video, texts), arguments)

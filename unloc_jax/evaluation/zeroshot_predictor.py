@@ -1,4 +1,4 @@
-"""`unloc evaluate --zeroshot-clip`: late fusion by CLIP or VideoPrism over a dataset, measured as training is."""
+"""`unloc evaluate --zeroshot-clip`: late fusion by an encoder alone over a dataset, measured as training is."""
 
 import io
 import itertools
@@ -29,7 +29,7 @@ _TEXTS_AT_ONCE = 256
 
 
 class ClipPredictor:
-    """Predicts by CLIP or VideoPrism without training; see `unloc_jax.evaluation.predictor.Predictor`.
+    """Predicts by an encoder without training; see `unloc_jax.evaluation.predictor.Predictor`.
 
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 

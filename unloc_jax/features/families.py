@@ -10,8 +10,12 @@ from jax.typing import DTypeLike
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder
 from unloc_jax.features.encoder import Encoder
+from unloc_jax.features.picture_encoder import PictureTextEncoder
 from unloc_jax.features.videoprism_encoder import VideoPrismEncoder
 from unloc_jax.pretrained import clip_source
+from unloc_jax.pretrained.pe_core import PE_CORE
+from unloc_jax.pretrained.picture_text import PictureTextFamily, read_picture_text
+from unloc_jax.pretrained.siglip import SIGLIP_2
 from unloc_jax.pretrained.videoprism import KIND, read_videoprism
 
 
@@ -24,7 +28,7 @@ class Family:
       modality: of their features in shards, unless a build names them otherwise.
       kinds: prefixes of a source, as in "hf-clip:FOLDER".
       open: reads a source, with its prefix if it has one; arguments (source, dtype, batch_size,
-        SentencePiece vocabulary or None).
+        vocabulary of its texts or None).
     """
 
     title: str
@@ -35,7 +39,7 @@ class Family:
 
 def _open_clip(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
     if vocabulary is not None:
-        raise UserError(f"--sentencepiece={vocabulary}: {source} is a CLIP, which brings its own vocabulary.")
+        raise UserError(f"--tokenizer={vocabulary}: {source} is a CLIP, which brings its own vocabulary.")
     return ClipEncoder(clip_source.read_any_clip(source), dtype, batch_size)
 
 
@@ -44,9 +48,24 @@ def _open_videoprism(source: str, dtype: DTypeLike, batch_size: int, vocabulary:
     return VideoPrismEncoder(weights, dtype, batch_size)
 
 
+def of_pictures_and_texts(family: PictureTextFamily) -> Family:
+    """Returns the family that a description in `pretrained` is of."""
+
+    def open_one(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
+        weights = read_picture_text(family, source.removeprefix(f"{family.kind}:"), vocabulary=vocabulary)
+        return PictureTextEncoder(weights, dtype, batch_size)
+
+    return Family(family.title, family.kind, (family.kind,), open_one)
+
+
 CLIP = Family("CLIP", "clip", clip_source.KINDS, _open_clip)
 VIDEOPRISM = Family("VideoPrism", "videoprism", (KIND,), _open_videoprism)
-FAMILIES = (CLIP, VIDEOPRISM)
+FAMILIES = (
+    CLIP,
+    VIDEOPRISM,
+    of_pictures_and_texts(SIGLIP_2),
+    of_pictures_and_texts(PE_CORE),
+)
 
 
 def _named_family(source: str) -> Family | None:
@@ -79,7 +98,7 @@ def open_encoder(
     Args:
       source: "KIND:SRC", or a CLIP as `read_any_clip` takes it.
       dtype, batch_size: see `Encoder`.
-      vocabulary: of a family whose texts are read by SentencePiece; None = beside the weights.
+      vocabulary: file of the texts' vocabulary, for families that do not bring their own; None = beside the weights.
 
     Raises:
       UserError: there is nothing that can be read.

@@ -11,8 +11,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from unloc_jax.errors import UserError
-from unloc_jax.features.clip_encoder import preprocess
 from unloc_jax.features.encoder import Encoder, digest
+from unloc_jax.features.picture_encoder import preprocess
 from unloc_jax.features.stream_inputs import OverlappingWindows, StreamInputs
 from unloc_jax.model.transformer import ComputeOptions
 from unloc_jax.model.videoprism import VideoPrism

@@ -20,7 +20,7 @@ def load(
     task: str | None = None,
     *,
     clip: str | None = None,
-    sentencepiece: str | None = None,
+    tokenizer: str | None = None,
 ) -> Localizer | ZeroShotLocalizer:
     """Loads a model that finds texts in videos; nothing else is needed to use it.
 
@@ -36,10 +36,11 @@ def load(
     Args:
       source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
         "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
-        "KIND:SRC" as config.init_from takes it, or an id of the hub; or "videoprism:SRC": a `ZeroShotLocalizer`.
+        "KIND:SRC" as config.init_from takes it, or an id of the hub; or "siglip2:SRC", "pe:SRC", "videoprism:SRC": a
+        `ZeroShotLocalizer`.
       task: which task of a checkpoint with several; None = the first.
       clip: location of the encoder of a model that was trained on features; see `Localizer`.
-      sentencepiece: vocabulary of a VideoPrism, see `read_videoprism`; None = beside its weights.
+      tokenizer: vocabulary of a SigLIP 2 or VideoPrism, a file or an id of the hub; None = beside the weights.
 
     Raises:
       UserError: nothing that could be loaded is there, or it has no such task.
@@ -47,9 +48,9 @@ def load(
     folder = Path(source)
     holds_checkpoint = (folder / "checkpoints").is_dir() or (folder / "metadata").is_dir()
     if names_family(str(source)) or (not holds_checkpoint and kind_of(str(source))):
-        return _zero_shot(str(source), task, clip, sentencepiece)
-    if sentencepiece is not None:
-        raise UserError(f"sentencepiece={sentencepiece!r} is for a VideoPrism, which {source} is not.")
+        return _zero_shot(str(source), task, clip, tokenizer)
+    if tokenizer is not None:
+        raise UserError(f"tokenizer={tokenizer!r} is for a SigLIP 2 or a VideoPrism, which {source} is not.")
     if not folder.exists():
         if not is_hub_id(str(source)):
             raise UserError(f"{source} is neither a folder nor an id of the Hugging Face hub.")
@@ -69,10 +70,8 @@ def _without_notices() -> Iterator[None]:
         absl.logging.set_verbosity(verbosity)
 
 
-def _zero_shot(
-    source: str, task: str | None, given: str | None, sentencepiece: str | None
-) -> ZeroShotLocalizer:
-    encoder, title = open_encoder(source, vocabulary=sentencepiece), family_of(source).title
+def _zero_shot(source: str, task: str | None, given: str | None, tokenizer: str | None) -> ZeroShotLocalizer:
+    encoder, title = open_encoder(source, vocabulary=tokenizer), family_of(source).title
     if given is not None:
         raise UserError(f"{encoder.source} is a {title} itself: leave out clip={given!r}.")
     if task is not None:

@@ -1,4 +1,4 @@
-"""Late fusion with CLIP or VideoPrism alone, without training: the baseline that every trained model must beat.
+"""Late fusion with an encoder alone, such as CLIP, without training: the baseline that every trained model must beat.
 
 A text's relevance is each frame's similarity to it, smoothed over time; segments are the stretches that stand out from
 their surroundings.
@@ -31,7 +31,7 @@ from unloc_jax.video import check_fps
 
 
 class ZeroShotLocalizer(VideoSearch):
-    """Finds texts in videos by CLIP or VideoPrism alone; called like `Localizer`.
+    """Finds texts in videos by an encoder alone, such as CLIP; called like `Localizer`.
 
     Relevance is the cosine of frame and text, smoothed and stretched to [0, 1] over the video: it compares moments of
     one video, not videos. A segment's score is its mean relevance minus that of its surroundings. `unloc evaluate

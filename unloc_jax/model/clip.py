@@ -1,4 +1,7 @@
-"""CLIP's image and text towers: one token per frame, one token per word piece (paper section 3.1)."""
+"""CLIP's image and text towers: one token per frame, one token per word piece (paper section 3.1).
+
+Other families' towers are these in another form (`tower_form`).
+"""
 
 import flax.linen as nn
 import flax.struct
@@ -7,12 +10,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from unloc_jax.config import ImageTowerConfig, TextTowerConfig
+from unloc_jax.model.attention_pooler import MapPooler
+from unloc_jax.model.rotary import picture_rotation
+from unloc_jax.model.tower_form import CLIP_IMAGE, CLIP_TEXT, ImageForm, TextForm
 from unloc_jax.model.transformer import ACTIVATIONS, ComputeOptions, Transformer
-
-# CLIP's preprocessing runs on the device, so that frames are transferred as uint8.
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-_EPSILON = 1e-5  # of CLIP's LayerNorms
 
 
 class ImageTower(nn.Module):
@@ -26,10 +27,12 @@ class ImageTower(nn.Module):
         token can encode the direction of motion; 1 is CLIP. With `subtract_mean` the tower sees frames minus the mean
         of the video's real frames.
       compute: See `ComputeOptions`.
+      form: What differs from CLIP's.
     """
 
     config: ImageTowerConfig
     compute: ComputeOptions = ComputeOptions()
+    form: ImageForm = CLIP_IMAGE
 
     @nn.compact
     def __call__(self, frames: jax.Array, frame_mask: jax.Array | None = None) -> jax.Array:
@@ -42,10 +45,10 @@ class ImageTower(nn.Module):
         Returns:
           Frame tokens, [B, T, width] in the compute dtype.
         """
-        config, dtype, layout = self.config, self.compute.dtype, self.compute.layout
+        config, form, dtype, layout = self.config, self.form, self.compute.dtype, self.compute.layout
         batch, time, height, width, _ = frames.shape
         frames = layout.constrain(frames, "videos", "frames", None, None, None)
-        pixels = normalize(frames, dtype) if frames.dtype == jnp.uint8 else frames.astype(dtype)
+        pixels = normalize(frames, dtype, form) if frames.dtype == jnp.uint8 else frames.astype(dtype)
         if config.subtract_mean:
             pixels = pixels - _mean_frame(pixels, frame_mask)
         size = config.patch_size
@@ -53,7 +56,7 @@ class ImageTower(nn.Module):
         patches = patches.transpose(0, 1, 2, 4, 3, 5, 6).reshape(batch, time, -1, size * size * 3)
         if config.temporal_kernel > 1:
             patches = neighbours(patches, config.temporal_kernel, frame_mask)
-        x = nn.Dense(config.width, use_bias=False, dtype=dtype, name="patch_embedding")(patches)
+        x = nn.Dense(config.width, use_bias=form.patch_bias, dtype=dtype, name="patch_embedding")(patches)
 
         normal = nn.initializers.normal(config.width**-0.5)
         if config.pooling == "token":
@@ -63,27 +66,44 @@ class ImageTower(nn.Module):
             x = jnp.concatenate([class_tokens, x], axis=2)
         x = x + self.param("position_embedding", normal, x.shape[2:]).astype(dtype)
 
-        norm = lambda name: nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name=name)
-        x = norm("norm_in")(x)
+        norm = lambda name: nn.LayerNorm(epsilon=form.epsilon, dtype=dtype, name=name)
+        if form.norm_in:
+            x = norm("norm_in")(x)
+        rotation = None
+        if form.rotary_grid:
+            grid = (height // config.patch_size, width // config.patch_size)
+            others = x.shape[2] - grid[0] * grid[1]
+            head_width = config.width // config.num_heads
+            rotation = picture_rotation(grid, form.rotary_grid, head_width, others)
         devices = layout.num_shards("videos") * layout.num_shards("frames")
         x = Transformer(
             config.num_layers,
             config.num_heads,
-            4 * config.width,
+            form.mlp_dim or 4 * config.width,
             ACTIVATIONS[config.activation],
-            _EPSILON,
+            form.epsilon,
             drop_rates=(0.0, config.stochastic_depth),
             compute=self.compute,
             num_chunks=self.compute.num_chunks(batch * time, devices),
             name="transformer",
-        )(layout.merge(x, "videos", "frames"))
-        x = norm("norm_out")(x[:, 0]) if config.pooling == "token" else norm("norm_out")(x).mean(1)
+        )(layout.merge(x, "videos", "frames"), rotation=rotation)
+        if form.pooler_heads:
+            x = MapPooler(
+                form.pooler_heads,
+                form.pooler_mlp_dim,
+                ACTIVATIONS[config.activation],
+                form.epsilon,
+                dtype,
+                name="pooler",
+            )(norm("norm_out")(x))
+        else:
+            x = norm("norm_out")(x[:, 0]) if config.pooling == "token" else norm("norm_out")(x).mean(1)
         return layout.split(x, (batch, time), "videos", "frames")
 
 
-def normalize(frames: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Normalises uint8 [..., 3] to CLIP's zero mean and unit variance, in `dtype`."""
-    mean, std = jnp.array(PIXEL_MEAN, dtype), jnp.array(PIXEL_STD, dtype)
+def normalize(frames: jax.Array, dtype: DTypeLike, form: ImageForm = CLIP_IMAGE) -> jax.Array:
+    """Normalises uint8 [..., 3] by a form's mean and standard deviation, in `dtype`."""
+    mean, std = jnp.array(form.mean, dtype), jnp.array(form.std, dtype)
     return (frames.astype(dtype) / 255.0 - mean) / std
 
 
@@ -138,17 +158,19 @@ class TextFeatures:
 
 
 class TextTower(nn.Module):
-    """CLIP's causal text transformer.
+    """CLIP's text transformer.
 
     A text is represented by its end token, as in CLIP, or with `config.pooling` by its first token or the mean.
 
     Attributes:
       config: Sizes.
       compute: See `ComputeOptions`.
+      form: What differs from CLIP's.
     """
 
     config: TextTowerConfig
     compute: ComputeOptions = ComputeOptions()
+    form: TextForm = CLIP_TEXT
 
     @nn.compact
     def __call__(self, text_tokens: jax.Array) -> TextFeatures:
@@ -160,7 +182,7 @@ class TextTower(nn.Module):
         Returns:
           Features in the compute dtype: tokens [..., L, width], mask [..., L], sentence [..., width].
         """
-        config, dtype, layout = self.config, self.compute.dtype, self.compute.layout
+        config, form, dtype, layout = self.config, self.form, self.compute.dtype, self.compute.layout
         *leading, length = text_tokens.shape
         text_tokens = text_tokens.reshape(-1, length)
         num_texts = len(text_tokens)
@@ -178,17 +200,17 @@ class TextTower(nn.Module):
         )
         x = embedding(text_tokens) + position[:length].astype(dtype)
         x = layout.constrain(x, "all_texts", None, None)
-        causal = jnp.tril(jnp.ones((length, length), bool))
+        causal = jnp.tril(jnp.ones((length, length), bool))[None] if form.causal else None
         x = Transformer(
             config.num_layers,
             config.num_heads,
-            4 * config.width,
+            form.mlp_dim or 4 * config.width,
             ACTIVATIONS[config.activation],
-            _EPSILON,
+            form.epsilon,
             compute=self.compute,
             name="transformer",
-        )(x, causal[None])
-        x = nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
+        )(x, causal)
+        x = nn.LayerNorm(epsilon=form.epsilon, dtype=dtype, name="norm_out")(x)
         x = layout.constrain(x, "all_texts", None, None)
         end = text_tokens.argmax(-1)[:, None]  # the end token has the largest id
         mask = jnp.arange(length) <= end
@@ -197,6 +219,8 @@ class TextTower(nn.Module):
 
     def _sentence(self, x: jax.Array, end: jax.Array, mask: jax.Array) -> jax.Array:
         """Pools tokens x [M, L, D], end position int [M, 1], mask bool [M, L] (True = real) to [M, D]."""
+        if self.form.pools_last:
+            return x[:, -1]
         if self.config.pooling == "mean":
             weights = mask[..., None].astype(x.dtype)
             return (x * weights).sum(1) / weights.sum(1)

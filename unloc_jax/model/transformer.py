@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from unloc_jax.model.layout import ANY, UNSHARDED, Layout
+from unloc_jax.model.rotary import rotate
 
 
 def quick_gelu(x: jax.Array) -> jax.Array:
@@ -153,12 +154,13 @@ class SelfAttention(nn.Module):
     logit_cap: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, rotation: jax.Array | None = None) -> jax.Array:
         """Attends within each sequence.
 
         Args:
           x: Floating [M, L, D].
           mask: bool [1 or M, 1 or L, L], True = may attend; None = all may.
+          rotation: float32 [2, L, D/H/2] of queries and keys, see `rotary`; None = they are not rotated.
 
         Returns:
           [M, L, D].
@@ -175,6 +177,8 @@ class SelfAttention(nn.Module):
         qkv = self.layout.constrain(qkv, ANY, None, "heads", None)
         qkv = qkv.reshape(sequences, length, *qkv.shape[1:])
         query, key, value = (x[:, :, 0] for x in jnp.split(qkv, 3, axis=2))
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         dropout = self.dropout and self.has_rng("dropout")
         if self.cudnn and mask is None and not (dropout or self.logit_cap):
             out = _cudnn_attention(query, key, value)
@@ -225,13 +229,20 @@ class TransformerBlock(nn.Module):
     logit_cap: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, drop_rate: jax.Array) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        drop_rate: jax.Array,
+        rotation: jax.Array | None = None,
+    ) -> jax.Array:
         """Applies the block.
 
         Args:
           x: Floating [M, L, D].
           mask: bool [1 or M, 1 or L, L], True = may attend; None = all may.
           drop_rate: float32 scalar, the probability of skipping each residual branch, per sequence.
+          rotation: See `SelfAttention`.
 
         Returns:
           [M, L, D].
@@ -246,7 +257,7 @@ class TransformerBlock(nn.Module):
             x, ANY, None, None
         )  # on the devices that share a sequence
         x = replicate(
-            x + self._drop_path(dropout(attention(norm(name="attention_norm")(x), mask)), drop_rate)
+            x + self._drop_path(dropout(attention(norm(name="attention_norm")(x), mask, rotation)), drop_rate)
         )
         dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype)
         # With two axes instead of three the gradients are plain matrix products. Recomputing the activation is
@@ -293,13 +304,16 @@ class Transformer(nn.Module):
     logit_cap: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None = None, rotation: jax.Array | None = None
+    ) -> jax.Array:
         """Applies all layers.
 
         Args:
           x: Floating [M, L, D].
           mask: bool [1 or M, 1 or L, L], True = may attend; None = all may. Its first axis must be 1 if there are
             several chunks.
+          rotation: See `SelfAttention`.
 
         Returns:
           [M, L, D].
@@ -308,10 +322,10 @@ class Transformer(nn.Module):
         if self.compute.remat != "none":
             block = nn.remat(TransformerBlock, prevent_cse=False, policy=_SAVED[self.compute.remat])
         layers = nn.scan(
-            lambda layer, carry, rate, mask: (layer(carry, mask, rate), None),
+            lambda layer, carry, rate, mask, rotation: (layer(carry, mask, rate, rotation), None),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast),
             length=self.num_layers,
             unroll=min(self.compute.unroll, self.num_layers),
         )
@@ -321,9 +335,9 @@ class Transformer(nn.Module):
         )  # fmt: skip
         rates = jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32)
         if self.num_chunks == 1 or self.is_initializing():
-            return layers(stack, x, rates, mask)[0]
+            return layers(stack, x, rates, mask, rotation)[0]
         chunked = nn.scan(
-            lambda stack, carry, chunk: (carry, layers(stack, chunk, rates, mask)[0]),
+            lambda stack, carry, chunk: (carry, layers(stack, chunk, rates, mask, rotation)[0]),
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
         )

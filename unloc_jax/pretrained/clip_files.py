@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.foreign_text import parse_json
-from unloc_jax.pretrained.clip_model import read_safetensors
+from unloc_jax.pretrained.clip_model import listed, read_safetensors
 from unloc_jax.pretrained.pickled_arrays import read_pickled_arrays
 
 # A revision is a branch, tag, commit or refs/pr/N; it becomes part of a path in the cache, so no "..".
@@ -254,6 +255,27 @@ def read_npy(file: Path) -> dict[str, np.ndarray]:
         raise UserError(
             f"{file} is damaged or no .npy of Scenic's ({_reason(error)}). Get it again."
         ) from error
+
+
+def read_npz(file: Path) -> dict[str, np.ndarray]:
+    """Reads all arrays of an .npz by name; they become float32. bfloat16, which NumPy does not know, is recognised.
+
+    Raises:
+      UserError: The file is missing or damaged, or holds what is not floating.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{file} is damaged or no .npz of arrays ({_reason(error)}). Get it again."
+        ) from error
+    half = {name: array.view(ml_dtypes.bfloat16) for name, array in arrays.items() if array.dtype == "V2"}
+    if others := [name for name, array in arrays.items() if array.dtype.kind != "f" and name not in half]:
+        raise UserError(f"{file}: tensors that are {listed({'not numbers': others})}. Get it again.")
+    return {name: array.astype(np.float32, copy=False) for name, array in {**arrays, **half}.items()}
 
 
 def _reason(error: Exception) -> str:

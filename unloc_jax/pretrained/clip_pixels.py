@@ -1,4 +1,4 @@
-"""Reads how a CLIP preprocesses pictures from the settings beside its weights: resizing, cropping, normalisation."""
+"""Reads how a model preprocesses pictures from the settings beside its weights: resizing, cropping, normalisation."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD
+from unloc_jax.model.tower_form import PIXEL_MEAN, PIXEL_STD
 from unloc_jax.pretrained.clip_files import Files, read_json
 
-_BICUBIC = 3  # Pillow's number
+_FILTERS = {2: "bilinear", 3: "bicubic"}  # by Pillow's number
 _SAME = 1e-4  # settings may round OpenAI's numbers
 
 
@@ -22,15 +22,27 @@ class Pixels:
     Attributes:
       resize: See `ClipConfig`.
       mean, std: Per channel, of pixels in [0, 1].
+      resample: Pillow's filter: "bicubic" or "bilinear".
     """
 
     resize: str = "shortest"
     mean: tuple[float, ...] = PIXEL_MEAN
     std: tuple[float, ...] = PIXEL_STD
+    resample: str = "bicubic"
 
 
-def of_hugging_face(files: Files) -> Pixels:
-    """Returns the preprocessing of the image processor beside the weights, or CLIP's if there is none.
+CLIP = Pixels()
+
+
+def of_hugging_face(
+    files: Files, usual: Pixels = CLIP, filters: tuple[str, ...] = (CLIP.resample,)
+) -> Pixels:
+    """Returns the preprocessing of the image processor beside the weights.
+
+    Args:
+      files: Of the model.
+      usual: Of the family, if there is no image processor; its resizing and numbers also where settings are missing.
+      filters: That the model can be read with.
 
     Raises:
       UserError: It differs from CLIP's in a way that `Pixels` cannot express.
@@ -42,7 +54,7 @@ def of_hugging_face(files: Files) -> Pixels:
     elif (file := files.find("processor_config.json")) is not None:  # written by newer versions
         settings = read_json(file).get("image_processor") or {}
     if file is None or not isinstance(settings, dict):
-        return Pixels()
+        return usual
     size, crop, crops = (
         settings.get("size") or {},
         settings.get("crop_size"),
@@ -51,34 +63,47 @@ def of_hugging_face(files: Files) -> Pixels:
     short = size.get("shortest_edge") if isinstance(size, dict) else size
     squash = (
         isinstance(size, dict) and size.get("height") is not None and size.get("height") == size.get("width")
-    )
-    expected = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": _BICUBIC}
+    ) or (not size and usual.resize == "squash")
+    # Image processors take the bicubic filter where the settings name none.
+    resample = settings.get("resample", 3)
+    found = _FILTERS.get(resample) if isinstance(resample, int) else None
+    if found not in filters:
+        raise _unlike_clip(file, "resample", resample, filters)
+    expected = {"do_resize": True, "do_rescale": True, "do_normalize": True}
     if not squash:
         expected["do_center_crop"] = True
     for key, value in expected.items():
         if settings.get(key, value) != value:
-            raise _unlike_clip(file, key, settings[key])
+            raise _unlike_clip(file, key, settings[key], filters)
     if size and not squash and not isinstance(short, int):
-        raise _unlike_clip(file, "size", size)
-    resized = size["height"] if squash else short
+        raise _unlike_clip(file, "size", size, filters)
+    resized = size.get("height") if squash and isinstance(size, dict) else short
     cropped = set(crop.values()) if isinstance(crop, dict) else {crop} - {None}
     if crops and cropped and resized is not None and cropped != {resized}:
-        raise _unlike_clip(file, "crop_size", crop)
-    return _normalized("squash" if squash else "shortest", settings, ("image_mean", "image_std"), file)
+        raise _unlike_clip(file, "crop_size", crop, filters)
+    normalized = _normalized(usual, settings, ("image_mean", "image_std"), file)
+    return dataclasses.replace(normalized, resize="squash" if squash else "shortest", resample=found)
 
 
-def of_open_clip(settings: Mapping[str, Any], file: Path) -> Pixels:
-    """Returns the preprocessing of open_clip's `preprocess_cfg`.
+def of_open_clip(
+    settings: Mapping[str, Any],
+    file: Path,
+    usual: Pixels = CLIP,
+    filters: tuple[str, ...] = (CLIP.resample,),
+) -> Pixels:
+    """Returns the preprocessing of open_clip's `preprocess_cfg`; `usual` and `filters` as for `of_hugging_face`.
 
     Raises:
       UserError: It differs from CLIP's in a way that `Pixels` cannot express.
     """
-    resize = settings.get("resize_mode") or "shortest"
+    resize = settings.get("resize_mode") or usual.resize
     if resize not in ("shortest", "squash"):
-        raise _unlike_clip(file, "preprocess_cfg.resize_mode", resize)
-    if (settings.get("interpolation") or "bicubic") != "bicubic":
-        raise _unlike_clip(file, "preprocess_cfg.interpolation", settings["interpolation"])
-    return _normalized(resize, settings, ("mean", "std"), file)
+        raise _unlike_clip(file, "preprocess_cfg.resize_mode", resize, filters)
+    resample = settings.get("interpolation") or usual.resample
+    if resample not in filters:
+        raise _unlike_clip(file, "preprocess_cfg.interpolation", resample, filters)
+    normalized = _normalized(usual, settings, ("mean", "std"), file)
+    return dataclasses.replace(normalized, resize=resize, resample=resample)
 
 
 def normalized_as_clip(params: dict[str, Any], pixels: Pixels) -> dict[str, Any]:
@@ -103,9 +128,9 @@ def normalized_as_clip(params: dict[str, Any], pixels: Pixels) -> dict[str, Any]
     }
 
 
-def _normalized(resize: str, settings: Mapping[str, Any], names: tuple[str, str], file: Path) -> Pixels:
+def _normalized(usual: Pixels, settings: Mapping[str, Any], names: tuple[str, str], file: Path) -> Pixels:
     found = []
-    for name, ours in zip(names, (PIXEL_MEAN, PIXEL_STD)):
+    for name, ours in zip(names, (usual.mean, usual.std)):
         values = settings.get(name)
         values = list(ours) if values is None else values
         numbers = isinstance(values, list) and all(isinstance(x, (int, float)) for x in values)
@@ -117,11 +142,12 @@ def _normalized(resize: str, settings: Mapping[str, Any], names: tuple[str, str]
         ):
             raise UserError(f"{file}: {name} is {values!r} instead of three numbers, one per channel.")
         found.append(tuple(map(float, values)))
-    return Pixels(resize, *found)
+    return dataclasses.replace(usual, mean=found[0], std=found[1])
 
 
-def _unlike_clip(file: Path, key: str, value: Any) -> UserError:
+def _unlike_clip(file: Path, key: str, value: Any, filters: tuple[str, ...]) -> UserError:
     return UserError(
-        f"{file}: {key} is {value!r}: pictures come to this model otherwise than to CLIP, whose short side is resized "
-        "bicubically and whose middle is cut out. Only that, or squashing them into a square, is supported."
+        f"{file}: {key} is {value!r}: pictures come to this model in a way that is not supported. Supported are: the "
+        "short side resized and the middle cut out, as for CLIP, and both sides resized to a square; by the "
+        f"{' or '.join(filters)} filter."
     )

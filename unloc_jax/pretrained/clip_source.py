@@ -13,6 +13,7 @@ from unloc_jax.pretrained import clip_names, clip_pixels
 from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_json, read_npy, read_torch
 from unloc_jax.pretrained.clip_model import SETTINGS_FILE, WEIGHTS_FILE, Clip, load_clip
 from unloc_jax.pretrained.clip_pixels import Pixels
+from unloc_jax.pretrained.foreign_settings import group, positive_int, side
 from unloc_jax.text import END_TOKEN
 
 KINDS = ("hf-clip", "openai-clip", "open-clip", "scenic-clip")
@@ -178,21 +179,26 @@ def _read_hugging_face(source: str) -> _Found:
         )
     config = read_json(config_file)
     if config.get("model_type", "clip") != "clip":
-        raise UserError(f'{config_file}: model_type is {config["model_type"]!r}; only "clip" is supported.')
+        other = (
+            " SigLIP 2 is read as siglip2:SRC (docs/encoders.md)." if config["model_type"] == "siglip" else ""
+        )
+        raise UserError(
+            f'{config_file}: model_type is {config["model_type"]!r}; only "clip" is supported.{other}'
+        )
     towers = {}
     # Numbers of heads are transformers' defaults.
     for tower, heads in (("vision_config", 12), ("text_config", 8)):
-        group = _group(config, tower, config_file) or _group(config, f"{tower}_dict", config_file)
-        epsilon = group.get("layer_norm_eps", 1e-5)
+        of_tower = group(config, tower, config_file) or group(config, f"{tower}_dict", config_file)
+        epsilon = of_tower.get("layer_norm_eps", 1e-5)
         if epsilon != 1e-5:
             raise UserError(f"{config_file}: {tower}.layer_norm_eps is {epsilon}; CLIP's is 1e-05.")
-        activation = group.get("hidden_act", "quick_gelu")
-        number = group.get("num_attention_heads", heads)
+        activation = of_tower.get("hidden_act", "quick_gelu")
+        number = of_tower.get("num_attention_heads", heads)
         towers[tower] = (
-            _positive_int(number, f"{config_file}: {tower}.num_attention_heads"),
+            positive_int(number, f"{config_file}: {tower}.num_attention_heads"),
             _activation(activation, f"{config_file}: {tower}.hidden_act"),
         )
-    image_size = _group(config, "vision_config", config_file).get("image_size")
+    image_size = group(config, "vision_config", config_file).get("image_size")
     (image_heads, image_activation), (text_heads, text_activation) = (
         towers["vision_config"],
         towers["text_config"],
@@ -200,13 +206,13 @@ def _read_hugging_face(source: str) -> _Found:
     tensors = files.tensors("model.safetensors", "pytorch_model.bin")
     return _Found(
         tensors, image_heads, text_heads, image_activation, text_activation, _end_token(config, config_file),
-        _size(image_size, f"{config_file}: vision_config.image_size"), clip_pixels.of_hugging_face(files),
+        side(image_size, f"{config_file}: vision_config.image_size"), clip_pixels.of_hugging_face(files),
     )  # fmt: skip
 
 
 def _end_token(config: Mapping[str, Any], file: Path) -> int | None:
     """Returns the token that transformers' CLIPTextTransformer looks for; it ignores the incorrect 2 of old configs."""
-    end = _group(config, "text_config", file).get("eos_token_id", END_TOKEN)
+    end = group(config, "text_config", file).get("eos_token_id", END_TOKEN)
     if not isinstance(end, int):
         raise UserError(f"{file}: text_config.eos_token_id is {end!r} instead of a number.")
     return None if end == _OLD_END_TOKEN else end
@@ -221,8 +227,7 @@ def _read_open_clip(source: str) -> _Found:
     if config_file is None:
         return _Found(files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
     config = read_json(config_file)
-    model = _group(config, "model_cfg", config_file) or config
-    pixels = clip_pixels.of_open_clip(_group(config, "preprocess_cfg", config_file), config_file)
+    model = group(config, "model_cfg", config_file) or config
     towers = {}
     # Settings that change the computation without affecting any tensor's shape; the values are CLIP's.
     plain = {
@@ -230,28 +235,30 @@ def _read_open_clip(source: str) -> _Found:
         "text_cfg": {"hf_model_name": "", "pool_type": "argmax", "no_causal_mask": False, "embed_cls": False},
     }
     for tower, expected in plain.items():
-        group = _group(model, tower, config_file)
+        of_tower = group(model, tower, config_file)
         for key, value in expected.items():
-            if (group.get(key) or value) != value:
-                raise UserError(f"{config_file}: {tower}.{key} is {group[key]!r}, which no CLIP tower has.")
-        epsilon = _group(group, "norm_kwargs", config_file).get("eps", 1e-5)
+            if (of_tower.get(key) or value) != value:
+                other = " PE-Core is read as pe:SRC (docs/encoders.md)." if "timm" in key else ""
+                raise UserError(
+                    f"{config_file}: {tower}.{key} is {of_tower[key]!r}, which no CLIP tower has.{other}"
+                )
+        epsilon = group(of_tower, "norm_kwargs", config_file).get("eps", 1e-5)
         if epsilon != 1e-5:
             raise UserError(f"{config_file}: {tower}.norm_kwargs.eps is {epsilon}; CLIP's is 1e-05.")
         activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu_exact"
-        if _group(group, "act_kwargs", config_file).get("approximate") == "tanh":
+        if group(of_tower, "act_kwargs", config_file).get("approximate") == "tanh":
             activation = "gelu"
-        towers[tower] = (group, activation)
+        towers[tower] = (of_tower, activation)
+    pixels = clip_pixels.of_open_clip(group(config, "preprocess_cfg", config_file), config_file)
     (vision, image_activation), (text, text_activation) = towers["vision_cfg"], towers["text_cfg"]
     image_heads = None
     if vision.get("head_width"):
-        head_width = _positive_int(vision["head_width"], f"{config_file}: vision_cfg.head_width")
-        image_heads = (
-            _positive_int(vision.get("width", 768), f"{config_file}: vision_cfg.width") // head_width
-        )
+        head_width = positive_int(vision["head_width"], f"{config_file}: vision_cfg.head_width")
+        image_heads = positive_int(vision.get("width", 768), f"{config_file}: vision_cfg.width") // head_width
     # open_clip's own defaults are not width / 64 for text.
-    text_heads = _positive_int(text.get("heads", 8), f"{config_file}: text_cfg.heads")
+    text_heads = positive_int(text.get("heads", 8), f"{config_file}: text_cfg.heads")
     tensors = files.tensors("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-    size = _size(vision.get("image_size"), f"{config_file}: vision_cfg.image_size")
+    size = side(vision.get("image_size"), f"{config_file}: vision_cfg.image_size")
     return _Found(tensors, image_heads, text_heads, image_activation, text_activation, None, size, pixels)
 
 
@@ -288,28 +295,7 @@ def _need_file(file: Path, kind: str, what: str) -> None:
         raise UserError(f"--from {kind}: {file} is not a file. Give {what}.")
 
 
-def _group(settings: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
-    """Returns a group of settings, or {} if it is absent."""
-    group = settings.get(name) or {}
-    if not isinstance(group, dict):
-        raise UserError(f"{file}: {name} is {group!r} instead of a group of settings.")
-    return group
-
-
 def _activation(name: Any, where: str) -> Activation:
     if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise UserError(f"{where} is {name!r}; known are {', '.join(_ACTIVATIONS)}.")
     return _ACTIVATIONS[name]
-
-
-def _positive_int(number: Any, where: str) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise UserError(f"{where} is {number!r} instead of a whole number above 0.")
-    return number
-
-
-def _size(size: Any, where: str) -> int | None:
-    """Returns the pixels of both sides; None = not specified."""
-    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
-        size = size[0]
-    return None if size is None else _positive_int(size, where)

@@ -5,7 +5,6 @@ Every size comes from the shapes of the tensors.
 
 import dataclasses
 import math
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from flax import traverse_util
 
 from unloc_jax.errors import UserError
 from unloc_jax.model.videoprism import VideoPrismConfig, VideoPrismTextConfig
-from unloc_jax.pretrained.clip_files import Files, is_hub_id
+from unloc_jax.pretrained.clip_files import Files, is_hub_id, read_npz
 from unloc_jax.pretrained.clip_model import differences, listed
 
 KIND = "videoprism"
@@ -88,7 +87,11 @@ def read_videoprism(
     """
     files = _files(source)
     file = _weights_file(source, files)
-    arrays = _read_npz(file)
+    arrays = {name.removeprefix(_TOP): array for name, array in read_npz(file).items()}
+    if told := listed(
+        {"not finite": [name for name, array in arrays.items() if not np.isfinite(array).all()]}
+    ):
+        raise UserError(f"{file}: tensors that are {told}. {_ADVICE}")
     config = config_of({name: array.shape for name, array in arrays.items()}, str(file), unseen or Unseen())
     found = files.find(VOCABULARY_FILE) if vocabulary is None else _vocabulary_file(vocabulary)
     return VideoPrismWeights(config, _params(arrays, config), source, found)
@@ -137,26 +140,6 @@ def _vocabulary_file(source: str) -> Path:
         f"--sentencepiece={source}: there is no such file, nor a folder or repository of the Hugging Face hub with a "
         f"{VOCABULARY_FILE}."
     )
-
-
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
-    """Reads all tensors by name, without the leading "params/"; floating ones become float32."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name.removeprefix(_TOP): stored[name] for name in stored.files}
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is damaged or no .npz of arrays ({error}). Get it again.") from error
-    problems = {
-        "not numbers": [name for name, array in arrays.items() if array.dtype.kind != "f"],
-        "not finite": [
-            name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()
-        ],
-    }
-    if told := listed(problems):
-        raise UserError(f"{file}: tensors that are {told}. {_ADVICE}")
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
 
 
 def config_of(shapes: Mapping[str, Shape], where: str, unseen: Unseen) -> VideoPrismConfig:
