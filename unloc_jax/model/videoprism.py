@@ -157,7 +157,7 @@ class AttentionPooler(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """The text encoder: a class token after the word pieces, which sees all of them.
+    """The text encoder: a class token after the word pieces, which sees all of them, represents a text.
 
     Attributes:
       config: Sizes.
@@ -167,16 +167,20 @@ class TextEncoder(nn.Module):
     config: VideoPrismConfig
     compute: ComputeOptions = ComputeOptions()
 
-    @nn.compact
     def __call__(self, pieces: jax.Array, mask: jax.Array) -> jax.Array:
-        """Encodes texts.
+        """Encodes texts, int32 [M, L] and bool [M, L], to [M, D] in the compute dtype, not of length 1."""
+        return self.encode(pieces, mask)[:, -1]
+
+    @nn.compact
+    def encode(self, pieces: jax.Array, mask: jax.Array) -> jax.Array:
+        """Encodes word pieces.
 
         Args:
           pieces: int32 [M, L].
           mask: bool [M, L], True = real word piece.
 
         Returns:
-          [M, D] in the compute dtype, not of length 1.
+          [M, L + 1, D] in the compute dtype, the class token last.
         """
         config, dtype = self.config, self.compute.dtype
         assert config.text is not None
@@ -199,7 +203,7 @@ class TextEncoder(nn.Module):
             config.text.num_layers, config.num_heads, config.text.mlp_dim, nn.relu, _EPSILON,
             compute=self.compute, logit_cap=config.logit_cap, name="transformer",
         )(x, seen)  # fmt: skip
-        return nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)[:, -1]
+        return nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
 
 
 def _waves(length: int, width: int) -> jax.Array:
@@ -252,13 +256,27 @@ class VideoPrism(nn.Module):
     def encode_videos(self, frames: jax.Array) -> VideoFeatures:
         """Encodes frames as `VideoEncoder` does, and pools."""
         tokens, spatial = self.encoder(frames)
-        batch, time, patches, width = tokens.shape
-        x = tokens.reshape(batch, -1, width)
-        if self.config.auxiliary_layers:
-            x = self.auxiliary(x)
-        pool = self.pooler if self.config.pooler_width else functools.partial(jnp.mean, axis=1)
-        of_frames = pool(x.reshape(-1, patches, width)).reshape(batch, time, width)
-        return VideoFeatures(tokens, spatial, of_frames, pool(x))
+        x = self._before_pooling(tokens)
+        video = self._pool(x.reshape(len(x), -1, x.shape[-1]))
+        return VideoFeatures(tokens, spatial, self._of_frames(x), video)
+
+    def encode_frames(self, frames: jax.Array) -> jax.Array:
+        """Encodes frames as `encode_videos` does, to [B, T, D]: one vector per frame."""
+        return self._of_frames(self._before_pooling(self.encoder(frames)[0]))
+
+    def _before_pooling(self, tokens: jax.Array) -> jax.Array:
+        """Applies the layers over all patches of all frames, [B, T, N, D] → the same shape."""
+        if not self.config.auxiliary_layers:
+            return tokens
+        return self.auxiliary(tokens.reshape(len(tokens), -1, tokens.shape[-1])).reshape(tokens.shape)
+
+    def _pool(self, tokens: jax.Array) -> jax.Array:
+        """Pools tokens [M, L, D] → [M, D]."""
+        return self.pooler(tokens) if self.config.pooler_width else tokens.mean(axis=1)
+
+    def _of_frames(self, tokens: jax.Array) -> jax.Array:
+        """Pools tokens [B, T, N, D] → [B, T, D]."""
+        return self._pool(tokens.reshape(-1, *tokens.shape[2:])).reshape(*tokens.shape[:2], -1)
 
     def encode_texts(self, pieces: jax.Array, mask: jax.Array) -> jax.Array:
         """Encodes texts, see `TextEncoder`."""

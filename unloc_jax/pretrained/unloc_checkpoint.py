@@ -63,8 +63,18 @@ def fit_checkpoint(
 
 
 def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[str]:
-    """Lists activations that differ, which shapes do not reveal."""
+    """Lists activations and encoders that differ, which shapes do not reveal."""
     wrong = []
+    pairs = {"text_tower": ("config.model.text.encoder", theirs.model.text.encoder, ours.model.text.encoder)}
+    for name in theirs.model.modalities.keys() & ours.model.modalities.keys():
+        encoders = (config.model.modalities[name].encoder for config in (theirs, ours))
+        pairs[f"towers_{name}"] = (f"config.model.modalities.{name}.encoder", *encoders)
+    pairs["towers_"] = (
+        "config.model.videoprism.logit_cap", theirs.model.videoprism.logit_cap, ours.model.videoprism.logit_cap
+    )  # fmt: skip
+    for start, (key, there, here) in pairs.items():
+        if there != here and any(name.startswith(start) for name in shared):
+            wrong.append(f"{key} is {there!r} there and {here!r} here")
     for kind, start in (("image", "towers_"), ("text", "text_tower")):
         there, here = (getattr(config.model, kind).activation for config in (theirs, ours))
         if there != here and any(name.startswith(start) for name in shared):
