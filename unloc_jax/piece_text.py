@@ -104,16 +104,22 @@ class PieceTokens:
 
     @property
     def _pieces(self) -> WordPieces:
-        read_vocabulary(self.file)
-        return _word_pieces(self.file, self.vocabulary_size)
+        try:
+            state = Path(self.file).stat()
+        except OSError:
+            read_vocabulary(self.file)  # says why not
+            raise
+        return _word_pieces(self.file, self.vocabulary_size, (state.st_mtime_ns, state.st_size, state.st_ino))
 
 
 @functools.lru_cache(maxsize=4)
-def _word_pieces(file: str, vocabulary_size: int) -> WordPieces:
+def _word_pieces(file: str, vocabulary_size: int, state: tuple[int, ...]) -> WordPieces:
+    """Reads a vocabulary once, unless the file's `state` changes."""
+    del state
+    read_vocabulary(file)
     return WordPieces(Path(file), vocabulary_size)
 
 
-@functools.lru_cache(maxsize=4)
 def read_vocabulary(file: str) -> bytes:
     """Returns the content of a model's SentencePiece file.
 

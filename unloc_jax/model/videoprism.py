@@ -100,23 +100,25 @@ class VideoEncoder(nn.Module):
         batch, time, height, width, _ = frames.shape
         size = config.patch_size
         grid = (height // size, width // size)
+        # The compiler would rather split the width than gather what fully sharded parameters have split.
+        rows = functools.partial(self.compute.layout.constrain_rows, name="windows")
         pixels = frames.astype(dtype) / 255.0 if frames.dtype == jnp.uint8 else frames.astype(dtype)
         patches = pixels.reshape(batch * time, grid[0], size, grid[1], size, 3)
         patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * time, -1, size * size * 3)
-        x = nn.Dense(config.width, dtype=dtype, name="patch_embedding")(patches)
+        x = rows(nn.Dense(config.width, dtype=dtype, name="patch_embedding")(rows(patches)))
 
         table = nn.initializers.lecun_normal()
         norm = functools.partial(nn.LayerNorm, epsilon=_EPSILON, dtype=dtype)
         places = self.param("spatial_position", table, (math.prod(config.grid), config.width))
         x = x + _interpolated(places, config.grid, grid).astype(dtype)
         x = _transformer(config, config.spatial_layers, self.compute, "spatial")(x)
-        spatial = norm(name="spatial_norm")(x).reshape(batch, time, -1, config.width)
+        spatial = rows(norm(name="spatial_norm")(rows(x)).reshape(batch, time, -1, config.width))
 
         x = spatial.swapaxes(1, 2).reshape(-1, time, config.width)
         times = self.param("temporal_position", table, (config.num_frames, config.width))
-        x = x + _interpolated(times, (config.num_frames,), (time,)).astype(dtype)
+        x = rows(x + _interpolated(times, (config.num_frames,), (time,)).astype(dtype))
         x = _transformer(config, config.temporal_layers, self.compute, "temporal")(x)
-        x = norm(name="temporal_norm")(x).reshape(batch, -1, time, config.width)
+        x = rows(norm(name="temporal_norm")(rows(x)).reshape(batch, -1, time, config.width))
         return x.swapaxes(1, 2), spatial
 
 
@@ -268,7 +270,10 @@ class VideoPrism(nn.Module):
         """Applies the layers over all patches of all frames, [B, T, N, D] → the same shape."""
         if not self.config.auxiliary_layers:
             return tokens
-        return self.auxiliary(tokens.reshape(len(tokens), -1, tokens.shape[-1])).reshape(tokens.shape)
+        rows = functools.partial(self.compute.layout.constrain_rows, name="windows")
+        return rows(self.auxiliary(rows(tokens.reshape(len(tokens), -1, tokens.shape[-1])))).reshape(
+            tokens.shape
+        )
 
     def _pool(self, tokens: jax.Array) -> jax.Array:
         """Pools tokens [M, L, D] → [M, D]."""

@@ -70,7 +70,9 @@ class Strategy:
     activations: dict[str, tuple[str, ...]]
 
 
-_SPLIT_BATCH = {"videos": ("data",), "frames": ("context",), "texts": ("context",), "all_texts": _BATCH}
+_SPLIT_BATCH = {
+    "videos": ("data",), "frames": ("context",), "windows": _BATCH, "texts": ("context",), "all_texts": _BATCH
+}  # fmt: skip
 _UNSPLIT_LAYERS = {"heads": (), "mlp": ()}
 _SPLIT_LAYERS = {"heads": ("model",), "mlp": ("model",)}
 
