@@ -20,12 +20,14 @@ SIZES: dict[str, dict[str, Any]] = {
     # VideoPrism's towers (docs/videoprism.md), and the fusions of B and L.
     "videoprism_base": {
         "modalities": {"rgb": {"encoder": "videoprism"}},
+        "image": {},
         "videoprism": {"size": "base"},
         "text": {"encoder": "videoprism"},
         "fusion": {"width": 512, "num_layers": 6, "num_heads": 8, "mlp_dim": 2048},
     },
     "videoprism_large": {
         "modalities": {"rgb": {"encoder": "videoprism"}},
+        "image": {},
         "videoprism": {"size": "large"},
         "text": {"encoder": "videoprism"},
         "fusion": {"width": 768, "num_layers": 6, "num_heads": 12, "mlp_dim": 3072},
