@@ -125,8 +125,12 @@ def _check_model(model: ModelConfig) -> None:
     if not model.modalities:
         raise UserError("config.model.modalities is empty: name at least one input.")
     for name, modality in model.modalities.items():
+        _check_lora(
+            modality.freeze, modality.lora_rank, modality.reads_frames, f"config.model.modalities.{name}"
+        )
         if modality.encoder == "features" and not modality.feature_dim:
             raise UserError(f"config.model.modalities.{name}.feature_dim: give the width of the features.")
+    _check_lora(model.text.freeze, model.text.lora_rank, model.text.reads_tokens, "config.model.text")
     if not model.video_projection and _video_width(model) != model.fusion.width:
         raise UserError(
             f"config.model.video_projection = False needs modalities of the fusion's width {model.fusion.width}, "
@@ -151,6 +155,14 @@ def _check_model(model: ModelConfig) -> None:
                 f"config.model.pyramid.layers = {layers}: layers after the last level would do nothing. End with "
                 f"{last}, or set config.model.fusion.num_layers = {layers[-1] + 1}."
             )
+
+
+def _check_lora(freeze: bool, rank: int, has_tower: bool, where: str) -> None:
+    if rank and (freeze or not has_tower):
+        reason = "freeze = True trains nothing" if freeze else "there is no tower"
+        raise UserError(
+            f"{where}.lora_rank = {rank} trains adapters of a tower, but {reason}. Set one of them only."
+        )
 
 
 def _video_width(model: ModelConfig) -> int:

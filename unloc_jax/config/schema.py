@@ -46,6 +46,8 @@ class ModalityConfig:
     """D of precomputed features."""
     freeze: bool = False
     """Do not train the encoder."""
+    lora_rank: int = 0
+    """Train low-rank adapters of this rank beside the tower's layers, which stay as they are; 0 = the tower itself."""
     projection_width: int = 0
     """Width of a projection of this modality alone; 0 = none."""
     projection_bias: bool = False
@@ -77,6 +79,8 @@ class TextTowerConfig:
     pooling: Literal["end", "first", "mean"] = "end"
     """Represents a text: the end token, the first, or the mean of all."""
     freeze: bool = False
+    lora_rank: int = 0
+    """As for a modality."""
     projection: bool = True
     """Project to the fusion's width; without, the widths must be equal."""
     projection_bias: bool = False

@@ -53,8 +53,11 @@ class UnLoc(nn.Module):
         frame_compute = dataclasses.replace(compute, chunk_size=config.frame_chunk)
         self.geometry = config.geometry(self.num_frames)
         modalities = config.modalities.items()
+        adapted = lambda options, rank: dataclasses.replace(options, lora_rank=rank)
         self.towers = {
-            name: TOWERS[m.encoder].video(config, frame_compute) for name, m in modalities if m.reads_frames
+            name: TOWERS[m.encoder].video(config, adapted(frame_compute, m.lora_rank))
+            for name, m in modalities
+            if m.reads_frames
         }
         self.projections = {
             name: nn.Dense(m.projection_width, use_bias=m.projection_bias, dtype=self.dtype)
@@ -65,7 +68,9 @@ class UnLoc(nn.Module):
         if config.video_projection:
             self.video_projection = nn.Dense(width, use_bias=config.video_projection_bias, dtype=self.dtype)
         if config.text.reads_tokens:
-            self.text_tower = TOWERS[config.text.encoder].text(config, compute)
+            self.text_tower = TOWERS[config.text.encoder].text(
+                config, adapted(compute, config.text.lora_rank)
+            )
         if config.text.projection:
             self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
         self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, compute)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -65,13 +66,15 @@ def fit_checkpoint(
 def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[str]:
     """Lists activations and encoders that differ, which shapes do not reveal."""
     wrong = []
-    pairs = {"text_tower": ("config.model.text.encoder", theirs.model.text.encoder, ours.model.text.encoder)}
+    pairs: dict[str, tuple[str, Any, Any]] = {}
+    texts = (theirs.model.text.encoder, ours.model.text.encoder)
+    pairs["text_tower"] = ("config.model.text.encoder", *texts)
     for name in theirs.model.modalities.keys() & ours.model.modalities.keys():
-        encoders = (config.model.modalities[name].encoder for config in (theirs, ours))
-        pairs[f"towers_{name}"] = (f"config.model.modalities.{name}.encoder", *encoders)
-    pairs["towers_"] = (
-        "config.model.videoprism.logit_cap", theirs.model.videoprism.logit_cap, ours.model.videoprism.logit_cap
-    )  # fmt: skip
+        of_name = f"config.model.modalities.{name}.encoder"
+        there, here = theirs.model.modalities[name].encoder, ours.model.modalities[name].encoder
+        pairs[f"towers_{name}"] = (of_name, there, here)
+    caps = (theirs.model.videoprism.logit_cap, ours.model.videoprism.logit_cap)
+    pairs["towers_"] = ("config.model.videoprism.logit_cap", *caps)
     for start, (key, there, here) in pairs.items():
         if there != here and any(name.startswith(start) for name in shared):
             wrong.append(f"{key} is {there!r} there and {here!r} here")

@@ -126,15 +126,17 @@ def _image_tower(config: Config) -> Part:
         patches, values = tower.patches
         # Pixels need no gradient.
         of_one = _product(config.batch_size * patches, values, tower.width, gradients=1)
-        total += _without_backward(of_one + _stacks(tower, config.batch_size), modality.freeze)
+        gradients = 1 if modality.lora_rank else 2
+        layers = _stacks(tower, config.batch_size, gradients)
+        total += _without_backward(of_one + layers, modality.freeze)
     return total
 
 
-def _stacks(tower: Tower, times: int) -> Part:
-    """Counts all layers of a tower over so many videos or texts."""
+def _stacks(tower: Tower, times: int, gradients: int) -> Part:
+    """Counts all layers of a tower over so many videos or texts; small adapters are left out."""
     total = Part(0.0, 0.0)
     for stack in tower.stacks:
-        layer = _layer(times * stack.sequences, stack.length, tower.width, tower.mlp_dim)
+        layer = _layer(times * stack.sequences, stack.length, tower.width, tower.mlp_dim, gradients)
         total += _times(stack.num_layers, layer)
     return total
 
@@ -144,7 +146,8 @@ def _text_tower(config: Config, num_texts: int) -> Part:
     tower, freeze = text_tower(config.model), config.model.text.freeze
     if tower is None or (freeze and config.with_vocabulary):
         return Part(0.0, 0.0)
-    return _without_backward(_stacks(tower, num_texts), freeze)
+    gradients = 1 if config.model.text.lora_rank else 2
+    return _without_backward(_stacks(tower, num_texts, gradients), freeze)
 
 
 def _projections(config: Config, num_texts: int) -> Part:
@@ -211,10 +214,10 @@ def _head(config: Config, videos: int, num_texts: int) -> Part:
     return of_relevance + head(points if model.head.offsets_per_text else points / num_texts, 2)
 
 
-def _layer(sequences: int, length: int, width: int, mlp_dim: int) -> Part:
+def _layer(sequences: int, length: int, width: int, mlp_dim: int, gradients: int = 2) -> Part:
     """Counts a transformer layer: queries, keys, values and output; attention; MLP."""
     tokens = sequences * length
-    weights = _product(tokens, width, 4 * width) + _product(tokens, width, 2 * mlp_dim)
+    weights = _product(tokens, width, 4 * width, gradients) + _product(tokens, width, 2 * mlp_dim, gradients)
     return weights + _times(2, _product(sequences * length, width, length))
 
 

@@ -9,6 +9,7 @@ from flax import traverse_util
 
 from unloc_jax import agreement
 from unloc_jax.config import Config
+from unloc_jax.model.adapters import is_adapter, merged
 from unloc_jax.pretrained.encoders import read_weights
 from unloc_jax.pretrained.unloc_checkpoint import fit_checkpoint, in_stacks_of
 from unloc_jax.training.checkpoints.reading import (
@@ -45,7 +46,10 @@ def initialize(config: Config, state: TrainState, log: Callable[[str], None]) ->
         log(f"init_from: {weights.title}")
     else:
         step_dir = find_checkpoint(Path(source), "config.init_from")
-        stored = in_stacks_of(own, _load_all(step_dir))
+        stored = _load_all(step_dir)
+        if not any(is_adapter(tuple(name.split("/"))) for name in own):
+            stored = merged(stored)
+        stored = in_stacks_of(own, stored)
         taken = fit_checkpoint(stored, load_checkpoint(step_dir)[0], own, config)
         log(f"init_from: {step_dir}")
     for line in table(own, taken, stored):

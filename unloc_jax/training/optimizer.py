@@ -17,6 +17,7 @@ import optax
 from unloc_jax.config import Config, StageConfig
 from unloc_jax.config.towers import text_tower, video_tower
 from unloc_jax.errors import UserError
+from unloc_jax.model.adapters import adapted_towers, is_adapter
 from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.old_names import renamed_array
 
@@ -155,13 +156,17 @@ def with_capped_logit_scale(params: Any) -> Any:
 def frozen_parameters(config: Config, params: Any) -> Any:
     """Returns a tree of bool like `params`, True where a parameter belongs to an encoder that the config freezes.
 
-    These are the image tower `towers_NAME` of a modality NAME, and `text_tower`; what follows them is trained.
+    These are the image tower `towers_NAME` of a modality NAME, and `text_tower`, except for their adapters; what
+    follows them is trained.
     """
     model = config.model
     frozen = {f"towers_{name}" for name, modality in model.modalities.items() if modality.freeze}
     if model.text.freeze:
         frozen.add("text_tower")
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key in frozen, params)
+    frozen |= adapted_towers(model)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[0].key in frozen and not is_adapter(path), params
+    )
 
 
 def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:

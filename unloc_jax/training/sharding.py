@@ -52,6 +52,7 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     ),
     (r"head/(scale|shift)_\d+", ()),
     (r"logit_scale", ()),
+    (r"(qkv|out|mlp_in|mlp_out)_lora/[ab]", ()),
 ]
 
 _BATCH = ("data", "context")
