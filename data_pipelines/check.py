@@ -15,9 +15,11 @@ from data_pipelines.annotations import parse
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
+from data_pipelines.builders.feature_files import feature_sources
 from data_pipelines.builders.fit_to_duration import fit_to_video
 from data_pipelines.builders.hidden_splits import leave_out_absent
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
+from data_pipelines.starting_point import commands, starting_point
 from unloc_jax.errors import UserError
 from unloc_jax.video import VideoError, VideoNote, probe, video_length_s
 from unloc_jax.worker_process import start_worker
@@ -28,7 +30,13 @@ Probed = tuple[float, str, *tuple[VideoNote, ...]]  # see `probe_file`
 
 
 def check(
-    dataset: str, annotations: list[Path], videos: Path | None = None, workers: int | None = None
+    dataset: str,
+    annotations: list[Path],
+    videos: Path | None = None,
+    workers: int | None = None,
+    *,
+    features: Sequence[str] = (),
+    features_axis: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Reads annotation files and, if a folder is given, the headers of their videos.
 
@@ -38,19 +46,23 @@ def check(
       videos: folder with the video files, named by their ids; shows progress on standard error.
       workers: processes that open videos; None: one per CPU. They are spawned: a script must call this below
         `if __name__ == "__main__":`.
+      features, features_axis: those to begin with instead of frames, as for `unloc data build`.
 
     Returns:
-      A dictionary ready for JSON: the result of `statistics`, "dataset", "files" (names), "problems" (kind → count) and
-      "examples" (kind → [{"where", "detail"}, …], a few of each kind).
+      A dictionary ready for JSON: the result of `statistics`, "dataset", "files" (names), "problems" (kind → count),
+      "examples" (kind → [{"where", "detail"}, …], a few of each kind) and "start": the commands of `starting_point`, []
+      if there is nothing to localise.
 
     Raises:
       UserError: the dataset is unknown, a file is missing or not in its format, or `videos` does not exist.
     """
+    sources = feature_sources(features, features_axis)
     parsed = parse(dataset, annotations)
     if videos is not None:
         if not videos.is_dir():
             raise UserError(f"{videos}: there is no such video folder.")
         _check_videos(parsed, videos, workers or os.cpu_count() or 1)
+    point = starting_point(parsed, sources)
     return {
         "dataset": dataset,
         "files": [Path(file).name for file in annotations],
@@ -60,6 +72,7 @@ def check(
             kind: [{"where": example.where, "detail": example.detail} for example in examples]
             for kind, examples in parsed.problems.examples.items()
         },
+        "start": commands(point, dataset, annotations, videos, features, features_axis) if point else [],
     }
 
 
@@ -99,6 +112,9 @@ def to_text(result: dict[str, Any]) -> str:
             )
     if result["suggested"] is not None:
         lines += ["", *_histogram(result["relative_lengths"]), "", *_suggestion(result["suggested"])]
+    if result["start"]:
+        lines += ["", "a small model from scratch to begin with (docs/own_dataset.md):"]
+        lines += [f"  {command}" for command in result["start"]]
     if result["notes"]:
         lines += ["", *(f"note: {note}" for note in result["notes"])]
     lines += ["", "problems:" if result["problems"] else "problems: none"]
@@ -126,7 +142,7 @@ def _suggestion(pyramid: dict[str, Any]) -> list[str]:
     if pyramid["num_levels"] == 1:
         ranges += ","
     return [
-        "suggested pyramid, for `unloc train`:",
+        "suggested pyramid for a model that sees a video as a whole:",
         f"  --config.data.num_frames={pyramid['num_frames']}",
         f"  --config.model.pyramid.num_levels={pyramid['num_levels']}",
         f'  "--config.model.pyramid.regression_ranges=({ranges})"',

@@ -84,17 +84,7 @@ def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, 
       {"num_frames", "num_levels", "regression_ranges": [[low, high], …]} in grid units; the last high is None (open).
     """
     lengths = relative_lengths * (num_frames - 1)
-    longest = 0.75 * np.quantile(lengths, _COVERED)  # three quarters of a length, as in ranges_from_lengths
-    num_levels = next(
-        (
-            levels
-            for levels in range(1, _MOST_LEVELS)
-            if longest <= 2 * (default_regression_ranges(levels)[-1][0] or 2.0)
-        ),
-        _MOST_LEVELS,
-    )
-    num_levels = min(num_levels, len(np.unique(np.round(lengths))) + 1)
-    ranges = ranges_from_lengths(lengths, num_levels, merge=True)
+    ranges = ranges_from_lengths(lengths, num_levels(lengths), merge=True)
     return {
         "num_frames": num_frames,
         "num_levels": len(ranges),
@@ -102,6 +92,20 @@ def suggest_pyramid(relative_lengths: np.ndarray, num_frames: int) -> dict[str, 
             [round(low, 3), None if math.isinf(high) else round(high, 3)] for low, high in ranges
         ],
     }
+
+
+def num_levels(lengths: np.ndarray) -> int:
+    """Returns how many levels segments of lengths float [n] (n ≥ 1, in grid units) need: see `suggest_pyramid`."""
+    longest = 0.75 * np.quantile(lengths, _COVERED)  # three quarters of a length, as in ranges_from_lengths
+    levels = next(
+        (
+            levels
+            for levels in range(1, _MOST_LEVELS)
+            if longest <= 2 * (default_regression_ranges(levels)[-1][0] or 2.0)
+        ),
+        _MOST_LEVELS,
+    )
+    return min(levels, len(np.unique(np.round(lengths))) + 1)
 
 
 def _num_texts(records: list[VideoRecord]) -> int:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from data_pipelines.reading.example import ExampleSpec, main_timeline
-from data_pipelines.reading.flipped_texts import mirror_text
+from data_pipelines.reading.flipped_texts import mirror_text, without_mirror_image
 from data_pipelines.reading.rows import Source
 from data_pipelines.reading.shards import ShardMetadata, Shards, UnlocShards
 from data_pipelines.reading.slots import training_records
@@ -262,8 +262,7 @@ def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
 
 
 def _check_mirrored(classes: list[str]) -> None:
-    lost = [name for name in classes if mirror_text(name) not in classes]
-    if lost:
+    if lost := without_mirror_image(classes):
         raise UserError(
             f"config.data.mirror = True turns the class {lost[0]!r} into {mirror_text(lost[0])!r}, which is not a "
             f"class of this dataset ({len(lost)} such classes). Set config.data.mirror = False."

@@ -1,6 +1,7 @@
 """Mirrors texts whose video is flipped horizontally."""
 
 import re
+from collections.abc import Collection
 
 _PAIRS = [
     ("left", "right"),
@@ -30,3 +31,8 @@ def mirror_text(sentence: str) -> str:
     the texts.
     """
     return _WORD.sub(lambda match: _SWAPS[match[0]], sentence)
+
+
+def without_mirror_image(classes: Collection[str]) -> list[str]:
+    """Returns the classes whose mirror image is not a class: with any of these, videos must not be mirrored."""
+    return [name for name in classes if mirror_text(name) not in classes]

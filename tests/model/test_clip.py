@@ -1,10 +1,12 @@
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from unloc_jax.config import ImageTowerConfig, TextTowerConfig
-from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD, ImageTower, TextFeatures, TextTower
+from unloc_jax.model.clip import PIXEL_MEAN, PIXEL_STD, ConvStem, ImageTower, TextFeatures, TextTower
 from unloc_jax.text import tokenize
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 5, 16, 24, 3), np.uint8)
@@ -66,6 +68,44 @@ def test_every_frame_alone(one_frame):
 
 def test_three_frames_see_their_neighbours(three_frames):
     assert [changed_tokens(three_frames, frame) for frame in (0, 2, 4)] == [[0, 1], [1, 2, 3], [3, 4]]
+
+
+def test_what_stands_still_vanishes():
+    """With subtract_mean the tower sees pixels minus their mean over the real frames; padding changes nothing."""
+    tower, params, apply = image_tower(3, subtract_mean=True)
+    normal = (FRAMES / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
+    moving = (normal - normal.mean(1, keepdims=True)).astype(np.float32)
+    plain = ImageTower(dataclasses.replace(tower.config, subtract_mean=False))
+    found = np.asarray(apply(params, FRAMES))
+    np.testing.assert_allclose(found, plain.apply(params, moving), rtol=1e-4, atol=1e-4)
+    picture = np.random.default_rng(1).normal(size=normal.shape[2:])
+    np.testing.assert_allclose(
+        apply(params, (normal + picture).astype(np.float32)), found, rtol=1e-3, atol=1e-3
+    )
+
+    padded = np.concatenate([FRAMES, np.full_like(FRAMES[:, :3], 200)], 1)
+    mask = np.arange(8) < np.array([[5], [5]])
+    np.testing.assert_allclose(apply(params, padded, mask)[:, :5], found, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_the_stem_sees_the_same_everywhere(num_layers):
+    stride, width = 2**num_layers, 16
+    stem = ConvStem(num_layers, width, np.float32)
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 48, 64, 9)).astype(np.float32)
+    params = random_like(jax.eval_shape(stem.init, jax.random.key(0), pixels))
+    maps = np.asarray(stem.apply(params, pixels))
+    assert maps.shape == (2, 3, 48 // stride, 64 // stride, width)
+    moved = stem.apply(params, np.roll(pixels, stride, axis=3))
+    inside = slice(3, -3)  # away from the borders
+    np.testing.assert_allclose(moved[..., inside, 4:-2, :], maps[..., inside, 3:-3, :], rtol=1e-3, atol=1e-4)
+
+
+def test_a_tower_with_a_stem():
+    """As many tokens as without, and a frame sees its neighbours through the stem."""
+    tower = image_tower(3, conv_stem=2)
+    assert tower[1]["params"]["patch_embedding"]["kernel"].shape == (2 * 2 * 8, 16)
+    assert changed_tokens(tower, 2) == [1, 2, 3]
 
 
 def test_three_frames_with_zero_weights_for_the_outer_ones_is_clip(one_frame, three_frames):

@@ -158,6 +158,8 @@ def test_score():
     result = TASK.compute_metrics(records, found)
     assert result["frame_accuracy"] == pytest.approx(100 * right.mean())
     assert result["frame_accuracy_without_background"] == pytest.approx(100 * right[with_action].mean())
+    # Three segments, all hit (the worst overlap is one half), and seven predicted ones: precision 3 / 7, recall 1.
+    assert result["F1@10"] == result["F1@50"] == pytest.approx(60)
 
 
 def test_videos_without_any_action_are_scored():

@@ -41,21 +41,7 @@ def add(commands: Commands) -> None:
         help="short side of stored frames, in pixels (default 256)",
     )
     build.add_argument("--jpeg-quality", type=count, default=95, help="(default 95)")
-    build.add_argument(
-        "--features",
-        type=path_of,
-        action="append",
-        default=[],
-        metavar="NAME=DIR[:KEY]",
-        help="store precomputed features too: DIR/ID.npy (.npz, .h5, .pt) or one HDF5 file; repeatable",
-    )
-    build.add_argument(
-        "--features-axis",
-        action="append",
-        default=[],
-        metavar="[NAME=]AXIS",
-        help="time axis of the features: 0 for [F, D] (default), 1 for [D, F]; repeatable",
-    )
+    _add_features(build, "store precomputed features too")
     build.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
     build.add_argument(
         "--beam-pipeline-options",
@@ -71,6 +57,7 @@ def add(commands: Commands) -> None:
     check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     check.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
     check.add_argument("--videos", type=Path, metavar="DIR", help="open the video files as well")
+    _add_features(check, "begin with a model of precomputed features instead of frames")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     listed = add_command(data, "list", _list, "the datasets that can be read, and what is known of each")
@@ -78,6 +65,24 @@ def add(commands: Commands) -> None:
         "names", nargs="*", metavar="NAME", help="datasets or formats to tell everything about"
     )
     listed.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_features(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--features",
+        type=path_of,
+        action="append",
+        default=[],
+        metavar="NAME=DIR[:KEY]",
+        help=f"{what}: DIR/ID.npy (.npz, .h5, .pt) or one HDF5 file; repeatable",
+    )
+    command.add_argument(
+        "--features-axis",
+        action="append",
+        default=[],
+        metavar="[NAME=]AXIS",
+        help="time axis of the features: 0 for [F, D] (default), 1 for [D, F]; repeatable",
+    )
 
 
 def _synthesize(arguments: argparse.Namespace) -> None:
@@ -122,7 +127,13 @@ def _rebuild_shard(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from data_pipelines.check import check, to_text
 
-    result = check(arguments.dataset, arguments.annotations, arguments.videos)
+    result = check(
+        arguments.dataset,
+        arguments.annotations,
+        arguments.videos,
+        features=arguments.features,
+        features_axis=arguments.features_axis,
+    )
     show(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))
 
 

@@ -18,6 +18,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="runs, results.json, table, plot"
     )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="of every row, instead of those of the file"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--at-once", type=count, default=1, metavar="N", help="runs that share the processors (default 1)"
@@ -32,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from unloc_jax.sweep.description import read_sweep
     from unloc_jax.sweep.run import places_of, run_sweep
 
-    sweep = read_sweep(arguments.file)
+    sweep = read_sweep(arguments.file, arguments.seeds)
     devices = arguments.gpus.split(",") if arguments.gpus else ()
     places = [] if arguments.table else places_of(arguments.at_once, devices)
     show(run_sweep(sweep, arguments.out, places, shlex.join(["unloc", *sys.argv[1:]])))

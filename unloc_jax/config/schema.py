@@ -26,6 +26,11 @@ class ImageTowerConfig:
     patch_size: Positive = 16
     temporal_kernel: Positive = 1
     """Frames that a patch sees (odd); 1 is CLIP."""
+    conv_stem: Annotated[int, Bounds(at_most=5)] = 0
+    """Convolutions of stride 2 before the patches, which help to learn shapes and movements from scratch; 0 is CLIP."""
+    subtract_mean: bool = False
+    """Subtract the mean of the frames that the model sees: what stands still vanishes. For training from scratch on few
+    people or places, whose looks a model would otherwise learn by heart."""
     pooling: Literal["token", "mean"] = "token"
     """Represents a frame: its class token, or the mean of its patches (no class token then)."""
     class_token_per_frame: bool = False

@@ -42,7 +42,7 @@ class Tower:
       stacks: From the input to the output.
       above: Number of layers above the other parameters, by the beginning of their names; the rest are below all.
       patch_size: Height and width of a patch in pixels; 0 = it reads texts.
-      patches: [patches, numbers in each] of a video, before `width`.
+      embedding: Products before the layers of a video, as (rows, numbers in each, outputs).
       parts: Equal parts of a video that devices can share, such as frames.
       part: What they are, for messages.
     """
@@ -54,7 +54,7 @@ class Tower:
     stacks: tuple[Stack, ...]
     above: Mapping[str, int]
     patch_size: int = 0
-    patches: tuple[int, int] = (0, 0)
+    embedding: tuple[tuple[int, int, int], ...] = ()
     parts: int = 1
     part: str = ""
 
@@ -96,6 +96,14 @@ def _clip_video(model: "ModelConfig", num_frames: int, crop_size: int) -> Tower:
     image = model.image
     patches = (crop_size // image.patch_size) ** 2
     length = patches + (image.pooling == "token")
+    channels, side, embedding = 3 * image.temporal_kernel, crop_size, []
+    for number in range(image.conv_stem):
+        side //= 2
+        wide = image.width // 2 >> (image.conv_stem - 1 - number)
+        embedding.append((num_frames * side**2, 9 * channels, wide))
+        channels = wide
+    values = channels * (image.patch_size >> image.conv_stem) ** 2
+    embedding.append((num_frames * patches, values, image.width))
     return Tower(
         "image",
         image.width,
@@ -104,7 +112,7 @@ def _clip_video(model: "ModelConfig", num_frames: int, crop_size: int) -> Tower:
         (Stack("transformer", image.num_layers, num_frames, length),),
         {"norm_out": 0},
         image.patch_size,
-        (num_frames * patches, 3 * image.patch_size**2 * image.temporal_kernel),
+        tuple(embedding),
         num_frames,
         "frames",
     )
@@ -119,6 +127,13 @@ def _clip_text(model: "ModelConfig") -> Tower:
 def _check_clip(model: "ModelConfig") -> None:
     if model.image.temporal_kernel % 2 == 0:
         raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")
+    stride = 2**model.image.conv_stem
+    if model.image.patch_size % stride or model.image.width < stride:
+        raise UserError(
+            f"config.model.image.conv_stem = {model.image.conv_stem} divides a patch's side by {stride}: "
+            f"config.model.image.patch_size = {model.image.patch_size} must be divisible by it, and "
+            f"config.model.image.width = {model.image.width} not smaller."
+        )
 
 
 def _videoprism_video(model: "ModelConfig", num_frames: int, crop_size: int) -> Tower:
@@ -147,7 +162,7 @@ def _videoprism_video(model: "ModelConfig", num_frames: int, crop_size: int) -> 
         stacks,
         above,
         sizes["patch_size"],
-        (windows * window * patches, 3 * sizes["patch_size"] ** 2),
+        ((windows * window * patches, 3 * sizes["patch_size"] ** 2, sizes["width"]),),
         windows,
         f"windows of {window} frames",
     )

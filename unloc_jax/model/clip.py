@@ -23,7 +23,8 @@ class ImageTower(nn.Module):
 
     Attributes:
       config: Sizes. With `temporal_kernel` 3 a patch also sees the previous and the next frame, so that a frame's
-        token can encode the direction of motion; 1 is CLIP.
+        token can encode the direction of motion; 1 is CLIP. With `subtract_mean` the tower sees frames minus the mean
+        of the video's real frames.
       compute: See `ComputeOptions`.
     """
 
@@ -42,13 +43,17 @@ class ImageTower(nn.Module):
           Frame tokens, [B, T, width] in the compute dtype.
         """
         config, dtype, layout = self.config, self.compute.dtype, self.compute.layout
-        batch, time, height, width, _ = frames.shape
+        batch, time = frames.shape[:2]
         frames = layout.constrain(frames, "videos", "frames", None, None, None)
         pixels = normalize(frames, dtype) if frames.dtype == jnp.uint8 else frames.astype(dtype)
-        size = config.patch_size
-        patches = pixels.reshape(batch, time, height // size, size, width // size, size, 3)
-        patches = patches.transpose(0, 1, 2, 4, 3, 5, 6).reshape(batch, time, -1, size * size * 3)
-        if config.temporal_kernel > 1:
+        if config.subtract_mean:
+            pixels = pixels - _mean_frame(pixels, frame_mask)
+        if config.conv_stem:
+            if config.temporal_kernel > 1:
+                pixels = neighbours(pixels, config.temporal_kernel, frame_mask)
+            pixels = ConvStem(config.conv_stem, config.width // 2, dtype, name="stem")(pixels)
+        patches = to_patches(pixels, config.patch_size >> config.conv_stem)
+        if config.temporal_kernel > 1 and not config.conv_stem:
             patches = neighbours(patches, config.temporal_kernel, frame_mask)
         x = nn.Dense(config.width, use_bias=False, dtype=dtype, name="patch_embedding")(patches)
 
@@ -78,10 +83,52 @@ class ImageTower(nn.Module):
         return layout.split(x, (batch, time), "videos", "frames")
 
 
+class ConvStem(nn.Module):
+    """Convolutions of 3×3 and stride 2 in front of the patches, each with LayerNorm and GELU (Xiao et al. 2021).
+
+    They see the same thing in the same way wherever it is, which a small dataset does not teach patches.
+
+    Attributes:
+      num_layers: each halves height and width.
+      width: channels of the last layer; each layer before it has half as many as the next.
+      dtype: of the computation.
+    """
+
+    num_layers: int
+    width: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        """Maps pixels [B, T, H, W, C] to [B, T, H / 2ⁿ, W / 2ⁿ, width]."""
+        batch, time = pixels.shape[:2]
+        x = pixels.reshape(batch * time, *pixels.shape[2:])
+        for layer in range(self.num_layers):
+            channels = self.width >> (self.num_layers - 1 - layer)
+            x = nn.Conv(channels, (3, 3), (2, 2), use_bias=False, dtype=self.dtype, name=f"conv_{layer}")(x)
+            x = nn.gelu(nn.LayerNorm(epsilon=_EPSILON, dtype=self.dtype, name=f"norm_{layer}")(x))
+        return x.reshape(batch, time, *x.shape[1:])
+
+
+def to_patches(pixels: jax.Array, size: int) -> jax.Array:
+    """Cuts pixels [B, T, H, W, C] into patches [B, T, N, size·size·C]."""
+    batch, time, height, width, channels = pixels.shape
+    patches = pixels.reshape(batch, time, height // size, size, width // size, size, channels)
+    return patches.transpose(0, 1, 2, 4, 3, 5, 6).reshape(batch, time, -1, size * size * channels)
+
+
 def normalize(frames: jax.Array, dtype: DTypeLike) -> jax.Array:
     """Normalises uint8 [..., 3] to CLIP's zero mean and unit variance, in `dtype`."""
     mean, std = jnp.array(PIXEL_MEAN, dtype), jnp.array(PIXEL_STD, dtype)
     return (frames.astype(dtype) / 255.0 - mean) / std
+
+
+def _mean_frame(pixels: jax.Array, frame_mask: jax.Array | None) -> jax.Array:
+    """Averages pixels [B, T, H, W, 3] over the real frames (frame_mask bool [B, T], None = all) to [B, 1, H, W, 3]."""
+    where = None if frame_mask is None else frame_mask[:, :, None, None, None]
+    count = pixels.shape[1] if frame_mask is None else frame_mask.sum(1)[:, None, None, None, None]
+    total = pixels.sum(1, keepdims=True, dtype=jnp.float32, where=where)
+    return (total / jnp.maximum(count, 1)).astype(pixels.dtype)
 
 
 def neighbours(patches: jax.Array, kernel: int, frame_mask: jax.Array | None = None) -> jax.Array:

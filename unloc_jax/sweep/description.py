@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ class Sweep:
     split: str
 
 
-def read_sweep(file: Path) -> Sweep:
-    """Reads a TOML file:
+def read_sweep(file: Path, seeds: Sequence[int] | None = None) -> Sweep:
+    """Reads a TOML file; `seeds` take the place of its own:
 
         config = "configs/quickstart.py"
         metrics = ["recall/model/R1@0.5", "recall/model/mIoU"]
@@ -93,7 +93,7 @@ def read_sweep(file: Path) -> Sweep:
         raise UserError(f"{file}: unknown key {min(unknown)!r}; the keys are {', '.join(sorted(known))}.")
     sweep = Sweep(
         tuple(_rows(file, content)),
-        _seeds(file, content.get("seeds", 3)),
+        _seeds(file, content.get("seeds", 3) if seeds is None else list(seeds)),
         _metrics(file, content.get("metrics")),
         content.get("split", "test"),
     )

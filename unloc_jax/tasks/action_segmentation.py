@@ -14,7 +14,7 @@ from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import masked_mean
 from unloc_jax.localization.targets import Targets
-from unloc_jax.metrics.segmentation import frame_accuracy, labels_at
+from unloc_jax.metrics.segmentation import Frames, frame_accuracy, labels_at, segmentation_scores
 from unloc_jax.queries import as_annotated, file_id
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Metrics
@@ -99,7 +99,7 @@ class ActionSegmentation(LocalizationTask):
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """Computes the accuracy over all sampled frames of all videos, and over those that show a class."""
+        """Computes the accuracy of all frames and of those that show a class, and edit and F1 of runs of frames."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         shown = np.concatenate(predictions.frame_classes)
         labels = np.concatenate(
@@ -111,11 +111,14 @@ class ActionSegmentation(LocalizationTask):
         # One score per frame and class, for the official formula: 1 for what is shown, 0 (background) else.
         scores = np.eye(len(number) + 1, dtype=np.float32)[shown][:, :-1]
         some = labels.any(1)
+        lengths = np.array([len(classes) for classes in predictions.frame_classes])
+        by_segment = segmentation_scores(Frames(_own_classes(labels, shown), shown, lengths), background=-1)
         return {
             "frame_accuracy": 100.0 * frame_accuracy(scores, labels),
             "frame_accuracy_without_background": 100.0 * frame_accuracy(scores[some], labels[some])
             if some.any()
             else 0.0,
+            **{name: by_segment[name] for name in ("edit", "F1@10", "F1@25", "F1@50")},
         }
 
     def prediction_lines(
@@ -133,9 +136,14 @@ class ActionSegmentation(LocalizationTask):
             line = {"video_id": file_id(record), "times_s": times_s, "pred": names[shown].tolist()}
             if known:
                 own = frame_labels(record, span_s, len(shown), number)
-                right = own[np.arange(len(shown)), shown] & (shown >= 0)
-                line["gt"] = names[np.where(right, shown, np.where(own.any(1), own.argmax(1), -1))].tolist()
+                line["gt"] = names[_own_classes(own, shown)].tolist()
             yield json.dumps(line) + "\n"
+
+
+def _own_classes(labels: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Returns one class per frame, int [T], -1 = background: the shown one if it is among labels, bool [T, C]."""
+    right = labels[np.arange(len(shown)), shown] & (shown >= 0)
+    return np.where(right, shown, np.where(labels.any(1), labels.argmax(1), -1))
 
 
 def frame_times_s(span_s: np.ndarray, num_frames: int) -> np.ndarray:

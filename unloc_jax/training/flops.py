@@ -123,12 +123,13 @@ def _image_tower(config: Config) -> Part:
         tower = video_tower(config.model, modality.encoder, data.num_frames, data.crop_size)
         if tower is None:
             continue
-        patches, values = tower.patches
-        # Pixels need no gradient.
-        of_one = _product(config.batch_size * patches, values, tower.width, gradients=1)
-        gradients = 1 if modality.lora_rank else 2
-        layers = _stacks(tower, config.batch_size, gradients)
-        total += _without_backward(of_one + layers, modality.freeze)
+        before = Part(0.0, 0.0)
+        for number, (rows, inner, outputs) in enumerate(tower.embedding):
+            # Pixels need no gradient.
+            before += _product(config.batch_size * rows, inner, outputs, gradients=2 if number else 1)
+        layers = _stacks(tower, config.batch_size, 1 if modality.lora_rank else 2)
+        total += _without_backward(before, modality.freeze or bool(modality.lora_rank))
+        total += _without_backward(layers, modality.freeze)
     return total
 
 

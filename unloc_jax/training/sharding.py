@@ -40,7 +40,7 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"(relevance|offsets)(_of_\d+)?/conv_\d+/kernel", (None, "embed", "channels")),
     (r"downsample_\d+/conv/kernel", (None, None, "embed")),
     # Small: a few thousand numbers each, at most 400 thousand (a class embedding for every frame).
-    (r"pyramid/conv_\d+/kernel", ()),
+    (r"(pyramid|stem)/conv_\d+/kernel", ()),
     (r"(output|linear)/kernel", ()),
     (r"(class|position)_embedding", ()),
     (r"(spatial|temporal)_position", ()),

@@ -1,0 +1,91 @@
+"""Trains and evaluates on real recordings: `python benchmarks/real.py DIR`, next to simple baselines.
+
+DIR has folders in the layout of ActivityNet: `signs/` with activitynet.json, videos/ID.mp4 and moments_SPLIT.jsonl (as
+QVHighlights), `actions/` with activitynet.json and features/ID.npy. What is not there is left out. Makes shards in
+real/, runs the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was), and prints a table
+for each. `--only=NAME` chooses sweeps, `--seeds=0` one seed.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import real_baselines
+
+from unloc_jax.console import show
+from unloc_jax.paths import ArgumentParser
+
+OUT = Path("real")
+SWEEPS = Path("configs/sweeps/real")
+# Shards → annotation format, annotation files, and what else `unloc data build` is told.
+SHARDS = {
+    "signs": (
+        "activitynet",
+        ["activitynet.json"],
+        ["--videos", "videos", "--fps", "6.9", "--short-side", "72"],
+    ),
+    "signs_moments": (
+        "qvhighlights",
+        ["moments_train.jsonl", "moments_val.jsonl", "moments_test.jsonl"],
+        ["--videos", "videos", "--fps", "6.9", "--short-side", "72"],
+    ),
+    "actions": ("activitynet", ["activitynet.json"], ["--no-frames", "--features", "pose=features"]),
+}
+# Sweep → the recordings, the shards, and the baselines of its task, with the metrics that are shown.
+ROWS = {
+    "signs_localization": ("signs", "signs", real_baselines.localization),
+    "signs_retrieval": ("signs", "signs_moments", None),  # `unloc evaluate` computes its controls
+    "signs_segmentation": ("signs", "signs", real_baselines.segmentation),
+    "actions_localization": ("actions", "actions", real_baselines.localization),
+    "actions_segmentation": ("actions", "actions", real_baselines.segmentation),
+}
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dir", type=Path, metavar="DIR")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        recordings, shards, baselines = ROWS[name]
+        folder = arguments.dir / recordings
+        if not folder.is_dir():
+            show(f"{name}: left out, there is no {folder}")
+            continue
+        if not (OUT / "shards" / shards / "build.json").exists():
+            _build(folder, shards)
+        seeds = map(str, arguments.seeds)
+        _unloc("sweep", SWEEPS / f"{name}.toml", f"--out={OUT / name}", "--seeds", *seeds)
+        if baselines:
+            _print_baselines(baselines, folder)
+
+
+def _build(folder: Path, shards: str) -> None:
+    dataset, files, rest = SHARDS[shards]
+    annotations = [folder / file for file in files if (folder / file).exists()]
+    options = [
+        f"pose={folder / 'features'}"
+        if word == "pose=features"
+        else folder / word
+        if word == "videos"
+        else word
+        for word in rest
+    ]
+    out = OUT / "shards" / shards
+    _unloc("data", "build", "--dataset", dataset, "--annotations", *annotations, *options, "--out", out)
+
+
+def _print_baselines(baselines: real_baselines.Baselines, folder: Path) -> None:
+    videos, classes = real_baselines.read(folder)
+    for name, metrics in baselines(videos, len(classes)).items():
+        show(f"baseline, {name}: " + "  ".join(f"{key} {value:.1f}" for key, value in metrics.items()))
+
+
+def _unloc(*words: object) -> None:
+    subprocess.run([sys.executable, "-m", "unloc_jax.cli", *map(str, words)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The commands with which `unloc data check` lets a user begin: build, train and evaluate a small model from scratch.
+
+configs/small.py holds what all small datasets need. Here is what depends on the data: how often and in what windows
+the model looks, what the pyramid's levels cover, how long to train.
+"""
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines.annotations.parsed import ParsedAnnotations
+from data_pipelines.annotations.statistics import num_levels
+from data_pipelines.builders.feature_files import FeatureSource, find_widths, read_features
+from data_pipelines.reading.flipped_texts import without_mirror_image
+from unloc_jax.features.stored_features import FeatureError
+from unloc_jax.records import VideoRecord
+
+# Samples that a short segment (the 10th percentile) is seen in.
+_SAMPLES = 6
+_NUM_FRAMES = (64, 128, 256)
+_NUM_ROWS = (128, 256, 512)
+_EPOCHS = 150
+_STEPS = (1500, 6000)
+_BATCH_SIZE = 8  # of configs/small.py
+_SHORT_SIDE = 72  # of stored frames; crops of 64 are cut from them
+_WHOLE = 0.95  # of a video
+_MOST_FILES = 32  # of features, for their rate
+
+
+@dataclasses.dataclass(frozen=True)
+class StartingPoint:
+    """What a dataset suggests.
+
+    Attributes:
+      task: argument of configs/small.py.
+      fps: of the build; None for features.
+      settings: of the config, by dotted name.
+      split: to evaluate on.
+    """
+
+    task: str
+    fps: float | None
+    settings: dict[str, Any]
+    split: str
+
+
+def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] = ()) -> StartingPoint | None:
+    """Chooses a task and settings for annotations with known lengths.
+
+    Args:
+      parsed: usable records.
+      sources: features to train on; without any the model sees frames.
+
+    Returns:
+      None if there is nothing to localise: no training segments of videos of known length, or trimmed clips.
+
+    Raises:
+      UserError: no video has usable features of a source, see `find_widths`.
+    """
+    records = [r for r in parsed.records if r.split == "train" and r.duration_s and len(r.segments_s)]
+    if not records:
+        return None
+    lengths_s = np.concatenate([np.diff(record.segments_s, axis=1)[:, 0] for record in records])
+    durations_s = np.array([record.duration_s for record in records])
+    share = np.concatenate([np.diff(r.segments_s, axis=1)[:, 0] / r.duration_s for r in records])
+    if (share >= _WHOLE).all():
+        return None
+    rate = _SAMPLES / float(np.quantile(lengths_s, 0.1))
+    settings: dict[str, Any] = {}
+    if sources:
+        rows_per_s, settings["model.modalities"] = _features(records, sources)
+        stride, fps = max(1, round(rows_per_s / rate)), None
+        rate, choices = rows_per_s / stride, _NUM_ROWS
+    else:
+        stride, fps = 2, max(0.2, round(2 * rate, 1))
+        rate, choices = fps / stride, _NUM_FRAMES
+        settings["data.mirror"] = parsed.classes is None or not without_mirror_image(parsed.classes)
+    # The window shows long segments as a whole, and is not much longer than the videos.
+    needed = 1.3 * float(np.quantile(lengths_s, 0.95)) * rate
+    num_frames = next((choice for choice in choices if choice >= needed), choices[-1])
+    longest = 16 * math.ceil(float(durations_s.max()) * rate / 16)
+    num_frames = max(16, min(num_frames, longest))
+    settings |= {"data.num_frames": num_frames, "data.window_stride": stride}
+    settings["model.pyramid.num_levels"] = num_levels(np.minimum(lengths_s * rate, num_frames - 1))
+    settings["data.max_segments"] = _most(max(len(record.segments_s) for record in records), 64)
+    queries = max(len(set(record.texts)) for record in records)
+    if parsed.classes is None:
+        settings["data.max_queries"] = _most(queries, 8)
+    windows = float(np.maximum(durations_s * rate / num_frames, 1.0).sum())
+    settings["train.steps"] = int(np.clip(50 * round(_EPOCHS * windows / _BATCH_SIZE / 50), *_STEPS))
+    held_out = [name for name in ("validation", "test") if any(r.split == name for r in parsed.records)]
+    return StartingPoint(_task(parsed, records), fps, settings, (held_out or ["train"])[0])
+
+
+def commands(
+    point: StartingPoint,
+    dataset: str,
+    annotations: Sequence[Path],
+    videos: Path | None,
+    features: Sequence[str] = (),
+    features_axis: Sequence[str] = (),
+) -> list[str]:
+    """Returns the command lines, in order, as a shell reads them.
+
+    Args:
+      point: what to write.
+      dataset, annotations, videos, features, features_axis: as given to `unloc data check`.
+    """
+    build = ["unloc", "data", "build", "--dataset", dataset, "--annotations", *map(str, annotations)]
+    if features:
+        build += ["--no-frames", *(word for text in features for word in ("--features", text))]
+        build += [word for axis in features_axis for word in ("--features-axis", axis)]
+    else:
+        build += [
+            "--videos",
+            str(videos or "VIDEOS"),
+            "--fps",
+            f"{point.fps:g}",
+            "--short-side",
+            str(_SHORT_SIDE),
+        ]
+    train = ["unloc", "train", f"--config=configs/small.py:{point.task}", "--config.data.dir=shards"]
+    train += ["--workdir=run", *(f"--config.{name}={value}" for name, value in point.settings.items())]
+    evaluate = ["unloc", "evaluate", "--checkpoint=run", f"--split={point.split}"]
+    return [" ".join(map(_quoted, words)) for words in ([*build, "--out", "shards"], train, evaluate)]
+
+
+def _quoted(word: str) -> str:
+    """Quotes a word for a shell, in double quotes if it is a Python literal with single ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def _task(parsed: ParsedAnnotations, records: list[VideoRecord]) -> str:
+    if parsed.classes is None:
+        return "moment_retrieval"
+    covered = sum(float(np.diff(record.segments_s, axis=1).sum()) for record in records)
+    of_all = covered / sum(record.duration_s for record in records)
+    return "action_segmentation" if of_all >= _WHOLE else "temporal_action_localization"
+
+
+def _features(records: list[VideoRecord], sources: Sequence[FeatureSource]) -> tuple[float, dict[str, Any]]:
+    """Returns rows per second of the first source (a median of some videos), and model.modalities."""
+    widths = find_widths(sources, [record.video_id for record in records])
+    rates: list[float] = []
+    for record in records:
+        try:
+            rates.append(len(read_features(sources[0], record.video_id)) / record.duration_s)
+        except FeatureError:
+            continue
+        if len(rates) == _MOST_FILES:
+            break
+    modalities = {name: {"encoder": "features", "feature_dim": width} for name, width in widths.items()}
+    return float(np.median(rates)), modalities
+
+
+def _most(number: int, bound: int) -> int:
+    return min(max(number, 1), bound)
