@@ -1,10 +1,10 @@
 """Times evaluation: `python benchmarks/evaluation.py [--ground-truth FILE] [--qvhighlights FILE] [--all]`.
 
 Goes from files to numbers as `unloc metrics` does: half a million detections on ActivityNet's validation set, and
-moments and highlights on QVHighlights' validation set. Compares with the published detection algorithm, one prediction
-after the other (`detection_one_by_one.py`), in the same run on the same predictions: with dicts and, if pandas is
-installed, with pandas tables like the official evaluator. The comparison covers some of the 200 classes, or all of them
-with --all (minutes with tables).
+moments and highlights on QVHighlights' validation set, and as many sentences as MAD has. Compares with the published
+detection algorithm, one prediction after the other (`detection_one_by_one.py`), in the same run on the same
+predictions: with dicts and, if pandas is installed, with pandas tables like the official evaluator. The comparison
+covers some of the 200 classes, or all of them with --all (minutes with tables).
 
 Half of the predictions are annotated segments moved a little, half are random. The annotations are synthetic too, in
 the datasets' number and format, unless FILE names the real ones.
@@ -26,15 +26,20 @@ from detection_one_by_one import average_precisions_one_by_one
 
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.detection import ACTIVITYNET_TIOU, GroundTruth, Predictions, detection_map
+from unloc_jax.metrics.generalized_retrieval import localization_scores
 from unloc_jax.metrics.protocols.action_files import read_annotations, read_results
 from unloc_jax.metrics.protocols.activitynet import evaluate_activitynet
+from unloc_jax.metrics.protocols.moment_files import Query
+from unloc_jax.metrics.protocols.moment_retrieval import best_ious
 from unloc_jax.metrics.protocols.qvhighlights import evaluate_qvhighlights
+from unloc_jax.metrics.protocols.run import measure
 from unloc_jax.paths import ArgumentParser
 
 RUNS = 5
 VIDEOS, CLASSES, PER_VIDEO = 4926, 200, 100
 PEER_CLASSES = {"one by one": 20, "one by one, tables": 4}
 QUERIES, CLIPS = 1550, 75
+SENTENCES = 384_600
 
 
 def main() -> None:
@@ -49,6 +54,7 @@ def main() -> None:
         folder = arguments.keep or Path(folder)
         detections(folder, arguments.ground_truth, arguments.all)
         moments(folder, arguments.qvhighlights)
+        films(folder)
 
 
 def detections(folder: Path, ground_truth: Path | None, all_classes: bool) -> None:
@@ -99,6 +105,30 @@ def moments(folder: Path, ground_truth: Path | None) -> None:
     write_lines(predictions, [highlighted(query, rng) for query in annotated])
     print(f"QVHighlights validation, {len(annotated)} queries, 10 windows and one score per clip each")
     row("from files to numbers", median_s(lambda: evaluate_qvhighlights(ground_truth, predictions)))
+
+
+def films(folder: Path) -> None:
+    """As many sentences as MAD has, with ten windows each, in files as `unloc evaluate` writes them."""
+    rng = np.random.default_rng(0)
+    starts = rng.uniform(0, 7000, SENTENCES).round(2)
+    truth, found = folder / "mad.jsonl", folder / "mad_predictions.jsonl"
+    with truth.open("w") as file:
+        for i, start in enumerate(starts.tolist()):
+            moment = [[start, start + 4]]
+            file.write(json.dumps({"qid": i, "vid": f"film {i // 600}", "relevant_windows": moment}) + "\n")
+    near = starts[:, None] + rng.normal(0, 3, (SENTENCES, 10)) * np.arange(10)
+    score = np.sort(rng.random((SENTENCES, 10)), axis=1)[:, ::-1]
+    windows = np.stack([near, near + 4, score], axis=-1).round(4)
+    with found.open("w") as file:
+        for i, of_query in enumerate(windows.tolist()):
+            file.write(json.dumps({"qid": i, "pred_relevant_windows": of_query}) + "\n")
+    print(f"MAD, {SENTENCES} sentences, 10 windows each: R@1 to R@100 at three thresholds")
+    row("from files to numbers", median_s(lambda: measure("mad", truth, found), runs=1))
+    answers = [np.array([[start, start + 4]]) for start in starts[:10000]]
+    queries = [Query(i, windows_s, {}) for i, windows_s in enumerate(answers)]
+    row("of 10,000 in memory", median_s(lambda: best_ious(queries, list(windows[:10000]), 100)))
+    gmr = lambda: localization_scores(answers, list(windows[:10000, :, :2]), (1, 3, 5))
+    row("gmr, 10,000 in memory", median_s(gmr))
 
 
 def activitynet(rng: np.random.Generator) -> dict[str, Any]:
@@ -175,9 +205,9 @@ def _of_classes(rows: GroundTruth | Predictions, number: int) -> Any:
     return type(rows)(*(column[rows.class_index < number] for column in rows))
 
 
-def median_s(run: Callable[[], object]) -> float:
+def median_s(run: Callable[[], object], runs: int = RUNS) -> float:
     times = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)

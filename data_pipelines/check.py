@@ -89,6 +89,8 @@ def to_text(result: dict[str, Any]) -> str:
         )
     if others > merged:
         lines.append(f"  {others - merged} segments are left out: see the problems")
+    if result["absent"]:
+        lines.append(f"queries without an answer in their video: {result['absent']}")
     if result["texts_with_saliency"]:
         lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
     if result["unknown_durations"]:

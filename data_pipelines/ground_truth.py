@@ -5,6 +5,7 @@ tables and JSON Lines are read by the parsers of `unloc data check` and `build`,
 evaluate`.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -18,13 +19,14 @@ from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.protocols.action_files import database_members
 from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.metrics.protocols.presets import preset_of
 from unloc_jax.records import VideoRecord
 
 TABLES = (".csv", ".tsv")
-ACTIONS = ("activitynet", "thumos14")
-MOMENTS = ("moment-retrieval", "qvhighlights")
+ACTIONS = ("activitynet", "thumos14", "per-frame")
+MOMENTS = ("moment-retrieval", "qvhighlights", "gmr", "nextgqa")
 _FRAMES = ("segmentation",)
-_OFFICIAL_TABLES = ("classification",)  # Kinetics' own
+_OFFICIAL_TABLES = ("classification", "per-frame")  # Kinetics' own, and Charades'
 _HEAD = 1 << 20  # characters in which the first line of a JSON lines file ends
 
 
@@ -34,7 +36,7 @@ def read_ground_truth(
     """Detects the kind of a ground truth, and reads it unless the protocol does.
 
     Args:
-      protocol: a name in `unloc_jax.metrics.protocols.PROTOCOLS`.
+      protocol: a name in `unloc_jax.metrics.protocols.PROTOCOLS`, or of a dataset's (`presets`).
       files: one official file or folder; or one's own CSV or JSON Lines (docs/annotations.md); or a folder of
         `unloc data build`; or an ActivityNet file followed by the CSV of its subsets (BMN's).
       subset: the split; None: the protocol's default, or for one's own data the only split.
@@ -48,14 +50,17 @@ def read_ground_truth(
       UserError: the file or split does not exist, the protocol does not read the format, or the split is ambiguous.
     """
     first = files[0]
+    protocol = preset_of(protocol).protocol
     if dataset is not None:
         protocols = (*ACTIONS, *MOMENTS, *_FRAMES)
-        return _chosen(protocol, files, subset, *_of_annotations(dataset, files), protocols)
+        records, has_classes, class_ids = _of_annotations(dataset, files)
+        truth, of_truth = _chosen(protocol, files, subset, records, has_classes, protocols)
+        return dataclasses.replace(truth, class_ids=class_ids), of_truth
     if is_shard_folder(first):
         return _chosen(protocol, files, subset, *_of_shards(first))
     for name, is_one in (("csv", _is_table), ("jsonl", _is_own_json_lines)):
         if is_one(first) and protocol not in _OFFICIAL_TABLES:
-            return _chosen(protocol, files, subset, *_of_annotations(name, files))
+            return _chosen(protocol, files, subset, *_of_annotations(name, files)[:2])
     if len(files) == 1:
         return first, subset
     if protocol == "activitynet" and len(files) == 2 and _is_table(files[1]):
@@ -85,10 +90,13 @@ def _is_own_json_lines(path: Path) -> bool:
         row, _ = json.JSONDecoder().raw_decode(head)
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and "video" in row and ("segments" in row or {"start", "end"} <= row.keys())
+    own = isinstance(row, dict) and "video" in row
+    return own and ("segments" in row or "windows" in row or {"start", "end"} <= row.keys())
 
 
-def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord], bool]:
+def _of_annotations(
+    name: str, files: Sequence[Path]
+) -> tuple[list[VideoRecord], bool, dict[str, dict[str, str]]]:
     parsed = parse(name, list(files))
     if parsed.problems.counts:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in parsed.problems.counts.most_common())
@@ -98,7 +106,7 @@ def _of_annotations(name: str, files: Sequence[Path]) -> tuple[list[VideoRecord]
             f" `unloc data check --dataset {name} --annotations {names}` tells where they are",
             file=sys.stderr,
         )
-    return parsed.records, parsed.classes is not None
+    return parsed.records, parsed.classes is not None, parsed.class_ids
 
 
 def _of_shards(folder: Path) -> tuple[list[VideoRecord], bool]:

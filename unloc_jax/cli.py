@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from unloc_jax import siblings
 from unloc_jax.commands import (
+    average,
     compile,
     data,
     demo,
@@ -13,9 +14,11 @@ from unloc_jax.commands import (
     evaluate,
     features,
     import_,
+    merge,
     metrics,
     predict,
     quickstart,
+    submission,
     sweep,
     train,
     zeroshot,
@@ -35,7 +38,10 @@ _COMMANDS = (
     compile,
     evaluate,
     metrics,
+    average,
     diagnose,
+    merge,
+    submission,
     predict,
     zeroshot,
     demo,

@@ -163,6 +163,7 @@ def evaluate(
     vocabulary_name: str = "vocabulary",
     out: str | Path | None = None,
     classifier_scores: str | Path | None = None,
+    protocol: str | None = None,
     settings: Settings = (),
 ) -> "EvaluationResult":
     """Evaluates a checkpoint on a split; `unloc evaluate --checkpoint`.
@@ -181,6 +182,7 @@ def evaluate(
       vocabulary_name: part of the name of the folder of their results.
       out: folder of metrics.json and the predictions; None = WORKDIR/evaluation/SPLIT.
       classifier_scores: see `unloc_jax.evaluation.classifier_scores`.
+      protocol: see `unloc_jax.evaluation.evaluate.evaluate`.
       settings: changes to `config.evaluation`, as in `train`.
 
     Raises:
@@ -198,6 +200,7 @@ def evaluate(
             vocabulary_name=vocabulary_name,
             out=out,
             classifier_scores=classifier_scores,
+            protocol=protocol,
             settings=settings,
         )
         with output_folders([folder]):
@@ -214,13 +217,15 @@ def checked_evaluation(
     vocabulary_name: str = "vocabulary",
     out: str | Path | None = None,
     classifier_scores: str | Path | None = None,
+    protocol: str | None = None,
     settings: Settings = (),
     preemption: "Preemption | None" = None,
 ) -> "tuple[Path, Callable[[], EvaluationResult]]":
     """Checks an evaluation as `evaluate` does it; returns the folder of its results, and the work.
 
     Args:
-      checkpoint, split, task, data_dir, vocabulary, vocabulary_name, out, classifier_scores, settings: see `evaluate`.
+      checkpoint, split, task, data_dir, vocabulary, vocabulary_name, out, classifier_scores, protocol, settings: see
+        `evaluate`.
       preemption: stops the work.
 
     Raises:
@@ -240,6 +245,7 @@ def checked_evaluation(
     asked = {
         "--split": split,
         "--task": task,
+        "--protocol": protocol,
         "the vocabulary": list(vocabulary),
         "the settings": overrides_of(settings),
     }
@@ -268,7 +274,7 @@ def checked_evaluation(
     folder = folder / model.task_name if whole.tasks else folder
     watched = {"watched": preemption.watched} if preemption else {}
     predictor = CheckpointPredictor(model, dataset, **watched)
-    return folder, checked(predictor, split, folder, scores)
+    return folder, checked(predictor, split, folder, scores, protocol)
 
 
 def measure(

@@ -13,7 +13,7 @@ from unloc_jax.records import VideoRecord
 
 # Attributes that identify a text instead of describing its content.
 _BOOKKEEPING = frozenset(
-    {"qid", "query", "vid", "annotators", "annotated_s", "domain", "pieces", "not_shown"}
+    {"qid", "query", "vid", "annotators", "annotated_s", "domain", "pieces", "not_shown", "absent"}
 )
 
 
@@ -26,11 +26,13 @@ class Query:
       windows_s: float64 [W, 2], its answers in seconds as annotated; hitting any of them counts. W = 0: unknown. An
         answer that the video does not show (see `not_shown`) is never hit.
       attributes: of its first text.
+      is_absent: it is known to have no answer in its video.
     """
 
     text: str
     windows_s: np.ndarray
     attributes: Mapping[str, str]
+    is_absent: bool = False
 
     @property
     def qid(self) -> str | int | None:
@@ -44,7 +46,8 @@ class Query:
 
 
 def queries_of(record: VideoRecord, *, by_text: bool = False) -> list[Query]:
-    """Groups the texts of a record into queries, in the order of their first texts; then those that are not shown.
+    """Groups the texts of a record into queries, in the order of their first texts; then those that are not shown, then
+    those that are absent.
 
     Texts with the same "qid" (without qids, the same "query") form one query with several answers. Every other text is
     a separate query, as the official evaluations count; with `by_text`, equal ones form one query.
@@ -65,7 +68,7 @@ def queries_of(record: VideoRecord, *, by_text: bool = False) -> list[Query]:
         text, _, attributes = answers[rows[0]]
         windows_s = [answers[row][1] for row in rows if answers[row][1] is not None]
         queries.append(Query(text, np.array(windows_s, np.float64).reshape(-1, 2), attributes))
-    return queries
+    return queries + [Query(text, np.zeros((0, 2)), attributes, True) for text, attributes in absent(record)]
 
 
 def as_annotated(record: VideoRecord) -> np.ndarray:
@@ -94,6 +97,12 @@ def not_shown(record: VideoRecord) -> list[NotShown]:
         for rows in told
         for start_s, end_s, text, *attributes in rows
     ]
+
+
+def absent(record: VideoRecord) -> list[tuple[str, dict[str, str]]]:
+    """Returns the queries that have no answer in the video, and their attributes."""
+    told = [json.loads(of_text["absent"]) for of_text in record.attributes if "absent" in of_text]
+    return [(text, attributes) for rows in told for text, attributes in rows]
 
 
 def not_shown_classes(record: VideoRecord) -> list[tuple[str, float, float]]:

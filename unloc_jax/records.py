@@ -21,7 +21,7 @@ class VideoRecord:
         Q queries here, and Q attributes.
       attributes: S dictionaries that describe the texts, such as {"object": "red circle", "motion": "left"}; empty if
         unknown. Evaluation uses them to measure which part of a query the model understands. A record without texts
-        may hold one, of the segments that cannot be shown (see `queries.not_shown`).
+        may hold one, of segments that cannot be shown and of queries without an answer (see `unloc_jax.queries`).
       fps: frames per second of `frames`; 0 before the video has been decoded.
       frames: JPEG bytes of frames 0/fps, 1/fps, 2/fps, …; empty before the video has been decoded.
       features: float32 [F, D] by modality, precomputed features of the whole video; F and D may differ between

@@ -10,6 +10,7 @@ from data_pipelines.annotations.assembly101 import parse_assembly101
 from data_pipelines.annotations.charades_sta import parse_charades_sta
 from data_pipelines.annotations.coin import parse_coin
 from data_pipelines.annotations.crosstask import parse_crosstask
+from data_pipelines.annotations.cvat import parse_cvat
 from data_pipelines.annotations.didemo import parse_didemo
 from data_pipelines.annotations.ego4d import parse_ego4d_mq, parse_ego4d_nlq
 from data_pipelines.annotations.elan import parse_elan
@@ -19,6 +20,7 @@ from data_pipelines.annotations.epic_kitchens import (
     parse_epic_kitchens_verbs,
 )
 from data_pipelines.annotations.epic_sounds import parse_epic_sounds
+from data_pipelines.annotations.fiftyone import parse_fiftyone
 from data_pipelines.annotations.kinetics import parse_kinetics
 from data_pipelines.annotations.label_studio import parse_label_studio
 from data_pipelines.annotations.mad import parse_mad
@@ -48,6 +50,7 @@ PARSERS: dict[str, Callable[[list[Path]], ParsedAnnotations]] = {
     "coin": parse_coin,
     "crosstask": parse_crosstask,
     "csv": parse_csv,
+    "cvat": parse_cvat,
     "didemo": parse_didemo,
     "ego4d_mq": parse_ego4d_mq,
     "ego4d_nlq": parse_ego4d_nlq,
@@ -56,6 +59,7 @@ PARSERS: dict[str, Callable[[list[Path]], ParsedAnnotations]] = {
     "epic_kitchens_nouns": parse_epic_kitchens_nouns,
     "epic_kitchens_verbs": parse_epic_kitchens_verbs,
     "epic_sounds": parse_epic_sounds,
+    "fiftyone": parse_fiftyone,
     "jsonl": parse_jsonl,
     "kinetics": parse_kinetics,
     "label_studio": parse_label_studio,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from unloc_jax.errors import UserError
 
 ACTIONS, MOMENTS, FRAMES = "action localisation", "moment retrieval", "action segmentation"
+SOUNDS = "detection of sounds"
 HIGHLIGHTS = "moment retrieval, highlight detection"
 
 _YOUTUBE = "videos are from YouTube, and some are gone"
@@ -29,7 +30,7 @@ class Dataset:
       split: the one that papers report.
       config: file in configs/ to start from.
       settings: further ones.
-      protocol: of `unloc metrics`, with its options.
+      protocol: of `unloc metrics`, with its options; where its name is the format, `--dataset` implies it.
       measures: what papers report, where the protocol prints something else or more.
       published: numbers to compare with, and their source.
       mistakes: typical ones.
@@ -55,13 +56,15 @@ class Dataset:
     def commands(self) -> list[str]:
         """The commands for check, build, train, evaluate and the official numbers."""
         files, truth = (_in_folder(names) for names in (self.files, self.truth))
-        predictions = (
-            "predictions.json"
-            if self.protocol.startswith(("activitynet", "thumos14"))
-            else "predictions.jsonl"
-        )
+        is_actions = self.task in (ACTIONS, SOUNDS)
         # A protocol that reads the official file needs no parser.
-        dataset = f" --dataset={self.format} --subset={self.split}" if self.format in _BY_PARSER else ""
+        options = (
+            []
+            if self.protocol == self.format and self.format in _BY_PARSER
+            else [f"--protocol={self.protocol}"]
+        )
+        if self.format in _BY_PARSER:
+            options += [f"--dataset={self.format}", f"--subset={self.split}"]
         return [
             f"unloc data check --dataset={self.format} --annotations {files} --videos=DOWNLOADS/videos",
             f"unloc data build --dataset={self.format} --annotations {files} --videos=DOWNLOADS/videos "
@@ -69,8 +72,8 @@ class Dataset:
             f"unloc train --config=configs/{self.config} --config.data.dir=DOWNLOADS/shards "
             f"--workdir=DOWNLOADS/run{f' {self.settings}' if self.settings else ''}",
             f"unloc evaluate --checkpoint=DOWNLOADS/run --split={self.split} --out=DOWNLOADS/results",
-            f"unloc metrics --protocol={self.protocol}{dataset} --ground-truth {truth} "
-            f"--predictions=DOWNLOADS/results/{predictions}",
+            f"unloc metrics {' '.join(options)} --ground-truth {truth} "
+            f"--predictions=DOWNLOADS/results/predictions.{'json' if is_actions else 'jsonl'}",
         ]
 
 
@@ -110,7 +113,7 @@ def _epic(format: str, task: str, classes: str, numbers: str) -> Dataset:
         f"EPIC_100_validation.csv {_EPIC_CLASSES} EPIC_100_video_info.csv",
         "validation",
         "thumos14.py:B",
-        "activitynet --tiou=0.1:0.1:0.5",
+        format,
         measures="mAP at tIoU 0.1:0.1:0.5 of verbs, of nouns and of actions",
         published=numbers,
         mistakes="the words in the columns `verb` and `noun` are the annotator's, not the class; "
@@ -131,9 +134,9 @@ def _ms_tcn(name: str, size: str, licence: str, settings: str, mistakes: str) ->
         "groundTruth/*.txt mapping.txt splits/test.split1.bundle",
         "test",
         "coin.py:B",
-        "segmentation",
-        measures="frame accuracy, edit score and F1@{10, 25, 50}, averaged over the splits. "
-        "`unloc evaluate` labels the sampled "
+        name.lower(),
+        measures="frame accuracy, edit score and F1@{10, 25, 50}, averaged over the splits: `unloc average` of the "
+        "files that `--out` writes. `unloc evaluate` labels the sampled "
         "frames: edit and F1 of them are not those of all frames",
         mistakes=mistakes,
         settings=settings,
@@ -152,14 +155,16 @@ def _timelens(name: str, file: str, numbers: str) -> Dataset:
         file,
         "test",
         "charades_sta.py:B",
-        "moment-retrieval",
+        "timelens",
         measures="R1@0.3, R1@0.5, R1@0.7, mIoU",
         published=f"TimeLens-8B {numbers} (R1@0.3/0.5/0.7, its README)",
         mistakes="its numbers are not comparable to those of the original annotations",
     )
 
 
-def _database(name: str, size: str, source: str, file: str, split: str, tiou: str, numbers: str) -> Dataset:
+def _database(
+    name: str, size: str, source: str, file: str, split: str, tiou: str, numbers: str, protocol: str
+) -> Dataset:
     return Dataset(
         name,
         "activitynet",
@@ -171,9 +176,9 @@ def _database(name: str, size: str, source: str, file: str, split: str, tiou: st
         file,
         split,
         "activitynet_tal.py:B",
-        f"activitynet --variant=opentad --subset={'testing' if split == 'test' else split}"
-        f"{f' --tiou={tiou}' if tiou else ''}",
-        measures=f"mAP at tIoU {tiou or '0.5:0.05:0.95'}",
+        protocol,
+        measures=f"mAP at tIoU {tiou or '0.5:0.05:0.95'}"
+        f"{f'; per-frame mAP: `--protocol {protocol}_frames`' if tiou == _DENSE else ''}",
         published=numbers,
         mistakes="",
     )
@@ -397,7 +402,7 @@ DATASETS = (
     Dataset(
         "EPIC-Sounds",
         "epic_sounds",
-        "detection of sounds",
+        SOUNDS,
         "videos of EPIC-Kitchens-100; 78,400 segments, of which 8,035 for validation; 44 classes",
         "https://github.com/epic-kitchens/epic-sounds-annotations",
         "CC BY-NC 4.0",
@@ -405,7 +410,7 @@ DATASETS = (
         "EPIC_Sounds_validation.csv EPIC_100_video_info.csv",
         "validation",
         "thumos14.py:B",
-        "activitynet --tiou=0.1:0.1:0.5",
+        "epic_sounds",
         measures="mAP at tIoU 0.1:0.1:0.5",
         mistakes="give features of sound (`--features`): the picture alone does not tell most classes",
         settings=_WINDOWS,
@@ -421,8 +426,8 @@ DATASETS = (
         "nlq_val.json",
         "validation",
         "charades_sta.py:B",
-        "moment-retrieval --strict",
-        measures="R1 and R5 at IoU 0.3 and 0.5, for an overlap above the threshold (`--strict`)",
+        "ego4d_nlq",
+        measures="R1 and R5 at IoU 0.3 and 0.5, for an overlap above the threshold",
         mistakes="videos are the clips, named by clip_uid; some windows have no length and cannot be found",
         settings=_WINDOWS,
     ),
@@ -437,10 +442,11 @@ DATASETS = (
         "moments_val.json",
         "validation",
         "thumos14.py:B",
-        "activitynet --variant=opentad --tiou=0.1:0.1:0.5",
+        "ego4d_mq",
         measures="mAP at tIoU 0.1:0.1:0.5, recall@1x and @5x at 0.5 (recall@0.50@1 and @5)",
         published="average mAP: CausalTAD InternVideo2 33.05 (OpenTAD)",
-        mistakes="labels that are not `primary` do not count",
+        mistakes="labels that are not `primary` do not count; recall of OpenTAD and ActionFormer is another "
+        "number, the mean over classes (`--variant=opentad`)",
         settings=_WINDOWS,
     ),
     _timelens("Charades-STA", "charades-timelens.json", "76.6/63.0/35.2"),
@@ -457,7 +463,7 @@ DATASETS = (
         "tvr_val_release.jsonl",
         "validation",
         "charades_sta.py:B",
-        "moment-retrieval",
+        "tvr",
         measures="R1, R5, R10 at IoU 0.5 and 0.7 within the query's clip (SVMR); retrieval from "
         "all clips (VCMR) is not measured",
         mistakes="queries of type `t` are about what is said, which no model here hears",
@@ -473,8 +479,8 @@ DATASETS = (
         "MAD_test.json",
         "test",
         "charades_sta.py:B",
-        "moment-retrieval",
-        measures="R1 to R100 at IoU 0.1, 0.3 and 0.5; the protocol prints R1 to R10 at 0.3, 0.5 and 0.7",
+        "mad",
+        measures="R1, R5, R10, R50 and R100 at IoU 0.1, 0.3 and 0.5",
         mistakes="build with `--no-frames --features clip=CLIP_L14_frames_features_5fps.h5`, as there are no films",
         settings=_WINDOWS,
     ),
@@ -489,8 +495,8 @@ DATASETS = (
         "test.csv gsub_test.json map_vid_vidorID.json",
         "test",
         "charades_sta.py:B",
-        "moment-retrieval",
-        measures="IoP and IoU of one window, and answers; the protocol prints R@k at IoU",
+        "nextgqa",
+        measures="mIoP, IoP@0.3, IoP@0.5, mIoU, IoU@0.3, IoU@0.5 of one window; Acc@GQA with `--answers`",
         mistakes="the training questions have no moments: training here is on the validation set or another dataset",
     ),
     _ms_tcn(
@@ -540,7 +546,7 @@ DATASETS = (
         "coarse_labels/*.txt coarse_splits/val_coarse_*.txt",
         "validation",
         "coin.py:B",
-        "segmentation",
+        "assembly101",
         measures="frame accuracy, edit score and F1@{10, 25, 50} of all frames",
         mistakes="a sequence has several views, and one annotation; the test split has no public labels",
         settings=_WINDOWS,
@@ -553,6 +559,7 @@ DATASETS = (
         "validation",
         "",
         "average mAP: DBM InternVideo2 44.81 (OpenTAD)",
+        "hacs",
     ),
     _database(
         "FineAction",
@@ -562,6 +569,7 @@ DATASETS = (
         "validation",
         "",
         "average mAP: DBM InternVideo2 29.13 (OpenTAD)",
+        "fineaction",
     ),
     _database(
         "MultiTHUMOS, OpenTAD's JSON",
@@ -571,6 +579,7 @@ DATASETS = (
         "validation",
         _DENSE,
         "average mAP: AdaTAD 48.73 (OpenTAD)",
+        "multithumos",
     ),
     _database(
         "Charades, OpenTAD's JSON",
@@ -580,6 +589,7 @@ DATASETS = (
         "test",
         _DENSE,
         "average mAP: AdaTAD 37.56 (OpenTAD)",
+        "charades",
     ),
     *(
         _database(
@@ -590,8 +600,12 @@ DATASETS = (
             "validation",
             "0.1:0.1:0.5",
             "",
+            protocol,
         )
-        for name, file in (("EPIC-Sounds", "epic_kitchens_sound.json"), ("Ego4D MQ", "ego4d_v2_220429.json"))
+        for name, file, protocol in (
+            ("EPIC-Sounds", "epic_kitchens_sound.json", "epic_sounds"),
+            ("Ego4D MQ", "ego4d_v2_220429.json", "ego4d_mq"),
+        )
     ),
     _audio(
         "Clotho-Moment",

@@ -6,6 +6,7 @@ The columns verb and noun hold an annotator's word ("put-down"); the class (1) h
 EPIC_100_verb_classes.csv and EPIC_100_noun_classes.csv, which are needed. Lengths are in EPIC_100_video_info.csv.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,10 @@ def _parse(files: list[Path], kinds: Sequence[str]) -> ParsedAnnotations:
     parsed = parse_epic_segments(
         collector, segments, _LAYOUT, label_column=f"{kinds[0]}_class", label_of=label_of
     )
+    parsed.class_ids = {kinds[0]: names[kinds[0]]}
+    if len(kinds) == 2:
+        pairs = itertools.product(names["verb"].items(), names["noun"].items())
+        parsed.class_ids = {"action": {f"{v},{n}": f"{verb} {noun}" for (v, verb), (n, noun) in pairs}}
     if len(kinds) == 1:
         parsed.classes = sorted({*(parsed.classes or ()), *names[kinds[0]].values()})
     return parsed

@@ -1,7 +1,8 @@
 """Rows of the two formats for users' own data, CSV and JSON Lines: one row per segment.
 
 A row has "video", "start" and "end" (seconds) and either "text", a sentence, or "label", a class name; "split" and
-"duration" (seconds) are optional. See docs/annotations.md.
+"duration" (seconds) are optional. A "text" whose "start" is the word "absent" has no answer in its video (in JSON
+Lines: "windows": []). See docs/annotations.md.
 """
 
 import dataclasses
@@ -15,6 +16,8 @@ from data_pipelines.annotations.segments import as_number
 from data_pipelines.annotations.split_names import split_in_name, split_of_subset
 from unloc_jax.errors import UserError
 from unloc_jax.names import as_text, id_of_record, normal_id
+
+ABSENT = "absent"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ def parse_rows(
             collector.split_of(path)
         for video_id, of_video in videos.items():
             split = _split(collector, path, of_video)
-            if collector.is_new(path, video_id, split, len(of_video)):
+            if collector.is_new(path, video_id, split, sum(not _is_absent(row) for row in of_video)):
                 _add_video(collector, path, video_id, split, of_video)
     return collector.with_classes() if with_labels == {True} else collector.parsed
 
@@ -94,8 +97,15 @@ def _add_video(
     maker = collector.maker(path, video_id, split, duration, text_name=text_name, duration_expected=False)
     for row in rows:
         text = row.values.get("label", row.values.get("text"))
+        if _is_absent(row):
+            maker.add_absent(text, row.attributes, row.where)
+            continue
         maker.add([row.values.get("start"), row.values.get("end")], text, row.attributes, row.where)
     collector.keep(maker.finish())
+
+
+def _is_absent(row: Row) -> bool:
+    return "text" in row.values and row.values.get("start") == ABSENT
 
 
 def _split(collector: VideoCollector, path: Path, rows: list[Row]) -> str:

@@ -20,6 +20,7 @@ class ParsedAnnotations:
       num_in_split: [videos, segments] in the files by split, including unusable ones.
       num_merged: segments of the files that repeat another one by design, such as equal answers of several annotators;
         they are not problems.
+      class_ids: the dataset's own ids of its classes: {key of a challenge's rows: {id: class}}.
       file_splits: (file, split) for files whose name contains the split.
     """
 
@@ -30,6 +31,7 @@ class ParsedAnnotations:
     num_segments: int = 0
     num_in_split: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     num_merged: int = 0
+    class_ids: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     file_splits: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
 
     def count(self, split: str, num_segments: int) -> None:

@@ -6,7 +6,8 @@ seconds, and only the relevant clips have scores, one per annotator. The split i
 
 All queries of a video become one record: a query's text is repeated for each of its windows, with the attribute "qid"
 (without qids, "query", the number of the query in the video). If a file contains no windows at all (the test split),
-its queries become texts without segments.
+its queries become texts without segments. Otherwise "relevant_windows": [] says that the query has no answer in its
+video, as in generalised moment retrieval.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,9 @@ def add_queries(
         for number, (where, query) in enumerate(of_video):
             attributes = query_attributes(query.get("qid"), number) | more_of(query, maker.duration_s)
             windows = query.get("relevant_windows")
-            if not windows:
+            if windows == [] and not queries_only:
+                maker.add_absent(query.get("query"), attributes, where)
+            elif not windows:
                 maker.add_query(query.get("query"), attributes, where)
             for window in windows or ():
                 maker.add(window, query.get("query"), attributes, where)

@@ -66,6 +66,7 @@ class RecordMaker:
         self._always = {"vid": id_to_text(video_id)} if video_id != name else {}
         self._segments: list[tuple[float, float]] = []
         self._not_shown: list[NotShown] = []
+        self._absent: list[tuple[str, dict[str, str]]] = []
         self._seen: set[tuple[float, float, str, str | None, str | None]] = set()
         self._queries: list[tuple[str, dict[str, str], str]] = []
         self._seen_queries: set[tuple[str, str | None, str | None]] = set()
@@ -152,6 +153,19 @@ class RecordMaker:
         self._seen_queries.add(key)
         self._queries.append((text, attributes, where))
 
+    def add_absent(self, text: Any, attributes: Any = None, where: str | None = None) -> None:
+        """Adds a query that is known to have no answer in the video; a repeated one is reported and left out."""
+        where = where or self.where
+        text = self._checked_text(text, None, where)
+        if text is None:
+            return
+        told = self._checked_attributes(attributes, where)
+        row = text, {name: value for name, value in told.items() if name not in self._always}
+        if row in self._absent:
+            self._problems.add("duplicate query", where, shown(text))
+            return
+        self._absent.append(row)
+
     def add_saliency(self, text: Any, scores: np.ndarray) -> None:
         """Sets the highlight scores of a text, float32 [num_clips, num_annotators], unless it already has some."""
         if normalized := normal_text(text):
@@ -161,7 +175,8 @@ class RecordMaker:
         """Returns the record; None if nothing of it is usable, which is reported.
 
         A video of an evaluation split whose segments are all unfindable (see `add_not_shown`) is reported, too, but
-        returned, without segments and texts: official evaluators count it.
+        returned, without segments and texts: official evaluators count it. One that only has queries without an answer
+        (see `add_absent`) is returned likewise, in every split.
 
         Args:
           queries_only: the file contains no segments at all, for example because those of a test split are secret:
@@ -175,18 +190,27 @@ class RecordMaker:
             return record
         for text, _, where in self._queries:
             self._problems.add("query without segments", where, shown(text))
+        self._leave_out_contradictions()
         if not self._segments:
             counted = bool(self._not_shown) and record.split != "train"
-            detail = f"its {len(self._not_shown)} segments count as missed" if counted else ""
-            self._problems.add("video without usable segments", self.where, detail)
-            if not counted:
+            if not self._absent:
+                detail = f"its {len(self._not_shown)} segments count as missed" if counted else ""
+                self._problems.add("video without usable segments", self.where, detail)
+            if not counted and not self._absent:
                 return None
             record.attributes = [dict(self._always)]
             record.saliency = {}
         record.segments_s = np.array(self._segments, np.float32).reshape(-1, 2)
-        record.attributes = with_not_shown(record.attributes, self._not_shown)
+        record.attributes = with_absent(with_not_shown(record.attributes, self._not_shown), self._absent)
         record.saliency = {text: scores for text, scores in record.saliency.items() if text in record.texts}
         return record
+
+    def _leave_out_contradictions(self) -> None:
+        """Leaves out, and reports, queries without an answer that have one elsewhere in the file."""
+        asked = {(text, of.get("qid")) for text, of in zip(self._record.texts, self._record.attributes)}
+        for text, attributes in [row for row in self._absent if (row[0], row[1].get("qid")) in asked]:
+            self._problems.add("query with and without an answer", self.where, f"{shown(text)}; it has one")
+            self._absent.remove((text, attributes))
 
     def finish_hidden(self) -> VideoRecord:
         """Returns the record of a video whose segments, and whose classes, a server keeps secret."""
@@ -229,6 +253,15 @@ def with_not_shown(
     earlier = json.loads(attributes[0].get("not_shown", "[]"))
     told = {"not_shown": json.dumps([*earlier, *rows], ensure_ascii=False)}
     return [{**attributes[0], **told}, *attributes[1:]]
+
+
+def with_absent(
+    attributes: list[dict[str, str]], absent: Sequence[tuple[str, dict[str, str]]]
+) -> list[dict[str, str]]:
+    """Returns attributes in which the first list the queries that have no answer in the video (`queries.absent`)."""
+    if not absent:
+        return attributes
+    return [{**attributes[0], "absent": json.dumps(absent, ensure_ascii=False)}, *attributes[1:]]
 
 
 def query_attributes(qid: Any, number: int) -> dict[str, str]:

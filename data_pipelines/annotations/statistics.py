@@ -9,6 +9,7 @@ from data_pipelines.annotations.notes import NUM_FRAMES, notes_on
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import SPLITS
 from unloc_jax.localization.geometry import default_regression_ranges, ranges_from_lengths
+from unloc_jax.queries import absent
 from unloc_jax.records import VideoRecord
 
 NUM_BINS = 10
@@ -23,11 +24,11 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
     Returns:
       "videos", "segments": in the files, including unusable ones; "texts": distinct ones; "classes": 0 if the texts are
       queries; "usable": {"videos", "segments"}; "merged": segments that repeat another one by design, see
-      ParsedAnnotations; "splits": {name: {"videos", "segments", "texts"}}, counted in the same way;
-      "texts_with_saliency"; "unknown_durations": videos of unknown length; "lengths": of "videos_s", "segments_s" and
-      "segments_per_video", {"min", "median", "mean", "max"} or None; "relative_lengths": how many segments cover 0 to
-      10 %, 10 to 20 %, … of their video (upper ends included); "suggested": see `suggest_pyramid`, None without
-      segments of known relative length; "notes": see `notes_on`.
+      ParsedAnnotations; "splits": {name: {"videos", "segments", "texts"}}, counted in the same way; "absent": queries
+      that have no answer in their video; "texts_with_saliency"; "unknown_durations": videos of unknown length;
+      "lengths": of "videos_s", "segments_s" and "segments_per_video", {"min", "median", "mean", "max"} or None;
+      "relative_lengths": how many segments cover 0 to 10 %, 10 to 20 %, … of their video (upper ends included);
+      "suggested": see `suggest_pyramid`, None without segments of known relative length; "notes": see `notes_on`.
     """
     records = [record for record in parsed.records if record.texts]
     segments_s = [np.diff(record.segments_s.astype(np.float64), axis=1)[:, 0] for record in records]
@@ -42,7 +43,10 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
         "segments": parsed.num_segments,
         "texts": _num_texts(records),
         "classes": len(parsed.classes or ()),
-        "usable": {"videos": len(records), "segments": sum(map(len, segments_s))},
+        "usable": {
+            "videos": sum(bool(record.texts or absent(record)) for record in parsed.records),
+            "segments": sum(map(len, segments_s)),
+        },
         "merged": parsed.num_merged,
         "splits": {
             split: {
@@ -53,6 +57,7 @@ def statistics(parsed: ParsedAnnotations) -> dict[str, Any]:
             for split in SPLITS
             if split in parsed.num_in_split
         },
+        "absent": sum(len(absent(record)) for record in parsed.records),
         "texts_with_saliency": sum(len(record.saliency) for record in records),
         "unknown_durations": sum(not record.duration_s for record in records),
         "lengths": {

@@ -6,9 +6,9 @@ import json
 import numpy as np
 
 from data_pipelines.annotations.problems import Problem
-from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S, with_not_shown
+from data_pipelines.annotations.segments import PAST_END_TOLERANCE_S, with_absent, with_not_shown
 from unloc_jax.decimals import shortest
-from unloc_jax.queries import as_annotated
+from unloc_jax.queries import absent, as_annotated
 from unloc_jax.records import VideoRecord
 
 # Durations in annotation files are often rounded, or belong to another encoding of the same video.
@@ -55,7 +55,7 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
     ]:
         detail = f"segment [{start_s:g}, {end_s:g}], measured {measured_s:.2f} s"
         problems.append(Problem("segment clipped to the video", where, detail))
-    if not inside.any() and record.split == "train":
+    if not inside.any() and record.split == "train" and not absent(record):
         return None
     kept = np.flatnonzero(inside)
     segments_s = np.minimum(record.segments_s[kept], np.float32(duration_s))
@@ -71,6 +71,8 @@ def fit_to_video(record: VideoRecord, measured_s: float, problems: list[Problem]
     attributes = with_not_shown(attributes, after)
     if not inside[0] and "not_shown" in record.attributes[0]:
         attributes = with_not_shown(attributes, json.loads(record.attributes[0]["not_shown"]))
+    if not inside[0]:
+        attributes = with_absent(attributes, absent(record))
     return dataclasses.replace(
         record,
         duration_s=duration_s,
@@ -87,5 +89,5 @@ def _of_video(attributes: dict[str, str]) -> dict[str, str]:
 
 def _of_text(attributes: dict[str, str]) -> dict[str, str]:
     """Returns those attributes of a text that describe the text alone."""
-    others = ("vid", "annotated_s", "not_shown")
+    others = ("vid", "annotated_s", "not_shown", "absent")
     return {name: value for name, value in attributes.items() if name not in others}

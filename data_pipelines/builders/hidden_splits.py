@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.split_names import SPLITS
-from unloc_jax.queries import not_shown
+from unloc_jax.queries import absent, not_shown
 from unloc_jax.records import VideoRecord
 
 
 def is_hidden(records: list[VideoRecord]) -> bool:
     """Returns whether no video of a split has a text; a split of queries has some, even if its answers are secret."""
-    return bool(records) and not any(record.texts or not_shown(record) for record in records)
+    return bool(records) and not any(
+        record.texts or not_shown(record) or absent(record) for record in records
+    )
 
 
 def leave_out_absent(parsed: ParsedAnnotations, is_there: Callable[[str], bool]) -> None:

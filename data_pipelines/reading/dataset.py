@@ -21,6 +21,7 @@ from unloc_jax.config.towers import tokens_of
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
+from unloc_jax.queries import absent
 from unloc_jax.records import VideoRecord
 from unloc_jax.sampling import Timeline, all_starts, center_start
 from unloc_jax.text import words
@@ -56,7 +57,11 @@ class ShardedDataset:
         if config.data.mirror:
             _check_mirrored(classes)
         training_records = self.records("train") if "train" in self.splits else []
-        texts = (text for record in training_records for text in record.texts)
+        texts = (
+            text
+            for record in training_records
+            for text in (*record.texts, *(text for text, _ in absent(record)))
+        )
         self.metadata = DatasetMetadata(
             name=metadata.name,
             fps=metadata.fps,

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_pipelines.reading.flipped_texts import mirror_text
 from unloc_jax.config import DataConfig
+from unloc_jax.queries import absent
 from unloc_jax.records import VideoRecord
 from unloc_jax.sampling import (
     Timeline,
@@ -179,9 +180,11 @@ def _labels(
     """Returns the padded texts and segments, as fields of `Batch` without the batch axis."""
     config = spec.config
     grid, shown = cut_segments(record.segments_s.reshape(-1, 2), window)
-    names = [mirror_text(text) for text in record.texts] if mirrored else list(record.texts)
+    own = lambda texts: [mirror_text(text) for text in texts] if mirrored else list(texts)
+    names = own(record.texts)
     if spec.classes is None:
-        queries = list(dict.fromkeys(names))
+        elsewhere = own(text for text, _ in absent(record)) if config.absent_queries else []
+        queries = list(dict.fromkeys([*names, *elsewhere]))
         # If there are more queries than fit, takes a random cyclic run of them, a new one in every epoch.
         if len(queries) > config.max_queries:
             queries = _cyclic(queries, draws.texts if draws else 0.0)[: config.max_queries]
@@ -201,9 +204,12 @@ def _labels(
     segments[: len(kept)] = grid[kept]
     segment_text[: len(kept)] = [number[names[i]] for i in kept]
     # A query whose segment was dropped for lack of room would be trained as occurring nowhere, as would one of a record
-    # without segments: both are masked. One whose segments are all outside the window really does not occur: it stays.
+    # without segments: both are masked. One whose segments are all outside the window really does not occur: it stays,
+    # and so does one without an answer in its video.
     text_mask = np.isin(np.arange(len(text_tokens)), segment_text)
-    if spec.classes is None and len(record.segments_s):
+    if spec.classes is None and not len(record.segments_s):
+        text_mask[: len(queries)] |= np.array([query in elsewhere for query in queries], bool)
+    elif spec.classes is None:
         inside = {names[i] for i in np.flatnonzero(shown)}
         text_mask[: len(queries)] |= [query not in inside for query in queries]
     return {

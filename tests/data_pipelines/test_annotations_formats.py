@@ -126,9 +126,10 @@ def test_queries_without_windows(tmp_path):
 
 
 def test_a_query_without_windows_among_others_is_a_fault(tmp_path):
+    """An empty list is not: see test_absent_queries.py."""
     train = lines(
         _query(1, relevant_windows=[[0, 2]]),
-        _query(2, relevant_windows=[]),
+        _query(2, relevant_windows=None),
         _query(3, "b", relevant_windows=None),
     )
     parsed = parse("qvhighlights", [write(tmp_path, "train.jsonl", train)])

@@ -107,6 +107,14 @@ _VIA = {
     "metadata": {"1_a": {"vid": "1", "z": [1.5, 4], "av": {"1": "0"}}},
 }
 
+_CVAT = """<annotations><meta><task><id>1</id><source>b.mp4</source></task></meta><track id="0" label="walk">
+<box frame="3" outside="0"/><box frame="9" outside="1"/></track><image id="4" name="x"><tag label="run"/></image>
+</annotations>"""
+_FIFTYONE = {
+    "classes": ["walk"],
+    "labels": {"b": [{"label": 0, "timestamps": [1.5, 4]}, {"label": 0, "support": [3, 30]}]},
+}
+
 # Per dataset the files it is given: name → content; text, or an object that becomes JSON, or a list: JSON Lines.
 _FILES: dict[str, dict[str, Any]] = {
     "activitynet": {"a.json": _DATABASE, "subsets.csv": "video,subset\na,training\n"},
@@ -127,6 +135,8 @@ _FILES: dict[str, dict[str, Any]] = {
         "videos_val.csv": "11,other,http://y\n",
     },
     "csv": {"train.csv": "video,start,end,text,split,duration\na.mp4,1,2,x,train,5\nb,0,1,y,test,\n"},
+    "cvat": {"train.xml": _CVAT, "rates.csv": "video,fps\nb.mp4,25\n"},
+    "fiftyone": {"train.json": _FIFTYONE, "rates.csv": "video,fps\nb,25\n"},
     "didemo": {"train.json": {"list": [_DIDEMO, _DIDEMO]}},
     "ego4d_mq": {"moments_val.json": _ego4d(labels=[_MOMENT, {**_MOMENT, "primary": False}])},
     "ego4d_nlq": {"nlq_val.json": _ego4d(annotation_uid="u", language_queries=[_QUERY, _QUERY])},

@@ -413,6 +413,57 @@ def test_label_studio(tmp_path):
         parse("label_studio", [export])
 
 
+def test_cvat(tmp_path):
+    box = lambda frame, outside=0: f'<box frame="{frame}" outside="{outside}" xtl="1"/>'
+    video = (
+        "<annotations><meta><task><id>5</id><name>n</name><source>f/a.mp4</source></task></meta>"
+        f'<track id="0" label="walk">{box(10)}{box(20)}{box(30, 1)}{box(50)}{box(59)}</track>'
+        f'<track id="1" label="run">{box("x")}{box(4, 1)}</track></annotations>'
+    )
+    rates = write(tmp_path, "rates.csv", "video,fps\na.mp4,10\nb.mp4,10\n")
+    parsed = parse("cvat", [_in(tmp_path, "val", "annotations.xml", video), rates])
+    assert rows_of(parsed) == [("a", "validation", 1.0, 3.0, "walk"), ("a", "validation", 5.0, 6.0, "walk")]
+    image = lambda number, *tags: f'<image id="{number}">{"".join(tags)}</image>'
+    rain = '<tag label="rain"/>'
+    images = "".join([image(0, rain), image(1, rain, '<tag label="wind"/>'), image(2), image(7, rain)])
+    meta = "<meta><job><source>b.mp4</source></job></meta>"
+    export = _in(tmp_path, "test", "b.xml", f"<annotations>{meta}{images}</annotations>")
+    assert rows_of(parse("cvat", [export, rates])) == [
+        ("b", "test", 0.0, pytest.approx(0.2), "rain"),
+        ("b", "test", pytest.approx(0.7), pytest.approx(0.8), "rain"),
+        ("b", "test", pytest.approx(0.1), pytest.approx(0.2), "wind"),
+    ]
+    with pytest.raises(UserError, match=r"does not tell the frame rate of 'b\.mp4'"):
+        parse("cvat", [export])
+    with pytest.raises(UserError, match="no tracks and no tags"):
+        parse("cvat", [_in(tmp_path, "train", "c.xml", "<annotations/>")])
+
+
+def test_fiftyone(tmp_path):
+    content = {
+        "classes": ["walk", "run"],
+        "labels": {
+            "a": [
+                {"label": 1, "timestamps": [1.5, 4]},
+                {"label": 0, "support": [11, 30], "confidence": 0.5},
+                {"label": 2, "timestamps": [1.5, 4]},
+                {"label": 0},
+            ],
+            "b": None,
+        },
+    }
+    export = _in(tmp_path, "val", "labels.json", content)
+    parsed = parse("fiftyone", [export, write(tmp_path, "rates.csv", "video,fps\na,10\n")])
+    assert rows_of(parsed) == [("a", "validation", 1.5, 4.0, "run"), ("a", "validation", 1.0, 3.0, "walk")]
+    assert dict(parsed.problems.counts) == {"unknown class": 1, "label without times": 1}
+    with pytest.raises(UserError, match="does not tell the frame rate of 'a'"):
+        parse("fiftyone", [export])
+    names = {"labels": {"a": [{"label": "sit", "timestamps": [0, 1]}]}}
+    assert rows_of(parse("fiftyone", [_in(tmp_path, "train", "l.json", names)])) == [
+        ("a", "train", 0.0, 1.0, "sit")
+    ]
+
+
 def test_via(tmp_path):
     project = {
         "file": {"7": {"fname": "folder/a.mp4"}},

@@ -11,10 +11,11 @@ from data_pipelines.annotations.catalogue_text import page
 from unloc_jax import cli
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.protocols import PROTOCOLS
+from unloc_jax.metrics.protocols.presets import PRESETS
 
 REPOSITORY = Path(__file__).parents[2]
 # Users' own data, and the exports of their tools.
-_NOT_DATASETS = {"csv", "jsonl", "elan", "label_studio", "subtitles", "textgrid", "via"}
+_NOT_DATASETS = {"csv", "cvat", "fiftyone", "jsonl", "elan", "label_studio", "subtitles", "textgrid", "via"}
 
 
 def test_every_format_has_a_dataset():
@@ -31,7 +32,11 @@ def test_configs_and_protocols_exist():
     """The options of all commands are those of the page, which tests/pages reads."""
     for of in DATASETS:
         assert (REPOSITORY / "configs" / of.config.partition(":")[0]).is_file()
-        assert of.protocol.split()[0] in PROTOCOLS
+        assert of.protocol.split()[0] in {*PROTOCOLS, *PRESETS}
+
+
+def test_every_format_has_a_protocol():
+    assert PARSERS.keys() - _NOT_DATASETS <= {*PROTOCOLS, *PRESETS}
 
 
 def test_list(capsys):

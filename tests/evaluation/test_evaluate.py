@@ -171,6 +171,35 @@ def test_action_localization(trained_on_classes, activities_dataset, tmp_path, u
         assert all(0 <= one["segment"][0] < one["segment"][1] <= record.duration_s for one in found)
 
 
+def test_thresholds_and_protocols(run, captions_dataset, trained_on_classes, tmp_path, unloc):
+    """`--tiou` and `--protocol`: what `unloc metrics` counts in the files."""
+    words, out = ["evaluate", f"--checkpoint={trained_on_classes}"], tmp_path / "out"
+    printed = unloc(*words, "--tiou=0.1:0.1:0.5", "--protocol=ego4d_mq", f"--out={out}").ok().out
+    metrics = _strict_json(out / "metrics.json")
+    assert set(metrics["mAP"]) == {
+        "mAP@0.10:0.50",
+        *(f"mAP@{t}" for t in ("0.10", "0.20", "0.30", "0.40", "0.50")),
+    }
+    official = metrics["official"]
+    assert official["average_mAP"] == pytest.approx(metrics["mAP"]["mAP@0.10:0.50"], abs=1e-9)
+    assert "protocol ego4d_mq" in printed and f"{official['recall@0.50@5']:.2f}" in printed
+    refused = {
+        "--tiou=0.5:0.1": "config.evaluation.tiou=0.5:0.1: thresholds look like 0.1:0.1:0.5",
+        "--protocol=mad": "--protocol=mad does not measure temporal_action_localization",
+        "--protocol=ego4d_mp": "did you mean ego4d_mq?",
+    }
+    for option, message in refused.items():
+        assert message in unloc(*words, option, f"--out={tmp_path / 'not'}").error()
+    assert not (tmp_path / "not").exists()
+
+    words = ["evaluate", f"--checkpoint={run}", f"--data-dir={captions_dataset}", f"--out={out}"]
+    unloc(*words, "--protocol=mad").ok()
+    metrics = _strict_json(out / "metrics.json")
+    assert metrics["official"]["R5@0.3"] == pytest.approx(metrics["recall"]["model"]["R5@0.3"], abs=1e-9)
+    assert metrics["official"]["R100@0.1"] >= metrics["official"]["R10@0.1"]
+    assert "--tiou has the thresholds of action localisation" in unloc(*words, "--tiou=0.5").error()
+
+
 def test_datasets_that_do_not_fit_the_model(
     run, trained_on_classes, captions_dataset, tiny_videos, tmp_path, unloc
 ):

@@ -378,6 +378,39 @@ OFFICIAL = {
         "classification",
         {"top1": "top1", "top5": "top5"},
     ),
+    "cvat": Official(
+        "test.xml",
+        "<annotations><meta><project><tasks>"
+        "<task><id>1</id><source>a.mp4</source></task><task><id>2</id><source>b.mp4</source></task>"
+        "</tasks></project></meta>"
+        '<track id="0" task_id="1" label="walk  on"><box frame="4" outside="0"/><box frame="35" outside="1"/></track>'
+        '<track id="1" task_id="2" label="walk  on"><box frame="4" outside="0"/><box frame="77" outside="1"/></track>'
+        "</annotations>",
+        "test",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        more={"rates.csv": _table(("video", "fps"), ("a.mp4", 29.97), ("b.mp4", 30))},
+        dataset=True,
+    ),
+    "fiftyone": Official(
+        "test.json",
+        json.dumps(
+            {
+                "classes": ["walk", "run"],
+                "labels": {
+                    "a": [{"label": 0, "timestamps": [1.5, 4.25]}, {"label": 1, "support": [4, 35]}],
+                    "b": [{"label": 0, "timestamps": [0.1, 3]}],
+                },
+            }
+        ),
+        "test",
+        "temporal_action_localization",
+        "activitynet",
+        _ACTIVITYNET,
+        more={"rates.csv": _table(("video", "fps"), ("a", 29.97))},
+        dataset=True,
+    ),
     "label_studio": Official(
         "test.json",
         json.dumps(
@@ -731,6 +764,7 @@ class KnowingPredictor:
         rng: np.random.Generator | None = None,
     ):
         metadata = DatasetMetadata(name, 5.0, 16, list(classes or []), [], "x")
+        self.step_dir = None
         settings = {"task": task, "data": {"dir": name}}
         self.dataset = SimpleNamespace(
             metadata=metadata, splits=(split,), left_out={}, records=lambda _: records

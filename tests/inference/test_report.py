@@ -15,7 +15,7 @@ import pytest
 
 from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction, to_json
-from unloc_jax.inference.report import write_report
+from unloc_jax.inference.report import report_page, write_report
 
 SHARED_VIDEO = Path(__file__).parents[3] / "shared/videos/real_test.mp4"
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{video}} & \"a\" 'b' <!-- zebra"
@@ -39,6 +39,25 @@ def example_prediction(duration_s: float) -> VideoPrediction:
         ],
         {"checkpoint": "runs/<base>", "step": "48000", "num_frames": "32"},
     )
+
+
+def test_what_is_not_here(tmp_path):
+    """A text whose best score is not above the model's threshold."""
+    prediction = example_prediction(4.0)
+    texts = [dataclasses.replace(text, threshold=0.5) for text in prediction.texts]
+    prediction = dataclasses.replace(prediction, texts=texts)
+    assert [text.is_absent for text in prediction] == [False, True, True]
+    assert [text["present"] for text in to_json(prediction)["texts"]] == [True, False, False]
+    assert "present" not in to_json(example_prediction(4.0))["texts"][0]
+    table = str(prediction)
+    assert (
+        table.count("not here") == 3 and "not above 0.5, the model's threshold" in table and "0.400" in table
+    )
+    video = tmp_path / "video.mp4"
+    video.write_bytes(b"")
+    page = report_page(prediction, "video.mp4", 5)
+    assert page.count('<p class="absent">not here') == 2 and "best score 0.40, the threshold is 0.50" in page
+    assert '<p class="absent">' not in report_page(example_prediction(4.0), "video.mp4", 5)
 
 
 class Page(HTMLParser):

@@ -48,6 +48,34 @@ def changed(rows, **fields):
 
 
 REFUSED = {
+    "an unknown protocol": (("ego4d_mp", DATABASE, RESULTS), "did you mean ego4d_mq?"),
+    "thresholds of moments": (("moment-retrieval", QUERIES, WINDOWS, "--tiou=5"), "--tiou=5: thresholds look like"),
+    "numbers of windows": (("moment-retrieval", QUERIES, WINDOWS, "--top=5,1"), "--top=5,1: numbers of first windows"),
+    "no query with an answer": (
+        ("gmr", changed(QUERIES[:1], relevant_windows=[]), WINDOWS[1:]),
+        "none of its queries has an answer",
+    ),
+    "how sure it is": (
+        ("gmr", QUERIES, changed(WINDOWS, pred_exist_score="yes")),
+        "line 1: \"pred_exist_score\" must be a finite number, not 'yes'",
+    ),
+    "a query without an answer": (
+        ("moment-retrieval", changed(QUERIES, relevant_windows=[]), WINDOWS),
+        "it has no windows; queries without an answer are for --protocol gmr",
+    ),
+    "a video without a duration": (("per-frame", DATABASE, RESULTS), "2 of 2 videos have no duration in seconds"),
+    "a question without moments": (
+        ("nextgqa", {"v": {"location": {"0": []}}}, {"v_0": [0, 1]}),
+        'the first is "v", question 0: it has no moments',
+    ),
+    "a span of three": (
+        ("nextgqa", {"v": {"location": {"0": [[0, 1]]}}}, {"v_0": [0, 1, 2]}),
+        '"span" has [0, 1, 2], not 2 numbers',
+    ),
+    "no question": (
+        ("nextgqa", {"v": {"location": {"0": [[0, 1]]}}}, {"0": [0, 1]}),
+        "'0' is not, but 'v_0' is",
+    ),
     "a score that is not a number": (
         ("activitynet", DATABASE, actions(GOOD, action(0, 1, "run", NAN), action(0, 1, "run", NAN))),
         'found: 2 of 3 predictions are wrong; the first is results["a"][1]: "score" is not finite: nan',

@@ -1,5 +1,7 @@
 """Every protocol through the command, on small files of ours whose numbers are worked out by hand."""
 
+import importlib
+import inspect
 import json
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from unloc_jax.cli import main
 from unloc_jax.metrics.protocols import PROTOCOLS, json_files
 from unloc_jax.metrics.protocols.activitynet import evaluate_activitynet
+from unloc_jax.metrics.protocols.presets import PRESETS, preset_of
 from unloc_jax.metrics.protocols.run import tables
 
 
@@ -275,6 +278,55 @@ CASES = {
         # The third is sixth; the fourth has no prediction.
         {"top1": 25, "top5": 50, "videos": 4},
     ),
+    "per-frame": (
+        (
+            "per-frame",
+            {
+                "database": {
+                    "a": {"subset": "validation", "duration": 50, "annotations": [action(4, 8, "run")]}
+                }
+            },
+            {"results": {"a": [action(6, 7, "run", 0.9), action(0, 9, "run", 0.5)]}},
+        ),
+        # Places every 2 s. Best: 6 s, right; then with one score 0, 2, 4 and 8 s, of which the last two are.
+        {"mAP": 100 * (1 + 2 / 4 + 3 / 5) / 3, "frames": 25},
+    ),
+    "gmr": (
+        (
+            "gmr",
+            [
+                {"qid": 1, "vid": "a", "query": "x", "duration": 40, "relevant_windows": [[0, 10]]},
+                {"qid": 2, "vid": "a", "query": "y", "duration": 40, "relevant_windows": []},
+                {"qid": 3, "vid": "a", "query": "z", "duration": 40, "relevant_windows": []},
+            ],
+            [
+                {"qid": 1, "pred_relevant_windows": [[0, 5, 0.7], [20, 30, 0.5]]},
+                {"qid": 2, "pred_relevant_windows": [[0, 5, 0.9]], "pred_exist_score": 0.1},
+                {"qid": 3, "pred_relevant_windows": [[0, 5, 0.5]]},
+            ],
+        ),
+        # At 0.4 one of two absent queries is rejected, at 0.6 both.
+        {
+            "AUROC": 100,
+            "Rej-F1@0.6": 100,
+            "Acc@0.4": 200 / 3,
+            "G-mIoU@1": 50,
+            "mIoU@1": 50,
+            "best_threshold": 0.6,
+        },
+    ),
+    "nextgqa": (
+        (
+            "nextgqa",
+            {"v": {"duration": 30, "location": {"0": [[0, 10]], "1": [[5, 10], [20, 30]]}}},
+            {"v_0": [0, 2], "v_1": [15, 25]},
+        ),
+        {"mIoP": 75, "IoP@0.5": 100, "mIoU": 100 * (2 / 10 + 5 / 15) / 2, "IoU@0.3": 50},
+    ),
+    "a dataset's name": (
+        ("mad", QUERIES, WINDOWS),
+        {"R1@0.1": 50, "R100@0.5": 100},
+    ),
     "segmentation, tcn": (
         ("segmentation", FRAMES, FRAME_LABELS, "--variant", "tcn"),
         {"accuracy": 100 * (6 / 8 + 1 / 4) / 2, "F1@50": 100 * (2 * 2 / (2 + 3) + 0) / 2},
@@ -304,7 +356,15 @@ def test_by_hand(case, tmp_path, capsys):
 
 
 def test_every_protocol_is_tried():
-    assert {arguments[0] for arguments, _ in CASES.values()} == set(PROTOCOLS)
+    tried = {preset_of(arguments[0]).protocol for arguments, _ in CASES.values()}
+    assert tried == {protocol for protocol, _ in PRESETS.values()} | set(PROTOCOLS) == set(PROTOCOLS)
+
+
+def test_options_of_datasets_exist():
+    for protocol, options in PRESETS.values():
+        module, name = PROTOCOLS[protocol]
+        function = getattr(importlib.import_module(f"unloc_jax.metrics.protocols.{module}"), name)
+        assert options.keys() <= inspect.signature(function).parameters.keys()
 
 
 def test_scores_instead_of_labels(tmp_path):

@@ -17,6 +17,7 @@ from unloc_jax.tasks import TASKS, task_for
 # What is written here is the name of a task somewhere else, or a choice of a user.
 _MAY_NAME = {
     "metrics/protocols/__init__.py": "modules of that name",
+    "metrics/protocols/presets.py": "a protocol of that name",
     "pretrained/scenic_config.py": "the reference's names",
     "pretrained/scenic_model.py": "the reference's names",
     "pretrained/scenic_unloc.py": "the reference's names",

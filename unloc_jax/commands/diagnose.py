@@ -6,14 +6,18 @@ from pathlib import Path
 from unloc_jax.commands.common import Commands, add_command, quiet
 from unloc_jax.commands.ground_truth import add_ground_truth, read_ground_truth
 from unloc_jax.metrics import diagnosis
+from unloc_jax.metrics.protocols.presets import chosen
 
 
 def add(commands: Commands) -> None:
     parser = add_command(
         commands, "diagnose", _run, "why a file of predictions scores what it scores (docs/diagnosis.md)"
     )
-    names = diagnosis.PROTOCOLS
-    parser.add_argument("--protocol", required=True, choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help=f"{', '.join(diagnosis.PROTOCOLS)}, or of a dataset, as for `unloc metrics` (default: that of --dataset)",
+    )
     add_ground_truth(parser)
     parser.add_argument("--predictions", type=Path, required=True, metavar="FILE")
     parser.add_argument("--out", type=Path, metavar="FILE", help="report.html to write")
@@ -36,9 +40,10 @@ def _run(arguments: argparse.Namespace) -> None:
         quiet()
     from unloc_jax.metrics.diagnosis.run import run_diagnosis
 
-    ground_truth, subset = read_ground_truth(arguments)
+    protocol = chosen(arguments.protocol, arguments.dataset)
+    ground_truth, subset = read_ground_truth(arguments, protocol)
     run_diagnosis(
-        arguments.protocol,
+        protocol,
         ground_truth,
         arguments.predictions,
         arguments.out,

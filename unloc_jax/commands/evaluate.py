@@ -1,6 +1,7 @@
 """`unloc evaluate`."""
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from unloc_jax import sigterm
@@ -50,6 +51,16 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="JSON of another program's video classifier, multiplied with the scores of action localisation",
     )
+    parser.add_argument(
+        "--tiou",
+        metavar="LIST",
+        help="thresholds of action localisation's mAP, 0.1:0.1:0.5 or 0.3,0.5 (config.evaluation.tiou)",
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="report the numbers of this protocol of `unloc metrics` besides (default: the dataset's, if it has one)",
+    )
     zeroshot = parser.add_argument_group("--zeroshot-clip")
     zeroshot.add_argument("--fps", type=float, help="frames embedded per second (default 2)")
     zeroshot.add_argument(
@@ -97,6 +108,7 @@ def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -
     from unloc_jax.training.checkpoints.reading import find_checkpoint, load_checkpoint
     from unloc_jax.training.preemption import Preemption
 
+    settings = [f"evaluation.tiou={arguments.tiou!r}"] if arguments.tiou else []
     whole, _ = load_checkpoint(find_checkpoint(arguments.checkpoint))
     with Preemption() as preemption:
         work = {}
@@ -112,7 +124,8 @@ def _evaluate_checkpoint(arguments: argparse.Namespace, vocabulary: list[str]) -
                 vocabulary_name=arguments.vocabulary.stem if vocabulary else "",
                 out=arguments.out,
                 classifier_scores=arguments.classifier_scores,
-                settings=arguments.overrides,
+                protocol=arguments.protocol,
+                settings=[*arguments.overrides, *settings],
                 preemption=preemption,
             )
             work[out] = run
@@ -155,5 +168,11 @@ def _evaluate_clip(arguments: argparse.Namespace, vocabulary: list[str]) -> None
         fps=2.0 if arguments.fps is None else arguments.fps,
         smoothing_s=1.0 if arguments.smoothing is None else arguments.smoothing,
     )
+    if arguments.tiou:
+        config = predictor.task.config
+        evaluation = dataclasses.replace(config.evaluation, tiou=arguments.tiou)
+        config = dataclasses.replace(config, evaluation=evaluation)
+        predictor.task.check_config(config, "config")
+        predictor.task = dataclasses.replace(predictor.task, config=config)
     out = arguments.out or Path("zeroshot") / directory.resolve().name / arguments.split
-    show(evaluate(predictor, arguments.split, out, arguments.classifier_scores))
+    show(evaluate(predictor, arguments.split, out, arguments.classifier_scores, arguments.protocol))

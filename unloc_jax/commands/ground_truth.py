@@ -31,8 +31,8 @@ def add_ground_truth(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_ground_truth(arguments: argparse.Namespace) -> tuple["Path | Annotated", str | None]:
+def read_ground_truth(arguments: argparse.Namespace, protocol: str) -> tuple["Path | Annotated", str | None]:
     """Returns the ground truth that the protocol uses, and which subset of it (`data_pipelines.ground_truth`)."""
     from data_pipelines.ground_truth import read_ground_truth as read
 
-    return read(arguments.protocol, arguments.ground_truth, arguments.subset, arguments.dataset)
+    return read(protocol, arguments.ground_truth, arguments.subset, arguments.dataset)

@@ -95,6 +95,8 @@ class DataConfig:
     """S: segments per video; further ones are left out (and counted)."""
     max_queries: Positive = 8
     """Q: texts per video of a per-video task; further ones are left out in training, never in evaluation."""
+    absent_queries: bool = True
+    """Trains queries that have no answer in their video as occurring nowhere in it; False = leaves them out."""
     mirror: bool = False
     """Mirror half of the training videos, swapping left and right in their texts."""
     augmentation: AugmentationConfig = AugmentationConfig()

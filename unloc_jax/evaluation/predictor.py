@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -46,11 +47,13 @@ class Predictor(Protocol):
       task_name: of several tasks of a checkpoint, which one it is.
       dataset: where the videos are.
       metadata: what metrics.json holds about it.
+      step_dir: of a checkpoint; None without one.
     """
 
     task: Task
     task_name: str
     metadata: dict[str, Any]
+    step_dir: Path | None
 
     @property
     def dataset(self) -> Annotations: ...
@@ -79,6 +82,7 @@ class CheckpointPredictor:
     ):
         self._model, self.dataset, self._watched = model, dataset, watched
         self.task, self.task_name = model.task, model.task_name
+        self.step_dir: Path | None = model.step_dir
         self.metadata: dict[str, Any] = {"checkpoint": str(model.step_dir)}
         self._check_fit()
 

@@ -4,6 +4,7 @@ import io
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class ClipPredictor:
         )
         self.dataset, self.task_name = dataset, kind.name
         self.task = make_task(config_lib.from_mapping(settings), known)
+        self.step_dir: Path | None = None
         self._encoder, self._with_frames = encoder, with_frames
         self._fps, self._smoothing_s = fps, smoothing_s
         self.metadata: dict[str, Any] = {

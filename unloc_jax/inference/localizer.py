@@ -40,6 +40,7 @@ from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
+from unloc_jax.training.checkpoints.presence import stored_threshold
 from unloc_jax.training.checkpoints.reading import workdir_of
 from unloc_jax.video import FrameStream, video_length_s
 
@@ -118,6 +119,7 @@ class Localizer(VideoSearch):
         times_s = np.linspace(span_s[0], span_s[1], places)
         flat = np.ones_like(times_s)  # for a task without a curve
         known = set(metadata.words)
+        threshold = stored_threshold(self._model.step_dir, self._model.task_name)
         in_video = lambda time_s: min(float(time_s), embedded.duration_s)  # times of frames are float32
         predictions = [
             TextPrediction(
@@ -129,6 +131,7 @@ class Localizer(VideoSearch):
                 relevance_times_s=times_s,
                 relevance=output.curve[0, i] if output.curve is not None else scores[0] * flat,
                 unknown_words=[word for word in words(text) if known and word not in known],
+                threshold=threshold,
             )
             for i, (text, (segments, scores)) in enumerate(zip(texts, task.segments(output, 0, span_s)))
         ]

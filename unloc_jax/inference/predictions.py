@@ -63,6 +63,8 @@ class TextPrediction:
       relevance_times_s: float [R], ascending, seconds on the clock of a player.
       relevance: float [R] in [0, 1]: how well the text matches the moment; NaN = no value for this moment.
       unknown_words: words of `text` that never occurred in training.
+      threshold: a text whose best score is not above it is not in the video (`is_absent`); None = unknown, see
+        docs/metrics.md.
 
     Raises:
       ValueError: segments are not best first, or the two arrays are not [R].
@@ -73,6 +75,17 @@ class TextPrediction:
     relevance_times_s: np.ndarray
     relevance: np.ndarray
     unknown_words: list[str]
+    threshold: float | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """Returns whether the text is taken as not in the video: its segments are then the best of what is not it."""
+        return self.threshold is not None and self.best_score <= self.threshold
+
+    @property
+    def best_score(self) -> float:
+        """Returns the score of the best segment, 0.0 without any."""
+        return self.segments[0].score if self.segments else 0.0
 
     def __post_init__(self) -> None:
         if any(a.score < b.score for a, b in itertools.pairwise(self.segments)):
@@ -82,7 +95,7 @@ class TextPrediction:
             raise ValueError(f"relevance_times_s {times} and relevance {values} must both be [R]")
 
     def __repr__(self) -> str:
-        best = f", best {self.segments[0]}" if self.segments else ""
+        best = ", not here" if self.is_absent else f", best {self.segments[0]}" if self.segments else ""
         return f"TextPrediction({self.text!r}, {len(self.segments)} segments{best})"
 
 
@@ -181,6 +194,7 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
          "notes": [str],                                                             about the video
          "texts": [{"text": str,
                     "unknown_words": [str],
+                    "present": bool,                              where a threshold is known: False = "not here"
                     "segments": [{"start_s": float, "end_s": float, "score": float}],   best first
                     "relevance_times_s": [float],
                     "relevance": [float or null]}]}                                     null = no value
@@ -197,6 +211,7 @@ def to_json(prediction: VideoPrediction) -> dict[str, Any]:
             {
                 "text": text.text,
                 "unknown_words": list(text.unknown_words),
+                **({} if text.threshold is None else {"present": not text.is_absent}),
                 "segments": [
                     {
                         "start_s": float(segment.start_s),
@@ -235,11 +250,19 @@ def terminal_table(prediction: VideoPrediction, top_k: int = 3) -> str:
                 f"{clock(segment.start_s)} – {clock(segment.end_s)}",
                 f"{segment.score:.3f}",
             )
-            for rank, segment in enumerate(text.segments[:top_k], 1)
-        ] or [("-", "no segment", "", "")]
+            for rank, segment in enumerate(() if text.is_absent else text.segments[:top_k], 1)
+        ] or [
+            ("-", "not here", "", f"{text.best_score:.3f}") if text.is_absent else ("-", "no segment", "", "")
+        ]
         for words, cells in itertools.zip_longest(textwrap.wrap(text.text, width), found):
             lines.append(line(words or "", *(cells or ("", "", "", ""))))
 
+    missing = [text for text in prediction.texts if text.is_absent]
+    if missing:
+        lines += [
+            "",
+            f"not here: the best score is not above {missing[0].threshold:.4g}, the model's threshold",
+        ]
     unknown = [text for text in prediction.texts if text.unknown_words]
     if unknown:
         lines += ["", "Words the model never saw in training (expect less of these texts):"]

@@ -202,7 +202,13 @@ def _ticks(duration_s: float, step_s: float) -> Iterator[str]:
 def _row(index: int, text: TextPrediction, duration_s: float, curve_top: float, top_k: int) -> str:
     """Renders one text: the sentence on the left, its curve and segments on the time axis on the right."""
     segments = text.segments[:top_k]
-    if segments:
+    if text.is_absent:
+        found = (
+            f'<p class="absent">not here<span class="score">best score {text.best_score:.2f}, the threshold is '
+            f"{text.threshold:.2f}</span></p>"
+        )
+        band = ""
+    elif segments:
         best = segments[0]
         found = (
             f'<p class="best"><span class="dot"></span>{clock(best.start_s)} – {clock(best.end_s)}'

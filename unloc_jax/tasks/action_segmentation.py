@@ -35,6 +35,7 @@ class ActionSegmentation(LocalizationTask):
     name = "action_segmentation"
     with_vocabulary = True
     has_boundaries = False
+    protocols = ("segmentation",)
     annotation_formats = ("coin", "ms_tcn", "assembly101")
     radius = None
 

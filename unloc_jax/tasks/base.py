@@ -21,7 +21,7 @@ from unloc_jax.tasks.averaging import Texts, mean_over_crops, mean_over_prompts
 from unloc_jax.tasks.description import Description
 from unloc_jax.tasks.global_batch import GlobalBatch
 from unloc_jax.tasks.keys import Use, key_of
-from unloc_jax.tasks.outputs import Evaluation, Output, Predict, SplitPredictions
+from unloc_jax.tasks.outputs import Evaluation, Output, Predict, Presence, SplitPredictions
 from unloc_jax.tasks.texts import TextEncoding
 from unloc_jax.tasks.zeroshot_scores import Similarities
 
@@ -153,6 +153,10 @@ class Task(Description, abc.ABC):
     def table(self, metrics: dict[str, float]) -> list[str]:
         """Returns the lines of `Evaluation.table`; metrics is {} without ground truth."""
         return [f"{self.name} (%)", *(f"  {name:<42}{value:>8.1f}" for name, value in metrics.items()), ""]
+
+    def presence(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> Presence | None:
+        """Returns what is known and predicted about the presence of queries; None if all of them have answers."""
+        return None
 
     @abc.abstractmethod
     def prediction_lines(

@@ -27,6 +27,8 @@ class Description:
     """Formats of the datasets that are made for it."""
     metrics_key: ClassVar[str] = "metrics"
     """The key of its metrics in metrics.json."""
+    protocols: ClassVar[tuple[str, ...]] = ()
+    """The protocols of `unloc metrics` that score its predictions against the videos' own annotations."""
     predictions_file: ClassVar[str] = "predictions.jsonl"
     """The file of `unloc evaluate` that `Task.prediction_lines` fill."""
 

@@ -23,7 +23,7 @@ from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Params
 from unloc_jax.tasks.global_batch import GlobalBatch
 from unloc_jax.tasks.localization_task import LocalizationTask
-from unloc_jax.tasks.outputs import Evaluation, Predict, SplitPredictions
+from unloc_jax.tasks.outputs import Evaluation, Predict, Presence, SplitPredictions
 from unloc_jax.tasks.recall import ranked_segments, recall_beside_controls
 
 
@@ -35,6 +35,7 @@ class MomentRetrieval(LocalizationTask):
     """
 
     name = "moment_retrieval"
+    protocols = ("moment-retrieval", "qvhighlights", "gmr", "nextgqa")
     equal_texts_are_one: ClassVar[bool] = False
     """Whether equal texts of a video that have no ids are one query, see `queries_of`."""
 
@@ -115,6 +116,18 @@ class MomentRetrieval(LocalizationTask):
         ranked = ranked_segments(predictions)
         return recall_at_k([windows_s[i] for i in known], [ranked[i] for i in known])
 
+    def presence(self, records: Sequence[VideoRecord], predictions: SplitPredictions) -> Presence | None:
+        queries = [query for of_video in self.queries(records) for query in of_video]
+        if not any(query.is_absent for query in queries):
+            return None
+        windows = scored_windows(predictions)
+        known = [i for i, query in enumerate(queries) if query.is_absent or len(query.windows_s)]
+        return Presence(
+            [queries[i].windows_s for i in known],
+            [windows[i][:, :2] for i in known],
+            np.array([windows[i][:, 2].max(initial=0.0) for i in known]),
+        )
+
     def evaluate(
         self, records: Sequence[VideoRecord], predict: Predict, train: Callable[[], Sequence[VideoRecord]]
     ) -> Evaluation:
@@ -135,8 +148,10 @@ class MomentRetrieval(LocalizationTask):
                 line["duration"] = float(shortest(np.float32(record.duration_s)))
                 if "domain" in query.attributes:
                     line["domain"] = query.attributes["domain"]
-                if len(query.windows_s):
+                if len(query.windows_s) or query.is_absent:
                     line["relevant_windows"] = query.windows_s.tolist()
+                if query.is_absent:
+                    line["absent"] = True
                 line["pred_relevant_windows"] = next(windows).tolist()
                 of_pyramid = levels[v]
                 if of_pyramid is not None:

@@ -50,6 +50,21 @@ class SplitPredictions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Presence:
+    """Holds the queries whose answers are known, those without any among them.
+
+    Attributes:
+      truth_s: per query float [W, 2] in seconds; W = 0: it has no answer in its video.
+      found_s: per query float [K, 2] in seconds, best first.
+      score: float64 [Q], how sure the model is that there is an answer: its best score.
+    """
+
+    truth_s: Sequence[np.ndarray]
+    found_s: Sequence[np.ndarray]
+    score: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Holds what `unloc evaluate` reports about a split.
 

@@ -47,6 +47,7 @@ def recall_beside_controls(
     texts = [query.text for query in queries]
     video = np.repeat(np.arange(len(records)), [len(of_video) for of_video in of_videos])
     known = np.flatnonzero([len(query.windows_s) > 0 for query in queries])
+    unknown = sum(not len(query.windows_s) and not query.is_absent for query in queries)
 
     # One pass over the videos: every query is followed by one of another video, for the first control.
     foreign = np.full(len(queries), -1)
@@ -58,8 +59,8 @@ def recall_beside_controls(
     both = predict(swapped)
     predictions = _columns(both, [slice(0, len(of_video)) for of_video in of_videos])
     metrics: dict[str, Any] = {"queries": len(queries)}
-    if len(known) < len(queries):
-        metrics["queries_without_ground_truth"] = len(queries) - len(known)
+    if unknown:
+        metrics["queries_without_ground_truth"] = unknown
     if not len(known):
         return Evaluation(predictions, metrics, f"{len(queries)} queries")
 
@@ -89,10 +90,8 @@ def recall_beside_controls(
     top1 = np.array([segments[0] if len(segments) else (0.0, 0.0) for segments in ranked])
     right = right_event_rates(top1, windows_s, video, [queries[i].description for i in known], texts)
     table = _table(len(known), results, right)
-    if len(known) < len(queries):
-        table.append(
-            f"  {len(queries) - len(known)} more queries have no ground truth: predicted, not scored\n"
-        )
+    if unknown:
+        table.append(f"  {unknown} more queries have no ground truth: predicted, not scored\n")
     return Evaluation(
         predictions,
         metrics

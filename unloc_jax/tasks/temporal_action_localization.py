@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from unloc_jax.config import Config
 from unloc_jax.decimals import shortest
 from unloc_jax.metrics.detection import (
     ACTIVITYNET_TIOU,
@@ -14,6 +15,7 @@ from unloc_jax.metrics.detection import (
     Predictions,
     detection_map,
 )
+from unloc_jax.metrics.thresholds import thresholds_of
 from unloc_jax.queries import as_annotated, file_id, not_shown_classes
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.localization_task import LocalizationTask
@@ -29,10 +31,23 @@ class TemporalActionLocalization(LocalizationTask):
     metrics_key = "mAP"
     predictions_file = "predictions.json"
 
+    protocols = ("activitynet", "thumos14", "per-frame")
+
+    @classmethod
+    def check_config(cls, config: Config, where: str) -> None:
+        super().check_config(config, where)
+        thresholds_of(config.evaluation.tiou or None, ACTIVITYNET_TIOU, f"{where}.evaluation.tiou")
+
+    @property
+    def _thresholds(self) -> tuple[np.ndarray, ...]:
+        """Returns the tIoU thresholds of each average, float64 [T] each."""
+        told = self.config.evaluation.tiou
+        return (thresholds_of(told, ACTIVITYNET_TIOU),) if told else (THUMOS14_TIOU, ACTIVITYNET_TIOU)
+
     def compute_metrics(
         self, records: Sequence[VideoRecord], predictions: SplitPredictions
     ) -> dict[str, float]:
-        """Computes mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, each with its average."""
+        """Computes mAP at tIoU 0.3:0.1:0.7 and 0.5:0.05:0.95, or at config.evaluation.tiou, each with its average."""
         number = {name: i for i, name in enumerate(self.evaluation_classes)}
         truth = [
             (v, number[text], start_s, end_s)
@@ -55,16 +70,16 @@ class TemporalActionLocalization(LocalizationTask):
             truth_array[:, 0].astype(int), truth_array[:, 1].astype(int), truth_array[:, 2:]
         )
         metrics = {}
-        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU):
+        for thresholds in self._thresholds:
             result = detection_map(ground_truth, Predictions(video, label, segments, rank), thresholds)
-            metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"] = result["average_mAP"]
+            metrics[_average_name(thresholds)] = result["average_mAP"]
             metrics |= {key: value for key, value in result.items() if key.startswith("mAP@")}
         return metrics
 
     def table(self, metrics: dict[str, float]) -> list[str]:
         table = [f"{len(self.evaluation_classes)} classes"]
-        for thresholds in (THUMOS14_TIOU, ACTIVITYNET_TIOU) if metrics else ():
-            average = metrics[f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"]
+        for thresholds in self._thresholds if metrics else ():
+            average = metrics[_average_name(thresholds)]
             values = "".join(f"{metrics[f'mAP@{t:.2f}']:>7.1f}" for t in thresholds)
             table.append("  tIoU   " + "".join(f"{t:>7.2f}" for t in thresholds) + "   average")
             table.append(f"  mAP (%){values}{average:>10.1f}\n")
@@ -90,6 +105,10 @@ class TemporalActionLocalization(LocalizationTask):
             ]
             yield f"{', ' if number else ''}{json.dumps(str(file_id(record)))}: {json.dumps(rows)}"
         yield '}, "external_data": {}}\n'
+
+
+def _average_name(thresholds: np.ndarray) -> str:
+    return f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}"
 
 
 def _positive(video: int, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Builds the optimizer: clipping → AdamW, Adam or SGD → learning rate by stage and parameter.
+"""Builds the optimizer: clipping → AdamW, Adam, Muon or SGD → learning rate by stage and parameter.
 
 Frozen towers are left out.
 """
@@ -20,6 +20,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.model.adapters import adapted_towers, is_adapter
 from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.old_names import renamed_array
+from unloc_jax.training.muon import scale_by_muon
 
 _SHOWN_NAMES = 12
 
@@ -107,8 +108,8 @@ def learning_rates(config: Config) -> Callable[[int], dict[str, float]]:
 def make_optimizer(config: Config) -> optax.GradientTransformation:
     """Builds the optimizer of a run, for parameters in nested dictionaries.
 
-    Clipping uses the global norm of all gradients except the frozen ones. AdamW decays weights independently of the
-    gradient; Adam and SGD add `weight_decay` × weight to the clipped gradient. Frozen parameters (see
+    Clipping uses the global norm of all gradients except the frozen ones. AdamW and Muon decay weights independently of
+    the gradient; Adam and SGD add `weight_decay` × weight to the clipped gradient. Frozen parameters (see
     `frozen_parameters`) get no update and no state; all others share one state, however many rates there are.
 
     Raises:
@@ -120,6 +121,14 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     adam = optax.scale_by_adam(b1=settings.b1, b2=settings.b2, mu_dtype=dtype)
     rule = {
         "adamw": [adam, decay],
+        "muon": [
+            scale_by_muon(
+                b2=settings.b2,
+                weight_decay=settings.weight_decay,
+                decayed=_decayed,
+                momentum_dtype=dtype,
+            )
+        ],
         "adam": [decay, adam],
         "sgd": [
             decay,

@@ -53,6 +53,7 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"head/(scale|shift)_\d+", ()),
     (r"logit_scale", ()),
     (r"(qkv|out|mlp_in|mlp_out)_lora/[ab]", ()),
+    (r"ns_coeffs", ()),  # three numbers of Muon's state
 ]
 
 _BATCH = ("data", "context")

@@ -19,6 +19,7 @@ from unloc_jax.metrics.diagnosis.page import to_page
 from unloc_jax.metrics.diagnosis.section import Diagnosis
 from unloc_jax.metrics.diagnosis.values import to_json
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
+from unloc_jax.metrics.protocols.presets import preset_of
 from unloc_jax.paths import check_output_file
 from unloc_jax.whole_writes import write_result
 
@@ -68,7 +69,7 @@ def diagnose(
     """Diagnoses a file of predictions; warnings go to stderr.
 
     Args:
-      protocol: one of `PROTOCOLS`.
+      protocol: one of `PROTOCOLS`, or a dataset's that is (`unloc_jax.metrics.protocols.presets`).
       ground_truth: file, or annotated videos.
       predictions: file.
       tiou: threshold of a hit.
@@ -78,9 +79,11 @@ def diagnose(
     Raises:
       UserError: as the protocol's readers; there is no such protocol, or it lacks an option.
     """
+    name, (protocol, of_dataset) = protocol, preset_of(protocol)
     if protocol not in PROTOCOLS:
-        raise UserError(f"--protocol={protocol}: there are diagnoses for {', '.join(PROTOCOLS)}")
+        raise UserError(f"--protocol={name}: there are diagnoses for {', '.join(PROTOCOLS)}")
     is_actions = protocol in ("activitynet", "thumos14")
+    subset = subset or of_dataset.get("subset")
     for name, value in (("--subset", subset), ("--blocked-videos", blocked_videos)):
         if value is not None and not is_actions:
             raise UserError(f"{name} is not an option of the protocol {protocol}")

@@ -262,6 +262,18 @@ def read_results(
     return found
 
 
+def labelled_members(predictions: Path, ground_truth: Path | Annotated) -> Members:
+    """Yields the members of results; rows with a class's id in place of a label, as in a challenge's submission, get
+    the label that the ground truth has for it ("verb 7" if it has none)."""
+    ids = ground_truth.class_ids if isinstance(ground_truth, Annotated) else {}
+    for member, video, rows in read_members(predictions, "results"):
+        for key, names in ids.items() if isinstance(rows, list) else ():
+            for row in rows:
+                if isinstance(row, dict) and "label" not in row and key in row:
+                    row["label"] = names.get(as_text(row[key]).replace(" ", ""), f"{key} {row[key]}")
+        yield member, video, rows
+
+
 def id_in(of: Annotations, video: str) -> str:
     """Returns the ground truth's id of a predicted video: BMN and mmaction2 write "v_" only in the ground truth."""
     return f"v_{video}" if video not in of.all_videos and f"v_{video}" in of.all_videos else video

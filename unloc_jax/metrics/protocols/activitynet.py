@@ -14,13 +14,16 @@ from unloc_jax.metrics.detection import (
     detection_map,
     recall_at_multiples,
 )
+from unloc_jax.metrics.ego4d import not_descending, recall_of_segments
 from unloc_jax.metrics.proposals import average_recall
 from unloc_jax.metrics.protocols.action_files import (
     Annotations,
+    labelled_members,
     read_annotations,
     read_results,
 )
 from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.metrics.thresholds import thresholds_of
 
 WITHOUT_DUPLICATES = ("opentad", "actionformer")
 NEAR_S = 1e-3  # OpenTAD: segments of one class whose starts and ends differ by at most this are one
@@ -42,8 +45,9 @@ def evaluate_activitynet(
       ground_truth, predictions: JSON files, see `action_files`; a ground truth may be `Annotated` classes.
       variant: "official"; "opentad": without ground-truth segments that are empty or repeated, an empty
         prediction never hits, and recall@t@k, the share of segments found among the best k·n predictions of
-        their video and class, n being its number of segments; mean over classes; or "actionformer", the same
-        except for the thresholds' last bits.
+        their video and class, n being its number of segments; mean over classes; "actionformer", the same
+        except for the thresholds' last bits; or "ego4d": "official" at decimal thresholds, with the recall of Ego4D's
+        moment queries (`unloc_jax.metrics.ego4d`) at tIoU 0.3, 0.5, 0.7.
       subset: of the ground truth, in any case.
       blocked_videos: JSON list of video ids to leave out everywhere.
       proposals: ignore labels and evaluate proposals: AR@1, AR@5, AR@10, AR@100 and the AUC of average
@@ -57,13 +61,17 @@ def evaluate_activitynet(
       "videos", "ground_truth_segments", "predictions": how many were evaluated. With `proposals`, "AUC" and
       "AR@1", … replace the mAPs.
     """
-    if variant not in ("official", *WITHOUT_DUPLICATES):
-        raise UserError(f"activitynet has the variants official, opentad and actionformer, not {variant!r}")
+    if variant not in ("official", "ego4d", *WITHOUT_DUPLICATES):
+        raise UserError(
+            f"activitynet has the variants official, opentad, actionformer and ego4d, not {variant!r}"
+        )
     thresholds = thresholds_of(tiou, ACTIVITYNET_TIOU)
-    if variant == "opentad":
+    if variant in ("opentad", "ego4d"):
         thresholds = np.round(thresholds, 2)
     annotations = read_annotations(ground_truth, subset, blocked_videos)
-    found = read_results(predictions, annotations, labels=not proposals)
+    found = read_results(
+        predictions, annotations, labels=not proposals, members=labelled_members(predictions, ground_truth)
+    )
     if proposals:
         truth = without_duplicates(annotations.truth) if variant in WITHOUT_DUPLICATES else annotations.truth
         recall = average_recall(truth, found, thresholds)
@@ -71,35 +79,6 @@ def evaluate_activitynet(
             warn_of_no_hit(found.segments_s, truth.segments_s)
         return {**recall, **counts(annotations, truth, found)}
     return detection_metrics(annotations, found, thresholds, variant)
-
-
-def thresholds_of(tiou: str | None, default: np.ndarray) -> np.ndarray:
-    """Parses --tiou, "0.1:0.1:0.5" or "0.3,0.5,0.7", to float64 [T]; a range is NumPy's linspace, as in evaluators.
-
-    Raises:
-      UserError: it has another form, or a threshold of more than two digits, or outside of 0 to 1.
-    """
-    if tiou is None:
-        return default
-    is_range = ":" in tiou
-    try:
-        numbers = [float(part) for part in tiou.split(":" if is_range else ",")]
-        if is_range:
-            low, step, high = numbers
-            if not step >= 0.01:
-                raise ValueError
-            numbers = np.linspace(low, high, round((high - low) / step) + 1).tolist()
-            if abs(low + step * (len(numbers) - 1) - high) > 1e-6:
-                raise ValueError
-    except (ValueError, ZeroDivisionError, OverflowError):
-        numbers = []
-    right = all(0 < number <= 1 and abs(number - round(number, 2)) < 1e-9 for number in numbers)
-    if not numbers or not right or sorted(set(numbers)) != numbers:
-        raise UserError(
-            f"--tiou={tiou}: thresholds look like 0.1:0.1:0.5 (first, step, last) or 0.3,0.5,0.7: rising, above 0 and"
-            " up to 1, of at most two digits"
-        )
-    return np.array(numbers)
 
 
 def detection_metrics(
@@ -122,6 +101,13 @@ def detection_metrics(
     }
     if deduplicated:
         metrics |= recall_at_multiples(truth, found, thresholds)
+    if variant == "ego4d":
+        metrics |= recall_of_segments(truth, found)
+        if unsorted := not_descending(found):
+            warn(
+                f"{unsorted} of {len(found.score)} predictions score higher than the one before them of their video and"
+                " class: recall@1 and @5 take them in their given order, as Ego4D's evaluator does"
+            )
     return {
         **metrics,
         "per_class_AP": by_label(annotations, result["per_class_AP"]),

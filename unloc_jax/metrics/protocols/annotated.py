@@ -5,7 +5,7 @@ QVHighlights' JSON lines, so that the same checks and definitions apply.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,11 +30,13 @@ class Annotated:
         ActivityNet's database; None for queries.
       queries: (place in the file, {"vid", "query", "duration", "relevant_windows": [[start_s, end_s], …]} and, where
         known, "qid", "relevant_clip_ids" and "saliency_scores"), as in QVHighlights' lines; None for actions.
+      class_ids: {key of a challenge's rows: {id: class}}, for predictions with ids in place of labels.
     """
 
     path: Path
     videos: Sequence[tuple[str, Row]] | None
     queries: Sequence[tuple[str, Row]] | None
+    class_ids: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of_records(cls, path: Path, records: Iterable[VideoRecord], *, has_classes: bool) -> Self:
@@ -94,6 +96,8 @@ def _queries(record: VideoRecord) -> Iterator[tuple[str, Row]]:
         }
         if query.qid is not None:
             row["qid"] = query.qid
+        if query.is_absent:
+            row["absent"] = True
         if query.text in record.saliency:
             scores = record.saliency[query.text][: int(record.duration_s / CLIP_S) or None]
             row |= {"relevant_clip_ids": list(range(len(scores))), "saliency_scores": scores.tolist()}

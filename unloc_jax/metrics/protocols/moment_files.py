@@ -7,6 +7,7 @@ A prediction is matched by "qid" if the ground truth has one, otherwise by "vid"
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from unloc_jax.metrics.protocols.json_files import (
     shown,
     text_lines,
 )
+from unloc_jax.metrics.protocols.moment_predictions import prediction_rows
 from unloc_jax.names import as_text, normal_id, normal_text
 
 CHUNK_S = 5.0  # DiDeMo's unit of time
@@ -53,8 +55,13 @@ class Predicted(NamedTuple):
     row: dict[str, Any]
 
 
-def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> list[Query]:
+def read_queries(
+    ground_truth: Path | Annotated, subset: str | None = None, *, with_absent: bool = False
+) -> list[Query]:
     """Returns the queries of a ground truth, in its order.
+
+    A query without windows is refused, or with `with_absent` taken as one that has no answer in its video. Queries that
+    say so ("absent": true, as `unloc evaluate` writes them) are otherwise left out, with a warning.
 
     JSON lines {"qid": …, "vid": …, "query": …, "relevant_windows": [[start_s, end_s], …]} (QVHighlights, and
     other datasets in moment_detr's and lighthouse's layout); Charades-STA's .txt; {video: {"timestamps": …,
@@ -71,20 +78,31 @@ def read_queries(ground_truth: Path | Annotated, subset: str | None = None) -> l
     elif isinstance(ground_truth, Path) and _is_one_object_of_videos(path):
         queries = list(_captions(path, problems))
     else:
-        queries = []
+        queries, absent, unknown = [], [], []
         for where, row in ground_truth.rows() if isinstance(ground_truth, Annotated) else read_rows(path):
             problems.seen += 1
             windows, wrong = windows_of(row, "times" if "times" in row else "relevant_windows", (2,))
             if not wrong and not len(windows):
-                wrong = "it has no windows"
-            if not wrong and _key(row) is None:
+                if row.get("absent") and not with_absent:
+                    absent.append(where)
+                    continue
+                if isinstance(ground_truth, Annotated) and not row.get("absent"):
+                    unknown.append(where)
+                    continue
+                if not with_absent:
+                    wrong = "it has no windows; queries without an answer are for --protocol gmr"
+            if not wrong and key_of(row) is None:
                 wrong = '"qid", or "vid" and "query", is missing'
             if wrong:
                 problems.add(where, wrong)
                 continue
             if "times" in row:  # first and last chunk, both included, one pair per annotator
                 windows = (windows + np.array([0, 1])) * CHUNK_S
-            queries.append(Query(_key(row), windows, row))
+            queries.append(Query(key_of(row), windows.reshape(-1, 2), row))
+        warn_of(unknown, problems.seen, "queries have no known answer: left out")
+        warn_of(
+            absent, problems.seen, "queries have no answer in their video: left out; --protocol gmr has them"
+        )
     problems.refuse()
     if not queries:
         raise UserError(f"{path}: there are no queries in it")
@@ -111,9 +129,9 @@ def match_predictions(path: Path, queries: list[Query]) -> list[Predicted | None
     with_qid = not isinstance(queries[0].key, tuple)
     given: dict[Hashable, list[Predicted]] = {}
     unknown, total = [], 0
-    for where, row in read_rows(path):
+    for where, row in prediction_rows(path):
         total += 1
-        key = _key(row) if with_qid else _text_key(row)
+        key = key_of(row) if with_qid else _text_key(row)
         if key is None or isinstance(key, tuple) == with_qid:
             needed = '"qid"' if with_qid else '"vid" and "query"'
             hint = hint_of_format(row, "pred_relevant_windows", "pred_saliency_scores")
@@ -194,6 +212,8 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
         return _NONE, f'"{name}" must be a list of windows{hint_of_format(row, name)}'
     if not windows:
         return _NONE[:, : widths[-1]], ""
+    if (right := _all_right(windows, widths)) is not None:
+        return right, ""
     for window in windows:
         if not isinstance(window, list) or len(window) not in widths:
             return _NONE, f'"{name}" has {shown(window)}, not {" or ".join(map(str, widths))} numbers'
@@ -206,7 +226,26 @@ def windows_of(row: dict[str, Any], name: str, widths: tuple[int, ...]) -> tuple
     return np.array(windows, np.float64), ""
 
 
-def _key(row: dict[str, Any]) -> Hashable:
+def _all_right(windows: list[Any], widths: tuple[int, ...]) -> np.ndarray | None:
+    """Returns the windows, float64 [n, width], if nothing is wrong with them, without a look at each."""
+    if (
+        set(map(type, windows)) != {list}
+        or len(width := set(map(len, windows))) != 1
+        or not width <= {*widths}
+    ):
+        return None
+    numbers = list(itertools.chain.from_iterable(windows))
+    if not set(map(type, numbers)) <= NUMBER:
+        return None
+    try:
+        array = np.array(numbers, np.float64).reshape(len(windows), -1)
+    except OverflowError:
+        return None
+    return array if np.isfinite(array).all() else None
+
+
+def key_of(row: dict[str, Any]) -> Hashable:
+    """Returns what tells the query of a row, see `Query.key`; None if nothing does."""
     for name in ("qid", "annotation_id"):
         if as_text(row.get(name)):
             return row[name]

@@ -1,5 +1,7 @@
 """`unloc metrics`: runs one protocol on two files and shows its numbers as tables and as JSON."""
 
+import contextlib
+import gc
 import importlib
 import inspect
 import json
@@ -7,6 +9,7 @@ import math
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,13 @@ from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import InputWarning
 from unloc_jax.metrics.protocols import PROTOCOLS
 from unloc_jax.metrics.protocols.annotated import Annotated
+from unloc_jax.metrics.protocols.presets import preset_of
 from unloc_jax.paths import check_output_file
 from unloc_jax.whole_writes import write_result
 
-_AT = re.compile(r"(\w+)@(\d[\d.]*)(@\d+)?")  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
+_AT = re.compile(
+    r"([\w+&-]+)@(\d[\d.]*)(@\d+)?"
+)  # mAP@0.50, R1@0.5, AR@10; recall@0.50@5 is recall@5 at 0.50
 _LINE_BY_LINE = ("brief", "per_domain")
 # Values that are not numbers stand below the numbers.
 _SETTINGS = {"background": "the label that is not an action (--background)"}
@@ -44,7 +50,7 @@ def measure(
     """Returns the metrics of a protocol; warnings go to stderr, one line each.
 
     Args:
-      protocol: name of the protocol.
+      protocol: name of the protocol, or of a dataset's (`presets`).
       ground_truth: file, or annotated videos.
       predictions: file.
       **options: of the protocol's function; those that are None or False are left out.
@@ -52,11 +58,10 @@ def measure(
     Raises:
       UserError: there is no such protocol, it has no such option, or it refuses a file.
     """
-    if protocol not in PROTOCOLS:
-        raise UserError(f"--protocol={protocol}: the protocols are {', '.join(PROTOCOLS)}")
+    protocol, of_dataset = preset_of(protocol)
     module, name = PROTOCOLS[protocol]
     function = getattr(importlib.import_module(f"unloc_jax.metrics.protocols.{module}"), name)
-    given = {option: value for option, value in options.items() if value not in (None, False)}
+    given = {option: value for option, value in options.items() if value is not None and value is not False}
     known = [option for option in inspect.signature(function).parameters if option in options]
     for option in given:
         if option not in known:
@@ -64,12 +69,24 @@ def measure(
             raise UserError(
                 f"{_flag(option)} is not an option of the protocol {protocol}; its options: {its}"
             )
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, _without_collection():
         warnings.simplefilter("always", InputWarning)
-        metrics = function(ground_truth, predictions, **given)
+        metrics = function(ground_truth, predictions, **of_dataset | given)
     for warning in caught:
         show(f"unloc: warning: {warning.message}", file=sys.stderr)
     return metrics
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pauses the search for cycles, which would look again and again at the millions of objects of a file."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def tables(metrics: dict[str, Any]) -> list[str]:

@@ -24,10 +24,10 @@ from unloc_jax.metrics.protocols.activitynet import (
     counts,
     detection_metrics,
     rounded_thresholds,
-    thresholds_of,
 )
 from unloc_jax.metrics.protocols.annotated import Annotated
 from unloc_jax.metrics.protocols.json_files import read_members, shown, text_lines
+from unloc_jax.metrics.thresholds import thresholds_of
 from unloc_jax.metrics.thumos14 import DEVKIT_TIOU, devkit_map
 
 # Of the 101 classes, those with temporal annotations: detclasslist.txt of the devkit.
