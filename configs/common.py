@@ -17,6 +17,21 @@ SIZES: dict[str, dict[str, Any]] = {
         "text": {"width": 768, "num_layers": 12, "num_heads": 12},
         "fusion": {"width": 768, "num_layers": 6, "num_heads": 12, "mlp_dim": 3072},
     },
+    # VideoPrism's towers (docs/videoprism.md), and the fusions of B and L.
+    "videoprism_base": {
+        "modalities": {"rgb": {"encoder": "videoprism"}},
+        "image": {},
+        "videoprism": {"size": "base"},
+        "text": {"encoder": "videoprism"},
+        "fusion": {"width": 512, "num_layers": 6, "num_heads": 8, "mlp_dim": 2048},
+    },
+    "videoprism_large": {
+        "modalities": {"rgb": {"encoder": "videoprism"}},
+        "image": {},
+        "videoprism": {"size": "large"},
+        "text": {"encoder": "videoprism"},
+        "fusion": {"width": 768, "num_layers": 6, "num_heads": 12, "mlp_dim": 3072},
+    },
     "tiny": {
         "image": {"width": 32, "num_layers": 1, "num_heads": 2, "patch_size": 8},
         "text": {"width": 32, "num_layers": 1, "num_heads": 2},
@@ -26,7 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def reference_config(size: str, task: str, *, epochs: int, train_videos: int) -> ml_collections.ConfigDict:
-    """Returns the reference's model and recipe at a size ("B", "L" or "tiny"), which a config then adapts.
+    """Returns the reference's model and recipe at a size, which a config then adapts.
 
     Args:
       size: key of SIZES.
@@ -38,7 +53,8 @@ def reference_config(size: str, task: str, *, epochs: int, train_videos: int) ->
     config = ml_collections.ConfigDict()
     config.task = task
     config.batch_size = 64
-    config.data = {"num_frames": 128, "crop_size": 224, "max_segments": 24, "max_queries": 1}
+    crop_size = 288 if size.startswith("videoprism") else 224
+    config.data = {"num_frames": 128, "crop_size": crop_size, "max_segments": 24, "max_queries": 1}
     config.model = {
         **SIZES[size],
         "pyramid": {"type": "simple", "num_levels": 4},
@@ -73,7 +89,7 @@ def decay_once(config: ml_collections.ConfigDict, epoch: int, of: int) -> None:
 
 
 def freeze_video(config: ml_collections.ConfigDict) -> None:
-    config.model.modalities = {"rgb": {"freeze": True}}
+    config.model.modalities = {"rgb": {**config.model.get("modalities", {}).get("rgb", {}), "freeze": True}}
 
 
 def finish(

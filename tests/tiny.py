@@ -14,6 +14,16 @@ from unloc_jax.tasks.parameters import abstract_params
 from unloc_jax.text import tokenize
 
 CLASSES = ("pole vault", "long jump", "high jump")
+# Towers of VideoPrism, 2 windows of 4 of the 8 frames.
+VIDEOPRISM: dict[str, Any] = {
+    "modalities": {"rgb": {"encoder": "videoprism"}},
+    "text": {"encoder": "videoprism", "max_tokens": 8},
+    "videoprism": {
+        "patch_size": 8, "num_frames": 4, "grid": 2, "width": 16, "num_heads": 2, "mlp_dim": 32, "spatial_layers": 2,
+        "temporal_layers": 1, "auxiliary_layers": 1, "pooler_width": 32, "text_layers": 1, "text_mlp_dim": 24,
+        "vocabulary_size": 60,
+    },
+}  # fmt: skip
 QUERIES = ("a man runs", "the dog jumps over it", "someone waves", "rain falls on a roof", "nothing moves")
 
 
@@ -69,6 +79,9 @@ def random_batch(config: Config, seed: int = 0, videos: int = 2) -> Batch:
     if not config.with_vocabulary:
         texts = [rng.choice(QUERIES, data.max_queries, replace=False).tolist() for _ in range(videos)]
         tokens = np.stack([tokenize(of_video, max_tokens) for of_video in texts])
+        if config.model.text.encoder == "videoprism":  # any word pieces, and the place of the class token
+            tokens %= config.model.videoprism["vocabulary_size"] + 1
+            tokens[..., -1] = 0
         segment_text = np.tile(np.arange(data.max_segments, dtype=np.int32), (videos, 1))
     else:
         tokens = np.zeros((videos, 0, max_tokens), np.int32)

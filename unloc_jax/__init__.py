@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from unloc_jax.inference.load import load
     from unloc_jax.inference.localizer import Localizer
     from unloc_jax.inference.zeroshot import ZeroShotLocalizer
-    from unloc_jax.programs import clip_settings, diagnose, evaluate, measure, overrides_of, train
+    from unloc_jax.programs import (
+        clip_settings,
+        diagnose,
+        evaluate,
+        measure,
+        overrides_of,
+        train,
+        videoprism_settings,
+    )
 
 __all__ = [
     "Localizer",
@@ -23,6 +31,7 @@ __all__ = [
     "measure",
     "overrides_of",
     "train",
+    "videoprism_settings",
 ]
 __version__ = "0.1.0"
 
@@ -32,7 +41,8 @@ _PLACES = {
     "Localizer": "inference.localizer",
     "ZeroShotLocalizer": "inference.zeroshot",
     **dict.fromkeys(
-        ("clip_settings", "train", "overrides_of", "evaluate", "measure", "diagnose"), "programs"
+        ("clip_settings", "videoprism_settings", "train", "overrides_of", "evaluate", "measure", "diagnose"),
+        "programs",
     ),
 }
 

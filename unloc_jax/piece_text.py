@@ -1,5 +1,8 @@
 """Texts → word pieces of SentencePiece, as VideoPrism's text encoder reads them; the vocabulary is the user's file."""
 
+import dataclasses
+import functools
+import hashlib
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,3 +71,69 @@ class WordPieces:
             pieces = [*self.first, *self.ids(text)][:length]
             ids[row, : len(pieces)], mask[row, : len(pieces)] = pieces, True
         return ids, mask
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceTokens:
+    """Tokens of VideoPrism's text tower: 0, or 1 + the id of a word piece; the last place is the class token's.
+
+    Nothing is read before the first text.
+
+    Attributes:
+      file: See `WordPieces`; "" = none, which the first text refuses.
+      vocabulary_size: See there.
+    """
+
+    file: str
+    vocabulary_size: int
+
+    @property
+    def added(self) -> int:
+        return 1 + len(self._pieces.first)
+
+    def __call__(self, texts: Sequence[str], max_tokens: int) -> np.ndarray:
+        """Returns int32 [N, max_tokens]; see `unloc_jax.text.Tokens`."""
+        ids, mask = self._pieces.tokenize(texts, max_tokens - 1)
+        return np.pad(np.where(mask, ids + 1, 0), ((0, 0), (0, 1)))
+
+    def count(self, text: str) -> int:
+        return self.added + len(self._pieces.ids(text))
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(read_vocabulary(self.file)).hexdigest()
+
+    @property
+    def _pieces(self) -> WordPieces:
+        try:
+            state = Path(self.file).stat()
+        except OSError:
+            read_vocabulary(self.file)  # says why not
+            raise
+        return _word_pieces(self.file, self.vocabulary_size, (state.st_mtime_ns, state.st_size, state.st_ino))
+
+
+@functools.lru_cache(maxsize=4)
+def _word_pieces(file: str, vocabulary_size: int, state: tuple[int, ...]) -> WordPieces:
+    """Reads a vocabulary once, unless the file's `state` changes."""
+    del state
+    read_vocabulary(file)
+    return WordPieces(Path(file), vocabulary_size)
+
+
+def read_vocabulary(file: str) -> bytes:
+    """Returns the content of a model's SentencePiece file.
+
+    Raises:
+      UserError: There is none, or it cannot be read.
+    """
+    if not file:
+        raise UserError(
+            "config.model.text.sentencepiece: give the SentencePiece file (.model) that the text tower was trained "
+            "with (docs/videoprism.md)."
+        )
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"config.model.text.sentencepiece = {file} cannot be read: {error.strerror or error}."
+        ) from error

@@ -125,6 +125,34 @@ def clip_settings(source: str, *, features: bool = False) -> dict[str, Any]:
     return settings | size
 
 
+def videoprism_settings(source: str, *, sentencepiece: str | None = None) -> dict[str, Any]:
+    """Returns settings of a model whose towers start from a VideoPrism, for `train`.
+
+    Args:
+      source: a VideoPrism as `unloc features --encoder videoprism:SRC` takes it, with or without "videoprism:".
+      sentencepiece: the vocabulary of its texts; None = beside the weights. Weights without a text encoder leave the
+        model's text tower as it is.
+
+    Raises:
+      UserError: there is no VideoPrism that can be read, or no vocabulary.
+    """
+    from unloc_jax.features.families import absolute
+    from unloc_jax.pretrained.videoprism import KIND, read_videoprism
+    from unloc_jax.pretrained.videoprism_towers import tower_settings
+
+    place = source.removeprefix(f"{KIND}:")
+    weights = read_videoprism(place, vocabulary=sentencepiece)
+    settings = {"init_from": absolute(f"{KIND}:{place}"), **tower_settings(weights)}
+    if weights.config.text is not None:
+        if weights.vocabulary is None:
+            raise UserError(
+                f"{source}: its texts are read with a SentencePiece vocabulary: give sentencepiece=FILE "
+                "(docs/videoprism.md)."
+            )
+        settings["model.text.sentencepiece"] = str(weights.vocabulary.resolve())
+    return settings
+
+
 def evaluate(
     checkpoint: str | Path,
     split: str = "test",

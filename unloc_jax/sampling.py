@@ -146,6 +146,23 @@ def linspace_indices(num_stored: int, num_frames: int) -> np.ndarray:
     return np.rint(np.linspace(0, num_stored - 1, num_frames)).astype(np.int64)
 
 
+def window_starts(num_frames: int, length: int, overlap: int) -> list[int]:
+    """Returns the first frames of windows of `length` frames, of which each shares `overlap` with the next one.
+
+    A last window ends with the last frame. `num_frames` is at least `length`.
+    """
+    last = num_frames - length
+    return sorted({*range(0, last + 1, length - overlap), last})
+
+
+def window_end(start: int, following: int, length: int) -> int:
+    """Returns the first frame that is farther from the borders in the following of two windows.
+
+    Those before it take their rows from the first of the two.
+    """
+    return (start + following + length - 1) // 2 + 1
+
+
 def rows_timeline(
     rows: int, duration_s: float, phase: float = 0.5, times_s: np.ndarray | None = None
 ) -> Timeline:

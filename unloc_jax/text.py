@@ -10,6 +10,7 @@ import html
 import re
 from collections.abc import Sequence
 from importlib import resources
+from typing import Protocol
 
 import ftfy
 import numpy as np
@@ -77,6 +78,51 @@ def tokenize(texts: Sequence[str], max_tokens: int) -> np.ndarray:
 def num_tokens(text: str) -> int:
     """Returns the number of tokens of a text, including start and end; `tokenize` cuts those beyond `max_tokens`."""
     return len(_tokenizer().encode(clean(text)).ids) + 2
+
+
+class Tokens(Protocol):
+    """Makes the tokens that a text tower reads.
+
+    Attributes:
+      added: Number of tokens of a text that are no word pieces, such as start and end.
+    """
+
+    @property
+    def added(self) -> int: ...
+
+    def __call__(self, texts: Sequence[str], max_tokens: int) -> np.ndarray:
+        """Returns int32 [N, max_tokens] of N texts, zeros after the last token; a text that does not fit is cut.
+
+        Raises:
+          UserError: A vocabulary that is needed cannot be read.
+        """
+        ...
+
+    def count(self, text: str) -> int:
+        """Returns the number of tokens of a text that is not cut."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Returns what tells the vocabulary from others."""
+        ...
+
+
+class ClipTokens:
+    """CLIP's tokens; its vocabulary is a part of the package."""
+
+    added = 2
+
+    def __call__(self, texts: Sequence[str], max_tokens: int) -> np.ndarray:
+        return tokenize(texts, max_tokens)
+
+    def count(self, text: str) -> int:
+        return num_tokens(text)
+
+    def fingerprint(self) -> str:
+        return "CLIP"
+
+
+CLIP_TOKENS = ClipTokens()
 
 
 def words(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from data_pipelines.reading.slots import training_records
 from data_pipelines.reading.zero_shot_splits import only_classes, split_classes
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
+from unloc_jax.config.towers import tokens_of
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
@@ -42,11 +43,9 @@ class ShardedDataset:
         self._shards = _open(config)
         metadata = self._shards.metadata
         modalities = config.model.modalities
-        self._with_frames = any(modality.encoder == "clip" for modality in modalities.values())
+        self._with_frames = config.model.reads_frames
         self._features = {
-            name: modality.feature_dim
-            for name, modality in modalities.items()
-            if modality.encoder == "features"
+            name: modality.feature_dim for name, modality in modalities.items() if not modality.reads_frames
         }
         _check_modalities(config, metadata)
         self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
@@ -208,6 +207,7 @@ class ShardedDataset:
             self._features,
             self._config.data.mediasequence.short_side if self._config.data.format == "mediasequence" else 0,
             self._shards.metadata.row_phase,
+            tokens_of(self._config.model),
         )
 
     def _source(self, split: str, windows: list[np.ndarray] | None = None) -> Source:
@@ -229,9 +229,9 @@ def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
     built_here = config.data.format == "unloc"
     for name, modality in config.model.modalities.items():
         where = f"config.model.modalities.{name}"
-        if modality.encoder == "clip" and name != "rgb":
+        if modality.reads_frames and name != "rgb":
             raise UserError(f"{where}: the frames are called rgb; other names are precomputed features.")
-        if modality.encoder != "features":
+        if modality.reads_frames:
             continue
         if name not in metadata.features:
             raise UserError(
@@ -243,7 +243,7 @@ def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
                 f"{where}.feature_dim = {modality.feature_dim}, but the features of {directory} are "
                 f"{metadata.features[name]} wide."
             )
-    if not any(modality.encoder == "clip" for modality in config.model.modalities.values()):
+    if not config.model.reads_frames:
         return
     if not short_side:
         raise UserError(

@@ -24,7 +24,7 @@ from unloc_jax.sampling import (
     whole_video,
     window_at,
 )
-from unloc_jax.text import tokenize
+from unloc_jax.text import CLIP_TOKENS, Tokens
 
 
 class Draws(NamedTuple):
@@ -52,6 +52,7 @@ class ExampleSpec:
       features: D of the modalities that the model reads as features, by name.
       short_side: pixels to which frames are scaled before cropping; 0 = they are stored at the right size.
       row_phase: see `data_pipelines.reading.shards.ShardMetadata`.
+      tokens: makes the tokens of queries.
     """
 
     config: DataConfig
@@ -61,6 +62,7 @@ class ExampleSpec:
     features: dict[str, int] = dataclasses.field(default_factory=dict)
     short_side: int = 0
     row_phase: float = 0.5
+    tokens: Tokens = CLIP_TOKENS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _labels(
         text_tokens = np.zeros((config.max_queries, spec.max_tokens), np.int32)
         template = config.prompts[int(draws.prompt * len(config.prompts)) if draws else 0]
         filled = [template.replace("{}", query) for query in queries]
-        text_tokens[: len(queries)] = tokenize(filled, spec.max_tokens)
+        text_tokens[: len(queries)] = spec.tokens(filled, spec.max_tokens)
     else:
         queries = spec.classes
         text_tokens = np.zeros((0, spec.max_tokens), np.int32)

@@ -18,9 +18,9 @@ from unloc_jax.training.sharding import MESH_AXES, tree_shardings
 
 # Argument → the config file's variants.
 VARIANTS = {
-    "charades_sta": ("B", "L", "tiny"),
+    "charades_sta": ("B", "L", "tiny", "videoprism_base", "videoprism_large"),
     "activitynet_captions": ("B", "L", "tiny"),
-    "activitynet_tal": ("B", "L", "tiny", "B,50/50", "L,75/25"),
+    "activitynet_tal": ("B", "L", "tiny", "B,50/50", "L,75/25", "videoprism_base,50/50"),
     "qvhighlights": ("B", "L", "tiny"),
     "coin": ("B", "L", "tiny"),
     "thumos14": ("B", "L", "tiny"),
@@ -37,6 +37,7 @@ VARIANTS = {
     "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
 }
 ALL = [f"configs/{name}.py:{variant}" for name, variants in VARIANTS.items() for variant in variants]
+SIZES_M = {"B": (160, 190), "L": (450, 520), "videoprism_base": (265, 290), "videoprism_large": (630, 670)}
 TINY = [path for path in ALL if ":tiny" in path]
 
 
@@ -78,7 +79,8 @@ def test_every_config_makes_a_model(path):
         assert share_of_a_device(of_tasks[0], strategy, sizes) <= most
     counts = [count_parameters(params) / 1e6 for params in of_tasks]
     assert len(set(counts)) == 1  # one model for all tasks
-    low, high = {"B": (160, 190), "L": (450, 520)}.get(path.partition(":")[2][:1], (1, 5))
+    size = path.partition(":")[2].partition(",")[0]
+    low, high = SIZES_M.get(size, (1, 5))
     assert low < counts[0] < high
 
 

@@ -20,6 +20,7 @@ NOT_RUN = {
     "--features clip=clip/video.npz": "needs a model of such features; tests/features/test_given_features.py",
     "'slowfast': {'encoder'": "needs features of two kinds; tests/training/test_windows_and_features.py",
     "--sentencepiece": "needs the library sentencepiece; tests/inference/test_zeroshot_videoprism.py",
+    "--config configs/charades_sta.py:videoprism_": "needs its weights; tests/training/test_videoprism_training.py",
     "--topology=v": "minutes, and the TPU compiler; tests/aot/test_programs.py runs the smallest",
     "--annotations DOWNLOADS/": "needs a publisher's files; tests/data_pipelines reads small ones in every layout",
     "--config.data.dir=DOWNLOADS/": "needs a publisher's files",

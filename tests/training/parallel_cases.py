@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 
-from tests.tiny import random_batch, random_params, tiny_metadata, tiny_task
+from tests.tiny import VIDEOPRISM, random_batch, random_params, tiny_metadata, tiny_task
 from unloc_jax.config import Config, MeshConfig, from_mapping, to_json
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.predict_split import to_device
@@ -58,6 +58,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "contrastive": ("video_text_contrastive", {}),
+    "videoprism": ("moment_retrieval", {"model": {**VIDEOPRISM, "remat": "full", "frame_chunk": 4}}),
     "contrastive_stage": (
         "moment_retrieval", {"contrastive": {"steps": 10, "learning_rate": 0.1, "schedule": "constant"}}
     ),
@@ -72,6 +73,8 @@ CASES = [
     ("multitask", 2, 2, "dp", (1, 8, 1)),
     ("contrastive", 4, 1, "tp", (4, 1, 2)),
     ("many_frames", 2, 1, "dp", (1, 4, 1)),
+    ("videoprism", 4, 1, "fsdp_tp", (2, 2, 2)),
+    ("videoprism", 4, 1, "fsdp", (4, 2, 1)),
 ]
 
 

@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from tests.tiny import tiny_task
+from tests.tiny import VIDEOPRISM, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
@@ -112,6 +112,10 @@ def test_devices_of_a_process_have_neighbouring_rows(eight_devices, monkeypatch)
     ("change", "message"),
     [
         ({"data": {"num_frames": 10}}, r"num_frames = 10 .* config\.mesh\.context = 4\. Use 8 or 12\."),
+        (
+            {"model": VIDEOPRISM},
+            r"num_frames = 8 makes 2 windows of 4 frames, not a multiple of config\.mesh\.context",
+        ),
         ({"data": {"num_frames": 3}}, r"num_frames = 3 .* config\.mesh\.context = 4\. Use 4\."),
         ({"model": {"text": {"num_heads": 1}}}, r"text\.num_heads = 1 .* config\.mesh\.model = 2\."),
         ({"model": {"fusion": {"mlp_dim": 31}}}, r"fusion\.mlp_dim = 31 .* config\.mesh\.model = 2\."),
@@ -136,6 +140,12 @@ def test_a_mesh_takes_the_devices_that_are_left():
 
 # What no config has, but a user may.
 RARE = {
+    "videoprism": VIDEOPRISM,
+    "videoprism_without_texts": {
+        **VIDEOPRISM,
+        "text": {},
+        "videoprism": {"pooling": "mean", "patch_size": 8},
+    },
     "heads_of_levels": {"head": {"shared_levels": False}},
     "strided_conv": {"fusion": {"num_layers": 2}, "pyramid": {"type": "fpn", "downsampling": "strided_conv"}},
     "features": {

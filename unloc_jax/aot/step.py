@@ -152,7 +152,8 @@ def _abstract_vocabularies(tasks: Mapping[str, Task], params: Any, mesh: Mesh) -
     found = {}
     for name, task in tasks.items():
         if task.has_constant_vocabulary:
-            texts = jnp.asarray(task.encoding(task.classes))[None]
+            row = task.encoding.padding()
+            texts = jax.ShapeDtypeStruct((1, len(task.classes), *row.shape), row.dtype)
             shapes = jax.eval_shape(task.encode_vocabulary, params, texts)
             found[name] = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes
@@ -167,7 +168,7 @@ def abstract_batch(config: Config) -> Batch:
     array: Any = jax.ShapeDtypeStruct
     frames, features = None, {}
     for name, modality in model.modalities.items():
-        if modality.encoder == "clip":
+        if modality.reads_frames:
             frames = array((videos, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
         else:
             features[name] = array((videos, data.num_frames, modality.feature_dim), jnp.float32)

@@ -14,14 +14,14 @@ def add(commands: Commands) -> None:
         "--from",
         dest="format",
         required=True,
-        choices=("scenic-unloc", "hf-clip", "openai-clip", "open-clip", "scenic-clip"),
+        choices=("scenic-unloc", "hf-clip", "openai-clip", "open-clip", "scenic-clip", "videoprism"),
         help="the program that wrote it",
     )
     parser.add_argument(
         "source",
         type=path_of,
         metavar="SRC",
-        help="file or folder; for hf-clip and open-clip also an id of the Hugging Face hub",
+        help="file or folder; for hf-clip, open-clip and videoprism also an id of the Hugging Face hub",
     )
     parser.add_argument(
         "--config",
@@ -47,20 +47,31 @@ def add(commands: Commands) -> None:
             metavar="N",
             help="attention heads of a CLIP (default: width / 64)",
         )
+    parser.add_argument(
+        "--sentencepiece",
+        metavar="FILE",
+        help="videoprism: vocabulary of its texts (default: sentencepiece.model beside the weights)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="workdir to write")
 
 
 def _run(arguments: argparse.Namespace) -> None:
     of_clip = {name: getattr(arguments, name) for name in ("activation", "image_heads", "text_heads")}
     of_unloc = {name: getattr(arguments, name) for name in ("config", "classes", "overrides")}
-    is_clip = arguments.format != "scenic-unloc"
-    for name, value in (of_unloc if is_clip else of_clip).items():
-        if value:
+    of_videoprism = {"sentencepiece": arguments.sentencepiece}
+    mine = {"scenic-unloc": of_unloc, "videoprism": of_videoprism}.get(arguments.format, of_clip)
+    for name, value in (of_unloc | of_clip | of_videoprism).items():
+        if value and name not in mine:
             raise UserError(f"--{name.replace('_', '-')} does not go with --from={arguments.format}.")
-    if not is_clip and not arguments.config:
+    if mine is of_unloc and not arguments.config:
         raise UserError("--config is needed: the config that the Scenic checkpoint was trained with.")
     quiet()
-    if is_clip:
+    if mine is of_videoprism:
+        from unloc_jax.pretrained.videoprism_towers import import_videoprism
+
+        import_videoprism(arguments.source, arguments.out, arguments.sentencepiece)
+        return
+    if mine is of_clip:
         from unloc_jax.pretrained.clip_import import import_clip
         from unloc_jax.pretrained.clip_source import Options
 

@@ -27,6 +27,7 @@ from unloc_jax.config.schema import (
     TextTowerConfig,
     WandbConfig,
 )
+from unloc_jax.config.videoprism import VideoPrismTowerConfig
 
 __all__ = [
     "Activation",
@@ -48,6 +49,7 @@ __all__ = [
     "StageConfig",
     "TaskConfig",
     "TextTowerConfig",
+    "VideoPrismTowerConfig",
     "WandbConfig",
     "find_file",
     "from_json",

@@ -10,6 +10,7 @@ from typing import Any
 from unloc_jax.config.bounds import Bounds
 from unloc_jax.config.conversion import LARGEST_FLOAT
 from unloc_jax.config.schema import Config, ModelConfig, StageConfig, tasks_by_name
+from unloc_jax.config.towers import ENCODERS, text_width, video_tower, video_width
 from unloc_jax.errors import UserError
 from unloc_jax.localization.losses import parse_boundary_loss
 
@@ -20,6 +21,8 @@ _USUAL = Bounds()
 def check(config: Config) -> None:
     """Raises UserError for values that are well typed but impossible."""
     _check_group(config, "config")
+    for encoder in ENCODERS.values():
+        encoder.check(config.model)
     for name, view in config.task_configs.items():
         _check_task(view, f"config.tasks.{name}" if config.tasks else "config")
     _check_model(config.model)
@@ -110,8 +113,6 @@ def _check_model(model: ModelConfig) -> None:
             raise UserError(
                 f"config.model.pyramid.regression_ranges: ({low}, {high}) is not a range; give low < high."
             )
-    if model.image.temporal_kernel % 2 == 0:
-        raise UserError(f"config.model.image.temporal_kernel must be odd, got {model.image.temporal_kernel}.")
     towers = ("image", "text", "fusion") if model.text.encoder == "clip" else ("image", "fusion")
     for name in towers:
         tower = getattr(model, name)
@@ -124,17 +125,21 @@ def _check_model(model: ModelConfig) -> None:
     if not model.modalities:
         raise UserError("config.model.modalities is empty: name at least one input.")
     for name, modality in model.modalities.items():
+        _check_lora(
+            modality.freeze, modality.lora_rank, modality.reads_frames, f"config.model.modalities.{name}"
+        )
         if modality.encoder == "features" and not modality.feature_dim:
             raise UserError(f"config.model.modalities.{name}.feature_dim: give the width of the features.")
+    _check_lora(model.text.freeze, model.text.lora_rank, model.text.reads_tokens, "config.model.text")
     if not model.video_projection and _video_width(model) != model.fusion.width:
         raise UserError(
             f"config.model.video_projection = False needs modalities of the fusion's width {model.fusion.width}, "
             f"they have {_video_width(model)}."
         )
-    if not model.text.projection and model.text.width != model.fusion.width:
+    if not model.text.projection and text_width(model) != model.fusion.width:
         raise UserError(
             f"config.model.text.projection = False needs config.model.text.width = config.model.fusion.width = "
-            f"{model.fusion.width}, got {model.text.width}."
+            f"{model.fusion.width}, got {text_width(model)}."
         )
     if model.text.encoder == "embeddings" and model.fusion.all_text_tokens:
         raise UserError("config.model.fusion.all_text_tokens: given text embeddings have one token per text.")
@@ -152,12 +157,18 @@ def _check_model(model: ModelConfig) -> None:
             )
 
 
+def _check_lora(freeze: bool, rank: int, has_tower: bool, where: str) -> None:
+    if rank and (freeze or not has_tower):
+        reason = "freeze = True trains nothing" if freeze else "there is no tower"
+        raise UserError(
+            f"{where}.lora_rank = {rank} trains adapters of a tower, but {reason}. Set one of them only."
+        )
+
+
 def _video_width(model: ModelConfig) -> int:
     """Returns the width of the concatenated modalities, before `video_projection`."""
     return sum(
-        modality.projection_width
-        or (model.image.width if modality.encoder == "clip" else modality.feature_dim)
-        for modality in model.modalities.values()
+        modality.projection_width or video_width(model, name) for name, modality in model.modalities.items()
     )
 
 
@@ -182,13 +193,14 @@ def _check_task(config: Config, where: str) -> None:
     data, model = config.data, config.model
     if config.evaluation.soft_nms_sigma == 0:
         raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
-    uses_frames = any(modality.encoder == "clip" for modality in model.modalities.values())
-    if uses_frames and data.crop_size % model.image.patch_size:
-        lower = max(data.crop_size // model.image.patch_size, 1) * model.image.patch_size
-        raise UserError(
-            f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.image.patch_size = "
-            f"{model.image.patch_size}. Use {lower} or {lower + model.image.patch_size}."
-        )
+    for modality in model.modalities.values():
+        tower = video_tower(model, modality.encoder, data.num_frames, data.crop_size)
+        if tower and data.crop_size % tower.patch_size:
+            lower = max(data.crop_size // tower.patch_size, 1) * tower.patch_size
+            raise UserError(
+                f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.{tower.group}.patch_size "
+                f"= {tower.patch_size}. Use {lower} or {lower + tower.patch_size}."
+            )
     jitter = data.augmentation.scale_jitter
     if jitter and not (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]):
         raise UserError(

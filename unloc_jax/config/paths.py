@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unloc_jax.config.schema import Config
+from unloc_jax.config.towers import ENCODERS
 from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of, with_home
 
@@ -18,6 +19,7 @@ PATH_KEYS = (
     "data.mediasequence.test",
     "data.mediasequence.classes_file",
     "model.text.embeddings_file",
+    "model.text.sentencepiece",
 )
 
 
@@ -69,7 +71,10 @@ def with_absolute_paths(config: Config) -> Config:
             group.data, dir=absolute(group.data.dir), mediasequence=shards(group.data.mediasequence)
         ),
     )
-    text = dataclasses.replace(config.model.text, embeddings_file=absolute(config.model.text.embeddings_file))
+    text = config.model.text
+    text = dataclasses.replace(
+        text, embeddings_file=absolute(text.embeddings_file), sentencepiece=absolute(text.sentencepiece)
+    )
     return dataclasses.replace(
         place(config),
         tasks={name: place(task) for name, task in config.tasks.items()},
@@ -79,8 +84,8 @@ def with_absolute_paths(config: Config) -> Config:
 
 
 def _absolute_source(text: str) -> str:
-    """Makes SRC of "KIND:SRC", another program's CLIP, absolute, unless it is an id of a hub."""
+    """Makes SRC of "KIND:SRC", another program's weights, absolute, unless it is an id of a hub."""
     kind, separator, source = text.partition(":")
-    if separator and kind.endswith("-clip"):
+    if separator and (kind.endswith("-clip") or kind in ENCODERS):
         return f"{kind}:{Path(source).resolve() if Path(source).exists() else source}"
     return str(Path(text).resolve()) if text else ""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from unloc_jax.config.bounds import Bounds, Fraction, OpenEnd, Positive, Share, Signed
 from unloc_jax.config.data import DataConfig
+from unloc_jax.config.videoprism import VideoPrismTowerConfig
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.nms import NMSConfig
 
@@ -41,17 +42,25 @@ class ImageTowerConfig:
 class ModalityConfig:
     """One kind of input per frame: what encodes it, and how it joins the others."""
 
-    encoder: Literal["clip", "features"] = "clip"
-    """ "clip": an image tower as in model.image; "features": precomputed, taken as they are."""
+    encoder: Literal["clip", "videoprism", "features"] = "clip"
+    """ "clip": an image tower as in model.image; "videoprism": a video tower as in model.videoprism; "features":
+    precomputed, taken as they are."""
     feature_dim: int = 0
     """D of precomputed features."""
     freeze: bool = False
     """Do not train the encoder."""
+    lora_rank: int = 0
+    """Train low-rank adapters of this rank beside the tower's layers, which stay as they are; 0 = the tower itself."""
     projection_width: int = 0
     """Width of a projection of this modality alone; 0 = none."""
     projection_bias: bool = False
     norm: bool = False
     """LayerNorm after it."""
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether it has a tower of its own."""
+        return self.encoder != "features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +72,27 @@ class TextTowerConfig:
     num_heads: Positive = 8
     max_tokens: Annotated[int, Bounds(at_least=3)] = 32
     vocabulary_size: Positive = 49408
-    encoder: Literal["clip", "embeddings"] = "clip"
-    """ "clip": this tower; "embeddings": one given vector of `width` numbers per text, in `embeddings_file`."""
+    encoder: Literal["clip", "videoprism", "embeddings"] = "clip"
+    """ "clip": this tower; "videoprism": VideoPrism's, of the sizes in model.videoprism; "embeddings": one given vector
+    of `width` numbers per text, in `embeddings_file`."""
+    sentencepiece: str = ""
+    """ "videoprism": the vocabulary's file (.model) that the text tower was trained with; checkpoints hold it."""
     embeddings_file: str = ""
     """ .npz with `texts` [n] and `embeddings` [n, width]."""
     pooling: Literal["end", "first", "mean"] = "end"
     """Represents a text: the end token, the first, or the mean of all."""
     freeze: bool = False
+    lora_rank: int = 0
+    """As for a modality."""
     projection: bool = True
     """Project to the fusion's width; without, the widths must be equal."""
     projection_bias: bool = False
     activation: Activation = "quick_gelu"
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the model has a text tower."""
+        return self.encoder != "embeddings"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +161,9 @@ class ModelConfig:
     modalities: dict[str, ModalityConfig] = dataclasses.field(
         default_factory=lambda: {"rgb": ModalityConfig()}
     )
-    """Inputs by name: "rgb" with the encoder "clip" reads the frames, the others read features of their name."""
+    """Inputs by name: "rgb" with the encoder "clip" or "videoprism" reads the frames, the others read features of
+    their name."""
+    videoprism: VideoPrismTowerConfig = dataclasses.field(default_factory=VideoPrismTowerConfig)
     video_projection: bool = True
     """Project the concatenated modalities to the fusion's width; without, the widths must be equal."""
     video_projection_bias: bool = False
@@ -151,7 +172,8 @@ class ModelConfig:
     pyramid: PyramidConfig = PyramidConfig()
     head: HeadConfig = HeadConfig()
     frame_chunk: int = 0
-    """Frames that a device takes through the image tower at a time, so that long videos fit into memory; 0 = all."""
+    """Frames that a device takes through the image tower at a time (of VideoPrism whole windows, at least one), so
+    that long videos fit into memory; 0 = all."""
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
     attention: Literal["xla", "cudnn"] = "xla"
@@ -163,6 +185,11 @@ class ModelConfig:
     """Transformer layers per turn of the compiled loop: more is faster on a CPU and slower to compile."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the computation: "float32", "bfloat16", or "auto" = bfloat16 on TPU and GPU, float32 on CPU."""
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether any modality has a tower."""
+        return any(modality.reads_frames for modality in self.modalities.values())
 
     def geometry(self, num_frames: int) -> PyramidGeometry:
         """Returns the pyramid's points over T frames."""
@@ -345,7 +372,7 @@ class Config:
     is that of the whole batch."""
     init_from: str = ""
     """A checkpoint to start from, such as one that `unloc import` made, or "KIND:SRC" for another program's CLIP,
-    such as "hf-clip:openai/clip-vit-base-patch16"; "" = random parameters."""
+    such as "hf-clip:openai/clip-vit-base-patch16", or "videoprism:SRC"; "" = random parameters."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = LossConfig()

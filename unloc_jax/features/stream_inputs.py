@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unloc_jax.sampling import window_end
+
 
 class Input(NamedTuple):
     """What an encoder reads at a time.
@@ -114,9 +116,9 @@ class OverlappingWindows(StreamInputs):
     def join(self, made: list[np.ndarray]) -> np.ndarray:
         rows = []
         for i, (start, of_window) in enumerate(zip(self._starts, made)):
-            first = _middle(self._starts[i - 1], start, self._length) if i else 0
+            first = window_end(self._starts[i - 1], start, self._length) if i else 0
             last = i == len(made) - 1
-            end = self._frames if last else _middle(start, self._starts[i + 1], self._length)
+            end = self._frames if last else window_end(start, self._starts[i + 1], self._length)
             rows.append(of_window[first - start : end - start])
         return np.concatenate(rows)
 
@@ -125,8 +127,3 @@ class OverlappingWindows(StreamInputs):
         self._starts.append(start)
         self.count += 1
         return Input(np.stack(self._recent), min(start + self._length, self._frames) - seen)
-
-
-def _middle(start: int, following: int, length: int) -> int:
-    """Returns the first frame that is farther from the borders in the following of two windows."""
-    return (start + following + length - 1) // 2 + 1

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from unloc_jax.batch import Batch
+from unloc_jax.config.towers import tokens_of
 from unloc_jax.errors import UserError
 from unloc_jax.features.feature_inputs import (
     ComputedFeatures,
@@ -75,9 +76,7 @@ class Localizer(VideoSearch):
     def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES, clip: str | None = None):
         super().__init__(f"{model.step_dir} ({model.task_name})", cache_bytes)
         modalities = model.task.config.model.modalities
-        self._reads_frames_alone = all(
-            name == "rgb" and m.encoder == "clip" for name, m in modalities.items()
-        )
+        self._reads_frames_alone = all(name == "rgb" and m.reads_frames for name, m in modalities.items())
         if clip is not None and self._reads_frames_alone:
             raise UserError(f"--clip={clip}: this model reads frames itself, not features of a CLIP.")
         # A file is embedded once: only the middle crop.
@@ -106,8 +105,13 @@ class Localizer(VideoSearch):
           UserError: no or empty texts, or a video that cannot be used.
         """
         task, metadata, text = self._model.task, self._model.metadata, self._model.task.config.model.text
-        reads_tokens = text.encoder == "clip"
-        texts = check_texts(texts or self.vocabulary, text.max_tokens - 2 if reads_tokens else None)
+        texts = texts or self.vocabulary
+        if text.reads_tokens:
+            tokens = tokens_of(task.config.model)
+            most = text.max_tokens - tokens.added
+            texts = check_texts(texts, most, lambda text: tokens.count(text) - tokens.added)
+        else:
+            texts = check_texts(texts, None)
         features = self._encode_texts(texts)
         embedded = self.embed_video(video, fps=fps)
         output, span_s = self._search(embedded, features)

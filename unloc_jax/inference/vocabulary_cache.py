@@ -1,6 +1,7 @@
 """Texts → features, by a checkpoint's text tower; those of its vocabulary are cached beside it."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import sys
@@ -97,7 +98,9 @@ def _fingerprint(model: LoadedModel) -> str:
         "max_tokens": task.encoding.max_tokens,
         "dtype": str(np.dtype(task.model.dtype)),
         "device": jax.default_backend(),
-        "text": repr(task.config.model.text),
+        "text": repr(dataclasses.replace(task.config.model.text, sentencepiece="")),
+        "videoprism": repr(task.config.model.videoprism),
+        "tokens": task.encoding.tokens.fingerprint(),
         "all_text_tokens": task.config.model.fusion.all_text_tokens,
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())

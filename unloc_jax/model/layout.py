@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 NAMES = (
     "videos",
     "frames",  # in the image tower
+    "windows",  # of all videos, in VideoPrism's tower
     "texts",  # of one video, in the fusion
     "all_texts",  # of a batch or a vocabulary, in the text tower
     "heads",
@@ -69,6 +70,12 @@ class Layout:
         if len(names) != x.ndim:
             raise ValueError(f"{len(names)} names {names} for the shape {x.shape}")
         return self._place(x, [self._split(name, size) for name, size in zip(names, x.shape)])
+
+    def constrain_rows(self, x: jax.Array, name: str) -> jax.Array:
+        """Constrains the first axis of x [...] if it can be split evenly, and replicates the others."""
+        if x.shape[0] % self.num_shards(name):
+            return x
+        return self.constrain(x, name, *[None] * (x.ndim - 1))
 
     def merge(self, x: jax.Array, *names: str | None) -> jax.Array:
         """Merges the first two axes, called `names`: [A, B, ...] → [A·B, ...], for layers that see a stack of

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from unloc_jax.model.adapters import LowRank
 from unloc_jax.model.layout import ANY, UNSHARDED, Layout
 from unloc_jax.model.rotary import rotate
 
@@ -39,7 +40,7 @@ _SAVED: dict[str, Callable | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class ComputeOptions:
-    """Execution options of a stack of layers. Results do not depend on them, except for rounding.
+    """Execution options of a stack of layers. Results do not depend on them, except for rounding and adapters.
 
     Attributes:
       remat: What the backward pass recomputes: "none", "dots" or "full"; see `ModelConfig`.
@@ -48,6 +49,7 @@ class ComputeOptions:
       layout: How activations are sharded.
       chunk_size: Largest number of sequences that a device runs through all layers at a time; 0 = all of them.
       cudnn: Use cuDNN for attention without a mask; bfloat16 on a GPU only.
+      lora_rank: Rank of the adapters beside all products with weights; 0 = none.
     """
 
     remat: str = "none"
@@ -56,6 +58,7 @@ class ComputeOptions:
     layout: Layout = UNSHARDED
     chunk_size: int = 0
     cudnn: bool = False
+    lora_rank: int = 0
 
     def num_chunks(self, num_sequences: int, num_devices: int) -> int:
         """Returns the number of equal chunks of each device's sequences; 1 if devices have unequal shares."""
@@ -144,6 +147,7 @@ class SelfAttention(nn.Module):
     Attributes:
       num_heads … cudnn: See `TransformerBlock`.
       logit_cap: Logits are kept between -logit_cap and logit_cap by tanh; 0 = they are not.
+      lora_rank: See `ComputeOptions`.
     """
 
     num_heads: int
@@ -152,6 +156,7 @@ class SelfAttention(nn.Module):
     layout: Layout = UNSHARDED
     cudnn: bool = False
     logit_cap: float = 0.0
+    lora_rank: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, rotation: jax.Array | None = None) -> jax.Array:
@@ -174,6 +179,8 @@ class SelfAttention(nn.Module):
             dtype=self.dtype,
             name="qkv",
         )(x.reshape(-1, width))
+        if self.lora_rank:
+            qkv += LowRank(self.lora_rank, qkv.shape[1:], self.dtype, name="qkv_lora")(x.reshape(-1, width))
         qkv = self.layout.constrain(qkv, ANY, None, "heads", None)
         qkv = qkv.reshape(sequences, length, *qkv.shape[1:])
         query, key, value = (x[:, :, 0] for x in jnp.split(qkv, 3, axis=2))
@@ -185,9 +192,12 @@ class SelfAttention(nn.Module):
         else:
             out = self._attend(query, key, value, mask)
         out = self.layout.constrain(out.reshape(-1, self.num_heads, head_width), ANY, "heads", None)
+        heads = out.reshape(-1, width)
         out = nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="out"
         )(out)
+        if self.lora_rank:
+            out += LowRank(self.lora_rank, (width,), self.dtype, name="out_lora")(heads)
         return out.reshape(x.shape)
 
     def _attend(
@@ -215,6 +225,7 @@ class TransformerBlock(nn.Module):
       dtype: Of the computation.
       layout, cudnn: See `ComputeOptions`.
       logit_cap: See `SelfAttention`.
+      lora_rank: See `ComputeOptions`.
     """
 
     num_heads: int
@@ -227,6 +238,7 @@ class TransformerBlock(nn.Module):
     layout: Layout = UNSHARDED
     cudnn: bool = False
     logit_cap: float = 0.0
+    lora_rank: int = 0
 
     @nn.compact
     def __call__(
@@ -251,7 +263,7 @@ class TransformerBlock(nn.Module):
         dropout = nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))
         attention = SelfAttention(
             self.num_heads, self.attention_dropout, self.dtype, self.layout, self.cudnn, self.logit_cap,
-            name="attention",
+            self.lora_rank, name="attention",
         )  # fmt: skip
         replicate = lambda x: self.layout.constrain(
             x, ANY, None, None
@@ -263,9 +275,16 @@ class TransformerBlock(nn.Module):
         # With two axes instead of three the gradients are plain matrix products. Recomputing the activation is
         # cheaper than what the compiler makes of its derivative.
         flat = norm(name="mlp_norm")(x).reshape(-1, x.shape[-1])
-        hidden = self.layout.constrain(dense(self.mlp_dim, name="mlp_in")(flat), ANY, "mlp")
+        adapter = functools.partial(LowRank, self.lora_rank, dtype=self.dtype)
+        hidden = dense(self.mlp_dim, name="mlp_in")(flat)
+        if self.lora_rank:
+            hidden += adapter((self.mlp_dim,), name="mlp_in_lora")(flat)
+        hidden = self.layout.constrain(hidden, ANY, "mlp")
         hidden = dropout(jax.checkpoint(self.activation)(hidden))
-        out = dropout(dense(x.shape[-1], name="mlp_out")(hidden)).reshape(x.shape)
+        out = dense(x.shape[-1], name="mlp_out")(hidden)
+        if self.lora_rank:
+            out += adapter((x.shape[-1],), name="mlp_out_lora")(hidden)
+        out = dropout(out).reshape(x.shape)
         return replicate(x + self._drop_path(out, drop_rate))
 
     def _drop_path(self, branch: jax.Array, rate: jax.Array) -> jax.Array:
@@ -331,7 +350,8 @@ class Transformer(nn.Module):
         )
         stack = block(
             self.num_heads, self.mlp_dim, self.activation, self.epsilon, self.dropout, self.attention_dropout,
-            self.compute.dtype, self.compute.layout, self.compute.cudnn, self.logit_cap, name="layers",
+            self.compute.dtype, self.compute.layout, self.compute.cudnn, self.logit_cap, self.compute.lora_rank,
+            name="layers",
         )  # fmt: skip
         rates = jnp.asarray(np.linspace(*self.drop_rates, self.num_layers), jnp.float32)
         if self.num_chunks == 1 or self.is_initializing():

@@ -12,10 +12,11 @@ from jax.typing import DTypeLike
 
 from unloc_jax.config import ModelConfig
 from unloc_jax.localization.decode import Localization
-from unloc_jax.model.clip import ImageTower, TextFeatures, TextTower
+from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.fusion import Fusion
 from unloc_jax.model.heads import LocalizationHead, VideoHead
 from unloc_jax.model.layout import UNSHARDED, Layout
+from unloc_jax.model.towers import TOWERS
 from unloc_jax.model.transformer import ComputeOptions
 
 Inputs = Mapping[str, jax.Array]
@@ -52,8 +53,11 @@ class UnLoc(nn.Module):
         frame_compute = dataclasses.replace(compute, chunk_size=config.frame_chunk)
         self.geometry = config.geometry(self.num_frames)
         modalities = config.modalities.items()
+        adapted = lambda options, rank: dataclasses.replace(options, lora_rank=rank)
         self.towers = {
-            name: ImageTower(config.image, frame_compute) for name, m in modalities if m.encoder == "clip"
+            name: TOWERS[m.encoder].video(config, adapted(frame_compute, m.lora_rank))
+            for name, m in modalities
+            if m.reads_frames
         }
         self.projections = {
             name: nn.Dense(m.projection_width, use_bias=m.projection_bias, dtype=self.dtype)
@@ -63,8 +67,10 @@ class UnLoc(nn.Module):
         self.norms = {name: nn.LayerNorm(dtype=self.dtype) for name, m in modalities if m.norm}
         if config.video_projection:
             self.video_projection = nn.Dense(width, use_bias=config.video_projection_bias, dtype=self.dtype)
-        if config.text.encoder == "clip":
-            self.text_tower = TextTower(config.text, compute)
+        if config.text.reads_tokens:
+            self.text_tower = TOWERS[config.text.encoder].text(
+                config, adapted(compute, config.text.lora_rank)
+            )
         if config.text.projection:
             self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
         self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, compute)
@@ -91,11 +97,11 @@ class UnLoc(nn.Module):
         tokens = []
         for name, modality in sorted(self.config.modalities.items()):
             x = inputs[name]
-            chex.assert_rank(x, 5 if modality.encoder == "clip" else 3)
+            chex.assert_rank(x, 5 if modality.reads_frames else 3)
             if frame_mask is not None:
                 chex.assert_type(frame_mask, bool)
                 chex.assert_shape(frame_mask, x.shape[:2])
-            if modality.encoder == "clip":
+            if modality.reads_frames:
                 x = self.towers[name](x, frame_mask)
             x = x.astype(self.dtype)
             if modality.freeze:
@@ -117,7 +123,7 @@ class UnLoc(nn.Module):
           texts: Word pieces, int32 [B or 1, N, L], or precomputed embeddings, floating [B or 1, N, D].
         """
         config = self.config.text
-        if config.encoder == "clip":
+        if config.reads_tokens:
             features = self.text_tower(texts)
         else:
             features = TextFeatures.from_embeddings(texts.astype(self.dtype))

@@ -100,23 +100,25 @@ class VideoEncoder(nn.Module):
         batch, time, height, width, _ = frames.shape
         size = config.patch_size
         grid = (height // size, width // size)
+        # The compiler would rather split the width than gather what fully sharded parameters have split.
+        rows = functools.partial(self.compute.layout.constrain_rows, name="windows")
         pixels = frames.astype(dtype) / 255.0 if frames.dtype == jnp.uint8 else frames.astype(dtype)
         patches = pixels.reshape(batch * time, grid[0], size, grid[1], size, 3)
         patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * time, -1, size * size * 3)
-        x = nn.Dense(config.width, dtype=dtype, name="patch_embedding")(patches)
+        x = rows(nn.Dense(config.width, dtype=dtype, name="patch_embedding")(rows(patches)))
 
         table = nn.initializers.lecun_normal()
         norm = functools.partial(nn.LayerNorm, epsilon=_EPSILON, dtype=dtype)
         places = self.param("spatial_position", table, (math.prod(config.grid), config.width))
         x = x + _interpolated(places, config.grid, grid).astype(dtype)
         x = _transformer(config, config.spatial_layers, self.compute, "spatial")(x)
-        spatial = norm(name="spatial_norm")(x).reshape(batch, time, -1, config.width)
+        spatial = rows(norm(name="spatial_norm")(rows(x)).reshape(batch, time, -1, config.width))
 
         x = spatial.swapaxes(1, 2).reshape(-1, time, config.width)
         times = self.param("temporal_position", table, (config.num_frames, config.width))
-        x = x + _interpolated(times, (config.num_frames,), (time,)).astype(dtype)
+        x = rows(x + _interpolated(times, (config.num_frames,), (time,)).astype(dtype))
         x = _transformer(config, config.temporal_layers, self.compute, "temporal")(x)
-        x = norm(name="temporal_norm")(x).reshape(batch, -1, time, config.width)
+        x = rows(norm(name="temporal_norm")(rows(x)).reshape(batch, -1, time, config.width))
         return x.swapaxes(1, 2), spatial
 
 
@@ -157,7 +159,7 @@ class AttentionPooler(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """The text encoder: a class token after the word pieces, which sees all of them.
+    """The text encoder: a class token after the word pieces, which sees all of them, represents a text.
 
     Attributes:
       config: Sizes.
@@ -167,16 +169,20 @@ class TextEncoder(nn.Module):
     config: VideoPrismConfig
     compute: ComputeOptions = ComputeOptions()
 
-    @nn.compact
     def __call__(self, pieces: jax.Array, mask: jax.Array) -> jax.Array:
-        """Encodes texts.
+        """Encodes texts, int32 [M, L] and bool [M, L], to [M, D] in the compute dtype, not of length 1."""
+        return self.encode(pieces, mask)[:, -1]
+
+    @nn.compact
+    def encode(self, pieces: jax.Array, mask: jax.Array) -> jax.Array:
+        """Encodes word pieces.
 
         Args:
           pieces: int32 [M, L].
           mask: bool [M, L], True = real word piece.
 
         Returns:
-          [M, D] in the compute dtype, not of length 1.
+          [M, L + 1, D] in the compute dtype, the class token last.
         """
         config, dtype = self.config, self.compute.dtype
         assert config.text is not None
@@ -199,7 +205,7 @@ class TextEncoder(nn.Module):
             config.text.num_layers, config.num_heads, config.text.mlp_dim, nn.relu, _EPSILON,
             compute=self.compute, logit_cap=config.logit_cap, name="transformer",
         )(x, seen)  # fmt: skip
-        return nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)[:, -1]
+        return nn.LayerNorm(epsilon=_EPSILON, dtype=dtype, name="norm_out")(x)
 
 
 def _waves(length: int, width: int) -> jax.Array:
@@ -252,13 +258,30 @@ class VideoPrism(nn.Module):
     def encode_videos(self, frames: jax.Array) -> VideoFeatures:
         """Encodes frames as `VideoEncoder` does, and pools."""
         tokens, spatial = self.encoder(frames)
-        batch, time, patches, width = tokens.shape
-        x = tokens.reshape(batch, -1, width)
-        if self.config.auxiliary_layers:
-            x = self.auxiliary(x)
-        pool = self.pooler if self.config.pooler_width else functools.partial(jnp.mean, axis=1)
-        of_frames = pool(x.reshape(-1, patches, width)).reshape(batch, time, width)
-        return VideoFeatures(tokens, spatial, of_frames, pool(x))
+        x = self._before_pooling(tokens)
+        video = self._pool(x.reshape(len(x), -1, x.shape[-1]))
+        return VideoFeatures(tokens, spatial, self._of_frames(x), video)
+
+    def encode_frames(self, frames: jax.Array) -> jax.Array:
+        """Encodes frames as `encode_videos` does, to [B, T, D]: one vector per frame."""
+        return self._of_frames(self._before_pooling(self.encoder(frames)[0]))
+
+    def _before_pooling(self, tokens: jax.Array) -> jax.Array:
+        """Applies the layers over all patches of all frames, [B, T, N, D] → the same shape."""
+        if not self.config.auxiliary_layers:
+            return tokens
+        rows = functools.partial(self.compute.layout.constrain_rows, name="windows")
+        return rows(self.auxiliary(rows(tokens.reshape(len(tokens), -1, tokens.shape[-1])))).reshape(
+            tokens.shape
+        )
+
+    def _pool(self, tokens: jax.Array) -> jax.Array:
+        """Pools tokens [M, L, D] → [M, D]."""
+        return self.pooler(tokens) if self.config.pooler_width else tokens.mean(axis=1)
+
+    def _of_frames(self, tokens: jax.Array) -> jax.Array:
+        """Pools tokens [B, T, N, D] → [B, T, D]."""
+        return self._pool(tokens.reshape(-1, *tokens.shape[2:])).reshape(*tokens.shape[:2], -1)
 
     def encode_texts(self, pieces: jax.Array, mask: jax.Array) -> jax.Array:
         """Encodes texts, see `TextEncoder`."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -63,8 +64,20 @@ def fit_checkpoint(
 
 
 def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[str]:
-    """Lists activations that differ, which shapes do not reveal."""
+    """Lists activations and encoders that differ, which shapes do not reveal."""
     wrong = []
+    pairs: dict[str, tuple[str, Any, Any]] = {}
+    texts = (theirs.model.text.encoder, ours.model.text.encoder)
+    pairs["text_tower"] = ("config.model.text.encoder", *texts)
+    for name in theirs.model.modalities.keys() & ours.model.modalities.keys():
+        of_name = f"config.model.modalities.{name}.encoder"
+        there, here = theirs.model.modalities[name].encoder, ours.model.modalities[name].encoder
+        pairs[f"towers_{name}"] = (of_name, there, here)
+    caps = (theirs.model.videoprism.logit_cap, ours.model.videoprism.logit_cap)
+    pairs["towers_"] = ("config.model.videoprism.logit_cap", *caps)
+    for start, (key, there, here) in pairs.items():
+        if there != here and any(name.startswith(start) for name in shared):
+            wrong.append(f"{key} is {there!r} there and {here!r} here")
     for kind, start in (("image", "towers_"), ("text", "text_tower")):
         there, here = (getattr(config.model, kind).activation for config in (theirs, ours))
         if there != here and any(name.startswith(start) for name in shared):

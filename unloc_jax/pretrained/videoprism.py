@@ -85,8 +85,7 @@ def read_videoprism(
     Raises:
       UserError: There is nothing, a file is damaged, or tensors are missing, unexpected or of another shape.
     """
-    files = _files(source)
-    file = _weights_file(source, files)
+    files, file = _files(source), weights_file(source)
     arrays = {name.removeprefix(_TOP): array for name, array in read_npz(file).items()}
     if told := listed(
         {"not finite": [name for name, array in arrays.items() if not np.isfinite(array).all()]}
@@ -105,8 +104,9 @@ def _files(source: str) -> Files:
     return Files(source, KIND)
 
 
-def _weights_file(source: str, files: Files) -> Path:
-    path = Path(source)
+def weights_file(source: str) -> Path:
+    """Returns the file of weights that a source names, perhaps from the hub; errors are `read_videoprism`'s."""
+    files, path = _files(source), Path(source)
     if path.is_file():
         return path
     if path.is_dir():

@@ -12,6 +12,7 @@ import numpy as np
 from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.localization.geometry import PyramidGeometry
+from unloc_jax.model.adapters import without_base_gradients
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.model.unloc import UnLoc
 from unloc_jax.queries import not_shown
@@ -178,7 +179,8 @@ class Task(Description, abc.ABC):
     def apply(self, params: Params, method: Any, *args: Any, rng: jax.Array | None = None) -> Any:
         """Calls a method of the model; `rng` is a typed random key [] for dropout, None = no dropout."""
         rngs = {"dropout": rng} if rng is not None and self._has_dropout else None
-        return self.model.apply({"params": params}, *args, method=method, rngs=rngs)
+        trained = without_base_gradients(self.config.model, params)
+        return self.model.apply({"params": trained}, *args, method=method, rngs=rngs)
 
     def mean_prediction(
         self, params: Params, method: Any, video: jax.Array, frame_mask: jax.Array, texts: Texts

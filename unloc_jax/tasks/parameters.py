@@ -17,7 +17,7 @@ def init_params(task: Task, seed: int) -> Any:
     frames = (1, data.num_frames)
     inputs = {
         name: jnp.zeros((*frames, data.crop_size, data.crop_size, 3), jnp.uint8)
-        if modality.encoder == "clip"
+        if modality.reads_frames
         else jnp.zeros((*frames, modality.feature_dim), jnp.float32)
         for name, modality in config.model.modalities.items()
     }

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from unloc_jax.config import Config
+from unloc_jax.config.towers import tokens_of
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_text
-from unloc_jax.text import tokenize
+from unloc_jax.text import CLIP_TOKENS, Tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +23,15 @@ class TextEncoding:
       prompts: R templates with one {} each.
       max_tokens: L.
       embeddings_file: .npz with `texts` and `embeddings`, if the model is given vectors instead of tokens.
+      embedding_width: D of these.
+      tokens: makes the tokens of a text.
     """
 
     prompts: tuple[str, ...]
     max_tokens: int
     embeddings_file: str = ""
     embedding_width: int = 0
+    tokens: Tokens = CLIP_TOKENS
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Encodes N texts to int32 tokens [N, R, L], or float32 embeddings [N, 1, D].
@@ -38,7 +42,7 @@ class TextEncoding:
         if self.embeddings_file:
             return self._look_up(texts)[:, None]
         filled = [prompt.replace("{}", text) for text in texts for prompt in self.prompts]
-        return tokenize(filled, self.max_tokens).reshape(len(texts), len(self.prompts), self.max_tokens)
+        return self.tokens(filled, self.max_tokens).reshape(len(texts), len(self.prompts), self.max_tokens)
 
     def padding(self) -> np.ndarray:
         """Returns padding for rows of texts: [R, L] or [1, D]."""
@@ -87,4 +91,4 @@ def text_encoding(config: Config) -> TextEncoding:
     if text.encoder == "embeddings" and not text.embeddings_file:
         raise UserError("config.model.text.embeddings_file: give the file with the embeddings of the texts.")
     file = text.embeddings_file if text.encoder == "embeddings" else ""
-    return TextEncoding(config.data.prompts, text.max_tokens, file, text.width)
+    return TextEncoding(config.data.prompts, text.max_tokens, file, text.width, tokens_of(config.model))

@@ -12,7 +12,7 @@ from unloc_jax.training.optimizer import frozen_parameters
 def start_average(config: Config, params: Any) -> Any:
     """Returns the average before the first step: copies of the trained parameters, {} if the config wants no average.
 
-    Frozen encoders are left out, because they do not change.
+    Frozen encoders are left out, because they do not change, unless they have adapters.
     """
     if not config.optimizer.ema_decay:
         return {}
@@ -21,7 +21,7 @@ def start_average(config: Config, params: Any) -> Any:
     return {
         name: jax.tree.map(jnp.copy, part)
         for name, part in params.items()
-        if not any(jax.tree.leaves(frozen[name]))
+        if not all(jax.tree.leaves(frozen[name]))
     }
 
 

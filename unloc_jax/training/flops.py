@@ -7,6 +7,7 @@ what remat recomputes are not, so that MFU is comparable between policies (Chowd
 import dataclasses
 
 from unloc_jax.config import Config
+from unloc_jax.config.towers import Tower, text_tower, text_width, video_tower, video_width
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import TASKS
 
@@ -116,28 +117,38 @@ def train_step_flops_by_module(
 
 
 def _image_tower(config: Config) -> Part:
-    """Counts all frames of all modalities that have a tower."""
-    image, data = config.model.image, config.data
-    frames, patches = config.batch_size * data.num_frames, (data.crop_size // image.patch_size) ** 2
-    length = patches + (image.pooling == "token")
-    values = 3 * image.patch_size**2 * image.temporal_kernel
-    # Pixels need no gradient.
-    embedding = _product(frames * patches, values, image.width, gradients=1)
-    layer = _layer(frames, length, image.width, 4 * image.width)
-    towers = [modality for modality in config.model.modalities.values() if modality.encoder == "clip"]
+    """Counts all frames of all modalities that have a tower; VideoPrism's pooler is left out."""
+    data, total = config.data, Part(0.0, 0.0)
+    for modality in config.model.modalities.values():
+        tower = video_tower(config.model, modality.encoder, data.num_frames, data.crop_size)
+        if tower is None:
+            continue
+        before = Part(0.0, 0.0)
+        for number, (rows, inner, outputs) in enumerate(tower.embedding):
+            # Pixels need no gradient.
+            before += _product(config.batch_size * rows, inner, outputs, gradients=2 if number else 1)
+        layers = _stacks(tower, config.batch_size, 1 if modality.lora_rank else 2)
+        total += _without_backward(before, modality.freeze or bool(modality.lora_rank))
+        total += _without_backward(layers, modality.freeze)
+    return total
+
+
+def _stacks(tower: Tower, times: int, gradients: int) -> Part:
+    """Counts all layers of a tower over so many videos or texts; small adapters are left out."""
     total = Part(0.0, 0.0)
-    for modality in towers:
-        total += _without_backward(_times(image.num_layers, layer) + embedding, modality.freeze)
+    for stack in tower.stacks:
+        layer = _layer(times * stack.sequences, stack.length, tower.width, tower.mlp_dim, gradients)
+        total += _times(stack.num_layers, layer)
     return total
 
 
 def _text_tower(config: Config, num_texts: int) -> Part:
     """Counts the text tower; the vocabulary of a frozen one is encoded before the first step and costs nothing."""
-    text = config.model.text
-    if text.encoder != "clip" or (text.freeze and config.with_vocabulary):
+    tower, freeze = text_tower(config.model), config.model.text.freeze
+    if tower is None or (freeze and config.with_vocabulary):
         return Part(0.0, 0.0)
-    layer = _layer(num_texts, text.max_tokens, text.width, 4 * text.width)
-    return _without_backward(_times(text.num_layers, layer), text.freeze)
+    gradients = 1 if config.model.text.lora_rank else 2
+    return _without_backward(_stacks(tower, num_texts, gradients), freeze)
 
 
 def _projections(config: Config, num_texts: int) -> Part:
@@ -145,9 +156,9 @@ def _projections(config: Config, num_texts: int) -> Part:
     model = config.model
     frames, total, total_width = config.batch_size * config.data.num_frames, Part(0.0, 0.0), 0
     all_frozen = True
-    for modality in model.modalities.values():
-        width = model.image.width if modality.encoder == "clip" else modality.feature_dim
-        frozen = modality.freeze or modality.encoder == "features"
+    for name, modality in model.modalities.items():
+        width = video_width(model, name)
+        frozen = modality.freeze or not modality.reads_frames
         if modality.projection_width:
             total += _product(frames, width, modality.projection_width, gradients=1 if frozen else 2)
             width = modality.projection_width
@@ -157,8 +168,8 @@ def _projections(config: Config, num_texts: int) -> Part:
         total += _product(frames, total_width, model.fusion.width, gradients=1 if all_frozen else 2)
     if model.text.projection:
         tokens = num_texts * (model.text.max_tokens if model.fusion.all_text_tokens else 1)
-        frozen = model.text.freeze or model.text.encoder != "clip"
-        total += _product(tokens, model.text.width, model.fusion.width, gradients=1 if frozen else 2)
+        frozen = model.text.freeze or not model.text.reads_tokens
+        total += _product(tokens, text_width(model), model.fusion.width, gradients=1 if frozen else 2)
     return total
 
 
@@ -204,10 +215,10 @@ def _head(config: Config, videos: int, num_texts: int) -> Part:
     return of_relevance + head(points if model.head.offsets_per_text else points / num_texts, 2)
 
 
-def _layer(sequences: int, length: int, width: int, mlp_dim: int) -> Part:
+def _layer(sequences: int, length: int, width: int, mlp_dim: int, gradients: int = 2) -> Part:
     """Counts a transformer layer: queries, keys, values and output; attention; MLP."""
     tokens = sequences * length
-    weights = _product(tokens, width, 4 * width) + _product(tokens, width, 2 * mlp_dim)
+    weights = _product(tokens, width, 4 * width, gradients) + _product(tokens, width, 2 * mlp_dim, gradients)
     return weights + _times(2, _product(sequences * length, width, length))
 
 

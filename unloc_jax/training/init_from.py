@@ -9,9 +9,8 @@ from flax import traverse_util
 
 from unloc_jax import agreement
 from unloc_jax.config import Config
-from unloc_jax.pretrained.clip_import import fit_to_model
-from unloc_jax.pretrained.clip_model import Clip
-from unloc_jax.pretrained.clip_source import kind_of, read_any_clip, split_source
+from unloc_jax.model.adapters import is_adapter, merged
+from unloc_jax.pretrained.encoders import read_weights
 from unloc_jax.pretrained.unloc_checkpoint import fit_checkpoint, in_stacks_of
 from unloc_jax.training.checkpoints.reading import (
     find_checkpoint,
@@ -29,8 +28,8 @@ _MOST_LINES = 12  # about single parameters
 def initialize(config: Config, state: TrainState, log: Callable[[str], None]) -> TrainState:
     """Takes over the parameters of `config.init_from`; all others, and the step, stay as initialised.
 
-    The source is a checkpoint of ours (see `fit_checkpoint`), a CLIP that `unloc import` wrote, or "KIND:SRC", another
-    program's CLIP (see `unloc_jax.pretrained.clip_source.read_clip` and `fit_to_model`).
+    The source is a checkpoint of ours (see `fit_checkpoint`), what `unloc import` wrote, or "KIND:SRC", weights of
+    another program (see `unloc_jax.pretrained.encoders`).
 
     Args:
       config: The experiment's config.
@@ -42,15 +41,15 @@ def initialize(config: Config, state: TrainState, log: Callable[[str], None]) ->
     """
     source = config.init_from
     own = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.params)}
-    if split_source(source) or (Path(source).is_dir() and kind_of(source)):
-        clip = read_any_clip(source)
-        stored = _of_clip(clip, own)
-        by_path = {tuple(name.split("/")): leaf for name, leaf in own.items()}
-        taken = {"/".join(path): x for path, x in fit_to_model(clip, config.model, by_path).items()}
-        log(f"init_from: {clip.source} ({clip.config.name}, {clip.config.image_size} pixels)")
+    if weights := read_weights(source, config.model, own):
+        stored, taken = weights.stored, weights.taken
+        log(f"init_from: {weights.title}")
     else:
         step_dir = find_checkpoint(Path(source), "config.init_from")
-        stored = in_stacks_of(own, _load_all(step_dir))
+        stored = _load_all(step_dir)
+        if not any(is_adapter(tuple(name.split("/"))) for name in own):
+            stored = merged(stored)
+        stored = in_stacks_of(own, stored)
         taken = fit_checkpoint(stored, load_checkpoint(step_dir)[0], own, config)
         log(f"init_from: {step_dir}")
     for line in table(own, taken, stored):
@@ -99,15 +98,6 @@ def table(
     lines += [f"{part:<{width}}" + "".join(f"{n:>14,}" for n in row) for part, row in parts.items()]
     more = [f"… and {len(details) - _MOST_LINES} more"] if len(details) > _MOST_LINES else []
     return lines + details[:_MOST_LINES] + more
-
-
-def _of_clip(clip: Clip, own: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns a CLIP's parameters [...] by the names of the model's towers; those outside the towers keep theirs."""
-    towers = {part: "image" for part in {name.split("/")[0] for name in own} if part.startswith("towers_")}
-    towers["text_tower"] = "text"
-    named = {tower: clip.params[kind] for tower, kind in towers.items()}
-    rest = {name: value for name, value in clip.params.items() if name not in ("image", "text")}
-    return traverse_util.flatten_dict(named | rest, sep="/")
 
 
 def _load_all(step_dir: Path) -> dict[str, np.ndarray]:

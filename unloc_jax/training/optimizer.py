@@ -15,7 +15,9 @@ import numpy as np
 import optax
 
 from unloc_jax.config import Config, StageConfig
+from unloc_jax.config.towers import text_tower, video_tower
 from unloc_jax.errors import UserError
+from unloc_jax.model.adapters import adapted_towers, is_adapter
 from unloc_jax.model.unloc import LARGEST_LOGIT_SCALE
 from unloc_jax.old_names import renamed_array
 from unloc_jax.training.muon import scale_by_muon
@@ -163,13 +165,17 @@ def with_capped_logit_scale(params: Any) -> Any:
 def frozen_parameters(config: Config, params: Any) -> Any:
     """Returns a tree of bool like `params`, True where a parameter belongs to an encoder that the config freezes.
 
-    These are the image tower `towers_NAME` of a modality NAME, and `text_tower`; what follows them is trained.
+    These are the image tower `towers_NAME` of a modality NAME, and `text_tower`, except for their adapters; what
+    follows them is trained.
     """
     model = config.model
     frozen = {f"towers_{name}" for name, modality in model.modalities.items() if modality.freeze}
     if model.text.freeze:
         frozen.add("text_tower")
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key in frozen, params)
+    frozen |= adapted_towers(model)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[0].key in frozen and not is_adapter(path), params
+    )
 
 
 def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
@@ -218,14 +224,19 @@ def _layer_factor(config: Config, path: tuple, update: jax.Array) -> Any:
     a tower, float32 [layers, 1, …] for an `update` [layers, …].
     """
     decay, part = config.optimizer.layer_decay, path[0].key
-    names = [key.key for key in path]
-    if decay == 1.0 or not (part == "text_tower" or part.startswith("towers_")) or "norm_out" in names:
+    if decay == 1.0:
         return 1.0
-    if "layers" in names:
-        depth = np.arange(len(update))[::-1].reshape(-1, *[1] * (update.ndim - 1))
-        return (decay**depth).astype(np.float32)
-    tower = config.model.text if part == "text_tower" else config.model.image
-    return decay**tower.num_layers
+    tower = text_tower(config.model) if part == "text_tower" else None
+    if part.startswith("towers_"):
+        encoder = config.model.modalities[part.removeprefix("towers_")].encoder
+        tower = video_tower(config.model, encoder, config.data.num_frames, config.data.crop_size)
+    if tower is None:
+        return 1.0
+    above, stacked = tower.layers_above("/".join(key.key for key in path[1:]))
+    if not stacked:
+        return decay**above
+    depth = above + np.arange(len(update))[::-1].reshape(-1, *[1] * (update.ndim - 1))
+    return (decay**depth).astype(np.float32)
 
 
 def _base_rate(stage: StageConfig, name: str) -> float:

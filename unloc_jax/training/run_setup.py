@@ -8,6 +8,7 @@ import optax
 from jax.sharding import Mesh
 
 from unloc_jax.config import Config
+from unloc_jax.config.towers import tokens_of
 from unloc_jax.dataset import Dataset
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.training.init_from import initialize
@@ -67,6 +68,7 @@ def set_up(config: Config, datasets: Mapping[str, Dataset]) -> Setup:
     Raises:
       UserError: The config does not fit the devices or a dataset.
     """
+    _ = tokens_of(config.model).added  # the vocabulary is read, or refused
     config = with_ranges_from_data(config, datasets)
     views = config.task_configs
     sizes = {}

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from unloc_jax.config import Config, MeshConfig
+from unloc_jax.config.towers import Tower, text_tower, video_tower
 from unloc_jax.errors import UserError
 from unloc_jax.model.layout import Layout
 from unloc_jax.tasks import Task
@@ -26,6 +27,9 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"attention/qkv/kernel", ("embed", None, "heads", None)),
     (r"attention/qkv/bias", ("heads", None)),
     (r"attention/out/kernel", ("heads", None, "embed")),
+    (r"pooler/(query_projection|key|value)/kernel", ("embed", "heads", None)),
+    (r"pooler/(query_projection|key|value)/bias", ("heads", None)),
+    (r"pooler/out/kernel", ("heads", None, "embed")),
     (r"mlp_in/kernel", ("embed", "mlp")),
     (r"mlp_in/bias", ("mlp",)),
     (r"mlp_out/kernel", ("mlp", "embed")),
@@ -39,13 +43,16 @@ PARAMETER_AXES: list[tuple[str, tuple[str | None, ...]]] = [
     (r"pyramid/conv_\d+/kernel", ()),
     (r"(output|linear)/kernel", ()),
     (r"(class|position)_embedding", ()),
+    (r"(spatial|temporal)_position", ()),
+    (r"pooler/(query|scale|norm/scale|norm/bias)", ()),
     (r"([^/]+_norm|norm_[^/]+|norms_[^/]+)/(scale|bias)", ()),
     (
-        r"(out|mlp_out|conv(_\d+)?|output|linear|(video|text|contrastive)_projection|projections_[^/]+)/bias",
+        r"(out|patch_embedding|mlp_out|conv(_\d+)?|output|linear|(video|text|contrastive)_projection|projections_[^/]+)/bias",
         (),
     ),
     (r"head/(scale|shift)_\d+", ()),
     (r"logit_scale", ()),
+    (r"(qkv|out|mlp_in|mlp_out)_lora/[ab]", ()),
     (r"ns_coeffs", ()),  # three numbers of Muon's state
 ]
 
@@ -65,7 +72,9 @@ class Strategy:
     activations: dict[str, tuple[str, ...]]
 
 
-_SPLIT_BATCH = {"videos": ("data",), "frames": ("context",), "texts": ("context",), "all_texts": _BATCH}
+_SPLIT_BATCH = {
+    "videos": ("data",), "frames": ("context",), "windows": _BATCH, "texts": ("context",), "all_texts": _BATCH
+}  # fmt: skip
 _UNSPLIT_LAYERS = {"heads": (), "mlp": ()}
 _SPLIT_LAYERS = {"heads": ("model",), "mlp": ("model",)}
 
@@ -183,28 +192,43 @@ def _check_sizes(config: Config, mesh: Mesh) -> None:
             f"config.batch_size = {config.batch_size} is not divisible by the data axis of {data} devices times "
             f"config.accumulate = {config.accumulate}. Use {f'{lower} or ' if lower else ''}{lower + at_once}."
         )
-    encoders = [modality.encoder for modality in network.modalities.values()]
-    frames = config.data.num_frames
-    if "clip" in encoders and frames % context:
-        lower = frames // context * context
-        raise UserError(
-            f"config.data.num_frames = {frames} is not divisible by config.mesh.context = {context}. "
-            f"Use {f'{lower} or ' if lower else ''}{lower + context}."
-        )
-    towers: dict[str, Any] = {"fusion": network.fusion}
-    if "clip" in encoders:
-        towers["image"] = network.image
-    if network.text.encoder == "clip":
-        towers["text"] = network.text
-    for name, tower in towers.items():
-        if tower.num_heads % model:
+    data_config = config.data
+    towers = {}
+    for modality in network.modalities.values():
+        tower = video_tower(network, modality.encoder, data_config.num_frames, data_config.crop_size)
+        if tower is None:
+            continue
+        towers[tower.group] = tower
+        if tower.parts % context:
+            _refuse_context(tower, data_config.num_frames, context)
+    if of_texts := text_tower(network):
+        towers[of_texts.group] = of_texts
+    heads = {"fusion": network.fusion.num_heads} | {name: tower.num_heads for name, tower in towers.items()}
+    for name, number in heads.items():
+        if number % model:
             raise UserError(
-                f"config.model.{name}.num_heads = {tower.num_heads} is not divisible by config.mesh.model = {model}."
+                f"config.model.{name}.num_heads = {number} is not divisible by config.mesh.model = {model}."
             )
-    if network.fusion.mlp_dim % model:
+    hidden = {"fusion": network.fusion.mlp_dim} | {name: tower.mlp_dim for name, tower in towers.items()}
+    for name, number in hidden.items():
+        if number % model:
+            raise UserError(
+                f"config.model.{name}.mlp_dim = {number} is not divisible by config.mesh.model = {model}."
+            )
+
+
+def _refuse_context(tower: Tower, frames: int, context: int) -> None:
+    """Raises UserError because `context` does not divide what devices share of a video."""
+    if tower.parts != frames:
         raise UserError(
-            f"config.model.fusion.mlp_dim = {network.fusion.mlp_dim} is not divisible by config.mesh.model = {model}."
+            f"config.data.num_frames = {frames} makes {tower.parts} {tower.part}, not a multiple of "
+            f"config.mesh.context = {context}: change one of them, or config.model.{tower.group}.window."
         )
+    lower = frames // context * context
+    raise UserError(
+        f"config.data.num_frames = {frames} is not divisible by config.mesh.context = {context}. "
+        f"Use {f'{lower} or ' if lower else ''}{lower + context}."
+    )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 import jax
 
+from unloc_jax.config.towers import tokens_of
 from unloc_jax.console import show
 from unloc_jax.dataset import Dataset, validation_split
 from unloc_jax.inline import in_notebook
 from unloc_jax.processes import is_main
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.parameters import count_parameters
-from unloc_jax.text import num_tokens
 from unloc_jax.training.config_notes import notes_on
 from unloc_jax.training.run_setup import Setup
 
@@ -57,7 +57,8 @@ def _log_task_summary(name: str, task: Task, dataset: Dataset) -> None:
             )
 
     texts = {text for record in records for text in record.texts}
-    long = sum(num_tokens(text) > config.model.text.max_tokens for text in texts)
+    tokens = tokens_of(config.model)
+    long = sum(tokens.count(text) > config.model.text.max_tokens for text in texts)
     if long and not config.model.text.embeddings_file:
         log(
             f"note: {long} of {len(texts)} texts have more than config.model.text.max_tokens = "

@@ -17,6 +17,7 @@ from unloc_jax.training.checkpoints.best import best_step
 from unloc_jax.training.checkpoints.fingerprint import different
 from unloc_jax.training.checkpoints.metadata import read_checked, read_tree
 from unloc_jax.training.checkpoints.orbax_reports import hide_reports
+from unloc_jax.training.checkpoints.vocabulary import with_own_vocabulary
 from unloc_jax.training.checkpoints.whole import advice, stored_names_differ
 from unloc_jax.training.process_failures import lost_a_process
 
@@ -82,9 +83,10 @@ def load_checkpoint(step_dir: Path) -> tuple[Config, dict[str, DatasetMetadata]]
         dataset_metadata = {
             name: DatasetMetadata(**of_task) for name, of_task in metadata["dataset_metadata"].items()
         }
-        return config_lib.from_mapping(metadata["config"]), dataset_metadata
+        config = config_lib.from_mapping(metadata["config"])
     except UserError as error:
         raise UserError(f"{step_dir} was written by another version: {error}") from error
+    return with_own_vocabulary(config, step_dir, metadata.get("vocabulary")), dataset_metadata
 
 
 def read_metadata(step_dir: Path) -> dict[str, Any]:

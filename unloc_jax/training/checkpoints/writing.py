@@ -17,6 +17,7 @@ from unloc_jax import config as config_lib
 from unloc_jax.config import Config
 from unloc_jax.errors import TryAgain, UserError
 from unloc_jax.old_names import as_stored, renamed_arrays
+from unloc_jax.training.checkpoints import vocabulary
 from unloc_jax.training.checkpoints.best import KeepBest
 from unloc_jax.training.checkpoints.fingerprint import fingerprints, not_finite
 from unloc_jax.training.checkpoints.metadata import read_tree, with_checksum
@@ -36,6 +37,7 @@ _FREE_SETTINGS = (
     "data.reader",
     "data.num_workers",
     "data.stall_s",
+    "model.text.sentencepiece",  # its content is compared
     "evaluation",
     "checkpoint",
     "mesh",
@@ -84,6 +86,9 @@ class Checkpoints:
             "config": json.loads(config_lib.to_json(config)),
             "dataset_metadata": dataset_metadata,
         }
+        self._vocabulary = vocabulary.content_of(config)
+        if self._vocabulary is not None:
+            self._metadata["vocabulary"] = vocabulary.digest(self._vocabulary)
         self._config, self._directory, self._log = config.checkpoint, directory, log
         self._writing: int | None = None
         self._deferred_error: UserError | None = None
@@ -106,7 +111,8 @@ class Checkpoints:
 
     def _new_manager(self) -> "_Manager":
         hide_reports()
-        return _Manager(self._directory, item_names=("state", "metadata"), options=self._options)
+        items = ("state", "metadata") if self._vocabulary is None else ("state", "metadata", vocabulary.ITEM)
+        return _Manager(self._directory, item_names=items, options=self._options)
 
     @property
     def latest_step(self) -> int | None:
@@ -152,12 +158,10 @@ class Checkpoints:
                 self._remove_unfinished()
                 self._manager, self._has_failed = self._new_manager(), False
             self._writing = step
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(metadata)
-                ),
-            )
+            items = {"state": ocp.args.StandardSave(state), "metadata": ocp.args.JsonSave(metadata)}
+            if self._vocabulary is not None:
+                items[vocabulary.ITEM] = vocabulary.VocabularySave(self._vocabulary)
+            self._manager.save(step, args=ocp.args.Composite(**items))
             self.history = history
         if self._deferred_error:
             raise self._deferred_error
@@ -259,7 +263,9 @@ class _Manager(ocp.CheckpointManager):
 def _refuse_other_experiment(workdir: Path, stored: dict, current: dict) -> None:
     """Compares configs and dataset metadata, instead of data.dir, because a dataset may be moved."""
     stored_flat, current_flat = (
-        _flat(side["config"]) | _flat(_only(side["dataset_metadata"]), "dataset ")
+        _flat(side["config"])
+        | _flat(_only(side["dataset_metadata"]), "dataset ")
+        | {"the content of model.text.sentencepiece": side.get("vocabulary")}
         for side in (stored, current)
     )
     different = [
