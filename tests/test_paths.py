@@ -22,11 +22,12 @@ from unloc_jax.paths import ArgumentParser, path_of
 # Options that take a text of some other kind; every other one must be a path.
 TEXTS = {
     "--task", "--text", "--prompt", "--dataset", "--subset", "--variant", "--background", "--coordinator",
-    "--topology", "--features-axis", "--beam-pipeline-options", "--host", "--gpus", "--tiou", "names",
+    "--topology", "--features-axis", "--beam-pipeline-options", "--host", "--gpus", "--tiou", "--protocol",
+    "--levels", "--challenge", "--weights", "--top", "names",
 }  # fmt: skip
 TEXT_KEYS = {
-    "checkpoint.best_metric", "wandb.project", "loss.boundaries", "data.prompts", "data.mediasequence.video_id",
-    "data.mediasequence.features",
+    "checkpoint.best_metric", "wandb.project", "evaluation.tiou", "loss.boundaries", "data.prompts",
+    "data.mediasequence.video_id", "data.mediasequence.features",
     *(f"data.mediasequence.{name}" for name in (
         "frames", "num_frames", "start_index", "end_index", "start_timestamp", "end_timestamp", "texts", "class_index"
     )),

@@ -111,7 +111,7 @@ for _ in range(2):
         ("configs/mine.py", "from configs.common import SEED", 6),  # the file beside it
         ("configs/mine.py", "from configs.own import SEED", 3),
         ("configs/mine.py", "from configs.quickstart import get_config as of; SEED = len(of().task)", 16),
-        ("mine.py", "from configs.common import SIZES; SEED = len(SIZES)", 3),
+        ("mine.py", "from configs.common import SIZES; SEED = SIZES['L']['image']['num_heads']", 16),
         ("mine.py", "from configs.own import SEED", 3),
     ],
 )

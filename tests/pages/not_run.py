@@ -28,6 +28,7 @@ NOT_RUN = {
     "--ground-truth DOWNLOADS/": "needs a publisher's files; tests/inference scores small ones in every layout",
     "python benchmarks/compile_table.py": "as `unloc compile`, for every config",
     "python benchmarks/clip.py": "needs PyTorch and its CLIPs",
+    "python benchmarks/real.py": "needs recordings and hours; tests/test_real_benchmark.py has its baselines",
     "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
     "python -m tests.check_goldens": "needs numbers of the reference; tests/test_check_goldens.py",
     "python -m tests.training.parallel_cases": "minutes; tests/training/test_sharding.py runs some of the cases",

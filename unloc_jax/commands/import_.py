@@ -49,6 +49,7 @@ def add(commands: Commands) -> None:
         )
     parser.add_argument(
         "--sentencepiece",
+        type=path_of,
         metavar="FILE",
         help="videoprism: vocabulary of its texts (default: sentencepiece.model beside the weights)",
     )
