@@ -19,6 +19,7 @@ from data_pipelines.builders.feature_files import FeatureSource, find_widths, re
 from data_pipelines.reading.flipped_texts import without_mirror_image
 from unloc_jax.features.stored_features import FeatureError
 from unloc_jax.records import VideoRecord
+from unloc_jax.text import num_tokens
 
 # Samples that a short segment (the 10th percentile) is seen in.
 _SAMPLES = 6
@@ -26,7 +27,10 @@ _NUM_FRAMES = (64, 128, 256)
 _NUM_ROWS = (128, 256, 512)
 _EPOCHS = 150
 _STEPS = (1500, 6000)
-_BATCH_SIZE = 8  # of configs/small.py
+_FPS = (0.2, 30.0)  # of stored frames
+_BATCH_SIZE, _MAX_TOKENS = 8, 16  # of configs/small.py
+_CLIPS_TOKENS = 77
+_MOST_TEXTS = 2000  # whose tokens are counted
 _SHORT_SIDE = 72  # of stored frames; crops of 64 are cut from them
 _WHOLE = 0.95  # of a video
 _MOST_FILES = 32  # of features, for their rate
@@ -77,7 +81,7 @@ def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] =
         stride, fps = max(1, round(rows_per_s / rate)), None
         rate, choices = rows_per_s / stride, _NUM_ROWS
     else:
-        stride, fps = 2, max(0.2, round(2 * rate, 1))
+        stride, fps = 2, min(max(_FPS[0], round(2 * rate, 1)), _FPS[1])
         rate, choices = fps / stride, _NUM_FRAMES
         settings["data.mirror"] = parsed.classes is None or not without_mirror_image(parsed.classes)
     # The window shows long segments as a whole, and is not much longer than the videos.
@@ -91,6 +95,8 @@ def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] =
     queries = max(len(set(record.texts)) for record in records)
     if parsed.classes is None:
         settings["data.max_queries"] = _most(queries, 8)
+    if (longest_text := _most_tokens(records)) > _MAX_TOKENS:
+        settings["model.text.max_tokens"] = min(8 * math.ceil(longest_text / 8), _CLIPS_TOKENS)
     windows = float(np.maximum(durations_s * rate / num_frames, 1.0).sum())
     settings["train.steps"] = int(np.clip(50 * round(_EPOCHS * windows / _BATCH_SIZE / 50), *_STEPS))
     held_out = [name for name in ("validation", "test") if any(r.split == name for r in parsed.records)]
@@ -156,6 +162,11 @@ def _features(records: list[VideoRecord], sources: Sequence[FeatureSource]) -> t
             break
     modalities = {name: {"encoder": "features", "feature_dim": width} for name, width in widths.items()}
     return float(np.median(rates)), modalities
+
+
+def _most_tokens(records: list[VideoRecord]) -> int:
+    texts = dict.fromkeys(text for record in records for text in record.texts)
+    return max(map(num_tokens, list(texts)[:_MOST_TEXTS]))
 
 
 def _most(number: int, bound: int) -> int:

@@ -49,12 +49,19 @@ def test_every_dataset_gets_a_valid_config(shortest, spread, duration, queries):
     config = load(f"configs/small.py:{point.task}", settings_of(point))
     assert config.task == ("moment_retrieval" if queries else point.task)
     rate = point.fps / config.data.window_stride
-    assert shortest * rate > 3 or point.fps == 0.2
+    assert shortest * rate > 3 or point.fps in (0.2, 30.0)
     assert (
         config.data.num_frames >= min(1.2 * lengths_s.max(), duration_s) * rate
         or config.data.num_frames == 256
     )
     assert config.data.num_frames <= max(16, duration_s * rate + 16)
+
+
+def test_long_sentences_are_read_to_their_end():
+    data = parsed([40.0], [4.0, 3.0], None)
+    data.records[0].texts[0] = " ".join(["word"] * 30)
+    assert starting_point(data).settings["model.text.max_tokens"] == 32
+    assert "model.text.max_tokens" not in starting_point(parsed([40.0], [4.0, 3.0], None)).settings
 
 
 def test_nothing_to_localise():
