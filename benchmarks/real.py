@@ -18,19 +18,25 @@ from unloc_jax.paths import ArgumentParser
 
 OUT = Path("real")
 SWEEPS = Path("configs/sweeps/real")
-# Shards → annotation format, annotation files, and what else `unloc data build` is told.
+
+
+def _frames(folder: Path) -> list[object]:
+    return ["--videos", folder / "videos", "--fps", 6.9, "--short-side", 72]
+
+
+def _features(folder: Path) -> list[object]:
+    return ["--no-frames", "--features", f"pose={folder / 'features'}"]
+
+
+# Shards → annotation format, annotation files, and what else `unloc data build` is told of a folder.
 SHARDS = {
-    "signs": (
-        "activitynet",
-        ["activitynet.json"],
-        ["--videos", "videos", "--fps", "6.9", "--short-side", "72"],
-    ),
+    "signs": ("activitynet", ["activitynet.json"], _frames),
     "signs_moments": (
         "qvhighlights",
         ["moments_train.jsonl", "moments_val.jsonl", "moments_test.jsonl"],
-        ["--videos", "videos", "--fps", "6.9", "--short-side", "72"],
+        _frames,
     ),
-    "actions": ("activitynet", ["activitynet.json"], ["--no-frames", "--features", "pose=features"]),
+    "actions": ("activitynet", ["activitynet.json"], _features),
 }
 # Sweep → the recordings, the shards, and the baselines of its task, with the metrics that are shown.
 ROWS = {
@@ -63,18 +69,12 @@ def main() -> None:
 
 
 def _build(folder: Path, shards: str) -> None:
-    dataset, files, rest = SHARDS[shards]
+    dataset, files, options = SHARDS[shards]
     annotations = [folder / file for file in files if (folder / file).exists()]
-    options = [
-        f"pose={folder / 'features'}"
-        if word == "pose=features"
-        else folder / word
-        if word == "videos"
-        else word
-        for word in rest
-    ]
     out = OUT / "shards" / shards
-    _unloc("data", "build", "--dataset", dataset, "--annotations", *annotations, *options, "--out", out)
+    _unloc(
+        "data", "build", "--dataset", dataset, "--annotations", *annotations, *options(folder), "--out", out
+    )
 
 
 def _print_baselines(baselines: real_baselines.Baselines, folder: Path) -> None:

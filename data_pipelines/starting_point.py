@@ -15,9 +15,8 @@ import numpy as np
 
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.statistics import num_levels
-from data_pipelines.builders.feature_files import FeatureSource, find_widths, read_features
+from data_pipelines.builders.feature_files import FeatureSource, find_shapes, most_common_width
 from data_pipelines.reading.flipped_texts import without_mirror_image
-from unloc_jax.features.stored_features import FeatureError
 from unloc_jax.records import VideoRecord
 from unloc_jax.text import num_tokens
 
@@ -33,7 +32,6 @@ _CLIPS_TOKENS = 77
 _MOST_TEXTS = 2000  # whose tokens are counted
 _SHORT_SIDE = 72  # of stored frames; crops of 64 are cut from them
 _WHOLE = 0.95  # of a video
-_MOST_FILES = 32  # of features, for their rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +62,14 @@ def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] =
       None if there is nothing to localise: no training segments of videos of known length, or trimmed clips.
 
     Raises:
-      UserError: no video has usable features of a source, see `find_widths`.
+      UserError: no video has usable features of a source, see `find_shapes`.
     """
     records = [r for r in parsed.records if r.split == "train" and r.duration_s and len(r.segments_s)]
     if not records:
         return None
     lengths_s = np.concatenate([np.diff(record.segments_s, axis=1)[:, 0] for record in records])
     durations_s = np.array([record.duration_s for record in records])
-    share = np.concatenate([np.diff(r.segments_s, axis=1)[:, 0] / r.duration_s for r in records])
-    if (share >= _WHOLE).all():
+    if (lengths_s / durations_s.repeat([len(r.segments_s) for r in records]) >= _WHOLE).all():
         return None
     rate = _SAMPLES / float(np.quantile(lengths_s, 0.1))
     settings: dict[str, Any] = {}
@@ -100,7 +97,9 @@ def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] =
     windows = float(np.maximum(durations_s * rate / num_frames, 1.0).sum())
     settings["train.steps"] = int(np.clip(50 * round(_EPOCHS * windows / _BATCH_SIZE / 50), *_STEPS))
     held_out = [name for name in ("validation", "test") if any(r.split == name for r in parsed.records)]
-    return StartingPoint(_task(parsed, records), fps, settings, (held_out or ["train"])[0])
+    return StartingPoint(
+        _task(parsed, lengths_s.sum() / durations_s.sum()), fps, settings, (held_out or ["train"])[0]
+    )
 
 
 def commands(
@@ -141,26 +140,21 @@ def _quoted(word: str) -> str:
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
-def _task(parsed: ParsedAnnotations, records: list[VideoRecord]) -> str:
+def _task(parsed: ParsedAnnotations, covered: float) -> str:
+    """Chooses a task; covered: the share of the videos that segments fill."""
     if parsed.classes is None:
         return "moment_retrieval"
-    covered = sum(float(np.diff(record.segments_s, axis=1).sum()) for record in records)
-    of_all = covered / sum(record.duration_s for record in records)
-    return "action_segmentation" if of_all >= _WHOLE else "temporal_action_localization"
+    return "action_segmentation" if covered >= _WHOLE else "temporal_action_localization"
 
 
 def _features(records: list[VideoRecord], sources: Sequence[FeatureSource]) -> tuple[float, dict[str, Any]]:
     """Returns rows per second of the first source (a median of some videos), and model.modalities."""
-    widths = find_widths(sources, [record.video_id for record in records])
-    rates: list[float] = []
-    for record in records:
-        try:
-            rates.append(len(read_features(sources[0], record.video_id)) / record.duration_s)
-        except FeatureError:
-            continue
-        if len(rates) == _MOST_FILES:
-            break
-    modalities = {name: {"encoder": "features", "feature_dim": width} for name, width in widths.items()}
+    duration_s = {record.video_id: record.duration_s for record in records}
+    shapes = {source.name: find_shapes(source, list(duration_s)) for source in sources}
+    modalities = {
+        name: {"encoder": "features", "feature_dim": most_common_width(of)} for name, of in shapes.items()
+    }
+    rates = [rows / duration_s[video_id] for video_id, (rows, _) in shapes[sources[0].name]]
     return float(np.median(rates)), modalities
 
 

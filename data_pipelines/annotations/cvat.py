@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.annotations.collector import VideoCollector
-from data_pipelines.annotations.own_rows import Row, parse_rows
+from data_pipelines.annotations.own_rows import Row
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
-from data_pipelines.annotations.text_file import read_text
-from data_pipelines.annotations.tool_rows import read_frame_rates, row, split_of_export, unknown_rate
+from data_pipelines.annotations.tool_rows import (
+    parse_framed_exports,
+    read_xml,
+    row,
+    split_of_export,
+    unknown_rate,
+)
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_id
 
@@ -30,21 +35,11 @@ def parse_cvat(files: list[Path]) -> ParsedAnnotations:
       UserError: a file is missing or not such an export, a frame rate is unknown, or neither the folder nor the name of
         a file tells the split.
     """
-    collector = VideoCollector()
-    rates = read_frame_rates(files, collector.problems)
-    exports = [path for path in files if path.suffix.lower() != ".csv"]
-    if not exports:
-        raise UserError(f"{files[0]}: {_LAYOUT}; no export is given.")
-    return parse_rows(collector, [(path, list(_rows(path, collector, rates))) for path in exports], _LAYOUT)
+    return parse_framed_exports(files, _rows, _LAYOUT)
 
 
 def _rows(path: Path, collector: VideoCollector, rates: dict[str, float]) -> Iterator[Row]:
-    try:
-        document = ElementTree.fromstring(read_text(path).encode())
-    except (ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path}: not XML: {error}. {_LAYOUT}.") from error
-    if document.tag != "annotations":
-        raise UserError(f"{path}: {_LAYOUT}; this is <{document.tag}>.")
+    document = read_xml(path, "annotations", _LAYOUT)
     split = split_of_export(path)
     tasks = list(document.iter("task"))
     names = {task.findtext("id"): _video(task) for task in tasks}

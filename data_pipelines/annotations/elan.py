@@ -4,7 +4,6 @@ TIME_SLOTs have milliseconds; an ALIGNABLE_ANNOTATION refers to two of them, a R
 whose times it shares. The video is the first MEDIA_DESCRIPTOR's, else it is named as the file.
 """
 
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,8 +11,7 @@ from data_pipelines.annotations.collector import VideoCollector
 from data_pipelines.annotations.own_rows import Row, parse_rows
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.segments import as_number
-from data_pipelines.annotations.text_file import read_text
-from data_pipelines.annotations.tool_rows import row, split_of_export
+from data_pipelines.annotations.tool_rows import read_xml, row, split_of_export
 from unloc_jax.errors import UserError
 
 _LAYOUT = "an ELAN file is XML with ANNOTATION_DOCUMENT, TIME_ORDER and TIER"
@@ -32,12 +30,7 @@ def parse_elan(files: list[Path]) -> ParsedAnnotations:
 
 
 def _rows(path: Path, collector: VideoCollector) -> list[Row]:
-    try:
-        document = ElementTree.fromstring(read_text(path).encode())
-    except (ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path}: not XML: {error}. {_LAYOUT}.") from error
-    if document.tag != "ANNOTATION_DOCUMENT":
-        raise UserError(f"{path}: {_LAYOUT}; this is <{document.tag}>.")
+    document = read_xml(path, "ANNOTATION_DOCUMENT", _LAYOUT)
     split = split_of_export(path)
     media = document.find(".//MEDIA_DESCRIPTOR")
     address = "" if media is None else media.get("RELATIVE_MEDIA_URL") or media.get("MEDIA_URL") or ""

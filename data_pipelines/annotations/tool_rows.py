@@ -1,13 +1,18 @@
 """What the exports of labelling tools share: rows of users' own data, and a split that their folder or name tells."""
 
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.annotations.own_rows import Row
+from data_pipelines.annotations.collector import VideoCollector
+from data_pipelines.annotations.own_rows import Row, parse_rows
+from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.annotations.segments import as_number
 from data_pipelines.annotations.split_names import split_in_name
 from data_pipelines.annotations.table_file import read_table
+from data_pipelines.annotations.text_file import read_text
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_id
 
@@ -59,6 +64,42 @@ def read_frame_rates(files: list[Path], problems: Problems) -> dict[str, float]:
                 raise UserError(f"{path.parent / where}: {_RATES_LAYOUT}; {cells['fps']!r} is no frame rate.")
             rates[normal_id(cells["video"])] = fps
     return rates
+
+
+def parse_framed_exports(
+    files: list[Path], rows_of: Callable[[Path, VideoCollector, dict[str, float]], Iterable[Row]], layout: str
+) -> ParsedAnnotations:
+    """Parses exports that count frames, with tables of frame rates among them.
+
+    Args:
+      files: exports, and tables as `read_frame_rates` reads them.
+      rows_of: (an export, the collector, frames per second by normal video id) → its rows.
+      layout: what an export looks like, for messages.
+
+    Raises:
+      UserError: no export is given; and see `read_frame_rates`, `parse_rows` and `rows_of`.
+    """
+    collector = VideoCollector()
+    rates = read_frame_rates(files, collector.problems)
+    exports = [path for path in files if path.suffix.lower() != ".csv"]
+    if not exports:
+        raise UserError(f"{files[0]}: {layout}; no export is given.")
+    return parse_rows(collector, [(path, list(rows_of(path, collector, rates))) for path in exports], layout)
+
+
+def read_xml(path: Path, root: str, layout: str) -> ElementTree.Element:
+    """Reads an XML file and returns its root, <root>.
+
+    Raises:
+      UserError: the file is missing, not XML, or its root is another one.
+    """
+    try:
+        document = ElementTree.fromstring(read_text(path).encode())
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"{path}: not XML: {error}. {layout}.") from error
+    if document.tag != root:
+        raise UserError(f"{path}: {layout}; this is <{document.tag}>.")
+    return document
 
 
 def unknown_rate(path: Path, video: Any) -> UserError:

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,25 +127,37 @@ def find_widths(sources: Iterable[FeatureSource], video_ids: Iterable[str]) -> d
       UserError: no video has usable features of a modality, or the widths look like lengths.
     """
     video_ids = list(video_ids)
-    return {source.name: _find_width(source, video_ids) for source in sources}
+    return {source.name: most_common_width(find_shapes(source, video_ids)) for source in sources}
 
 
-def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
-    shapes: list[tuple[int, ...]] = []
+def most_common_width(shapes: Sequence[tuple[str, tuple[int, int]]]) -> int:
+    """Returns D of most of the shapes that `find_shapes` found."""
+    return collections.Counter(width for _, (_, width) in shapes).most_common(1)[0][0]
+
+
+def find_shapes(source: FeatureSource, video_ids: Sequence[str]) -> list[tuple[str, tuple[int, int]]]:
+    """Returns (video id, (F, D)) of the first videos that have features of a modality.
+
+    Raises:
+      UserError: none has, or the widths look like lengths.
+    """
+    found: list[tuple[str, tuple[int, int]]] = []
     reasons: list[str] = []
     for video_id in video_ids:
         try:
-            shapes.append(read_features(source, video_id).shape)
+            rows, width = read_features(source, video_id).shape
+            found.append((video_id, (rows, width)))
         except FeatureError as error:
             reasons.append(str(error))
-        if len(shapes) == _MOST_SHAPES:
+        if len(found) == _MOST_SHAPES:
             break
-    if not shapes:
+    if not found:
         raise UserError(
             f"None of the {len(video_ids)} videos has usable features {source.name!r} in {source.path}"
             + (f", for example {reasons[0]}" if reasons else ".")
         )
-    (_, same_length), (width, same_width) = (
+    shapes = [shape for _, shape in found]
+    (_, same_length), (_, same_width) = (
         collections.Counter(shape[axis] for shape in shapes).most_common(1)[0] for axis in (0, 1)
     )
     if same_width < same_length:
@@ -155,7 +167,7 @@ def _find_width(source: FeatureSource, video_ids: list[str]) -> int:
             f"({shape}, …): they seem to be stored {'[D, F]' if source.time_axis == 0 else '[F, D]'}; "
             f"try --features-axis {source.name}={1 - source.time_axis}."
         )
-    return width
+    return found
 
 
 def read_all_features(

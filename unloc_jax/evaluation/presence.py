@@ -21,7 +21,7 @@ def presence_metrics(found: Presence, threshold: float | None) -> dict[str, Any]
       rejecting; "G-R1@IoU", the share of queries that are right: present, accepted and found, or absent and rejected;
       "G-mIoU@k" (see `generalized_retrieval.set_ious`).
     """
-    present = np.array([len(windows) > 0 for windows in found.truth_s])
+    present = found.present
     metrics: dict[str, Any] = {
         "AUROC": auroc(present, found.score),
         "present": int(present.sum()),
@@ -54,7 +54,7 @@ def presence_metrics(found: Presence, threshold: float | None) -> dict[str, Any]
 
 def calibrated(found: Presence) -> Calibrated | None:
     """Returns the threshold that fits best; None if the queries are all present, or all absent."""
-    return calibrate(np.array([len(windows) > 0 for windows in found.truth_s]), found.score)
+    return calibrate(found.present, found.score)
 
 
 def presence_lines(metrics: dict[str, Any], where: str) -> list[str]:

@@ -14,7 +14,7 @@ from unloc_jax.localization.decode import Localization
 from unloc_jax.localization.geometry import PyramidGeometry, pyramid_geometry
 from unloc_jax.localization.losses import masked_mean
 from unloc_jax.localization.targets import Targets
-from unloc_jax.metrics.segmentation import Frames, frame_accuracy, labels_at, segmentation_scores
+from unloc_jax.metrics.segmentation import Frames, labels_at, segmentation_scores
 from unloc_jax.queries import as_annotated, file_id
 from unloc_jax.records import VideoRecord
 from unloc_jax.tasks.base import Metrics
@@ -109,17 +109,13 @@ class ActionSegmentation(LocalizationTask):
                 for record, span_s, classes in zip(records, predictions.spans_s, predictions.frame_classes)
             ]
         )
-        # One score per frame and class, for the official formula: 1 for what is shown, 0 (background) else.
-        scores = np.eye(len(number) + 1, dtype=np.float32)[shown][:, :-1]
-        some = labels.any(1)
         lengths = np.array([len(classes) for classes in predictions.frame_classes])
-        by_segment = segmentation_scores(Frames(_own_classes(labels, shown), shown, lengths), background=-1)
+        scores = segmentation_scores(Frames(_own_classes(labels, shown), shown, lengths), background=-1)
+        without_background = scores["accuracy_without_background"] if labels.any() else 0.0
         return {
-            "frame_accuracy": 100.0 * frame_accuracy(scores, labels),
-            "frame_accuracy_without_background": 100.0 * frame_accuracy(scores[some], labels[some])
-            if some.any()
-            else 0.0,
-            **{name: by_segment[name] for name in ("edit", "F1@10", "F1@25", "F1@50")},
+            "frame_accuracy": scores["accuracy"],
+            "frame_accuracy_without_background": without_background,
+            **{name: scores[name] for name in ("edit", "F1@10", "F1@25", "F1@50")},
         }
 
     def prediction_lines(

@@ -63,6 +63,11 @@ class Presence:
     found_s: Sequence[np.ndarray]
     score: np.ndarray
 
+    @property
+    def present(self) -> np.ndarray:
+        """Whether a query has an answer, bool [Q]."""
+        return np.array([len(windows) > 0 for windows in self.truth_s])
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:

@@ -55,7 +55,7 @@ def matrices(params: Any) -> Any:
 
 
 def _axes(path: tuple, leaf: Any) -> MuonDimensionNumbers | None:
-    name = "/".join(str(getattr(key, "key", key)) for key in path)
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
     for pattern, (inputs, outputs) in MATRICES:
         if re.search(rf"(^|/){pattern}$", name):
             first = leaf.ndim - inputs - outputs

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
-from unloc_jax.foreign_text import parse_json
 from unloc_jax.metrics.checks import Problems, warn, warn_of, warn_of_odd_segments
 from unloc_jax.metrics.detection import GroundTruth, Predictions
-from unloc_jax.metrics.protocols.action_rows import Rows, read_segments
+from unloc_jax.metrics.protocols.action_rows import Rows, read_results_of, read_segments
 from unloc_jax.metrics.protocols.annotated import Annotated, path_of
-from unloc_jax.metrics.protocols.json_files import hint_of_format, read_members, read_text, shown
+from unloc_jax.metrics.protocols.json_files import hint_of_format, read_json, read_members
 from unloc_jax.names import as_text, normal_id, normal_text
 
 AMBIGUOUS = "Ambiguous"  # THUMOS14's regions that count neither for nor against a detection
@@ -187,10 +186,7 @@ def _read_database(
 
 def _read_blocked(path: Path) -> frozenset[str]:
     """Reads the ids of a JSON list, for example of videos that are gone from the web."""
-    try:
-        ids = parse_json(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
+    ids = read_json(path)
     if not isinstance(ids, list) or not all(map(as_text, ids)):
         raise UserError(f"{path}: a JSON list of video ids is needed")
     return frozenset(map(normal_id, ids))
@@ -225,10 +221,7 @@ def read_results(
         video = id_in(of, normal_id(video))
         if video in of.blocked:
             continue
-        where = f'results["{video}"]'
-        if not isinstance(rows, list):
-            raise UserError(f"{path}: {where} must be a list of predictions, not {shown(rows)}")
-        given = read_segments(rows, where, problems, scores=True, labels=labels)
+        given = read_results_of(path, video, rows, problems, labels=labels)
         classes = np.zeros(len(given.score), np.int32)
         if labels:
             for label in set(given.labels) - number.keys():

@@ -1,10 +1,12 @@
 """Rows {"segment": [start, end], "label": …, "score": …} as arrays, and the checks of one row."""
 
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems
 from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, shown
 from unloc_jax.names import as_text
@@ -49,6 +51,18 @@ def read_segments(
         if wrong:
             problems.add(f"{where}[{number}]", wrong)
     return Rows(np.zeros((0, 2)), [], np.zeros(0))
+
+
+def read_results_of(path: Path, video: str, rows: Any, problems: Problems, *, labels: bool = True) -> Rows:
+    """Returns the arrays of a video's predictions in a file of results; adds faults to `problems`.
+
+    Raises:
+      UserError: rows is not a list.
+    """
+    where = f'results["{video}"]'
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: {where} must be a list of predictions, not {shown(rows)}")
+    return read_segments(rows, where, problems, scores=True, labels=labels)
 
 
 def _what_is_wrong(row: Any, scores: bool, labels: bool) -> str:

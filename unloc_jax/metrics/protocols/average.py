@@ -10,8 +10,7 @@ import numpy as np
 
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
-from unloc_jax.foreign_text import parse_json
-from unloc_jax.metrics.protocols.json_files import read_text, shown
+from unloc_jax.metrics.protocols.json_files import read_json, shown
 from unloc_jax.metrics.protocols.run import tables
 from unloc_jax.paths import check_output_file
 from unloc_jax.whole_writes import write_result
@@ -62,10 +61,7 @@ def average(files: Sequence[Path], out: Path | None = None) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = parse_json(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: an object of metrics is needed, not {shown(content)}")
     return content

@@ -133,6 +133,14 @@ def read_text(path: Path) -> str:
         raise _no_text(path) from None
 
 
+def read_json(path: Path) -> Any:
+    """Returns the content of a small JSON file. Raises UserError if it is not JSON."""
+    try:
+        return parse_json(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+
+
 def _no_text(path: Path) -> UserError:
     return UserError(f"{path}: not a text file (UTF-8)")
 

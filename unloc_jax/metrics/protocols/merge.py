@@ -9,11 +9,10 @@ import numpy as np
 
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
-from unloc_jax.foreign_text import parse_json
 from unloc_jax.metrics.checks import Problems
 from unloc_jax.metrics.ensembling import fused
-from unloc_jax.metrics.protocols.action_rows import read_segments
-from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_members, read_rows, read_text
+from unloc_jax.metrics.protocols.action_rows import read_results_of
+from unloc_jax.metrics.protocols.json_files import NUMBER, is_finite, read_json, read_members, read_rows
 from unloc_jax.metrics.protocols.moment_files import key_of, windows_of
 from unloc_jax.names import normal_id, normal_text
 from unloc_jax.paths import check_output_file
@@ -103,10 +102,7 @@ def _weights(given: str | None, number: int) -> np.ndarray:
 
 
 def _thresholds(path: Path) -> dict[str, float]:
-    try:
-        content = parse_json(read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
+    content = read_json(path)
     if not isinstance(content, dict) or not content:
         raise UserError(
             f'{path}: an object of classes and their least scores is needed, such as {{"run": 0.3}}'
@@ -125,9 +121,7 @@ def _actions(files: Sequence[Path], fuse: Fuse, lowest: dict[str, float]) -> str
         for _, video, rows in read_members(file, "results"):
             if video is None:
                 continue
-            if not isinstance(rows, list):
-                raise UserError(f'{file}: results["{video}"] must be a list of predictions')
-            read = read_segments(rows, f'results["{video}"]', problems, scores=True)
+            read = read_results_of(file, video, rows, problems)
             _refuse_negative(file, read.score)
             labels = np.array([normal_text(label) for label in read.labels])
             names.setdefault(normal_id(video), video)

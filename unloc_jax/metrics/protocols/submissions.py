@@ -9,7 +9,7 @@ from unloc_jax import siblings
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.metrics.checks import Problems
-from unloc_jax.metrics.protocols.action_rows import read_segments
+from unloc_jax.metrics.protocols.action_rows import read_results_of
 from unloc_jax.metrics.protocols.json_files import read_members, read_rows, shown
 from unloc_jax.metrics.protocols.moment_files import windows_of
 from unloc_jax.names import as_text, normal_text
@@ -53,9 +53,7 @@ def _results(path: Path) -> dict[str, list[dict[str, Any]]]:
     for _, video, rows in read_members(path, "results"):
         if video is None:
             continue
-        if not isinstance(rows, list):
-            raise UserError(f'{path}: results["{video}"] must be a list of predictions')
-        found = read_segments(rows, f'results["{video}"]', problems, scores=True)
+        found = read_results_of(path, video, rows, problems)
         for number, (start, end) in enumerate(found.segments_s.tolist()):
             if not 0 <= start < end:
                 problems.add(
