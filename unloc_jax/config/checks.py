@@ -126,7 +126,7 @@ def _check_model(model: ModelConfig) -> None:
         raise UserError("config.model.modalities is empty: name at least one input.")
     for name, modality in model.modalities.items():
         _check_lora(
-            modality.freeze, modality.lora_rank, modality.reads_frames, f"config.model.modalities.{name}"
+            modality.freeze, modality.lora_rank, modality.has_tower, f"config.model.modalities.{name}"
         )
         if modality.encoder == "features" and not modality.feature_dim:
             raise UserError(f"config.model.modalities.{name}.feature_dim: give the width of the features.")
@@ -195,7 +195,7 @@ def _check_task(config: Config, where: str) -> None:
         raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
     for modality in model.modalities.values():
         tower = video_tower(model, modality.encoder, data.num_frames, data.crop_size)
-        if tower and data.crop_size % tower.patch_size:
+        if tower and tower.patch_size and data.crop_size % tower.patch_size:
             lower = max(data.crop_size // tower.patch_size, 1) * tower.patch_size
             raise UserError(
                 f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.{tower.group}.patch_size "
