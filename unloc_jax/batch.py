@@ -46,3 +46,8 @@ class Batch:
         """Returns the modalities by name; the frames are "rgb"."""
         frames = {} if self.frames is None else {"rgb": self.frames}
         return frames | self.features
+
+    @property
+    def seen(self) -> tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
+        """Returns what `UnLoc.encode_video` takes: (inputs, frame_mask, input_masks)."""
+        return self.inputs, self.frame_mask, self.input_masks

@@ -3,9 +3,33 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from unloc_jax.config.bounds import Bounds, Fraction, Positive
+from unloc_jax.config.bounds import Bounds, Fraction, Positive, Share, Signed
 
 Seconds = Annotated[float, Bounds(at_least=1e-3, at_most=600.0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioAugmentationConfig:
+    """Random changes to the sound of training videos, the same for all places of a video."""
+
+    gain_db: Annotated[float, Bounds(at_most=60.0)] = 0.0
+    """The sound becomes louder or softer by up to so many decibels."""
+    mix: Share = 0.0
+    """Chance that a video gets the sound of another one of the batch as its background; its texts do not change."""
+    mix_snr_db: tuple[Signed, Signed] = (5.0, 20.0)
+    """(low, high): decibels by which it is softer than the video's own sound, on average over both."""
+    frequency_masks: Annotated[int, Bounds(at_most=16)] = 0
+    """Stretches of bands that are hidden, as in SpecAugment (Park et al. 2019): they become the video's mean."""
+    frequency_mask_mels: Positive = 8
+    """Bands of the largest of them."""
+    time_masks: Annotated[int, Bounds(at_most=64)] = 0
+    """Stretches of time that are hidden in the same way."""
+    time_mask_s: Seconds = 0.1
+    """Seconds of the longest of them; texts whose sound is shorter may vanish."""
+
+    @property
+    def changes_spectrograms(self) -> bool:
+        return bool(self.gain_db or self.frequency_masks or self.time_masks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +88,12 @@ class AudioTowerConfig:
     def num_frames(self) -> int:
         """F, frames of a place's spectrogram: those that lie inside of its samples."""
         return max(0, 1 + (self.window_samples - self.frame_samples) // self.hop_samples)
+
+    @property
+    def column_times_s(self) -> tuple[float, ...]:
+        """Seconds from a place to the middle of each of its F frames."""
+        first = (self.frame_samples - self.window_samples) / 2
+        return tuple((first + i * self.hop_samples) / self.sample_rate for i in range(self.num_frames))
 
     @property
     def band_hz(self) -> tuple[float, float]:

@@ -206,6 +206,16 @@ def _check_task(config: Config, where: str) -> None:
         raise UserError(
             f"{where}.data.augmentation.scale_jitter must be () or (low, high) with 0 < low <= high, got {jitter}."
         )
+    sound = data.augmentation.audio
+    if sound.mix_snr_db[0] > sound.mix_snr_db[1]:
+        raise UserError(
+            f"{where}.data.augmentation.audio.mix_snr_db must be (low, high), got {sound.mix_snr_db}."
+        )
+    if model.reads_sound and sound.frequency_masks and sound.frequency_mask_mels > model.audio.num_mels:
+        raise UserError(
+            f"{where}.data.augmentation.audio.frequency_mask_mels = {sound.frequency_mask_mels} is more than "
+            f"config.model.audio.num_mels = {model.audio.num_mels}."
+        )
     wrong = [prompt for prompt in data.prompts if prompt.count("{}") != 1]
     if wrong or not data.prompts:
         raise UserError(
