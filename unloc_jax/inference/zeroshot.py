@@ -20,6 +20,7 @@ from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
     EmbeddedVideo,
     EmbeddedWindow,
+    GivenVideo,
     Video,
     VideoSearch,
     Watch,
@@ -68,7 +69,14 @@ class ZeroShotLocalizer(VideoSearch):
         self._encoder, self._fps, self._smoothing_s = encoder, fps, smoothing_s
 
     def __call__(
-        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+        self,
+        video: Video,
+        texts: str | Sequence[str] = (),
+        *,
+        fps: float | None = None,
+        sound: np.ndarray | None = None,
+        rate: float | None = None,
+        audio_track: int | None = None,
     ) -> VideoPrediction:
         """Returns segments and relevance curve of every text.
 
@@ -76,13 +84,14 @@ class ZeroShotLocalizer(VideoSearch):
           video: a file, what `embed_video` returned, or frames (see there).
           texts: one or many sentences.
           fps: frames per second of an array.
+          sound, rate, audio_track: see `embed_video`.
 
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
         texts = check_texts(texts, self._encoder.most_pieces, self._encoder.num_pieces)
         of_texts = unit(self._encoder.encode_texts(texts))
-        embedded = self.embed_video(video, fps=fps)
+        embedded = self.embed_video(video, fps=fps, sound=sound, rate=rate, audio_track=audio_track)
         of_frames = embedded.windows[0].tokens
         times_s = np.arange(len(of_frames)) / self._fps
         found = []
@@ -100,11 +109,13 @@ class ZeroShotLocalizer(VideoSearch):
             embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
         )
 
-    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames:
-        if isinstance(video, np.ndarray):
-            frames: Frames = ArrayFrames(video, frames_fps=fps, fps=self._fps, short_side=None)
+    def _open(self, video: GivenVideo, watch: Watch | None) -> Frames:
+        video.check_unheard()
+        if video.frames is not None:
+            frames: Frames = ArrayFrames(video.frames, frames_fps=video.fps, fps=self._fps, short_side=None)
         else:
-            frames = video_frames(video, self._fps)
+            assert video.path is not None
+            frames = video_frames(video.path, self._fps)
         return watched(frames, self._fps, watch)
 
     def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
