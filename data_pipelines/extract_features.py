@@ -29,7 +29,7 @@ from unloc_jax.features.encoder import Encoder
 from unloc_jax.features.feature_inputs import changes
 from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoError, check_fps
-from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
+from unloc_jax.video_names import SOUND_ENDINGS, VIDEO_ENDINGS, without_ending
 from unloc_jax.whole_writes import replacing
 
 # Changes whenever the same video and settings would give other numbers.
@@ -87,35 +87,40 @@ class Share:
         return name + (f"-{self.index:05d}-of-{self.count:05d}" if self.count > 1 else "") + suffix
 
 
-def videos_in(folder: Path) -> list[Path]:
-    """Returns the video files of a folder, ordered by name.
+def videos_in(folder: Path, *, with_sounds: bool = False) -> list[Path]:
+    """Returns the video files of a folder, and on request those of sound alone, ordered by name.
 
     Raises:
       UserError: the folder does not exist or has no videos, or a video has several files.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such video folder.")
+    endings = VIDEO_ENDINGS + SOUND_ENDINGS if with_sounds else VIDEO_ENDINGS
     files = sorted(
-        file for file in folder.iterdir() if file.name.lower().endswith(VIDEO_ENDINGS) and not file.is_dir()
+        file for file in folder.iterdir() if file.name.lower().endswith(endings) and not file.is_dir()
     )
     if not files:
-        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_ENDINGS)}).")
-    check_one_file_each([video_files(folder)], {without_ending(file.name): None for file in files})
+        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(endings)}).")
+    check_one_file_each(
+        [video_files(folder, with_sounds=with_sounds)], {without_ending(file.name): None for file in files}
+    )
     return files
 
 
-def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Returns the video files of some ids, and the ids without a file.
+def videos_of(
+    folder: Path, video_ids: Sequence[str], *, with_sounds: bool = False
+) -> tuple[list[Path], list[str]]:
+    """Returns the video files of some ids, and the ids without a file; for `with_sounds` see `videos_in`.
 
     Raises:
       UserError: the folder does not exist or has no videos, or a video has several files.
     """
-    there = video_files(folder)
+    there = video_files(folder, with_sounds=with_sounds)
     check_one_file_each([there], video_ids)
     found = {video_id: there.find(names_of(video_id)) for video_id in video_ids}
     files = dict.fromkeys(file for file in found.values() if file is not None)
     if not files:
-        videos_in(folder)  # raises if the folder has no videos at all
+        videos_in(folder, with_sounds=with_sounds)  # raises if the folder has no videos at all
     return list(files), [video_id for video_id, file in found.items() if file is None]
 
 
@@ -176,7 +181,7 @@ def extract_features(
         unusable = _Unusable(out / share.named("unusable_videos", ".jsonl"))
         for video_id in missing if share.index == 0 else ():
             unusable.add(video_id, "missing", f"{video_id}.mp4 (or .mov, .mkv, …): there is no such file.")
-        made = 0
+        made, reads = 0, extraction.encoder.reads
         notes = Problems()
         with _Progress(len(mine), done) as progress:
             results = embed_videos(
@@ -198,7 +203,7 @@ def extract_features(
                 progress.on_video(unusable.count)
     show(f"features of {settings['clip']}, {settings['width']} wide, {extraction.fps:g} per second, in {out}")
     show(
-        f"{'made now':<12}{made:>8} videos {progress.frames:>10} frames {progress.frames_per_s:>8.1f} frames/s"
+        f"{'made now':<12}{made:>8} videos {progress.frames:>10} {reads} {progress.frames_per_s:>8.1f} {reads}/s"
     )
     show(f"{'made before':<12}{done:>8} videos")
     show(f"{'unusable':<12}{unusable.count:>8} videos")

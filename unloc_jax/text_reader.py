@@ -1,4 +1,4 @@
-"""What reads the texts of an encoder: CLIP's word pieces, and those of a file of the library tokenizers (SigLIP 2, CLAP)."""
+"""What reads the texts of an encoder: CLIP's word pieces, and those of a tokenizer.json (SigLIP 2, CLAP)."""
 
 import abc
 from collections.abc import Sequence
@@ -119,8 +119,8 @@ class RobertaFile(TextReader):
         start, end = self._tokenizer.token_to_id("<s>"), self._tokenizer.token_to_id("</s>")
         if start is None or end is None or self._tokenizer.token_to_id("<pad>") != padding:
             raise UserError(
-                f"{file} lacks <s> or </s>, or its <pad> is not {padding}: it is not the RoBERTa tokenizer that CLAP was "
-                "trained with."
+                f"{file} lacks <s> or </s>, or its <pad> is not {padding}: it is not the RoBERTa tokenizer that CLAP "
+                "was trained with."
             )
         self._start, self._end, self._padding = start, end, padding
         self._max_tokens = max_tokens

@@ -5,6 +5,7 @@ Computed as `ClapModel` of transformers computes it without dropout.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -54,7 +55,10 @@ class ClapConfig:
     projection: str = "relu"
 
 
-PROJECTIONS = {"relu": nn.relu, "gelu": functools.partial(nn.gelu, approximate=False)}
+PROJECTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+}
 
 
 class Clap(nn.Module):

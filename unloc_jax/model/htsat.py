@@ -148,10 +148,10 @@ class _Block(nn.Module):
         beyond = (-height % self.window, -width % self.window)
         seen = jnp.pad(norm(name="attention_norm")(x), ((0, 0), (0, beyond[0]), (0, beyond[1]), (0, 0)))
         seen = jnp.roll(seen, (-self.shift, -self.shift), (1, 2))
-        shape = seen.shape[1:3]
+        rows, columns = seen.shape[1:3]
         windows = _to_windows(seen, self.window)
-        apart = _apart(*shape, self.window, self.shift) if self.shift else None
-        out = _from_windows(self._attend(windows, apart), *shape, self.window)
+        apart = _apart(rows, columns, self.window, self.shift) if self.shift else None
+        out = _from_windows(self._attend(windows, apart), rows, columns, self.window)
         out = jnp.roll(out, (self.shift, self.shift), (1, 2))[:, :height, :width]
         x = x + dense(channels, name="out")(out)
         hidden = dense(self.mlp_dim, name="mlp_in")(norm(name="mlp_norm")(x))

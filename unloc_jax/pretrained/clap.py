@@ -53,8 +53,10 @@ _PATCHES = Turn(
     ours=lambda array, shape: array.reshape(len(array), -1).T.reshape(shape),
 )
 _ONE_ROW = Turn(lambda shape: (1, *shape))
-_TINY, _BASE = (96, (2, 2, 6, 2)), (128, (2, 2, 12, 2))
-_SIZES = {_TINY: "HTSAT-tiny", _BASE: "HTSAT-base"}
+_SIZES: dict[tuple[int, tuple[int, ...]], str] = {
+    (96, (2, 2, 6, 2)): "HTSAT-tiny",
+    (128, (2, 2, 12, 2)): "HTSAT-base",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +263,8 @@ def _check(audio: HtsatConfig, text: RobertaConfig, source: str) -> None:
         or audio.grid // merges < audio.window
     ):
         raise UserError(
-            f"{source}: a spectrogram of {audio.mel_bins} mel bins as a picture of {audio.picture_size} pixels, in patches "
-            f"of {audio.patch_size}, does not give {len(audio.depths)} stages with windows of {audio.window}."
+            f"{source}: a spectrogram of {audio.mel_bins} mel bins as a picture of {audio.picture_size} pixels, in "
+            f"patches of {audio.patch_size}, does not give {len(audio.depths)} stages with windows of {audio.window}."
         )
     widths = [audio.width * 2**stage for stage in range(len(audio.heads))]
     for what, width, heads in [("audio", *one) for one in zip(widths, audio.heads)] + [

@@ -10,14 +10,13 @@ import functools
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.model.log_mel import Scale, mel_bands
 from unloc_jax.pretrained.clip_files import Files, read_json
 from unloc_jax.pretrained.foreign_settings import positive_int
 
 _FLOOR = 1e-10  # of the power in a mel bin
 _FULL_SCALE = 32768.0  # of int16
 _BLOCK = 256  # frames whose spectra are in memory at a time
-# Slaney's mel scale: linear up to 1000 Hz, then 27 steps per factor of 6.4 (Slaney 1998, Auditory Toolbox).
-_LINEAR_HZ, _LINEAR_MELS, _LOG_STEP = 1000.0, 15.0, np.log(6.4) / 27.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +30,7 @@ class ClapMel:
       fft_length: Samples of a frame, with Hann's window.
       hop: Samples from frame to frame.
       low_hz, high_hz: Borders of the mel bins.
-      scale: "slaney" (of equal area, as librosa's) or "htk" (of equal height), which fused models were trained with.
+      scale: See `mel_bands`; fused models were trained with "htk".
       padding: What a shorter sound is filled up with: "repeatpad" = itself as often as it fits, then zeros;
         "repeat" = itself; "pad" = zeros.
     """
@@ -43,7 +42,7 @@ class ClapMel:
     hop: int = 480
     low_hz: float = 0.0
     high_hz: float = 14_000.0
-    scale: str = "slaney"
+    scale: Scale = "slaney"
     padding: str = "repeatpad"
 
     @property
@@ -84,7 +83,8 @@ class ClapMel:
         half = self.fft_length // 2
         sound = np.pad(sound, half, "reflect")
         frames = np.lib.stride_tricks.sliding_window_view(sound, self.fft_length)[:: self.hop]
-        filters, window = self._filters, _hann(self.fft_length)
+        filters = mel_bands(self.scale, self.bins, (self.low_hz, self.high_hz), self.rate, self.fft_length)
+        window = _hann(self.fft_length)
         made = np.empty((len(frames), self.bins), np.float32)
         for start in range(0, len(frames), _BLOCK):
             # The original keeps spectra in this precision.
@@ -92,12 +92,6 @@ class ClapMel:
             power = np.abs(spectra).astype(np.float64) ** 2 @ filters
             made[start : start + _BLOCK] = 10.0 * np.log10(np.maximum(power, _FLOOR))
         return made
-
-    @property
-    def _filters(self) -> np.ndarray:
-        return _mel_filters(
-            self.rate, self.fft_length, self.bins, float(self.low_hz), float(self.high_hz), self.scale
-        )
 
 
 def of_hugging_face(files: Files, fused: bool) -> ClapMel:
@@ -146,31 +140,3 @@ def of_hugging_face(files: Files, fused: bool) -> ClapMel:
 def _hann(length: int) -> np.ndarray:
     """Returns Hann's window for frames that overlap: float64 [length], without its last zero."""
     return np.hanning(length + 1)[:-1]
-
-
-@functools.lru_cache(maxsize=4)
-def _mel_filters(
-    rate: int, fft_length: int, bins: int, low_hz: float, high_hz: float, scale: str
-) -> np.ndarray:
-    """Returns triangular filters, float64 [fft_length / 2 + 1, bins]."""
-    edges = np.linspace(*(_to_mels(np.array([low_hz, high_hz]), scale)), bins + 2)
-    edges = _to_hertz(edges, scale)
-    frequencies = np.linspace(0, rate // 2, fft_length // 2 + 1)
-    slopes = edges[None] - frequencies[:, None]
-    widths = np.diff(edges)
-    made = np.maximum(0, np.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]))
-    return made * (2.0 / (edges[2:] - edges[:-2])) if scale == "slaney" else made
-
-
-def _to_mels(hertz: np.ndarray, scale: str) -> np.ndarray:
-    if scale == "htk":
-        return 2595.0 * np.log10(1.0 + hertz / 700.0)
-    above = _LINEAR_MELS + np.log(np.maximum(hertz, _LINEAR_HZ) / _LINEAR_HZ) / _LOG_STEP
-    return np.where(hertz >= _LINEAR_HZ, above, 3.0 * hertz / 200.0)
-
-
-def _to_hertz(mels: np.ndarray, scale: str) -> np.ndarray:
-    if scale == "htk":
-        return 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
-    above = _LINEAR_HZ * np.exp(_LOG_STEP * (np.maximum(mels, _LINEAR_MELS) - _LINEAR_MELS))
-    return np.where(mels >= _LINEAR_MELS, above, 200.0 * mels / 3.0)
