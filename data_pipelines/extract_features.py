@@ -21,7 +21,13 @@ from tqdm.auto import tqdm
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.feature_files import SETTINGS_FILE
 from data_pipelines.builders.storage import reporting_full_disk, write_atomically
-from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
+from data_pipelines.builders.video_files import (
+    NamedFiles,
+    check_one_file_each,
+    names_of,
+    sound_files,
+    video_files,
+)
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
@@ -88,7 +94,11 @@ class Share:
 
 
 def videos_in(folder: Path, *, with_sounds: bool = False) -> list[Path]:
-    """Returns the video files of a folder, and on request those of sound alone, ordered by name.
+    """Returns the video files of a folder, ordered by name.
+
+    Args:
+      folder: its subfolders are not searched.
+      with_sounds: also files of sound alone, except for those beside a video of the same name.
 
     Raises:
       UserError: the folder does not exist or has no videos, or a video has several files.
@@ -101,27 +111,39 @@ def videos_in(folder: Path, *, with_sounds: bool = False) -> list[Path]:
     )
     if not files:
         raise UserError(f"{folder}: no videos in it (files that end in {', '.join(endings)}).")
-    check_one_file_each(
-        [video_files(folder, with_sounds=with_sounds)], {without_ending(file.name): None for file in files}
-    )
+    videos = {without_ending(file.name) for file in files if file.name.lower().endswith(VIDEO_ENDINGS)}
+    files = [
+        file
+        for file in files
+        if file.name.lower().endswith(VIDEO_ENDINGS) or without_ending(file.name) not in videos
+    ]
+    check_one_file_each(_folders(folder, with_sounds), {without_ending(file.name): None for file in files})
     return files
 
 
 def videos_of(
     folder: Path, video_ids: Sequence[str], *, with_sounds: bool = False
 ) -> tuple[list[Path], list[str]]:
-    """Returns the video files of some ids, and the ids without a file; for `with_sounds` see `videos_in`.
+    """Returns the video files of some ids, and the ids without a file; `with_sounds` as for `videos_in`.
 
     Raises:
       UserError: the folder does not exist or has no videos, or a video has several files.
     """
-    there = video_files(folder, with_sounds=with_sounds)
-    check_one_file_each([there], video_ids)
-    found = {video_id: there.find(names_of(video_id)) for video_id in video_ids}
+    folders = _folders(folder, with_sounds)
+    check_one_file_each(folders, video_ids)
+    found = {
+        video_id: next((file for there in folders if (file := there.find(names_of(video_id)))), None)
+        for video_id in video_ids
+    }
     files = dict.fromkeys(file for file in found.values() if file is not None)
     if not files:
         videos_in(folder, with_sounds=with_sounds)  # raises if the folder has no videos at all
     return list(files), [video_id for video_id, file in found.items() if file is None]
+
+
+def _folders(folder: Path, with_sounds: bool) -> list[NamedFiles]:
+    """Returns indexes of the files of a folder, the preferred ones first."""
+    return [video_files(folder), *([sound_files(folder)] if with_sounds else [])]
 
 
 def other_entries(videos: Sequence[Path], folder: Path) -> list[str]:

@@ -91,9 +91,14 @@ class NamedFiles:
         return found
 
 
-def video_files(folder: Path, *, with_sounds: bool = False) -> NamedFiles:
-    """Indexes the videos of a folder, and on request files of sound alone; look them up with `names_of(video_id)`."""
-    return NamedFiles(folder, (*VIDEO_ENDINGS, *SOUND_ENDINGS) if with_sounds else VIDEO_ENDINGS)
+def video_files(folder: Path) -> NamedFiles:
+    """Indexes the videos of a folder; look them up with `names_of(video_id)`."""
+    return NamedFiles(folder, VIDEO_ENDINGS)
+
+
+def sound_files(folder: Path) -> NamedFiles:
+    """Indexes the files of sound alone of a folder; look them up with `names_of(video_id)`."""
+    return NamedFiles(folder, SOUND_ENDINGS)
 
 
 def names_of(video_id: str) -> list[str]:
