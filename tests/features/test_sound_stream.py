@@ -62,8 +62,8 @@ class Parts(GivenSound):
     """A sound in blocks of given lengths, beside a picture."""
 
     def __init__(self, samples, cuts, picture_s):
-        super().__init__(Sound(samples, 10, np.zeros((0, 2))))
-        self._cuts, self.picture_s = cuts, picture_s
+        super().__init__(Sound(samples, 10, np.zeros((0, 2))), picture_s)
+        self._cuts = cuts
 
     def __iter__(self):
         ends = sorted({0, len(self._samples), *(cut % (len(self._samples) + 1) for cut in self._cuts)})

@@ -23,7 +23,7 @@ def clap(
     width: int = 8, depths: tuple[int, ...] = (2, 3), heads: tuple[int, ...] = (2, 4), window: int = 4,
     picture: int = 64, bins: int = 16, mlp_ratio: float = 2.5, fused: bool = False, qkv_bias: bool = True,
     patch_norm: bool = True, text_width: int = 12, text_layers: int = 2, text_heads: int = 3, text_mlp: int = 20,
-    positions: int = 16, words: int = 320, embedding: int = 10, projection: str = "relu", epsilon: float = 1e-5,
+    positions: int = 16, words: int = 320, embedding: int = 20, projection: str = "relu", epsilon: float = 1e-5,
     seed: int = 0,
 ) -> Any:  # fmt: skip
     """transformers' CLAP, float32."""

@@ -18,6 +18,7 @@ from unloc_jax.model.clap import Clap
 from unloc_jax.pretrained.clap import TITLE, ClapWeights
 from unloc_jax.sound import SoundBlocks
 from unloc_jax.sound_inputs import sound_of_samples
+from unloc_jax.sound_windows import Sound
 from unloc_jax.text_reader import TextReader
 
 _WINDOW_S = 2.0
@@ -82,6 +83,15 @@ class ClapEncoder(TextEncoder):
         """Opens samples as the sound of a file; see `sound_of_samples`."""
         sound = sound_of_samples(samples, rate, self.weights.mel.rate)
         return SoundStream(GivenSound(sound), window_s=self.window_s, fps=fps)
+
+    def open_sound(self, sound: Sound | None, duration_s: float, fps: float) -> SoundStream:
+        """Opens the sound of a video of `duration_s` seconds, resampled, as windows; None = silence."""
+        rate = self.weights.mel.rate
+        if sound is None or not len(sound.samples):
+            sound = Sound(np.zeros(0, np.int16), rate, np.zeros((0, 2)))
+        elif sound.rate != rate:
+            sound = sound_of_samples(sound.samples, sound.rate, rate)
+        return SoundStream(GivenSound(sound, duration_s), window_s=self.window_s, fps=fps)
 
     def preprocess(self, samples: np.ndarray) -> np.ndarray:
         """Makes the spectrogram of a sound, int16 [S] or floating [S] in [-1, 1] → float32 [F, mel bins]."""

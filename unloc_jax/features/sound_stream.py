@@ -31,10 +31,10 @@ class Blocks(Protocol):
 
 
 class GivenSound:
-    """A sound in memory, as a block."""
+    """A sound in memory, beside a picture of some length, in blocks."""
 
-    def __init__(self, sound: Sound):
-        self.rate, self.picture_s = sound.rate, 0.0
+    def __init__(self, sound: Sound, picture_s: float = 0.0):
+        self.rate, self.picture_s = sound.rate, picture_s
         self.notes: tuple[VideoNote, ...] = ()
         self._samples = sound.samples
 
