@@ -230,10 +230,12 @@ class Localizer(VideoSearch):
         if file.path is not None and config.model.reads_frames:
             stream = FrameStream(file.path, fps=metadata.fps, short_side=metadata.short_side)
             frames = sample_frames(stream, file.path.name, fps=metadata.fps, data=config.data)
-            windows = self._embed_windows(with_rows(frames, given.rows, duration_s, phase), heard)
+            seen = with_rows(frames, given.rows, duration_s, phase)
+            windows = self._embed_windows(self._with_sound(seen, heard))
             notes += stream.notes
         else:
-            windows = self._embed_windows(sample_rows(given.rows, duration_s, config.data, phase), heard)
+            seen = sample_rows(given.rows, duration_s, config.data, phase)
+            windows = self._embed_windows(self._with_sound(seen, heard))
         return self._embedded(name, duration_s, windows, notes, heard)
 
     @functools.cached_property
@@ -303,22 +305,23 @@ class Localizer(VideoSearch):
         if frames is None:
             assert heard.sound is not None
             all_seen = sample_timeline(sound_timeline(heard.sound.end_s, metadata.fps), data)
-            windows = self._embed_windows(all_seen, heard)
+            windows = self._embed_windows(self._with_sound(all_seen, heard))
             return self._embedded(name, heard.sound.end_s, windows, (), heard)
         if isinstance(frames, OpenVideo):
             assert self._clip_features is not None
             all_seen = self._clip_features.sample(frames)
         else:
             all_seen = sample_frames(frames, Path(name).name, fps=metadata.fps, data=data)
-        windows = self._embed_windows(all_seen, heard)
+        windows = self._embed_windows(self._with_sound(all_seen, heard))
         return self._embedded(name, frames.duration_s, windows, frames.notes, heard)
 
-    def _embed_windows(
-        self, all_seen: Iterable[SampledFrames], heard: "_Heard"
-    ) -> tuple[EmbeddedWindow, ...]:
-        audio = self._model.task.config.model.audio
-        if self._model.task.config.model.reads_sound:
-            all_seen = with_sound(all_seen, heard.sound, "audio", audio.window_s, audio.sample_rate)
+    def _with_sound(self, all_seen: Iterable[SampledFrames], heard: "_Heard") -> Iterable[SampledFrames]:
+        model = self._model.task.config.model
+        if not model.reads_sound:
+            return all_seen
+        return with_sound(all_seen, heard.sound, "audio", model.audio.window_s, model.audio.sample_rate)
+
+    def _embed_windows(self, all_seen: Iterable[SampledFrames]) -> tuple[EmbeddedWindow, ...]:
         windows = []
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
