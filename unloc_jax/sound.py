@@ -37,9 +37,14 @@ _SHORT_GAP_S = 0.050
 _LATE_S = 0.5
 # Where the sound leaps with the picture, both clocks differ by less; where the next recording begins, by less.
 _SAME_LEAP_S, _SAME_RECORDING_S = 1.0, 30.0
+# A track whose loudest sample is below this (-60 dB) is silent; one with more than this share at full scale is clipped.
+_SILENT, _FULL_SCALE, _CLIPPED_SHARE = 33, 32_700, 0.001
+_AT_ONCE = 1 << 20
+# Sound and picture that end farther apart than this are reported.
+_ENDS_S, _ENDS_FRACTION = 1.0, 0.05
 # A file of sound alone is truncated if more than this much of the length in its header cannot be decoded.
 _TRUNCATED_FRACTION, _TRUNCATED_S = 0.10, 0.5
-_LOWEST_RATE, _HIGHEST_RATE = 1000, 384_000
+_LOWEST_RATE, _HIGHEST_RATE = 1000, 192_000
 
 
 def read_sound(path: str | Path, rate: int = 16000, track: int | None = None) -> Sound | None:
@@ -61,10 +66,7 @@ def read_sound(path: str | Path, rate: int = 16000, track: int | None = None) ->
       VideoError: the file, or its sound, is unusable: "no such sound track", "no decoder for the sound", "no sound" (of
         a file without picture), "truncated" (also), or a kind of `unloc_jax.video`.
     """
-    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise UserError(
-            f"The sound's rate must be {_LOWEST_RATE} to {_HIGHEST_RATE} samples per second, got {rate}."
-        )
+    check_rate(rate)
     path = Path(path)
     with open_file(path) as container:
         stream = _sound_stream(container, path, track)
@@ -84,6 +86,50 @@ def read_sound(path: str | Path, rate: int = 16000, track: int | None = None) ->
         if not _has_picture(container):
             _check_whole(container, stream, path, heard)
         return Sound(samples, rate, heard, tuple(_notes(container, frames, heard, track)))
+
+
+def check_rate(rate: int) -> None:
+    """Raises UserError for samples per second that nobody resamples sound to."""
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise UserError(
+            f"The sound's rate must be {_LOWEST_RATE} to {_HIGHEST_RATE} samples per second, got {rate}."
+        )
+
+
+def notes_on_sound(sound: Sound | None, length_s: float) -> tuple[VideoNote, ...]:
+    """Returns what a user should know of a video's sound, countable by kind.
+
+    Args:
+      sound: as read; None: the video has no sound track.
+      length_s: of the video's picture in seconds (of a file of sound alone: of its sound).
+    """
+    if sound is None:
+        return (VideoNote("no sound track", "what is asked of its sound cannot be found"),)
+    notes = [VideoNote(*note) for note in sound.notes]
+    if not len(sound.heard):
+        return tuple(notes)
+    loudest, clipped = _levels(sound.samples)
+    if loudest < _SILENT:
+        notes.append(VideoNote("silent sound track", f"no sample is louder than {loudest} of {2**15}"))
+    elif clipped > _CLIPPED_SHARE:
+        notes.append(
+            VideoNote("clipped sound", f"{100 * clipped:.2f} % of its samples are as loud as can be")
+        )
+    most_s = max(_ENDS_S, _ENDS_FRACTION * length_s)
+    kind = "sound ends before the picture" if sound.end_s < length_s else "sound ends after the picture"
+    if length_s and abs(sound.end_s - length_s) > most_s:
+        notes.append(VideoNote(kind, f"at {sound.end_s:.2f} s of {length_s:.2f} s"))
+    return tuple(notes)
+
+
+def _levels(samples: np.ndarray) -> tuple[int, float]:
+    """Returns the loudest level, 0 to 32768, and the share of samples near it that are as loud as int16 can be."""
+    loudest = clipped = 0
+    for start in range(0, len(samples), _AT_ONCE):
+        level = np.abs(samples[start : start + _AT_ONCE].astype(np.int32))
+        loudest = max(loudest, int(level.max()))
+        clipped += int((level >= _FULL_SCALE).sum())
+    return loudest, clipped / max(len(samples), 1)
 
 
 def has_picture(path: str | Path) -> bool:

@@ -62,12 +62,12 @@ def make_train_step(
 
     def step(state: TrainState, batches: Batches, vocabularies: Vocabularies) -> tuple[TrainState, Metrics]:
         rng = jax.random.fold_in(jax.random.key(seed), state.step)
-        batches = loss_fn.with_backgrounds(batches, rng)
         if accumulate == 1:
             (loss, metrics), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
                 state.params, batches, rng, vocabularies=vocabularies
             )
         else:
+            batches = loss_fn.with_backgrounds(batches, rng)
             split = functools.partial(_split_videos, mesh=mesh, num_microbatches=accumulate)
             microbatch_loss = functools.partial(loss_fn, vocabularies=vocabularies)
             (loss, metrics), gradients = _accumulated(
@@ -194,7 +194,7 @@ class Loss:
 
         Args:
           params: Tree of float32 arrays.
-          batches: By task, global batches or the rows of them that `global_batches` lists.
+          batches: By task, global batches or, after `with_backgrounds`, the rows of them that `global_batches` lists.
           rng: Typed random key of the step.
           global_batches: By task, the batch that the rows of `batches` belong to; None = `batches` has all of them.
           vocabularies: By task, classes that are encoded already, as returned by `constant_vocabularies`.
@@ -202,6 +202,8 @@ class Loss:
         Returns:
           (float32 scalar, metrics: float32 scalars by name).
         """
+        if global_batches is None:
+            batches = self.with_backgrounds(batches, rng)
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
         for number, name in enumerate(sorted(self.tasks)):
             if name not in batches:
@@ -251,10 +253,11 @@ def _with_background(batch: Batch, task: Task, key: jax.Array) -> Batch:
 
 def _with_changed_sound(batch: Batch, task: Task, rng: jax.Array, global_batch: GlobalBatch | None) -> Batch:
     """Replaces the sound, int16 [B, T, C], by augmented spectrograms [B, T, F, M] if the config says so."""
-    config, layout = task.config, task.model.layout
+    config = task.config
     settings = config.data.augmentation.audio
     if not (config.model.reads_sound and settings.changes_spectrograms):
         return batch
+    layout = task.model.layout
     sound = log_mel(batch.features["audio"], config.model.audio, layout)
     keys = _keys_of_videos(batch, rng, global_batch)
     column_s = config.model.audio.column_times_s
