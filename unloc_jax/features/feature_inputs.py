@@ -175,6 +175,8 @@ def _the_encoder(settings: dict[str, Any], given: str | None) -> Encoder:
             f"this model reads features of the {wanted}, which is not there any more. Give its place: "
             f"--clip SRC. ({error})"
         ) from error
+    if encoder.hears and "window_s" in settings:
+        encoder.use_window(settings["window_s"])
     if encoder.fingerprint() != settings["clip_fingerprint"]:
         raise UserError(
             f"this model reads features of the {wanted}; {given or source} has other weights or settings. Give "

@@ -14,7 +14,9 @@ from tqdm.auto import tqdm
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.console import printable
 from unloc_jax.errors import UserError
-from unloc_jax.features.encoder import Encoder, unit, video_frames
+from unloc_jax.features.clap_encoder import ClapEncoder
+from unloc_jax.features.encoder import Encoder, unit
+from unloc_jax.features.sound_stream import SoundStream
 from unloc_jax.frame_inputs import ArrayFrames, Frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
@@ -103,20 +105,32 @@ class ZeroShotLocalizer(VideoSearch):
         encoder = self._encoder
         details = {
             "model": f"{encoder.name} ({encoder.label})",
-            "sees": f"{self._fps:g} frames per second of {encoder.image_size}² pixels",
+            "hears" if encoder.hears else "sees": encoder.sees(self._fps),
         }
         return VideoPrediction(
             embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
         )
 
     def _open(self, video: GivenVideo, watch: Watch | None) -> Frames:
+        if isinstance(self._encoder, ClapEncoder):
+            return watched(self._windows(self._encoder, video), self._fps, watch)
         video.check_unheard()
         if video.frames is not None:
             frames: Frames = ArrayFrames(video.frames, frames_fps=video.fps, fps=self._fps, short_side=None)
         else:
             assert video.path is not None
-            frames = video_frames(video.path, self._fps)
+            frames = self._encoder.open(video.path, self._fps)
         return watched(frames, self._fps, watch)
+
+    def _windows(self, encoder: ClapEncoder, video: GivenVideo) -> SoundStream:
+        """Opens the sound of a file, or samples, as windows."""
+        if video.path is not None:
+            return encoder.open(video.path, self._fps, track=video.audio_track)
+        if video.frames is not None or video.sound is None:
+            raise UserError(
+                f"{encoder.name} reads sound: give it a file, or samples (with rate), and no frames."
+            )
+        return encoder.open_samples(video.sound, video.rate, self._fps)
 
     def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
         title = f"embedding {Path(name).name}"
