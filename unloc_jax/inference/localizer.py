@@ -45,7 +45,7 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.inference.vocabulary_cache import TextEncoder
-from unloc_jax.inference.waveform import waveform_of
+from unloc_jax.inference.waveform import waveform_of, waveform_of_file
 from unloc_jax.model.clip import TextFeatures
 from unloc_jax.sound import has_picture, notes_on_sound, read_sound
 from unloc_jax.sound_inputs import sound_of_samples, sound_timeline, with_sound
@@ -321,7 +321,12 @@ class Localizer(VideoSearch):
         else:
             all_seen = sample_frames(frames, Path(name).name, fps=metadata.fps, data=data)
         windows = self._embed_windows(self._with_sound(all_seen, heard))
-        return self._embedded(name, frames.duration_s, windows, frames.notes, heard)
+        embedded = self._embedded(name, frames.duration_s, windows, frames.notes, heard)
+        by_features = self._clip_features is not None and self._clip_features.hears
+        if by_features and embedded.waveform is None and opened.path is not None:
+            waveform = waveform_of_file(opened.path, frames.duration_s, None)
+            return dataclasses.replace(embedded, waveform=waveform)
+        return embedded
 
     def _with_sound(self, all_seen: Iterable[SampledFrames], heard: "_Heard") -> Iterable[SampledFrames]:
         model = self._model.task.config.model
