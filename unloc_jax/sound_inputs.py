@@ -78,8 +78,8 @@ def _resampled(mono: np.ndarray, samples_rate: int, rate: int) -> np.ndarray:
 
 
 def sound_timeline(duration_s: float, fps: float) -> Timeline:
-    """Returns the places of a video of which only the sound is read: as many as it would have frames."""
-    return Timeline(max(1, math.ceil(duration_s * fps - 1e-3 * fps)), 0.0, 1 / fps)
+    """Returns the places of a video of which the sound alone is read: where frames would be stored, as in a build."""
+    return Timeline(max(1, round(duration_s * fps)), 0.0, 1 / fps)
 
 
 def with_sound(
@@ -99,5 +99,5 @@ def with_sound(
         yield dataclasses.replace(
             one,
             features={**one.features, name: windows},
-            input_masks={**one.input_masks, name: there},
+            input_masks={**one.input_masks, name: there & one.mask},
         )

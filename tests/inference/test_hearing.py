@@ -203,6 +203,27 @@ def test_what_models_do_not_read(hears, sees_and_hears, tmp_path):
     assert sees(film, TEXTS).waveform is None
 
 
+def test_sound_beside_given_features(tmp_path):
+    modalities = {"audio": {"encoder": "audio"}, "i3d": {"encoder": "features", "feature_dim": 6}}
+    localizer = Localizer(untrained("moment_retrieval", model={"modalities": modalities, "audio": AUDIO}))
+    rows = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    film, other, silent = (
+        write_film(tmp_path / "a.mkv", tones(), tones(first_hz=700.0)),
+        write_film(tmp_path / "b.mkv", tones(first_hz=700.0)),
+        write_film(tmp_path / "silent.mkv"),
+    )
+    found = localizer(localizer.embed_features({"i3d": rows}, video=film), TEXTS)
+    assert found.waveform is not None and found.duration_s == pytest.approx(6.0, abs=0.01)
+    assert found.model["sees"] == "8 rows of i3d features" and "hears" in found.model
+    assert differ(localizer(localizer.embed_features({"i3d": rows}, video=other), TEXTS), found)
+    picked = localizer.embed_features({"i3d": rows}, video=film, audio_track=1)
+    close(localizer(picked, TEXTS), localizer(localizer.embed_features({"i3d": rows}, video=other), TEXTS))
+    mute = localizer(localizer.embed_features({"i3d": rows}, video=silent), TEXTS)
+    assert [note.kind for note in mute.notes] == ["no sound track"] and mute.waveform is None
+    with pytest.raises(UserError, match="this model reads i3d and sound: give the video too"):
+        localizer.embed_features({"i3d": rows}, duration_s=6.0)
+
+
 def test_a_film_is_cached_by_track(hears, tmp_path):
     film = write_film(tmp_path / "two.mkv", tones(), tones(first_hz=700.0))
     assert differ(hears(film, TEXTS, audio_track=0), hears(film, TEXTS, audio_track=1))

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+import unloc_jax
 from tests.inference.test_hearing import RATE, tones, write_film, write_wav
 from tests.inference.test_report import Page, browser, example_prediction, wait  # noqa: F401  a fixture
 from unloc_jax.errors import UserError
@@ -17,6 +18,8 @@ from unloc_jax.inference.preview import playable_as, preview_bytes
 from unloc_jax.inference.report import report_page, write_report
 from unloc_jax.inference.waveform import drawing, waveform_of
 from unloc_jax.sound_windows import Sound
+
+CLAP = Path(__file__).parents[1] / "goldens/clap/unfused"
 
 
 def sound_of(samples: np.ndarray, heard=None) -> Sound:
@@ -168,6 +171,21 @@ def test_long_sounds_are_squeezed_or_refused(tmp_path):
     content, kind = preview_bytes(film, max_bytes=400_000, with_sound=True)
     assert kind == "video/mp4" and len(content) <= 400_000
     assert len(heard_in(content)) == pytest.approx(60 * RATE, abs=0.1 * RATE)
+
+
+def test_pages_of_clap(tmp_path):
+    localizer = unloc_jax.load(f"clap:{CLAP}")
+    for name in ("a.wav", "a.mkv"):
+        file = (
+            write_wav(tmp_path / name, tones()) if name == "a.wav" else write_film(tmp_path / name, tones())
+        )
+        found = localizer(file, "a dog barks")
+        assert np.isnan(found.waveform.rms).mean() < 0.01
+        found.save(tmp_path / "report.html")
+        page = Page(tmp_path / "report.html")
+        kind, content = media(page, "audio" if name == "a.wav" else "video")
+        assert len(heard_in(content)) == pytest.approx(6 * RATE, abs=0.1 * RATE)
+        assert page.of_class("sound") and kind == ("audio/wav" if name == "a.wav" else "video/mp4")
 
 
 @pytest.mark.slow

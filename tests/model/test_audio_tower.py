@@ -9,6 +9,7 @@ import pytest
 
 from tests.tiny import SOUND, random_batch, random_params, random_tree, tiny_config, tiny_task
 from unloc_jax.config import AudioTowerConfig
+from unloc_jax.config.towers import video_tower
 from unloc_jax.errors import UserError
 from unloc_jax.model.audio_tower import AudioTower
 from unloc_jax.model.log_mel import log_mel
@@ -140,6 +141,14 @@ def test_a_tower_that_stays_as_it_is(setting, learns):
 def test_settings_that_do_not_go_together(model, message):
     with pytest.raises(UserError, match=message):
         tiny_config(model=model)
+
+
+def test_layers_above_a_parameter():
+    tower = video_tower(tiny_config(model=SOUND).model, "audio", 8, 16)
+    assert tower.layers_above("transformer/layers/mlp_in/kernel") == (0, True)
+    assert tower.layers_above("norm_out/scale") == (0, False)
+    assert tower.layers_above("patch_embedding/kernel") == (1, False)
+    assert tower.layers_above("position_embedding") == (1, False)
 
 
 def test_samples_of_another_length_are_named():

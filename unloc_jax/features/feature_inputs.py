@@ -78,6 +78,11 @@ class ComputedFeatures:
         self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
         self._encoder = _the_encoder(settings, clip)
 
+    @property
+    def hears(self) -> bool:
+        """Whether the features are those of the sound."""
+        return self._encoder.hears
+
     def open(
         self, video: Path | np.ndarray, fps: float | None, watch: Callable[[float], object] | None = None
     ) -> "OpenVideo":

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -46,16 +45,16 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.inference.vocabulary_cache import TextEncoder
-from unloc_jax.inference.waveform import waveform_of
+from unloc_jax.inference.waveform import waveform_of, waveform_of_file
 from unloc_jax.model.clip import TextFeatures
-from unloc_jax.sound import read_sound
+from unloc_jax.sound import has_picture, notes_on_sound, read_sound
 from unloc_jax.sound_inputs import sound_of_samples, sound_timeline, with_sound
 from unloc_jax.sound_windows import Sound
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
 from unloc_jax.training.checkpoints.presence import stored_threshold
 from unloc_jax.training.checkpoints.reading import workdir_of
-from unloc_jax.video import FrameStream, VideoNote, video_length_s
+from unloc_jax.video import FrameStream, VideoError, VideoNote, video_length_s
 
 _TEXTS_AT_ONCE = 64  # texts fused with a video in one call; limits memory
 _NO_SOUND = VideoNote("no sound track", "found by picture alone")
@@ -63,19 +62,20 @@ _NO_SOUND = VideoNote("no sound track", "found by picture alone")
 
 @dataclasses.dataclass(frozen=True)
 class _Heard:
-    """The sound of a video for a model that hears; None = there is none."""
+    """The sound of a video for a model that hears; None = there is none, and why."""
 
-    sound: Sound | None
+    sound: Sound | None = None
     notes: tuple[VideoNote, ...] = ()
     audio_track: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Opened:
-    """The inputs of a model; frames None = it reads sound alone."""
+    """The inputs of a model; frames None = it hears alone. `path` is that of a file."""
 
     frames: Frames | OpenVideo | None
     heard: _Heard
+    path: Path | None
 
 
 class Localizer(VideoSearch):
@@ -230,10 +230,12 @@ class Localizer(VideoSearch):
         if file.path is not None and config.model.reads_frames:
             stream = FrameStream(file.path, fps=metadata.fps, short_side=metadata.short_side)
             frames = sample_frames(stream, file.path.name, fps=metadata.fps, data=config.data)
-            windows = self._embed_windows(with_rows(frames, given.rows, duration_s, phase), heard)
+            seen = with_rows(frames, given.rows, duration_s, phase)
+            windows = self._embed_windows(self._with_sound(seen, heard))
             notes += stream.notes
         else:
-            windows = self._embed_windows(sample_rows(given.rows, duration_s, config.data, phase), heard)
+            seen = sample_rows(given.rows, duration_s, config.data, phase)
+            windows = self._embed_windows(self._with_sound(seen, heard))
         return self._embedded(name, duration_s, windows, notes, heard)
 
     @functools.cached_property
@@ -250,10 +252,10 @@ class Localizer(VideoSearch):
     def _open(self, video: GivenVideo, watch: Watch | None) -> "_Opened":
         heard = self._hear(video)
         if self._model.task.config.model.reads_frames or self._reads_features:
-            return _Opened(self._open_frames(video, watch), heard)
+            return _Opened(self._open_frames(video, watch), heard, video.path)
         if watch is not None and heard.sound is not None:
             watch(heard.sound.end_s)
-        return _Opened(None, heard)
+        return _Opened(None, heard, video.path)
 
     def _open_frames(self, video: GivenVideo, watch: Watch | None) -> Frames | OpenVideo:
         metadata, seen = self._model.metadata, video.frames if video.path is None else video.path
@@ -275,26 +277,31 @@ class Localizer(VideoSearch):
         """Returns what a model that hears is to hear of a video.
 
         Raises:
-          UserError: the sound cannot be used, or there is none and nothing else either.
+          UserError: the sound cannot be used, or there is none, and there is nothing else to find texts by.
         """
         model = self._model.task.config.model
         if not model.reads_sound:
             video.check_unheard()
-            return _Heard(None)
-        rate = model.audio.sample_rate
-        if video.path is not None:
-            sound = read_sound(video.path, rate, video.audio_track)
-        elif video.sound is not None:
-            sound = sound_of_samples(video.sound, video.rate, rate)
-        else:
-            sound = None
-        if len(model.modalities) == 1 and (sound is None or not sound.end_s):
-            if video.path is None:
+            return _Heard()
+        rate, alone = model.audio.sample_rate, len(model.modalities) == 1
+        if video.path is None:
+            if video.sound is not None:
+                return _Heard(sound_of_samples(video.sound, video.rate, rate))
+            if alone:
                 raise UserError("this model hears alone: give samples (rate=…) in place of frames.")
+            return _Heard(notes=(_NO_SOUND,))
+        try:
+            sound = read_sound(video.path, rate, video.audio_track)
+        except VideoError as error:
+            if alone or video.audio_track is not None:
+                raise
+            return _Heard(notes=(VideoNote(f"no sound: {error.kind}", str(error)),))  # as in a build
+        if sound is not None and sound.end_s:
+            return _Heard(sound, audio_track=video.audio_track)
+        if alone:
             missing = "no sound track" if sound is None else "no sample in the sound track"
             raise UserError(f"{video.path}: there is {missing}, and this model hears alone.")
-        notes = (_NO_SOUND,) if sound is None else tuple(itertools.starmap(VideoNote, sound.notes))
-        return _Heard(sound, notes, video.audio_track)
+        return _Heard(notes=(_NO_SOUND,) if sound is None else notes_on_sound(sound, 0.0))
 
     def _embed(self, opened: "_Opened", name: str) -> EmbeddedVideo:
         data, metadata = self._model.task.config.data, self._model.metadata
@@ -302,23 +309,32 @@ class Localizer(VideoSearch):
         # The length of frames is known only after all of them have been seen.
         if frames is None:
             assert heard.sound is not None
-            all_seen = sample_timeline(sound_timeline(heard.sound.end_s, metadata.fps), data)
-            windows = self._embed_windows(all_seen, heard)
-            return self._embedded(name, heard.sound.end_s, windows, (), heard)
+            duration_s = heard.sound.end_s
+            if opened.path is not None and has_picture(opened.path):
+                duration_s = video_length_s(opened.path)
+            all_seen = sample_timeline(sound_timeline(duration_s, metadata.fps), data)
+            windows = self._embed_windows(self._with_sound(all_seen, heard))
+            return self._embedded(name, duration_s, windows, (), heard)
         if isinstance(frames, OpenVideo):
             assert self._clip_features is not None
             all_seen = self._clip_features.sample(frames)
         else:
             all_seen = sample_frames(frames, Path(name).name, fps=metadata.fps, data=data)
-        windows = self._embed_windows(all_seen, heard)
-        return self._embedded(name, frames.duration_s, windows, frames.notes, heard)
+        windows = self._embed_windows(self._with_sound(all_seen, heard))
+        embedded = self._embedded(name, frames.duration_s, windows, frames.notes, heard)
+        by_features = self._clip_features is not None and self._clip_features.hears
+        if by_features and embedded.waveform is None and opened.path is not None:
+            waveform = waveform_of_file(opened.path, frames.duration_s, None)
+            return dataclasses.replace(embedded, waveform=waveform)
+        return embedded
 
-    def _embed_windows(
-        self, all_seen: Iterable[SampledFrames], heard: "_Heard"
-    ) -> tuple[EmbeddedWindow, ...]:
-        audio = self._model.task.config.model.audio
-        if self._model.task.config.model.reads_sound:
-            all_seen = with_sound(all_seen, heard.sound, "audio", audio.window_s, audio.sample_rate)
+    def _with_sound(self, all_seen: Iterable[SampledFrames], heard: "_Heard") -> Iterable[SampledFrames]:
+        model = self._model.task.config.model
+        if not model.reads_sound:
+            return all_seen
+        return with_sound(all_seen, heard.sound, "audio", model.audio.window_s, model.audio.sample_rate)
+
+    def _embed_windows(self, all_seen: Iterable[SampledFrames]) -> tuple[EmbeddedWindow, ...]:
         windows = []
         for seen in all_seen:
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
@@ -333,10 +349,11 @@ class Localizer(VideoSearch):
         notes: tuple[VideoNote, ...],
         heard: "_Heard",
     ) -> EmbeddedVideo:
-        waveform = None
+        waveform, notes = None, (*notes, *heard.notes)
         if heard.sound is not None:
             waveform = waveform_of(heard.sound, duration_s, heard.audio_track)
-        return EmbeddedVideo(name, duration_s, windows, self._model_name, (*notes, *heard.notes), waveform)
+            notes += notes_on_sound(heard.sound, duration_s)
+        return EmbeddedVideo(name, duration_s, windows, self._model_name, notes, waveform)
 
     def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
         """Returns an `Output` of NumPy arrays [1, N, …], and the times (s) of its curve's first and last point."""

@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
+from unloc_jax.sound import read_sound
 from unloc_jax.sound_windows import Sound
 
 _COLUMNS = 1000
+_RATE = 8000  # of a file that is read for its waveform alone, in samples per second
 _HEIGHT = 100  # units of the drawing from the loudest sample to its negative
 # A track that is quieter than this (-48 dB) is not drawn any larger: it would be noise.
 _LEAST_PEAK = 2**-8
@@ -51,6 +54,16 @@ def waveform_of(sound: Sound, duration_s: float, audio_track: int | None = None)
             part = samples[start:end].astype(np.float32) / 32768
             lowest[i], highest[i], rms[i] = part.min(), part.max(), np.sqrt(np.mean(part * part))
     return Waveform(lowest, highest, rms, audio_track)
+
+
+def waveform_of_file(path: Path, duration_s: float, audio_track: int | None) -> Waveform | None:
+    """Returns the waveform of a file whose sound was heard in passing; None = it has no sound.
+
+    Raises:
+      VideoError: the file, or its sound, cannot be used.
+    """
+    sound = read_sound(path, _RATE, audio_track)
+    return None if sound is None else waveform_of(sound, duration_s, audio_track)
 
 
 def drawing(waveform: Waveform) -> str:

@@ -29,6 +29,7 @@ from unloc_jax.inference.embedded_video import (
 )
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
+from unloc_jax.inference.waveform import waveform_of_file
 from unloc_jax.tasks.zeroshot_scores import Similarities, localize
 from unloc_jax.video import check_fps
 
@@ -108,19 +109,26 @@ class ZeroShotLocalizer(VideoSearch):
             "hears" if encoder.hears else "sees": encoder.sees(self._fps),
         }
         return VideoPrediction(
-            embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
+            embedded.name,
+            embedded.duration_s,
+            found,
+            details,
+            embedded.notes,
+            stretched=True,
+            waveform=embedded.waveform,
         )
 
-    def _open(self, video: GivenVideo, watch: Watch | None) -> Frames:
+    def _open(self, video: GivenVideo, watch: Watch | None) -> tuple[Frames, GivenVideo]:
+        return watched(self._frames(video), self._fps, watch), video
+
+    def _frames(self, video: GivenVideo) -> Frames:
         if isinstance(self._encoder, ClapEncoder):
-            return watched(self._windows(self._encoder, video), self._fps, watch)
+            return self._windows(self._encoder, video)
         video.check_unheard()
         if video.frames is not None:
-            frames: Frames = ArrayFrames(video.frames, frames_fps=video.fps, fps=self._fps, short_side=None)
-        else:
-            assert video.path is not None
-            frames = self._encoder.open(video.path, self._fps)
-        return watched(frames, self._fps, watch)
+            return ArrayFrames(video.frames, frames_fps=video.fps, fps=self._fps, short_side=None)
+        assert video.path is not None
+        return self._encoder.open(video.path, self._fps)
 
     def _windows(self, encoder: ClapEncoder, video: GivenVideo) -> SoundStream:
         """Opens the sound of a file, or samples, as windows."""
@@ -132,13 +140,16 @@ class ZeroShotLocalizer(VideoSearch):
             )
         return encoder.open_samples(video.sound, video.rate, self._fps)
 
-    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
+    def _embed(self, opened: tuple[Frames, GivenVideo], name: str) -> EmbeddedVideo:
+        frames, video = opened
         title = f"embedding {Path(name).name}"
         bar = tqdm(frames, desc=printable(title), unit="frame", delay=3, file=sys.stderr, leave=False)
         tokens = unit(self._encoder.encode_stream(bar))
         span_s = np.array([0.0, (len(tokens) - 1) / self._fps], np.float32)
-        window = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s)
-        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name, frames.notes)
+        window, waveform = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s), None
+        if self._encoder.hears and video.path is not None:
+            waveform = waveform_of_file(video.path, frames.duration_s, video.audio_track)
+        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name, frames.notes, waveform)
 
 
 def check_settings(fps: float, smoothing_s: float) -> None:
