@@ -122,6 +122,11 @@ def notes_on_sound(sound: Sound | None, length_s: float) -> tuple[VideoNote, ...
     return tuple(notes)
 
 
+def lacks_sound(note: VideoNote) -> bool:
+    """Returns whether a note says that a video has no sound that can be used."""
+    return note.kind.startswith(("no sound", "empty sound"))
+
+
 def _levels(samples: np.ndarray) -> tuple[int, float]:
     """Returns the loudest level, 0 to 32768, and the share of samples near it that are as loud as int16 can be."""
     loudest = clipped = 0

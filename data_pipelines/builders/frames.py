@@ -13,7 +13,7 @@ from PIL import Image
 
 from unloc_jax.sound import has_picture, notes_on_sound, read_sound
 from unloc_jax.sound_windows import Sound
-from unloc_jax.video import FrameStream, VideoError, VideoNote, video_length_s
+from unloc_jax.video import FrameStream, VideoError, VideoNote, probe, video_length_s
 
 _LARGEST_JPEG = 65500  # pixels on a side: JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h
 
@@ -108,9 +108,10 @@ def _sound_alone(task: EncodeTask) -> EncodedVideo:
         if sound is None:
             raise VideoError("not a video", f"{task.path}: there is neither picture nor sound in this file.")
         return EncodedVideo([], sound.end_s, notes_on_sound(sound, sound.end_s), sound)
-    length_s = video_length_s(task.path)
+    info = probe(task.path)
+    length_s = video_length_s(task.path, info)
     sound, notes = _sound_of(task, length_s)
-    return EncodedVideo([], length_s, notes, sound)
+    return EncodedVideo([], length_s, (*info.notes, *notes), sound)
 
 
 def _sound_of(task: EncodeTask, length_s: float) -> tuple[Sound | None, tuple[VideoNote, ...]]:
