@@ -43,6 +43,8 @@ def _machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = [platform.processor()]
-    known = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    known = sorted(
+        {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    )
     digest = hashlib.sha256("\n".join(known or lines[:1]).encode()).hexdigest()
     return f"{platform.machine()}-{digest[:12]}"
