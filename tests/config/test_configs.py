@@ -32,6 +32,7 @@ VARIANTS = {
         "action_segmentation",
         "highlight_detection",
     ),
+    "sound": ("temporal_action_localization", "moment_retrieval", "moment_retrieval,rgb"),
     "real/signs": (
         "temporal_action_localization",
         "moment_retrieval",
