@@ -71,7 +71,9 @@ def main() -> None:
         if not folder.is_dir():
             show(f"{name}: left out, there is no {folder}")
             continue
-        _build(folder, *(of for of in SHARDS if of == shards or name == "signs_four_tasks" and of == "signs"))
+        _build(
+            folder, *(of for of in SHARDS if of == shards or (name == "signs_four_tasks" and of == "signs"))
+        )
         if name == "signs_pretraining":
             _pretrain(folder)
         seeds = map(str, arguments.seeds)
