@@ -21,6 +21,7 @@ NOT_RUN = {
     "'slowfast': {'encoder'": "needs features of two kinds; tests/training/test_windows_and_features.py",
     "--sentencepiece": "needs the library sentencepiece; tests/inference/test_zeroshot_videoprism.py",
     "--config configs/charades_sta.py:videoprism_": "needs its weights; tests/training/test_videoprism_training.py",
+    "--zeroshot-clip clap:": "needs a dataset with sound; tests/features/test_clap_encoder.py",
     "--topology=v": "minutes, and the TPU compiler; tests/aot/test_programs.py runs the smallest",
     "--annotations DOWNLOADS/": "needs a publisher's files; tests/data_pipelines reads small ones in every layout",
     "--config.data.dir=DOWNLOADS/": "needs a publisher's files",
