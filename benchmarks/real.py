@@ -1,12 +1,14 @@
 """Trains and evaluates on real recordings: `python benchmarks/real.py DIR`, next to simple baselines.
 
-DIR has folders in the layout of ActivityNet: `signs/` with activitynet.json, videos/ID.mp4 and moments_SPLIT.jsonl (as
-QVHighlights), `actions/` with activitynet.json and features/ID.npy. What is not there is left out. Makes shards in
-real/, runs the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was), and prints a table
-for each. `--only=NAME` chooses sweeps, `--seeds=0` one seed.
+DIR has folders in the layout of ActivityNet: `signs/` with activitynet.json, videos/ID.mp4, moments_SPLIT.jsonl (as
+QVHighlights), and clips of one sign each with clips.csv (file, class, split, frames, fps); `actions/` with
+activitynet.json and features/ID.npy. What is not there is left out. Makes shards in real/, pretrains on the clips, runs
+the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was), and prints a table for each.
+`--only=NAME` chooses sweeps, `--seeds=0` one seed.
 """
 
 import argparse
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,10 @@ def _frames(folder: Path) -> list[object]:
     return ["--videos", folder / "videos", "--fps", 6.9, "--short-side", 72]
 
 
+def _clips(folder: Path) -> list[object]:
+    return ["--videos", folder / "clips", "--fps", 6.9, "--short-side", 72]
+
+
 def _features(folder: Path) -> list[object]:
     return ["--no-frames", "--features", f"pose={folder / 'features'}"]
 
@@ -36,13 +42,18 @@ SHARDS = {
         ["moments_train.jsonl", "moments_val.jsonl", "moments_test.jsonl"],
         _frames,
     ),
+    "signs_clips": ("kinetics", [(OUT / "clips.csv").absolute()], _clips),
     "actions": ("activitynet", ["activitynet.json"], _features),
 }
+PRETRAINED = OUT / "runs" / "signs_pretraining"  # as configs/sweeps/real/signs_pretraining.toml says
 # Sweep → the recordings, the shards, and the baselines of its task, with the metrics that are shown.
 ROWS = {
     "signs_localization": ("signs", "signs", real_baselines.localization),
+    "signs_pretraining": ("signs", "signs", None),
     "signs_retrieval": ("signs", "signs_moments", None),  # `unloc evaluate` computes its controls
+    "signs_highlights": ("signs", "signs_moments", None),
     "signs_segmentation": ("signs", "signs", real_baselines.segmentation),
+    "signs_four_tasks": ("signs", "signs_moments", None),
     "actions_localization": ("actions", "actions", real_baselines.localization),
     "actions_segmentation": ("actions", "actions", real_baselines.segmentation),
 }
@@ -60,21 +71,36 @@ def main() -> None:
         if not folder.is_dir():
             show(f"{name}: left out, there is no {folder}")
             continue
-        if not (OUT / "shards" / shards / "build.json").exists():
-            _build(folder, shards)
+        _build(folder, *(of for of in SHARDS if of == shards or name == "signs_four_tasks" and of == "signs"))
+        if name == "signs_pretraining":
+            _pretrain(folder)
         seeds = map(str, arguments.seeds)
         _unloc("sweep", SWEEPS / f"{name}.toml", f"--out={OUT / name}", "--seeds", *seeds)
         if baselines:
             _print_baselines(baselines, folder)
 
 
-def _build(folder: Path, shards: str) -> None:
-    dataset, files, options = SHARDS[shards]
-    annotations = [folder / file for file in files if (folder / file).exists()]
-    out = OUT / "shards" / shards
-    _unloc(
-        "data", "build", "--dataset", dataset, "--annotations", *annotations, *options(folder), "--out", out
-    )
+def _build(folder: Path, *shards: str) -> None:
+    """Makes shards, except for those that are there."""
+    for name in shards:
+        dataset, files, options = SHARDS[name]
+        if not (OUT / "shards" / name / "build.json").exists():
+            annotations = [folder / file for file in files if (folder / file).exists()]
+            words = ["--dataset", dataset, "--annotations", *annotations, *options(folder)]
+            _unloc("data", "build", *words, "--out", OUT / "shards" / name)
+
+
+def _pretrain(folder: Path) -> None:
+    """Trains on the clips of clips.csv, as the layout of Kinetics has them."""
+    OUT.mkdir(exist_ok=True)
+    with (folder / "clips.csv").open() as source, (OUT / "clips.csv").open("w") as out:
+        out.write("label,youtube_id,time_start,time_end,split\n")
+        for row in csv.DictReader(source):
+            length_s = int(row["frames"]) / float(row["fps"])
+            name, split = Path(row["file"]).stem, row["split"]
+            out.write(f"{row['class']},{name},0,{length_s},{split}\n")
+    _build(folder, "signs_clips")
+    _unloc("train", "--config=configs/real/signs.py:pretraining", f"--workdir={PRETRAINED}")
 
 
 def _print_baselines(baselines: real_baselines.Baselines, folder: Path) -> None:

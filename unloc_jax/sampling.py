@@ -1,6 +1,7 @@
 """Samples frames of a video and converts seconds to grid units. Host side, NumPy."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -75,27 +76,28 @@ def whole_video(timeline: Timeline, num_frames: int) -> Window:
     )
 
 
-def window_at(timeline: Timeline, num_frames: int, stride: int, start: int) -> Window:
+def window_at(timeline: Timeline, num_frames: int, stride: float, start: int) -> Window:
     """Returns a window of num_frames places at every stride-th stored frame from number `start` on.
 
-    Places after the video's last frame are not real, but still have times: span_s is always that of num_frames places,
+    With a fraction as stride, each place shows the nearest stored frame. Places after the video's last frame are not real, but still have times: span_s is always that of num_frames places,
     so that a step of the grid lasts equally long in all windows.
     """
-    numbers = start + stride * np.arange(num_frames, dtype=np.int64)
+    numbers = start + stride * np.arange(num_frames)
+    nearest = np.rint(numbers).astype(np.int64)
     return Window(
-        indices=np.minimum(numbers, timeline.count - 1),
-        mask=numbers < timeline.count,
+        indices=np.minimum(nearest, timeline.count - 1),
+        mask=nearest < timeline.count,
         span_s=np.array([timeline.time_s(start), timeline.time_s(numbers[-1])], np.float32),
         video_s=(timeline.first_s, timeline.last_s),
     )
 
 
-def last_start(num_stored: int, num_frames: int, stride: int) -> int:
+def last_start(num_stored: int, num_frames: int, stride: float) -> int:
     """Returns the last stored frame at which a window can start without leaving the video; 0 for shorter videos."""
-    return max(num_stored - 1 - (num_frames - 1) * stride, 0)
+    return max(math.floor(num_stored - 1 - (num_frames - 1) * stride), 0)
 
 
-def random_start(num_stored: int, num_frames: int, stride: int, uniform: float) -> int:
+def random_start(num_stored: int, num_frames: int, stride: float, uniform: float) -> int:
     """Returns the start of a random window for a number from [0, 1); all starts are equally likely."""
     return int(uniform * (last_start(num_stored, num_frames, stride) + 1))
 

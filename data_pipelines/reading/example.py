@@ -38,6 +38,7 @@ class Draws(NamedTuple):
     window: float
     scale_y: float
     scale_x: float
+    speed: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +170,13 @@ def _rows_of(record: VideoRecord, name: str, spec: ExampleSpec) -> Timeline:
 def _window(timeline: Timeline, config: DataConfig, draws: Draws | None, start: int) -> Window:
     if config.sampling == "linspace":
         return whole_video(timeline, config.num_frames)
+    stride: float = config.window_stride
     if draws is not None:
-        start = random_start(timeline.count, config.num_frames, config.window_stride, draws.window)
-    return window_at(timeline, config.num_frames, config.window_stride, start)
+        if config.augmentation.speed_jitter:
+            low, high = config.augmentation.speed_jitter
+            stride *= low + (high - low) * draws.speed
+        start = random_start(timeline.count, config.num_frames, stride, draws.window)
+    return window_at(timeline, config.num_frames, stride, start)
 
 
 def _labels(

@@ -47,7 +47,14 @@ VARIANTS = {
         "action_segmentation",
         "highlight_detection",
     ),
-    "real/signs": ("temporal_action_localization", "moment_retrieval", "action_segmentation"),
+    "real/signs": (
+        "temporal_action_localization",
+        "moment_retrieval",
+        "action_segmentation",
+        "highlight_detection",
+        "four_tasks",
+        "pretraining",
+    ),
     "real/actions": ("temporal_action_localization", "action_segmentation"),
     "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
 }

@@ -66,14 +66,12 @@ _AFTER_QUICKSTART = {
 
 
 def _quickstart(inputs: Inputs) -> None:
-    """The files that `make quickstart` leaves, made unless they exist."""
+    """The files that `make quickstart` leaves, anew: what a page made before belongs to other data."""
     folder = Path("quickstart")
-    folder.mkdir(exist_ok=True)
-    if not (folder / "raw").exists():
-        (folder / "raw").symlink_to(inputs.raw)
-    run = folder / "run_moment_retrieval"
-    if not (run / "evaluation").exists():
-        shutil.copytree(inputs.trained, run)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "raw").symlink_to(inputs.raw)
+    shutil.copytree(inputs.trained, folder / "run_moment_retrieval")
 
 
 def _tiny(words: list[str], inputs: Inputs, scratch: Path) -> list[str]:

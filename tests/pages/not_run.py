@@ -32,7 +32,6 @@ NOT_RUN = {
     "unloc merge --predictions a.json": "needs several checkpoints' predictions; tests/metrics/test_merge.py",
     "unloc submission --challenge NAME": "needs the reader's predictions; tests/metrics has small ones",
     "--config=configs/small.py": "needs the settings of the data; tests/data_pipelines/test_starting_point.py",
-    "python benchmarks/quickstart_seeds.py": "its run is of another dataset if another page made one before it",
     "python benchmarks/real.py": "needs recordings and hours; tests/test_real_benchmark.py has its baselines",
     "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
     "python -m tests.check_goldens": "needs numbers of the reference; tests/test_check_goldens.py",

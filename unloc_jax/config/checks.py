@@ -201,11 +201,12 @@ def _check_task(config: Config, where: str) -> None:
                 f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.{tower.group}.patch_size "
                 f"= {tower.patch_size}. Use {lower} or {lower + tower.patch_size}."
             )
-    jitter = data.augmentation.scale_jitter
-    if jitter and not (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]):
-        raise UserError(
-            f"{where}.data.augmentation.scale_jitter must be () or (low, high) with 0 < low <= high, got {jitter}."
-        )
+    for name in ("scale_jitter", "speed_jitter"):
+        jitter = getattr(data.augmentation, name)
+        if jitter and not (len(jitter) == 2 and 0 < jitter[0] <= jitter[1]):
+            raise UserError(
+                f"{where}.data.augmentation.{name} must be () or (low, high) with 0 < low <= high, got {jitter}."
+            )
     wrong = [prompt for prompt in data.prompts if prompt.count("{}") != 1]
     if wrong or not data.prompts:
         raise UserError(

@@ -12,6 +12,9 @@ class AugmentationConfig:
 
     scale_jitter: tuple[float, ...] = ()
     """(low, high): height and width are scaled by factors drawn from this range before the crop; () = not."""
+    speed_jitter: tuple[float, ...] = ()
+    """(low, high): the distance between the places of a window is multiplied by a factor drawn from this range, so that
+    events last longer or shorter; () = not."""
     color: Share = 0.0
     """Chance that brightness, saturation, contrast and hue change."""
     grey: Share = 0.0

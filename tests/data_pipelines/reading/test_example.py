@@ -13,7 +13,7 @@ from unloc_jax.records import VideoRecord
 from unloc_jax.text import tokenize
 
 FPS, STORED, T, L = 4.0, 40, 6, 8
-MIDDLE = Draws(*[0.5] * 8)
+MIDDLE = Draws(*[0.5] * len(Draws._fields))
 
 
 def _jpeg(height: int = 20, width: int = 30, value: int = 0) -> bytes:
@@ -55,6 +55,26 @@ def test_a_window_shows_every_stride_th_frame_and_cuts_segments():
     # The others happen nowhere in this window: they are trained as that.
     np.testing.assert_array_equal(example.fields["text_mask"], [True] * 3)
     np.testing.assert_array_equal(example.fields["text_tokens"], tokenize(["runs", "jumps", "waves"], L))
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.25, 0.999])
+def test_speed_jitter_changes_the_distance_of_the_places(draw):
+    """Frames, rows and segments keep their times."""
+    features = {"clip": np.arange(STORED, dtype=np.float32)[:, None]}
+    record = _record([[0.5, 1.75]], ["runs"], features=features)
+    jitter = AugmentationConfig(speed_jitter=(0.5, 1.5))
+    spec = _spec(features={"clip": 1}, augmentation=jitter, **WINDOW)
+    example = make_example(record, spec, MIDDLE._replace(speed=draw, window=0.0))
+    step_s = 3 * (0.5 + draw) / FPS
+    times_s = step_s * np.arange(T)
+    np.testing.assert_allclose(example.fields["span_s"], times_s[[0, -1]], rtol=1e-6)
+    assert example.encoded == [record.frames[i] for i in np.rint(times_s * FPS).astype(int)]
+    np.testing.assert_allclose(
+        example.features["clip"][:, 0], np.clip(times_s * FPS - 0.5, 0, None), rtol=1e-5
+    )
+    np.testing.assert_allclose(example.fields["segments"][0], [0.5 / step_s, 1.75 / step_s], rtol=1e-5)
+    evaluated = make_example(record, spec, None)
+    np.testing.assert_allclose(evaluated.fields["span_s"], [0.0, 3 * (T - 1) / FPS])
 
 
 def test_a_window_of_a_shorter_video_is_masked_behind_its_end():
