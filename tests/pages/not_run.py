@@ -31,6 +31,7 @@ NOT_RUN = {
     "unloc average split1.json": "needs results of several splits; tests/metrics/test_average.py",
     "unloc merge --predictions a.json": "needs several checkpoints' predictions; tests/metrics/test_merge.py",
     "unloc submission --challenge NAME": "needs the reader's predictions; tests/metrics has small ones",
+    "--config=configs/mad.py": "needs features; tests/config/test_configs.py trains its tiny size",
     "--config=configs/small.py": "needs the settings of the data; tests/data_pipelines/test_starting_point.py",
     "python benchmarks/real.py": "needs recordings and hours; tests/test_real_benchmark.py has its baselines",
     "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
