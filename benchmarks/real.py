@@ -2,9 +2,9 @@
 
 DIR has folders in the layout of ActivityNet: `signs/` with activitynet.json, videos/ID.mp4, moments_SPLIT.jsonl (as
 QVHighlights), and clips of one sign each with clips.csv (file, class, split, frames, fps); `actions/` with
-activitynet.json and features/ID.npy; `sounds/` as signs, without clips. What is not there is left out. Makes shards in real/, pretrains on the clips, runs
-the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was), and prints a table for each.
-`--only=NAME` chooses sweeps, `--seeds=0` one seed.
+activitynet.json and features/ID.npy; `sounds/` as signs, without clips. What is not there is left out. Makes shards in
+real/, pretrains on the clips, runs the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was),
+and prints a table for each. `--only=NAME` chooses sweeps, `--seeds=0` one seed.
 """
 
 import argparse
@@ -42,11 +42,7 @@ _MOMENTS = [f"moments_{split}.jsonl" for split in ("train", "val", "validation",
 # Shards → annotation format, annotation files, and what else `unloc data build` is told of a folder.
 SHARDS = {
     "signs": ("activitynet", ["activitynet.json"], _frames),
-    "signs_moments": (
-        "qvhighlights",
-        _MOMENTS,
-        _frames,
-    ),
+    "signs_moments": ("qvhighlights", _MOMENTS, _frames),
     "signs_clips": ("kinetics", [(OUT / "clips.csv").absolute()], _clips),
     "actions": ("activitynet", ["activitynet.json"], _features),
     "sounds": ("activitynet", ["activitynet.json"], _sound),

@@ -1,7 +1,7 @@
 """The commands with which `unloc data check` lets a user begin: build, train and evaluate a small model from scratch.
 
-configs/small.py, and for sound configs/sound.py, hold what all small datasets need. Here is what depends on the data: how
-often and in what windows the model looks or listens, what the pyramid's levels cover, how long to train.
+configs/small.py, and for sound configs/sound.py, hold what all small datasets need. Here is what depends on the data:
+how often and in what windows the model looks or listens, what the pyramid's levels cover, how long to train.
 """
 
 import dataclasses
