@@ -2,7 +2,7 @@
 
 DIR has `signs/` and `sounds/` as for benchmarks/real.py. The signs' picture gets the sound of a recording of the same
 split, at an independent time. Sentences are about what is seen, what is heard, or both at once: "the person signs eat
-while a dog barks". Writes to seen_and_heard/ (videos, shards, runs) and prints R@1 at IoU 0.5 for each kind of sentence.
+while a dog barks". Writes to seen_and_heard/ (videos, shards, runs) and prints R@1 at IoU 0.5 of each kind of sentence.
 """
 
 import argparse
