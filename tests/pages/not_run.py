@@ -35,6 +35,7 @@ NOT_RUN = {
     "--videos recordings --audio": "needs recordings; tests/data_pipelines/test_build_sound.py makes some",
     "--config=configs/sound.py": "needs recordings; tests/training/test_sound_training.py learns tones",
     "'audio': {'encoder'": "needs recordings; tests/model/test_audio_tower.py has a model that sees and hears",
+    "--config=configs/mad.py": "needs features; tests/config/test_configs.py trains its tiny size",
     "--config=configs/small.py": "needs the settings of the data; tests/data_pipelines/test_starting_point.py",
     "python benchmarks/real.py": "needs recordings and hours; tests/test_real_benchmark.py has its baselines",
     "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
