@@ -212,6 +212,11 @@ def test_collectives_in_a_loop(eight_devices):
     assert by_kind["all-gather"]["sent_bytes"] == 6 * 10 * 4 / 2
 
 
+@pytest.mark.slow
+def test_devices_compute_the_spectrograms_of_their_own_places(eight_devices):
+    assert eight_devices["spectrograms"] == []
+
+
 @pytest.mark.parametrize("flag", ["--memory-only", "--fit"])
 def test_the_memory_of_a_cpu_is_not_known(unloc, flag):
     said = unloc("compile", "--config=configs/quickstart.py", "--topology=cpu:1", flag).error()
