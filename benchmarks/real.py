@@ -3,7 +3,7 @@
 DIR has folders in the layout of ActivityNet: `signs/` with activitynet.json, videos/ID.mp4, moments_SPLIT.jsonl (as
 QVHighlights), and clips of one sign each with clips.csv (file, class, split, frames, fps); `actions/` with
 activitynet.json and features/ID.npy; `sounds/` as signs, without clips. What is not there is left out. Makes shards in
-real/, pretrains on the clips, runs the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was),
+real/, pretrains on the clips, runs the sweeps of configs/sweeps/real (several hours; it continues when it was stopped),
 and prints a table for each. `--only=NAME` chooses sweeps, `--seeds=0` one seed.
 """
 

@@ -56,6 +56,7 @@ VARIANTS = {
         "four_tasks",
         "pretraining",
     ),
+    "real/seen_and_heard": ("picture", "sound", "both"),
     "real/sounds": ("temporal_action_localization", "moment_retrieval"),
     "real/actions": ("temporal_action_localization", "action_segmentation"),
     "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
