@@ -30,6 +30,8 @@ _FPS = (0.2, 30.0)  # of stored frames
 _BATCH_SIZE, _MAX_TOKENS = 8, 16  # of configs/small.py
 _CLIPS_TOKENS = 77
 _MOST_TEXTS = 2000  # whose tokens are counted
+_LEAST_WINDOW_S = 0.5  # of sound around a place
+_SMALL_TOWER = {"width": 96, "num_layers": 2, "num_heads": 4, "mlp_dim": 384}
 _SHORT_SIDE = 72  # of stored frames; crops of 64 are cut from them
 _WHOLE = 0.95  # of a video
 
@@ -41,6 +43,7 @@ class StartingPoint:
     Attributes:
       task: argument of configs/small.py.
       fps: of the build; None for features.
+      hears: whether the model reads the sound instead of frames.
       settings: of the config, by dotted name.
       split: to evaluate on.
     """
@@ -49,14 +52,18 @@ class StartingPoint:
     fps: float | None
     settings: dict[str, Any]
     split: str
+    hears: bool = False
 
 
-def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] = ()) -> StartingPoint | None:
+def starting_point(
+    parsed: ParsedAnnotations, sources: Sequence[FeatureSource] = (), hears: bool = False
+) -> StartingPoint | None:
     """Chooses a task and settings for annotations with known lengths.
 
     Args:
       parsed: usable records.
-      sources: features to train on; without any the model sees frames.
+      sources: features to train on; without any the model sees frames, or hears.
+      hears: whether it hears the videos' sound instead.
 
     Returns:
       None if there is nothing to localise: no training segments of videos of known length, or trimmed clips.
@@ -80,6 +87,12 @@ def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] =
     else:
         stride, fps = 2, min(max(_FPS[0], round(2 * rate, 1)), _FPS[1])
         rate, choices = fps / stride, _NUM_FRAMES
+    if hears and not sources:
+        settings["model.modalities"] = {"audio": {"encoder": "audio"}}
+        # Twice the distance of two places, so that no sound falls between them.
+        settings["model.audio.window_s"] = round(max(_LEAST_WINDOW_S, 2 / rate), 2)
+        settings |= {f"model.audio.{name}": value for name, value in _SMALL_TOWER.items()}
+    elif not sources:
         settings["data.mirror"] = parsed.classes is None or not without_mirror_image(parsed.classes)
     # The window shows long segments as a whole, and is not much longer than the videos.
     needed = 1.3 * float(np.quantile(lengths_s, 0.95)) * rate
@@ -97,9 +110,8 @@ def starting_point(parsed: ParsedAnnotations, sources: Sequence[FeatureSource] =
     windows = float(np.maximum(durations_s * rate / num_frames, 1.0).sum())
     settings["train.steps"] = int(np.clip(50 * round(_EPOCHS * windows / _BATCH_SIZE / 50), *_STEPS))
     held_out = [name for name in ("validation", "test") if any(r.split == name for r in parsed.records)]
-    return StartingPoint(
-        _task(parsed, lengths_s.sum() / durations_s.sum()), fps, settings, (held_out or ["train"])[0]
-    )
+    task = _task(parsed, lengths_s.sum() / durations_s.sum())
+    return StartingPoint(task, fps, settings, (held_out or ["train"])[0], hears and not sources)
 
 
 def commands(
@@ -109,26 +121,22 @@ def commands(
     videos: Path | None,
     features: Sequence[str] = (),
     features_axis: Sequence[str] = (),
+    sound_track: int | None = None,
 ) -> list[str]:
     """Returns the command lines, in order, as a shell reads them.
 
     Args:
       point: what to write.
-      dataset, annotations, videos, features, features_axis: as given to `unloc data check`.
+      dataset, annotations, videos, features, features_axis, sound_track: as given to `unloc data check`.
     """
     build = ["unloc", "data", "build", "--dataset", dataset, "--annotations", *map(str, annotations)]
     if features:
         build += ["--no-frames", *(word for text in features for word in ("--features", text))]
         build += [word for axis in features_axis for word in ("--features-axis", axis)]
     else:
-        build += [
-            "--videos",
-            str(videos or "VIDEOS"),
-            "--fps",
-            f"{point.fps:g}",
-            "--short-side",
-            str(_SHORT_SIDE),
-        ]
+        build += ["--videos", str(videos or "VIDEOS"), "--fps", f"{point.fps:g}"]
+        build += ["--no-frames", "--audio"] if point.hears else ["--short-side", str(_SHORT_SIDE)]
+        build += [] if sound_track is None else ["--audio-track", str(sound_track)]
     train = ["unloc", "train", f"--config=configs/small.py:{point.task}", "--config.data.dir=shards"]
     train += ["--workdir=run", *(f"--config.{name}={value}" for name, value in point.settings.items())]
     evaluate = ["unloc", "evaluate", "--checkpoint=run", f"--split={point.split}"]

@@ -6,7 +6,7 @@ MP3 with LAME's header). MPEG-TS, FLV and AVI do not tell it; there the picture 
 
 import collections
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,7 +47,12 @@ _TRUNCATED_FRACTION, _TRUNCATED_S = 0.10, 0.5
 _LOWEST_RATE, _HIGHEST_RATE = 1000, 192_000
 
 
-def read_sound(path: str | Path, rate: int = 16000, track: int | None = None) -> Sound | None:
+def read_sound(
+    path: str | Path,
+    rate: int = 16000,
+    track: int | None = None,
+    on_frame: Callable[[], object] = lambda: None,
+) -> Sound | None:
     """Reads a sound track whole: resampled by libswresample, mixed down to mono, on a player's clock.
 
     Memory: the result, 115 MB per hour at 16 kHz, and a few frames; twice the result if the track has holes of more
@@ -57,6 +62,7 @@ def read_sound(path: str | Path, rate: int = 16000, track: int | None = None) ->
       path: a file of video, or of sound alone.
       rate: samples per second wanted.
       track: which of the file's sound tracks, from 0; None: the one that a player plays.
+      on_frame: called after each decoded frame, some hundredths of a second long.
 
     Returns:
       The sound; None if the file has no sound track.
@@ -81,6 +87,7 @@ def read_sound(path: str | Path, rate: int = 16000, track: int | None = None) ->
                 line.add(mono.rest())
                 line.move_to(clock.time_s(stamp_s, line.end / rate))
             line.add(mono(frame))
+            on_frame()
         line.add(mono.rest())
         samples, heard = line.finish()
         if not _has_picture(container):
@@ -120,6 +127,11 @@ def notes_on_sound(sound: Sound | None, length_s: float) -> tuple[VideoNote, ...
     if length_s and abs(sound.end_s - length_s) > most_s:
         notes.append(VideoNote(kind, f"at {sound.end_s:.2f} s of {length_s:.2f} s"))
     return tuple(notes)
+
+
+def lacks_sound(note: VideoNote) -> bool:
+    """Returns whether a note says that a video has no sound that can be used."""
+    return note.kind.startswith(("no sound", "empty sound"))
 
 
 def _levels(samples: np.ndarray) -> tuple[int, float]:
@@ -208,11 +220,14 @@ def _timed(frames: _Frames) -> Iterator[tuple[av.AudioFrame, float | None]]:
     Time stamps are rounded (Matroska, FLV) or shake; only the next frame tells a gap from one broken time stamp.
     """
     next_s: float | None = None
+    following_s: float | None = None
     off_s: collections.deque[float] = collections.deque(maxlen=_DRIFT_FRAMES)
     for frame, following in itertools.pairwise(itertools.chain(frames, [None])):
         assert frame is not None
-        length_s = frame.samples / frame.sample_rate
-        stamp_s, following_s = _stamp_s(frame), None if following is None else _stamp_s(following)
+        length_s, stamp_s = frame.samples / frame.sample_rate, following_s
+        following_s = None if following is None else _stamp_s(following)
+        if next_s is None:
+            stamp_s = _stamp_s(frame)
         begins_s = None
         if next_s is None:
             falls = stamp_s is not None and following_s is not None and following_s < stamp_s - RESET_S
@@ -222,8 +237,8 @@ def _timed(frames: _Frames) -> Iterator[tuple[av.AudioFrame, float | None]]:
                 begins_s = stamp_s
         elif stamp_s is not None:
             off_s.append(stamp_s - next_s)
-            if len(off_s) == _DRIFT_FRAMES and abs(np.mean(off_s)) > _DRIFT_S:
-                begins_s = next_s + float(np.mean(off_s))
+            if len(off_s) == _DRIFT_FRAMES and abs(drift_s := sum(off_s) / _DRIFT_FRAMES) > _DRIFT_S:
+                begins_s = next_s + drift_s
         if begins_s is not None:
             off_s.clear()
             next_s = begins_s
@@ -242,7 +257,9 @@ def _confirms(as_next_s: float, stamp_s: float, expected_s: float) -> bool:
 
 
 def _stamp_s(frame: av.AudioFrame) -> float | None:
-    return None if frame.pts is None or not frame.time_base else float(frame.pts * frame.time_base)
+    base = frame.time_base
+    # A product of fractions would cost more than all else.
+    return None if frame.pts is None or not base else frame.pts * base.numerator / base.denominator
 
 
 class _SoundClock:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from unloc_jax.sound import has_picture, notes_on_sound, read_sound
 from unloc_jax.sound_windows import Sound
-from unloc_jax.video import FrameStream, VideoError, VideoNote, video_length_s
+from unloc_jax.video import FrameStream, VideoError, VideoNote, probe, video_length_s
 
 _LARGEST_JPEG = 65500  # pixels on a side: JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h
 
@@ -68,7 +68,7 @@ def encode_video(
     on_frame()
     try:
         if task.sound_rate and not (task.with_frames and has_picture(task.path)):
-            return _sound_alone(task)
+            return _sound_alone(task, on_frame)
     except VideoError as error:
         return _unusable(task.path, error)
     except Exception as error:
@@ -97,28 +97,31 @@ def encode_video(
         # One odd file among thousands must not end a build of hours.
         return UnusableVideo("decoder error", f"{task.path}: {type(error).__name__}: {error}")
     on_frame()
-    sound, notes = _sound_of(task, stream.duration_s)
+    sound, notes = _sound_of(task, stream.duration_s, on_frame)
     return EncodedVideo(frames, stream.duration_s, (*stream.notes, *notes), sound)
 
 
-def _sound_alone(task: EncodeTask) -> EncodedVideo:
+def _sound_alone(task: EncodeTask, on_frame: Callable[[], object]) -> EncodedVideo:
     """Reads a file without frames; raises VideoError if it has no sound either."""
     if not has_picture(task.path):
-        sound = read_sound(task.path, task.sound_rate, task.sound_track)
+        sound = read_sound(task.path, task.sound_rate, task.sound_track, on_frame)
         if sound is None:
             raise VideoError("not a video", f"{task.path}: there is neither picture nor sound in this file.")
         return EncodedVideo([], sound.end_s, notes_on_sound(sound, sound.end_s), sound)
-    length_s = video_length_s(task.path)
-    sound, notes = _sound_of(task, length_s)
-    return EncodedVideo([], length_s, notes, sound)
+    info = probe(task.path)
+    length_s = video_length_s(task.path, info)
+    sound, notes = _sound_of(task, length_s, on_frame)
+    return EncodedVideo([], length_s, (*info.notes, *notes), sound)
 
 
-def _sound_of(task: EncodeTask, length_s: float) -> tuple[Sound | None, tuple[VideoNote, ...]]:
+def _sound_of(
+    task: EncodeTask, length_s: float, on_frame: Callable[[], object]
+) -> tuple[Sound | None, tuple[VideoNote, ...]]:
     """Returns the sound of a video, if it has any that can be used, and notes on it."""
     if not task.sound_rate:
         return None, ()
     try:
-        sound = read_sound(task.path, task.sound_rate, task.sound_track)
+        sound = read_sound(task.path, task.sound_rate, task.sound_track, on_frame)
     except VideoError as error:
         return None, (VideoNote(f"no sound: {error.kind}", str(error)),)
     except Exception as error:  # its frames are as good as without

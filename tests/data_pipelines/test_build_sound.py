@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from data_pipelines.reading.dataset import ShardedDataset
 from data_pipelines.reading.record_index import RecordIndex
 from data_pipelines.rebuild_shard import rebuild_shard
 from tests.clicks import CLICKS_S, click_times_s, write_clicks
+from tests.tiny_runs import REPOSITORY
 from unloc_jax.config import from_mapping
 from unloc_jax.errors import UserError
-from unloc_jax.sound import read_sound
+from unloc_jax.sound import notes_on_sound, read_sound
 
 pytest.importorskip("tensorflow_datasets")
 _RATE = 8000
@@ -92,6 +94,71 @@ def test_the_report_counts_what_is_missing_or_odd(dataset):
         "sound ends before the picture": 1,
         "several sound tracks": 1,
     }
+
+
+def test_check_tells_what_a_build_would_find(files, dataset, unloc):
+    words = ["data", "check", "--dataset=jsonl", f"--annotations={files / 'rows.jsonl'}"]
+    words += [f"--videos={files / 'videos'}"]
+    result = json.loads(unloc(*words, "--audio", "--json").ok().out)
+    assert result["sound"] == {"videos": 6, "with_sound": 5}
+    assert result["problems"] == read_build_info(dataset)["problems"]["videos"]
+    page = unloc(*words, "--audio").ok().out
+    assert "sound: in 5 of 6 videos" in page and "silent sound track" in page
+    without = json.loads(unloc(*words, "--json").ok().out)
+    assert without["sound"] is None and "missing video" in without["problems"]
+    assert "--audio-track" in unloc(*words, "--audio-track=1").error()
+
+
+def test_clipped_sound_is_told(tmp_path):
+    sound = read_sound(write_clicks(tmp_path / "a.wav", "pcm_s16le", picture=None))
+    assert notes_on_sound(sound, 3.0) == ()
+    loud = np.where(np.arange(len(sound.samples)) % 100 == 0, np.int16(32767), sound.samples)
+    (note,) = notes_on_sound(dataclasses.replace(sound, samples=loud), 3.0)
+    assert note.kind == "clipped sound" and "1.00 %" in note.detail
+    (note,) = notes_on_sound(sound, 1.5)
+    assert note.kind == "sound ends after the picture"
+
+
+def test_what_check_prints_trains_and_evaluates(tmp_path, unloc, monkeypatch):
+    """A click in each video, with the words that a user would copy."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos").mkdir()
+    lines = []
+    for number in range(4):
+        start_s = 1.0 + number / 2
+        write_clicks(
+            tmp_path / f"videos/{number}.wav", "pcm_s16le", times_s=(start_s,), seconds=6.0, picture=None
+        )
+        split = "test" if number == 3 else "train"
+        lines.append(
+            {
+                "video": str(number),
+                "split": split,
+                "start": start_s,
+                "end": start_s + 0.5,
+                "text": "it clicks",
+            }
+        )
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    checked = unloc(
+        "data", "check", "--dataset=jsonl", "--annotations=rows.jsonl", "--videos=videos", "--audio", "--json"
+    )
+    build_words, train_words, evaluate_words = map(shlex.split, json.loads(checked.ok().out)["start"])
+    assert "--audio" in build_words and "--no-frames" in build_words
+    unloc(*build_words[1:]).ok()
+    config = next(word for word in train_words if word.startswith("--config="))
+    train_words[train_words.index(config)] = config.replace("configs/", f"{REPOSITORY}/configs/")
+    tiny = [
+        "--config.train.steps=2",
+        "--config.train.warmup_steps=1",
+        "--config.model.fusion.num_layers=1",
+        "--config.data.num_frames=16",
+        "--config.model.pyramid.num_levels=2",
+    ]
+    unloc(
+        *train_words[1:], *tiny, "--config.evaluation.every_steps=2", "--config.checkpoint.every_steps=2"
+    ).ok()
+    assert "recall (%)" in unloc(*evaluate_words[1:]).ok().out
 
 
 def test_tfds_reads_it_too(dataset):

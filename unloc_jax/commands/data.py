@@ -69,6 +69,12 @@ def add(commands: Commands) -> None:
     check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     check.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
     check.add_argument("--videos", type=Path, metavar="DIR", help="open the video files as well")
+    check.add_argument(
+        "--audio",
+        action="store_true",
+        help="read the sound too; begin with a model of sound instead of frames",
+    )
+    _add_track(check)
     _add_features(check, "begin with a model of precomputed features instead of frames")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -159,6 +165,8 @@ def _check(arguments: argparse.Namespace) -> None:
         arguments.videos,
         features=arguments.features,
         features_axis=arguments.features_axis,
+        sound=arguments.audio,
+        sound_track=arguments.audio_track,
     )
     show(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))
 
