@@ -27,6 +27,8 @@ def get_config(argument: str = "temporal_action_localization") -> ml_collections
         "mlp_dim": 384,
         "dropout": 0.1,
     }
+    config.optimizer.name = "muon"  # a third of AdamW's steps
+    config.train.update({"steps": 1000, "learning_rate": 2e-3})
     of_frames = config.data.augmentation.to_dict() if picture else {}
     sound = {"gain_db": 6.0, "frequency_masks": 2, "frequency_mask_mels": 8}
     config.data.augmentation = {**of_frames, "audio": sound}
