@@ -22,6 +22,8 @@ from tests.tiny_runs import (  # noqa: F401  fixtures
 from unloc_jax.tasks import Task
 
 os.environ["XLA_FLAGS"] = compiling.QUICKLY
+# Commands that tests run leave nothing in the user's folder of compiled programs.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 # The same examples every time, and none that fails because the machine is busy.
 hypothesis.settings.register_profile(

@@ -23,6 +23,7 @@ from unloc_jax.commands import (
     train,
     zeroshot,
 )
+from unloc_jax.compiled_programs import keep_compiled_programs
 from unloc_jax.console import patient_streams, show
 from unloc_jax.errors import EXIT_USER_ERROR, exit_status
 from unloc_jax.leaving import leave
@@ -47,6 +48,8 @@ _COMMANDS = (
     demo,
     quickstart,
 )
+# Those that run models in this process.
+_COMPILING = frozenset({"train", "evaluate", "features", "predict", "zeroshot", "demo"})
 
 
 def run() -> NoReturn:
@@ -72,6 +75,8 @@ def _main(argv: Sequence[str] | None) -> int:
     if unknown or (arguments.overrides and "config" not in arguments):
         parser.error(f"unknown argument {(unknown or rest)[0]!r}; see `unloc {arguments.command} --help`")
     try:
+        if arguments.command in _COMPILING:
+            keep_compiled_programs()
         with siblings.ours("data_pipelines"):
             arguments.run(arguments)
     except BaseException as error:

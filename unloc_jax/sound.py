@@ -5,6 +5,7 @@ MP3 with LAME's header). MPEG-TS, FLV and AVI do not tell it; there the picture 
 """
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -24,6 +25,7 @@ from unloc_jax.video import (
     packets_of,
     picture_clocks_s,
     second_0_s,
+    video_length_s,
 )
 from unloc_jax.video_clock import LEAP_S, LONGEST_LEAP_S, RESET_S
 
@@ -44,6 +46,7 @@ _AT_ONCE = 1 << 20
 _ENDS_S, _ENDS_FRACTION = 1.0, 0.05
 # A file of sound alone is truncated if more than this much of the length in its header cannot be decoded.
 _TRUNCATED_FRACTION, _TRUNCATED_S = 0.10, 0.5
+_BLOCK_S = 10  # of silence that is yielded at a time
 _LOWEST_RATE, _HIGHEST_RATE = 1000, 192_000
 
 
@@ -78,21 +81,69 @@ def read_sound(
         stream = _sound_stream(container, path, track)
         if stream is None:
             return None
-        frames = _Frames(container, stream)
-        clock = _SoundClock(container, path)
-        mono = _Mono(rate)
-        line = _TimeLine(rate)
-        for frame, stamp_s in _timed(frames):
-            if stamp_s is not None:
-                line.add(mono.rest())
-                line.move_to(clock.time_s(stamp_s, line.end / rate))
-            line.add(mono(frame))
+        frames, line = _Frames(container, stream), _TimeLine(rate)
+        for _ in _fill(line, frames, container, path):
             on_frame()
-        line.add(mono.rest())
         samples, heard = line.finish()
         if not _has_picture(container):
             _check_whole(container, stream, path, heard)
         return Sound(samples, rate, heard, tuple(_notes(container, frames, heard, track)))
+
+
+class SoundBlocks:
+    """Iterates over what `read_sound` returns, in turn, int16 [n] each, in memory that does not grow with it.
+
+    Where joined recordings overlap by more than half a minute, the earlier one is heard.
+
+    Attributes:
+      rate: samples per second.
+      picture_s: length of the file's picture in seconds, known after the iteration; 0.0 = there is none.
+      notes: on the sound, known at the same time.
+    """
+
+    def __init__(self, path: str | Path, rate: int, track: int | None = None):
+        """Prepares the iteration, which opens the file; arguments as for `read_sound`."""
+        self.rate = rate
+        self.picture_s = 0.0
+        self.notes: tuple[VideoNote, ...] = ()
+        self._path, self._track = Path(path), track
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields the samples.
+
+        Raises:
+          VideoError: as `read_sound`, and "no sound track".
+        """
+        with open_file(self._path) as container:
+            stream = _sound_stream(container, self._path, self._track)
+            if stream is None:
+                raise VideoError("no sound track", f"{self._path}: the file has no sound track.")
+            frames, line = _Frames(container, stream), _TimeLine(self.rate)
+            for _ in _fill(line, frames, container, self._path):
+                yield from line.take(round(_SAME_RECORDING_S * self.rate))
+            yield from line.take(0)
+            _, heard = line.finish()
+            if not _has_picture(container):
+                _check_whole(container, stream, self._path, heard)
+            else:
+                with contextlib.suppress(VideoError):  # the sound may be whole all the same
+                    self.picture_s = video_length_s(self._path)
+            self.notes = tuple(_notes(container, frames, heard, self._track))
+
+
+def _fill(
+    line: "_TimeLine", frames: "_Frames", container: av.container.InputContainer, path: Path
+) -> Iterator[None]:
+    """Puts the frames of a track where a player plays them; stops after each one."""
+    clock = _SoundClock(container, path)
+    mono = _Mono(line.rate)
+    for frame, stamp_s in _timed(frames):
+        if stamp_s is not None:
+            line.add(mono.rest())
+            line.move_to(clock.time_s(stamp_s, line.end / line.rate))
+        line.add(mono(frame))
+        yield
+    line.add(mono.rest())
 
 
 def check_rate(rate: int) -> None:
@@ -361,20 +412,22 @@ class _TimeLine:
     """Joins samples on a player's clock.
 
     Attributes:
+      rate: samples per second.
       end: number of the sample after the last one.
     """
 
     def __init__(self, rate: int):
-        self._rate = rate
+        self.rate = rate
         self._pieces: list[tuple[int, bytearray]] = [(0, bytearray())]  # first sample, int16 samples
         self._heard: list[tuple[int, int]] = []
         self._skip = 0
+        self._taken = 0  # samples that `take` has yielded
         self.end = 0
 
     def move_to(self, time_s: float) -> None:
         """Continues at a time in seconds: fills a gap with zeros, drops what is later or before second 0."""
-        to = round(time_s * self._rate)
-        self._skip, to = max(0, -to), max(0, to)
+        to = round(time_s * self.rate)
+        self._skip, to = max(0, self._taken - to), max(self._taken, to)
         while to < self.end:  # the next recording begins before the sound of this one ends
             start, piece = self._pieces.pop()
             if start <= to:
@@ -385,7 +438,7 @@ class _TimeLine:
                 start, piece = self._pieces[-1]
                 self.end = start + len(piece) // 2
         self._heard = [(low, min(high, to)) for low, high in self._heard if low < to]
-        if to - self.end > LEAP_S * self._rate:
+        if to - self.end > LEAP_S * self.rate:
             self._pieces.append((to, bytearray()))
             self.end = to
         elif to > self.end:
@@ -399,7 +452,7 @@ class _TimeLine:
             return
         start = self.end
         self._append(samples[dropped:])
-        if self._heard and start - self._heard[-1][1] < _SHORT_GAP_S * self._rate:
+        if self._heard and start - self._heard[-1][1] < _SHORT_GAP_S * self.rate:
             start = self._heard.pop()[0]
         self._heard.append((start, self.end))
 
@@ -407,9 +460,28 @@ class _TimeLine:
         self._pieces[-1][1].extend(samples.data)
         self.end += len(samples)
 
+    def take(self, kept: int) -> Iterator[np.ndarray]:
+        """Yields all but the last `kept` samples, int16 [n] each, and forgets them; a second or more at a time."""
+        until = self.end - kept
+        if kept and until - self._taken < self.rate:
+            return
+        while self._taken < until:
+            start, piece = self._pieces[0]
+            if self._taken < start:  # a gap
+                count = min(start, until, self._taken + _BLOCK_S * self.rate) - self._taken
+                yield np.zeros(count, np.int16)
+            else:
+                count = min(until, start + len(piece) // 2) - self._taken
+                yield np.frombuffer(piece[: 2 * count], np.int16)
+                del piece[: 2 * count]
+                self._pieces[0] = (self._taken + count, piece)
+                if not piece and len(self._pieces) > 1:
+                    del self._pieces[0]
+            self._taken += count
+
     def finish(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns all samples, int16 [S], and what of them the track covers in seconds, float64 [K, 2]."""
-        heard = np.array(self._heard, np.float64).reshape(-1, 2) / self._rate
+        heard = np.array(self._heard, np.float64).reshape(-1, 2) / self.rate
         if len(self._pieces) == 1:
             return np.frombuffer(self._pieces[0][1], np.int16), heard
         samples = np.zeros(self.end, np.int16)

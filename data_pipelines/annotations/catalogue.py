@@ -34,6 +34,9 @@ class Dataset:
       measures: what papers report, where the protocol prints something else or more.
       published: numbers to compare with, and their source.
       mistakes: typical ones.
+      features: argument of the config for the features that are most used, and options of the build for them; "" where
+        there is nothing but features.
+      trained_on: for evaluation only: the dataset of the training.
     """
 
     name: str
@@ -51,6 +54,20 @@ class Dataset:
     published: str = ""
     mistakes: str = ""
     settings: str = ""
+    features: tuple[str, str] | None = None
+    trained_on: str = ""
+
+    @property
+    def on_features(self) -> str:
+        """What changes in the commands where features are read instead of frames; "" if nothing does."""
+        if not self.features or not self.features[0]:
+            return ""
+        argument, options = self.features
+        file = self.config.partition(":")[0]
+        return (
+            f"`{options}` instead of `--videos=DOWNLOADS/videos`, in the build also `--no-frames`, and "
+            f"`configs/{file}:{argument}` (docs/features.md)"
+        )
 
     @property
     def commands(self) -> list[str]:
@@ -65,13 +82,18 @@ class Dataset:
         )
         if self.format in _BY_PARSER:
             options += [f"--dataset={self.format}", f"--subset={self.split}"]
+        given = "--videos=DOWNLOADS/videos"
+        if self.features and not self.features[0]:
+            given = f"--no-frames {self.features[1]}"
+        shards = "DOWNLOADS/training_shards" if self.trained_on else "DOWNLOADS/shards"
         return [
-            f"unloc data check --dataset={self.format} --annotations {files} --videos=DOWNLOADS/videos",
-            f"unloc data build --dataset={self.format} --annotations {files} --videos=DOWNLOADS/videos "
-            "--out=DOWNLOADS/shards",
-            f"unloc train --config=configs/{self.config} --config.data.dir=DOWNLOADS/shards "
+            f"unloc data check --dataset={self.format} --annotations {files} "
+            f"{given.removeprefix('--no-frames ')}",
+            f"unloc data build --dataset={self.format} --annotations {files} {given} --out=DOWNLOADS/shards",
+            f"unloc train --config=configs/{self.config} --config.data.dir={shards} "
             f"--workdir=DOWNLOADS/run{f' {self.settings}' if self.settings else ''}",
-            f"unloc evaluate --checkpoint=DOWNLOADS/run --split={self.split} --out=DOWNLOADS/results",
+            f"unloc evaluate --checkpoint=DOWNLOADS/run{' --data-dir=DOWNLOADS/shards' if self.trained_on else ''} "
+            f"--split={self.split} --out=DOWNLOADS/results",
             f"unloc metrics {' '.join(options)} --ground-truth {truth} "
             f"--predictions=DOWNLOADS/results/predictions.{'json' if is_actions else 'jsonl'}",
         ]
@@ -112,17 +134,17 @@ def _epic(format: str, task: str, classes: str, numbers: str) -> Dataset:
         f"{_EPIC_TABLES} {_EPIC_CLASSES} EPIC_100_video_info.csv",
         f"EPIC_100_validation.csv {_EPIC_CLASSES} EPIC_100_video_info.csv",
         "validation",
-        "thumos14.py:B",
+        "epic_kitchens.py:B",
         format,
         measures="mAP at tIoU 0.1:0.1:0.5 of verbs, of nouns and of actions",
         published=numbers,
         mistakes="the words in the columns `verb` and `noun` are the annotator's, not the class; "
-        "hour-long videos need windows",
-        settings=_WINDOWS,
+        "without windows, 128 frames of an hour are one in 28 s",
+        features=("slowfast", "--features slowfast=DOWNLOADS/slowfast"),
     )
 
 
-def _ms_tcn(name: str, size: str, licence: str, settings: str, mistakes: str) -> Dataset:
+def _ms_tcn(name: str, size: str, licence: str, mistakes: str) -> Dataset:
     return Dataset(
         name,
         "ms_tcn",
@@ -133,17 +155,17 @@ def _ms_tcn(name: str, size: str, licence: str, settings: str, mistakes: str) ->
         "groundTruth/*.txt mapping.txt splits/train.split1.bundle splits/test.split1.bundle",
         "groundTruth/*.txt mapping.txt splits/test.split1.bundle",
         "test",
-        "coin.py:B",
+        f"{name.lower()}.py:B",
         name.lower(),
         measures="frame accuracy, edit score and F1@{10, 25, 50}, averaged over the splits: `unloc average` of the "
         "files that `--out` writes. `unloc evaluate` labels the sampled "
         "frames: edit and F1 of them are not those of all frames",
         mistakes=mistakes,
-        settings=settings,
+        features=("i3d", "--features i3d=DOWNLOADS/features --features-axis 1"),
     )
 
 
-def _timelens(name: str, file: str, numbers: str) -> Dataset:
+def _timelens(name: str, file: str, config: str, numbers: str) -> Dataset:
     return Dataset(
         f"TimeLens-Bench, {name}",
         "timelens",
@@ -151,19 +173,30 @@ def _timelens(name: str, file: str, numbers: str) -> Dataset:
         f"the test of {name}, annotated again",
         "https://github.com/TencentARC/TimeLens",
         _ASK,
-        f"timelens-100k.jsonl {file}",
+        file,
         file,
         "test",
-        "charades_sta.py:B",
+        config,
         "timelens",
         measures="R1@0.3, R1@0.5, R1@0.7, mIoU",
         published=f"TimeLens-8B {numbers} (R1@0.3/0.5/0.7, its README)",
-        mistakes="its numbers are not comparable to those of the original annotations",
+        mistakes="its numbers are not comparable to those of the original annotations; it is for evaluation, here of a "
+        f"run that was trained on {name}: build its shards as above, in another folder",
+        trained_on=name,
     )
 
 
 def _database(
-    name: str, size: str, source: str, file: str, split: str, tiou: str, numbers: str, protocol: str
+    name: str,
+    size: str,
+    source: str,
+    file: str,
+    split: str,
+    tiou: str,
+    numbers: str,
+    protocol: str,
+    config: str,
+    features: str = "",
 ) -> Dataset:
     return Dataset(
         name,
@@ -175,12 +208,13 @@ def _database(
         file,
         file,
         split,
-        "activitynet_tal.py:B",
+        f"{config}.py:B",
         protocol,
         measures=f"mAP at tIoU {tiou or '0.5:0.05:0.95'}"
         f"{f'; per-frame mAP: `--protocol {protocol}_frames`' if tiou == _DENSE else ''}",
         published=numbers,
-        mistakes="",
+        settings=_WINDOWS if config == "thumos14" else "",
+        features=(features, f"--features {features}=DOWNLOADS/{features}") if features else None,
     )
 
 
@@ -265,6 +299,7 @@ DATASETS = (
         "test",
         "qvhighlights.py:B",
         "qvhighlights",
+        features=("slowfast_clip", "--features slowfast=DOWNLOADS/slowfast --features clip=DOWNLOADS/clip"),
         published="R1@0.5/0.7: UnLoc-L 66.1/46.7 (paper); MR-mAP: R2-Tuning 47.86 (its README)",
         mistakes="the test's answers are public since March 2026 (highlight_test_with_gt.jsonl); "
         "the file with the older name has "
@@ -297,6 +332,7 @@ DATASETS = (
         "test",
         "thumos14.py:B",
         "thumos14",
+        features=("i3d", "--features i3d=DOWNLOADS/i3d"),
         published="average mAP at 0.3:0.1:0.7: ActionFormer I3D 66.83, AdaTAD VideoMAEv2-g 77.07 (OpenTAD)",
         mistakes="its validation set is what everybody trains on",
     ),
@@ -425,11 +461,11 @@ DATASETS = (
         "nlq_train.json nlq_val.json",
         "nlq_val.json",
         "validation",
-        "charades_sta.py:B",
+        "ego4d_nlq.py:B",
         "ego4d_nlq",
         measures="R1 and R5 at IoU 0.3 and 0.5, for an overlap above the threshold",
         mistakes="videos are the clips, named by clip_uid; some windows have no length and cannot be found",
-        settings=_WINDOWS,
+        features=("omnivore", "--features omnivore=DOWNLOADS/omnivore"),
     ),
     Dataset(
         "Ego4D MQ",
@@ -441,17 +477,19 @@ DATASETS = (
         "moments_train.json moments_val.json",
         "moments_val.json",
         "validation",
-        "thumos14.py:B",
+        "ego4d_mq.py:B",
         "ego4d_mq",
         measures="mAP at tIoU 0.1:0.1:0.5, recall@1x and @5x at 0.5 (recall@0.50@1 and @5)",
         published="average mAP: CausalTAD InternVideo2 33.05 (OpenTAD)",
         mistakes="labels that are not `primary` do not count; recall of OpenTAD and ActionFormer is another "
         "number, the mean over classes (`--variant=opentad`)",
-        settings=_WINDOWS,
+        features=("omnivore", "--features omnivore=DOWNLOADS/omnivore"),
     ),
-    _timelens("Charades-STA", "charades-timelens.json", "76.6/63.0/35.2"),
-    _timelens("ActivityNet Captions", "activitynet-timelens.json", "68.9/58.4/40.6"),
-    _timelens("QVHighlights", "qvhighlights-timelens.json", "80.2/71.6/55.5"),
+    _timelens("Charades-STA", "charades-timelens.json", "charades_sta.py:B", "76.6/63.0/35.2"),
+    _timelens(
+        "ActivityNet Captions", "activitynet-timelens.json", "activitynet_captions.py:B", "68.9/58.4/40.6"
+    ),
+    _timelens("QVHighlights", "qvhighlights-timelens.json", "qvhighlights.py:B", "80.2/71.6/55.5"),
     Dataset(
         "TVR",
         "tvr",
@@ -478,11 +516,11 @@ DATASETS = (
         "MAD_train.json MAD_val.json MAD_test.json",
         "MAD_test.json",
         "test",
-        "charades_sta.py:B",
+        "mad.py:L,clip_l14",
         "mad",
         measures="R1, R5, R10, R50 and R100 at IoU 0.1, 0.3 and 0.5",
-        mistakes="build with `--no-frames --features clip=CLIP_L14_frames_features_5fps.h5`, as there are no films",
-        settings=_WINDOWS,
+        mistakes="there are no films, so nothing but features can be trained on; `mad.py:clip_b32` reads those of B/32",
+        features=("", "--features clip=DOWNLOADS/CLIP_L14_frames_features_5fps.h5"),
     ),
     Dataset(
         "NExT-GQA",
@@ -503,21 +541,18 @@ DATASETS = (
         "50Salads",
         "50 videos, 17 actions and the start and the end, 5 splits",
         "CC BY-NC-SA 4.0",
-        _WINDOWS,
         "`action_start` and `action_end` are classes; labels are of 30 frames per second",
     ),
     _ms_tcn(
         "Breakfast",
         "1,712 videos, 48 actions, 4 splits",
         _ASK,
-        "",
         "`SIL` is a class; several cameras show one scene, and belong to one split",
     ),
     _ms_tcn(
         "GTEA",
         "28 videos, 10 actions and background, 4 splits",
         _ASK,
-        _WINDOWS,
         "`background` is no action: edit and F1 leave it out",
     ),
     Dataset(
@@ -560,6 +595,8 @@ DATASETS = (
         "",
         "average mAP: DBM InternVideo2 44.81 (OpenTAD)",
         "hacs",
+        "hacs",
+        "slowfast",
     ),
     _database(
         "FineAction",
@@ -569,6 +606,7 @@ DATASETS = (
         "validation",
         "",
         "average mAP: DBM InternVideo2 29.13 (OpenTAD)",
+        "fineaction",
         "fineaction",
     ),
     _database(
@@ -580,6 +618,8 @@ DATASETS = (
         _DENSE,
         "average mAP: AdaTAD 48.73 (OpenTAD)",
         "multithumos",
+        "multithumos",
+        "i3d",
     ),
     _database(
         "Charades, OpenTAD's JSON",
@@ -590,6 +630,8 @@ DATASETS = (
         _DENSE,
         "average mAP: AdaTAD 37.56 (OpenTAD)",
         "charades",
+        "charades_tal",
+        "i3d",
     ),
     *(
         _database(
@@ -601,10 +643,11 @@ DATASETS = (
             "0.1:0.1:0.5",
             "",
             protocol,
+            config,
         )
-        for name, file, protocol in (
-            ("EPIC-Sounds", "epic_kitchens_sound.json", "epic_sounds"),
-            ("Ego4D MQ", "ego4d_v2_220429.json", "ego4d_mq"),
+        for name, file, protocol, config in (
+            ("EPIC-Sounds", "epic_kitchens_sound.json", "epic_sounds", "thumos14"),
+            ("Ego4D MQ", "ego4d_v2_220429.json", "ego4d_mq", "ego4d_mq"),
         )
     ),
     _audio(

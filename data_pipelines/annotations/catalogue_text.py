@@ -17,9 +17,11 @@ What `unloc data list` prints, from one table in the code
 every dataset has its own licence and source, and the notes on licences are no advice. `DOWNLOADS` is the folder with
 the publisher's files.
 
-Configs exist for the datasets of UnLoc's paper and for THUMOS14. For the others the commands start from that of the
-nearest task: `unloc data check` suggests a pyramid, and none of these settings was tuned. Published numbers are those
-of the sources named, collected in November 2026; compare only what has the same protocol.
+Configs exist for the datasets of UnLoc's paper, whose settings are the reference's, and for EPIC-Kitchens, Ego4D, HACS,
+FineAction, THUMOS14, MultiTHUMOS, Charades, MAD, 50Salads, Breakfast and GTEA, whose settings are ours: each says why,
+and nobody has tuned them. For the others the commands start from that of the nearest task: `unloc data check` suggests
+a pyramid. Which [features](features.md#features-of-other-programs) a config reads is its argument. Published numbers
+are those of the sources named, collected in November 2026; compare only what has the same protocol.
 
 | dataset | `--dataset` | task | size | source | licence |
 |---|---|---|---|---|---|
@@ -64,6 +66,7 @@ def facts(of: Dataset) -> dict[str, str]:
         "papers report": of.measures,
         "published": of.published,
         "typical mistakes": of.mistakes,
+        "on features": of.on_features,
     }
     return {name: value for name, value in every.items() if value}
 
@@ -72,7 +75,7 @@ def _section(of: Dataset) -> str:
     told = {
         name: value
         for name, value in facts(of).items()
-        if name in ("papers report", "published", "typical mistakes")
+        if name in ("papers report", "published", "typical mistakes", "on features")
     }
     lines = "".join(f"- {name}: {value}\n" for name, value in told.items())
     commands = "\n".join(of.commands)

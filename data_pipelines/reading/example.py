@@ -228,7 +228,8 @@ def _labels(
         queries = list(dict.fromkeys([*names, *elsewhere]))
         # If there are more queries than fit, takes a random cyclic run of them, a new one in every epoch.
         if len(queries) > config.max_queries:
-            queries = _cyclic(queries, draws.texts if draws else 0.0)[: config.max_queries]
+            inside = {names[i] for i in np.flatnonzero(shown)} if config.windowed else set()
+            queries = _some(queries, inside, config.max_queries, draws.texts if draws else 0.0)
         text_tokens = np.zeros((config.max_queries, spec.max_tokens), np.int32)
         template = config.prompts[int(draws.prompt * len(config.prompts)) if draws else 0]
         filled = [template.replace("{}", query) for query in queries]
@@ -259,6 +260,17 @@ def _labels(
         "segments": segments,
         "segment_text": segment_text,
     }
+
+
+def _some(queries: list[str], inside: set[str], count: int, uniform: float) -> list[str]:
+    """Returns count of more queries; at least half of them, if there are so many, happen inside the window.
+
+    A window of a film shows few of its hundreds of queries: of a run of all, hardly any would have a moment in it.
+    """
+    shown = [query for query in queries if query in inside]
+    others = [query for query in queries if query not in inside]
+    kept = _cyclic(shown, uniform)[: max((count + 1) // 2, count - len(others))] if shown else []
+    return kept + _cyclic(others, uniform)[: count - len(kept)]
 
 
 def _cyclic(items: list, uniform: float) -> list:

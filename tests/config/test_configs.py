@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType
 
+from data_pipelines.build import build
+from data_pipelines.builders.feature_files import feature_sources
 from tests.tiny import tiny_metadata
 from tests.tiny_runs import metric_lines
 from unloc_jax.config import Config, load
+from unloc_jax.errors import UserError
 from unloc_jax.tasks import make_task
 from unloc_jax.tasks.parameters import abstract_params, count_parameters
 from unloc_jax.training.sharding import MESH_AXES, tree_shardings
@@ -21,9 +25,20 @@ VARIANTS = {
     "charades_sta": ("B", "L", "tiny", "videoprism_base", "videoprism_large"),
     "activitynet_captions": ("B", "L", "tiny"),
     "activitynet_tal": ("B", "L", "tiny", "B,50/50", "L,75/25", "videoprism_base,50/50"),
-    "qvhighlights": ("B", "L", "tiny"),
+    "qvhighlights": ("B", "L", "tiny", "features", "L,videoprism_rows"),
     "coin": ("B", "L", "tiny"),
-    "thumos14": ("B", "L", "tiny"),
+    "thumos14": ("B", "L", "tiny", "i3d", "internvideo2_6b"),
+    "multithumos": ("B", "tiny", "features", "L,i3d"),
+    "epic_kitchens": ("B", "L", "tiny", "features", "internvideo2", "videoprism_base,videoprism_rows"),
+    "ego4d_mq": ("B", "tiny", "features", "omnivore", "internvideo", "L,internvideo2"),
+    "ego4d_nlq": ("B", "tiny", "features", "omnivore", "L,egovlp_internvideo"),
+    "mad": ("B", "tiny", "clip_b32", "L,clip_l14"),
+    "hacs": ("B", "L", "tiny", "features", "L,internvideo2_6b"),
+    "fineaction": ("B", "tiny", "features"),
+    "charades_tal": ("B", "tiny", "features"),
+    "50salads": ("B", "tiny", "features", "L,i3d"),
+    "breakfast": ("B", "tiny", "features"),
+    "gtea": ("B", "tiny", "features", "videoprism_rows"),
     "kinetics_pretrain": ("B,400,cls", "L,700,contrastive", "tiny", "tiny,400,contrastive"),
     "quickstart_pretrain": ("contrastive", "cls"),
     "small": (
@@ -32,6 +47,7 @@ VARIANTS = {
         "action_segmentation",
         "highlight_detection",
     ),
+    "sound": ("temporal_action_localization", "moment_retrieval", "moment_retrieval,rgb"),
     "real/signs": (
         "temporal_action_localization",
         "moment_retrieval",
@@ -40,12 +56,20 @@ VARIANTS = {
         "four_tasks",
         "pretraining",
     ),
+    "real/seen_and_heard": ("picture", "sound", "both"),
+    "real/sounds": ("temporal_action_localization", "moment_retrieval"),
     "real/actions": ("temporal_action_localization", "action_segmentation"),
     "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
 }
 ALL = [f"configs/{name}.py:{variant}" for name, variants in VARIANTS.items() for variant in variants]
 SIZES_M = {"B": (160, 190), "L": (450, 520), "videoprism_base": (265, 290), "videoprism_large": (630, 670)}
-TINY = [path for path in ALL if ":tiny" in path]
+OF_FEATURES_M = (80, 190)
+TINY = [path for path in ALL if ":tiny" in path and "/mad" not in path]
+TINY_OF_FEATURES = [
+    f"configs/{name}"
+    for name in ("mad.py:tiny", "qvhighlights.py:tiny,features", "epic_kitchens.py:tiny,features",
+                 "50salads.py:tiny,features")
+]  # fmt: skip
 
 
 def shapes(config: Config) -> list[Any]:
@@ -78,7 +102,8 @@ def share_of_a_device(params: Any, strategy: str, sizes: tuple[int, int, int]) -
 
 @pytest.mark.parametrize("path", [*ALL, "configs/quickstart.py", "configs/quickstart_tal.py"])
 def test_every_config_makes_a_model(path):
-    of_tasks = shapes(load(path))
+    config = load(path)
+    of_tasks = shapes(config)
     for strategy, (
         sizes,
         most,
@@ -88,6 +113,8 @@ def test_every_config_makes_a_model(path):
     assert len(set(counts)) == 1  # one model for all tasks
     size = path.partition(":")[2].partition(",")[0]
     low, high = SIZES_M.get(size, (1, 5))
+    if not config.model.reads_frames and size != "tiny" and "real/" not in path:
+        low, high = OF_FEATURES_M
     assert low < counts[0] < high
 
 
@@ -192,3 +219,44 @@ def test_a_tiny_config_trains_and_is_evaluated(path, unloc, captions_dataset, ac
     assert losses and all(value > 0 for value in losses)
     told = unloc("evaluate", f"--checkpoint={tmp_path}", "--split=test").ok().out
     assert told.count("metrics.json") == len(datasets)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TINY_OF_FEATURES)
+def test_a_tiny_config_of_features_trains_and_is_evaluated(path, unloc, tiny_videos, tmp_path):
+    config = load(path)
+    rng = np.random.default_rng(0)
+    sources = []
+    for name, modality in config.model.modalities.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for video in (tiny_videos / "videos").glob("*.mp4"):
+            np.save(folder / f"{video.stem}.npy", rng.normal(size=(30, modality.feature_dim)).astype("f4"))
+        sources.append(f"{name}={folder}")
+    files = (
+        [tiny_videos / "annotations" / "activities.json"]
+        if config.with_vocabulary
+        else [tiny_videos / "annotations" / f"captions_{split}.json" for split in ("train", "val", "test")]
+    )
+    dataset = "activitynet" if config.with_vocabulary else "activitynet_captions"
+    build(dataset, files, None, tmp_path / "shards", features=feature_sources(sources), workers=1)
+    steps = ("train.steps=2", "train.warmup_steps=1", "log_every_steps=1")
+    settings = (f"--config.{setting}" for setting in (f"data.dir={tmp_path / 'shards'}", *steps))
+    unloc("train", f"--config={path}", f"--workdir={tmp_path / 'run'}", *settings).ok()
+    assert all(
+        value > 0 for line in metric_lines(tmp_path / "run") for key, value in line.items() if key == "loss"
+    )
+    assert "metrics.json" in unloc("evaluate", f"--checkpoint={tmp_path / 'run'}", "--split=test").ok().out
+
+
+def test_words_of_an_argument():
+    assert load("configs/qvhighlights.py:L,features") == load("configs/qvhighlights.py:slowfast_clip,L")
+    with pytest.raises(
+        UserError, match=r"the argument is a size \(B, L, .*features \(features, slowfast, .*got 'B,i3d'"
+    ):
+        load("configs/epic_kitchens.py:B,i3d")
+
+
+def test_strides_follow_the_rows_per_second():
+    for argument, stride in (("slowfast", 1), ("internvideo2", 2), ("B", 5)):
+        assert load(f"configs/epic_kitchens.py:{argument}").data.window_stride == stride

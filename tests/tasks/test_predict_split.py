@@ -109,6 +109,30 @@ def test_every_video_once_with_its_own_texts(sharding, num_videos):
         np.testing.assert_array_equal(found.scores[video], first_words(of_video)[:, None].repeat(2, axis=1))
 
 
+def test_texts_of_a_video_are_encoded_once_for_all_its_windows(sharding):
+    encoded = []
+    texts, num_windows = [["cat"], ["dog", "fire", "tree"], [], ["bird", "stone"]], [3, 4, 1, 2]
+
+    def encode(of_video):
+        encoded.append(list(of_video))
+        return TASK.encoding(of_video)[None]
+
+    def found(of_videos, windows, **options):
+        batches = evaluation_batches(sum(windows), 4)
+        return predict_split(
+            TASK, FakeDetect(), None, batches, of_videos, sharding, num_windows=windows, **options
+        )
+
+    for of_videos, windows in ((texts, num_windows), (texts[1:2], [5])):
+        encoded.clear()
+        once, every_time = found(of_videos, windows, encode=encode), found(of_videos, windows)
+        assert encoded == [of_video or [""] for of_video in of_videos]
+        chex.assert_trees_all_equal(vars(once), vars(every_time))
+    found(
+        texts, [1] * 4, encode=pytest.fail
+    )  # of whole videos the texts are encoded on the devices, a batch at a time
+
+
 def test_a_vocabulary_is_given_once_per_batch(sharding, action_localization):
     task = action_localization[0]
     records = [VideoRecord(str(v), 9.0, "test", np.zeros((0, 2)), [], []) for v in range(3)]

@@ -117,11 +117,11 @@ class CheckpointPredictor:
         )
         # A vocabulary is the same for all videos: encoded once, or never if the checkpoint keeps it. Processes of one
         # run may not see the same files, and must all do the same.
-        once = model.task.config.with_vocabulary and jax.process_count() == 1
-        features = TextEncoder(model)(texts[0]) if once else None
+        encode = TextEncoder(model) if jax.process_count() == 1 else None
+        features = encode(texts[0]) if encode and model.task.config.with_vocabulary else None
         detect = jax.jit(model.task.detect)
         sharding = batch_sharding(model.mesh)
         with contextlib.closing(dataset.evaluation_batches(split)) as batches:
             return predict_split(
-                model.task, detect, model.params, batches, texts, sharding, bar, windows, features
+                model.task, detect, model.params, batches, texts, sharding, bar, windows, features, encode
             )

@@ -37,6 +37,7 @@ def predict_split(
     progress: Callable[[Iterable[Batch]], Iterable[Batch]] = lambda x: x,
     num_windows: Sequence[int] | None = None,
     features: TextFeatures | None = None,
+    encode: Callable[[Sequence[str]], TextFeatures] | None = None,
 ) -> SplitPredictions:
     """Searches every video of a split for its texts.
 
@@ -50,15 +51,21 @@ def predict_split(
       progress: wraps the batches, to show a bar.
       num_windows: how many rows of the batches belong to each record; None = one each.
       features: of the texts [1, N, R, …], where all videos have the same and they are encoded already.
+      encode: makes NumPy features [1, N, R, …] of a video's own texts, once for all of its windows; None = the texts
+        are encoded with every window.
 
     Returns:
       SplitPredictions with the padding of videos and texts removed, of all records, on every host.
     """
     shared = all(of_video is texts[0] for of_video in texts)
-    encoded: Any = features if features is not None else _encoded(task, texts[:1] if shared else texts)
-
     predictions = SplitPredictions([list(of_video) for of_video in texts])
     num_windows = num_windows if num_windows is not None else [1] * len(texts)
+    once = _EncodedOnce(encode, texts) if encode and max(num_windows, default=1) > 1 else None
+    encoded: Any = features
+    if encoded is None and once is None:
+        encoded = _encoded(task, texts[:1] if shared else texts)
+    elif encoded is None and once and shared:
+        encoded = once([0])
     record = np.repeat(np.arange(len(texts)), num_windows)
     windows: list[WindowOutput] = []
     first = 0
@@ -66,7 +73,8 @@ def predict_split(
     for batch in progress(batches):
         batch = to_device(batch, sharding)
         rows = np.minimum(first + np.arange(len(batch.example_mask)) // crops, len(record) - 1)
-        on_device: Any = encoded if shared else jax.device_put(encoded[record[rows]], sharding)
+        own = record[rows].tolist()
+        on_device: Any = encoded if shared else jax.device_put(once(own) if once else encoded[own], sharding)
         output, span_s, mask = _on_host((detect(params, batch, on_device), batch.span_s, batch.frame_mask))
         span_s, mask = span_s[::crops], mask[::crops]
         for i, row in enumerate(range(first, min(first + len(span_s), len(record)))):
@@ -81,6 +89,32 @@ def predict_split(
                 windows = []
         first += len(span_s)
     return predictions
+
+
+class _EncodedOnce:
+    """Features of the texts of videos, which are encoded when the first window of a video is read.
+
+    Args:
+      encode: see `predict_split`.
+      texts: per record.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], TextFeatures], texts: Sequence[Sequence[str]]):
+        self._encode, self._texts = encode, texts
+        self._most = max(1, *map(len, texts))
+        self._kept: dict[int, Any] = {}
+
+    def __call__(self, records: list[int]) -> Any:
+        """Returns NumPy features [len(records), N, R, …] of records in ascending order, padded to the most texts."""
+        self._kept = {number: kept for number, kept in self._kept.items() if number >= records[0]}
+        for number in dict.fromkeys(records):
+            if number not in self._kept:
+                made = self._encode(self._texts[number] or [""])
+                self._kept[number] = jax.tree.map(self._padded, made)
+        return jax.tree.map(lambda *x: np.concatenate(x), *(self._kept[number] for number in records))
+
+    def _padded(self, x: np.ndarray) -> np.ndarray:
+        return np.pad(x, [(0, 0), (0, self._most - x.shape[1]), *[(0, 0)] * (x.ndim - 2)], mode="edge")
 
 
 def _encoded(task: Task, texts: Sequence[Sequence[str]]) -> np.ndarray:

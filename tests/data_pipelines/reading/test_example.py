@@ -1,5 +1,6 @@
 """One record → one row: windows, features, crops, and which queries may be trained."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -101,6 +102,29 @@ def test_a_query_whose_segment_had_no_room_is_not_trained():
     # And one of which nobody knows where it happens is not, either.
     unknown = make_example(_record([], ["runs"]), _spec(), None)
     assert not unknown.fields["text_mask"].any()
+
+
+def test_a_window_of_a_long_video_trains_queries_that_it_shows():
+    """A film has hundreds; a run of them by chance would hardly meet the window."""
+    count, rows = 100, 1000  # a query every 2.5 s of 250 s, windows of 24 s
+    starts_s = np.arange(count) * 2.5
+    record = VideoRecord(
+        "film", rows / FPS, "train", np.stack([starts_s, starts_s + 2], axis=1).astype(np.float32),
+        [str(i) for i in range(count)], [{}] * count, features={"clip": np.zeros((rows, 2), np.float32)},
+    )  # fmt: skip
+    spec = _spec(with_frames=False, features={"clip": 2}, sampling="window", num_frames=96, max_queries=6)
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(300):
+        fields = make_example(record, spec, Draws(*rng.random(8))).fields
+        inside = set(fields["segment_text"][fields["segment_text"] >= 0].tolist())
+        assert fields["text_mask"].sum() == 6 and len(np.unique(fields["text_tokens"], axis=0)) == 6
+        assert inside == {0, 1, 2}  # half: the others are in the film, but not in this window
+        seen |= {tuple(tokens) for tokens in fields["text_tokens"].tolist()}
+    assert len(seen) == count
+    seen_of_few = make_example(
+        record, dataclasses.replace(spec, config=dataclasses.replace(spec.config, num_frames=16)), MIDDLE
+    ).fields["segment_text"]
+    assert 1 <= (seen_of_few >= 0).sum() <= 3  # a window that shows fewer has more of the others
 
 
 def _ramp(rows: int) -> np.ndarray:
