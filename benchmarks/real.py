@@ -2,9 +2,9 @@
 
 DIR has folders in the layout of ActivityNet: `signs/` with activitynet.json, videos/ID.mp4, moments_SPLIT.jsonl (as
 QVHighlights), and clips of one sign each with clips.csv (file, class, split, frames, fps); `actions/` with
-activitynet.json and features/ID.npy. What is not there is left out. Makes shards in real/, pretrains on the clips, runs
-the sweeps of configs/sweeps/real (several hours; stopped, it continues where it was), and prints a table for each.
-`--only=NAME` chooses sweeps, `--seeds=0` one seed.
+activitynet.json and features/ID.npy; `sounds/` as signs, without clips. What is not there is left out. Makes shards in
+real/, pretrains on the clips, runs the sweeps of configs/sweeps/real (several hours; it continues when it was stopped),
+and prints a table for each. `--only=NAME` chooses sweeps, `--seeds=0` one seed.
 """
 
 import argparse
@@ -26,6 +26,10 @@ def _frames(folder: Path) -> list[object]:
     return ["--videos", folder / "videos", "--fps", 6.9, "--short-side", 72]
 
 
+def _sound(folder: Path) -> list[object]:
+    return ["--videos", folder / "videos", "--fps", 8.8, "--no-frames", "--audio"]
+
+
 def _clips(folder: Path) -> list[object]:
     return ["--videos", folder / "clips", "--fps", 6.9, "--short-side", 72]
 
@@ -34,16 +38,15 @@ def _features(folder: Path) -> list[object]:
     return ["--no-frames", "--features", f"pose={folder / 'features'}"]
 
 
+_MOMENTS = [f"moments_{split}.jsonl" for split in ("train", "val", "validation", "test")]
 # Shards → annotation format, annotation files, and what else `unloc data build` is told of a folder.
 SHARDS = {
     "signs": ("activitynet", ["activitynet.json"], _frames),
-    "signs_moments": (
-        "qvhighlights",
-        ["moments_train.jsonl", "moments_val.jsonl", "moments_test.jsonl"],
-        _frames,
-    ),
+    "signs_moments": ("qvhighlights", _MOMENTS, _frames),
     "signs_clips": ("kinetics", [(OUT / "clips.csv").absolute()], _clips),
     "actions": ("activitynet", ["activitynet.json"], _features),
+    "sounds": ("activitynet", ["activitynet.json"], _sound),
+    "sounds_moments": ("qvhighlights", _MOMENTS, _sound),
 }
 PRETRAINED = OUT / "runs" / "signs_pretraining"  # as configs/sweeps/real/signs_pretraining.toml says
 # Sweep → the recordings, the shards, and the baselines of its task, with the metrics that are shown.
@@ -56,6 +59,8 @@ ROWS = {
     "signs_four_tasks": ("signs", "signs_moments", None),
     "actions_localization": ("actions", "actions", real_baselines.localization),
     "actions_segmentation": ("actions", "actions", real_baselines.segmentation),
+    "sounds_localization": ("sounds", "sounds", None),
+    "sounds_retrieval": ("sounds", "sounds_moments", None),
 }
 
 
@@ -71,7 +76,9 @@ def main() -> None:
         if not folder.is_dir():
             show(f"{name}: left out, there is no {folder}")
             continue
-        _build(folder, *(of for of in SHARDS if of == shards or name == "signs_four_tasks" and of == "signs"))
+        _build(
+            folder, *(of for of in SHARDS if of == shards or (name == "signs_four_tasks" and of == "signs"))
+        )
         if name == "signs_pretraining":
             _pretrain(folder)
         seeds = map(str, arguments.seeds)

@@ -34,6 +34,7 @@ from data_pipelines.remote_paths import is_remote, storage_path
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.foreign_text import parse_json
+from unloc_jax.sound import check_rate
 from unloc_jax.video import check_fps
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def build(
     short_side: int = 256,
     jpeg_quality: int = 95,
     features: Sequence[FeatureSource] = (),
+    sound_rate: int = 0,
+    sound_track: int | None = None,
+    with_frames: bool = True,
     workers: int | None = None,
     beam_options: "Sequence[str] | PipelineOptions | None" = None,
     config_name: str | None = None,
@@ -73,12 +77,16 @@ def build(
     Args:
       dataset: name of an annotation parser (`data_pipelines.annotations.PARSERS`).
       annotations: the annotation files of all splits.
-      videos: folder with the video files, named by their ids; None stores no frames.
+      videos: folder with the video files, named by their ids, and with files of sound alone if there is a `sound_rate`;
+        None stores neither frames nor sound.
       out: folder to write to.
-      fps: frames per second to store.
+      fps: frames per second to store; without frames, the places per second that windows of sound count in.
       short_side: shorter side of the stored frames in pixels.
       jpeg_quality: 1 to 100.
       features: precomputed features to store, see `builders.feature_files.feature_sources`.
+      sound_rate: samples per second of the sound to store, mono: 16000 are 115 MB per hour; 0 = without sound.
+      sound_track: which of a file's sound tracks, from 0; None: the one that a player plays.
+      with_frames: False stores only the sound of the videos.
       workers: decoding processes; None: one per CPU. Processes are spawned: a script must call this below
         `if __name__ == "__main__":`.
       beam_options: runs on Apache Beam with these pipeline options, such as ["--runner=FlinkRunner"]; `videos`
@@ -92,17 +100,28 @@ def build(
       UserError: bad arguments or annotation files, two files of one video, a split without any usable video, a
         dataset in `out` that was built from other arguments, a full disk, or a video folder that disappears.
     """
-    _check_options(fps, short_side, jpeg_quality, workers)
+    _check_options(fps, short_side, jpeg_quality, workers, sound_rate, sound_track)
+    if videos is None and sound_rate:
+        raise UserError("Sound (--audio) is read from video files: --videos DIR.")
     if videos is None and not features:
-        raise UserError("A dataset without frames (--no-frames) needs features: --features NAME=DIR.")
+        raise UserError(
+            "A dataset without frames (--no-frames) needs features: --features NAME=DIR, or sound: --videos DIR "
+            "--audio."
+        )
+    if videos is not None and not with_frames and not sound_rate:
+        raise UserError("--no-frames and --videos: without --audio there is nothing to read in the videos.")
+    has_frames = videos is not None and with_frames
     files = [Path(file) for file in annotations]
     parsed = parse(dataset, files)
     source = BuildSource(
         videos=None if videos is None else storage_path(videos),
         fps=0.0 if videos is None else fps,
-        short_side=0 if videos is None else short_side,
-        jpeg_quality=0 if videos is None else jpeg_quality,
+        short_side=short_side if has_frames else 0,
+        jpeg_quality=jpeg_quality if has_frames else 0,
         features=tuple(features),
+        sound_rate=sound_rate,
+        sound_track=sound_track,
+        with_frames=with_frames,
     )
     if source.videos is not None and not source.videos.is_dir():
         raise UserError(f"{videos}: there is no such video folder.")
@@ -131,8 +150,19 @@ def check_out(
     )
 
 
-def _check_options(fps: float, short_side: int, jpeg_quality: int, workers: int | None) -> None:
+def _check_options(
+    fps: float,
+    short_side: int,
+    jpeg_quality: int,
+    workers: int | None,
+    sound_rate: int,
+    sound_track: int | None,
+) -> None:
     check_fps(fps)
+    if sound_rate:
+        check_rate(sound_rate)
+    elif sound_track is not None:
+        raise UserError("--audio-track picks a track of the sound: it needs --audio.")
     if short_side < 16:
         raise UserError(f"short_side must be at least 16 pixels, got {short_side}.")
     if not 1 <= jpeg_quality <= 100:
@@ -217,9 +247,11 @@ def _build(
         "arguments": arguments,
         "annotation_files": [str(file.resolve()) for file in files],
         "dataset": arguments["dataset"],
-        "has_frames": source.videos is not None,
+        "has_frames": source.has_frames,
         "fps": source.fps,
         "short_side": source.short_side,
+        "sound_rate": source.sound_rate,
+        "with_sound": report.with_sound() if source.sound_rate else {},
         "features": widths,
         "feature_settings": settings_of(source.features),
         "classes": parsed.classes,
@@ -258,7 +290,8 @@ def _prepare(work: "LocalBuild | BeamBuild", config_name: str, out: Path) -> Pat
             # TFDS requires the name instead of a config object if it knows the config.
             config=config_name if config_name in PARSERS else tfds.core.BuilderConfig(name=config_name),
             splits=splits,
-            has_frames=work.source.videos is not None,
+            has_frames=work.source.has_frames,
+            has_sound=work.source.sound_rate > 0,
             widths=work.source.widths,
             data_dir=str(out),
         )
@@ -285,6 +318,9 @@ def _print_summary(
             f"{split:<12}{row['videos']:>8}{row['segments']:>10}{row['texts']:>8}{row['frames']:>10}"
             f"{row['megabytes']:>10.1f}"
         )
+    if info["sound_rate"]:
+        there, of = sum(info["with_sound"].values()), sum(row["videos"] for row in info["splits"].values())
+        show(f"sound: {info['sound_rate']} samples per second, of {there} of {of} videos")
     for name, width in info["features"].items():
         show(f"features {name}: {width} wide")
     merged = f" ({parsed.num_merged} are answers that equal another annotator's)" if parsed.num_merged else ""

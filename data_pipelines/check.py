@@ -1,5 +1,6 @@
 """`unloc data check`: summarises annotation files and lists all problems with them and with their videos."""
 
+import functools
 import multiprocessing
 import os
 import sys
@@ -17,14 +18,17 @@ from data_pipelines.annotations.problems import Problem
 from data_pipelines.annotations.statistics import NUM_BINS, statistics
 from data_pipelines.builders.feature_files import feature_sources
 from data_pipelines.builders.fit_to_duration import fit_to_video
+from data_pipelines.builders.frames import EncodeTask, UnusableVideo, encode_video
 from data_pipelines.builders.hidden_splits import leave_out_absent
-from data_pipelines.builders.video_files import SeveralFilesError, names_of, video_files
+from data_pipelines.builders.video_files import SeveralFilesError, names_of, sound_files, video_files
 from data_pipelines.starting_point import commands, starting_point
 from unloc_jax.errors import UserError
+from unloc_jax.sound import lacks_sound
 from unloc_jax.video import VideoError, VideoNote, probe, video_length_s
 from unloc_jax.worker_process import start_worker
 
 _BATCH = 64  # files submitted at once; if a process dies, up to this many are tried again one by one
+_SOUND_RATE = 16000  # samples per second
 _BAR = 40  # characters of the longest bar of the histogram
 Probed = tuple[float, str, *tuple[VideoNote, ...]]  # see `probe_file`
 
@@ -37,6 +41,8 @@ def check(
     *,
     features: Sequence[str] = (),
     features_axis: Sequence[str] = (),
+    sound: bool = False,
+    sound_track: int | None = None,
 ) -> dict[str, Any]:
     """Reads annotation files and, if a folder is given, the headers of their videos.
 
@@ -46,11 +52,14 @@ def check(
       videos: folder with the video files, named by their ids; shows progress on standard error.
       workers: processes that open videos; None: one per CPU. They are spawned: a script must call this below
         `if __name__ == "__main__":`.
+      sound: reads the whole sound of the videos too, and suggests a model that hears.
+      sound_track: see `unloc_jax.sound.read_sound`.
       features, features_axis: those to begin with instead of frames, as for `unloc data build`.
 
     Returns:
       A dictionary ready for JSON: the result of `statistics`, "dataset", "files" (names), "problems" (kind → count),
-      "examples" (kind → [{"where", "detail"}, …], a few of each kind) and "start": the commands of `starting_point`, []
+      "examples" (kind → [{"where", "detail"}, …], a few of each kind), "sound" ({"videos", "with_sound"}: how many were
+      opened and how many of them have sound; None if it was not read) and "start": the commands of `starting_point`, []
       if there is nothing to localise.
 
     Raises:
@@ -58,11 +67,16 @@ def check(
     """
     sources = feature_sources(features, features_axis)
     parsed = parse(dataset, annotations)
+    if sound and videos is None:
+        raise UserError("Sound (--audio) is read from video files: --videos DIR.")
+    if sound_track is not None and not sound:
+        raise UserError("--audio-track picks a track of the sound: it needs --audio.")
+    heard = {"videos": 0, "with_sound": 0} if sound else None
     if videos is not None:
         if not videos.is_dir():
             raise UserError(f"{videos}: there is no such video folder.")
-        _check_videos(parsed, videos, workers or os.cpu_count() or 1)
-    point = starting_point(parsed, sources)
+        _check_videos(parsed, videos, workers or os.cpu_count() or 1, heard, sound_track)
+    point = starting_point(parsed, sources, sound)
     return {
         "dataset": dataset,
         "files": [Path(file).name for file in annotations],
@@ -72,7 +86,10 @@ def check(
             kind: [{"where": example.where, "detail": example.detail} for example in examples]
             for kind, examples in parsed.problems.examples.items()
         },
-        "start": commands(point, dataset, annotations, videos, features, features_axis) if point else [],
+        "sound": heard,
+        "start": commands(point, dataset, annotations, videos, features, features_axis, sound_track)
+        if point
+        else [],
     }
 
 
@@ -91,6 +108,8 @@ def to_text(result: dict[str, Any]) -> str:
         lines.append(f"  {others - merged} segments are left out: see the problems")
     if result["absent"]:
         lines.append(f"queries without an answer in their video: {result['absent']}")
+    if result["sound"]:
+        lines.append(f"sound: in {result['sound']['with_sound']} of {result['sound']['videos']} videos")
     if result["texts_with_saliency"]:
         lines.append(f"highlight scores: of {result['texts_with_saliency']} texts")
     if result["unknown_durations"]:
@@ -151,28 +170,44 @@ def _suggestion(pyramid: dict[str, Any]) -> list[str]:
     ]
 
 
-def _check_videos(parsed: ParsedAnnotations, folder: Path, workers: int) -> None:
-    """Adds the problems of the videos to those of the annotations; fills in unknown durations and fits segments."""
+def _check_videos(
+    parsed: ParsedAnnotations,
+    folder: Path,
+    workers: int,
+    heard: dict[str, int] | None,
+    sound_track: int | None,
+) -> None:
+    """Adds the problems of the videos to those of the annotations; fills in unknown durations and fits segments.
+
+    `heard`: see `check`; if given, the sound is read too, and counted there.
+    """
     problems = parsed.problems
     unusable: set[int] = set()
     files: dict[Path, list[int]] = {}  # a file → the records of its video
-    there = video_files(folder)
-    leave_out_absent(parsed, lambda video_id: any(there.named(name) for name in names_of(video_id)))
+    kinds = [video_files(folder)] + ([] if heard is None else [sound_files(folder)])
+    leave_out_absent(
+        parsed, lambda video_id: any(there.named(name) for there in kinds for name in names_of(video_id))
+    )
     for number, record in enumerate(parsed.records):
         where = f"{record.split}: {record.video_id}"
         try:
-            path = there.find(names_of(record.video_id))
+            names = names_of(record.video_id)
+            file = next((at for there in kinds if (at := there.find(names)) is not None), None)
         except SeveralFilesError as error:
             problems.add("several files of one video", where, str(error))
             continue
-        if path is None:
+        if file is None:
             name = folder / record.video_id
             problems.add("missing video", where, f"no file {name}.mp4 (or .mov, .mkv, …)")
         else:
-            files.setdefault(path, []).append(number)
+            files.setdefault(file, []).append(number)
+    probe_one = probe_file if heard is None else functools.partial(probe_sound, track=sound_track)
     with tqdm(total=len(files), desc="opening videos", unit="video", file=sys.stderr) as progress:
-        for path, duration_s, fault, *notes in probe_all(list(files), workers):
+        for path, duration_s, fault, *notes in probe_all(list(files), workers, probe_one):
             progress.update()
+            if heard is not None and not fault:
+                heard["videos"] += 1
+                heard["with_sound"] += not any(lacks_sound(note) for note in notes)
             for number in files[path]:
                 record = parsed.records[number]
                 for note in notes:
@@ -201,6 +236,14 @@ def probe_file(path: Path) -> Probed:
         return 0.0, str(error)
     except Exception as error:  # one odd file among thousands must not end a check of an hour
         return 0.0, f"{path}: {type(error).__name__}: {error}"
+
+
+def probe_sound(path: Path, track: int | None) -> Probed:
+    """Does what `probe_file` does, of videos and of files of sound alone; reads the whole sound, for notes on it."""
+    read = encode_video(EncodeTask(path.name, path, 1.0, 16, 90, _SOUND_RATE, track, with_frames=False))
+    if isinstance(read, UnusableVideo):
+        return 0.0, read.reason
+    return read.duration_s, "", *read.notes
 
 
 def probe_all(

@@ -21,7 +21,13 @@ from tqdm.auto import tqdm
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.builders.feature_files import SETTINGS_FILE
 from data_pipelines.builders.storage import reporting_full_disk, write_atomically
-from data_pipelines.builders.video_files import check_one_file_each, names_of, video_files
+from data_pipelines.builders.video_files import (
+    NamedFiles,
+    check_one_file_each,
+    names_of,
+    sound_files,
+    video_files,
+)
 from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.features.embed_videos import VideoFeatures, embed_videos
@@ -29,7 +35,7 @@ from unloc_jax.features.encoder import Encoder
 from unloc_jax.features.feature_inputs import changes
 from unloc_jax.foreign_text import parse_json
 from unloc_jax.video import VideoError, check_fps
-from unloc_jax.video_names import VIDEO_ENDINGS, without_ending
+from unloc_jax.video_names import SOUND_ENDINGS, VIDEO_ENDINGS, without_ending
 from unloc_jax.whole_writes import replacing
 
 # Changes whenever the same video and settings would give other numbers.
@@ -87,36 +93,57 @@ class Share:
         return name + (f"-{self.index:05d}-of-{self.count:05d}" if self.count > 1 else "") + suffix
 
 
-def videos_in(folder: Path) -> list[Path]:
+def videos_in(folder: Path, *, with_sounds: bool = False) -> list[Path]:
     """Returns the video files of a folder, ordered by name.
+
+    Args:
+      folder: its subfolders are not searched.
+      with_sounds: also files of sound alone, except for those beside a video of the same name.
 
     Raises:
       UserError: the folder does not exist or has no videos, or a video has several files.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such video folder.")
+    endings = VIDEO_ENDINGS + SOUND_ENDINGS if with_sounds else VIDEO_ENDINGS
     files = sorted(
-        file for file in folder.iterdir() if file.name.lower().endswith(VIDEO_ENDINGS) and not file.is_dir()
+        file for file in folder.iterdir() if file.name.lower().endswith(endings) and not file.is_dir()
     )
     if not files:
-        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(VIDEO_ENDINGS)}).")
-    check_one_file_each([video_files(folder)], {without_ending(file.name): None for file in files})
+        raise UserError(f"{folder}: no videos in it (files that end in {', '.join(endings)}).")
+    videos = {without_ending(file.name) for file in files if file.name.lower().endswith(VIDEO_ENDINGS)}
+    files = [
+        file
+        for file in files
+        if file.name.lower().endswith(VIDEO_ENDINGS) or without_ending(file.name) not in videos
+    ]
+    check_one_file_each(_folders(folder, with_sounds), {without_ending(file.name): None for file in files})
     return files
 
 
-def videos_of(folder: Path, video_ids: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Returns the video files of some ids, and the ids without a file.
+def videos_of(
+    folder: Path, video_ids: Sequence[str], *, with_sounds: bool = False
+) -> tuple[list[Path], list[str]]:
+    """Returns the video files of some ids, and the ids without a file; `with_sounds` as for `videos_in`.
 
     Raises:
       UserError: the folder does not exist or has no videos, or a video has several files.
     """
-    there = video_files(folder)
-    check_one_file_each([there], video_ids)
-    found = {video_id: there.find(names_of(video_id)) for video_id in video_ids}
+    folders = _folders(folder, with_sounds)
+    check_one_file_each(folders, video_ids)
+    found = {
+        video_id: next((file for there in folders if (file := there.find(names_of(video_id)))), None)
+        for video_id in video_ids
+    }
     files = dict.fromkeys(file for file in found.values() if file is not None)
     if not files:
-        videos_in(folder)  # raises if the folder has no videos at all
+        videos_in(folder, with_sounds=with_sounds)  # raises if the folder has no videos at all
     return list(files), [video_id for video_id, file in found.items() if file is None]
+
+
+def _folders(folder: Path, with_sounds: bool) -> list[NamedFiles]:
+    """Returns indexes of the files of a folder, the preferred ones first."""
+    return [video_files(folder), *([sound_files(folder)] if with_sounds else [])]
 
 
 def other_entries(videos: Sequence[Path], folder: Path) -> list[str]:
@@ -176,7 +203,7 @@ def extract_features(
         unusable = _Unusable(out / share.named("unusable_videos", ".jsonl"))
         for video_id in missing if share.index == 0 else ():
             unusable.add(video_id, "missing", f"{video_id}.mp4 (or .mov, .mkv, …): there is no such file.")
-        made = 0
+        made, reads = 0, extraction.encoder.reads
         notes = Problems()
         with _Progress(len(mine), done) as progress:
             results = embed_videos(
@@ -198,7 +225,7 @@ def extract_features(
                 progress.on_video(unusable.count)
     show(f"features of {settings['clip']}, {settings['width']} wide, {extraction.fps:g} per second, in {out}")
     show(
-        f"{'made now':<12}{made:>8} videos {progress.frames:>10} frames {progress.frames_per_s:>8.1f} frames/s"
+        f"{'made now':<12}{made:>8} videos {progress.frames:>10} {reads} {progress.frames_per_s:>8.1f} {reads}/s"
     )
     show(f"{'made before':<12}{done:>8} videos")
     show(f"{'unusable':<12}{unusable.count:>8} videos")

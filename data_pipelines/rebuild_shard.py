@@ -114,7 +114,7 @@ def _make_records(
             videos[task.video_id] = unusable or encoded.load(task) or lost
     for video_id in video_ids:
         features = source.read_features(video_id)
-        example, findings = example_to_store(records[video_id], videos[video_id], features, source.fps)
+        example, findings = example_to_store(records[video_id], videos[video_id], features, source)
         if example is None:
             assert findings.unusable is not None
             raise UserError(

@@ -25,6 +25,7 @@ class UnlocConfig(tfds.core.BuilderConfig):
       fps, short_side, jpeg_quality: of the stored frames.
       features: precomputed features, each NAME=DIR or NAME=DIR:KEY.
       features_axis: the time axis of their arrays: 0 or 1, NAME=0 or NAME=1.
+      sound_rate, sound_track: of the stored sound, see `build`.
       workers: decoding processes; None: one per CPU.
     """
 
@@ -36,6 +37,8 @@ class UnlocConfig(tfds.core.BuilderConfig):
     jpeg_quality: int = 95
     features: Sequence[str] = ()
     features_axis: Sequence[str] = ()
+    sound_rate: int = 0
+    sound_track: int | None = None
     workers: int | None = None
 
 
@@ -80,6 +83,8 @@ class UnlocData(ShardBuilder):
             short_side=config.short_side,
             jpeg_quality=config.jpeg_quality,
             features=feature_sources(config.features, config.features_axis),
+            sound_rate=config.sound_rate,
+            sound_track=config.sound_track,
             workers=config.workers,
             beam_options=download_config.beam_options,
             config_name=config.name,

@@ -25,7 +25,11 @@ def run(**variables: str) -> tuple[int, str]:
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
         environment.pop(name, None)
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment | variables, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "Warning" not in done.stderr
     result, last = done.stdout.splitlines()

@@ -23,7 +23,7 @@ from unloc_jax.paths import ArgumentParser, path_of
 TEXTS = {
     "--task", "--text", "--prompt", "--dataset", "--subset", "--variant", "--background", "--coordinator",
     "--topology", "--features-axis", "--beam-pipeline-options", "--host", "--gpus", "--tiou", "--protocol",
-    "--levels", "--challenge", "--weights", "--top", "names",
+    "--levels", "--challenge", "--audio", "--audio-track", "--weights", "--top", "names",
 }  # fmt: skip
 TEXT_KEYS = {
     "checkpoint.best_metric", "wandb.project", "evaluation.tiou", "loss.boundaries", "data.prompts",

@@ -24,6 +24,14 @@ VIDEOPRISM: dict[str, Any] = {
         "vocabulary_size": 60,
     },
 }  # fmt: skip
+# A tower of sound: 50 ms of 2 kHz around each place make 8 frames of 8 bands, 4 patches.
+SOUND: dict[str, Any] = {
+    "modalities": {"audio": {"encoder": "audio"}},
+    "audio": {
+        "sample_rate": 2000, "window_s": 0.05, "frame_s": 0.012, "hop_s": 0.005, "num_mels": 8, "patch_mels": 4,
+        "patch_frames": 4, "width": 16, "num_layers": 1, "num_heads": 2, "mlp_dim": 32,
+    },
+}  # fmt: skip
 QUERIES = ("a man runs", "the dog jumps over it", "someone waves", "rain falls on a roof", "nothing moves")
 
 
@@ -72,7 +80,10 @@ def random_tree(shapes: Any, seed: int = 0) -> Any:
 
 
 def random_batch(config: Config, seed: int = 0, videos: int = 2) -> Batch:
-    """All frames, texts, segments and rows are real; each query has one segment, classes are drawn."""
+    """All frames, texts, segments and rows are real; each query has one segment, classes are drawn.
+
+    Sound is missing at the last places of the last video.
+    """
     rng = np.random.default_rng(seed)
     data, max_tokens = config.data, config.model.text.max_tokens
     shape = (videos, data.max_segments)
@@ -86,13 +97,26 @@ def random_batch(config: Config, seed: int = 0, videos: int = 2) -> Batch:
     else:
         tokens = np.zeros((videos, 0, max_tokens), np.int32)
         segment_text = rng.integers(0, len(CLASSES), shape).astype(np.int32)
+    places = (videos, data.num_frames)
+    sounds, masks = {}, {}
+    if config.model.reads_sound:
+        masks["audio"] = np.ones(places, bool)
+        masks["audio"][-1, -2:] = False
+        samples = rng.normal(0, 3000, (*places, config.model.audio.window_samples))
+        sounds["audio"] = (samples * masks["audio"][..., None]).astype(np.int16)
+    has_frames = config.model.reads_frames or not sounds
+    frames = (
+        rng.integers(0, 256, (*places, data.crop_size, data.crop_size, 3), np.uint8) if has_frames else None
+    )
     return Batch(
-        frames=rng.integers(0, 256, (videos, data.num_frames, data.crop_size, data.crop_size, 3), np.uint8),
-        frame_mask=np.ones((videos, data.num_frames), bool),
+        frames=frames,
+        frame_mask=np.ones(places, bool),
         text_tokens=tokens,
         text_mask=np.ones(tokens.shape[:2], bool),
         segments=np.sort(rng.uniform(0, data.num_frames - 1, (*shape, 2)), axis=-1).astype(np.float32),
         segment_text=segment_text,
         span_s=np.tile(np.array([0.0, data.num_frames - 1], np.float32), (videos, 1)),
         example_mask=np.ones(videos, bool),
+        features=sounds,
+        input_masks=masks,
     )

@@ -21,7 +21,10 @@ class Batch:
       segment_text: int32 [B, S], the query or class of each segment; -1 for padding.
       span_s: float32 [B, 2], times in seconds of the first and the last sampled frame.
       example_mask: bool [B]; False for unreadable videos and for rows that fill up the last evaluation batch.
-      features: other modalities by name, float32 [B, T, D].
+      features: other modalities by name, float32 [B, T, D]; "audio" of a model that hears: int16 [B, T, C], samples
+        around each place.
+      input_masks: bool [B, T] by modality, True = this video has the modality there; modalities without an entry are
+        always there.
       vocabulary: TextFeatures [1, C, R, …] of the classes in all prompts, from `UnLoc.encode_words`, if they are the
         same in every step; a step adds them to the batches of its task.
     """
@@ -35,6 +38,7 @@ class Batch:
     span_s: jax.Array
     example_mask: jax.Array
     features: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    input_masks: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
     vocabulary: Any = None
 
     @property
@@ -42,3 +46,8 @@ class Batch:
         """Returns the modalities by name; the frames are "rgb"."""
         frames = {} if self.frames is None else {"rgb": self.frames}
         return frames | self.features
+
+    @property
+    def seen(self) -> tuple[dict[str, jax.Array], jax.Array, dict[str, jax.Array]]:
+        """Returns what `UnLoc.encode_video` takes: (inputs, frame_mask, input_masks)."""
+        return self.inputs, self.frame_mask, self.input_masks

@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 # The least recently used programs are removed beyond this. One of a large model takes a few MB.
 _MOST_BYTES = 2 << 30
@@ -19,7 +20,8 @@ def keep_compiled_programs() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config  # jax defines them by name
+    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return
     try:
         folder = _caches() / "unloc_jax" / "compiled" / _machine()
@@ -27,8 +29,8 @@ def keep_compiled_programs() -> None:
     except (OSError, RuntimeError):  # there is no home
         return
     if os.access(folder, os.W_OK):
-        jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        settings.update("jax_compilation_cache_max_size", _MOST_BYTES)
+        settings.update("jax_compilation_cache_dir", str(folder))
 
 
 def _caches() -> Path:
@@ -43,6 +45,8 @@ def _machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = [platform.processor()]
-    known = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    known = sorted(
+        {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    )
     digest = hashlib.sha256("\n".join(known or lines[:1]).encode()).hexdigest()
     return f"{platform.machine()}-{digest[:12]}"

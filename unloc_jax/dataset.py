@@ -25,6 +25,7 @@ class DatasetMetadata:
       unseen_classes: in a zero-shot experiment, the classes of evaluation; `classes` are then those of training.
       feature_settings: settings of `unloc features` for the stored features, by modality (clip_features.json); omits
         features of other programs.
+      sound_rate: samples per second of the stored sound; 0 = built without sound.
       words: every word of the training texts, sorted; other words are unknown to a model trained from scratch.
     """
 
@@ -36,6 +37,7 @@ class DatasetMetadata:
     fingerprint: str
     unseen_classes: list[str] = dataclasses.field(default_factory=list)
     feature_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    sound_rate: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

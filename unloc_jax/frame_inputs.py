@@ -16,7 +16,16 @@ from unloc_jax.config import DataConfig
 from unloc_jax.console import printable
 from unloc_jax.errors import UserError
 from unloc_jax.frame_times import shown_frames
-from unloc_jax.sampling import Timeline, center_crop, last_start, linspace_indices, span_of, window_at
+from unloc_jax.sampling import (
+    Timeline,
+    all_starts,
+    center_crop,
+    last_start,
+    linspace_indices,
+    span_of,
+    whole_video,
+    window_at,
+)
 from unloc_jax.video import VideoNote
 
 _FEWEST_KEPT = 512
@@ -124,16 +133,35 @@ class SampledFrames:
     """Inputs of one forward pass: the whole video, or one window.
 
     Attributes:
-      frames: uint8 [T, H, W, 3]; None for models that read features.
+      frames: uint8 [T, H, W, 3]; None for models that read none.
       mask: bool [T], True = in the video.
       span_s: float32 [2], times of the first and the last of the T frames in seconds.
-      features: by modality, float32 [T, D].
+      features: by modality, float32 [T, D]; samples around each place, int16 [T, C], of the one that hears.
+      input_masks: bool [T] by modality, see `Batch.input_masks`.
     """
 
     frames: np.ndarray | None
     mask: np.ndarray
     span_s: np.ndarray
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    input_masks: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def sample_timeline(timeline: Timeline, data: DataConfig) -> Iterator[SampledFrames]:
+    """Yields the places of a model that reads no frames: the whole video once, or all its windows.
+
+    Args:
+      timeline: what windows count in.
+      data: sampling of the training.
+    """
+    num_frames, stride = data.num_frames, data.window_stride
+    if data.windowed:
+        starts = all_starts(timeline.count, num_frames, stride, data.window_hop).tolist()
+        windows = [window_at(timeline, num_frames, stride, start) for start in starts]
+    else:
+        windows = [whole_video(timeline, num_frames)]
+    for window in windows:
+        yield SampledFrames(None, window.mask, window.span_s)
 
 
 def sample_frames(stream: Frames, name: str, *, fps: float, data: DataConfig) -> Iterator[SampledFrames]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from unloc_jax.sound_windows import Sound
+
 
 @dataclasses.dataclass
 class VideoRecord:
@@ -30,6 +32,7 @@ class VideoRecord:
         (i + 0.5) · duration_s / F, the middle of the i-th of F equal parts.
       saliency: highlight scores by text, float32 [num_clips, num_annotators], where clip i lasts from 2·i to 2·i + 2
         seconds; higher is better, in the dataset's own units. Texts without scores are absent.
+      sound: the sound track; None if the video has none, or before it has been read.
     """
 
     video_id: str
@@ -43,3 +46,4 @@ class VideoRecord:
     features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     feature_times_s: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     saliency: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    sound: Sound | None = None

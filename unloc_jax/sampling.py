@@ -79,8 +79,9 @@ def whole_video(timeline: Timeline, num_frames: int) -> Window:
 def window_at(timeline: Timeline, num_frames: int, stride: float, start: int) -> Window:
     """Returns a window of num_frames places at every stride-th stored frame from number `start` on.
 
-    With a fraction as stride, each place shows the nearest stored frame. Places after the video's last frame are not real, but still have times: span_s is always that of num_frames places,
-    so that a step of the grid lasts equally long in all windows.
+    With a fraction as stride, each place shows the nearest stored frame. Places after the video's last frame are not
+    real, but still have times: span_s is always that of num_frames places, so that a step of the grid lasts equally
+    long in all windows.
     """
     numbers = start + stride * np.arange(num_frames)
     nearest = np.rint(numbers).astype(np.int64)

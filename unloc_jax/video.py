@@ -145,7 +145,7 @@ class FrameStream:
         self._offset = offset
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        with _open(self.path) as container:
+        with open_file(self.path) as container:
             stream = _video_stream(container, self.path)
             stream.codec_context.thread_count = self._threads
             stream.thread_type = "AUTO"
@@ -204,7 +204,7 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
       VideoError: the file is unusable; `kind` is the reason.
     """
-    with _open(Path(path)) as container:
+    with open_file(Path(path)) as container:
         stream = _video_stream(container, Path(path))
         reader = _TimedFrames(container, stream, Path(path))
         for time_s, frame in reader:
@@ -241,17 +241,32 @@ def video_length_s(path: Path, info: VideoInfo | None = None) -> float:
     return (info or probe(path)).duration_s or length_of_packets_s(path)
 
 
+def picture_clocks_s(path: Path) -> list[float]:
+    """Returns the time stamps of a player's second 0 that the frames of a video have in turn, in seconds.
+
+    Joined recordings have several. Decodes the whole video; returns [] if it has no picture that can be decoded.
+    """
+    try:
+        with open_file(path) as container:
+            reader = _TimedFrames(container, _video_stream(container, path), path)
+            for _ in reader:
+                pass
+            return reader.starts_s
+    except VideoError:
+        return []
+
+
 def _picture_end_s(path: Path, header_s: float) -> float | None:
     """Returns what `length_of_packets_s` does, from the packets near the end of the header's length; None = unknown."""
-    with _open(path) as container:
+    with open_file(path) as container:
         stream = _video_stream(container, path)
         try:
-            start_s = (_origin_s(container) or 0.0) + max(0.0, header_s - _TAIL_S)
+            start_s = (second_0_s(container) or 0.0) + max(0.0, header_s - _TAIL_S)
             container.seek(int(start_s / float(stream.time_base or 1)), stream=stream)
             ends_s = [end_s for _, end_s in _spans_s(container, stream)]
         except av.error.FFmpegError:
             ends_s = []
-        origin_s = _origin_s(container) or 0.0
+        origin_s = second_0_s(container) or 0.0
     return max(ends_s) - origin_s if ends_s else length_of_packets_s(path) or None
 
 
@@ -263,18 +278,18 @@ def length_of_packets_s(path: Path) -> float:
     Raises:
       VideoError: the file is unusable; `kind` is the reason.
     """
-    with _open(path) as container:
+    with open_file(path) as container:
         stream = _video_stream(container, path)
         spans_s = list(_spans_s(container, stream))
         first_s = min((start_s for start_s, _ in spans_s), default=0.0)
-        origin_s = _origin_s(container)
+        origin_s = second_0_s(container)
     begin_s = first_s if origin_s is None else min(origin_s, first_s)
     return max((end_s for _, end_s in spans_s), default=begin_s) - begin_s
 
 
 def _spans_s(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[float, float]]:
     """Yields the start and the end of every packet of the video in seconds."""
-    for packet in _packets(container, stream):
+    for packet in packets_of(container, stream):
         if packet.pts is not None and packet.time_base is not None:
             start_s = float(packet.pts * packet.time_base)
             yield start_s, start_s + float((packet.duration or 0) * packet.time_base)
@@ -290,6 +305,7 @@ class _TimedFrames:
       end_s: end of the latest frame, in seconds.
       sound_end_s: end of the latest packet of the sound, in seconds; 0.0 without sound.
       header_end_s: end in the header, in seconds, of a file that is whole and yet ends before; else 0.0.
+      starts_s: time stamps of second 0 so far, see `VideoClock`; several in joined recordings.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, path: Path):
@@ -303,15 +319,16 @@ class _TimedFrames:
         self.end_s = 0.0
         self.sound_end_s = 0.0
         self.header_end_s = 0.0
+        self.starts_s: list[float] = []
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
         # A Fraction would cost more than the rest of the loop.
         tick_s = float(self._stream.time_base or 0)
         clock = VideoClock(
-            _origin_s(self._container),
+            second_0_s(self._container),
             float(1 / _average_rate(self._stream)),
             # Evaluated on demand: the length of a fragmented MP4 grows while it is read.
-            lambda: None if _is_estimated(self._container) else _length_s(self._container, self._stream),
+            lambda: None if is_estimated(self._container) else _length_s(self._container, self._stream),
             OtherStreams(self._path, self._stream.index).go_on,
         )
         first = True
@@ -326,6 +343,8 @@ class _TimedFrames:
             if first:
                 self.first_s, first = time_s, False
                 self._clock_start_s = clock.start_s
+            if clock.start_s not in self.starts_s[-1:]:
+                self.starts_s.append(clock.start_s)
             self.end_s = clock.end_s
             self._file_end_s = max(self._file_end_s, clock.start_s + self.end_s)
             yield time_s, frame
@@ -341,7 +360,7 @@ class _TimedFrames:
     def _decode(self) -> Iterator[av.VideoFrame]:
         # All streams are read, decoding only the video: where the other streams end tells a video that is
         # shorter than its file from a file that was cut.
-        for packet in _packets(self._container):
+        for packet in packets_of(self._container):
             # Not packet.stream_index: that is 0 in the packet that flushes the decoder, whatever its stream is.
             if packet.stream.index != self._stream.index:
                 if packet.pts is not None and packet.time_base is not None:
@@ -367,8 +386,8 @@ class _TimedFrames:
         Raises:
           VideoError: "truncated", if much less was decoded than the header claims, and the file is not whole.
         """
-        header_s = _header_duration_s(self._container, self._stream)
-        if header_s is None or _is_estimated(self._container):
+        header_s = header_duration_s(self._container, self._stream)
+        if header_s is None or is_estimated(self._container):
             return
         # Without a length of the video stream, the header's length is that of the whole file, from clock time 0.
         length_s = self.end_s - self.first_s
@@ -390,13 +409,13 @@ class _TimedFrames:
             )
 
 
-def _packets(container: av.container.InputContainer, *streams: av.VideoStream) -> Iterator[av.Packet]:
+def packets_of(container: av.container.InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
     """Yields the packets of some streams (none given: of all) up to the end or the first unreadable one."""
     packets = container.demux(*streams)
     while True:
         try:
             yield next(packets)
-        except (StopIteration, av.error.FFmpegError):  # an unreadable rest: check_complete judges it
+        except (StopIteration, av.error.FFmpegError):  # an unreadable rest: `finish` judges it
             return
 
 
@@ -456,11 +475,11 @@ def _early_end(picture_s: float, sound_s: float, header_s: float) -> tuple[Video
 
 def _sound_end_s(container: av.container.InputContainer) -> float:
     """Returns the end of the sound by the header, in a player's seconds; 0.0 without sound or length."""
-    origin_s, ends_s = _origin_s(container) or 0.0, [0.0]
+    origin_s, ends_s = second_0_s(container) or 0.0, [0.0]
     for stream in container.streams.audio:
         if stream.duration is not None and stream.time_base is not None:
             ends_s.append(float((stream.duration + (stream.start_time or 0)) * stream.time_base) - origin_s)
-        elif container.duration is not None and not _is_estimated(container):
+        elif container.duration is not None and not is_estimated(container):
             end_s = container.duration / av.time_base
             ends_s.append(end_s - (origin_s if container.format.name in _LENGTH_FROM_CLOCK_0 else 0.0))
     return max(ends_s)
@@ -480,9 +499,11 @@ def _average_rate(stream: av.VideoStream) -> Fraction:
     return Fraction(rate.numerator, rate.denominator) if rate else Fraction(25)
 
 
-def _header_duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+def header_duration_s(
+    container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream
+) -> float | None:
     """Returns the length in seconds that the header claims; None if it has none."""
-    if container.format.name == "avi" and stream.frames:
+    if container.format.name == "avi" and isinstance(stream, av.VideoStream) and stream.frames:
         # FFmpeg scales an AVI's duration down to the size of an incomplete file; the frame count is unaffected.
         return float(stream.frames / _average_rate(stream))
     if stream.duration is not None and stream.time_base is not None:
@@ -492,7 +513,7 @@ def _header_duration_s(container: av.container.InputContainer, stream: av.VideoS
     return None
 
 
-def _origin_s(container: av.container.InputContainer) -> float | None:
+def second_0_s(container: av.container.InputContainer) -> float | None:
     """Returns the clock time in seconds of a player's second 0, the start of the first stream.
 
     FFmpeg ignores subtitles that begin long before picture and sound."""
@@ -501,7 +522,7 @@ def _origin_s(container: av.container.InputContainer) -> float | None:
 
 def _length_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     """Returns the seconds from a player's second 0 to the end of the video by the header; None if it has no length."""
-    length_s, origin_s = _header_duration_s(container, stream), _origin_s(container)
+    length_s, origin_s = header_duration_s(container, stream), second_0_s(container)
     if length_s is None or origin_s is None:
         return length_s
     if stream.duration is not None and stream.time_base is not None and stream.start_time is not None:
@@ -509,12 +530,12 @@ def _length_s(container: av.container.InputContainer, stream: av.VideoStream) ->
     return length_s - origin_s if container.format.name in _LENGTH_FROM_CLOCK_0 else length_s
 
 
-def _is_estimated(container: av.container.InputContainer) -> bool:
+def is_estimated(container: av.container.InputContainer) -> bool:
     """Returns whether FFmpeg estimates the "length in the header" from the file's first and last time stamps."""
     return container.format.name in ("mpegts", "mpeg")
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def open_file(path: Path) -> av.container.InputContainer:
     """Opens a file that FFmpeg can read, or raises VideoError."""
     try:
         if not path.is_file():

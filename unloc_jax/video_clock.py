@@ -9,11 +9,11 @@ from unloc_jax.video_names import ffmpeg_file
 
 # A time stamp that falls back by more than this starts a new clock (joined recordings); by less, the frame is
 # repeated or misplaced and is left out.
-_RESET_S = 0.5
+RESET_S = 0.5
 # A step forward by more than this is a leap: a still picture, unless something contradicts it.
-_LEAP_S = 10.0
+LEAP_S = 10.0
 # MPEG-TS counts to 2^33 ticks of 90 kHz: a step of more than half of that may equally be one backwards.
-_LONGEST_LEAP_S = 2**32 / 90_000
+LONGEST_LEAP_S = 2**32 / 90_000
 # After a leap, this many packets of the sound show whether it leaps too; fewer than the minimum are inconclusive.
 _MOST_PACKETS, _LEAST_PACKETS = 50, 10
 
@@ -77,10 +77,10 @@ class VideoClock:
         if stamp_s is None:
             self.start_s = self._origin_s or 0.0
             return 0.0
-        falls = following_s is not None and following_s < stamp_s - _RESET_S  # one of the two is broken
+        falls = following_s is not None and following_s < stamp_s - RESET_S  # one of the two is broken
         if self._origin_s is not None and stamp_s > self._origin_s and not falls:
             self.start_s = self._origin_s
-            if stamp_s - self._origin_s <= _LEAP_S or self._is_believed(stamp_s):
+            if stamp_s - self._origin_s <= LEAP_S or self._is_believed(stamp_s):
                 return stamp_s - self._origin_s
         self.start_s = stamp_s
         return 0.0
@@ -89,11 +89,11 @@ class VideoClock:
         if stamp_s is None:
             return last_s + self._frame_s
         time_s = stamp_s - self.start_s
-        falls, leaps = time_s < last_s - _RESET_S, time_s > self.end_s + _LEAP_S
+        falls, leaps = time_s < last_s - RESET_S, time_s > self.end_s + LEAP_S
         if following_s is not None:
             next_s = following_s - self.start_s
-            fits = last_s < next_s <= self.end_s + _LEAP_S
-            if fits and (falls or next_s < time_s - _RESET_S):
+            fits = last_s < next_s <= self.end_s + LEAP_S
+            if fits and (falls or next_s < time_s - RESET_S):
                 return last_s
         if falls or (leaps and not self._is_believed(stamp_s)):
             self.start_s = stamp_s - self.end_s
@@ -102,9 +102,9 @@ class VideoClock:
     def _is_believed(self, stamp_s: float) -> bool:
         """Returns whether a leap to a time stamp is real."""
         time_s, header_s = stamp_s - self.start_s, self._header_s()
-        if header_s is not None and self.end_s <= header_s + _LEAP_S:
-            return time_s <= header_s + _LEAP_S
-        if time_s - self.end_s > _LONGEST_LEAP_S:
+        if header_s is not None and self.end_s <= header_s + LEAP_S:
+            return time_s <= header_s + LEAP_S
+        if time_s - self.end_s > LONGEST_LEAP_S:
             return False
         return not self._sound_goes_on(self.start_s + self.end_s, stamp_s)
 
@@ -123,7 +123,7 @@ class OtherStreams:
             self._found = list(self._stamps_after_leaps())
         at_s, stamps = min(self._found, key=lambda found: abs(found[0] - after_s), default=(0.0, []))
         middle_s = (before_s + after_s) / 2
-        return abs(at_s - after_s) < _LEAP_S and len(stamps) >= _LEAST_PACKETS and max(stamps) < middle_s
+        return abs(at_s - after_s) < LEAP_S and len(stamps) >= _LEAST_PACKETS and max(stamps) < middle_s
 
     def _stamps_after_leaps(self) -> Iterator[tuple[float, list[float]]]:
         """Yields the time stamps of the video's packets that leap, with those of the next packets of other streams."""
@@ -136,7 +136,7 @@ class OtherStreams:
                 while open_leaps and len(open_leaps[0][1]) == _MOST_PACKETS:
                     yield open_leaps.pop(0)
                 continue
-            if last_s is None or stamp_s > last_s + _LEAP_S:
+            if last_s is None or stamp_s > last_s + LEAP_S:
                 open_leaps.append((stamp_s, []))
             last_s = stamp_s
         yield from open_leaps

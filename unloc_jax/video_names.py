@@ -9,12 +9,17 @@ VIDEO_ENDINGS = (
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov",
     ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 )  # fmt: skip
+# Files of sound alone, which are videos without frames.
+SOUND_ENDINGS = (
+    ".aac", ".ac3", ".aif", ".aiff", ".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".wav",
+    ".weba", ".wma",
+)  # fmt: skip
 
 
 def without_ending(name: str) -> str:
-    """Returns a video's file name as its id: "clip.avi" → "clip"; other dots stay."""
+    """Returns a video's file name as its id: "clip.avi" → "clip", "clip.wav" → "clip"; other dots stay."""
     stem, _, ending = name.rpartition(".")
-    return stem if stem and (not ending or f".{ending.lower()}" in VIDEO_ENDINGS) else name
+    return stem if stem and (not ending or f".{ending.lower()}" in VIDEO_ENDINGS + SOUND_ENDINGS) else name
 
 
 def composed(name: str) -> str:

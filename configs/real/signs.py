@@ -10,7 +10,6 @@ import ml_collections
 
 from configs import small
 
-
 TASKS = {
     "retrieval": ("moment_retrieval", "signs_moments"),
     "highlights": ("highlight_detection", "signs_moments"),

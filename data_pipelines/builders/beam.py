@@ -132,7 +132,7 @@ class _MakeExample(beam.DoFn):
     def process(self, record: VideoRecord) -> Iterator[Any]:
         video = _encode(self._source, record.video_id) if self._source.videos is not None else None
         features = {} if isinstance(video, UnusableVideo) else self._source.read_features(record.video_id)
-        example, findings = example_to_store(record, video, features, self._source.fps)
+        example, findings = example_to_store(record, video, features, self._source)
         if example is not None:
             yield record.video_id, example
         yield beam.pvalue.TaggedOutput("findings", findings.to_json())

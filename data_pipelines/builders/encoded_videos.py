@@ -1,7 +1,7 @@
 """Encoded videos of an unfinished build: one file per video, written atomically, so that the build can continue.
 
-A file is a line of JSON followed by the JPEGs. The line identifies the video file by size and modification time, so
-that a video that was downloaded again is decoded again.
+A file is a line of JSON followed by the JPEGs and the samples of the sound. The line identifies the video file by size
+and modification time, so that a video that was downloaded again is decoded again.
 """
 
 import dataclasses
@@ -9,18 +9,22 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_pipelines.builders.frames import EncodedVideo, EncodeTask, UnusableVideo
 from unloc_jax.foreign_text import parse_json
+from unloc_jax.sound_windows import Sound
 from unloc_jax.video import VideoNote
 from unloc_jax.whole_writes import UNFINISHED, replacing
 
 # Changes whenever the same task would give other frames: builds started by an earlier version then decode again.
 _VERSION = 2
 # Kinds that depend on the content of a file. Others ("missing", "decoder crashed", …) may succeed next time.
-_REMEMBERED = ("empty file", "not a video", "no frames", "truncated", "too wide for JPEG")
+_REMEMBERED = ("empty file", "not a video", "no frames", "truncated", "too wide for JPEG", "no sound")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +54,16 @@ class EncodedVideos:
           OSError: the write failed, for example because the disk is full.
         """
         header: dict[str, Any] = _state_of(task.path) or {}
-        frames: list[bytes] = []
+        frames: list[bytes | memoryview] = []
         if isinstance(result, UnusableVideo):
             if result.kind not in _REMEMBERED or not header:
                 return False
             header |= dataclasses.asdict(result)
         else:
-            frames = result.frames
+            frames = [*result.frames]
+            if (sound := result.sound) is not None:
+                frames.append(sound.samples.astype("<i2", copy=False).data.cast("B"))
+                header["sound"] = {"rate": sound.rate, "heard": sound.heard.tolist(), "notes": sound.notes}
             header |= {
                 "duration_s": result.duration_s,
                 "lengths": [len(frame) for frame in frames],
@@ -74,7 +81,10 @@ class EncodedVideos:
             unfinished.unlink(missing_ok=True)
 
     def _path(self, task: EncodeTask) -> Path:
-        key = json.dumps([_VERSION, task.video_id, task.fps, task.short_side, task.jpeg_quality])
+        settings = [_VERSION, task.video_id, task.fps, task.short_side, task.jpeg_quality]
+        if task.sound_rate:
+            settings += [task.sound_rate, task.sound_track, task.with_frames]
+        key = json.dumps(settings)
         return self.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def _read(self, task: EncodeTask, with_frames: bool) -> EncodedVideo | UnusableVideo | None:
@@ -96,8 +106,14 @@ class EncodedVideos:
                 frames = [file.read(length) for length in lengths]
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        whole = _crc32(frames) == header["crc32"]
-        return EncodedVideo(frames, header["duration_s"], notes) if whole else None
+        if _crc32(frames) != header["crc32"]:
+            return None
+        sound = None
+        if "sound" in header:
+            of, heard = header["sound"], np.array(header["sound"]["heard"], np.float64).reshape(-1, 2)
+            samples = np.frombuffer(frames.pop(), "<i2")
+            sound = Sound(samples, of["rate"], heard, tuple((kind, detail) for kind, detail in of["notes"]))
+        return EncodedVideo(frames, header["duration_s"], notes, sound)
 
 
 def _state_of(video: Path) -> dict[str, int] | None:
@@ -108,7 +124,7 @@ def _state_of(video: Path) -> dict[str, int] | None:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
-def _crc32(frames: list[bytes]) -> int:
+def _crc32(frames: Sequence[bytes | memoryview]) -> int:
     crc = 0
     for frame in frames:
         crc = zlib.crc32(frame, crc)

@@ -10,6 +10,7 @@ from data_pipelines.annotations.problems import Problem
 from data_pipelines.builders.feature_files import StoredFeatures
 from data_pipelines.builders.fit_to_duration import fit_to_video, lengths_differ
 from data_pipelines.builders.frames import EncodedVideo, UnusableVideo
+from data_pipelines.builders.source import BuildSource
 from unloc_jax.queries import not_shown
 from unloc_jax.records import VideoRecord
 
@@ -29,7 +30,8 @@ class Findings:
       segments: number of stored segments; of a video that is left out, of its annotated ones.
       texts: the texts of the stored segments.
       frames: number of stored frames.
-      bytes: of the stored frames.
+      bytes: of the stored frames and the stored sound.
+      with_sound: whether it has sound.
       rows: for features without stored times, (number of rows, seconds they span) by modality.
     """
 
@@ -41,6 +43,7 @@ class Findings:
     texts: list[str] = dataclasses.field(default_factory=list)
     frames: int = 0
     bytes: int = 0
+    with_sound: bool = False
     rows: dict[str, tuple[int, float]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -59,7 +62,7 @@ def example_to_store(
     record: VideoRecord,
     video: EncodedVideo | UnusableVideo | None,
     features: dict[str, StoredFeatures] | UnusableVideo,
-    fps: float,
+    source: BuildSource,
 ) -> tuple[dict[str, Any] | None, Findings]:
     """Returns the example that the TFDS builder encodes, and the findings.
 
@@ -67,7 +70,7 @@ def example_to_store(
       record: as parsed.
       video: its frames; None for a dataset without frames.
       features: by modality; empty for a dataset without features.
-      fps: frames per second of `video`.
+      source: settings of the build.
 
     Returns:
       The example, None if the video cannot be used, and the findings.
@@ -106,17 +109,18 @@ def example_to_store(
             detail = f"features until {stored.end_s:.2f} s, the video lasts {length_s:.2f} s"
             problems.append(Problem(f"{name} features: another length than the video", where, detail))
     frames = video.frames if video is not None else []
-    num_bytes = sum(map(len, frames))
+    sound = video.sound if video is not None else None
+    num_bytes = sum(map(len, frames)) + (0 if sound is None else sound.samples.nbytes)
     if num_bytes + sum(stored.rows.nbytes for stored in features.values()) > _MAX_BYTES:
         reason = (
-            f"{record.video_id}: {num_bytes / 1e9:.1f} GB of frames, more than one record can hold. Build with a "
-            "lower --fps, --short-side or --jpeg-quality."
+            f"{record.video_id}: {num_bytes / 1e9:.1f} GB of frames and sound, more than one record can hold. "
+            "Build with a lower --fps, --short-side, --jpeg-quality or --audio."
         )
         return unusable(UnusableVideo("too long", reason))
     example = {
         "video_id": record.video_id,
         "duration_s": record.duration_s,
-        "fps": fps if video is not None else 0.0,
+        "fps": source.fps if video is not None else 0.0,
         "segments_s": record.segments_s,
         "texts": record.texts,
         "attributes": [json.dumps(attributes, ensure_ascii=False) for attributes in record.attributes],
@@ -124,8 +128,13 @@ def example_to_store(
             {text: scores.tolist() for text, scores in record.saliency.items()}, ensure_ascii=False
         ),
     }
-    if video is not None:
+    if source.has_frames:
         example["frames"] = frames
+    if source.sound_rate:
+        example["sound"] = b"" if sound is None else sound.samples.astype("<i2", copy=False).tobytes()
+        example["sound_rate"] = 0 if sound is None else sound.rate
+        heard = np.zeros((0, 2)) if sound is None else sound.heard
+        example["sound_heard"] = heard.astype(np.float32)
     if features:
         unknown = np.zeros(0, np.float32)
         example["features"] = {name: stored.rows for name, stored in features.items()}
@@ -142,6 +151,7 @@ def example_to_store(
         texts=record.texts,
         frames=len(frames),
         bytes=num_bytes,
+        with_sound=sound is not None,
         rows={
             name: (len(stored.rows), length_s) for name, stored in features.items() if stored.times_s is None
         },

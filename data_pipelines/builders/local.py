@@ -151,7 +151,7 @@ class LocalBuild:
         for record in tqdm(records, desc=f"writing {split}", unit="video", file=sys.stderr):
             video = self._video(record.video_id) if self.source.videos is not None else None
             features = {} if isinstance(video, UnusableVideo) else self.source.read_features(record.video_id)
-            example, findings = example_to_store(record, video, features, self.source.fps)
+            example, findings = example_to_store(record, video, features, self.source)
             self._report.add(findings)
             if example is not None:
                 yield record.video_id, example

@@ -16,7 +16,7 @@ from unloc_jax.errors import UserError
 
 @dataclasses.dataclass
 class SplitCounts:
-    """Contents of one split of the built dataset; `bytes` are those of the JPEG frames.
+    """Contents of one split of the built dataset; `bytes` are those of the JPEG frames and the sound.
 
     `unusable` counts the videos that were left out by reason, `segments_left_out` their annotated segments.
     """
@@ -26,6 +26,7 @@ class SplitCounts:
     texts: set[str] = dataclasses.field(default_factory=set)
     frames: int = 0
     bytes: int = 0
+    with_sound: int = 0
     unusable: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     segments_left_out: int = 0
 
@@ -66,6 +67,7 @@ class BuildReport:
         counts.texts.update(findings.texts)
         counts.frames += findings.frames
         counts.bytes += findings.bytes
+        counts.with_sound += findings.with_sound
         for name, (rows, length_s) in findings.rows.items():
             self._rows[name].append((f"{findings.split}: {findings.video_id}", rows, length_s))
 
@@ -115,6 +117,10 @@ class BuildReport:
             for split, counts in self.counts.items()
             if counts.unusable
         }
+
+    def with_sound(self) -> dict[str, int]:
+        """Returns how many stored videos have sound, by split."""
+        return {split: counts.with_sound for split, counts in self.counts.items() if counts.videos}
 
     def splits(self) -> dict[str, dict[str, Any]]:
         """Returns the counts in the form of build.json."""

@@ -52,6 +52,7 @@ class ShardBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         *,
         splits: Mapping[str, Any] | None = None,
         has_frames: bool = True,
+        has_sound: bool = False,
         widths: Mapping[str, int] | None = None,
         **kwargs: Any,
     ):
@@ -61,11 +62,13 @@ class ShardBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
           splits: by split an iterator over (video id, example), or a Beam transform that makes such pairs; None: the
             dataset is only read.
           has_frames: whether examples have frames.
+          has_sound: whether examples have sound.
           widths: D of each modality of precomputed features.
           **kwargs: arguments of TFDS: `config` and `data_dir`.
         """
         self._splits = splits
         self._has_frames = has_frames
+        self._has_sound = has_sound
         self._widths = dict(widths or {})
         super().__init__(**kwargs)
 
@@ -92,6 +95,13 @@ class ShardBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             features["frames"] = tfds.features.Sequence(
                 tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
             )
+        if self._has_sound:
+            # Little-endian int16 samples, mono: windows are cut from them without decoding.
+            features["sound"] = tfds.features.Tensor(shape=(), dtype=np.object_)
+            # Samples per second; 0 = this video has no sound.
+            features["sound_rate"] = np.int64
+            # Start and end in seconds of what the sound track covers.
+            features["sound_heard"] = tfds.features.Tensor(shape=(None, 2), dtype=np.float32)
         if self._widths:
             features["features"] = {
                 name: tfds.features.Tensor(shape=(None, width), dtype=np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from data_pipelines.annotations.kinetics import source_of_clip
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_id
-from unloc_jax.video_names import VIDEO_ENDINGS, composed, leaves_folder
+from unloc_jax.video_names import SOUND_ENDINGS, VIDEO_ENDINGS, composed, leaves_folder
 
 
 class SeveralFilesError(UserError):
@@ -94,6 +94,11 @@ class NamedFiles:
 def video_files(folder: Path) -> NamedFiles:
     """Indexes the videos of a folder; look them up with `names_of(video_id)`."""
     return NamedFiles(folder, VIDEO_ENDINGS)
+
+
+def sound_files(folder: Path) -> NamedFiles:
+    """Indexes the files of sound alone of a folder; look them up with `names_of(video_id)`."""
+    return NamedFiles(folder, SOUND_ENDINGS)
 
 
 def names_of(video_id: str) -> list[str]:

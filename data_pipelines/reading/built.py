@@ -43,7 +43,8 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
 
     Returns:
       "arguments": of the build; "annotation_files": their paths; "dataset": the annotation parser; "has_frames":
-      whether it holds frames; "fps" and "short_side" of these, 0 without; "features": width D of precomputed features
+      whether it holds frames; "fps" and "short_side" of these, 0 without; "sound_rate": samples per second, 0 without
+      sound; "with_sound": numbers of videos that have sound, by split; "features": width D of precomputed features
       by modality; "feature_settings": settings of `unloc features` by modality; "classes": a list or None; "splits":
       numbers of videos, segments, texts, frames and megabytes by split; "left_out": numbers of videos of the
       annotations that could not be used, and of their segments, by split; "problems": counts by kind, in "annotations"
@@ -56,6 +57,7 @@ def read_build_info(out: str | Path) -> dict[str, Any]:
     try:
         # Datasets built before these keys existed hold frames and no features.
         missing = {"has_frames": True, "features": {}, "feature_settings": {}, "left_out": {}}
+        missing |= {"sound_rate": 0, "with_sound": {}}
         return missing | parse_json((folder / BUILD_FILE).read_text("utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(

@@ -9,7 +9,7 @@ from types import ModuleType
 import jax
 import numpy as np
 
-from data_pipelines.reading.example import ExampleSpec, main_timeline
+from data_pipelines.reading.example import ExampleSpec, main_timeline, num_places
 from data_pipelines.reading.flipped_texts import mirror_text, without_mirror_image
 from data_pipelines.reading.rows import Source
 from data_pipelines.reading.shards import ShardMetadata, Shards, UnlocShards
@@ -45,7 +45,7 @@ class ShardedDataset:
         modalities = config.model.modalities
         self._with_frames = config.model.reads_frames
         self._features = {
-            name: modality.feature_dim for name, modality in modalities.items() if not modality.reads_frames
+            name: modality.feature_dim for name, modality in modalities.items() if not modality.has_tower
         }
         _check_modalities(config, metadata)
         self._records: dict[str, tuple[np.ndarray | None, list[VideoRecord]]] = {}
@@ -72,6 +72,7 @@ class ShardedDataset:
             feature_settings={
                 name: of for name, of in metadata.feature_settings.items() if name in self._features
             },
+            sound_rate=metadata.sound_rate,
             words=sorted({word for text in set(texts) for word in words(text)}),
         )
 
@@ -163,7 +164,7 @@ class ShardedDataset:
         data, records = self._config.data, self.records("train")
         if not data.windowed:
             yield from ((record, record.duration_s / (data.num_frames - 1)) for record in records)
-        elif self._with_frames:
+        elif self._with_frames or not self._features:
             yield from ((record, data.window_stride / record.fps) for record in records)
         else:
             for record, timeline in zip(records, self._timelines("train"), strict=True):
@@ -190,8 +191,8 @@ class ShardedDataset:
         if not data.windowed:
             return [np.zeros(1, np.int64)] * len(records)
         sizes = (data.num_frames, data.window_stride)
-        if self._with_frames:
-            counts = [max(1, round(record.duration_s * record.fps)) for record in records]
+        if self._with_frames or not self._features:
+            counts = [num_places(record) for record in records]
         else:
             counts = [timeline().count for timeline in self._timelines(split)]
         if data.evaluation_windows == "center":
@@ -208,6 +209,8 @@ class ShardedDataset:
             self._config.data.mediasequence.short_side if self._config.data.format == "mediasequence" else 0,
             self._shards.metadata.row_phase,
             tokens_of(self._config.model),
+            self._config.model.audio.window_s if self._config.model.reads_sound else 0.0,
+            self._config.model.audio.sample_rate,
         )
 
     def _source(self, split: str, windows: list[np.ndarray] | None = None) -> Source:
@@ -231,7 +234,9 @@ def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
         where = f"config.model.modalities.{name}"
         if modality.reads_frames and name != "rgb":
             raise UserError(f"{where}: the frames are called rgb; other names are precomputed features.")
-        if modality.reads_frames:
+        if modality.reads_sound:
+            _check_sound(config, metadata)
+        if modality.has_tower:
             continue
         if name not in metadata.features:
             raise UserError(
@@ -263,6 +268,28 @@ def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
         raise UserError(
             f"config.data.crop_size = {size} would see only a small part of the stored frames of {directory} (short "
             f"side {short_side}). Use {round(0.875 * short_side)} to {short_side}, or {mend.format(size)}."
+        )
+
+
+def _check_sound(config: Config, metadata: ShardMetadata) -> None:
+    """Raises UserError if the shards hold no sound, or sound of another rate."""
+    directory, rate = config.data.dir, config.model.audio.sample_rate
+    if not metadata.sound_rate:
+        mend = f"Build again with `unloc data build --audio {rate} …`"
+        if config.data.format != "unloc":
+            mend = "Shards of this format have none; `unloc data build --audio …` stores it"
+        raise UserError(
+            f"config.model.modalities.audio hears, but {directory} was built without sound. {mend}."
+        )
+    if metadata.sound_rate != rate:
+        raise UserError(
+            f"config.model.audio.sample_rate = {rate}, but {directory} holds {metadata.sound_rate} samples of sound "
+            f"per second. Set it to {metadata.sound_rate}, or build again with `unloc data build --audio {rate} …`."
+        )
+    if not sum(metadata.with_sound.values()):
+        raise UserError(
+            f"config.model.modalities.audio hears, but no video of {directory} has sound that can be read. See "
+            "`unloc data check --audio`."
         )
 
 

@@ -24,7 +24,11 @@ from unloc_jax.sampling import (
     whole_video,
     window_at,
 )
+from unloc_jax.sound_windows import sound_around
 from unloc_jax.text import CLIP_TOKENS, Tokens
+
+# The modality that hears, see `unloc_jax.config.towers`.
+SOUND = "audio"
 
 
 class Draws(NamedTuple):
@@ -54,6 +58,8 @@ class ExampleSpec:
       short_side: pixels to which frames are scaled before cropping; 0 = they are stored at the right size.
       row_phase: see `data_pipelines.reading.shards.ShardMetadata`.
       tokens: makes the tokens of queries.
+      sound_window_s: seconds of sound around each place; 0.0 = the model does not hear.
+      sound_rate: samples per second of that sound.
     """
 
     config: DataConfig
@@ -64,6 +70,13 @@ class ExampleSpec:
     short_side: int = 0
     row_phase: float = 0.5
     tokens: Tokens = CLIP_TOKENS
+    sound_window_s: float = 0.0
+    sound_rate: int = 0
+
+    @property
+    def with_sound(self) -> bool:
+        """Whether the model hears."""
+        return self.sound_window_s > 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +85,8 @@ class Example:
 
     Attributes:
       fields: arrays of `Batch` without the batch axis, frames and features.
-      features: float32 [T, D] by modality.
+      features: by modality, float32 [T, D]; of "audio" the samples around each place, int16 [T, C].
+      input_masks: bool [T] by modality, see `Batch`.
       encoded: T JPEGs; [] if the model reads no frames.
       region: int32 [4]: top, left, height and width of the crop in stored pixels.
       mirrored: whether the frames are to be flipped (the texts already are).
@@ -80,6 +94,7 @@ class Example:
 
     fields: dict[str, np.ndarray]
     features: dict[str, np.ndarray]
+    input_masks: dict[str, np.ndarray]
     encoded: list[bytes]
     region: np.ndarray
     mirrored: bool
@@ -113,25 +128,44 @@ def make_example(
         name: features_at(record.features[name], timeline, window.times_s)
         for name, timeline in timelines.items()
     }
+    masks: dict[str, np.ndarray] = {}
+    if spec.with_sound:
+        features[SOUND], there = sound_around(
+            record.sound, window.times_s, spec.sound_window_s, spec.sound_rate
+        )
+        masks[SOUND] = there & window.mask
     if not spec.with_frames:
-        return Example(fields, features, [], np.zeros(4, np.int32), mirrored)
+        return Example(fields, features, masks, [], np.zeros(4, np.int32), mirrored)
     encoded = [bytes(record.frames[i]) for i in window.indices.tolist()]
-    return Example(fields, features, encoded, _region(encoded, spec, draws, along), mirrored)
+    return Example(fields, features, masks, encoded, _region(encoded, spec, draws, along), mirrored)
 
 
 def main_timeline(record: VideoRecord, spec: ExampleSpec) -> Timeline:
-    """Returns the timeline that windows count in: the stored frames or, without frames, the finest features."""
+    """Returns the timeline that windows count in.
+
+    These are the stored frames or, without frames, the finest features or, without these, the times at which frames
+    would be stored.
+    """
     if spec.with_frames:
         if not record.frames:
             raise ValueError("it has no frames")
         return Timeline(len(record.frames), 0.0, 1 / record.fps)
     timelines = [_rows_of(record, name, spec) for name in spec.features]
+    if not timelines:
+        return Timeline(num_places(record), 0.0, 1 / record.fps)
     return max(timelines, key=lambda timeline: timeline.count)
+
+
+def num_places(record: VideoRecord) -> int:
+    """Returns the number of stored frames that a video has by its length, at least 1."""
+    return max(1, round(record.duration_s * record.fps))
 
 
 def empty_example(spec: ExampleSpec) -> Example:
     """Returns a placeholder for an unreadable record: no real frame, text or segment."""
     config = spec.config
+    times_s = np.zeros(config.num_frames)
+    silent = sound_around(None, times_s, spec.sound_window_s, spec.sound_rate) if spec.with_sound else None
     size = config.crop_size
     picture = io.BytesIO()
     Image.new("RGB", (size, size)).save(picture, "JPEG")
@@ -147,7 +181,9 @@ def empty_example(spec: ExampleSpec) -> Example:
         },
         features={
             name: np.zeros((config.num_frames, width), np.float32) for name, width in spec.features.items()
-        },
+        }
+        | ({SOUND: silent[0]} if silent else {}),
+        input_masks={SOUND: silent[1]} if silent else {},
         encoded=[picture.getvalue()] * config.num_frames if spec.with_frames else [],
         region=np.array([0, 0, size, size], np.int32),
         mirrored=False,

@@ -374,7 +374,13 @@ class MediaSequenceIndex(RecordIndex):
         return f"If the shard was copied here, copy it again. Which keys are read: {_OPTION}, docs/mediasequence.md."
 
     def _parse(
-        self, i: int, data: Buffer, with_frames: bool, with_features: bool | None, views: bool
+        self,
+        i: int,
+        data: Buffer,
+        with_frames: bool,
+        with_features: bool | None,
+        views: bool,
+        with_sound: bool | None = None,
     ) -> VideoRecord:
         return parse_sequence_example(
             data,

@@ -46,7 +46,10 @@ class Planner:
         if record >= 0 and record not in self._unreadable and self.failure is None:
             try:
                 found = self._source.records.borrow(
-                    self._source.number(record), self.spec.with_frames, bool(self.spec.features)
+                    self._source.number(record),
+                    self.spec.with_frames,
+                    bool(self.spec.features),
+                    self.spec.with_sound,
                 )
                 return make_example(found, self.spec, place.draws, place.start, place.along), True
             except UserError as error:  # it names the file
@@ -87,5 +90,6 @@ def assemble(examples: list[Example], real: list[bool], frames: np.ndarray | Non
         "frames": frames,
         "example_mask": np.array(real, bool),
         "features": stack([example.features for example in examples]),
+        "input_masks": stack([example.input_masks for example in examples]),
     } | stack([example.fields for example in examples])
     return Batch(**fields)

@@ -16,7 +16,9 @@ from data_pipelines.reading.tfrecord import FOOTER_BYTES, read_checked, scan
 from unloc_jax.errors import UserError
 from unloc_jax.foreign_text import parse_json
 from unloc_jax.records import VideoRecord
+from unloc_jax.sound_windows import Sound
 
+_SOUND_FEATURES = ("sound", "sound_rate", "sound_heard")
 _ANNOTATION_FEATURES = ("video_id", "duration_s", "fps", "segments_s", "texts", "attributes", "saliency")
 
 
@@ -97,10 +99,16 @@ class RecordIndex:
         )
 
     def _parse(
-        self, i: int, data: Buffer, with_frames: bool, with_features: bool | None, views: bool
+        self,
+        i: int,
+        data: Buffer,
+        with_frames: bool,
+        with_features: bool | None,
+        views: bool,
+        with_sound: bool | None = None,
     ) -> VideoRecord:
         """Parses the data of record i; raises ValueError if it is not an example of ours."""
-        return parse_record(data, self.split, with_frames, with_features, views)
+        return parse_record(data, self.split, with_frames, with_features, views, with_sound)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -114,24 +122,30 @@ class RecordIndex:
         """
         return bytes(self._read(i))
 
-    def record(self, i: int, with_frames: bool = True, with_features: bool | None = None) -> VideoRecord:
-        """Reads record i with its frames and features; `with_features` None means the same as for the frames.
+    def record(
+        self,
+        i: int,
+        with_frames: bool = True,
+        with_features: bool | None = None,
+        with_sound: bool | None = None,
+    ) -> VideoRecord:
+        """Reads record i with its frames, features and sound; None means the same as for the frames.
 
         Raises:
           IndexError, UserError: as `read`; also UserError if the data is not an example of ours.
         """
         data = self._read(i)
         with self._errors_name_record(i):
-            return self._parse(i, data, with_frames, with_features, views=False)
+            return self._parse(i, data, with_frames, with_features, views=False, with_sound=with_sound)
 
-    def borrow(self, i: int, with_frames: bool, with_features: bool) -> VideoRecord:
-        """Does what `record` does without copying the frames, for callers that need only some of them.
+    def borrow(self, i: int, with_frames: bool, with_features: bool, with_sound: bool = False) -> VideoRecord:
+        """Does what `record` does without copying frames and sound, for callers that need only some of them.
 
-        The frames are views of memory that the next read of this thread overwrites.
+        Frames and samples are views of memory that the next read of this thread overwrites.
         """
         data = self._read(i)
         with self._errors_name_record(i):
-            return self._parse(i, data, with_frames, with_features, views=True)
+            return self._parse(i, data, with_frames, with_features, views=True, with_sound=with_sound)
 
     def _read(self, i: int) -> memoryview:
         """Reads the data of record i into this thread's buffer; its checksum is compared at every read."""
@@ -152,7 +166,7 @@ class RecordIndex:
         return block[:-FOOTER_BYTES].toreadonly()
 
     def annotations(self) -> Iterator[VideoRecord]:
-        """Yields all records in order, without frames and features.
+        """Yields all records in order, without frames, features and sound.
 
         Reads only the annotations from disk, some hundred bytes of every record; does not verify checksums.
 
@@ -223,7 +237,12 @@ def _buffer(size: int) -> memoryview:
 
 
 def parse_record(
-    data: Buffer, split: str, with_frames: bool, with_features: bool | None = None, views: bool = False
+    data: Buffer,
+    split: str,
+    with_frames: bool,
+    with_features: bool | None = None,
+    views: bool = False,
+    with_sound: bool | None = None,
 ) -> VideoRecord:
     """Parses a serialized tf.train.Example of the `unloc_data` builder.
 
@@ -232,7 +251,8 @@ def parse_record(
       split: "train", "validation" or "test".
       with_frames: False skips the frames.
       with_features: False skips the precomputed features; None means the same as for the frames.
-      views: returns the frames as views of the data instead of copies.
+      views: returns frames and samples as views of the data instead of copies.
+      with_sound: False skips the sound; None means the same as for the frames.
 
     Raises:
       ValueError: not such an example.
@@ -240,7 +260,9 @@ def parse_record(
     with_features = with_frames if with_features is None else with_features
     wanted = (*_ANNOTATION_FEATURES, "frames") if with_frames else _ANNOTATION_FEATURES
     prefixes = ("features/", "feature_rows/", "feature_times_s/") if with_features else ()
-    example = parse_example(data, wanted, prefixes, views=("frames",) if views else ())
+    if with_frames if with_sound is None else with_sound:
+        wanted = (*wanted, *_SOUND_FEATURES)
+    example = parse_example(data, wanted, prefixes, views=("frames", "sound") if views else ())
     try:
         return VideoRecord(
             video_id=_strings(example["video_id"])[0],
@@ -266,11 +288,24 @@ def parse_record(
                 for foreign_text in _strings(example.get("saliency", []))
                 for text, scores in _json_object(foreign_text).items()
             },
+            sound=_sound(example),
         )
     except KeyError as error:
         raise ValueError(f"not an unloc_data example, it has no {error}") from error
     except (IndexError, TypeError, OverflowError) as error:
         raise ValueError(f"not an unloc_data example ({error})") from error
+
+
+def _sound(example: dict[str, Values]) -> Sound | None:
+    """Returns the stored sound; None if the video has none, or if it was not wanted."""
+    rate = int(_number(example["sound_rate"])) if "sound_rate" in example else 0
+    if not rate:
+        return None
+    (samples,) = _binary(example["sound"])
+    if len(samples) % 2:
+        raise ValueError(f"its sound of {len(samples)} bytes is not whole samples")
+    heard = np.array(example["sound_heard"], np.float64).reshape(-1, 2)
+    return Sound(np.frombuffer(samples, "<i2"), rate, heard)
 
 
 def _binary(values: Values) -> list[bytes | memoryview]:

@@ -27,6 +27,8 @@ class ShardMetadata:
       features: width D of precomputed features, by modality.
       feature_settings: see `DatasetMetadata`.
       left_out: {"videos", "segments"} of the annotations that could not be used when the dataset was built, by split.
+      sound_rate: samples per second of the sound; 0 = built without sound.
+      with_sound: numbers of videos that have sound, by split.
       row_phase: row i of F rows of features is at the time (i + row_phase) · duration / F.
     """
 
@@ -39,6 +41,8 @@ class ShardMetadata:
     feature_settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     left_out: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     row_phase: float = 0.5
+    sound_rate: int = 0
+    with_sound: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Shards(Protocol):
@@ -82,12 +86,14 @@ class UnlocShards:
         self.metadata = ShardMetadata(
             name=info["dataset"],
             fps=float(info["fps"]),
-            short_side=int(info["short_side"]),
+            short_side=int(info["short_side"]) if any(s["frames"] for s in info["splits"].values()) else 0,
             classes=list(info["classes"] or []),
             fingerprint=_fingerprint(info),
             features=info["features"],
             feature_settings=info["feature_settings"],
             left_out=info["left_out"],
+            sound_rate=int(info["sound_rate"]),
+            with_sound=info["with_sound"],
         )
 
     @property
@@ -110,6 +116,8 @@ def _missing(directory: str) -> UserError:
 
 
 def _fingerprint(info: dict[str, Any]) -> str:
-    """Returns a hash of the annotation files' contents and of the counts that were built from them."""
+    """Returns a hash of the annotation files' contents, of the counts that were built from them, and of the sound."""
     told = {"annotations": sorted(map(list, info["arguments"]["annotations"])), "splits": info["splits"]}
+    if info["sound_rate"]:
+        told["sound"] = [info["arguments"]["sound"], info["with_sound"]]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

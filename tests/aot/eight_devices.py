@@ -7,15 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tests.tiny import tiny_config
+from tests.tiny import SOUND, tiny_config
 from unloc_jax.aot.collectives import collectives
 from unloc_jax.aot.hlo import Program
 from unloc_jax.aot.report import cost
 from unloc_jax.aot.step import abstract_batch, compile_step
 from unloc_jax.aot.topology import devices_of
+from unloc_jax.config import MeshConfig
+from unloc_jax.model.layout import Layout
+from unloc_jax.model.log_mel import log_mel
 from unloc_jax.tasks import make_task
 from unloc_jax.training.flops import train_step_flops
 from unloc_jax.training.optimizer import make_optimizer
+from unloc_jax.training.sharding import STRATEGY_RULES, make_mesh
 from unloc_jax.training.state import abstract_state
 
 CHANGES = {"batch_size": 8, "optimizer": {"name": "sgd"}, "model": {"remat": "full"}}
@@ -71,6 +75,21 @@ def of_a_loop(devices) -> list[dict]:
     return [vars(one) for one in collectives(program, 8)]
 
 
+def of_spectrograms(devices) -> list[dict]:
+    """Those of 2 videos, 4 devices for each."""
+    config = tiny_config(model=SOUND).model.audio
+    mesh = make_mesh(MeshConfig(2, 4, 1), 2, devices=devices)
+    layout = Layout(mesh, tuple(STRATEGY_RULES["dp"].activations.items()))
+    place = NamedSharding(mesh, PartitionSpec("data", "context"))
+    samples = jax.ShapeDtypeStruct((2, 8, config.window_samples), jnp.int16, sharding=place)
+    compiled = jax.jit(lambda samples: log_mel(samples, config, layout)).lower(samples).compile()
+    return [vars(one) for one in collectives(Program(compiled.as_text()), 8)]
+
+
 if __name__ == "__main__":
     eight = devices_of("cpu:8")
-    print(json.dumps({"step": of_a_step(eight), "loop": of_a_loop(eight)}))
+    print(
+        json.dumps(
+            {"step": of_a_step(eight), "loop": of_a_loop(eight), "spectrograms": of_spectrograms(eight)}
+        )
+    )

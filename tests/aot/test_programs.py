@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.tiny import SOUND, random_batch, tiny_config
 from tests.tiny_runs import run_child
 from unloc_jax.aot.collectives import collectives
 from unloc_jax.aot.executed_flops import product_flops
@@ -17,6 +18,7 @@ from unloc_jax.aot.hlo import Program, num_bytes
 from unloc_jax.aot.largest_batch import largest
 from unloc_jax.aot.memory import Memory, memory_of_dump
 from unloc_jax.aot.num_classes import known_classes, num_classes
+from unloc_jax.aot.step import abstract_batch, compile_step
 from unloc_jax.aot.topology import devices_of
 from unloc_jax.config import from_mapping, load
 from unloc_jax.errors import UserError
@@ -210,6 +212,11 @@ def test_collectives_in_a_loop(eight_devices):
     assert by_kind["all-gather"]["sent_bytes"] == 6 * 10 * 4 / 2
 
 
+@pytest.mark.slow
+def test_devices_compute_the_spectrograms_of_their_own_places(eight_devices):
+    assert eight_devices["spectrograms"] == []
+
+
 @pytest.mark.parametrize("flag", ["--memory-only", "--fit"])
 def test_the_memory_of_a_cpu_is_not_known(unloc, flag):
     said = unloc("compile", "--config=configs/quickstart.py", "--topology=cpu:1", flag).error()
@@ -243,3 +250,12 @@ def test_a_tpu_that_is_not_here():
     assert float(re.search(r"time, compiler +([\d.]+) ms", whole)[1]) > 0
     arguments = [re.search(r"arguments .* ([\d.]+) GB", said)[1] for said in (whole, memory_only)]
     assert arguments[0] == arguments[1] and "program" not in memory_only
+
+
+def test_the_batch_of_a_model_that_hears_is_that_of_training():
+    for modalities in ({"audio": {"encoder": "audio"}}, {"audio": {"encoder": "audio"}, "rgb": {}}):
+        config = tiny_config(model={**SOUND, "modalities": modalities})
+        shapes = lambda batch: jax.tree.map(lambda x: (x.shape, x.dtype), batch)
+        assert shapes(abstract_batch(config)) == shapes(random_batch(config))
+        compiled = compile_step(config, (config.task,), jax.devices()[:1], {config.task: None})
+        assert compiled.memory is not None and not compiled.too_large

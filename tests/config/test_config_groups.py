@@ -110,7 +110,8 @@ def test_groups_must_be_groups():
     ):
         with_overrides({}, ["train.learning_rates.head='x'"])
     with pytest.raises(
-        UserError, match=r"config\.model\.modalities\.rgb\.encoder must be one of clip, videoprism, features"
+        UserError,
+        match=r"config\.model\.modalities\.rgb\.encoder must be one of clip, videoprism, audio, features",
     ):
         with_overrides({}, ["model.modalities.rgb.encoder=clap"])
 

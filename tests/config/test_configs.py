@@ -47,6 +47,7 @@ VARIANTS = {
         "action_segmentation",
         "highlight_detection",
     ),
+    "sound": ("temporal_action_localization", "moment_retrieval", "moment_retrieval,rgb"),
     "real/signs": (
         "temporal_action_localization",
         "moment_retrieval",
@@ -55,6 +56,8 @@ VARIANTS = {
         "four_tasks",
         "pretraining",
     ),
+    "real/seen_and_heard": ("picture", "sound", "both"),
+    "real/sounds": ("temporal_action_localization", "moment_retrieval"),
     "real/actions": ("temporal_action_localization", "action_segmentation"),
     "multitask": ("B", "L", "tiny", "B,all", "tiny,all"),
 }

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_pipelines.annotations import parse
 from data_pipelines.annotations.parsed import ParsedAnnotations
 from data_pipelines.annotations.problems import Problems
 from data_pipelines.check import check, to_text
-from data_pipelines.starting_point import starting_point
+from data_pipelines.starting_point import commands, starting_point
 from unloc_jax.cli import main
 from unloc_jax.config import load
 from unloc_jax.records import VideoRecord
@@ -40,20 +41,22 @@ def settings_of(point) -> list[str]:
     spread=st.floats(1, 8),
     duration=st.floats(1.5, 40),
     queries=st.booleans(),
+    hears=st.booleans(),
 )
-def test_every_dataset_gets_a_valid_config(shortest, spread, duration, queries):
+def test_every_dataset_gets_a_valid_config(shortest, spread, duration, queries, hears):
     """A short segment has several samples, a long one fits into the window, which is not much longer than a video."""
     lengths_s = np.linspace(shortest, spread * shortest, 7)
     duration_s = duration * lengths_s.max()
-    point = starting_point(parsed([duration_s] * 5, lengths_s, None if queries else ("a", "b")))
-    config = load(f"configs/small.py:{point.task}", settings_of(point))
+    point = starting_point(parsed([duration_s] * 5, lengths_s, None if queries else ("a", "b")), hears=hears)
+    config = load(f"configs/{'sound' if hears else 'small'}.py:{point.task}", settings_of(point))
     assert config.task == ("moment_retrieval" if queries else point.task)
+    assert config.model.reads_sound == hears and config.model.reads_frames != hears
     rate = point.fps / config.data.window_stride
-    assert shortest * rate > 3 or point.fps in (0.2, 30.0)
-    assert (
-        config.data.num_frames >= min(1.2 * lengths_s.max(), duration_s) * rate
-        or config.data.num_frames == 256
-    )
+    assert shortest * rate > (1.5 if hears else 3) or point.fps in (0.2, 30.0)
+    assert not hears or config.model.audio.window_s >= 1 / rate  # no sound falls between places
+    assert config.data.num_frames >= min(
+        1.2 * lengths_s.max(), duration_s
+    ) * rate or config.data.num_frames == (512 if hears else 256)
     assert config.data.num_frames <= max(16, duration_s * rate + 16)
 
 
@@ -129,11 +132,20 @@ REAL = Path("../shared/real")
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
 @pytest.mark.parametrize(
     ("name", "config", "features"),
-    [("signs", "signs", []), ("actions", "actions", [f"pose={REAL / 'actions' / 'features'}"])],
+    [
+        ("signs", "signs", []),
+        ("actions", "actions", [f"pose={REAL / 'actions' / 'features'}"]),
+        ("sounds", "sounds", []),
+    ],
 )
 def test_the_real_configs_are_what_is_printed(name, config, features):
     """What configs/real reaches is what a user of other recordings can expect."""
-    (_, train, _) = check("activitynet", [REAL / name / "activitynet.json"], features=features)["start"]
+    annotations = [REAL / name / "activitynet.json"]
+    if name == "sounds":  # `check` would read the sound of all videos
+        point = starting_point(parse("activitynet", annotations), hears=True)
+        (_, train, _) = commands(point, "activitynet", annotations, None)
+    else:
+        (_, train, _) = check("activitynet", annotations, features=features)["start"]
     path, *settings = [
         word.removeprefix("--config.") for word in shlex.split(train)[2:] if "--config" in word
     ]

@@ -5,12 +5,16 @@ import json
 import os
 from pathlib import Path
 
+import av
 import pytest
 
 from tests.demo.conftest import LIMITS, sends
+from tests.inference.test_embedded_video import untrained
+from tests.inference.test_hearing import HEARS, tones, write_film
 from unloc_jax.demo.service import Service
 from unloc_jax.demo.videos import HeldVideos
 from unloc_jax.errors import UserError
+from unloc_jax.inference.localizer import Localizer
 
 
 @pytest.fixture
@@ -135,3 +139,14 @@ def test_a_model_with_classes_needs_no_sentences(trained_on_classes, tiny_videos
     result = service.find(video, "", "")
     assert [text.text for text in result.prediction] == list(service.vocabulary) != []
     assert [text.text for text in service.find(video, "", "a circle").prediction] == ["a circle"]
+
+
+@pytest.mark.slow
+def test_a_model_that_hears_is_heard(tmp_path):
+    localizer = Localizer(untrained("moment_retrieval", model=HEARS))
+    (tmp_path / "held").mkdir()
+    service = Service(localizer, tmp_path / "held", LIMITS)
+    result = service.find(write_film(tmp_path / "a.mkv", tones()), "", "a dog barks")
+    with av.open(str(result.video)) as container:  # a copy: browsers do not play it as it is
+        assert len(container.streams.audio) == 1 and result.mime == "video/mp4"
+    assert '<div class="sound">' in result.page()

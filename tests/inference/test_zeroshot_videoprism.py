@@ -91,7 +91,7 @@ def test_what_is_missing_is_told_before_a_video_is_read(monkeypatch, tmp_path, u
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     (tmp_path / "x.model").touch()
     assert "pip install 'unloc_jax[sentencepiece]'" in told(VIDEO_TEXT, tokenizer=str(tmp_path / "x.model"))
-    with pytest.raises(UserError, match="is for a SigLIP 2 or a VideoPrism"):
+    with pytest.raises(UserError, match="is for a SigLIP 2, a CLAP or a VideoPrism"):
         unloc_jax.load(tmp_path, tokenizer="x")
     video = next((tiny_videos / "videos").glob("*.mp4"))
     error = unloc("zeroshot", f"--clip=videoprism:{VIDEO_TEXT}", f"--video={video}", "--text=a").error()

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from tests.clicks import write_clicks
 from tests.pretrained.clip_originals import GOLDENS
 from tests.pretrained.picture_text_tools import pe_with_all_words
 from tests.pretrained.videoprism_tools import TEXT_SIZES, tensors, write
 from unloc_jax.text import VOCABULARY_SIZE
+from unloc_jax.video import video_length_s
 
 CLIP_WIDTH = 20  # of the golden's embeddings
 
@@ -46,6 +48,14 @@ def write_videoprism(folder: Path) -> Path:
 def write_pe_core(folder: Path) -> Path:
     """A PE-Core of random numbers, whose embeddings are as wide as those of the CLIP."""
     return pe_with_all_words(folder / "pe_core")
+
+
+def write_recording(folder: Path, video: Path) -> Path:
+    """A file of sound as long as a video, and of its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    length_s = video_length_s(video)
+    made = folder / f"{video.stem}.wav"
+    return write_clicks(made, "pcm_s16le", picture=None, seconds=length_s, times_s=(0.3, 1.1))
 
 
 def write_annotations(dataset: str, raw: Path, out: Path) -> list[Path]:

@@ -16,10 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.pages.inputs import CLIP_WIDTH, write_annotations, write_pe_core, write_scored, write_videoprism
+from tests.pages.inputs import (
+    CLIP_WIDTH,
+    write_annotations,
+    write_pe_core,
+    write_recording,
+    write_scored,
+    write_videoprism,
+)
+from tests.pretrained import clap_originals
 from unloc_jax import config as config_lib
 from unloc_jax.cli import _parser
 from unloc_jax.sweep.description import read_sweep
+from unloc_jax.video_names import SOUND_ENDINGS
 
 # Towers of the golden CLIP's size, so that one can be started from it.
 _TINY = [
@@ -31,6 +40,7 @@ _TINY = [
     *(f"model.fusion.{one}" for one in ("width=32", "num_layers=3", "num_heads=2", "mlp_dim=64")),
     "model.head.num_conv_layers=1",
 ]  # fmt: skip
+_CLAP = f"clap:{clap_originals.GOLDENS / 'unfused'}"
 _OF_DATA = ("crop_size=16", "num_frames=32")
 
 
@@ -127,14 +137,20 @@ def make_tiny(a: argparse.Namespace, inputs: Inputs, scratch: Path) -> None:
     if "workers" in a:
         a.workers = 1
     if getattr(a, "video", None) and not a.video.exists():
-        a.video = inputs.raw / "videos" / "test_00000.mp4"
+        video = inputs.raw / "videos" / "test_00000.mp4"
+        heard = a.video.suffix.lower() in SOUND_ENDINGS
+        a.video = write_recording(scratch / "heard", video) if heard else video
     if name == "zeroshot" and not Path(a.clip).exists():
-        a.clip = f"hf-clip:{inputs.clip}"
+        a.clip = _CLAP if a.clip.startswith("clap:") else f"hf-clip:{inputs.clip}"
     if name == "features":
         if a.encoder.startswith("videoprism:"):
             a.encoder = f"videoprism:{write_videoprism(scratch)}"
         elif a.encoder.startswith(("siglip2:", "pe:")):
             a.encoder = f"pe:{write_pe_core(scratch)}"
+        elif a.encoder.startswith("clap:"):
+            a.encoder, a.videos = _CLAP, scratch / "recordings"
+            for video in (inputs.raw / "videos").glob("*.mp4"):
+                write_recording(a.videos, video)
         elif not Path(a.encoder).exists():
             a.encoder = f"hf-clip:{inputs.clip}"
         a.batch_size = 4

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import chex
 import jax
@@ -20,7 +21,7 @@ from PIL import Image
 
 from tests.pretrained.clip_originals import GOLDENS, inputs, picture, sizes_of
 from tests.pretrained.clip_tools import clip_with_all_words, layers_of
-from tests.tiny import random_params, tiny_config, tiny_task
+from tests.tiny import SOUND, random_params, tiny_config, tiny_task
 from unloc_jax import config as config_lib
 from unloc_jax.errors import UserError
 from unloc_jax.features.clip_encoder import ClipEncoder, fingerprint, preprocess, unit
@@ -453,11 +454,13 @@ TEXT = {
 }  # fmt: skip
 
 
-def started(source: str, image: dict | None = None, text: dict | None = None, crop_size: int = 32):
+def started(
+    source: str, image: dict | None = None, text: dict | None = None, crop_size: int = 32, **model: Any
+):
     """(parameters as initialised, after init_from, what was told)."""
     task = tiny_task(
         data={"num_frames": 8, "crop_size": crop_size},
-        model={"image": {**IMAGE, **(image or {})}, "text": {**TEXT, **(text or {})}},
+        model={"image": {**IMAGE, **(image or {})}, "text": {**TEXT, **(text or {})}, **model},
         init_from=source,
     )
     params = jax.tree.map(jax.numpy.asarray, random_params(task))
@@ -510,6 +513,17 @@ def test_the_command_that_trains_takes_a_clip(unloc, captions_dataset, tmp_path)
     assert "init_from: random words (ViT of 2 layers" in told.err and "towers_rgb" in told.err
     stored = load_checkpoint(find_checkpoint(tmp_path / "run"))[0]
     assert stored.init_from == str((tmp_path / "clip").resolve())
+
+
+def test_a_tower_of_sound_beside_the_clip_stays_as_it_is(tmp_path):
+    clip = read_clip("hf-clip", str(SHARDED))
+    save_clip(clip, tmp_path / "clip")
+    both = {"audio": SOUND["audio"], "modalities": {"rgb": {}, "audio": {"encoder": "audio"}}}
+    own, params, told = started(str(tmp_path / "clip"), **both)
+    chex.assert_trees_all_equal(params["towers_rgb"], clip.params["image"])
+    chex.assert_trees_all_equal(params["towers_audio"], own["towers_audio"])
+    (of_sound,) = [line.split()[1:] for line in told if line.split()[0] == "towers_audio"]
+    assert (of_sound[0], of_sound[1], of_sound[3]) == ("0", "0", "0")
 
 
 def test_a_source_of_another_program_keeps_its_kind(monkeypatch, tmp_path):

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import optax
 
-from tests.tiny import VIDEOPRISM, random_batch, random_params, tiny_metadata, tiny_task
+from tests.tiny import SOUND, VIDEOPRISM, random_batch, random_params, tiny_metadata, tiny_task
 from unloc_jax.config import Config, MeshConfig, from_mapping, to_json
 from unloc_jax.tasks import Task, make_task
 from unloc_jax.tasks.predict_split import to_device
@@ -59,6 +59,20 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "contrastive": ("video_text_contrastive", {}),
     "videoprism": ("moment_retrieval", {"model": {**VIDEOPRISM, "remat": "full", "frame_chunk": 4}}),
+    "sound": (
+        "moment_retrieval",
+        {
+            "data": {
+                "num_frames": 8, "crop_size": 16, "max_segments": 3, "max_queries": 3,
+                "augmentation": {
+                    "audio": {"gain_db": 6.0, "mix": 0.9, "frequency_masks": 1, "time_masks": 2, "time_mask_s": 0.03}
+                },
+            },
+            "model": {
+                **SOUND, "modalities": {"audio": {"encoder": "audio"}, "rgb": {}}, "remat": "dots", "frame_chunk": 2
+            },
+        },
+    ),
     "contrastive_stage": (
         "moment_retrieval", {"contrastive": {"steps": 10, "learning_rate": 0.1, "schedule": "constant"}}
     ),
@@ -75,6 +89,8 @@ CASES = [
     ("many_frames", 2, 1, "dp", (1, 4, 1)),
     ("videoprism", 4, 1, "fsdp_tp", (2, 2, 2)),
     ("videoprism", 4, 1, "fsdp", (4, 2, 1)),
+    ("sound", 4, 2, "fsdp_tp", (2, 2, 2)),
+    ("sound", 4, 1, "dp", (4, 2, 1)),
 ]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.tiny import tiny_config, tiny_metadata
+from tests.tiny import SOUND, tiny_config, tiny_metadata
 from unloc_jax.records import VideoRecord
 from unloc_jax.training.config_notes import notes_on
 
@@ -46,6 +46,10 @@ CLASSES = Videos(["a", "b"], ["b"], classes=["a", "b"])
         ({"task": "classification"}, Videos(["a"], ["b"], length_s=10, classes=["a", "b"]), None),
         ({"model": {"text": {"pooling": "first"}}}, TWO, "sees no word: all texts have the same embedding"),
         ({"model": {"text": {"pooling": "mean"}}}, TWO, None),
+        # 8 places in 10 s, which hear 50 ms each.
+        ({"model": SOUND}, TWO, "farther apart (up to 1.43 s): up to 96% of a video's sound is not heard. Take"),
+        ({"model": {**SOUND, "audio": {"window_s": 1.5}}}, TWO, None),
+        ({"model": {**SOUND, "audio": {"window_s": 1.5, "num_mels": 128, "mel_scale": "htk"}}}, TWO, "hear nothing"),
         ({"batch_size": 1}, Videos([]), None),  # a split whose segments are secret
     ],
 )  # fmt: skip

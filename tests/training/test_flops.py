@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import random_batch, tiny_task
+from tests.tiny import SOUND, random_batch, tiny_task
 from unloc_jax.aot.executed_flops import product_flops
 from unloc_jax.config import from_mapping
 from unloc_jax.errors import UserError
@@ -55,6 +55,18 @@ def test_one_counter_checks_the_other(task, remat):
         np.testing.assert_allclose(executed, needed, rtol=0.02)
     else:
         assert 1.15 * needed < executed < 1.35 * needed
+
+
+@pytest.mark.parametrize("modality", [{}, {"freeze": True}, {"projection_width": 64}])
+def test_of_a_tower_of_sound(modality):
+    """Spectrograms are executed and not counted: they are little beside it."""
+    audio = SOUND["audio"] | {"width": 256, "num_heads": 4, "mlp_dim": 512}
+    modalities = {"audio": {"encoder": "audio", **modality}}
+    model = WIDE | {"modalities": modalities, "audio": audio}
+    executed, needed = counted_in_the_program("train", "moment_retrieval", model=model)
+    np.testing.assert_allclose(executed, needed, rtol=0.02)
+    made = train_step_flops_by_module(tiny_task(model=model).config, None)
+    assert made["sound tower"].forward > 0 and made["image tower"].forward == 0
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
-from tests.tiny import random_params, tiny_config, tiny_metadata
+from tests.tiny import SOUND, random_params, tiny_config, tiny_metadata, tiny_task
 from unloc_jax.errors import UserError
+from unloc_jax.pretrained.unloc_checkpoint import fit_checkpoint
 from unloc_jax.tasks import make_task
 from unloc_jax.training.checkpoints.reading import find_checkpoint
 from unloc_jax.training.checkpoints.writing import Checkpoints
@@ -152,6 +154,23 @@ def test_a_tower_of_another_size_is_refused(pretrained):
         started(pretrained[0], text={"width": 32})
     with pytest.raises(UserError, match=r"model\.image\.activation is 'quick_gelu' there and 'gelu' here"):
         started(pretrained[0], image={"activation": "gelu"})
+
+
+def test_a_tower_of_sound_hears_longer_and_finer():
+    """Positions of its patches are stretched over bands and times; those of another width are refused."""
+    audio = SOUND["audio"]
+    of = lambda **changes: tiny_task(model={**SOUND, "audio": {**audio, **changes}})
+    flat = lambda task: traverse_util.flatten_dict(random_params(task), sep="/")
+    before, after = of(), of(window_s=0.07, num_mels=12)
+    stored, name = flat(before), "towers_audio/position_embedding"
+    taken = fit_checkpoint(stored, before.config, flat(after), after.config)
+    assert stored[name].shape == (2, 2, 16) and taken[name].shape == (3, 3, 16)
+    np.testing.assert_array_equal(taken[name][::2, ::2], stored[name])
+    np.testing.assert_allclose(taken[name][1, 1], stored[name].mean((0, 1)), atol=1e-6)
+    assert taken.keys() == stored.keys()
+    wider = of(width=32)
+    with pytest.raises(UserError, match=r"towers_audio/norm_out/scale is \(16,\) there and \(32,\) here"):
+        fit_checkpoint(stored, before.config, flat(wider), wider.config)
 
 
 def test_no_checkpoint(tmp_path):

@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from tests.tiny import VIDEOPRISM, tiny_task
+from tests.tiny import SOUND, VIDEOPRISM, tiny_task
 from unloc_jax.config import MeshConfig
 from unloc_jax.errors import UserError
 from unloc_jax.processes import share_of_batch
@@ -140,6 +140,7 @@ def test_a_mesh_takes_the_devices_that_are_left():
 
 # What no config has, but a user may.
 RARE = {
+    "sound": SOUND,
     "videoprism": VIDEOPRISM,
     "videoprism_without_texts": {
         **VIDEOPRISM,

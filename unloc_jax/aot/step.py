@@ -18,6 +18,7 @@ from unloc_jax.batch import Batch
 from unloc_jax.config import Config
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.tasks import Task, make_task
+from unloc_jax.tasks.parameters import input_shapes
 from unloc_jax.training.optimizer import make_optimizer
 from unloc_jax.training.sharding import batch_sharding, lay_out, make_mesh, replicated
 from unloc_jax.training.state import abstract_state
@@ -166,22 +167,23 @@ def abstract_batch(config: Config) -> Batch:
     data, model, videos = config.data, config.model, config.batch_size
     queries = 0 if config.with_vocabulary else data.max_queries
     array: Any = jax.ShapeDtypeStruct
-    frames, features = None, {}
-    for name, modality in model.modalities.items():
-        if modality.reads_frames:
-            frames = array((videos, data.num_frames, data.crop_size, data.crop_size, 3), jnp.uint8)
-        else:
-            features[name] = array((videos, data.num_frames, modality.feature_dim), jnp.float32)
+    places = (videos, data.num_frames)
+    inputs = {
+        name: array((*places, *shape), dtype)
+        for name, (shape, dtype) in input_shapes(model, data.crop_size).items()
+    }
+    frames = {name for name, modality in model.modalities.items() if modality.reads_frames}
     return Batch(
-        frames=frames,
-        frame_mask=array((videos, data.num_frames), jnp.bool_),
+        frames=next((inputs[name] for name in frames), None),
+        frame_mask=array(places, jnp.bool_),
         text_tokens=array((videos, queries, model.text.max_tokens), jnp.int32),
         text_mask=array((videos, queries), jnp.bool_),
         segments=array((videos, data.max_segments, 2), jnp.float32),
         segment_text=array((videos, data.max_segments), jnp.int32),
         span_s=array((videos, 2), jnp.float32),
         example_mask=array((videos,), jnp.bool_),
-        features=features,
+        features={name: x for name, x in inputs.items() if name not in frames},
+        input_masks={"audio": array(places, jnp.bool_)} if model.reads_sound else {},
     )
 
 

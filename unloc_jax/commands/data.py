@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unloc_jax.commands.common import Commands, add_command, count
 from unloc_jax.console import show
+from unloc_jax.errors import UserError
 from unloc_jax.paths import path_of
 
 
@@ -28,9 +29,10 @@ def add(commands: Commands) -> None:
     build = add_command(data, "build", _build, "video files + annotations → TFRecord shards")
     build.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     build.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
-    frames = build.add_mutually_exclusive_group(required=True)
-    frames.add_argument("--videos", type=path_of, metavar="DIR", help="video files, named by their ids")
-    frames.add_argument("--no-frames", action="store_true", help="store annotations and --features only")
+    build.add_argument("--videos", type=path_of, metavar="DIR", help="video files, named by their ids")
+    build.add_argument(
+        "--no-frames", action="store_true", help="store no frames: only --features, and --audio of the videos"
+    )
     build.add_argument("--out", type=path_of, required=True, metavar="DIR")
     build.add_argument("--fps", type=float, default=10.0, help="frames kept per second (default 10)")
     build.add_argument(
@@ -41,6 +43,16 @@ def add(commands: Commands) -> None:
         help="short side of stored frames, in pixels (default 256)",
     )
     build.add_argument("--jpeg-quality", type=count, default=95, help="(default 95)")
+    build.add_argument(
+        "--audio",
+        type=count,
+        nargs="?",
+        const=16000,
+        default=0,
+        metavar="RATE",
+        help="store the sound too, RATE samples per second (16000 if left out: 115 MB per hour)",
+    )
+    _add_track(build)
     _add_features(build, "store precomputed features too")
     build.add_argument("--workers", type=count, default=None, help="processes (default: one per CPU)")
     build.add_argument(
@@ -57,6 +69,12 @@ def add(commands: Commands) -> None:
     check.add_argument("--dataset", required=True, metavar="NAME", help="format of the annotation files")
     check.add_argument("--annotations", type=Path, nargs="+", required=True, metavar="FILE")
     check.add_argument("--videos", type=Path, metavar="DIR", help="open the video files as well")
+    check.add_argument(
+        "--audio",
+        action="store_true",
+        help="read the sound too; begin with a model of sound instead of frames",
+    )
+    _add_track(check)
     _add_features(check, "begin with a model of precomputed features instead of frames")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -65,6 +83,15 @@ def add(commands: Commands) -> None:
         "names", nargs="*", metavar="NAME", help="datasets or formats to tell everything about"
     )
     listed.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _add_track(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--audio-track",
+        type=int,
+        metavar="N",
+        help="the sound track of files with several, from 0 (default: the one that a player plays)",
+    )
 
 
 def _add_features(command: argparse.ArgumentParser, what: str) -> None:
@@ -103,6 +130,8 @@ def _build(arguments: argparse.Namespace) -> None:
     from data_pipelines.build import build
     from data_pipelines.builders.feature_files import feature_sources
 
+    if arguments.videos is None and not arguments.no_frames:
+        raise UserError("Give --videos DIR, or --no-frames for a dataset of features alone.")
     options = arguments.beam_pipeline_options
     build(
         arguments.dataset,
@@ -113,6 +142,9 @@ def _build(arguments: argparse.Namespace) -> None:
         short_side=arguments.short_side,
         jpeg_quality=arguments.jpeg_quality,
         features=feature_sources(arguments.features, arguments.features_axis),
+        sound_rate=arguments.audio,
+        sound_track=arguments.audio_track,
+        with_frames=not arguments.no_frames,
         workers=arguments.workers,
         beam_options=None if options is None else [f"--{option}" for option in options.split(",")],
     )
@@ -133,6 +165,8 @@ def _check(arguments: argparse.Namespace) -> None:
         arguments.videos,
         features=arguments.features,
         features_axis=arguments.features_axis,
+        sound=arguments.audio,
+        sound_track=arguments.audio_track,
     )
     show(json.dumps(result, allow_nan=False) if arguments.json else to_text(result))
 

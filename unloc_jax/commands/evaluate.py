@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
         type=path_of,
         metavar="DIR",
         help="an encoder without any training, the baseline (docs/clip.md): a CLIP in a folder of `unloc import`, or "
-        "KIND:SRC such as siglip2:google/siglip2-base-patch16-224",
+        "KIND:SRC such as siglip2:google/siglip2-base-patch16-224, or clap:SRC for a dataset with sound",
     )
     parser.add_argument("--task", metavar="NAME", help="task of a checkpoint with several (default: all)")
     parser.add_argument("--split", default="test", choices=("train", "validation", "test"))
@@ -74,7 +74,7 @@ def add(commands: Commands) -> None:
         "--sentencepiece",
         type=path_of,
         metavar="FILE",
-        help="vocabulary of SigLIP 2 or VideoPrism, or an id of the hub (default: tokenizer.json or "
+        help="vocabulary of SigLIP 2, CLAP or VideoPrism, or an id of the hub (default: tokenizer.json or "
         "sentencepiece.model beside the weights)",
     )
     zeroshot.add_argument(

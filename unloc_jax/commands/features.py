@@ -17,12 +17,19 @@ def add(commands: Commands) -> None:
         type=path_of,
         required=True,
         metavar="SRC",
-        help="siglip2:SRC, pe:SRC, videoprism:SRC, or a CLIP: a folder of `unloc import`, or KIND:SRC such as "
-        "hf-clip:FOLDER",
+        help="siglip2:SRC, pe:SRC, videoprism:SRC, clap:SRC (of sound), or a CLIP: a folder of `unloc import`, or "
+        "KIND:SRC such as hf-clip:FOLDER",
     )
-    parser.add_argument("--videos", type=Path, required=True, metavar="DIR", help="video files")
+    parser.add_argument(
+        "--videos", type=Path, required=True, metavar="DIR", help="video files, or sound files"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for an .npz per video")
-    parser.add_argument("--fps", type=float, default=2.0, help="frames per second (default 2)")
+    parser.add_argument(
+        "--fps", type=float, default=2.0, help="frames, or windows of sound, per second (default 2)"
+    )
+    parser.add_argument(
+        "--window", type=float, metavar="SECONDS", help="length of CLAP's windows of sound (default 2)"
+    )
     parser.add_argument(
         "--dtype",
         default="float32",
@@ -65,18 +72,24 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     from unloc_jax.features.families import absolute, family_of, open_encoder
 
+    family = family_of(arguments.encoder)
     missing: list[str] = []
     if arguments.annotations:
         records = parse(arguments.dataset, arguments.annotations).records
-        videos, missing = videos_of(arguments.videos, [record.video_id for record in records])
+        videos, missing = videos_of(
+            arguments.videos, [record.video_id for record in records], with_sounds=family.hears
+        )
     else:
-        videos = videos_in(arguments.videos)
-    features = [FeatureSource(family_of(arguments.encoder).modality, arguments.out)]
+        videos = videos_in(arguments.videos, with_sounds=family.hears)
+    features = [FeatureSource(family.modality, arguments.out)]
     if arguments.shards:
         check_out(arguments.dataset, arguments.annotations, arguments.shards, features)
+    encoder = open_encoder(arguments.encoder, jnp.dtype(arguments.dtype), arguments.batch_size)
+    if arguments.window is not None:
+        encoder.use_window(arguments.window)
     extract_features(
         Extraction(
-            open_encoder(arguments.encoder, jnp.dtype(arguments.dtype), arguments.batch_size),
+            encoder,
             absolute(arguments.encoder),
             arguments.fps,
             arguments.stored_as,

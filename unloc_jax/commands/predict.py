@@ -37,6 +37,12 @@ def add(commands: Commands) -> None:
         metavar="SECONDS",
         help="length of the video of --features, if neither they nor --video have it",
     )
+    parser.add_argument(
+        "--audio-track",
+        type=int,
+        metavar="N",
+        help="for a model that hears: which sound track of the video, from 0 (default: the one that a player plays)",
+    )
     add_prediction_flags(parser, video_required=False)
 
 
@@ -50,9 +56,11 @@ def _run(arguments: argparse.Namespace) -> None:
 
     localizer = Localizer(load_model(arguments.checkpoint, arguments.task), clip=arguments.clip)
     if not features:
-        present(localizer(arguments.video, texts), arguments)
+        present(localizer(arguments.video, texts, audio_track=arguments.audio_track), arguments)
         return
-    embedded = localizer.embed_features(features, video=arguments.video, duration_s=arguments.duration)
+    embedded = localizer.embed_features(
+        features, video=arguments.video, duration_s=arguments.duration, audio_track=arguments.audio_track
+    )
     present(localizer(embedded, texts), arguments)
 
 

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def add_prediction_flags(parser: argparse.ArgumentParser, video_required: bool = True) -> None:
-    parser.add_argument("--video", type=Path, required=video_required, metavar="FILE")
+    parser.add_argument(
+        "--video",
+        type=Path,
+        required=video_required,
+        metavar="FILE",
+        help="a file of video; for a model that hears alone, also one of sound",
+    )
     parser.add_argument(
         "--text", action="append", default=[], metavar="SENTENCE", help="text to search for; repeatable"
     )

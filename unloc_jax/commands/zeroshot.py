@@ -19,14 +19,15 @@ def add(commands: Commands) -> None:
         type=path_of,
         required=True,
         metavar="SRC",
-        help="a CLIP in a folder of `unloc import`, or KIND:SRC: hf-clip:FOLDER, siglip2:SRC, pe:SRC, videoprism:SRC",
+        help="a CLIP in a folder of `unloc import`, or KIND:SRC: hf-clip:FOLDER, siglip2:SRC, pe:SRC, videoprism:SRC, "
+        "clap:SRC (by sound)",
     )
     parser.add_argument(
         "--tokenizer",
         "--sentencepiece",
         type=path_of,
         metavar="FILE",
-        help="vocabulary of SigLIP 2 or VideoPrism, or an id of the hub (default: tokenizer.json or "
+        help="vocabulary of SigLIP 2, CLAP or VideoPrism, or an id of the hub (default: tokenizer.json or "
         "sentencepiece.model beside the weights)",
     )
     parser.add_argument("--fps", type=float, default=2.0, help="frames embedded per second (default 2)")

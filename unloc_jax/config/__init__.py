@@ -5,6 +5,7 @@ command line's overrides into `Config` and refuses unknown keys, wrong types and
 anything starts.
 """
 
+from unloc_jax.config.audio import AudioAugmentationConfig, AudioTowerConfig
 from unloc_jax.config.data import AugmentationConfig, DataConfig, MediaSequenceConfig
 from unloc_jax.config.loading import find_file, from_json, from_mapping, load, to_json, with_overrides
 from unloc_jax.config.paths import with_absolute_paths
@@ -31,6 +32,8 @@ from unloc_jax.config.videoprism import VideoPrismTowerConfig
 
 __all__ = [
     "Activation",
+    "AudioAugmentationConfig",
+    "AudioTowerConfig",
     "AugmentationConfig",
     "CheckpointConfig",
     "Config",

@@ -126,7 +126,7 @@ def _check_model(model: ModelConfig) -> None:
         raise UserError("config.model.modalities is empty: name at least one input.")
     for name, modality in model.modalities.items():
         _check_lora(
-            modality.freeze, modality.lora_rank, modality.reads_frames, f"config.model.modalities.{name}"
+            modality.freeze, modality.lora_rank, modality.has_tower, f"config.model.modalities.{name}"
         )
         if modality.encoder == "features" and not modality.feature_dim:
             raise UserError(f"config.model.modalities.{name}.feature_dim: give the width of the features.")
@@ -195,7 +195,7 @@ def _check_task(config: Config, where: str) -> None:
         raise UserError(f"{where}.evaluation.soft_nms_sigma must be greater than 0.")
     for modality in model.modalities.values():
         tower = video_tower(model, modality.encoder, data.num_frames, data.crop_size)
-        if tower and data.crop_size % tower.patch_size:
+        if tower and tower.patch_size and data.crop_size % tower.patch_size:
             lower = max(data.crop_size // tower.patch_size, 1) * tower.patch_size
             raise UserError(
                 f"{where}.data.crop_size = {data.crop_size} is not divisible by config.model.{tower.group}.patch_size "
@@ -207,6 +207,16 @@ def _check_task(config: Config, where: str) -> None:
             raise UserError(
                 f"{where}.data.augmentation.{name} must be () or (low, high) with 0 < low <= high, got {jitter}."
             )
+    sound = data.augmentation.audio
+    if sound.mix_snr_db[0] > sound.mix_snr_db[1]:
+        raise UserError(
+            f"{where}.data.augmentation.audio.mix_snr_db must be (low, high), got {sound.mix_snr_db}."
+        )
+    if model.reads_sound and sound.frequency_masks and sound.frequency_mask_mels > model.audio.num_mels:
+        raise UserError(
+            f"{where}.data.augmentation.audio.frequency_mask_mels = {sound.frequency_mask_mels} is more than "
+            f"config.model.audio.num_mels = {model.audio.num_mels}."
+        )
     wrong = [prompt for prompt in data.prompts if prompt.count("{}") != 1]
     if wrong or not data.prompts:
         raise UserError(

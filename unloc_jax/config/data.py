@@ -3,12 +3,13 @@
 import dataclasses
 from typing import Annotated, Literal
 
+from unloc_jax.config.audio import AudioAugmentationConfig
 from unloc_jax.config.bounds import Bounds, Positive, Share
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationConfig:
-    """Random changes to the frames of training videos, the same for all frames of a video."""
+    """Random changes to the frames of training videos, the same for all frames of a video, and to their sound."""
 
     scale_jitter: tuple[float, ...] = ()
     """(low, high): height and width are scaled by factors drawn from this range before the crop; () = not."""
@@ -23,6 +24,7 @@ class AugmentationConfig:
     """Operations of RandAugment (those that move nothing) in a row."""
     rand_augment_magnitude: Annotated[float, Bounds(at_most=10)] = 10.0
     """Their strength, up to 10."""
+    audio: AudioAugmentationConfig = dataclasses.field(default_factory=AudioAugmentationConfig)
 
     @property
     def changes_colors(self) -> bool:

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from typing import Annotated, Any, Literal
 
+from unloc_jax.config.audio import AudioTowerConfig
 from unloc_jax.config.bounds import Bounds, Fraction, OpenEnd, Positive, Share, Signed
 from unloc_jax.config.data import DataConfig
 from unloc_jax.config.videoprism import VideoPrismTowerConfig
@@ -42,9 +43,9 @@ class ImageTowerConfig:
 class ModalityConfig:
     """One kind of input per frame: what encodes it, and how it joins the others."""
 
-    encoder: Literal["clip", "videoprism", "features"] = "clip"
-    """ "clip": an image tower as in model.image; "videoprism": a video tower as in model.videoprism; "features":
-    precomputed, taken as they are."""
+    encoder: Literal["clip", "videoprism", "audio", "features"] = "clip"
+    """ "clip": an image tower as in model.image; "videoprism": a video tower as in model.videoprism; "audio": the tower
+    of sound as in model.audio; "features": precomputed, taken as they are."""
     feature_dim: int = 0
     """D of precomputed features."""
     freeze: bool = False
@@ -59,7 +60,17 @@ class ModalityConfig:
 
     @property
     def reads_frames(self) -> bool:
-        """Whether it has a tower of its own."""
+        """Whether its tower reads the video's frames."""
+        return self.has_tower and not self.reads_sound
+
+    @property
+    def reads_sound(self) -> bool:
+        """Whether its tower reads the video's sound."""
+        return self.encoder == "audio"
+
+    @property
+    def has_tower(self) -> bool:
+        """Whether it has a tower of its own: it does not read features."""
         return self.encoder != "features"
 
 
@@ -161,8 +172,9 @@ class ModelConfig:
     modalities: dict[str, ModalityConfig] = dataclasses.field(
         default_factory=lambda: {"rgb": ModalityConfig()}
     )
-    """Inputs by name: "rgb" with the encoder "clip" or "videoprism" reads the frames, the others read features of
-    their name."""
+    """Inputs by name: "rgb" with the encoder "clip" or "videoprism" reads the frames, "audio" with the encoder "audio"
+    the sound, the others read features of their name."""
+    audio: AudioTowerConfig = dataclasses.field(default_factory=AudioTowerConfig)
     videoprism: VideoPrismTowerConfig = dataclasses.field(default_factory=VideoPrismTowerConfig)
     video_projection: bool = True
     """Project the concatenated modalities to the fusion's width; without, the widths must be equal."""
@@ -188,8 +200,13 @@ class ModelConfig:
 
     @property
     def reads_frames(self) -> bool:
-        """Whether any modality has a tower."""
+        """Whether any modality reads the frames."""
         return any(modality.reads_frames for modality in self.modalities.values())
+
+    @property
+    def reads_sound(self) -> bool:
+        """Whether any modality reads the sound."""
+        return any(modality.reads_sound for modality in self.modalities.values())
 
     def geometry(self, num_frames: int) -> PyramidGeometry:
         """Returns the pyramid's points over T frames."""

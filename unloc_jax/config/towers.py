@@ -41,7 +41,7 @@ class Tower:
       width, num_heads, mlp_dim: Of all its layers; `width` is also that of its output.
       stacks: From the input to the output.
       above: Number of layers above the other parameters, by the beginning of their names; the rest are below all.
-      patch_size: Height and width of a patch in pixels; 0 = it reads texts.
+      patch_size: Height and width of a patch in pixels; 0 = it reads no pixels.
       embedding: Products before the layers of a video, as (rows, numbers in each, outputs).
       parts: Equal parts of a video that devices can share, such as frames.
       part: What they are, for messages.
@@ -78,16 +78,16 @@ class Encoder:
     """One line of `ENCODERS`.
 
     Attributes:
-      video: (config, T, crop size) → its tower over frames.
-      text: config → its tower over texts.
+      video: (config, T, crop size) → its tower over the T places of a video, such as frames.
+      text: config → its tower over texts; None if it has none.
       tokens: config → its tokenizer.
       check: Raises UserError for settings of the towers that do not go together.
       reads_vocabulary: Whether texts need the file config.model.text.sentencepiece, which checkpoints then hold.
     """
 
     video: Callable[["ModelConfig", int, int], Tower]
-    text: Callable[["ModelConfig"], Tower]
-    tokens: Callable[["ModelConfig"], Tokens]
+    text: Callable[["ModelConfig"], Tower] | None
+    tokens: Callable[["ModelConfig"], Tokens] = lambda model: CLIP_TOKENS
     check: Callable[["ModelConfig"], None] = lambda model: None
     reads_vocabulary: bool = False
 
@@ -184,22 +184,70 @@ def _check_videoprism(model: "ModelConfig") -> None:
         )
 
 
+def _audio_video(model: "ModelConfig", num_frames: int, crop_size: int) -> Tower:
+    audio, patches = model.audio, model.audio.num_patches
+    return Tower(
+        "audio",
+        audio.width,
+        audio.num_heads,
+        audio.mlp_dim,
+        (Stack("transformer", audio.num_layers, num_frames, patches),),
+        {"norm_out": 0},
+        embedding=((num_frames * patches, audio.patch_mels * audio.patch_frames, audio.width),),
+        parts=num_frames,
+        part="frames",
+    )
+
+
+def _check_audio(model: "ModelConfig") -> None:
+    audio, where = model.audio, "config.model.audio"
+    for name, modality in model.modalities.items():
+        if modality.reads_sound and name != "audio":
+            raise UserError(
+                f"config.model.modalities.{name}: the modality that hears the sound of videos is called audio."
+            )
+    if not audio.hop_samples or audio.frame_samples < 2:
+        raise UserError(
+            f"{where}: frames of {audio.frame_s:g} s, {audio.hop_s:g} s apart, are shorter than samples at "
+            f"sample_rate = {audio.sample_rate}."
+        )
+    lowest, highest = audio.band_hz
+    if not lowest < highest <= audio.sample_rate / 2:
+        raise UserError(
+            f"{where}: bands from lowest_hz = {lowest:g} to highest_hz = {highest:g} do not lie below half of "
+            f"sample_rate = {audio.sample_rate}."
+        )
+    if audio.num_mels % audio.patch_mels:
+        raise UserError(
+            f"{where}.num_mels = {audio.num_mels} is not divisible by patch_mels = {audio.patch_mels}."
+        )
+    if audio.num_frames < audio.patch_frames:
+        raise UserError(
+            f"{where}: the {audio.window_s:g} s of a place make {audio.num_frames} frames of the spectrogram, fewer "
+            f"than patch_frames = {audio.patch_frames}. Make window_s longer, or hop_s or patch_frames smaller."
+        )
+    if audio.width % audio.num_heads:
+        raise UserError(f"{where}.width = {audio.width} is not divisible by num_heads = {audio.num_heads}.")
+
+
 ENCODERS: dict[str, Encoder] = {
-    "clip": Encoder(_clip_video, _clip_text, lambda model: CLIP_TOKENS, _check_clip),
+    "clip": Encoder(_clip_video, _clip_text, check=_check_clip),
     "videoprism": Encoder(
         _videoprism_video, _videoprism_text, _videoprism_tokens, _check_videoprism, reads_vocabulary=True
     ),
+    "audio": Encoder(_audio_video, None, check=_check_audio),
 }
 
 
 def video_tower(model: "ModelConfig", encoder: str, num_frames: int, crop_size: int) -> Tower | None:
-    """Returns the tower over T frames of an encoder of modalities; None if that reads features."""
+    """Returns the tower over T frames, or places of sound, of an encoder of modalities; None if that reads features."""
     return ENCODERS[encoder].video(model, num_frames, crop_size) if encoder in ENCODERS else None
 
 
 def text_tower(model: "ModelConfig") -> Tower | None:
     """Returns the model's tower over texts; None if it is given embeddings."""
-    return ENCODERS[model.text.encoder].text(model) if model.text.encoder in ENCODERS else None
+    encoder = ENCODERS.get(model.text.encoder)
+    return encoder.text(model) if encoder is not None and encoder.text is not None else None
 
 
 def text_width(model: "ModelConfig") -> int:

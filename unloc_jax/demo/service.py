@@ -157,7 +157,7 @@ class Service:
             watch(0.9, "Searching")
             prediction = dataclasses.replace(self._localizer(embedded, texts), video=name)
             watch(0.95, "Preparing the video for the browser")
-            playable, mime = held.playable()
+            playable, mime = held.playable(prediction.waveform is not None)
             result = Result(secrets.token_urlsafe(32), prediction, playable, mime)
             self._results[result.token] = result
             while len(self._results) > _MOST_RESULTS:

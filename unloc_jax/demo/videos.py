@@ -29,18 +29,21 @@ class HeldVideo:
     def folder(self) -> Path:
         return self.path.parent
 
-    def playable(self) -> tuple[Path, str]:
+    def playable(self, with_sound: bool = False) -> tuple[Path, str]:
         """Returns a file that browsers play, and its MIME type; makes a copy on first use if the original is none.
+
+        Args:
+          with_sound: whether its sound must be played, too; the same for all calls.
 
         Raises:
           UserError: the video cannot be used.
         """
-        mime = playable_as(self.path)
+        mime = playable_as(self.path, with_sound=with_sound)
         if mime is not None:
             return self.path, mime
         copy = self.folder / "copy.mp4"
         if not copy.exists():
-            content, _ = preview_bytes(self.path)
+            content, _ = preview_bytes(self.path, with_sound=with_sound)
             part = self.folder / f"{secrets.token_hex(8)}.part"
             part.write_bytes(content)
             part.rename(copy)

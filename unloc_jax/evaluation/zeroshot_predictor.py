@@ -12,9 +12,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from unloc_jax import config as config_lib
+from unloc_jax.console import show
 from unloc_jax.dataset import DatasetMetadata
 from unloc_jax.errors import UserError
 from unloc_jax.evaluation.predictor import Annotations
+from unloc_jax.features.clap_encoder import ClapEncoder
 from unloc_jax.features.encoder import Encoder, unit
 from unloc_jax.frame_times import shown_frames
 from unloc_jax.inference.zeroshot import check_settings
@@ -31,21 +33,23 @@ _TEXTS_AT_ONCE = 256
 class ClipPredictor:
     """Predicts by an encoder without training; see `unloc_jax.evaluation.predictor.Predictor`.
 
+    An encoder of sound hears the dataset's sound, resampled to its own samples per second.
+
     What it makes of the similarities of frames and texts is the task's rule, `Task.zeroshot`.
 
     Args:
       encoder: see `open_encoder`.
       dataset: `data_pipelines.reading.shards.UnlocShards`.
       directory: of the dataset, for messages.
-      with_frames: split → its records, with their frames.
+      with_frames: split → its records, with their frames and sound.
       task: what is measured; None = what the dataset is for.
       vocabulary: the classes, instead of the dataset's.
       prompts: around every text, the embeddings are averaged; () = "a video of {}." for classes, nothing for sentences.
       fps, smoothing_s: see `ZeroShotLocalizer`.
 
     Raises:
-      UserError: a dataset without frames, or without what the task needs; settings out of range; an encoder that cannot
-        read texts.
+      UserError: a dataset without frames (or without sound, for an encoder that hears), or without what the task needs;
+        settings out of range; an encoder that cannot read texts.
     """
 
     def __init__(
@@ -64,7 +68,11 @@ class ClipPredictor:
         check_settings(fps, smoothing_s)
         encoder.check_texts()
         metadata = dataset.metadata
-        if not metadata.short_side:
+        if encoder.hears and not metadata.sound_rate:
+            raise UserError(
+                f"{directory} holds no sound, which {encoder.name} needs: build it with --videos=DIR --audio."
+            )
+        if not encoder.hears and not metadata.short_side:
             raise UserError(f"{directory} holds no frames, which CLIP needs: build it with --videos=DIR.")
         for prompt in prompts:
             if prompt.count("{}") != 1:
@@ -117,13 +125,20 @@ class ClipPredictor:
         """Embeds frames at 0 / fps, 1 / fps, …: float32 [F, D] of length 1 per record."""
         total = len(self.dataset.records(split))
         bar = tqdm(total=total, desc=f"evaluate {split}", unit="video", file=sys.stderr)
-        records = self._with_frames(split)
+        records, unheard = self._with_frames(split), 0
         while group := list(itertools.islice(records, _VIDEOS_AT_ONCE)):
-            shown = [shown_frames(len(r.frames), r.fps, self._fps) for r in group]
-            streams = (_pictures(r, numbers) for r, numbers in zip(group, shown))
-            yield from map(unit, self._encoder.encode_streams(streams))
+            unheard += sum(record.sound is None for record in group)
+            yield from map(unit, self._encoder.encode_streams(map(self._stream, group)))
             bar.update(len(group))
         bar.close()
+        if self._encoder.hears and unheard:
+            show(f"{unheard} of {total} videos have no sound: nothing can be found in them by ear")
+
+    def _stream(self, record: VideoRecord) -> Iterator[np.ndarray]:
+        """Returns what the encoder reads of a record at 0 / fps, 1 / fps, …"""
+        if isinstance(self._encoder, ClapEncoder):
+            return iter(self._encoder.open_sound(record.sound, record.duration_s, self._fps))
+        return _pictures(record, shown_frames(len(record.frames), record.fps, self._fps))
 
 
 def _pictures(record: VideoRecord, numbers: np.ndarray) -> Iterator[np.ndarray]:

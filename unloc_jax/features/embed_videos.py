@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unloc_jax.features.encoder import Encoder, video_frames
+from unloc_jax.errors import UserError
+from unloc_jax.features.encoder import Encoder
 from unloc_jax.features.stream_inputs import Input, StreamInputs
 from unloc_jax.frame_inputs import ArrayFrames
 from unloc_jax.video import VideoError, VideoNote, check_fps
@@ -66,8 +67,10 @@ def embed_frames(encoder: Encoder, frames: np.ndarray, frames_fps: float | None,
       fps: rows of features per second.
 
     Raises:
-      UserError: frames is not such an array.
+      UserError: frames is not such an array, or the encoder reads sound.
     """
+    if encoder.hears:
+        raise UserError(f"{encoder.name} reads sound, which frames do not have: give it the file.")
     stream = ArrayFrames(frames, frames_fps=frames_fps, fps=fps, short_side=None, offset=_OFFSET)
     features = encoder.encode_stream(stream)
     return VideoFeatures(features, (np.arange(len(features)) + _OFFSET) / fps, fps, stream.duration_s)
@@ -100,7 +103,7 @@ def embed_videos(
     """
     check_fps(fps)
     waiting = max(2, _WAITING // encoder.frames_per_input)
-    decoding = _Decoding(videos, fps, encoder.inputs, decoders, waiting)
+    decoding = _Decoding(videos, fps, encoder, decoders, waiting)
     made: dict[int, list[np.ndarray]] = {number: [] for number in range(len(videos))}
 
     def finished() -> Iterator[tuple[Path, VideoFeatures | VideoError]]:
@@ -152,13 +155,13 @@ class _Decoding:
         self,
         videos: Sequence[Path],
         fps: float,
-        new_inputs: Callable[[], StreamInputs],
+        encoder: Encoder,
         decoders: int,
         waiting: int,
     ):
         self.ends: dict[int, _End | VideoError] = {}
         self._fps = fps
-        self._new_inputs = new_inputs
+        self._encoder = encoder
         self._left = len(videos)
         self._todo = iter(list(enumerate(videos)))
         self._lock = threading.Lock()
@@ -196,9 +199,9 @@ class _Decoding:
             self._put(number, self._decode(number, video))
 
     def _decode(self, number: int, video: Path) -> _End | VideoError:
-        inputs, num_frames = self._new_inputs(), 0
+        inputs, num_frames = self._encoder.inputs(), 0
         try:
-            stream = video_frames(video, self._fps, offset=_OFFSET, threads=self._ffmpeg_threads)
+            stream = self._encoder.open(video, self._fps, offset=_OFFSET, threads=self._ffmpeg_threads)
             for frame in stream:
                 for one in inputs.add(frame):
                     self._put(number, one)

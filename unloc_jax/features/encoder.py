@@ -1,4 +1,7 @@
-"""What all encoders of videos are: batches on all devices, streams → rows of features, texts → the same space."""
+"""What all encoders of videos are: batches on all devices, streams → rows of features, texts → the same space.
+
+A stream is of frames, or of windows of sound.
+"""
 
 import abc
 import collections
@@ -16,7 +19,9 @@ from flax import traverse_util
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
+from unloc_jax.errors import UserError
 from unloc_jax.features.stream_inputs import DistinctFrames, StreamInputs
+from unloc_jax.frame_inputs import Frames
 from unloc_jax.video import FrameStream, probe
 
 Tag = TypeVar("Tag")
@@ -39,10 +44,12 @@ class Encoder(abc.ABC):
       name: of the model.
       label: what a reader of results must know of it.
       embed_dim: D.
-      image_size: height and width of its pictures in pixels.
+      image_size: height and width of its pictures in pixels; not of an encoder of sound.
       logit_scale: by which it multiplies cosines of frames and texts.
       most_pieces: word pieces of a text that it reads.
       frames_per_input: frames that it reads at a time.
+      reads: what a row is made of, in the plural.
+      hears: it reads sound, and no frames.
     """
 
     source: str
@@ -53,6 +60,8 @@ class Encoder(abc.ABC):
     logit_scale: float
     most_pieces: int
     frames_per_input: int = 1
+    reads: str = "frames"
+    hears: bool = False
 
     def __init__(self, params: Any, dtype: DTypeLike, batch_size: int):
         self.dtype = jnp.dtype(dtype)
@@ -71,7 +80,7 @@ class Encoder(abc.ABC):
 
     @abc.abstractmethod
     def preprocess(self, frames: np.ndarray) -> np.ndarray:
-        """Resizes frames uint8 [..., H, W, 3] → uint8 [..., size, size, 3]."""
+        """Resizes frames uint8 [..., H, W, 3] → uint8 [..., size, size, 3]; for sound see `ClapEncoder`."""
 
     @abc.abstractmethod
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -99,6 +108,28 @@ class Encoder(abc.ABC):
     def settings(self) -> dict[str, Any]:
         """Returns what the numbers of a family with such settings also depend on; JSON."""
         return {}
+
+    def use_window(self, window_s: float) -> None:
+        """Sets how many seconds of sound a row is made of.
+
+        Raises:
+          UserError: out of range, or the encoder does not hear.
+        """
+        raise UserError(
+            f"--window={window_s:g} is for an encoder of sound (clap:SRC); {self.name} reads frames."
+        )
+
+    def sees(self, fps: float) -> str:
+        """Describes in words what it reads, at so many rows per second."""
+        return f"{fps:g} frames per second of {self.image_size}² pixels"
+
+    def open(self, path: Path, fps: float, *, offset: float = 0.0, threads: int = 0) -> Frames:
+        """Opens a file as what `inputs` reads, at (k + offset) / fps seconds; frames are uint8 [H, W, 3], not resized.
+
+        Raises:
+          VideoError: the file cannot be used.
+        """
+        return video_frames(path, fps, offset=offset, threads=threads)
 
     def inputs(self) -> StreamInputs:
         """Returns what makes the inputs of a new stream."""

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from unloc_jax.errors import UserError
+from unloc_jax.features.clap_encoder import ClapEncoder
 from unloc_jax.features.clip_encoder import ClipEncoder
 from unloc_jax.features.encoder import Encoder
 from unloc_jax.features.picture_encoder import PictureTextEncoder
 from unloc_jax.features.videoprism_encoder import VideoPrismEncoder
-from unloc_jax.pretrained import clip_source
+from unloc_jax.pretrained import clap, clip_source
 from unloc_jax.pretrained.pe_core import PE_CORE
 from unloc_jax.pretrained.picture_text import PictureTextFamily, read_picture_text
 from unloc_jax.pretrained.siglip import SIGLIP_2
@@ -29,12 +30,14 @@ class Family:
       kinds: prefixes of a source, as in "hf-clip:FOLDER".
       open: reads a source, with its prefix if it has one; arguments (source, dtype, batch_size,
         vocabulary of its texts or None).
+      hears: they read sound, also of files without a picture.
     """
 
     title: str
     modality: str
     kinds: tuple[str, ...]
     open: Callable[[str, DTypeLike, int, str | None], Encoder]
+    hears: bool = False
 
 
 def _open_clip(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
@@ -46,6 +49,11 @@ def _open_clip(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str |
 def _open_videoprism(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
     weights = read_videoprism(source.removeprefix(f"{KIND}:"), vocabulary=vocabulary)
     return VideoPrismEncoder(weights, dtype, batch_size)
+
+
+def _open_clap(source: str, dtype: DTypeLike, batch_size: int, vocabulary: str | None) -> Encoder:
+    weights = clap.read_clap(source.removeprefix(f"{clap.KIND}:"), vocabulary)
+    return ClapEncoder(weights, dtype, batch_size)
 
 
 def of_pictures_and_texts(family: PictureTextFamily) -> Family:
@@ -65,6 +73,7 @@ FAMILIES = (
     VIDEOPRISM,
     of_pictures_and_texts(SIGLIP_2),
     of_pictures_and_texts(PE_CORE),
+    Family(clap.TITLE, clap.KIND, (clap.KIND,), _open_clap, hears=True),
 )
 
 

@@ -22,16 +22,8 @@ from unloc_jax.features.embed_videos import VideoFeatures, embed_frames, embed_v
 from unloc_jax.features.encoder import Encoder
 from unloc_jax.features.families import family_of, open_encoder
 from unloc_jax.features.stored_features import StoredFeatures
-from unloc_jax.frame_inputs import SampledFrames
-from unloc_jax.sampling import (
-    Timeline,
-    all_starts,
-    features_at,
-    rows_timeline,
-    times_of,
-    whole_video,
-    window_at,
-)
+from unloc_jax.frame_inputs import SampledFrames, sample_timeline
+from unloc_jax.sampling import Timeline, features_at, rows_timeline, times_of
 from unloc_jax.video import VideoNote
 
 # Settings of features that may differ: the same weights may have moved, and its fingerprint is compared.
@@ -74,16 +66,22 @@ class ComputedFeatures:
 
     def __init__(self, config: Config, metadata: DatasetMetadata, clip: str | None):
         self._data: DataConfig = config.data
-        (self._name, *others), known = config.model.modalities, metadata.feature_settings
+        read = [name for name, modality in config.model.modalities.items() if not modality.reads_sound]
+        (self._name, *others), known = read, metadata.feature_settings
         if others or self._name not in known:
             raise UserError(
-                f"this model reads {' and '.join(config.model.modalities)}; only a model of one kind of features, "
+                f"this model reads {' and '.join(read)}; only a model of one kind of features, "
                 "made by `unloc features`, can read a video file alone. Give it the features of the video: "
                 "--features NAME=FILE (docs/features.md)."
             )
         settings = known[self._name]
         self._fps, self._stored_as = float(settings["fps"]), np.dtype(settings["stored_as"])
         self._encoder = _the_encoder(settings, clip)
+
+    @property
+    def hears(self) -> bool:
+        """Whether the features are those of the sound."""
+        return self._encoder.hears
 
     def open(
         self, video: Path | np.ndarray, fps: float | None, watch: Callable[[float], object] | None = None
@@ -143,14 +141,7 @@ def sample_rows(
       phase: see `rows_timeline`.
     """
     main = max(_timelines(rows, duration_s, phase).values(), key=lambda timeline: timeline.count)
-    num_frames, stride = data.num_frames, data.window_stride
-    if data.windowed:
-        starts = all_starts(main.count, num_frames, stride, data.window_hop).tolist()
-        windows = [window_at(main, num_frames, stride, start) for start in starts]
-    else:
-        windows = [whole_video(main, num_frames)]
-    seen = (SampledFrames(None, window.mask, window.span_s) for window in windows)
-    yield from with_rows(seen, rows, duration_s, phase)
+    yield from with_rows(sample_timeline(main, data), rows, duration_s, phase)
 
 
 def with_rows(
@@ -161,7 +152,7 @@ def with_rows(
     for one in seen:
         times_s = times_of(one.span_s, len(one.mask))
         features = {name: features_at(stored.rows, timelines[name], times_s) for name, stored in rows.items()}
-        yield dataclasses.replace(one, features=features)
+        yield dataclasses.replace(one, features={**one.features, **features})
 
 
 def _timelines(rows: Mapping[str, StoredFeatures], duration_s: float, phase: float) -> dict[str, Timeline]:
@@ -189,6 +180,8 @@ def _the_encoder(settings: dict[str, Any], given: str | None) -> Encoder:
             f"this model reads features of the {wanted}, which is not there any more. Give its place: "
             f"--clip SRC. ({error})"
         ) from error
+    if encoder.hears and "window_s" in settings:
+        encoder.use_window(settings["window_s"])
     if encoder.fingerprint() != settings["clip_fingerprint"]:
         raise UserError(
             f"this model reads features of the {wanted}; {given or source} has other weights or settings. Give "

@@ -58,7 +58,7 @@ def read_given(
       config: of the model.
       metadata: metadata of the dataset that it was trained on.
       duration_s: length of the video in seconds; None = that of the features.
-      with_video: whether the video is there too, for a model that also reads frames.
+      with_video: whether the video is there too, for a model that also reads frames or sound.
 
     Raises:
       UserError: the model reads no features, or frames of a video that is not there; a modality is missing or unknown;
@@ -69,15 +69,14 @@ def read_given(
         name: modality for name, modality in config.model.modalities.items() if modality.encoder == "features"
     }
     if not modalities:
-        raise UserError("this model reads frames alone: give it a video, and no features.")
+        inputs = "sound" if not config.model.reads_frames else "frames"
+        alone = " and sound" if inputs == "frames" and config.model.reads_sound else " alone"
+        raise UserError(f"this model reads {inputs}{alone}: give it a video, and no features.")
     names = " and ".join(modalities)
-    reads = names
-    if len(modalities) < len(config.model.modalities):
-        reads += " and frames"
-        if not with_video:
-            raise UserError(
-                f"this model reads {reads}: give the video too (--video FILE; video=… in Python)."
-            )
+    others = ["frames"] * config.model.reads_frames + ["sound"] * config.model.reads_sound
+    reads = " and ".join([names, *others])
+    if others and not with_video:
+        raise UserError(f"this model reads {reads}: give the video too (--video FILE; video=… in Python).")
     if unknown := sorted(given.keys() - modalities.keys()):
         raise UserError(f"features {unknown[0]!r}: this model reads {reads}.")
     if missing := [name for name in modalities if name not in given]:

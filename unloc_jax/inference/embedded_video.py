@@ -12,6 +12,7 @@ import numpy as np
 
 from unloc_jax.errors import UserError
 from unloc_jax.inference.predictions import VideoPrediction
+from unloc_jax.inference.waveform import Waveform
 from unloc_jax.video import VideoNote
 
 CACHE_BYTES = 256 << 20
@@ -37,11 +38,12 @@ class EmbeddedVideo:
     """A video, embedded by `embed_video`; the model that embedded it accepts it in place of a file.
 
     Attributes:
-      name: path of the file, or "frames".
+      name: path of the file, or "frames" or "samples".
       duration_s: its length in seconds.
       windows: the whole video once, or, for models that use windows, all windows in order of time.
       model: identifies the model that embedded it.
       notes: messages about the video.
+      waveform: of the sound that the model heard; None = it heard none.
     """
 
     name: str
@@ -49,6 +51,7 @@ class EmbeddedVideo:
     windows: tuple[EmbeddedWindow, ...]
     model: str
     notes: tuple[VideoNote, ...] = ()
+    waveform: Waveform | None = None
 
     @property
     def nbytes(self) -> int:
@@ -61,6 +64,38 @@ class EmbeddedVideo:
 
 Video = str | Path | np.ndarray | EmbeddedVideo
 Watch = Callable[[float], object]
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenVideo:
+    """A video as `embed_video` is given it, unless it is embedded already.
+
+    Attributes:
+      path: the file; None: arrays.
+      frames: uint8 [F, H, W, 3]; None = there are none, or a file.
+      fps: frames per second of `frames`.
+      sound: samples [S] or [S, channels]; None = there are none, or a file.
+      rate: samples per second of `sound`.
+      audio_track: number of the file's sound track to hear; None = its default.
+    """
+
+    path: Path | None = None
+    frames: np.ndarray | None = None
+    fps: float | None = None
+    sound: np.ndarray | None = None
+    rate: float | None = None
+    audio_track: int | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.path) if self.path else "frames" if self.frames is not None else "samples"
+
+    def check_unheard(self) -> None:
+        """Raises UserError if sound is given that a model without ears ignores."""
+        if self.sound is not None:
+            raise UserError("this model does not hear: give it frames (with fps) or a file, and no samples.")
+        if self.audio_track is not None:
+            raise UserError(f"--audio-track {self.audio_track}: this model does not hear.")
 
 
 class VideoSearch(abc.ABC):
@@ -77,25 +112,39 @@ class VideoSearch(abc.ABC):
 
     @abc.abstractmethod
     def __call__(
-        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+        self,
+        video: Video,
+        texts: str | Sequence[str] = (),
+        *,
+        fps: float | None = None,
+        sound: np.ndarray | None = None,
+        rate: float | None = None,
+        audio_track: int | None = None,
     ) -> VideoPrediction:
-        """Returns segments and relevance curve of every text; see `embed_video` for `video` and `fps`."""
+        """Returns segments and relevance curve of every text; see `embed_video` for the video."""
 
     def check_videos(self) -> None:  # noqa: B027  most models can
         """Raises UserError if the model cannot read video files, before one is there."""
 
     @abc.abstractmethod
-    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Any:
-        """Opens a video as the model's inputs; `fps` is that of an array; `watch` as for `embed_video`."""
+    def _open(self, video: GivenVideo, watch: Watch | None) -> Any:
+        """Opens a video as the model's inputs; `watch` as for `embed_video`."""
 
     @abc.abstractmethod
     def _embed(self, frames: Any, name: str) -> EmbeddedVideo:
         """Embeds everything that `_open` returned."""
 
     def embed_video(
-        self, video: Video, *, fps: float | None = None, watch: Watch | None = None
+        self,
+        video: Video,
+        *,
+        fps: float | None = None,
+        sound: np.ndarray | None = None,
+        rate: float | None = None,
+        audio_track: int | None = None,
+        watch: Watch | None = None,
     ) -> EmbeddedVideo:
-        """Decodes a video and runs the image tower on it, once: pass the result to the call in place of the file.
+        """Decodes a video and runs the towers on it, once: pass the result to the call in place of the file.
 
         A file that was embedded before, and has not changed since, comes from the cache.
 
@@ -108,8 +157,13 @@ class VideoSearch(abc.ABC):
         True
 
         Args:
-          video: any file that PyAV decodes; or frames, uint8 [F, H, W, 3] in RGB, at regular times.
+          video: any file that PyAV decodes, of sound alone for a model that hears alone; or frames, uint8 [F, H, W, 3]
+            in RGB, at regular times; or samples (with `rate`), int16 or float in [-1, 1], [S] or [S, channels], for a
+            model that hears alone.
           fps: frames per second of an array.
+          sound: samples, as above, beside frames, for a model that sees and hears; the first of both are at second 0.
+          rate: samples per second of an array; they are resampled to the rate of training.
+          audio_track: which sound track of a file is heard, from 0; None = the one that a player plays.
           watch: called with the seconds of the video that have been read, after every frame; what it raises ends the
             embedding. Not called if nothing needs to be embedded.
 
@@ -121,11 +175,36 @@ class VideoSearch(abc.ABC):
                 raise UserError(f"{video.name} was embedded by {video.model}; this is {self._model_name}.")
             return video
         if isinstance(video, np.ndarray):
-            return self._embed(self._open(video, fps, watch), "frames")
+            given = _given_arrays(video, fps, sound, rate)
+            if audio_track is not None:
+                raise UserError("audio_track is for a file; of arrays, give the samples of the track.")
+            return self._embed(self._open(given, watch), given.name)
         if fps is not None:
             raise UserError("fps is for an array of frames; a file has its own.")
+        if sound is not None or rate is not None:
+            raise UserError("sound and rate are for arrays; a file has its own sound.")
         path = Path(video)
-        return self._kept.get(path, lambda: self._embed(self._open(path, None, watch), str(path)))
+        given = GivenVideo(path, audio_track=audio_track)
+        return self._kept.get(path, audio_track, lambda: self._embed(self._open(given, watch), given.name))
+
+
+def _given_arrays(
+    video: np.ndarray, fps: float | None, sound: np.ndarray | None, rate: float | None
+) -> GivenVideo:
+    """Returns frames, with or without sound beside them, or samples alone: those that come with a rate alone.
+
+    Raises:
+      UserError: the arguments do not go together.
+    """
+    if video.ndim > 2 or fps is not None:
+        if sound is not None and not isinstance(sound, np.ndarray):
+            raise UserError(f"sound must be an array of samples beside frames, got {type(sound).__name__}.")
+        if sound is None and rate is not None:
+            raise UserError("rate is that of samples: give them beside the frames (sound=…, rate=…).")
+        return GivenVideo(frames=video, fps=fps, sound=sound, rate=rate)
+    if sound is not None:
+        raise UserError("sound is for samples beside frames; give samples alone in place of the video.")
+    return GivenVideo(sound=video, rate=rate)
 
 
 class _Kept:
@@ -136,13 +215,13 @@ class _Kept:
         self._videos: collections.OrderedDict[Any, EmbeddedVideo] = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, path: Path, embed: Callable[[], EmbeddedVideo]) -> EmbeddedVideo:
+    def get(self, path: Path, audio_track: int | None, embed: Callable[[], EmbeddedVideo]) -> EmbeddedVideo:
         """Returns the cached video of a file in its present state; otherwise caches and returns embed()."""
         try:
             status = path.stat()
         except OSError:
             return embed()  # raises the error that names what is wrong
-        key = (path.resolve(), status.st_mtime_ns, status.st_size)
+        key = (path.resolve(), status.st_mtime_ns, status.st_size, audio_track)
         with self._lock:
             if key in self._videos:
                 self._videos.move_to_end(key)

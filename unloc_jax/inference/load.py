@@ -36,11 +36,11 @@ def load(
     Args:
       source: a workdir of `unloc train`, one of its steps, or an id of the Hugging Face hub ("org/name" or
         "org/name@revision") that holds one of these: a `Localizer`. Or a CLIP: a folder that `unloc import` wrote,
-        "KIND:SRC" as config.init_from takes it, or an id of the hub; or "siglip2:SRC", "pe:SRC", "videoprism:SRC": a
-        `ZeroShotLocalizer`.
+        "KIND:SRC" as config.init_from takes it, or an id of the hub; or "siglip2:SRC", "pe:SRC", "videoprism:SRC",
+        "clap:SRC": a `ZeroShotLocalizer`.
       task: which task of a checkpoint with several; None = the first.
       clip: location of the encoder of a model that was trained on features; see `Localizer`.
-      tokenizer: vocabulary of a SigLIP 2 or VideoPrism, a file or an id of the hub; None = beside the weights.
+      tokenizer: vocabulary of a SigLIP 2, CLAP or VideoPrism, a file or an id of the hub; None = beside the weights.
 
     Raises:
       UserError: nothing that could be loaded is there, or it has no such task.
@@ -50,7 +50,9 @@ def load(
     if names_family(str(source)) or (not holds_checkpoint and kind_of(str(source))):
         return _zero_shot(str(source), task, clip, tokenizer)
     if tokenizer is not None:
-        raise UserError(f"tokenizer={tokenizer!r} is for a SigLIP 2 or a VideoPrism, which {source} is not.")
+        raise UserError(
+            f"tokenizer={tokenizer!r} is for a SigLIP 2, a CLAP or a VideoPrism, which {source} is not."
+        )
     if not folder.exists():
         if not is_hub_id(str(source)):
             raise UserError(f"{source} is neither a folder nor an id of the Hugging Face hub.")

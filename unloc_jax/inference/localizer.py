@@ -24,11 +24,19 @@ from unloc_jax.features.feature_inputs import (
 )
 from unloc_jax.features.given_features import Features, read_given
 from unloc_jax.foreign_text import parse_json
-from unloc_jax.frame_inputs import ArrayFrames, Frames, SampledFrames, sample_frames, watched
+from unloc_jax.frame_inputs import (
+    ArrayFrames,
+    Frames,
+    SampledFrames,
+    sample_frames,
+    sample_timeline,
+    watched,
+)
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
     EmbeddedVideo,
     EmbeddedWindow,
+    GivenVideo,
     Video,
     VideoSearch,
     Watch,
@@ -37,14 +45,37 @@ from unloc_jax.inference.loaded_model import LoadedModel
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
 from unloc_jax.inference.vocabulary_cache import TextEncoder
+from unloc_jax.inference.waveform import waveform_of, waveform_of_file
 from unloc_jax.model.clip import TextFeatures
+from unloc_jax.sound import has_picture, notes_on_sound, read_sound
+from unloc_jax.sound_inputs import sound_of_samples, sound_timeline, with_sound
+from unloc_jax.sound_windows import Sound
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
 from unloc_jax.training.checkpoints.presence import stored_threshold
 from unloc_jax.training.checkpoints.reading import workdir_of
-from unloc_jax.video import FrameStream, video_length_s
+from unloc_jax.video import FrameStream, VideoError, VideoNote, video_length_s
 
 _TEXTS_AT_ONCE = 64  # texts fused with a video in one call; limits memory
+_NO_SOUND = VideoNote("no sound track", "found by picture alone")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Heard:
+    """The sound of a video for a model that hears; None = there is none, and why."""
+
+    sound: Sound | None = None
+    notes: tuple[VideoNote, ...] = ()
+    audio_track: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """The inputs of a model; frames None = it hears alone. `path` is that of a file."""
+
+    frames: Frames | OpenVideo | None
+    heard: _Heard
+    path: Path | None
 
 
 class Localizer(VideoSearch):
@@ -76,9 +107,10 @@ class Localizer(VideoSearch):
     def __init__(self, model: LoadedModel, cache_bytes: int = CACHE_BYTES, clip: str | None = None):
         super().__init__(f"{model.step_dir} ({model.task_name})", cache_bytes)
         modalities = model.task.config.model.modalities
-        self._reads_frames_alone = all(name == "rgb" and m.reads_frames for name, m in modalities.items())
-        if clip is not None and self._reads_frames_alone:
-            raise UserError(f"--clip={clip}: this model reads frames itself, not features of a CLIP.")
+        self._reads_features = not all(modality.has_tower for modality in modalities.values())
+        if clip is not None and not self._reads_features:
+            itself = "frames" if model.task.config.model.reads_frames else "sound"
+            raise UserError(f"--clip={clip}: this model reads {itself} itself, not features of a CLIP.")
         # A file is embedded once: only the middle crop.
         config = model.task.config
         config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, crops=1))
@@ -92,14 +124,24 @@ class Localizer(VideoSearch):
             self.check_videos()
 
     def __call__(
-        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+        self,
+        video: Video,
+        texts: str | Sequence[str] = (),
+        *,
+        fps: float | None = None,
+        sound: np.ndarray | None = None,
+        rate: float | None = None,
+        audio_track: int | None = None,
     ) -> VideoPrediction:
         """Returns segments and relevance curve of every text.
 
         Args:
-          video: a file, what `embed_video` returned, or frames (see there).
+          video: a file, what `embed_video` returned, or frames or samples (see there).
           texts: one or many sentences. For a model with a vocabulary they may be any words too, and () = its classes.
           fps: frames per second of an array.
+          sound: samples beside frames.
+          rate: samples per second of an array.
+          audio_track: which sound track of a file is heard; None = its default.
 
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
@@ -113,7 +155,7 @@ class Localizer(VideoSearch):
         else:
             texts = check_texts(texts, None)
         features = self._encode_texts(texts)
-        embedded = self.embed_video(video, fps=fps)
+        embedded = self.embed_video(video, fps=fps, sound=sound, rate=rate, audio_track=audio_track)
         output, span_s = self._search(embedded, features)
         places = task.config.data.num_frames if output.curve is None else output.curve.shape[-1]
         times_s = np.linspace(span_s[0], span_s[1], places)
@@ -136,7 +178,12 @@ class Localizer(VideoSearch):
             for i, (text, (segments, scores)) in enumerate(zip(texts, task.segments(output, 0, span_s)))
         ]
         return VideoPrediction(
-            embedded.name, embedded.duration_s, predictions, self.describe(), embedded.notes
+            embedded.name,
+            embedded.duration_s,
+            predictions,
+            self.describe(),
+            embedded.notes,
+            waveform=embedded.waveform,
         )
 
     def check_videos(self) -> None:
@@ -150,22 +197,24 @@ class Localizer(VideoSearch):
         video: str | Path | None = None,
         duration_s: float | None = None,
         name: str = "",
+        audio_track: int | None = None,
     ) -> EmbeddedVideo:
         """Embeds precomputed features of a video; pass the result to the call in place of a file.
 
-        For models that read features of any program, alone or beside frames: what `unloc data build --features` reads
-        of one video. Rows without times are those of equal parts of the video, as in a build.
+        For models that read features of any program, alone or beside frames and sound: what `unloc data build
+        --features` reads of one video. Rows without times are those of equal parts of the video, as in a build.
 
         Args:
           features: by the name of their modality: a file (.npy, .npz, .h5, .pt; "FILE:KEY" names one of several
             arrays), an array [F, D], or `StoredFeatures` with times.
-          video: its file. A model that also reads frames takes them from it; for others it is only measured.
+          video: its file. A model that also reads frames or sound takes them from it; for others it is only measured.
           duration_s: length of the video in seconds; None = that of the file, else of the features.
           name: of the video; "" = that of its file, else of the first file of features.
+          audio_track: see `embed_video`.
 
         Raises:
-          UserError: the model reads other features, or frames of a video that is not given; something given cannot be
-            used; or the length of the video is unknown.
+          UserError: the model reads other features, or frames or sound of a video that is not given; something given
+            cannot be used; or the length of the video is unknown.
         """
         config, metadata = self._model.task.config, self._model.metadata
         if video is not None and duration_s is None:
@@ -174,49 +223,116 @@ class Localizer(VideoSearch):
         duration_s, notes = given.duration_s, given.notes
         files = [str(one) for one in (video, *features.values()) if isinstance(one, str | Path)]
         name = name or (files or ["features"])[0]
+        file = GivenVideo(None if video is None else Path(video), audio_track=audio_track)
+        heard = self._hear(file)
         # Rows of MediaSequence are in step with its frames.
         phase = 0.0 if metadata.name == "mediasequence" else 0.5
-        if video is not None and len(given.rows) < len(config.model.modalities):
-            stream = FrameStream(Path(video), fps=metadata.fps, short_side=metadata.short_side)
-            frames = sample_frames(stream, Path(video).name, fps=metadata.fps, data=config.data)
-            windows = self._embed_windows(with_rows(frames, given.rows, duration_s, phase))
+        if file.path is not None and config.model.reads_frames:
+            stream = FrameStream(file.path, fps=metadata.fps, short_side=metadata.short_side)
+            frames = sample_frames(stream, file.path.name, fps=metadata.fps, data=config.data)
+            seen = with_rows(frames, given.rows, duration_s, phase)
+            windows = self._embed_windows(self._with_sound(seen, heard))
             notes += stream.notes
         else:
-            windows = self._embed_windows(sample_rows(given.rows, duration_s, config.data, phase))
-        return EmbeddedVideo(name, duration_s, windows, self._model_name, notes)
+            seen = sample_rows(given.rows, duration_s, config.data, phase)
+            windows = self._embed_windows(self._with_sound(seen, heard))
+        return self._embedded(name, duration_s, windows, notes, heard)
 
     @functools.cached_property
     def _clip_features(self) -> ComputedFeatures | None:
-        """Computes the features that a model of CLIP features reads; None for a model of frames.
+        """Computes the features that a model of CLIP features reads; None for a model that reads none.
 
         Raises:
           UserError: the model reads features that cannot be computed here, or its CLIP is gone.
         """
-        if self._reads_frames_alone:
+        if not self._reads_features:
             return None
         return ComputedFeatures(self._model.task.config, self._model.metadata, self._clip)
 
-    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames | OpenVideo:
-        metadata = self._model.metadata
+    def _open(self, video: GivenVideo, watch: Watch | None) -> "_Opened":
+        heard = self._hear(video)
+        if self._model.task.config.model.reads_frames or self._reads_features:
+            return _Opened(self._open_frames(video, watch), heard, video.path)
+        if watch is not None and heard.sound is not None:
+            watch(heard.sound.end_s)
+        return _Opened(None, heard, video.path)
+
+    def _open_frames(self, video: GivenVideo, watch: Watch | None) -> Frames | OpenVideo:
+        metadata, seen = self._model.metadata, video.frames if video.path is None else video.path
+        if seen is None:
+            raise UserError(
+                "this model does not hear alone: give frames, and the samples beside them (fps=…, sound=…, rate=…)."
+            )
         if self._clip_features is not None:
-            return self._clip_features.open(video, fps, watch)
-        if isinstance(video, np.ndarray):
+            return self._clip_features.open(seen, video.fps, watch)
+        if isinstance(seen, np.ndarray):
             frames: Frames = ArrayFrames(
-                video, frames_fps=fps, fps=metadata.fps, short_side=metadata.short_side
+                seen, frames_fps=video.fps, fps=metadata.fps, short_side=metadata.short_side
             )
         else:
-            frames = FrameStream(video, fps=metadata.fps, short_side=metadata.short_side)
+            frames = FrameStream(seen, fps=metadata.fps, short_side=metadata.short_side)
         return watched(frames, metadata.fps, watch)
 
-    def _embed(self, frames: Frames | OpenVideo, name: str) -> EmbeddedVideo:
+    def _hear(self, video: GivenVideo) -> "_Heard":
+        """Returns what a model that hears is to hear of a video.
+
+        Raises:
+          UserError: the sound cannot be used, or there is none, and there is nothing else to find texts by.
+        """
+        model = self._model.task.config.model
+        if not model.reads_sound:
+            video.check_unheard()
+            return _Heard()
+        rate, alone = model.audio.sample_rate, len(model.modalities) == 1
+        if video.path is None:
+            if video.sound is not None:
+                return _Heard(sound_of_samples(video.sound, video.rate, rate))
+            if alone:
+                raise UserError("this model hears alone: give samples (rate=…) in place of frames.")
+            return _Heard(notes=(_NO_SOUND,))
+        try:
+            sound = read_sound(video.path, rate, video.audio_track)
+        except VideoError as error:
+            if alone or video.audio_track is not None:
+                raise
+            return _Heard(notes=(VideoNote(f"no sound: {error.kind}", str(error)),))  # as in a build
+        if sound is not None and sound.end_s:
+            return _Heard(sound, audio_track=video.audio_track)
+        if alone:
+            missing = "no sound track" if sound is None else "no sample in the sound track"
+            raise UserError(f"{video.path}: there is {missing}, and this model hears alone.")
+        return _Heard(notes=(_NO_SOUND,) if sound is None else notes_on_sound(sound, 0.0))
+
+    def _embed(self, opened: "_Opened", name: str) -> EmbeddedVideo:
+        data, metadata = self._model.task.config.data, self._model.metadata
+        frames, heard = opened.frames, opened.heard
+        # The length of frames is known only after all of them have been seen.
+        if frames is None:
+            assert heard.sound is not None
+            duration_s = heard.sound.end_s
+            if opened.path is not None and has_picture(opened.path):
+                duration_s = video_length_s(opened.path)
+            all_seen = sample_timeline(sound_timeline(duration_s, metadata.fps), data)
+            windows = self._embed_windows(self._with_sound(all_seen, heard))
+            return self._embedded(name, duration_s, windows, (), heard)
         if isinstance(frames, OpenVideo):
             assert self._clip_features is not None
             all_seen = self._clip_features.sample(frames)
         else:
-            data = self._model.task.config.data
-            all_seen = sample_frames(frames, Path(name).name, fps=self._model.metadata.fps, data=data)
-        windows = self._embed_windows(all_seen)  # the length is known only then
-        return EmbeddedVideo(name, frames.duration_s, windows, self._model_name, frames.notes)
+            all_seen = sample_frames(frames, Path(name).name, fps=metadata.fps, data=data)
+        windows = self._embed_windows(self._with_sound(all_seen, heard))
+        embedded = self._embedded(name, frames.duration_s, windows, frames.notes, heard)
+        by_features = self._clip_features is not None and self._clip_features.hears
+        if by_features and embedded.waveform is None and opened.path is not None:
+            waveform = waveform_of_file(opened.path, frames.duration_s, None)
+            return dataclasses.replace(embedded, waveform=waveform)
+        return embedded
+
+    def _with_sound(self, all_seen: Iterable[SampledFrames], heard: "_Heard") -> Iterable[SampledFrames]:
+        model = self._model.task.config.model
+        if not model.reads_sound:
+            return all_seen
+        return with_sound(all_seen, heard.sound, "audio", model.audio.window_s, model.audio.sample_rate)
 
     def _embed_windows(self, all_seen: Iterable[SampledFrames]) -> tuple[EmbeddedWindow, ...]:
         windows = []
@@ -224,6 +340,20 @@ class Localizer(VideoSearch):
             tokens = jax.device_get(self._encode_videos(self._model.params, _batch_of(seen)))
             windows.append(EmbeddedWindow(tokens[0], seen.mask, seen.span_s))
         return tuple(windows)
+
+    def _embedded(
+        self,
+        name: str,
+        duration_s: float,
+        windows: tuple[EmbeddedWindow, ...],
+        notes: tuple[VideoNote, ...],
+        heard: "_Heard",
+    ) -> EmbeddedVideo:
+        waveform, notes = None, (*notes, *heard.notes)
+        if heard.sound is not None:
+            waveform = waveform_of(heard.sound, duration_s, heard.audio_track)
+            notes += notes_on_sound(heard.sound, duration_s)
+        return EmbeddedVideo(name, duration_s, windows, self._model_name, notes, waveform)
 
     def _search(self, video: EmbeddedVideo, features: TextFeatures) -> tuple[Any, np.ndarray]:
         """Returns an `Output` of NumPy arrays [1, N, …], and the times (s) of its curve's first and last point."""
@@ -270,9 +400,9 @@ class Localizer(VideoSearch):
         config = self._model.task.config
         step_dir = self._model.step_dir
         data, modalities = config.data, config.model.modalities
-        features = [name for name, modality in modalities.items() if modality.encoder == "features"]
+        features = [name for name, modality in modalities.items() if not modality.has_tower]
         sees = []
-        if len(features) < len(modalities):
+        if config.model.reads_frames:
             sees.append(f"{data.num_frames} frames of {data.crop_size}×{data.crop_size}")
         if features:
             rows = description(features, self._model.metadata.feature_settings)
@@ -280,8 +410,14 @@ class Localizer(VideoSearch):
         details = {
             "checkpoint": f"{workdir_of(step_dir).name}, step {step_dir.name}",
             "trained on": Path(data.dir).name,
-            "sees": " and ".join(sees),
         }
+        if sees:
+            details["sees"] = " and ".join(sees)
+        if config.model.reads_sound:
+            audio = config.model.audio
+            details["hears"] = (
+                f"{data.num_frames} windows of {audio.window_s:g} s at {audio.sample_rate / 1000:g} kHz"
+            )
         return details | _measured(self._model.step_dir)
 
 
@@ -302,6 +438,7 @@ def _batch_of(seen: SampledFrames) -> Batch:
         span_s=jnp.asarray(seen.span_s)[None],
         example_mask=jnp.ones((1,), bool),
         features={name: jnp.asarray(rows)[None] for name, rows in seen.features.items()},
+        input_masks={name: jnp.asarray(there)[None] for name, there in seen.input_masks.items()},
     )
 
 

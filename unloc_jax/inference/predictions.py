@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from unloc_jax.errors import UserError
+from unloc_jax.inference.waveform import Waveform
 from unloc_jax.inline import framed
 from unloc_jax.video import VideoNote
 from unloc_jax.whole_writes import write_result
@@ -22,6 +23,7 @@ TOP_K = 5  # segments per text on the report
 _TEXT_COLUMNS = 44  # widest text column of the terminal table; longer texts wrap
 # Of the report inside a notebook: everything but the rows, a row, a segment in it, and the most without scrolling.
 _STAGE_PX, _ROW_PX, _LANE_PX, _MOST_PX = 540, 64, 20, 1200
+_WAVEFORM_PX = 50
 # A notebook keeps its outputs, and Colab saves no notebook of more than 20 MB.
 _INLINE_BYTES = 6 << 20
 
@@ -111,6 +113,7 @@ class VideoPrediction:
       notes: messages about the video.
       stretched: whether every relevance curve spans 0 to 1 whatever the video shows, as those of CLIP alone do; those
         of a trained model may stay low.
+      waveform: of the sound that the model heard, to show; None = it heard none.
 
     Raises:
       ValueError: duration_s is not a finite number above 0.
@@ -122,6 +125,7 @@ class VideoPrediction:
     model: dict[str, str]
     notes: tuple[VideoNote, ...] = ()
     stretched: bool = False
+    waveform: Waveform | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.duration_s < math.inf:
@@ -149,14 +153,15 @@ class VideoPrediction:
         return terminal_table(self)
 
     def _repr_html_(self) -> str:
-        """Returns the report for a notebook; of frames without a file, the table."""
+        """Returns the report for a notebook; of arrays without a file, the table."""
         from unloc_jax.inference.report import embedded_page
 
         if not Path(self.video).is_file():
             return f"<pre>{html.escape(str(self))}</pre>"
         page = "".join(embedded_page(self, self.video, max_video_bytes=_INLINE_BYTES))
         lanes = sum(min(len(text.segments), TOP_K) for text in self.texts)
-        return framed(page, min(_STAGE_PX + _ROW_PX * len(self.texts) + _LANE_PX * lanes, _MOST_PX))
+        stage = _STAGE_PX + (_WAVEFORM_PX if self.waveform is not None else 0)
+        return framed(page, min(stage + _ROW_PX * len(self.texts) + _LANE_PX * lanes, _MOST_PX))
 
     def save(self, path: str | Path, top_k: int = TOP_K) -> None:
         """Writes the report (`.html`, see `write_report`) or the numbers (`.json`, see `to_json`).

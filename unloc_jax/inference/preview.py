@@ -1,4 +1,4 @@
-"""Video bytes that a browser plays: the file itself if possible, otherwise a smaller H.264 copy."""
+"""Bytes of a video or a sound that a browser plays: the file itself if possible, otherwise a smaller copy."""
 
 import math
 import tempfile
@@ -9,6 +9,14 @@ import av
 from av.video.reformatter import ColorRange, Colorspace
 
 from unloc_jax.errors import UserError
+from unloc_jax.inference.preview_sound import (
+    SoundCopy,
+    copy_of_sound,
+    plays_beside_pictures,
+    sound_copy,
+    type_of_sound,
+)
+from unloc_jax.sound import has_picture
 from unloc_jax.video import FrameStream, VideoInfo, probe, video_length_s
 from unloc_jax.video_names import ffmpeg_file
 
@@ -27,62 +35,87 @@ _MIN_FPS = 15
 _MIN_BITS_PER_PIXEL = 0.05
 _CRF = 25
 _KEYFRAME_S = 2  # seeking decodes at most this much
+_SOUND_SHARE = 0.25  # of the bytes of a copy, at most
 # Boxes of the MP4 container: a fixed part and the sample tables.
 _HEADER_BYTES, _BYTES_PER_FRAME = 4096, 16
 
 
 def preview_bytes(
-    path: str | Path, max_bytes: int = MAX_PREVIEW_BYTES, max_height: int = 480
+    path: str | Path,
+    max_bytes: int = MAX_PREVIEW_BYTES,
+    max_height: int = 480,
+    *,
+    with_sound: bool = False,
+    audio_track: int | None = None,
 ) -> tuple[bytes, str]:
     """Returns bytes of a video for embedding in a page.
 
     Returns the file's own bytes if browsers play them (MP4 with 8-bit 4:2:0 H.264, VP9 or AV1; WebM with VP8, VP9 or
-    AV1) and they are few enough. Otherwise it encodes an upright MP4 with H.264 and square pixels, without sound, with
-    the index in front, no higher than `max_height` and small enough for `max_bytes`. A copy has a constant frame rate;
-    each of its frames is the one that a player shows of the original at that time (`unloc_jax.frame_times`).
+    AV1) and they are few enough. Otherwise it encodes an upright MP4 with H.264 and square pixels, with the index in
+    front, no higher than `max_height` and small enough for `max_bytes`. A copy has a constant frame rate; each of its
+    frames is the one that a player shows of the original at that time (`unloc_jax.frame_times`). A file of sound
+    without pictures is returned as it is, or as an MP4 with AAC.
 
     Args:
       path: a video file.
       max_bytes: most bytes returned.
       max_height: most pixels of height of a copy; a copy is never larger than the original.
+      with_sound: whether the sound must be there, too: a copy has none otherwise.
+      audio_track: the one to be heard, see `unloc_jax.sound.read_sound`; None = the file's default.
 
     Returns:
-      (bytes, MIME type "video/mp4" or "video/webm").
+      (bytes, MIME type such as "video/mp4", "video/webm" or "audio/mpeg").
 
     Raises:
       VideoError: the file cannot be used.
       UserError: the video is too long for `max_bytes`.
     """
     path = Path(path)
-    info = probe(path)
-    mime = playable_as(path)
+    mime = playable_as(path, with_sound=with_sound)
     if mime is not None and path.stat().st_size <= max_bytes:
         return path.read_bytes(), mime
+    if not has_picture(path):
+        content = copy_of_sound(path, max_bytes, audio_track)
+        if content is None:
+            raise _too_long(path, "the sound does", max_bytes)
+        return content, "audio/mp4"
 
+    info = probe(path)
     duration_s = video_length_s(path, info)
+    sound = sound_copy(path, _SOUND_SHARE * max_bytes, audio_track) if with_sound else None
+    picture_bytes = max_bytes - (sound.num_bytes if sound else 0)
     with tempfile.TemporaryDirectory(prefix="unloc_preview_") as directory:
         copy = Path(directory) / "preview.mp4"
-        for scale, most_fps in _steps_for(info, duration_s, max_bytes, max_height):
+        for scale, most_fps in _steps_for(info, duration_s, picture_bytes, max_height):
             height = min(info.height, max_height * scale)
             fps = _frame_rate(info, most_fps)
-            if _encode(path, copy, info, height, fps, duration_s, max_bytes):
+            if _encode(path, copy, info, height, fps, duration_s, max_bytes, sound):
                 return copy.read_bytes(), "video/mp4"
-    raise UserError(
-        f"{path}: {duration_s:.0f} s of video do not fit into a preview of {max_bytes} bytes. "
-        "Allow more bytes or cut the video."
+    raise _too_long(path, f"{duration_s:.0f} s of video do", max_bytes)
+
+
+def _too_long(path: Path, what: str, max_bytes: int) -> UserError:
+    return UserError(
+        f"{path}: {what} not fit into a preview of {max_bytes} bytes. Allow more bytes or cut the video."
     )
 
 
-def playable_as(path: Path) -> str | None:
-    """Returns the MIME type under which browsers play a video as it is, or None.
+def playable_as(path: Path, *, with_sound: bool = False) -> str | None:
+    """Returns the MIME type under which browsers play a video, or a file of sound alone, as it is, or None.
+
+    Args:
+      path: the file.
+      with_sound: whether the sound of a video must be played, too.
 
     Raises:
       VideoError: the file cannot be used.
     """
-    return None if probe(path).mirrored else _type_of(path)  # browsers rotate, but not all of them mirror
+    if not has_picture(path):
+        return type_of_sound(path)
+    return None if probe(path).mirrored else _type_of(path, with_sound)  # browsers rotate, but not all mirror
 
 
-def _type_of(path: Path) -> str | None:
+def _type_of(path: Path, with_sound: bool) -> str | None:
     """Returns the MIME type of a file that browsers play, mirrored or not, or None."""
     with path.open("rb") as file:
         head = file.read(64)
@@ -95,6 +128,8 @@ def _type_of(path: Path) -> str | None:
         return None
     name, options = ffmpeg_file(path)
     with av.open(name, options=options) as container:
+        if with_sound and not plays_beside_pictures(container, mime):
+            return None
         if len(container.streams.video) != 1:
             return None  # a cover picture or a second view: a plain copy shows what the model saw
         stream = container.streams.video[0]
@@ -138,10 +173,18 @@ def _steps_for(
 
 
 def _encode(
-    path: Path, copy: Path, info: VideoInfo, height: float, fps: float, duration_s: float, max_bytes: int
+    path: Path,
+    copy: Path,
+    info: VideoInfo,
+    height: float,
+    fps: float,
+    duration_s: float,
+    max_bytes: int,
+    sound: SoundCopy | None,
 ) -> bool:
     """Writes the copy. Returns False as soon as it would exceed max_bytes."""
-    bits_per_second = math.floor(_bits_per_second(duration_s, fps, max_bytes))
+    picture_bytes = max_bytes - (sound.num_bytes if sound else 0)
+    bits_per_second = math.floor(_bits_per_second(duration_s, fps, picture_bytes))
     if bits_per_second < 1000:
         return False
     rate = Fraction(fps).limit_denominator(1001)
@@ -167,6 +210,8 @@ def _encode(
                     "maxrate": str(bits_per_second),
                     "bufsize": str(bits_per_second),
                 }
+                if sound is not None:
+                    sound.add_to(container)
             frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
                 format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
@@ -174,8 +219,12 @@ def _encode(
             for packet in stream.encode(frame):
                 written += packet.size + _BYTES_PER_FRAME
                 container.mux(packet)
-            if written > max_bytes:
+            if written > picture_bytes:
                 return False
+            if sound is not None:
+                sound.write_until(container, k / fps)
+        if sound is not None:
+            sound.finish(container)
         if stream is not None:
             for packet in stream.encode():
                 container.mux(packet)

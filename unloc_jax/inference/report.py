@@ -19,6 +19,7 @@ import numpy as np
 
 from unloc_jax.inference.predictions import TOP_K, Segment, TextPrediction, VideoPrediction, clock, to_json
 from unloc_jax.inference.preview import MAX_PREVIEW_BYTES, preview_bytes
+from unloc_jax.inference.waveform import Waveform, drawing
 from unloc_jax.whole_writes import write_result
 
 # Up to this many texts, all segments are shown at first; beyond it, only the best of each.
@@ -65,12 +66,18 @@ def embedded_page(
     """
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
-    video, mime = preview_bytes(video_path, max_video_bytes)
+    heard = prediction.waveform
+    video, mime = preview_bytes(
+        video_path,
+        max_video_bytes,
+        with_sound=heard is not None,
+        audio_track=None if heard is None else heard.audio_track,
+    )
     source = itertools.chain([f"data:{mime};base64,"], _base64(video))
-    return _page(prediction, source, "data: blob:", top_k)
+    return _page(prediction, source, mime, "data: blob:", top_k)
 
 
-def report_page(prediction: VideoPrediction, video_url: str, top_k: int) -> str:
+def report_page(prediction: VideoPrediction, video_url: str, top_k: int, mime: str = "video/mp4") -> str:
     """Returns the report page for a server that serves the video, too.
 
     In a frame, a fragment such as "#most=3&least=0.5" takes the place of the page's own filters (most segments per
@@ -80,14 +87,18 @@ def report_page(prediction: VideoPrediction, video_url: str, top_k: int) -> str:
       prediction: the values to show.
       video_url: a video that browsers play, on the page's own server; relative to the page.
       top_k: most segments per text on the page.
+      mime: MIME type of the video.
     """
-    return "".join(_page(prediction, [html.escape(video_url)], "'self'", top_k))
+    return "".join(_page(prediction, [html.escape(video_url)], mime, "'self'", top_k))
 
 
-def _page(prediction: VideoPrediction, video_source: Iterable[str], media: str, top_k: int) -> Iterator[str]:
+def _page(
+    prediction: VideoPrediction, video_source: Iterable[str], mime: str, media: str, top_k: int
+) -> Iterator[str]:
     """Yields the parts of the page; `media`: sources of media that its Content-Security-Policy allows."""
     template = importlib.resources.files("unloc_jax").joinpath("assets/report.html").read_text("utf-8")
     values = _values(prediction, _script_hash(template), top_k) | {"media": media}
+    values["player"], values["kind"] = ("audio", "sound") if mime.startswith("audio/") else ("video", "video")
     # One pass over the template, so that inserted values are never substituted again.
     for i, part in enumerate(re.split(r"\{\{(\w+)\}\}", template)):
         if i % 2 == 0:
@@ -119,6 +130,8 @@ def _values(prediction: VideoPrediction, script_hash: str, top_k: int) -> dict[s
         "duration": clock(prediction.duration_s),
         "tick_fraction": f"{tick_s / prediction.duration_s:.6f}",
         "ticks": "\n".join(_ticks(prediction.duration_s, tick_s)),
+        "sound": "" if prediction.waveform is None else _sound(prediction.waveform),
+        "copy": "a smaller copy of the original" + (", without sound" if prediction.waveform is None else ""),
         "curve_top": f"{curve_top:g}",
         "best_checked": "checked" if count > _TEXTS_WITH_ALL_SEGMENTS else "",
         "all_checked": "" if count > _TEXTS_WITH_ALL_SEGMENTS else "checked",
@@ -129,7 +142,7 @@ def _values(prediction: VideoPrediction, script_hash: str, top_k: int) -> dict[s
         "rows": "\n".join(
             _row(i, text, prediction.duration_s, curve_top, top_k) for i, text in enumerate(prediction.texts)
         ),
-        "legend": "\n".join(_legend(prediction.stretched, curve_top)),
+        "legend": "\n".join(_legend(prediction.stretched, curve_top, prediction.waveform is not None)),
         "data": json.dumps(data, allow_nan=False).translate(_JSON_IN_HTML),
     }
 
@@ -156,7 +169,14 @@ def _details(model: dict[str, str]) -> Iterator[str]:
         yield f"<div><dt>{name}</dt><dd>{shown}</dd></div>"
 
 
-def _legend(stretched: bool, curve_top: float) -> Iterator[str]:
+def _sound(waveform: Waveform) -> str:
+    """Renders the waveform on the common time axis."""
+    return f"""
+    <p class="hears">sound</p>
+    <div class="sound">{drawing(waveform)}</div>"""
+
+
+def _legend(stretched: bool, curve_top: float, hears: bool) -> Iterator[str]:
     """Explains curves, bars and marks, for a trained model or for CLIP alone (`VideoPrediction.stretched`)."""
     pointer = "The number beside a text is the curve’s value at the playhead or under the pointer."
     if stretched:
@@ -178,6 +198,12 @@ def _legend(stretched: bool, curve_top: float) -> Iterator[str]:
             "Unknown words": "A <mark>marked</mark> word never occurred in the texts the model was trained on. What is "
             "found for such a text is a guess from the other words.",
         }
+    if hears:
+        sections["Sound"] = (
+            "The strip under the time axis: the waveform of what the model heard, light up to the peaks and dark up to "
+            "the mean loudness. Its height is that of the loudest moment; quiet sounds are drawn larger than they are. "
+            "Where it is shaded, there is no sound."
+        )
     for title, text in sections.items():
         yield f"  <section><h3>{title}</h3><p>{text}</p></section>"
 

@@ -14,18 +14,22 @@ from tqdm.auto import tqdm
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.console import printable
 from unloc_jax.errors import UserError
-from unloc_jax.features.encoder import Encoder, unit, video_frames
+from unloc_jax.features.clap_encoder import ClapEncoder
+from unloc_jax.features.encoder import Encoder, unit
+from unloc_jax.features.sound_stream import SoundStream
 from unloc_jax.frame_inputs import ArrayFrames, Frames, watched
 from unloc_jax.inference.embedded_video import (
     CACHE_BYTES,
     EmbeddedVideo,
     EmbeddedWindow,
+    GivenVideo,
     Video,
     VideoSearch,
     Watch,
 )
 from unloc_jax.inference.predictions import Segment, TextPrediction, VideoPrediction
 from unloc_jax.inference.texts import check_texts
+from unloc_jax.inference.waveform import waveform_of_file
 from unloc_jax.tasks.zeroshot_scores import Similarities, localize
 from unloc_jax.video import check_fps
 
@@ -68,7 +72,14 @@ class ZeroShotLocalizer(VideoSearch):
         self._encoder, self._fps, self._smoothing_s = encoder, fps, smoothing_s
 
     def __call__(
-        self, video: Video, texts: str | Sequence[str] = (), *, fps: float | None = None
+        self,
+        video: Video,
+        texts: str | Sequence[str] = (),
+        *,
+        fps: float | None = None,
+        sound: np.ndarray | None = None,
+        rate: float | None = None,
+        audio_track: int | None = None,
     ) -> VideoPrediction:
         """Returns segments and relevance curve of every text.
 
@@ -76,13 +87,14 @@ class ZeroShotLocalizer(VideoSearch):
           video: a file, what `embed_video` returned, or frames (see there).
           texts: one or many sentences.
           fps: frames per second of an array.
+          sound, rate, audio_track: see `embed_video`.
 
         Raises:
           UserError: no or empty texts, or a video that cannot be used.
         """
         texts = check_texts(texts, self._encoder.most_pieces, self._encoder.num_pieces)
         of_texts = unit(self._encoder.encode_texts(texts))
-        embedded = self.embed_video(video, fps=fps)
+        embedded = self.embed_video(video, fps=fps, sound=sound, rate=rate, audio_track=audio_track)
         of_frames = embedded.windows[0].tokens
         times_s = np.arange(len(of_frames)) / self._fps
         found = []
@@ -94,26 +106,50 @@ class ZeroShotLocalizer(VideoSearch):
         encoder = self._encoder
         details = {
             "model": f"{encoder.name} ({encoder.label})",
-            "sees": f"{self._fps:g} frames per second of {encoder.image_size}² pixels",
+            "hears" if encoder.hears else "sees": encoder.sees(self._fps),
         }
         return VideoPrediction(
-            embedded.name, embedded.duration_s, found, details, embedded.notes, stretched=True
+            embedded.name,
+            embedded.duration_s,
+            found,
+            details,
+            embedded.notes,
+            stretched=True,
+            waveform=embedded.waveform,
         )
 
-    def _open(self, video: Path | np.ndarray, fps: float | None, watch: Watch | None) -> Frames:
-        if isinstance(video, np.ndarray):
-            frames: Frames = ArrayFrames(video, frames_fps=fps, fps=self._fps, short_side=None)
-        else:
-            frames = video_frames(video, self._fps)
-        return watched(frames, self._fps, watch)
+    def _open(self, video: GivenVideo, watch: Watch | None) -> tuple[Frames, GivenVideo]:
+        return watched(self._frames(video), self._fps, watch), video
 
-    def _embed(self, frames: Frames, name: str) -> EmbeddedVideo:
+    def _frames(self, video: GivenVideo) -> Frames:
+        if isinstance(self._encoder, ClapEncoder):
+            return self._windows(self._encoder, video)
+        video.check_unheard()
+        if video.frames is not None:
+            return ArrayFrames(video.frames, frames_fps=video.fps, fps=self._fps, short_side=None)
+        assert video.path is not None
+        return self._encoder.open(video.path, self._fps)
+
+    def _windows(self, encoder: ClapEncoder, video: GivenVideo) -> SoundStream:
+        """Opens the sound of a file, or samples, as windows."""
+        if video.path is not None:
+            return encoder.open(video.path, self._fps, track=video.audio_track)
+        if video.frames is not None or video.sound is None:
+            raise UserError(
+                f"{encoder.name} reads sound: give it a file, or samples (with rate), and no frames."
+            )
+        return encoder.open_samples(video.sound, video.rate, self._fps)
+
+    def _embed(self, opened: tuple[Frames, GivenVideo], name: str) -> EmbeddedVideo:
+        frames, video = opened
         title = f"embedding {Path(name).name}"
         bar = tqdm(frames, desc=printable(title), unit="frame", delay=3, file=sys.stderr, leave=False)
         tokens = unit(self._encoder.encode_stream(bar))
         span_s = np.array([0.0, (len(tokens) - 1) / self._fps], np.float32)
-        window = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s)
-        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name, frames.notes)
+        window, waveform = EmbeddedWindow(tokens, np.ones(len(tokens), bool), span_s), None
+        if self._encoder.hears and video.path is not None:
+            waveform = waveform_of_file(video.path, frames.duration_s, video.audio_track)
+        return EmbeddedVideo(name, frames.duration_s, (window,), self._model_name, frames.notes, waveform)
 
 
 def check_settings(fps: float, smoothing_s: float) -> None:

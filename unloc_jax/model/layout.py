@@ -6,6 +6,7 @@ change a number; every device would silently do all the work.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # Names of axes that can be sharded. An axis without a name (None) is replicated.
 NAMES = (
     "videos",
-    "frames",  # in the image tower
+    "frames",  # in the image tower, and places in the tower of sound
     "windows",  # of all videos, in VideoPrism's tower
     "texts",  # of one video, in the fusion
     "all_texts",  # of a batch or a vocabulary, in the text tower
@@ -76,6 +77,17 @@ class Layout:
         if x.shape[0] % self.num_shards(name):
             return x
         return self.constrain(x, name, *[None] * (x.ndim - 1))
+
+    def map_shards(self, function: Callable[[jax.Array], jax.Array], x: jax.Array, *names: str) -> jax.Array:
+        """Applies a function to each device's part of x [...], whose first axes are called `names`.
+
+        For functions of the rows of these axes, which the result must have too, that the compiler would not split by
+        itself.
+        """
+        if self.mesh is None or self.mesh.size == 1:
+            return function(x)
+        spec = PartitionSpec(*(self._split(name, size) for name, size in zip(names, x.shape)))
+        return jax.shard_map(function, mesh=self.mesh, in_specs=spec, out_specs=spec)(x)
 
     def merge(self, x: jax.Array, *names: str | None) -> jax.Array:
         """Merges the first two axes, called `names`: [A, B, ...] → [A·B, ...], for layers that see a stack of

@@ -1,6 +1,7 @@
 """UnLoc: towers → fusion and pyramid → heads (paper figure 2)."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 
@@ -57,7 +58,7 @@ class UnLoc(nn.Module):
         self.towers = {
             name: TOWERS[m.encoder].video(config, adapted(frame_compute, m.lora_rank))
             for name, m in modalities
-            if m.reads_frames
+            if m.has_tower
         }
         self.projections = {
             name: nn.Dense(m.projection_width, use_bias=m.projection_bias, dtype=self.dtype)
@@ -68,9 +69,9 @@ class UnLoc(nn.Module):
         if config.video_projection:
             self.video_projection = nn.Dense(width, use_bias=config.video_projection_bias, dtype=self.dtype)
         if config.text.reads_tokens:
-            self.text_tower = TOWERS[config.text.encoder].text(
-                config, adapted(compute, config.text.lora_rank)
-            )
+            make = TOWERS[config.text.encoder].text
+            assert make is not None, "the config's choices are encoders of texts"
+            self.text_tower = make(config, adapted(compute, config.text.lora_rank))
         if config.text.projection:
             self.text_projection = nn.Dense(width, use_bias=config.text.projection_bias, dtype=self.dtype)
         self.fusion = Fusion(config.fusion, config.pyramid, config.pyramid_layers, self.geometry, compute)
@@ -83,25 +84,33 @@ class UnLoc(nn.Module):
             # As in CLIP, the logarithm of the factor of the cosines; it begins at log(1 / 0.07).
             self.logit_scale = self.param("logit_scale", nn.initializers.constant(2.659), ())
 
-    def encode_video(self, inputs: Inputs, frame_mask: jax.Array | None = None) -> jax.Array:
+    def encode_video(
+        self, inputs: Inputs, frame_mask: jax.Array | None = None, input_masks: Inputs | None = None
+    ) -> jax.Array:
         """Encodes all modalities and concatenates their frame tokens.
 
         Args:
-          inputs: By modality: frames [B, T, H, W, 3] (uint8, or floating if already normalised), or features, floating
-            [B, T, D].
+          inputs: By modality: frames [B, T, H, W, 3] (uint8, or floating if already normalised), sound (see
+            `AudioTower`), or features, floating [B, T, D].
           frame_mask: bool [B, T], True = real frame; real frames come first. None = all are real.
+          input_masks: bool [B, T] by modality, True = the video has it there; elsewhere nothing of the input passes.
+            Modalities without an entry are everywhere.
 
         Returns:
           Frame tokens [B, T, D] in the compute dtype.
         """
         tokens = []
         for name, modality in sorted(self.config.modalities.items()):
-            x = inputs[name]
-            chex.assert_rank(x, 5 if modality.reads_frames else 3)
-            if frame_mask is not None:
-                chex.assert_type(frame_mask, bool)
-                chex.assert_shape(frame_mask, x.shape[:2])
-            if modality.reads_frames:
+            x, mask = inputs[name], (input_masks or {}).get(name)
+            chex.assert_rank(x, 5 if modality.reads_frames else {3, 4} if modality.reads_sound else 3)
+            for given in (frame_mask, mask):
+                if given is not None:
+                    chex.assert_type(given, bool)
+                    chex.assert_shape(given, x.shape[:2])
+            if modality.reads_sound:
+                both = [given for given in (frame_mask, mask) if given is not None]
+                x = self.towers[name](x, functools.reduce(jnp.logical_and, both) if both else None)
+            elif modality.reads_frames:
                 x = self.towers[name](x, frame_mask)
             x = x.astype(self.dtype)
             if modality.freeze:
@@ -110,6 +119,8 @@ class UnLoc(nn.Module):
                 x = self.projections[name](x)
             if modality.norm:
                 x = self.norms[name](x)
+            if mask is not None:
+                x = jnp.where(mask[:, :, None], x, 0)
             tokens.append(x)
         video = jnp.concatenate(tokens, axis=-1)
         if self.config.video_projection:
@@ -252,9 +263,11 @@ class UnLoc(nn.Module):
         join = lambda x: jnp.concatenate(list(x), axis=1)[:, :num_texts]
         return jax.tree.map(join, each), jax.tree.map(lambda x: x.sum(0), sums)
 
-    def __call__(self, inputs: Inputs, frame_mask: jax.Array, texts: jax.Array) -> jax.Array | Localization:
+    def __call__(
+        self, inputs: Inputs, frame_mask: jax.Array, texts: jax.Array, input_masks: Inputs | None = None
+    ) -> jax.Array | Localization:
         """Localises texts in videos; for arguments and result see `encode_video`, `encode_text` and `localize`."""
-        video, text = self.encode_video(inputs, frame_mask), self.encode_text(texts)
+        video, text = self.encode_video(inputs, frame_mask, input_masks), self.encode_text(texts)
         if self.is_initializing():
             if "contrastive" in self.heads:
                 self.contrast(inputs, frame_mask, frame_mask[:, None], texts)
@@ -265,7 +278,12 @@ class UnLoc(nn.Module):
         return self.localize(video, frame_mask, text)
 
     def contrast(
-        self, inputs: Inputs, frame_mask: jax.Array, segment_mask: jax.Array, texts: jax.Array
+        self,
+        inputs: Inputs,
+        frame_mask: jax.Array,
+        segment_mask: jax.Array,
+        texts: jax.Array,
+        input_masks: Inputs | None = None,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Computes the embeddings that the contrastive stage compares: one per segment and one per text.
 
@@ -273,7 +291,7 @@ class UnLoc(nn.Module):
         "moves to the left" and "moves to the right" can differ whatever the speed.
 
         Args:
-          inputs, frame_mask: See `encode_video`.
+          inputs, frame_mask, input_masks: See `encode_video`.
           segment_mask: bool [B, S, T], True = frame of the segment.
           texts: See `encode_text`.
 
@@ -282,7 +300,7 @@ class UnLoc(nn.Module):
           multiplied, the exponential of the parameter `logit_scale`).
           Embeddings are not normalised.
         """
-        video = self.encode_video(inputs, frame_mask)
+        video = self.encode_video(inputs, frame_mask, input_masks)
         chex.assert_type(segment_mask, bool)
         chex.assert_shape(segment_mask, (len(video), None, video.shape[1]))
         time = jnp.arange(video.shape[1], dtype=jnp.float32)

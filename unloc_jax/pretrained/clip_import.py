@@ -58,9 +58,8 @@ def fit_to_model(clip: Clip, model: ModelConfig, own: Mapping[Names, np.ndarray]
     Raises:
       UserError: The towers differ from the CLIP's, or the model has none.
     """
-    images = [
-        path[0] for path in own if path[0].startswith("towers_") and path[1:] == ("position_embedding",)
-    ]
+    towers_of_clip = {f"towers_{name}" for name, m in model.modalities.items() if m.encoder == "clip"}
+    images = [path[0] for path in own if path[0] in towers_of_clip and path[1:] == ("position_embedding",)]
     towers = dict.fromkeys(images, "image")
     if ("text_tower", "position_embedding") in own:
         towers["text_tower"] = "text"

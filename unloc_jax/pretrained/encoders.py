@@ -52,13 +52,13 @@ def _read_clip(source: str, model: ModelConfig, own: Arrays) -> Weights:
     by_path: Any = {tuple(name.split("/")): leaf for name, leaf in own.items()}
     taken = {"/".join(path): x for path, x in fit_to_model(clip, model, by_path).items()}
     return Weights(
-        f"{clip.source} ({clip.config.name}, {clip.config.image_size} pixels)", _of_clip(clip, own), taken
+        f"{clip.source} ({clip.config.name}, {clip.config.image_size} pixels)", _of_clip(clip, taken), taken
     )
 
 
-def _of_clip(clip: Clip, own: Arrays) -> dict[str, np.ndarray]:
+def _of_clip(clip: Clip, taken: Arrays) -> dict[str, np.ndarray]:
     """Returns a CLIP's parameters [...] by the names of the model's towers; those outside the towers keep theirs."""
-    towers = {name.split("/")[0]: "image" for name in own if name.startswith("towers_")}
+    towers = {name.split("/")[0]: "image" for name in taken if name.startswith("towers_")}
     towers["text_tower"] = "text"
     named = {tower: clip.params[kind] for tower, kind in towers.items()}
     rest = {name: value for name, value in clip.params.items() if name not in ("image", "text")}

@@ -396,16 +396,30 @@ def _vocabulary(family: PictureTextFamily, files: Files, given: str | None) -> P
         if given is not None:
             raise UserError(f"--tokenizer={given}: {family.title} brings its own vocabulary. Leave it out.")
         return None
+    return vocabulary_file(family.kind, family.vocabulary, files, given)
+
+
+def vocabulary_file(kind: str, name: str, files: Files, given: str | None) -> Path | None:
+    """Finds the file of a vocabulary.
+
+    Args:
+      kind: Prefix of the source, for messages.
+      name: Of the file in a folder or repository.
+      files: Those of the weights.
+      given: The file, or a folder or an id of the hub that holds it; None = beside the weights, if it is there.
+
+    Raises:
+      UserError: There is none where it was said to be.
+    """
     if given is None:
-        return files.find(family.vocabulary)
+        return files.find(name)
     path = Path(given)
     if path.is_file():
         return path
     if path.is_dir() or is_hub_id(given):
-        found = Files(given, family.kind).find(family.vocabulary, needed=True)
+        found = Files(given, kind).find(name, needed=True)
         if found is not None:
             return found
     raise UserError(
-        f"--tokenizer={given}: there is no such file, nor a folder or repository of the Hugging Face hub with a "
-        f"{family.vocabulary}."
+        f"--tokenizer={given}: there is no such file, nor a folder or repository of the Hugging Face hub with a {name}."
     )

@@ -78,7 +78,7 @@ def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[s
     for start, (key, there, here) in pairs.items():
         if there != here and any(name.startswith(start) for name in shared):
             wrong.append(f"{key} is {there!r} there and {here!r} here")
-    for kind, start in (("image", "towers_"), ("text", "text_tower")):
+    for kind, start in (("image", "towers_rgb"), ("text", "text_tower")):
         there, here = (getattr(config.model, kind).activation for config in (theirs, ours))
         if there != here and any(name.startswith(start) for name in shared):
             wrong.append(f"config.model.{kind}.activation is {there!r} there and {here!r} here")
@@ -88,6 +88,12 @@ def _other_activations(shared: set[str], theirs: Config, ours: Config) -> list[s
 def _adapted(name: str, array: np.ndarray, theirs: Config, own: np.ndarray, ours: Config) -> np.ndarray:
     """Adapts an array to the shape of the model's own where there is a rule; otherwise returns it unchanged."""
     tower, *path = name.split("/")
+    if tower in _sound_towers(ours):
+        if (
+            path == ["position_embedding"] and array.shape[-1] == own.shape[-1]
+        ):  # bands, then columns of patches
+            return _resized(_resized(array, own.shape[0], 0), own.shape[1], 1)
+        return array
     if tower == "text_tower" or tower.startswith("towers_"):
         kind = "text" if tower == "text_tower" else "image"
         has_class = theirs.model.image.pooling == "token"
@@ -102,6 +108,15 @@ def _adapted(name: str, array: np.ndarray, theirs: Config, own: np.ndarray, ours
     before, after = _num_frames(theirs), _num_frames(ours)
     of_frames = adapt_sequence_positions(array[:before], after)
     return np.concatenate([of_frames, adapt_text_positions(array[before:], np.asarray(own)[after:])])
+
+
+def _sound_towers(config: Config) -> set[str]:
+    return {f"towers_{name}" for name, modality in config.model.modalities.items() if modality.reads_sound}
+
+
+def _resized(table: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Interpolates a table of positions [..., D] along an axis to a size."""
+    return np.moveaxis(adapt_sequence_positions(np.moveaxis(table, axis, 0), size), 0, axis)
 
 
 def _num_frames(config: Config) -> int:

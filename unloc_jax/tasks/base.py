@@ -69,7 +69,7 @@ class Task(Description, abc.ABC):
 
     def global_batch(self, batch: Batch) -> GlobalBatch:
         """Returns a batch as the global batch of itself."""
-        rest = dataclasses.replace(batch, frames=None, features={})
+        rest = dataclasses.replace(batch, frames=None, features={}, input_masks={})
         return GlobalBatch(rest, jnp.arange(len(batch.frame_mask)), self.normalizers(batch))
 
     def detect(self, params: Params, batch: Batch, texts: Texts) -> Output:
@@ -77,7 +77,7 @@ class Task(Description, abc.ABC):
 
         Args:
           params: the model's parameters.
-          batch: only inputs, frame_mask and span_s are used.
+          batch: only inputs, their masks and span_s are used.
           texts: [B or 1, N, R, …] as `encoding` makes them, or what `encode_texts` makes of that; the R prompts of a
             text are averaged.
 
@@ -89,7 +89,7 @@ class Task(Description, abc.ABC):
 
     def encode_videos(self, params: Params, batch: Batch) -> jax.Array:
         """Returns frame tokens [B, T, D] of the batch's videos (jittable): no text changes them."""
-        return self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask)
+        return self.apply(params, UnLoc.encode_video, *batch.seen)
 
     def encode_texts(self, params: Params, texts: Texts) -> TextFeatures:
         """Encodes texts, as `encoding` makes them, to what fusion reads (jittable): [..., D] and [..., L, D].
@@ -210,6 +210,7 @@ class Task(Description, abc.ABC):
                 fusion.attention_dropout,
                 fusion.stochastic_depth,
                 model.image.stochastic_depth,
+                model.audio.dropout if model.reads_sound else 0.0,
             )
             > 0
         )

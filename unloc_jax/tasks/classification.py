@@ -43,7 +43,7 @@ class Classification(Task):
     ) -> tuple[jax.Array, Metrics]:
         """Returns the cross entropy of logits [B, C] and the accuracy, float32 scalars; see `Task.loss`."""
         dropout = dropout_rng(rng, global_batch)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
+        video = self.apply(params, UnLoc.encode_video, *batch.seen, rng=dropout)
         text = self.vocabulary_features(params, batch, rng)
         logits = self.apply(params, UnLoc.score_videos, video, batch.frame_mask, text, rng=dropout)  # [B, C]
         label, mask = batch.segment_text[:, 0], _labelled(batch).astype(jnp.float32)
@@ -123,7 +123,7 @@ class VideoTextContrastive(Classification):
         """Returns the cross entropy of logits [B, B], both ways, and the accuracy, float32 scalars; see `Task.loss`."""
         assert global_batch is None, "a text's loss is over all videos"
         dropout = dropout_rng(rng, global_batch)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
+        video = self.apply(params, UnLoc.encode_video, *batch.seen, rng=dropout)
         which = jnp.maximum(batch.segment_text[:, 0], 0)
         tokens = jnp.take_along_axis(batch.text_tokens, which[:, None, None], axis=1)[:, 0]  # [B, L]
         text = self.apply(params, UnLoc.encode_text, tokens[None])

@@ -35,7 +35,7 @@ def segment_text_loss(task: Task, params: Params, batch: Batch, rng: jax.Array) 
     inside = (grid > batch.segments[..., :1] - 0.51) & (grid < batch.segments[..., 1:] + 0.51)  # [B, S, T]
     inside &= batch.frame_mask[:, None]
     texts = tokens if batch.vocabulary is None else jax.tree.map(lambda x: x[:, :, 0], batch.vocabulary)
-    inputs = (batch.inputs, batch.frame_mask, inside, texts)
+    inputs = (batch.inputs, batch.frame_mask, inside, texts, batch.input_masks)
     dropout = dropout_rng(rng, None)
     video, sentences, scale = task.apply(params, UnLoc.contrast, *inputs, rng=dropout)
 

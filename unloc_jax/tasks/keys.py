@@ -15,6 +15,8 @@ class Use(enum.IntEnum):
     COLORS = 0
     PROMPT = 1
     DROPOUT = 2
+    SOUND = 3
+    BACKGROUND = 4
 
 
 def key_of(rng: jax.Array, use: Use, *, first_row: jax.Array | None = None) -> jax.Array:

@@ -66,7 +66,7 @@ class LocalizationTask(Task):
         They are float32 scalars []; for the arguments see `Task.loss`.
         """
         dropout = dropout_rng(rng, global_batch)
-        video = self.apply(params, UnLoc.encode_video, batch.inputs, batch.frame_mask, rng=dropout)
+        video = self.apply(params, UnLoc.encode_video, *batch.seen, rng=dropout)
         text = self.text_features(params, batch, rng, global_batch)
         localization = self.apply(params, UnLoc.localize, video, batch.frame_mask, text, rng=dropout)
         return self.localization_loss(localization, batch, global_batch)

@@ -7,7 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unloc_jax.config import ModelConfig
 from unloc_jax.tasks.base import Task
+
+
+def input_shapes(model: ModelConfig, crop_size: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Returns (shape of a place, dtype) of every modality's input, [B, T, *shape]."""
+    return {
+        name: ((crop_size, crop_size, 3), jnp.uint8)
+        if modality.reads_frames
+        else ((model.audio.window_samples,), jnp.int16)
+        if modality.reads_sound
+        else ((modality.feature_dim,), jnp.float32)
+        for name, modality in model.modalities.items()
+    }
 
 
 def init_params(task: Task, seed: int) -> Any:
@@ -16,10 +29,8 @@ def init_params(task: Task, seed: int) -> Any:
     data, text = config.data, config.model.text
     frames = (1, data.num_frames)
     inputs = {
-        name: jnp.zeros((*frames, data.crop_size, data.crop_size, 3), jnp.uint8)
-        if modality.reads_frames
-        else jnp.zeros((*frames, modality.feature_dim), jnp.float32)
-        for name, modality in config.model.modalities.items()
+        name: jnp.zeros((*frames, *shape), dtype)
+        for name, (shape, dtype) in input_shapes(config.model, data.crop_size).items()
     }
     texts = jnp.zeros((1, 1, text.max_tokens), jnp.int32)
     if text.encoder == "embeddings":

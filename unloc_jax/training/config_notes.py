@@ -4,6 +4,7 @@ import numpy as np
 
 from unloc_jax.config import Config
 from unloc_jax.dataset import Dataset
+from unloc_jax.model.log_mel import bands_of
 from unloc_jax.tasks import TASKS, task_for
 
 _WHOLE_VIDEO = 0.95  # fraction of a video from which on there is nothing to localise
@@ -32,6 +33,8 @@ def notes_on(config: Config, dataset: Dataset) -> list[str]:
             "all texts have the same embedding. Take 'end' (CLIP's) or 'mean'"
         )
     notes += kind.notes(config, records)
+    if config.model.reads_sound:
+        notes += _notes_on_sound(config, dataset)
     if len(texts) == 1:
         what = f"there is one text only in training, {min(texts)!r}"
         if config.contrastive.steps or kind.compares_videos:
@@ -42,6 +45,34 @@ def notes_on(config: Config, dataset: Dataset) -> list[str]:
         notes.append(
             f"every training segment is its whole video: config.task = {config.task!r} has nothing to localise "
             "(docs/pretraining.md)"
+        )
+    return notes
+
+
+def _notes_on_sound(config: Config, dataset: Dataset) -> list[str]:
+    """Returns notes on sound that the model does not hear, and on bands that hear nothing."""
+    data, audio, notes = config.data, config.model.audio, list[str]()
+    steps_s = np.array(
+        [
+            data.window_stride / record.fps if data.windowed else record.duration_s / (data.num_frames - 1)
+            for record in dataset.records("train")
+            if record.fps or not data.windowed
+        ]
+    )
+    between = steps_s > 1.001 * audio.window_s
+    if between.any():
+        share = 1 - audio.window_s / steps_s[between].max()
+        notes.append(
+            f"config.model.audio.window_s = {audio.window_s:g}, and in {between.sum()} of {len(steps_s)} training "
+            f"videos places are farther apart (up to {steps_s.max():.2f} s): up to {share:.0%} of a video's sound is "
+            "not heard. Take a longer window_s, more config.data.num_frames, or "
+            + ("a smaller window_stride" if data.windowed else "config.data.sampling = 'window'")
+        )
+    deaf = int((bands_of(audio).max(0) == 0).sum())
+    if deaf:
+        notes.append(
+            f"{deaf} of config.model.audio.num_mels = {audio.num_mels} bands lie between the frequencies of a Fourier "
+            f"transform of {audio.fft_size} samples and hear nothing: take fewer, or a longer frame_s"
         )
     return notes
 

@@ -5,8 +5,9 @@ what remat recomputes are not, so that MFU is comparable between policies (Chowd
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-from unloc_jax.config import Config
+from unloc_jax.config import Config, ModalityConfig
 from unloc_jax.config.towers import Tower, text_tower, text_width, video_tower, video_width
 from unloc_jax.errors import UserError
 from unloc_jax.tasks import TASKS
@@ -104,8 +105,11 @@ def train_step_flops_by_module(
     encoded, paired = TASKS[config.task].num_texts(config, num_classes)
     if stage == "contrastive" and not config.with_vocabulary:
         encoded = videos * config.data.max_queries
+    modalities = config.model.modalities.values()
+    sound = {"sound tower": _video_towers(config, [m for m in modalities if m.reads_sound])}
     parts = {
-        "image tower": _image_tower(config),
+        "image tower": _video_towers(config, [m for m in modalities if m.reads_frames]),
+        **(sound if config.model.reads_sound else {}),
         "text tower": _text_tower(config, encoded),
         "projections": _projections(config, encoded),
     }
@@ -116,10 +120,10 @@ def train_step_flops_by_module(
     return parts | _localization(config, videos, paired)
 
 
-def _image_tower(config: Config) -> Part:
-    """Counts all frames of all modalities that have a tower; VideoPrism's pooler is left out."""
+def _video_towers(config: Config, modalities: Sequence[ModalityConfig]) -> Part:
+    """Counts all frames or places of these modalities; VideoPrism's pooler and spectrograms are left out."""
     data, total = config.data, Part(0.0, 0.0)
-    for modality in config.model.modalities.values():
+    for modality in modalities:
         tower = video_tower(config.model, modality.encoder, data.num_frames, data.crop_size)
         if tower is None:
             continue
@@ -158,7 +162,7 @@ def _projections(config: Config, num_texts: int) -> Part:
     all_frozen = True
     for name, modality in model.modalities.items():
         width = video_width(model, name)
-        frozen = modality.freeze or not modality.reads_frames
+        frozen = modality.freeze or not modality.has_tower
         if modality.projection_width:
             total += _product(frames, width, modality.projection_width, gradients=1 if frozen else 2)
             width = modality.projection_width

@@ -12,8 +12,10 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from unloc_jax.augmentation import augment
+from unloc_jax.augmentation.sound import change_spectrograms, mix_sounds
 from unloc_jax.batch import Batch
 from unloc_jax.config import AugmentationConfig
+from unloc_jax.model.log_mel import log_mel
 from unloc_jax.tasks import Task
 from unloc_jax.tasks.contrastive import segment_text_loss
 from unloc_jax.tasks.global_batch import GlobalBatch
@@ -65,6 +67,7 @@ def make_train_step(
                 state.params, batches, rng, vocabularies=vocabularies
             )
         else:
+            batches = loss_fn.with_backgrounds(batches, rng)
             split = functools.partial(_split_videos, mesh=mesh, num_microbatches=accumulate)
             microbatch_loss = functools.partial(loss_fn, vocabularies=vocabularies)
             (loss, metrics), gradients = _accumulated(
@@ -147,8 +150,8 @@ def _split_videos(x: jax.Array, mesh: Mesh, num_microbatches: int) -> jax.Array:
 class Loss:
     """The loss of a step: the weighted sum over the tasks that have a batch in it.
 
-    Frames are first augmented according to `config.data.augmentation` of their task. With several tasks the name of a
-    metric begins with its task's.
+    Frames and sound are first augmented according to `config.data.augmentation` of their task. With several tasks the
+    name of a metric begins with its task's.
 
     Attributes:
       tasks: By name.
@@ -164,6 +167,21 @@ class Loss:
         """Returns, by task, what microbatches need to know about the global batch."""
         return {name: self.tasks[name].global_batch(batch) for name, batch in batches.items()}
 
+    def with_backgrounds(self, batches: Batches, rng: jax.Array) -> Batches:
+        """Mixes the sounds of the videos of each global batch, which its microbatches do not see.
+
+        Args:
+          batches: By task, global batches.
+          rng: Typed random key of the step.
+        """
+        mixed = dict(batches)
+        for number, name in enumerate(sorted(self.tasks)):
+            config = self.tasks[name].config
+            if name in batches and config.model.reads_sound and config.data.augmentation.audio.mix:
+                key = key_of(jax.random.fold_in(rng, number), Use.BACKGROUND)
+                mixed[name] = _with_background(batches[name], self.tasks[name], key)
+        return mixed
+
     def __call__(
         self,
         params: Any,
@@ -176,7 +194,7 @@ class Loss:
 
         Args:
           params: Tree of float32 arrays.
-          batches: By task, global batches or the rows of them that `global_batches` lists.
+          batches: By task, global batches or, after `with_backgrounds`, the rows of them that `global_batches` lists.
           rng: Typed random key of the step.
           global_batches: By task, the batch that the rows of `batches` belong to; None = `batches` has all of them.
           vocabularies: By task, classes that are encoded already, as returned by `constant_vocabularies`.
@@ -184,6 +202,8 @@ class Loss:
         Returns:
           (float32 scalar, metrics: float32 scalars by name).
         """
+        if global_batches is None:
+            batches = self.with_backgrounds(batches, rng)
         total, metrics = jnp.zeros(()), dict[str, jax.Array]()
         for number, name in enumerate(sorted(self.tasks)):
             if name not in batches:
@@ -195,6 +215,7 @@ class Loss:
             task_rng = jax.random.fold_in(rng, number)
             colors = task.config.data.augmentation
             batch = _augmented(batch, colors, key_of(task_rng, Use.COLORS), global_batch)
+            batch = _with_changed_sound(batch, task, key_of(task_rng, Use.SOUND), global_batch)
             if self.stage == "contrastive":
                 loss, terms = segment_text_loss(task, params, batch, task_rng)
             else:
@@ -211,8 +232,40 @@ def _augmented(
     """Augments frames, uint8 [B, T, H, W, 3]; the draw of a video depends on its position in the complete batch."""
     if not config.changes_colors or batch.frames is None:
         return batch
-    keys = jax.random.split(
-        rng, len(batch.frames) if global_batch is None else len(global_batch.batch.frame_mask)
-    )
-    keys = keys if global_batch is None else keys[global_batch.rows]
+    keys = _keys_of_videos(batch, rng, global_batch)
     return dataclasses.replace(batch, frames=augment(batch.frames, keys, config, batch.frame_mask))
+
+
+def _keys_of_videos(batch: Batch, rng: jax.Array, global_batch: GlobalBatch | None) -> jax.Array:
+    """Returns typed random keys [B]; that of a video depends on its position in the complete batch."""
+    if global_batch is None:
+        return jax.random.split(rng, len(batch.frame_mask))
+    return jax.random.split(rng, len(global_batch.batch.frame_mask))[global_batch.rows]
+
+
+def _with_background(batch: Batch, task: Task, key: jax.Array) -> Batch:
+    """Mixes the sounds, int16 [B, T, C], of a global batch."""
+    settings = task.config.data.augmentation.audio
+    mixed = mix_sounds(batch.features["audio"], _heard(batch), key, settings)
+    mixed = task.model.layout.constrain(mixed, "videos", None, None)
+    return dataclasses.replace(batch, features={**batch.features, "audio": mixed})
+
+
+def _with_changed_sound(batch: Batch, task: Task, rng: jax.Array, global_batch: GlobalBatch | None) -> Batch:
+    """Replaces the sound, int16 [B, T, C], by augmented spectrograms [B, T, F, M] if the config says so."""
+    config = task.config
+    settings = config.data.augmentation.audio
+    if not (config.model.reads_sound and settings.changes_spectrograms):
+        return batch
+    layout = task.model.layout
+    sound = log_mel(batch.features["audio"], config.model.audio, layout)
+    keys = _keys_of_videos(batch, rng, global_batch)
+    column_s = config.model.audio.column_times_s
+    changed = change_spectrograms(sound, keys, settings, _heard(batch), batch.span_s, column_s)
+    changed = layout.constrain(changed, "videos", "frames", None, None)
+    return dataclasses.replace(batch, features={**batch.features, "audio": changed})
+
+
+def _heard(batch: Batch) -> jax.Array:
+    """Returns bool [B, T], True where a real place has sound."""
+    return batch.frame_mask & batch.input_masks.get("audio", batch.frame_mask)

@@ -48,7 +48,7 @@ class Records:
     def __len__(self):
         return len(self._records)
 
-    def borrow(self, i, with_frames, with_features):
+    def borrow(self, i, with_frames, with_features, with_sound):
         record = self._records[i]
         if isinstance(record, Exception):
             raise record
