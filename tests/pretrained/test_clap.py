@@ -190,3 +190,8 @@ def test_texts(tmp_path):
     open_encoder(f"clap:{folder}", vocabulary=str(PLAIN)).check_texts()
     with pytest.raises(UserError, match="no id of the Hugging Face hub"):
         open_encoder("clap:nowhere")
+    laion = tmp_path / "alone" / "630k-audioset-best.pt"
+    laion.parent.mkdir()
+    laion.write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"has no config\.json.* Give one as transformers stores it"):
+        open_encoder(f"clap:{laion}")
