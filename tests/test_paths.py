@@ -27,7 +27,7 @@ TEXTS = {
 }  # fmt: skip
 TEXT_KEYS = {
     "checkpoint.best_metric", "wandb.project", "evaluation.tiou", "loss.boundaries", "data.prompts",
-    "data.mediasequence.video_id", "data.mediasequence.features",
+    "data.mediasequence.video_id", "data.mediasequence.sound", "data.mediasequence.features",
     *(f"data.mediasequence.{name}" for name in (
         "frames", "num_frames", "start_index", "end_index", "start_timestamp", "end_timestamp", "texts", "class_index"
     )),

@@ -223,7 +223,8 @@ def _open(config: Config) -> Shards:
     from data_pipelines.reading.mediasequence import MediaSequenceShards
 
     features = [name for name, m in config.model.modalities.items() if m.encoder == "features"]
-    return MediaSequenceShards(config.data.dir, config.data.mediasequence, features)
+    hears = config.model.reads_sound
+    return MediaSequenceShards(config.data.dir, config.data.mediasequence, features, hears)
 
 
 def _check_modalities(config: Config, metadata: ShardMetadata) -> None:
@@ -277,7 +278,7 @@ def _check_sound(config: Config, metadata: ShardMetadata) -> None:
     if not metadata.sound_rate:
         mend = f"Build again with `unloc data build --audio {rate} …`"
         if config.data.format != "unloc":
-            mend = "Shards of this format have none; `unloc data build --audio …` stores it"
+            mend = "Name the feature list of its samples: config.data.mediasequence.sound"
         raise UserError(
             f"config.model.modalities.audio hears, but {directory} was built without sound. {mend}."
         )
@@ -286,7 +287,7 @@ def _check_sound(config: Config, metadata: ShardMetadata) -> None:
             f"config.model.audio.sample_rate = {rate}, but {directory} holds {metadata.sound_rate} samples of sound "
             f"per second. Set it to {metadata.sound_rate}, or build again with `unloc data build --audio {rate} …`."
         )
-    if not sum(metadata.with_sound.values()):
+    if metadata.with_sound and not sum(metadata.with_sound.values()):
         raise UserError(
             f"config.model.modalities.audio hears, but no video of {directory} has sound that can be read. See "
             "`unloc data check --audio`."

@@ -34,9 +34,12 @@ from unloc_jax.console import show
 from unloc_jax.errors import UserError
 from unloc_jax.names import normal_text
 from unloc_jax.records import VideoRecord
+from unloc_jax.sound_windows import Sound
 
 _OPTION = "config.data.mediasequence"
+_SOUND_RATE, _SOUND_CHANNELS = "WAVEFORM/feature/sample_rate", "WAVEFORM/feature/num_channels"
 _MICROSECONDS = 1e6
+_HIGHEST_SOUND_RATE = 192_000
 _LOWEST_FPS = 1e-6  # a lower rate is a damaged number: times would exceed float32
 
 
@@ -66,6 +69,7 @@ def parse_sequence_example(
     with_frames: bool,
     with_features: bool | None = None,
     views: bool = False,
+    with_sound: bool = False,
     name: str = "",
     findings: Findings | None = None,
 ) -> VideoRecord:
@@ -78,6 +82,7 @@ def parse_sequence_example(
       with_frames: False skips the frames without reading their bytes.
       with_features: False skips the features of `config.features`; None means the same as for the frames.
       views: returns the frames as views of the data instead of copies.
+      with_sound: reads the sound too.
       name: the id of a video that has none.
       findings: updated with this example.
 
@@ -132,6 +137,7 @@ def parse_sequence_example(
         features=_features(example, config)
         if (with_frames if with_features is None else with_features)
         else {},
+        sound=_sound(example, config) if with_sound else None,
     )
 
 
@@ -299,6 +305,27 @@ def _features(example: SequenceExample, config: MediaSequenceConfig) -> dict[str
     return features
 
 
+def _sound(example: SequenceExample, config: MediaSequenceConfig) -> Sound | None:
+    """Returns the sound, heard from second 0 on; None if the record has none."""
+    if config.sound not in example.lists:
+        return None
+    rate = config.sound_rate
+    if not rate:
+        rates = example.values(_SOUND_RATE) if _SOUND_RATE in example.context else []
+        if not isinstance(rates, np.ndarray) or len(rates) != 1 or not 1 <= rates[0] <= _HIGHEST_SOUND_RATE:
+            raise ValueError(f"its sound has no rate ({_SOUND_RATE}); set {_OPTION}.sound_rate")
+        rate = round(float(rates[0]))
+    if _SOUND_CHANNELS in example.context and example.values(_SOUND_CHANNELS) not in (1, [1]):
+        raise ValueError(f"its sound is not mono ({_SOUND_CHANNELS})")
+    steps = list(example.steps(config.sound))
+    if not all(isinstance(step, np.ndarray) and step.dtype == np.float32 for step in steps):
+        raise ValueError(f"{config.sound}: not a list of floats in every step")
+    samples = np.concatenate([np.zeros(0, np.float32), *steps])
+    samples = np.rint(np.clip(np.nan_to_num(samples), -1.0, 1.0) * 32767).astype(np.int16)
+    heard = np.array([[0.0, len(samples) / rate]] if len(samples) else [], np.float64).reshape(-1, 2)
+    return Sound(samples, rate, heard)
+
+
 def _integers(example: SequenceExample, key: str) -> np.ndarray:
     values = example.values(key)
     if not len(values):  # the type of a feature without values is unknown
@@ -389,6 +416,7 @@ class MediaSequenceIndex(RecordIndex):
             with_frames=with_frames,
             with_features=with_features,
             views=views,
+            with_sound=bool(with_sound),
             name=f"{self.files[self.shards[i]].name}/{self._position_in_shard(i)}",
             # Each record counts once: only `annotations` reads neither frames nor features.
             findings=None if with_frames or with_features else self.findings,
@@ -404,12 +432,19 @@ class MediaSequenceShards:
       location: folder, file or pattern, see `find_shards`.
       config: files, keys and their meaning.
       modalities: the modalities whose features are read.
+      with_sound: whether the sound is read.
 
     Raises:
       UserError: there are no shards, one is damaged, or records lack what the config requires.
     """
 
-    def __init__(self, location: str, config: MediaSequenceConfig, modalities: Collection[str] = ()):
+    def __init__(
+        self,
+        location: str,
+        config: MediaSequenceConfig,
+        modalities: Collection[str] = (),
+        with_sound: bool = False,
+    ):
         features = {name: config.features.get(name, f"{name}/feature/floats") for name in modalities}
         self._location = location
         self._config = dataclasses.replace(config, features=features)
@@ -424,7 +459,7 @@ class MediaSequenceShards:
             raise UserError(f"config.data.dir = {location!r}: there is no record in its shards.")
         first = self.splits[0]
         index = self._indices[first]
-        record = index.record(0)
+        record = index.record(0, with_sound=with_sound)
         short_side = self._short_side(record, index.files[index.shards[0]])
         classes = list(read_classes(config.classes_file)) if config.classes_file else self._named_classes()
         self.metadata = ShardMetadata(
@@ -435,6 +470,7 @@ class MediaSequenceShards:
             fingerprint=_fingerprint(self._indices, classes),
             features={name: rows.shape[1] for name, rows in record.features.items()},
             row_phase=0.0,  # rows are in step with the frames
+            sound_rate=record.sound.rate if record.sound is not None else 0,
         )
 
     def index(self, split: str) -> MediaSequenceIndex:

@@ -74,6 +74,10 @@ class MediaSequenceConfig:
     """Number of the first class in classes_file (DMVR: label_offset)."""
     features: dict[str, str] = dataclasses.field(default_factory=dict)
     """Feature list of each modality; `<modality>/feature/floats` where not given."""
+    sound: str = "WAVEFORM/feature/floats"
+    """Feature list of the samples of the sound (mono, -1 to 1), for models that hear."""
+    sound_rate: int = 0
+    """Samples per second; 0 = that of `WAVEFORM/feature/sample_rate`."""
 
 
 @dataclasses.dataclass(frozen=True)

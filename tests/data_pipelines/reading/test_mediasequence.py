@@ -98,6 +98,27 @@ def test_a_video_with_segments():
     np.testing.assert_array_equal(without.segments_s, record.segments_s)
 
 
+def test_sound():
+    samples = np.sin(np.arange(1000) / 7).astype(np.float32)
+    context = {"clip/media_id": ["v_a"], "clip/frames": [21], "segment/label/string": ["run"]}
+    context |= {"segment/start/index": [2], "segment/end/index": [5]}
+    lists = {"WAVEFORM/feature/floats": [samples[:400].tolist(), [2.0, float("nan")], samples[400:].tolist()]}
+    data = _example(context | {"WAVEFORM/feature/sample_rate": [8000.0]}, lists)
+    sound = _parse(data, with_sound=True).sound
+    expected = np.rint(32767 * np.insert(samples, 400, [1.0, 0.0]))
+    np.testing.assert_array_equal(sound.samples, expected)
+    assert sound.rate == 8000 and sound.heard.tolist() == [[0.0, 1002 / 8000]]
+    assert _parse(data).sound is None and _parse(_video(), with_sound=True).sound is None
+    without_rate = _example(context, lists)
+    given = MediaSequenceConfig(fps=10.0, sound_rate=4000)
+    assert _parse(without_rate, config=given, with_sound=True).sound.rate == 4000
+    with pytest.raises(ValueError, match=r"no rate .* set config\.data\.mediasequence\.sound_rate"):
+        _parse(without_rate, with_sound=True)
+    stereo = _example(context | {"WAVEFORM/feature/num_channels": [2]}, lists)
+    with pytest.raises(ValueError, match="not mono"):
+        _parse(stereo, config=given, with_sound=True)
+
+
 def test_training_labels_are_those_of_scenic():
     """Scenic: grid = frame number · (T - 1) / (total - 1), both ends positive (add_frame_labels_and_displacements)."""
     record = _parse(_video(num_frames=21, segment__end__index=[5, 20]))
