@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Iterable, Iterator
 
 import av
@@ -10,6 +11,7 @@ import numpy as np
 from unloc_jax.errors import UserError
 from unloc_jax.frame_inputs import SampledFrames
 from unloc_jax.sampling import Timeline, times_of
+from unloc_jax.sound import check_rate
 from unloc_jax.sound_windows import Sound, sound_around
 
 _MOST_CHANNELS = 64
@@ -24,7 +26,7 @@ def sound_of_samples(samples: np.ndarray, samples_rate: float | None, rate: int)
     Args:
       samples: int16, or float in [-1, 1]: [S], or [S, channels], whose mean is taken. The first one is heard at
         second 0.
-      samples_rate: samples per second of the array, a whole number.
+      samples_rate: samples per second of the array, a whole number from 1000 to 192,000.
       rate: samples per second wanted.
 
     Raises:
@@ -37,9 +39,11 @@ def sound_of_samples(samples: np.ndarray, samples_rate: float | None, rate: int)
         raise UserError(f"samples must be [S] or [S, channels], got {shape}.")
     if samples.ndim == 2 and shape[1] > min(shape[0], _MOST_CHANNELS):
         raise UserError(f"samples must be [S, channels], got {shape}: transpose them (samples.T).")
-    if samples_rate is None or not 1 <= samples_rate < math.inf or samples_rate != int(samples_rate):
-        given = "" if samples_rate is None else f", a whole number; got {samples_rate}"
-        raise UserError(f"rate is needed: how many samples per second the array has{given}.")
+    if samples_rate is None:
+        raise UserError("rate is needed: how many samples per second the array has.")
+    if not isinstance(samples_rate, numbers.Real) or not float(samples_rate).is_integer():
+        raise UserError(f"rate must be a whole number of samples per second, got {samples_rate!r}.")
+    check_rate(int(samples_rate))
     mono = samples if samples.ndim == 1 else samples.mean(1, dtype=np.float32)
     if samples.dtype == np.int16:
         mono = mono if samples.ndim == 1 else np.rint(mono).astype(np.int16)

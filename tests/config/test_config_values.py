@@ -20,6 +20,8 @@ _NEGATIVE = {
     "mesh.model",
     "model.head.relevance_bias",
     "model.head.offsets_bias",
+    "data.augmentation.audio.mix_snr_db",
+    "tasks.x.data.augmentation.audio.mix_snr_db",
 }
 _INFINITE = {"model.pyramid.regression_ranges"}
 

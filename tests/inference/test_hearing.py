@@ -15,7 +15,7 @@ from unloc_jax.errors import UserError
 from unloc_jax.inference import localizer as localizer_module
 from unloc_jax.inference.localizer import Localizer
 from unloc_jax.sound import read_sound
-from unloc_jax.video import decode_frames
+from unloc_jax.video import VideoError, decode_frames
 
 pytestmark = pytest.mark.slow
 
@@ -156,9 +156,15 @@ def test_a_track_is_picked(hears, tmp_path):
     "samples, rate, message",
     [
         (tones(), None, "rate is needed: how many samples per second the array has."),
-        (tones(), 0, "rate is needed: how many samples per second the array has, a whole number; got 0."),
-        (tones(), 44100.5, "a whole number; got 44100.5"),
-        (tones(), float("nan"), "a whole number; got nan"),
+        (tones(), 0, "The sound's rate must be 1000 to 192000 samples per second, got 0."),
+        (tones(), 44100.5, "rate must be a whole number of samples per second, got 44100.5."),
+        (tones(), float("nan"), "a whole number of samples per second, got nan"),
+        (tones(), "44100", "a whole number of samples per second, got '44100'"),
+        (
+            tones().tolist(),
+            RATE,
+            "the video must be a file, a NumPy array or what embed_video returned; got list.",
+        ),
         (tones().astype(np.int32), RATE, "samples must be int16, or float in [-1, 1]; got int32."),
         (tones().astype(np.uint8), RATE, "got uint8"),
         (np.stack([tones()] * 2), RATE, "samples must be [S, channels], got [2, 48000]: transpose them"),
@@ -173,6 +179,23 @@ def test_samples_that_cannot_be_used(hears, samples, rate, message):
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         hears(samples, TEXTS, rate=rate)
     assert "\n" not in str(caught.value)
+
+
+def test_sound_that_cannot_be_decoded(hears, sees_and_hears, tmp_path, monkeypatch):
+    """As in a build: what sees too is searched by the picture, unless a track was asked for."""
+    film, silent = write_film(tmp_path / "a.mkv", tones()), write_film(tmp_path / "silent.mkv")
+
+    def broken(path, rate, track):
+        raise VideoError("no decoder for the sound", f"{path}: FFmpeg has no decoder for its sound.")
+
+    expected = sees_and_hears(silent, TEXTS)
+    monkeypatch.setattr(localizer_module, "read_sound", broken)
+    found = sees_and_hears(film, TEXTS)
+    close(found, expected)
+    assert [note.kind for note in found.notes] == ["no sound: no decoder for the sound"]
+    for localizer, track in ((hears, None), (sees_and_hears, 0)):
+        with pytest.raises(UserError, match=r"a\.mkv: FFmpeg has no decoder for its sound\."):
+            localizer(film, TEXTS, audio_track=track)
 
 
 def test_what_models_do_not_read(hears, sees_and_hears, tmp_path):

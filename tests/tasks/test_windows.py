@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from unloc_jax.config import EvaluationConfig
 from unloc_jax.localization.decode import Detections
 from unloc_jax.localization.nms import suppress
+from unloc_jax.tasks import windows as windows_module
 from unloc_jax.tasks.outputs import Output
 from unloc_jax.tasks.windows import WindowOutput, merge_windows
 
@@ -49,6 +51,20 @@ def test_the_same_event_seen_by_two_windows_is_found_once():
     config = dataclasses.replace(CONFIG, soft_nms_sigma=0.05)  # exp(-1 / (2 · 0.05)) < 0.01
     output, _ = merge_windows([_window(0, detections=seen(0.8)), _window(2, detections=seen(0.9))], config)
     np.testing.assert_allclose(output.detections.scores[0, 0], [0.9, 0.0], atol=1e-6)
+
+
+def test_many_texts_are_merged_as_each_alone(monkeypatch):
+    monkeypatch.setattr(windows_module, "_AT_ONCE", 4)
+    rng = np.random.default_rng(0)
+    made = [[_candidates(rng, i) for i in range(2)] for _ in range(5)]  # 2 texts each
+    joined = [jax.tree.map(lambda *x: np.concatenate(x, axis=1), *of_window) for of_window in zip(*made)]
+    together, _ = merge_windows([_window(i, detections=x) for i, x in enumerate(joined)], CONFIG)
+    alone = [
+        merge_windows([_window(i, detections=x) for i, x in enumerate(of_text)], CONFIG)[0].detections
+        for of_text in made
+    ]
+    expected = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *alone)
+    chex.assert_trees_all_close(together.detections, expected, rtol=1e-6)
 
 
 def test_curves_are_averaged_where_windows_overlap():

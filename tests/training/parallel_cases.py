@@ -69,7 +69,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
                 },
             },
             "model": {
-                **SOUND, "modalities": {"audio": {"encoder": "audio"}, "rgb": {}}, "remat": "dots", "frame_chunk": 2
+                "audio": {**SOUND["audio"], "subtract_mean": True},
+                "modalities": {"audio": {"encoder": "audio"}, "rgb": {}}, "remat": "dots", "frame_chunk": 2,
             },
         },
     ),

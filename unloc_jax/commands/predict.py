@@ -37,12 +37,6 @@ def add(commands: Commands) -> None:
         metavar="SECONDS",
         help="length of the video of --features, if neither they nor --video have it",
     )
-    parser.add_argument(
-        "--audio-track",
-        type=int,
-        metavar="N",
-        help="for a model that hears: which sound track of the video, from 0 (default: the one that a player plays)",
-    )
     add_prediction_flags(parser, video_required=False)
 
 

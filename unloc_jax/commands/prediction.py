@@ -22,6 +22,12 @@ def add_prediction_flags(parser: argparse.ArgumentParser, video_required: bool =
         help="a file of video; for a model that hears alone, also one of sound",
     )
     parser.add_argument(
+        "--audio-track",
+        type=int,
+        metavar="N",
+        help="for a model that hears: which sound track of the video, from 0 (default: the one that a player plays)",
+    )
+    parser.add_argument(
         "--text", action="append", default=[], metavar="SENTENCE", help="text to search for; repeatable"
     )
     parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="text file, one text per line")

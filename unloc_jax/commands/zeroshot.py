@@ -51,4 +51,4 @@ def _run(arguments: argparse.Namespace) -> None:
     check_settings(arguments.fps, arguments.smoothing)  # before anything is read
     encoder = open_encoder(arguments.clip, vocabulary=arguments.tokenizer)
     localizer = ZeroShotLocalizer(encoder, fps=arguments.fps, smoothing_s=arguments.smoothing)
-    present(localizer(arguments.video, texts), arguments)
+    present(localizer(arguments.video, texts, audio_track=arguments.audio_track), arguments)

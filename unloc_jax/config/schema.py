@@ -184,8 +184,8 @@ class ModelConfig:
     pyramid: PyramidConfig = PyramidConfig()
     head: HeadConfig = HeadConfig()
     frame_chunk: int = 0
-    """Frames that a device takes through the image tower at a time (of VideoPrism whole windows, at least one), so
-    that long videos fit into memory; 0 = all."""
+    """Frames (or places of sound) that a device takes through their tower at a time (of VideoPrism whole windows, at
+    least one), so that long videos fit into memory; 0 = all."""
     text_chunk: int = 0
     """Texts that are fused at a time, so that thousands fit into memory; 0 = all."""
     attention: Literal["xla", "cudnn"] = "xla"
@@ -344,7 +344,7 @@ class MeshConfig:
     data: Annotated[int, Bounds(at_least=-1)] = -1
     """Splits videos."""
     context: Annotated[int, Bounds(at_least=-1)] = 1
-    """Splits frames in the image tower and texts in the fusion, so that a batch may have fewer videos than devices."""
+    """Splits frames or sound in a tower and texts in the fusion, so that a batch may have fewer videos than devices."""
     model: Annotated[int, Bounds(at_least=-1)] = 1
     """Splits heads and hidden units (tensor parallelism); with the strategies tp and fsdp_tp only."""
     strategy: Literal["dp", "fsdp", "tp", "fsdp_tp"] = "dp"

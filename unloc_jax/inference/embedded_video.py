@@ -3,6 +3,7 @@
 import abc
 import collections
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -174,6 +175,10 @@ class VideoSearch(abc.ABC):
             if video.model != self._model_name:
                 raise UserError(f"{video.name} was embedded by {video.model}; this is {self._model_name}.")
             return video
+        if not isinstance(video, str | os.PathLike | np.ndarray):
+            raise UserError(
+                f"the video must be a file, a NumPy array or what embed_video returned; got {type(video).__name__}."
+            )
         if isinstance(video, np.ndarray):
             given = _given_arrays(video, fps, sound, rate)
             if audio_track is not None:

@@ -14,6 +14,7 @@ from unloc_jax.localization.nms import suppress
 from unloc_jax.tasks.outputs import Output
 
 _ROUNDING = 0.01  # steps
+_AT_ONCE = 64  # texts whose candidates pass the NMS together: a film has hundreds of texts, and millions of candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,18 +86,25 @@ _nms = jax.jit(suppress, static_argnums=2)
 
 
 def _merge_detections(windows: Sequence[Any], config: EvaluationConfig) -> Any:
-    segments_s = np.concatenate([window.segments_s for window in windows], axis=2)
-    scores = np.concatenate([window.scores for window in windows], axis=2)
-    count = scores.shape[2]
+    num_texts = windows[0].scores.shape[1]
+    at_once = min(num_texts, _AT_ONCE)
+    parts = [
+        _merge_texts(windows, slice(first, first + at_once), at_once, config)
+        for first in range(0, num_texts, at_once or 1)
+    ] or [_merge_texts(windows, slice(0, 0), 0, config)]
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
+
+
+def _merge_texts(windows: Sequence[Any], texts: slice, at_once: int, config: EvaluationConfig) -> Any:
+    """Merges the candidates of some texts, filled up to at_once, so that few programs are compiled."""
+    segments_s = np.concatenate([window.segments_s[:, texts] for window in windows], axis=2)
+    scores = np.concatenate([window.scores[:, texts] for window in windows], axis=2)
+    num_texts, count = scores.shape[1:]
     # Powers of two, so that videos of many lengths share a few compiled programs.
-    room = (1 << (count - 1).bit_length()) - count
-    found = _nms(
-        np.pad(segments_s, ((0, 0), (0, 0), (0, room), (0, 0))),
-        np.pad(scores, ((0, 0), (0, 0), (0, room))),
-        config.suppression(count),
-    )
-    segments_s, scores, index = jax.device_get(found)
-    point: Any = np.concatenate([window.point for window in windows], axis=2)
+    room = ((0, 0), (0, at_once - num_texts), (0, (1 << (count - 1).bit_length()) - count))
+    found = _nms(np.pad(segments_s, (*room, (0, 0))), np.pad(scores, room), config.suppression(count))
+    segments_s, scores, index = (x[:, :num_texts] for x in jax.device_get(found))
+    point: Any = np.concatenate([window.point[:, texts] for window in windows], axis=2)
     point = np.take_along_axis(point, index, axis=2)
     return Detections(segments_s, scores, point)
 
