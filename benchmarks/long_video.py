@@ -60,7 +60,8 @@ def _measure(config: str, title: str, folder: Path, videos: int, rows: int, text
     _line(f"{title}: train", "train", f"--config=configs/{config}.py:{size}", f"--workdir={run}", *words)
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps_per_s = [line["steps_per_s"] for line in last if "steps_per_s" in line]
-    print(f"  a step: {1 / max(steps_per_s[-1], 1e-9):.3f} s", flush=True)
+    if steps_per_s:
+        print(f"  a step: {1 / steps_per_s[-1]:.3f} s", flush=True)
     _line(f"{title}: evaluate", "evaluate", f"--checkpoint={run}", "--split=test")
 
 

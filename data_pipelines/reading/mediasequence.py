@@ -418,8 +418,8 @@ class MediaSequenceIndex(RecordIndex):
             views=views,
             with_sound=bool(with_sound),
             name=f"{self.files[self.shards[i]].name}/{self._position_in_shard(i)}",
-            # Each record counts once: only `annotations` reads neither frames nor features.
-            findings=None if with_frames or with_features else self.findings,
+            # Each record counts once: only `annotations` reads neither frames nor features nor sound.
+            findings=None if with_frames or with_features or with_sound else self.findings,
         )
 
 

@@ -113,7 +113,8 @@ def test_every_config_makes_a_model(path):
     assert len(set(counts)) == 1  # one model for all tasks
     size = path.partition(":")[2].partition(",")[0]
     low, high = SIZES_M.get(size, (1, 5))
-    if not config.model.reads_frames and size != "tiny" and "real/" not in path:
+    of_features = not (config.model.reads_frames or config.model.reads_sound)
+    if of_features and size != "tiny" and "real/" not in path:
         low, high = OF_FEATURES_M
     assert low < counts[0] < high
 

@@ -31,7 +31,7 @@ TINY: dict[str, tuple[dict[str, Any], list[str]]] = {
     "benchmarks.quickstart_seeds": ({}, ["--seeds=0"]),  # its run is there
     "benchmarks.quickstart_understanding": ({}, []),
     "benchmarks.bfloat16": ({}, []),
-    "benchmarks.long_video": ({"CLASSES": 3, "WIDTH": 6}, ["--videos=1", "--rows=64", "--texts=16"]),
+    "benchmarks.long_video": ({"CLASSES": 3, "WIDTH": 20}, ["--videos=1", "--rows=64", "--texts=16"]),
     "benchmarks.localizer": ({}, ["--repeat=1"]),
     "benchmarks.evaluation": ({"RUNS": 1, "VIDEOS": 20, "CLASSES": 5, "QUERIES": 10}, []),
     "benchmarks.train_step": ({"CONFIG": "configs/activitynet_tal.py:tiny"}, ["--rounds=1", "--steps=1"]),

@@ -119,6 +119,38 @@ def test_sound():
         _parse(stereo, config=given, with_sound=True)
 
 
+@pytest.mark.parametrize("reader", ["tf.data", "grain"])
+def test_batches_of_sound(tmp_path, reader):
+    """Sound alone; a record is read again and again, but what is wrong with it counts once."""
+    context = {"clip/frames": [21], "segment/label/string": ["run", "jump"], "segment/label/index": [0, -1]}
+    context |= {"segment/start/index": [2, 3], "segment/end/index": [5, 6]}
+    context |= {"WAVEFORM/feature/sample_rate": [8000.0]}
+    lists = {"WAVEFORM/feature/floats": [[number / 20_000 for number in range(16_800)]]}
+    examples = [_example(context | {"clip/media_id": ["v_a"]}, lists)]
+    examples.append(_example(context | {"clip/media_id": ["v_b"]}, {}))
+    _write(tmp_path / "test.tfrecord", examples)
+    audio = {"sample_rate": 8000, "window_s": 0.2, "patch_frames": 4}
+    config = from_mapping(
+        {
+            "task": "moment_retrieval",
+            "model": {"modalities": {"audio": {"encoder": "audio"}}, "audio": audio},
+            "data": {
+                "dir": str(tmp_path), "format": "mediasequence", "num_frames": 5, "reader": reader,
+                "mediasequence": {"fps": 10.0, "frames": ""},
+            },
+            "evaluation": {"batch_size": 2},
+        }
+    )  # fmt: skip
+    dataset = ShardedDataset(config)
+    for _ in range(2):
+        (batch,) = dataset.evaluation_batches("test")
+        assert batch.input_masks["audio"].tolist() == [[True] * 5, [False] * 5]
+        middles = batch.features["audio"][0, 1:4, 800] / 32767 * 20_000
+        np.testing.assert_allclose(middles, 8000 * np.linspace(0.0, 2.0, 5)[1:4], atol=1)
+    counts = dataset._shards.index("test").findings.problems.counts
+    assert sum(counts.values()) == 2
+
+
 def test_training_labels_are_those_of_scenic():
     """Scenic: grid = frame number · (T - 1) / (total - 1), both ends positive (add_frame_labels_and_displacements)."""
     record = _parse(_video(num_frames=21, segment__end__index=[5, 20]))
