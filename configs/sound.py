@@ -3,7 +3,7 @@
 unloc train --config=configs/sound.py:temporal_action_localization --config.data.dir=DIR --workdir=runs/sound
 
 The argument is the task; after a comma, `rgb` adds the picture: `:moment_retrieval,rgb`. The data are built with
-`unloc data build --audio` (docs/sound.md). The recipe is that of configs/small.py.
+`unloc data build --audio` (docs/sound.md). The recipe is that of configs/small.py, with Muon.
 """
 
 import ml_collections
