@@ -35,7 +35,6 @@ def rebuild_shard(file: str | Path, workers: int | None = None) -> int:
       file: the shard, whether it exists or not, in the folder where it was built.
       workers: decoding processes; None: one per CPU. Processes are spawned: a script must call this below
         `if __name__ == "__main__":`.
-        `if __name__ == "__main__":` when it is in a script.
 
     Returns:
       Number of records that were built again.
