@@ -37,6 +37,7 @@ NOT_RUN = {
     "'audio': {'encoder'": "needs recordings; tests/model/test_audio_tower.py has a model that sees and hears",
     "--config=configs/mad.py": "needs features; tests/config/test_configs.py trains its tiny size",
     "--config=configs/small.py": "needs the settings of the data; tests/data_pipelines/test_starting_point.py",
+    "python benchmarks/seen_and_heard.py": "needs recordings; tests/test_real_benchmark.py has its sentences",
     "python benchmarks/real.py": "needs recordings and hours; tests/test_real_benchmark.py has its baselines",
     "python benchmarks/train_step.py --reference": "needs a checkout of Scenic",
     "python -m tests.check_goldens": "needs numbers of the reference; tests/test_check_goldens.py",
