@@ -20,7 +20,10 @@ from unloc_jax.video import FrameStream, decode_frames
 class _Reader:
     """In place of a CLIP: the "embedding" of a frame is the number that it carries."""
 
-    frames_per_input = 1
+    frames_per_input, hears = 1, False
+
+    def open(self, path, fps, *, offset=0.0, threads=0):
+        return video_frames(path, fps, offset=offset, threads=threads)
 
     def inputs(self):
         return DistinctFrames(lambda frame: frame)

@@ -28,6 +28,7 @@ _OTHER_WRITERS = {
     "unloc_jax/processes.py": "os.devnull",
     "unloc_jax/sweep/job.py": "a log of a run",
     "unloc_jax/inference/preview.py": "a video in a temporary folder",
+    "unloc_jax/inference/preview_sound.py": "a sound in a temporary folder",
     "unloc_jax/demo/": "a server's copies of videos, renamed when they are complete",
     "data_pipelines/builders/beam.py": "a copy in a temporary folder",
     "data_pipelines/builders/report.py": "a list that grows while the build runs",

@@ -14,6 +14,7 @@ from data_pipelines.build import build
 from data_pipelines.builders.encoded_videos import EncodedVideos
 from data_pipelines.builders.examples import Findings, example_to_store
 from data_pipelines.builders.frames import EncodeTask, encode_video
+from data_pipelines.builders.source import BuildSource
 from data_pipelines.reading.built import find_dataset, read_build_info
 from data_pipelines.reading.dataset import ShardedDataset
 from data_pipelines.reading.record_index import iterate_records
@@ -88,7 +89,7 @@ def test_what_there_is_to_say_about_a_video_is_reported(tmp_path):
     video = encoded.load(task)
     segments_s = np.array([[3.0, 4.0]], np.float32)
     record = VideoRecord("late", 4.0, "train", segments_s, ["a text"], [{}])
-    example, findings = example_to_store(record, video, {}, 5.0)
+    example, findings = example_to_store(record, video, {}, BuildSource(tmp_path, 5.0, 64, 95))
     assert [problem.kind for problem in findings.problems] == ["picture starts later than the sound"]
     assert "by 2.00 s" in findings.problems[0].detail
     assert Findings.from_json(findings.to_json()) == findings

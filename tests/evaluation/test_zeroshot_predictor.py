@@ -32,13 +32,16 @@ class FakeEncoder:
     """A CLIP that sees nothing but colours, and perfectly."""
 
     source = name = label = "colours"
-    logit_scale, image_size, most_pieces = 100.0, 16, 6
+    logit_scale, image_size, most_pieces, hears = 100.0, 16, 6, False
 
     def __init__(self):
         self.texts = []
 
     def check_texts(self):
         """It can read them."""
+
+    def sees(self, fps):
+        return f"{fps:g} colours per second"
 
     def num_pieces(self, text):
         return len(text.split())

@@ -115,7 +115,7 @@ def test_a_window_of_a_long_video_trains_queries_that_it_shows():
     spec = _spec(with_frames=False, features={"clip": 2}, sampling="window", num_frames=96, max_queries=6)
     rng, seen = np.random.default_rng(0), set()
     for _ in range(300):
-        fields = make_example(record, spec, Draws(*rng.random(8))).fields
+        fields = make_example(record, spec, Draws(*rng.random(len(Draws._fields)))).fields
         inside = set(fields["segment_text"][fields["segment_text"] >= 0].tolist())
         assert fields["text_mask"].sum() == 6 and len(np.unique(fields["text_tokens"], axis=0)) == 6
         assert inside == {0, 1, 2}  # half: the others are in the film, but not in this window

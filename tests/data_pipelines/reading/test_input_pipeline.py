@@ -25,7 +25,9 @@ from unloc_jax.errors import UserError
 from unloc_jax.text import tokenize
 
 L = 16  # tokens per text
-FIELDS = [name for name in Batch.__dataclass_fields__ if name not in ("features", "vocabulary")]
+FIELDS = [
+    name for name in Batch.__dataclass_fields__ if name not in ("features", "input_masks", "vocabulary")
+]
 
 
 @pytest.fixture(autouse=True, params=["input_pipeline", "grain_pipeline"])
