@@ -23,7 +23,7 @@ from data_pipelines.builders.hidden_splits import leave_out_absent
 from data_pipelines.builders.video_files import SeveralFilesError, names_of, sound_files, video_files
 from data_pipelines.starting_point import commands, starting_point
 from unloc_jax.errors import UserError
-from unloc_jax.sound import lacks_sound
+from unloc_jax.sound_notes import lacks_sound
 from unloc_jax.video import VideoError, VideoNote, probe, video_length_s
 from unloc_jax.worker_process import start_worker
 

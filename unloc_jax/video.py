@@ -530,6 +530,11 @@ def _length_s(container: av.container.InputContainer, stream: av.VideoStream) ->
     return length_s - origin_s if container.format.name in _LENGTH_FROM_CLOCK_0 else length_s
 
 
+def has_pictures(container: av.container.InputContainer) -> bool:
+    """Returns whether a file has a video stream other than a cover picture."""
+    return any(not s.disposition & s.disposition.attached_pic for s in container.streams.video)
+
+
 def is_estimated(container: av.container.InputContainer) -> bool:
     """Returns whether FFmpeg estimates the "length in the header" from the file's first and last time stamps."""
     return container.format.name in ("mpegts", "mpeg")

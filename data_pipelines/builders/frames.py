@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unloc_jax.sound import has_picture, notes_on_sound, read_sound
+from unloc_jax.sound import has_picture, read_sound
+from unloc_jax.sound_notes import notes_on_sound
 from unloc_jax.sound_windows import Sound
 from unloc_jax.video import FrameStream, VideoError, VideoNote, probe, video_length_s
 

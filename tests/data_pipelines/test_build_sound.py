@@ -19,7 +19,8 @@ from tests.clicks import CLICKS_S, click_times_s, write_clicks
 from tests.tiny_runs import REPOSITORY
 from unloc_jax.config import from_mapping
 from unloc_jax.errors import UserError
-from unloc_jax.sound import notes_on_sound, read_sound
+from unloc_jax.sound import read_sound
+from unloc_jax.sound_notes import notes_on_sound
 
 pytest.importorskip("tensorflow_datasets")
 _RATE = 8000

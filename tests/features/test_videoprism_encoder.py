@@ -117,7 +117,8 @@ def test_families(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="is a CLIP, which brings its own vocabulary"):
         open_encoder("hf-clip:x", vocabulary="y")
     with pytest.raises(
-        UserError, match=r"video-prism is no kind of encoder: .* hf-clip, .*, videoprism, siglip2, pe, clap\.$"
+        UserError,
+        match=r"video-prism is no kind of encoder: .* hf-clip, .*, videoprism, siglip2, pe, clap\.$",
     ):
         open_encoder("video-prism:x")
     with pytest.raises(UserError, match="is not a CLIP"):

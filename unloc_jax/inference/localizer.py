@@ -47,8 +47,9 @@ from unloc_jax.inference.texts import check_texts
 from unloc_jax.inference.vocabulary_cache import TextEncoder
 from unloc_jax.inference.waveform import waveform_of, waveform_of_file
 from unloc_jax.model.clip import TextFeatures
-from unloc_jax.sound import has_picture, notes_on_sound, read_sound
+from unloc_jax.sound import has_picture, read_sound
 from unloc_jax.sound_inputs import sound_of_samples, sound_timeline, with_sound
+from unloc_jax.sound_notes import notes_on_sound
 from unloc_jax.sound_windows import Sound
 from unloc_jax.tasks.windows import WindowOutput, classes_of_curves, merge_windows
 from unloc_jax.text import words
