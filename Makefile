@@ -28,11 +28,13 @@ check: lint
 test-extras:
 	$(MAKE) install VENV=.venv-extras EXTRAS=data,tensorflow,test,features,wandb,tpu,browser,skypilot,demo,notebooks
 	.venv-extras/bin/python -m pytest -n 2 --dist worksteal --may-skip='$(MAY_SKIP)' tests/aot tests/launch \
-		tests/training/test_metric_writers.py tests/inference/test_report.py tests/metrics/diagnosis \
-		tests/sweep/test_results.py tests/demo tests/notebooks tests/data_pipelines/test_build_features.py
+		tests/training/test_metric_writers.py tests/inference/test_report.py tests/inference/test_waveform.py \
+		tests/metrics/diagnosis tests/sweep/test_results.py tests/demo tests/notebooks \
+		tests/data_pipelines/test_build_features.py
 	$(MAKE) install VENV=.venv-beam EXTRAS=data,tensorflow,test,beam
 	.venv-beam/bin/python -m pytest --may-skip='$(MAY_SKIP)' \
-		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py
+		tests/data_pipelines/test_build_on_beam.py tests/data_pipelines/test_build_by_tfds.py \
+		tests/data_pipelines/test_build_sound.py::test_beam_builds_the_same
 
 # Executes the notebooks of colab/ at a small size; `make test-extras` does it too.
 test-notebooks:
