@@ -115,7 +115,7 @@ def read_clap(source: str, vocabulary: str | None = None) -> ClapWeights:
     """
     if not (Path(source).exists() or is_hub_id(source)):
         raise UserError(
-            f"{KIND}:{source}: there is no such file or folder, and it is no id of the Hugging Face hub. {_ADVICE}"
+            f"{KIND}:{source}: there is no such file or folder, and it is not an id of the Hugging Face hub. {_ADVICE}"
         )
     files = Files(source, KIND)
     file = files.find("config.json", needed=True)

@@ -218,7 +218,7 @@ def _files(family: PictureTextFamily, source: str) -> tuple[Files, Path | None]:
     path = Path(source)
     if not (path.exists() or is_hub_id(source)):
         raise UserError(
-            f"{family.kind}:{source}: there is no such file or folder, and it is no id of the Hugging Face hub. "
+            f"{family.kind}:{source}: there is no such file or folder, and it is not an id of the Hugging Face hub. "
             f"{family.advice}"
         )
     files = Files(source, family.kind)

@@ -99,7 +99,7 @@ def read_videoprism(
 def _files(source: str) -> Files:
     if not (Path(source).exists() or is_hub_id(source)):
         raise UserError(
-            f"{KIND}:{source}: there is no such file or folder, and it is no id of the Hugging Face hub. {_ADVICE}"
+            f"{KIND}:{source}: there is no such file or folder, and it is not an id of the Hugging Face hub. {_ADVICE}"
         )
     return Files(source, KIND)
 
