@@ -188,7 +188,7 @@ def test_texts(tmp_path):
     with pytest.raises(UserError, match="give --tokenizer=FILE, or put tokenizer"):
         encoder.check_texts()
     open_encoder(f"clap:{folder}", vocabulary=str(PLAIN)).check_texts()
-    with pytest.raises(UserError, match="no id of the Hugging Face hub"):
+    with pytest.raises(UserError, match="not an id of the Hugging Face hub"):
         open_encoder("clap:nowhere")
     laion = tmp_path / "alone" / "630k-audioset-best.pt"
     laion.parent.mkdir()
