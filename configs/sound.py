@@ -10,6 +10,16 @@ import ml_collections
 
 from configs import small
 
+TOWER = {
+    "subtract_mean": True,
+    "width": 96,
+    "num_layers": 2,
+    "num_heads": 4,
+    "mlp_dim": 384,
+    "dropout": 0.1,
+}
+AUGMENTATION = {"gain_db": 6.0, "frequency_masks": 2, "frequency_mask_mels": 8}
+
 
 def get_config(argument: str = "temporal_action_localization") -> ml_collections.ConfigDict:
     task, _, picture = argument.partition(",")
@@ -18,20 +28,11 @@ def get_config(argument: str = "temporal_action_localization") -> ml_collections
     config = small.get_config(task)
     config.model.modalities = {"audio": {"encoder": "audio"}}
     # Places are 0.2 s apart (of 10 stored per second), and each hears twice that.
-    config.model.audio = {
-        "window_s": 0.4,
-        "subtract_mean": True,
-        "width": 96,
-        "num_layers": 2,
-        "num_heads": 4,
-        "mlp_dim": 384,
-        "dropout": 0.1,
-    }
+    config.model.audio = {"window_s": 0.4, **TOWER}
     config.optimizer.name = "muon"  # a third of AdamW's steps
     config.train.update({"steps": 1000, "learning_rate": 2e-3})
     of_frames = config.data.augmentation.to_dict() if picture else {}
-    sound = {"gain_db": 6.0, "frequency_masks": 2, "frequency_mask_mels": 8}
-    config.data.augmentation = {**of_frames, "audio": sound}
+    config.data.augmentation = {**of_frames, "audio": AUGMENTATION}
     if picture:
         config.model.modalities.rgb = {"encoder": "clip"}
     else:

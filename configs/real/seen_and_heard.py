@@ -7,6 +7,7 @@ unloc train --config=configs/real/seen_and_heard.py:both --workdir=seen_and_hear
 
 import ml_collections
 
+from configs import sound
 from configs.real import signs
 
 MODELS = ("picture", "sound", "both")
@@ -19,9 +20,8 @@ def get_config(model: str = "both") -> ml_collections.ConfigDict:
     config.data.update({"dir": "seen_and_heard/shards", "max_segments": 24, "max_queries": 12})
     config.model.text.max_tokens = 24
     # Places are 0.29 s apart, and each hears twice that.
-    config.model.audio = {"window_s": 0.6, "subtract_mean": True}
-    config.model.audio.update({"width": 96, "num_layers": 2, "num_heads": 4, "mlp_dim": 384, "dropout": 0.1})
-    config.data.augmentation.audio = {"gain_db": 6.0, "frequency_masks": 2}
+    config.model.audio = {"window_s": 0.6, **sound.TOWER}
+    config.data.augmentation.audio = sound.AUGMENTATION
     config.model.modalities = {}
     if model != "sound":
         config.model.modalities.rgb = {"encoder": "clip"}
