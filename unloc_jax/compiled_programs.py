@@ -4,11 +4,15 @@ import functools
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 # The least recently used programs are removed beyond this. One of a large model takes a few MB.
 _MOST_BYTES = 2 << 30
+# JAX's settings; its environment variables are these names in capitals.
+_FOLDER, _SIZE = "jax_compilation_cache_dir", "jax_compilation_cache_max_size"
+_ENABLED, _OFF = "jax_enable_compilation_cache", ("n", "no", "f", "false", "off", "0")
 
 
 def keep_compiled_programs() -> None:
@@ -18,19 +22,23 @@ def keep_compiled_programs() -> None:
     compiler's version and flags, and the kind of device. Does nothing where the user has chosen a folder
     (JAX_COMPILATION_CACHE_DIR) or none (JAX_ENABLE_COMPILATION_CACHE=false), or where the folder cannot be written.
     """
-    import jax
-
-    settings: Any = jax.config  # jax defines them by name
-    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
-        return
+    if "jax" in sys.modules:  # a notebook's; otherwise JAX reads the variables when something imports it
+        settings: Any = sys.modules["jax"].config
+        if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
+            return
+        choose = settings.update
+    else:
+        if os.environ.get(_FOLDER.upper()) or os.environ.get(_ENABLED.upper(), "").lower() in _OFF:
+            return
+        choose = lambda name, value: os.environ.update({name.upper(): str(value)})
     try:
         folder = _caches() / "unloc_jax" / "compiled" / _machine()
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # there is no home
         return
     if os.access(folder, os.W_OK):
-        settings.update("jax_compilation_cache_max_size", _MOST_BYTES)
-        settings.update("jax_compilation_cache_dir", str(folder))
+        choose(_SIZE, _MOST_BYTES)
+        choose(_FOLDER, str(folder))
 
 
 def _caches() -> Path:
