@@ -51,16 +51,16 @@ SHARDS = {
 PRETRAINED = OUT / "runs" / "signs_pretraining"  # as configs/sweeps/real/signs_pretraining.toml says
 # Sweep → the recordings, the shards, and the baselines of its task, with the metrics that are shown.
 ROWS = {
-    "signs_localization": ("signs", "signs", real_baselines.localization),
-    "signs_pretraining": ("signs", "signs", None),
-    "signs_retrieval": ("signs", "signs_moments", None),  # `unloc evaluate` computes its controls
-    "signs_highlights": ("signs", "signs_moments", None),
-    "signs_segmentation": ("signs", "signs", real_baselines.segmentation),
-    "signs_four_tasks": ("signs", "signs_moments", None),
-    "actions_localization": ("actions", "actions", real_baselines.localization),
-    "actions_segmentation": ("actions", "actions", real_baselines.segmentation),
-    "sounds_localization": ("sounds", "sounds", None),
-    "sounds_retrieval": ("sounds", "sounds_moments", None),
+    "signs_localization": ("signs", ["signs"], real_baselines.localization),
+    "signs_pretraining": ("signs", ["signs"], None),
+    "signs_retrieval": ("signs", ["signs_moments"], None),  # `unloc evaluate` computes its controls
+    "signs_highlights": ("signs", ["signs_moments"], None),
+    "signs_segmentation": ("signs", ["signs"], real_baselines.segmentation),
+    "signs_four_tasks": ("signs", ["signs", "signs_moments"], None),
+    "actions_localization": ("actions", ["actions"], real_baselines.localization),
+    "actions_segmentation": ("actions", ["actions"], real_baselines.segmentation),
+    "sounds_localization": ("sounds", ["sounds"], None),
+    "sounds_retrieval": ("sounds", ["sounds_moments"], None),
 }
 
 
@@ -76,9 +76,7 @@ def main() -> None:
         if not folder.is_dir():
             show(f"{name}: left out, there is no {folder}")
             continue
-        _build(
-            folder, *(of for of in SHARDS if of == shards or (name == "signs_four_tasks" and of == "signs"))
-        )
+        _build(folder, *shards)
         if name == "signs_pretraining":
             _pretrain(folder)
         seeds = map(str, arguments.seeds)
